@@ -1,0 +1,107 @@
+"""Power-function averages of a network's weights, and averages of another length rebuilt afterwards.
+
+Source: Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2,
+arXiv 2312.02696), section 3 and appendix C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def gamma_from_std(std: float) -> float:
+    """The exponent γ of the averaging profile τ^γ whose relative deviation is ``std``.
+
+    The root of std² = (γ + 1) / ((γ + 2)² (γ + 3)) that is no less than 0; ValueError where there is none,
+    above std = 1/√12 ≈ 0.289 (uniform averaging).
+    """
+    if not 0 < std <= 12**-0.5:
+        raise ValueError(f"ema_std must lie in (0, {12**-0.5:.3f}], got {std}: 0.05 to 0.1 are usual")
+    low, high = 0.0, 1 / std
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        wider = (middle + 1) / ((middle + 2) ** 2 * (middle + 3)) > std**2
+        low, high = (middle, high) if wider else (low, middle)
+    return low
+
+
+class PowerEMA:
+    """The average of a module's parameters with weights τ^γ over the steps τ so far; buffers are copied as they are.
+
+    std: the deviation of the averaging profile as a share of the training so far. Parameters are averaged in
+    float32 whatever the module's dtype. ``averaged`` is a state dict that the module takes.
+    """
+
+    def __init__(self, module: nn.Module, std: float = 0.05) -> None:
+        self.module = module
+        self.std = std
+        self.gamma = gamma_from_std(std)
+        self._parameters = frozenset(name for name, _ in module.named_parameters(remove_duplicate=False))
+        self.averaged: dict[str, Tensor] = {
+            name: value.detach().to(torch.float32, copy=True) if name in self._parameters else value.detach().clone()
+            for name, value in module.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes the module's weights in after optimiser step ``step``, counted from 1, with β = (1 − 1/step)^(γ+1)."""
+        if step < 1:
+            raise ValueError(f"step counts from 1, got {step}")
+        beta = (1 - 1 / step) ** (self.gamma + 1)
+        for name, value in self.module.state_dict().items():
+            if name in self._parameters:
+                self.averaged[name].lerp_(value.to(torch.float32), 1 - beta)
+            else:
+                self.averaged[name].copy_(value)
+
+    def copy_to(self, module: nn.Module) -> None:
+        """Gives a module of the same shape the averaged weights, in its own dtype."""
+        module.load_state_dict(self.averaged)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights themselves: all that must be saved to go on bit for bit."""
+        return dict(self.averaged)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes saved averages back; ValueError that lists missing and unexpected names."""
+        missing, unexpected = self.averaged.keys() - state.keys(), state.keys() - self.averaged.keys()
+        if missing or unexpected:
+            raise ValueError(f"averaged weights do not fit: missing {sorted(missing)}, unexpected {sorted(unexpected)}")
+        for name, value in self.averaged.items():
+            value.copy_(state[name])
+
+
+def reconstruct(
+    snapshots: Sequence[tuple[float, int, Mapping[str, Tensor]]], std: float, step: int
+) -> dict[str, Tensor]:
+    """The average of relative deviation ``std`` at ``step``, from snapshots (std, step, averaged) of other averages.
+
+    The combination of the snapshots' profiles that is nearest to the wanted one (EDM2, section 3.2 and appendix C).
+    Values that are not floating point are taken from the last snapshot.
+    """
+    if not snapshots:
+        raise ValueError("no snapshots to reconstruct an average from: save averages of one or more std first")
+    gammas = torch.tensor([gamma_from_std(entry[0]) for entry in snapshots], dtype=torch.float64)
+    ends = torch.tensor([entry[1] / step for entry in snapshots], dtype=torch.float64)
+    gram = _overlap(gammas[:, None], ends[:, None], gammas, ends)
+    wanted = _overlap(
+        gammas, ends, torch.tensor(gamma_from_std(std), dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    )
+    weights = torch.linalg.lstsq(gram, wanted[:, None], driver="gelsd").solution[:, 0].tolist()
+    result = dict(snapshots[-1][2])
+    for name, value in result.items():
+        if value.is_floating_point():
+            terms = (weight * state[name].double() for weight, (_, _, state) in zip(weights, snapshots, strict=True))
+            result[name] = sum(terms, torch.zeros_like(value, dtype=torch.float64)).to(value.dtype)
+    return result
+
+
+def _overlap(gamma: Tensor, end: Tensor, other_gamma: Tensor, other_end: Tensor) -> Tensor:
+    """∫ p q dτ of two profiles p = (γ + 1) τ^γ / end^(γ + 1) on [0, end]."""
+    ratio = end / other_end
+    shared = torch.where(ratio < 1, ratio**other_gamma / other_end, ratio**-gamma / end)
+    return (gamma + 1) * (other_gamma + 1) / (gamma + other_gamma + 1) * shared
