@@ -1,0 +1,131 @@
+"""Weight files: safetensors with the configuration of their network in the header, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+NUM_KEYS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Component:
+    """What one weight file holds: tensors by name, the configuration they belong to, and free information."""
+
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    info: dict[str, Any]
+
+
+def save(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    info: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes tensors and their configuration to one file, which is complete or as it was before.
+
+    dtype: what floating-point tensors are stored as; theirs when None.
+    Raises ValueError when a value does not fit dtype, OSError when the file cannot be written.
+    """
+    path = Path(path)
+    tensors = {name: _stored(name, tensor, dtype, path) for name, tensor in state.items()}
+    header = {"format": "pt", "config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
+    write_whole(path, safetensors.torch.save(tensors, header))
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None, path: Path) -> Tensor:
+    source = tensor.detach().cpu()
+    if dtype is None or not source.is_floating_point():
+        return source.clone(memory_format=torch.contiguous_format)
+    cast = source.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if not torch.equal(torch.isfinite(cast), torch.isfinite(source)):
+        raise ValueError(
+            f"{path}: {name} holds {source.abs().max():.3g}, which does not fit {dtype}; save it as torch.float32"
+        )
+    return cast
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Writes a file aside and renames it, so that whoever reads it finds the old content or the new, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        message = f"{path} was not written ({reason}; {len(content)} bytes); free some space or choose another folder"
+        raise OSError(error.errno, message) from error
+
+
+def read(path: str | Path) -> Component:
+    """The tensors, configuration and information of a file that ``save`` wrote.
+
+    Raises ValueError when there is no such file, it is cut short, or it has no configuration in its header.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such weight file; check the path, or train or export the model again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is no whole safetensors file ({error}): it is cut short or of another format; copy it again"
+        ) from error
+    try:
+        config, info = json.loads(header["config"]), json.loads(header.get("info", "{}"))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} has no configuration in its header (tensors: {_listed(sorted(state))}), so it was not written by "
+            "scm-media; convert the model first"
+        ) from error
+    return Component(state=state, config=config, info=info)
+
+
+def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
+    """Copies tensors into a module, cast to its own types.
+
+    Raises ValueError that lists missing and unexpected keys and wrong shapes; the module is then unchanged.
+    """
+    own = module.state_dict()
+    problems = []
+    if missing := [name for name in own if name not in state]:
+        problems.append(f"missing: {_listed(missing)}")
+    if unexpected := [name for name in state if name not in own]:
+        problems.append(f"unexpected: {_listed(unexpected)}")
+    wrong = [
+        f"{name} {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if wrong:
+        problems.append(f"wrong shape: {_listed(wrong)}")
+    if problems:
+        raise ValueError(
+            f"{source} does not fit {type(module).__name__} ({'; '.join(problems)}); it belongs to another "
+            "configuration or version"
+        )
+    module.load_state_dict(state)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NUM_KEYS_SHOWN
+    return ", ".join(names[:NUM_KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,90 @@
+"""Weight files: round trips, refusals, and what is left when a save fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from scm_media import weights
+
+CONFIG = {"_target_": "scm_media.nn.Something", "width": 3}
+
+
+def test_round_trip_is_bit_equal_and_keeps_the_config(tmp_path):
+    state = {"a": torch.randn(3, 4).T, "steps": torch.tensor(7), "half": torch.randn(2).half()}
+    weights.save(tmp_path / "sub" / "w.safetensors", state, CONFIG, {"step": 5})
+    component = weights.read(tmp_path / "sub" / "w.safetensors")
+    assert component.config == CONFIG
+    assert component.info == {"step": 5}
+    assert all(torch.equal(component.state[name], tensor) for name, tensor in state.items())
+    assert [file.name for file in (tmp_path / "sub").iterdir()] == ["w.safetensors"]
+
+
+def test_tied_tensors_and_a_smaller_type_are_stored(tmp_path):
+    tied = torch.randn(5)
+    weights.save(tmp_path / "w.safetensors", {"a": tied, "b": tied, "n": torch.tensor(3)}, CONFIG, dtype=torch.float16)
+    state = weights.read(tmp_path / "w.safetensors").state
+    assert state["a"].dtype == torch.float16
+    assert state["n"].dtype == torch.int64
+    assert torch.equal(state["b"].float(), tied.half().float())
+
+
+def test_a_value_too_large_for_the_type_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"big holds 1e\+06.*float16"):
+        weights.save(tmp_path / "w.safetensors", {"big": torch.tensor([1e6])}, CONFIG, dtype=torch.float16)
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+@pytest.mark.parametrize("length", [0, 4, 40, -3])
+def test_a_truncated_file_is_refused(tmp_path, length):
+    path = tmp_path / "w.safetensors"
+    weights.save(path, {"a": torch.randn(30)}, CONFIG)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"w.safetensors is no whole safetensors file"):
+        weights.read(path)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    safetensors.torch.save_file({"theirs": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"no configuration in its header.*theirs"):
+        weights.read(tmp_path / "w.safetensors")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "p.safetensors")
+    with pytest.raises(ValueError, match=r"no whole safetensors file"):
+        weights.read(tmp_path / "p.safetensors")
+    with pytest.raises(ValueError, match=r"there is no such weight file"):
+        weights.read(tmp_path / "none.safetensors")
+
+
+def test_load_into_lists_what_does_not_fit_and_changes_nothing():
+    module = nn.Linear(2, 3)
+    before = module.weight.clone()
+    with pytest.raises(ValueError, match=r"file does not fit Linear \(missing: bias; unexpected: gain; wrong shape"):
+        weights.load_into(module, {"weight": torch.zeros(4, 2), "gain": torch.zeros(1)}, source="file")
+    assert torch.equal(module.weight, before)
+
+
+def test_load_into_casts_to_the_module(tmp_path):
+    module = nn.Linear(2, 3)
+    weights.load_into(module, {"weight": torch.ones(3, 2).half(), "bias": torch.ones(3).half()})
+    assert module.weight.dtype == torch.float32
+    assert module.weight.sum() == 6
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_no_space_left_keeps_the_old_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "w.safetensors"
+    weights.save(path, {"a": torch.ones(3)}, CONFIG)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(weights.os, failing, full)
+    with pytest.raises(OSError, match=r"w.safetensors was not written .No space left on device"):
+        weights.save(path, {"a": torch.zeros(3)}, CONFIG)
+    assert torch.equal(weights.read(path).state["a"], torch.ones(3))
+    assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
