@@ -1,0 +1,70 @@
+# Everything here sets itself up: `make demo` or `make test` on a fresh machine with Python 3.11 or newer is enough.
+# The second time only what changed in pyproject.toml or setup.py is installed again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out/demo
+WORKERS ?= 2
+BIN := $(VENV)/bin
+
+# One thread a test process: two OpenMP teams on two cores slow each other several times over.
+# Large tensors stay on the heap instead of being mapped and unmapped at every step (32 MiB is glibc's upper limit).
+LEAN := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456
+PYTEST := $(LEAN) $(BIN)/python -m pytest
+
+.PHONY: help install dev lint format test test-all demo wheel clean
+
+help:
+	@echo "make demo      install, draw a sheet from the bundled model, train a tiny one and draw from it"
+	@echo "make test      install, lint, check types, run the fast tests"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make lint      ruff, import contracts, types;  make format  rewrite the sources as ruff wants them"
+	@echo "make wheel     build the wheel into dist/;      make clean   remove what the above made"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) --version 2>&1) is too old: 3.11 or newer is needed; name one with make PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
+	@echo "installing scm-media into $(VENV) (PyTorch is large: this takes a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
+	@echo "installing scm-media and its development tools into $(VENV) (PyTorch is large: a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(PYTEST) -n $(WORKERS) -m "not slow and not gpu" --durations=10
+
+test-all: lint
+	$(PYTEST) -n $(WORKERS) -m "not gpu" --durations=20
+
+demo: install
+	@$(BIN)/python examples/demo.py --out $(OUT)
+
+wheel: dev
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,37 @@
+"""What every test stands on: one thread, fixed seeds, no state of Hydra's left behind, a wide terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+
+# Before any subprocess is started: tests run side by side, and what they start inherits this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "200"
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    """Each test draws the same numbers, in whatever order and company it runs."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_hydra_left_behind():
+    """Hydra keeps one global instance; a test that failed half-way must not fail the next one."""
+    yield
+    if "hydra" in sys.modules:
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A CPU generator of its own, for tests that draw."""
+    return torch.Generator().manual_seed(0)
