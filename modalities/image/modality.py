@@ -1,0 +1,240 @@
+"""Pictures: reading, bringing to a recipe's shape, writing with metadata inside, showing many at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps, PngImagePlugin
+from torch import Tensor
+from torch.nn import functional
+
+from modalities.image.sheet import sheet
+from scm_media.interfaces import Extent
+
+METADATA_PREFIX = "scm_media:"
+_FITS = ("pad", "crop", "resize")
+_MODES = {1: "L", 3: "RGB"}
+_GREY_WEIGHTS = (0.299, 0.587, 0.114)
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    OverflowError,
+    Image.DecompressionBombError,
+)
+
+
+def to_bytes(sample: Tensor) -> Tensor:
+    """Samples in [-1, 1] as uint8 on the CPU, rounded and clipped; ValueError where one is not finite."""
+    if not bool(torch.isfinite(sample).all()):
+        raise ValueError("a sample is not finite (NaN or infinity), so that no picture can be made of it")
+    return ((sample.detach().float() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+
+
+def to_picture(sample: Tensor) -> Image.Image:
+    """A sample ``(C, H, W)`` in [-1, 1], of one or three channels, as a grey or RGB picture."""
+    if sample.ndim != 3 or sample.shape[0] not in _MODES:
+        raise ValueError(f"a picture is (1, H, W) or (3, H, W), got {tuple(sample.shape)}")
+    pixels = to_bytes(sample)
+    return Image.fromarray((pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy())
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What ``ImageModality.write`` put into a PNG, as it was given; empty for a picture without."""
+    with Image.open(path) as picture:
+        picture.load()
+        texts = getattr(picture, "text", {})
+    found = {}
+    for key, text in texts.items():
+        if key.startswith(METADATA_PREFIX):
+            found[key.removeprefix(METADATA_PREFIX)] = _from_text(str(text))
+    return found
+
+
+def _from_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _to_text(value: Any) -> str:
+    """Strings as they are, so that any viewer shows them, unless they would come back as something else."""
+    if isinstance(value, str) and "\0" not in value and _from_text(value) is value:
+        return value
+    return json.dumps(value)
+
+
+class ImageModality:
+    """Square pictures of one (grey) or three (RGB) channels.
+
+    fit: how a picture of another size comes to ``size``: "pad" (never enlarged; shrunk when too large, the rest
+    filled with the background), "crop" (the shorter side to ``size``, the rest cut off), "resize" (both sides).
+    random_crop and flip need the generator that ``conform`` is given; without one the crop is central.
+    background: what shows through transparency and fills padding, in [-1, 1]. max_pixels: larger files are refused.
+    """
+
+    name = "image"
+    suffixes = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+    written_suffixes = (".png",)
+
+    def __init__(
+        self,
+        size: int = 32,
+        channels: int = 1,
+        fit: str = "pad",
+        random_crop: bool = False,
+        flip: bool = False,
+        background: float = -1.0,
+        max_pixels: int = 1 << 26,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"modality.size must be at least 1, got {size}")
+        if channels not in _MODES:
+            raise ValueError(f"modality.channels must be 1 (grey) or 3 (RGB), got {channels}")
+        if fit not in _FITS:
+            raise ValueError(f"modality.fit must be one of {', '.join(_FITS)}, got {fit!r}")
+        if random_crop and fit != "crop":
+            raise ValueError(f"modality.random_crop needs modality.fit=crop, got fit={fit}")
+        if not -1 <= background <= 1:
+            raise ValueError(f"modality.background must lie in [-1, 1] (black to white), got {background}")
+        self.size = size
+        self.channels = channels
+        self.fit = fit
+        self.random_crop = random_crop
+        self.flip = flip
+        self.background = background
+        self.max_pixels = max_pixels
+        self.extents: Mapping[str, Extent] = {"size": Extent(size, "pixels", "width and height of a picture")}
+
+    def shape(self, **extents: float) -> tuple[int, ...]:
+        """``(C, size, size)``; ValueError for an extent that pictures do not have."""
+        unknown = set(extents) - set(self.extents)
+        if unknown:
+            raise ValueError(f"pictures have no {', '.join(sorted(unknown))}; they have: {', '.join(self.extents)}")
+        size = extents.get("size", self.size)
+        if size < 1 or size != int(size):
+            raise ValueError(f"size must be a whole number of pixels, at least 1, got {size}")
+        return (self.channels, int(size), int(size))
+
+    def read(self, path: str | Path) -> Tensor:
+        """The picture ``(C, H, W)``, float32 in [-1, 1], upright, as large as in the file; an animation's first frame.
+
+        Raises ValueError, with the file's name, for one that is missing, undecodable or larger than max_pixels.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        try:
+            with Image.open(path) as picture:
+                if picture.width * picture.height > self.max_pixels:
+                    raise ValueError(f"{picture.width}×{picture.height} exceeds {self.max_pixels} pixels (max_pixels)")
+                picture.load()
+                return self._from_picture(ImageOps.exif_transpose(picture))
+        except _DECODING_ERRORS as error:
+            raise ValueError(f"{path} cannot be decoded as a picture: {error}") from error
+
+    def _from_picture(self, picture: Image.Image) -> Tensor:
+        if picture.mode.startswith("I"):
+            # 16-bit grey: Pillow's own conversion to 8 bits clips instead of scaling.
+            grey = _pixels(picture.convert("I"), torch.int32).float() / 32767.5 - 1
+            return grey.clamp(-1, 1).expand(self.channels, -1, -1).contiguous()
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            level = round((self.background + 1) * 127.5)
+            ground = Image.new("RGBA", picture.size, (level, level, level, 255))
+            picture = Image.alpha_composite(ground, picture)
+        mode = _MODES[self.channels]
+        if picture.mode == "CMYK" and mode == "L":
+            picture = picture.convert("RGB")
+        return _pixels(picture.convert(mode), torch.uint8).float() / 127.5 - 1
+
+    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The sample ``(C, H, W)`` brought to ``shape()``; random only through the generator."""
+        return self.conform_batch(sample[None], None if generator is None else [generator])[0]
+
+    def conform_batch(self, samples: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """``conform`` for samples ``(B, C, H, W)`` of one size, with one generator each."""
+        samples = self._fit(self._to_channels(samples), generators)
+        if self.flip and generators is not None:
+            chance = torch.stack([torch.rand((), generator=generator) for generator in generators])
+            samples = torch.where((chance < 0.5)[:, None, None, None], samples.flip(-1), samples)
+        return samples
+
+    def _to_channels(self, samples: Tensor) -> Tensor:
+        given = samples.shape[1]
+        if given == self.channels:
+            return samples
+        if given == 1:
+            return samples.expand(-1, self.channels, -1, -1)
+        if given == 3:
+            weights = torch.tensor(_GREY_WEIGHTS, dtype=samples.dtype, device=samples.device)
+            return torch.einsum("bchw,c->bhw", samples, weights)[:, None]
+        raise ValueError(f"a picture has 1 or 3 channels, got {given}")
+
+    def _fit(self, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+        height, width = samples.shape[-2:]
+        size = self.size
+        if self.fit == "resize":
+            return _resize(samples, size, size)
+        if self.fit == "pad":
+            scale = min(1.0, size / max(height, width))
+            samples = _resize(samples, max(1, round(height * scale)), max(1, round(width * scale)))
+            down, across = size - samples.shape[-2], size - samples.shape[-1]
+            frame = (across // 2, across - across // 2, down // 2, down - down // 2)
+            return functional.pad(samples, frame, value=self.background)
+        scale = size / min(height, width)
+        samples = _resize(samples, max(size, round(height * scale)), max(size, round(width * scale)))
+        down, across = samples.shape[-2] - size, samples.shape[-1] - size
+        if not self.random_crop or generators is None:
+            return samples[..., down // 2 : down // 2 + size, across // 2 : across // 2 + size]
+        cut = []
+        for sample, generator in zip(samples, generators, strict=True):
+            top = int(torch.randint(down + 1, (), generator=generator))
+            left = int(torch.randint(across + 1, (), generator=generator))
+            cut.append(sample[:, top : top + size, left : left + size])
+        return torch.stack(cut)
+
+    def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
+        """Writes ``(C, H, W)`` as a PNG whose text entries ``scm_media:<key>`` are the metadata; whole or not at all."""
+        path = Path(path)
+        if path.suffix.lower() not in self.written_suffixes:
+            raise ValueError(f"{path}: pictures are written as {', '.join(self.written_suffixes)}")
+        info = PngImagePlugin.PngInfo()
+        for key, value in metadata.items():
+            info.add_text(METADATA_PREFIX + key, _to_text(value))
+        picture = to_picture(sample)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            picture.save(aside, format="PNG", pnginfo=info)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
+        """A grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged; near-square unless told."""
+        return sheet([to_picture(sample) for sample in samples], captions, columns)
+
+
+def _pixels(picture: Image.Image, dtype: torch.dtype) -> Tensor:
+    """The picture's bytes ``(C, H, W)``."""
+    flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=dtype)
+    return flat.reshape(picture.height, picture.width, -1).permute(2, 0, 1).contiguous()
+
+
+def _resize(samples: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with antialiasing, clipped to [-1, 1]; untouched where the size is right already."""
+    if tuple(samples.shape[-2:]) == (height, width):
+        return samples
+    resized = functional.interpolate(samples, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(-1, 1)

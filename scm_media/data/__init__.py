@@ -1,0 +1,17 @@
+"""Datasets, the order in which their examples are seen, and batches of them."""
+
+from scm_media.data.examples import Batch, Dataset, Example, collate
+from scm_media.data.idx import FashionMNISTDataset
+from scm_media.data.loader import batches, gather
+from scm_media.data.shapes import ShapesDataset
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Example",
+    "FashionMNISTDataset",
+    "ShapesDataset",
+    "batches",
+    "collate",
+    "gather",
+]

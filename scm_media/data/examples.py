@@ -1,0 +1,103 @@
+"""One example, a batch of them, and what a dataset must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scm_media.interfaces import Conditioning, Modality
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample ``(C, *S)``, float32 in [-1, 1], with what is known of it.
+
+    labels: name to class number, or to a float for a scalar label. source: the file, or what stands for it.
+    """
+
+    sample: Tensor
+    labels: Mapping[str, int | float] = field(default_factory=dict)
+    caption: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars."""
+
+    sample: Tensor
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    captions: list[str] | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
+        return replace(self, sample=self.sample.to(device, non_blocking=True), labels=labels)
+
+    def conditioning(self) -> Conditioning:
+        """What a backbone is told of the batch: its labels."""
+        return Conditioning(labels=dict(self.labels))
+
+
+class Dataset(Protocol):
+    """Examples by number.
+
+    A dataset may also offer ``__getitems__(indices) -> list[Example]``, or ``batch(indices, generators) -> Batch``,
+    the only one of the three that is given randomness: one generator an example, None for no augmentation.
+    """
+
+    label_names: Mapping[str, tuple[str, ...]]
+    """Label to the names of its classes, in the order of their numbers; ``()`` for a scalar label."""
+    label_counts: Mapping[str, tuple[int, ...]]
+    """Label to the number of examples of each class; ``()`` for a scalar label."""
+    rejects: Mapping[str, int]
+    """Reason to the number of sources that were left out for it."""
+    rejected: Sequence[tuple[str, str]]
+    """Each source that was left out, with the reason."""
+    shape: tuple[int, ...]
+    """``(C, *S)``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """The batch of some examples that carry the same labels; captions only where every example has one."""
+    labels = {}
+    for name, first in examples[0].labels.items():
+        dtype = torch.float32 if isinstance(first, float) else torch.int64
+        labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
+    captions = [example.caption for example in examples if example.caption is not None]
+    return Batch(
+        sample=torch.stack([example.sample for example in examples]),
+        labels=labels,
+        captions=captions if len(captions) == len(examples) else None,
+    )
+
+
+def conform_batch(modality: Modality, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """Samples ``(B, C, *S)`` of one size, each brought to the modality's shape.
+
+    At once where the modality offers ``conform_batch``, one by one where it does not.
+    """
+    at_once = getattr(modality, "conform_batch", None)
+    if at_once is not None:
+        return at_once(samples, generators)
+    each = generators or [None] * len(samples)
+    return torch.stack([modality.conform(sample, generator) for sample, generator in zip(samples, each, strict=True)])
+
+
+def check_split(split: str) -> None:
+    """Refuses (ValueError) what is neither "train" nor "held_out"."""
+    if split not in ("train", "held_out"):
+        raise ValueError(f'split must be "train" or "held_out", got {split!r}')
+
+
+def count_classes(classes: Tensor, num_classes: int) -> tuple[int, ...]:
+    """How often each class number occurs in ``(N,)`` int64."""
+    return tuple(torch.bincount(classes, minlength=num_classes).tolist())

@@ -1,0 +1,72 @@
+"""Batches from any step on, the same as those of a run that was never interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader
+
+from scm_media.data import order
+from scm_media.data.examples import Batch, Dataset, collate
+
+
+def gather(dataset: Dataset, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
+    """The batch of these examples, by the fastest way that the dataset offers."""
+    if hasattr(dataset, "batch"):
+        return dataset.batch(indices, generators)
+    if hasattr(dataset, "__getitems__"):
+        return collate(dataset.__getitems__(list(indices)))
+    return collate([dataset[index] for index in indices])
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Step number to batch: what a worker needs to know, and nothing that changes."""
+
+    dataset: Dataset
+    batch_size: int
+    seed: int
+    rank: int
+    world: int
+
+    def __getitem__(self, step: int) -> Batch:
+        places = order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
+        generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
+        return gather(self.dataset, [index for _, index in places], generators)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def batches(
+    dataset: Dataset,
+    batch_size: int,
+    start_step: int,
+    num_steps: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    num_workers: int = 0,
+) -> Iterator[Batch]:
+    """The batches of steps ``start_step`` … ``start_step + num_steps − 1`` of one rank, ``batch_size`` examples each.
+
+    Batch and augmentation of a step depend on (seed, rank, world, step) alone, with any number of workers; torch's
+    global generator is left untouched.
+    """
+    steps = _Steps(dataset, batch_size, seed, rank, world)
+    numbers = range(start_step, start_step + num_steps)
+    if num_workers == 0:
+        yield from (steps[step] for step in numbers)
+        return
+    # Without a generator of its own a DataLoader draws its base seed from the global one.
+    yield from DataLoader(
+        steps,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=numbers,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator().manual_seed(seed),
+    )

@@ -1,0 +1,55 @@
+"""In which order examples are seen: a pure function of (seed, rank, step), with no state to save.
+
+Each epoch is a permutation of all examples, drawn from (seed, epoch); steps walk along the epochs laid end to end,
+and the ranks of a step take neighbouring stretches. A batch may span two epochs; no example is left out.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*numbers: int) -> int:
+    """A seed in [0, 2^63) that depends on every number and on their order (finaliser of SplitMix64, Steele 2014)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+@lru_cache(maxsize=4)
+def _permutation(num_examples: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(mix(seed, epoch))
+    return torch.randperm(num_examples, generator=generator)
+
+
+def places(step: int, batch_size: int, rank: int, world: int, num_examples: int, seed: int) -> list[tuple[int, int]]:
+    """(epoch, index) of each example of one rank's batch; ``batch_size`` is that of one rank, steps count from 0."""
+    if num_examples < 1:
+        raise ValueError("an order needs at least one example, got a dataset of 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must lie in [0, {world}), got {rank}")
+    position = (step * world + rank) * batch_size
+    end = position + batch_size
+    found: list[tuple[int, int]] = []
+    while position < end:
+        epoch, start = divmod(position, num_examples)
+        stop = min(num_examples, start + end - position)
+        found.extend((epoch, index) for index in _permutation(num_examples, seed, epoch)[start:stop].tolist())
+        position += stop - start
+    return found
+
+
+def indices(step: int, batch_size: int, rank: int, world: int, num_examples: int, seed: int) -> list[int]:
+    """The examples of one rank's batch at a step; ``batch_size`` is that of one rank, steps count from 0."""
+    return [index for _, index in places(step, batch_size, rank, world, num_examples, seed)]
