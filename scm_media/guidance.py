@@ -43,10 +43,11 @@ class Guided(nn.Module):
         F = self.backbone(u, t, cond)
         if self.scale == 1 or not inside.any():
             return F
-        if self.guide is None:
-            F_0 = self.backbone(u, t, cond.drop(torch.ones_like(inside)))
-        else:
+        if self.guide is not None:
             F_0 = self.guide(u, t, cond)
+        else:
+            nothing = cond.drop(torch.ones_like(inside))
+            F_0 = self.backbone(u, t, nothing)
         return torch.where(broadcast_time(inside, F), F_0 + self.scale * (F - F_0), F)
 
     def _inside(self, t: Tensor) -> Tensor:
