@@ -56,7 +56,7 @@ def test_the_error_falls_with_the_square_of_the_step(sampler, oracle, shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("oracle", ORACLES)
-@pytest.mark.parametrize(("sampler", "bound"), [(sample_heun, 0.02), (sample_dpm_solver, 0.04)])
+@pytest.mark.parametrize(("sampler", "bound"), [(sample_heun, 0.004), (sample_dpm_solver, 0.02)])
 def test_a_teachers_grid_ends_on_the_data(sampler, bound, oracle, shape):
     oracle = oracle(shape)
     x, t = start_at(oracle, T_MAX, num=32)
