@@ -1,0 +1,1 @@
+"""Hydra groups, installed as scm_media.configs."""

@@ -1,0 +1,1 @@
+"""Bundled models, installed as scm_media.models."""

@@ -1,0 +1,1 @@
+"""Whole recipes, installed as scm_media.recipes."""

@@ -1,0 +1,94 @@
+"""The command line: finds the command, imports it alone, and says its errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from scm_media.cli.arguments import parser
+
+COMMANDS = {
+    "recipes": "list the shipped recipes, print or copy one",
+    "check": "open a recipe's data: counts, shapes, rejects, a preview",
+    "train": "train a recipe, all stages in order; the same command goes on where it stopped",
+    "generate": "make clips with a model",
+    "evaluate": "measure a model",
+    "export": "write a run as a self-contained model folder",
+    "doctor": "versions, devices, what is missing and how to get it",
+}
+"""Command to what it does; each is a module of this package with ``run(arguments) -> exit code``."""
+
+DISTRIBUTION = "scm-media"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 done, 1 the user's input or data is at fault, 2 usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    name = _command(words)
+    if warning := foreign_modalities():
+        print(f"scm-media: {warning}", file=sys.stderr)
+    try:
+        return importlib.import_module(f"scm_media.cli.{name}").run(words[1:])
+    except KeyboardInterrupt:
+        print("scm-media: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"scm-media {name}: {one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, in one line; an error that is not the user's says its kind and how to see more."""
+    text = "; ".join(part.strip() for part in str(error).splitlines() if part.strip())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, ValueError) and text:
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def foreign_modalities() -> str | None:
+    """What to say when the import package ``modalities`` is not ours (a public package has the same name)."""
+    spec = importlib.util.find_spec("modalities")
+    if spec is None or spec.origin is None:
+        return "the package modalities is missing; install again: pip install --force-reinstall --no-deps scm-media"
+    if f'DISTRIBUTION = "{DISTRIBUTION}"' in Path(spec.origin).read_text(encoding="utf-8"):
+        return None
+    owners = ", ".join(metadata.packages_distributions().get("modalities", ["an unknown distribution"]))
+    return (
+        f"the package modalities at {spec.origin} is not scm-media's (owned by: {owners}); "
+        "pip uninstall modalities, then pip install --force-reinstall --no-deps scm-media"
+    )
+
+
+def _command(words: Sequence[str]) -> str:
+    width = max(map(len, COMMANDS)) + 2
+    top = parser(
+        "",
+        "Trains, distils and runs continuous-time consistency models for images, audio and video.",
+        usage="scm-media COMMAND ...",
+        epilog="\n".join(
+            [
+                "commands:",
+                *(f"  {name:{width}}{what}" for name, what in COMMANDS.items()),
+                "",
+                "scm-media COMMAND --help says more; --debug, anywhere, shows the traceback of an error.",
+            ]
+        ),
+    )
+    top.add_argument("--version", action="version", version=f"scm-media {metadata.version(DISTRIBUTION)}")
+    top.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    return top.parse_args(words[:1]).command

@@ -1,0 +1,102 @@
+"""``scm-media train``: every stage of a recipe; Hydra's own command line when it is asked to sweep or to show."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from scm_media import recipe
+from scm_media.cli.arguments import parser
+from scm_media.recipe.errors import clear_errors
+
+QUIET = {
+    "hydra.output_subdir": "null",
+    "hydra.run.dir": ".",
+    "hydra.sweep.dir": "runs/${recipe}",
+    "hydra.sweep.subdir": ".",
+    "hydra/job_logging": "none",
+    "hydra/hydra_logging": "none",
+}
+"""Hydra makes no folders and no logs of its own: the run folder is ours. The user's overrides stand above these."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Trains; 0 when every stage is done."""
+    words = list(arguments)
+    commands = parser(
+        "train",
+        "Trains a recipe: autoencoder, embedder, teacher, student, each resumed where it stopped.",
+        usage="scm-media train RECIPE [KEY=VALUE ...] [-m] [Hydra's flags]",
+        epilog="examples:\n"
+        "  scm-media train image/tiny\n"
+        "  scm-media train image/fashion stage=student student.objective=sct run_dir=runs/sct\n"
+        "  scm-media train mine.yaml            (a file with  defaults: [image/tiny, _self_])\n"
+        "  scm-media train image/tiny -m student.optimizer.lr=3e-5,1e-4 hydra/launcher=submitit_slurm",
+    )
+    commands.add_argument("words", nargs="+", metavar="RECIPE [KEY=VALUE ...]", help="a recipe's name or YAML file")
+    commands.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+    commands.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="show the configuration, train nothing")
+    commands.add_argument("--package", "-p", metavar="KEY", help="with --cfg: this part of it")
+    commands.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+    commands.add_argument("--info", "-i", nargs="?", const="all", help="Hydra's report: all, defaults, searchpath …")
+    commands.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
+    parsed = commands.parse_intermixed_args(words)
+    name, overrides = parsed.words[0], parsed.words[1:]
+    by_hydra = parsed.multirun or parsed.cfg or parsed.info or parsed.hydra_help
+    if by_hydra or any(override.startswith("hydra.mode=") for override in overrides):
+        words.remove(name)
+        _hand_to_hydra(name, words, overrides)
+    else:
+        _train(recipe.compose(name, overrides))
+    return 0
+
+
+def _train(config: dict[str, Any]) -> None:
+    from scm_media import training
+
+    training.run(config)
+
+
+def _hand_to_hydra(name: str, words: Sequence[str], overrides: Sequence[str]) -> None:
+    """Hydra's command line with the recipe as primary configuration, our search path and its exceptions in one line."""
+    folder, primary = recipe.locate(name)
+    taken = {override.lstrip("+").partition("=")[0] for override in overrides}
+    extra = [f"{key}={value}" for key, value in QUIET.items() if key not in taken]
+    place = ["--config-dir", folder] if folder else []
+    recipe.register_search_path()
+    before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["scm-media", *place, "--config-name", primary, *words, *extra, *recipe.name_override(name, overrides)]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
+    try:
+        with clear_errors(name, lambda: recipe.known_keys(name)):
+            hydra.main(version_base=recipe.HYDRA_VERSION_BASE, config_path=None, config_name=primary)(job)()
+    finally:
+        sys.argv = before
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def job(config: Any) -> None:
+    """One job of a sweep, wherever a launcher runs it; a ``run_dir`` not given is named by the overrides."""
+    overrides = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("recipe=")]
+    plain = recipe.finish(config, config.recipe)
+    if not any(word.lstrip("+").startswith("run_dir=") for word in overrides):
+        plain["run_dir"] = f"runs/{plain['recipe']}/{folder_name(overrides)}"
+    _train(plain)
+
+
+def folder_name(overrides: Sequence[str]) -> str:
+    """A folder's name for a job of a sweep: the same overrides, in any order, always give the same one."""
+    text = ",".join(sorted(overrides)) or "main"
+    name = re.sub(r"[^\w.,=+-]+", "_", text)
+    if name == text and len(name) <= 120:
+        return name
+    return f"{name[:100]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

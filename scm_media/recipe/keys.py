@@ -1,0 +1,74 @@
+"""What is wrong with a composed configuration: unknown keys, missing ones, values of the wrong kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scm_media.build import nearest
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "stage": ("all", "autoencoder", "embedder", "teacher", "student"),
+    "student.objective": ("scd", "sct"),
+    "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
+    "student.decay": ("constant", "cosine", "inverse_sqrt"),
+    "sampler.teacher": ("heun", "dpm_solver"),
+}
+"""Keys with a closed set of values."""
+
+GROUPS = ("modality", "data", "autoencoder", "backbone")
+"""Groups that a recipe must choose from."""
+
+BUILT = frozenset({*GROUPS, "embedder", "logger", "optimizer", "loss", "flow"})
+"""Keys whose content is checked by what is built from it, not here."""
+
+AT_LEAST_ONE = frozenset({"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate"})
+
+
+def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> None:
+    """Raises ValueError for a configuration that does not have the keys of ``base``, and values of their kinds."""
+    for key in GROUPS:
+        if not isinstance(config.get(key), Mapping):
+            raise ValueError(f"{source}: the key {key!r} is missing; inherit a recipe (defaults: [image/tiny, _self_])")
+    _check_section(config, {**base, **dict.fromkeys(GROUPS)}, source, "")
+    for key, choices in CHOICES.items():
+        value: Any = config
+        for part in key.split("."):
+            value = value[part]
+        if value not in choices:
+            raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def _check_section(config: Mapping[str, Any], base: Mapping[str, Any], source: str, prefix: str) -> None:
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if key not in base:
+            raise ValueError(f"{source}: unknown key {name!r}{nearest(key, base)}; known: {', '.join(base)}")
+        expected = base[key]
+        if key in BUILT:
+            continue
+        if not _same_kind(value, expected):
+            kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+            raise ValueError(
+                f"{source}: {name} must be {kinds.get(type(expected), 'a mapping of keys')}, got {value!r}"
+            )
+        if isinstance(expected, Mapping):
+            _check_section(value, expected, source, f"{name}.")
+        elif key in AT_LEAST_ONE and value < 1:
+            raise ValueError(f"{source}: {name} must be at least 1, got {value}")
+        elif key.endswith("_steps") and value is not None and value < 0:
+            raise ValueError(f"{source}: {name} must not be negative, got {value}")
+    for key in base:
+        if key not in config:
+            raise ValueError(f"{source}: the key {prefix + key!r} is missing; inherit a recipe or /base")
+
+
+def _same_kind(value: Any, expected: Any) -> bool:
+    """Whether a value may stand where ``expected`` is the default: whole numbers are numbers, a float may be null."""
+    if expected is None:
+        return True
+    if isinstance(expected, float):
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if isinstance(expected, Mapping):
+        return isinstance(value, Mapping)
+    return type(value) is type(expected)
