@@ -61,7 +61,14 @@ test-all: lint
 	$(PYTEST) -n $(WORKERS) -m "not gpu" --durations=20
 
 demo: install
-	@$(BIN)/python examples/demo.py --out $(OUT)
+	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
+	@$(BIN)/python examples/few_steps.py image/fashion --out $(OUT)/fashion.png
+	@echo "2. image/tiny trained from nothing: autoencoder, feature network, teacher, student"
+	@$(LEAN) $(BIN)/scm-media train image/tiny run_dir=$(OUT)/tiny
+	@echo "3. pictures from what was just trained"
+	@$(BIN)/scm-media generate $(OUT)/tiny -n 4 --out $(OUT)/tiny-clips
+	@$(BIN)/python examples/few_steps.py $(OUT)/tiny --out $(OUT)/tiny.png
+	@echo "done; look at $(OUT)/fashion.png, $(OUT)/tiny.png and the single pictures in $(OUT)/tiny-clips"
 
 wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation

@@ -1,0 +1,1 @@
+"""One-channel recordings over time, read from CSV files."""

@@ -1,0 +1,48 @@
+"""A package that is none of ours adds a modality of another rank and a recipe, and nothing of ours changes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """A folder of CSV files: slow and fast waves, eight of each."""
+    root = tmp_path_factory.mktemp("recordings")
+    for name, periods in (("fast", 4), ("slow", 1)):
+        (root / name).mkdir()
+        for number in range(8):
+            values = [math.sin(2 * math.pi * (periods * i / 32 + number / 8)) for i in range(32)]
+            (root / name / f"{number}.csv").write_text("\n".join(f"{value:.5f}" for value in values))
+    return root
+
+
+def test_plugin_recipe_is_listed_beside_ours(installed_with_plugin):
+    listing = installed_with_plugin.run("scm-media", "recipes")
+    assert "traces/tiny" in listing
+    assert "image/tiny" in listing
+
+
+def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings):
+    run_dir = installed_with_plugin.root / "run"
+    overrides = (f"data.root={recordings}", f"run_dir={run_dir}", "device=cpu", "logger=none")
+    installed_with_plugin.run("scm-media", "train", "traces/tiny", *overrides)
+    for stage in ("teacher", "student"):
+        steps = [json.loads(line) for line in (run_dir / stage / "metrics.jsonl").read_text().splitlines()]
+        losses = [entry["loss"] for entry in steps if "loss" in entry]
+        assert losses, f"no loss was written by the stage {stage}"
+        assert all(math.isfinite(loss) for loss in losses)
+        assert (run_dir / stage / "weights.safetensors").is_file()
+
+    command = ("generate", run_dir, "-n", "2", "--label", "slow", "--device", "cpu", "--json")
+    report = json.loads(installed_with_plugin.run("scm-media", *command, "--out", run_dir / "clips"))
+    assert len(report["clips"]) == 2
+    for clip in report["clips"]:
+        path = installed_with_plugin.root / clip["path"]
+        assert path.suffix == ".csv"
+        numbers = [float(line) for line in path.read_text().splitlines() if not line.startswith("#")]
+        assert len(numbers) == 32
+        assert any(abs(number) > 1e-3 for number in numbers)
