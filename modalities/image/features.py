@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -43,10 +44,11 @@ class ImageClassifier(nn.Module):
             nn.ReLU(),
         )
         self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in classes.items()})
+        self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def features(self, sample: Tensor) -> Tensor:
         """Features ``(B, num_features)`` of samples ``(B, C, H, W)`` in [-1, 1]."""
-        return self.trunk(sample)
+        return self.trunk(sample.contiguous(memory_format=torch.channels_last))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
         """Label name to class scores ``(B, num_classes)``."""

@@ -1,0 +1,50 @@
+"""Writing a model as a folder that stands on its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.pipeline.card import model_card
+from scm_media.pipeline.folder import FORMAT, NETWORKS, ModelFolder
+from scm_media.pipeline.sources import MODEL_FILE
+
+
+def export(
+    source: ModelFolder,
+    target: Path,
+    states: Mapping[str, Mapping[str, Tensor]] | None = None,
+    dtype: torch.dtype | None = None,
+    teacher: bool = True,
+) -> Path:
+    """Writes a model folder (weights, recipe, figures, card) and gives it back.
+
+    states: by network, what to write instead of what the source's files hold. dtype: of floating-point weights, None:
+    as they are. teacher: whether the teacher goes along. ``model.json`` comes last, so that a folder that has one is
+    complete. Raises ValueError when the source lacks a student or an autoencoder, or the target is the source.
+    """
+    if target.exists() and target.resolve() == source.path.resolve():
+        raise ValueError(f"{target} is the model's own folder; export to another one")
+    states = states or {}
+    for name in NETWORKS:
+        if not source.has(name) and name not in ("autoencoder", "student"):
+            continue
+        if name == "teacher" and not teacher:
+            continue
+        component = source.read(name)
+        state = states.get(name, component.state)
+        weights.save(target / f"{name}.safetensors", state, component.config, component.info, dtype)
+    if source.has("reference"):
+        weights.write_whole(target / "reference.safetensors", source.file("reference").read_bytes())
+    for name in ("recipe.yaml", "metrics.json"):
+        if (source.path / name).is_file():
+            weights.write_whole(target / name, (source.path / name).read_bytes())
+    weights.write_whole(target / "README.md", model_card(source.description, source.metrics()).encode())
+    description = {**source.description, "format": FORMAT}
+    weights.write_whole(target / MODEL_FILE, (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode())
+    return target

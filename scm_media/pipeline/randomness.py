@@ -1,0 +1,28 @@
+"""Noise and draws of clip k: functions of (seed, k) alone, whatever the batch size and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def clip_noise(seed: int, indices: Sequence[int], step: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal noise ``(B, *shape)`` on the CPU, clip k's from (seed, k, step): bit-equal in any batch."""
+    drawn = np.empty((len(indices), *shape), dtype=np.float32)
+    for place, index in enumerate(indices):
+        _generator(seed, index, step).standard_normal(dtype=np.float32, out=drawn[place])
+    return torch.from_numpy(drawn)
+
+
+def seed_offset(seed: int, stream: int) -> float:
+    """A number in [0, 1) for each (seed, stream)."""
+    return float(_generator(seed, 0, 2**16 - 1 - stream).random())
+
+
+def _generator(seed: int, index: int, stream: int) -> np.random.Generator:
+    # Philox takes the whole 128-bit key, so no two clips, steps or seeds share their noise.
+    key = (seed % 2**64) | (index % 2**48) << 64 | (stream % 2**16) << 112
+    return np.random.Generator(np.random.Philox(key=key))

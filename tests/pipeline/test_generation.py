@@ -1,0 +1,132 @@
+"""Generating from a real, untrained model: determinism, steps, labels, guidance, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import scm_media
+from scm_media.pipeline.randomness import clip_noise
+from tests.pipeline.tiny import CLASSES, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_model):
+    return scm_media.load(tiny_model, device="cpu")
+
+
+def test_noise_of_a_clip_is_bit_equal_in_any_batch():
+    together = clip_noise(7, range(20), 1, (2, 5))
+    assert torch.equal(clip_noise(7, [13], 1, (2, 5))[0], together[13])
+    assert not torch.equal(clip_noise(7, [13], 0, (2, 5))[0], together[13])
+    assert not torch.equal(clip_noise(8, [13], 1, (2, 5))[0], together[13])
+
+
+def test_noise_is_standard_normal_and_clips_are_independent():
+    noise = clip_noise(0, range(2000), 0, (64,)).double()
+    assert abs(noise.mean()) < 0.01
+    assert abs(noise.std() - 1) < 0.01
+    correlation = (noise[:-1] * noise[1:]).mean(1)
+    assert abs(correlation.mean()) < 0.01
+
+
+def test_clips_are_the_same_at_any_batch_size(pipeline):
+    one = pipeline(7, seed=3, batch_size=7)
+    other = pipeline(7, seed=3, batch_size=2)
+    assert one.labels == other.labels
+    assert one.indices == list(range(7))
+    assert torch.allclose(one.samples, other.samples, atol=1e-5)
+    later = next(pipeline.batches(2, seed=3, first=5))
+    assert torch.allclose(later.samples, one.samples[5:], atol=1e-5)
+    assert not torch.allclose(pipeline(1, seed=4).samples, one.samples[:1], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "evaluations"),
+    [
+        ({"steps": 1}, 1),
+        ({"steps": 4}, 4),
+        ({}, 2),
+        ({"times": [1.5, 1.0, 0.5]}, 3),
+        ({"teacher": True}, 5),
+        ({"teacher": True, "steps": 32}, 63),
+        ({"teacher": True, "guidance": 2.0}, 10),
+        ({"steps": 2, "guidance": 3.0}, 4),
+    ],
+)
+def test_evaluations_are_counted(pipeline, arguments, evaluations):
+    clips = pipeline(2, label="circle", **arguments)
+    assert clips.evaluations == evaluations
+    assert clips.samples.shape == (2, 1, 16, 16)
+    assert clips.samples.abs().max() <= 1
+    assert clips.seconds_model > 0
+
+
+def test_labels_and_guidance_change_what_comes_out(pipeline):
+    circle, boot = (pipeline(1, label=label).samples for label in ("circle", "ankle boot"))
+    assert not torch.allclose(circle, boot, atol=1e-3)
+    assert not torch.allclose(pipeline(1, label="circle", guidance=3.0).samples, circle, atol=1e-3)
+    assert torch.equal(pipeline(1, label="circle", guidance=1.0).samples, circle)
+
+
+def test_one_label_a_clip(pipeline):
+    clips = pipeline(3, label=["circle", {"class": "Ankle boot"}, "class=T-shirt/top"])
+    assert [label["class"] for label in clips.labels] == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label": "Bag"}, r"knows no label 'Bag'.*circle, Ankle boot, T-shirt/top"),
+        ({"label": "class=ankle bot"}, r"did you mean 'Ankle boot'"),
+        ({"label": "family=guitar"}, r"has no label 'family'; it knows class"),
+        ({"label": ["circle"]}, "got 1 labels for 2 clips"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": -1, "teacher": True}, "steps must be at least 1, got -1"),
+        ({"times": [1.0, 1.2]}, "times must descend"),
+        ({"times": []}, "times is empty"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"duration": 3}, "duration"),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused(pipeline, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(2, **arguments)
+
+
+def test_no_clips_and_unknown_devices_and_precisions_are_refused(tiny_model, pipeline):
+    with pytest.raises(ValueError, match="num must be at least 1"):
+        pipeline(0)
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used"):
+        scm_media.load(tiny_model, device="abacus")
+    with pytest.raises(ValueError, match="precision must be one of float32, bf16"):
+        scm_media.load(tiny_model, precision="fp8")
+
+
+def test_bf16_is_near_float32(tiny_model, pipeline):
+    clips = scm_media.load(tiny_model, "cpu", "bf16")(4, seed=1)
+    exact = pipeline(4, seed=1)
+    assert clips.samples.dtype == torch.float32
+    assert 0 < (clips.samples - exact.samples).abs().mean() < 0.02
+
+
+def test_guided_students_take_the_scale_as_an_input(tiny_model):
+    pipeline = scm_media.load(tiny_model, "cpu")
+    folder = pipeline.folder
+    pipeline.folder = replace(folder, description={**folder.description, "guidance_max": 4.0})
+    seen = []
+    network = pipeline.network("student")
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].guidance))
+    assert pipeline(2, guidance=3.0).evaluations == 2
+    assert all(torch.equal(scale, torch.full((2,), 3.0)) for scale in seen)
+    with pytest.raises(ValueError, match=r"guidance must lie in \[1, 4.0\].*got 5"):
+        pipeline(1, guidance=5)
+
+
+def test_searched_times_win(tmp_path):
+    folder = write_tiny_model(tmp_path / "m", sampler={"steps": 2, "times": {"2": [1.5, 0.7]}})
+    pipeline = scm_media.load(folder, "cpu")
+    assert torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 0.7]).samples)
+    assert not torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 1.1]).samples)

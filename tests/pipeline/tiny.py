@@ -1,0 +1,65 @@
+"""A tiny model folder with real networks, never trained: its outputs are functions of noise, label and time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from scm_media import weights
+from scm_media.build import build
+
+CLASSES = ["circle", "Ankle boot", "T-shirt/top"]
+BACKBONE = {
+    "_target_": "scm_media.nn.transformer.Transformer",
+    "in_channels": 1,
+    "rank": 2,
+    "patch": 4,
+    "width": 16,
+    "depth": 1,
+    "num_heads": 2,
+    "labels": {"class": 3},
+}
+NETWORKS = {
+    "autoencoder": {"_target_": "modalities.image.autoencoder.PixelAutoencoder", "channels": 1},
+    "teacher": BACKBONE,
+    "student": BACKBONE,
+    "embedder": {
+        "_target_": "modalities.image.features.ImageClassifier",
+        "channels": 1,
+        "labels": {"class": 3},
+        "width": 4,
+        "num_features": 8,
+    },
+}
+DESCRIPTION = {
+    "format": 1,
+    "name": "test/tiny",
+    "modality": {"_target_": "modalities.image.modality.ImageModality", "size": 16, "channels": 1},
+    "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},
+    "sampler": {"steps": 2, "second_time": 1.1, "sigma_max": 80, "teacher_steps": 3, "teacher": "heun"},
+    "labels": {"class": CLASSES},
+    "label_counts": {"class": [6, 3, 1]},
+    "sample_shape": [1, 16, 16],
+    "latent_shape": [1, 16, 16],
+    "objective": "scd",
+    "guidance_max": None,
+    "licence": "Apache-2.0",
+    "data": "none",
+}
+
+
+def write_tiny_model(folder: Path, run_folder: bool = False, **description) -> Path:
+    """An exported folder, or one laid out as training leaves it."""
+    for seed, (name, config) in enumerate(NETWORKS.items()):
+        network = build(config)
+        generator = torch.Generator().manual_seed(seed)
+        if name == "autoencoder":
+            network.fit([torch.randn(4, 1, 8, 8, generator=generator) * 0.3])
+        for parameter in network.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+        file = f"{name}/weights.safetensors" if run_folder else f"{name}.safetensors"
+        weights.save(folder / file, network.state_dict(), config)
+    (folder / "model.json").write_text(json.dumps({**DESCRIPTION, **description}))
+    return folder
