@@ -1,0 +1,51 @@
+"""The sampling-compute curve: Fréchet distance over network evaluations a clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+WIDTH, HEIGHT, MARGIN = 560, 360, 56
+COLOURS = {"consistency": "#c0392b"}
+TEACHER_COLOUR = "#2c5f8a"
+
+
+def curve_svg(metrics: Mapping[str, Any]) -> str:
+    """The rows of ``evaluate`` as an SVG drawing, both axes logarithmic, one line a sampler, the floor dashed."""
+    rows, floor = metrics["rows"], metrics["frechet_floor"]
+    heights = [max(row["frechet"], 1e-6) for row in rows] + ([floor] if floor else [])
+    x = _axis([row["evaluations"] for row in rows], MARGIN, WIDTH - MARGIN)
+    y = _axis(heights, HEIGHT - MARGIN, MARGIN)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">evaluations a clip</text>',
+        f'<text x="12" y="20">Fréchet distance, n = {metrics["num_samples"]}</text>',
+    ]
+    if floor:
+        parts.append(
+            f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(floor):.1f}" y2="{y(floor):.1f}" stroke="#777" '
+            f'stroke-dasharray="4 4"/><text x="{MARGIN}" y="{y(floor) - 5:.1f}" fill="#777">floor {floor:.3g}</text>'
+        )
+    for sampler in dict.fromkeys(row["sampler"] for row in rows):
+        colour = COLOURS.get(sampler, TEACHER_COLOUR)
+        line = sorted((row for row in rows if row["sampler"] == sampler), key=lambda row: row["evaluations"])
+        places = [(x(row["evaluations"]), y(max(row["frechet"], 1e-6)), row) for row in line]
+        points = " ".join(f"{across:.1f},{up:.1f}" for across, up, _ in places)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
+        for across, up, row in places:
+            caption = f"{row['evaluations']}: {row['frechet']:.3g}"
+            parts.append(
+                f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3.5" fill="{colour}"/><text x="{across:.1f}" '
+                f'y="{up - 8:.1f}" text-anchor="middle" fill="{colour}">{caption}</text>'
+            )
+        across, up, _ = places[-1]
+        parts.append(f'<text x="{across + 8:.1f}" y="{up + 16:.1f}" fill="{colour}">{sampler}</text>')
+    return "\n".join([*parts, "</svg>"])
+
+
+def _axis(values: list[float], start: float, end: float) -> Callable[[float], float]:
+    """A function from values to places between start and end, logarithmic, with room at both ends."""
+    low, high = math.log(min(values)) - 0.2, math.log(max(values)) + 0.2
+    return lambda value: start + (math.log(value) - low) / (high - low) * (end - start)

@@ -1,0 +1,103 @@
+"""The evaluation of a model: one row for each way of sampling, and what the rows are to be read against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scm_media.evaluation.reference import Reference
+from scm_media.evaluation.rows import Measured, Progress, Row, measure
+from scm_media.evaluation.timing import time_rows
+from scm_media.pipeline import Pipeline
+
+BUNDLED_FEATURES = "the model's own embedder"
+
+
+def evaluate(
+    pipeline: Pipeline,
+    num_samples: int = 10_000,
+    features: str | None = None,
+    rows: Sequence[str | int] = ("teacher", 1, 2, 4),
+    batch_size: int = 64,
+    seed: int = 0,
+    precision: str | None = None,
+    work: str | Path | None = None,
+    progress: Progress | None = None,
+    timing_batch_size: int = 32,
+    timing_repeats: int = 3,
+) -> dict[str, Any]:
+    """Distances, precision, recall, agreement and seconds of each row, as ``evaluate --json`` prints them.
+
+    rows: numbers of student steps, "teacher", "teacher:STEPS"; a teacher that the model lacks is left out. All rows
+    start from the same noise and labels. features: None, the network that the model carries. precision: "float32" or
+    "bf16", the pipeline's own when None. work: a folder for what is finished, so that an interrupted evaluation goes
+    on and rows may be measured by several processes; the last call, with all rows, merges them.
+    progress: called with a row's name, clips done and clips in all.
+    Raises ValueError when the model carries no embedder or statistics, or num_samples is below 2.
+    """
+    if features is not None:
+        raise ValueError(f"there is no feature network {features!r}; leave it out for {BUNDLED_FEATURES}")
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be at least 2, got {num_samples}")
+    pipeline.to(precision=precision)
+    reference = Reference.from_component(pipeline.folder.read("reference"), pipeline.folder.file("reference"))
+    wanted = [Row.parse(row, pipeline) for row in rows]
+    wanted = [row for row in wanted if not row.teacher or pipeline.folder.has("teacher")]
+    folder = None if work is None else Path(work)
+    measured = [measure(pipeline, row, num_samples, batch_size, seed, folder, progress) for row in wanted]
+    seconds = time_rows(pipeline, wanted, timing_batch_size, timing_repeats)
+    table = [
+        _row(row, result, reference, clock) for row, result, clock in zip(wanted, measured, seconds.rows, strict=True)
+    ]
+    return {
+        "model": pipeline.name,
+        "features": {"name": BUNDLED_FEATURES, "dimension": reference.mean.numel()},
+        "num_samples": num_samples,
+        "dtype": pipeline.precision,
+        "rows": table,
+        "frechet_floor": reference.floor(num_samples),
+        "agreement_held_out": reference.agreement,
+        **_comparison(table, seconds.network, seconds.decode),
+    }
+
+
+def _row(row: Row, measured: Measured, reference: Reference, seconds: float) -> dict[str, Any]:
+    precision, recall = reference.precision_recall(measured.features)
+    return {
+        "sampler": row.sampler,
+        "steps": row.steps,
+        "evaluations": measured.evaluations,
+        "frechet": reference.frechet(measured.features),
+        "precision": precision,
+        "recall": recall,
+        "agreement": None if measured.right is None else float(measured.right.mean()),
+        "seconds_per_clip": seconds,
+    }
+
+
+def _comparison(table: list[dict[str, Any]], network: float, decode: float) -> dict[str, Any]:
+    """Students against the teacher: of several teacher rows the one with the most evaluations."""
+    students = {row["steps"]: row for row in table if row["sampler"] == "consistency"}
+    teachers = sorted((row for row in table if row["sampler"] != "consistency"), key=lambda row: row["evaluations"])
+    teacher = teachers[-1] if teachers else None
+
+    def over_teacher(steps: int, key: str) -> float | None:
+        if teacher is None or steps not in students or not teacher[key]:
+            return None
+        return students[steps][key] / teacher[key]
+
+    slowness = over_teacher(2, "seconds_per_clip")
+    bound = None
+    if teacher is not None and 2 in students:
+        evaluations = teacher["evaluations"], students[2]["evaluations"]
+        bound = (evaluations[0] * network + decode) / (evaluations[1] * network + decode)
+    return {
+        "frechet_teacher": None if teacher is None else teacher["frechet"],
+        "frechet_ratio_1_step": over_teacher(1, "frechet"),
+        "frechet_ratio_2_step": over_teacher(2, "frechet"),
+        "speedup_2_step": None if slowness is None else 1 / slowness,
+        "network_seconds_per_clip": network,
+        "decode_seconds_per_clip": decode,
+        "speedup_bound": bound,
+    }

@@ -1,0 +1,87 @@
+"""Two folders of files compared: no model needed, any feature network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scm_media.evaluation.frechet import Moments, frechet_distance
+from scm_media.evaluation.kernel import kernel_distance
+from scm_media.evaluation.neighbours import precision_recall
+from scm_media.interfaces import Embedder, Modality
+
+
+def evaluate_folders(
+    samples_dir: str | Path,
+    reference_dir: str | Path,
+    modality: Modality,
+    embedder: Embedder,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Fréchet and kernel distance, precision and recall of the files of one folder against another's.
+
+    Files that cannot be read are counted in ``rejects`` by folder and reason. Raises ValueError when a folder has
+    fewer than five that can.
+    """
+    sides = {"samples": Path(samples_dir), "reference": Path(reference_dir)}
+    features, rejects = {}, {}
+    for side, folder in sides.items():
+        features[side], rejects[side] = _embed_folder(folder, modality, embedder, batch_size, device, progress)
+    moments = {side: Moments.of(found) for side, found in features.items()}
+    num = min(len(found) for found in features.values())
+    precision, recall = precision_recall(features["reference"][:num], features["samples"][:num])
+    return {
+        "features": {"name": type(embedder).__name__, "dimension": features["samples"].shape[1]},
+        "num_samples": len(features["samples"]),
+        "num_reference": len(features["reference"]),
+        "rejects": rejects,
+        "frechet": frechet_distance(
+            moments["samples"].mean,
+            moments["samples"].covariance,
+            moments["reference"].mean,
+            moments["reference"].covariance,
+        ),
+        "kernel": kernel_distance(features["samples"], features["reference"]),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+@torch.inference_mode()
+def _embed_folder(
+    folder: Path,
+    modality: Modality,
+    embedder: Embedder,
+    batch_size: int,
+    device: torch.device | str,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[Tensor, dict[str, int]]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give one that holds {', '.join(sorted(modality.suffixes))} files")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in modality.suffixes)
+    rejects: Counter[str] = Counter()
+    features, batch = [], []
+    for place, file in enumerate(files):
+        try:
+            batch.append(modality.conform(modality.read(file)))
+        except ValueError as error:
+            rejects[str(error).replace(str(file), "").strip(" :")] += 1
+        if batch and (len(batch) == batch_size or place + 1 == len(files)):
+            features.append(embedder.features(torch.stack(batch).to(device)).float().cpu())
+            batch = []
+        if progress is not None:
+            progress(str(folder), place + 1, len(files))
+    num = sum(map(len, features))
+    if num < 5:
+        raise ValueError(
+            f"{folder} has {num} usable files of {len(files)} ({dict(rejects) or 'none rejected'}), expected at least 5"
+            f" with the suffixes {', '.join(sorted(modality.suffixes))}"
+        )
+    return torch.cat(features), dict(rejects)

@@ -1,0 +1,156 @@
+"""What samples are compared with: statistics of the features of real data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.data.examples import Batch
+from scm_media.evaluation.frechet import Moments, frechet_distance
+from scm_media.evaluation.neighbours import precision_recall
+from scm_media.interfaces import Embedder
+
+FLOOR_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Statistics of the training data's features, and how held-out data compare with them.
+
+    mean ``(d,)`` and covariance ``(d, d)``: of all training samples. neighbours ``(N, d)``: some of their features.
+    floors: number of held-out samples to their Fréchet distance. agreement: share of held-out labels that the
+    embedder tells right. precision, recall: of held-out samples; None where there are too few.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    neighbours: Tensor
+    num_train: int
+    floors: Mapping[int, float]
+    agreement: float | None
+    precision: float | None
+    recall: float | None
+
+    def floor(self, num_samples: int) -> float | None:
+        """The Fréchet distance of that many held-out samples; between measured numbers, linear in 1/n.
+
+        Beyond them the nearest measured one; None where nothing was held out.
+        """
+        if not self.floors:
+            return None
+        sizes = sorted(self.floors)
+        num = min(max(num_samples, sizes[0]), sizes[-1])
+        low = max(size for size in sizes if size <= num)
+        high = min(size for size in sizes if size >= num)
+        if low == high:
+            return self.floors[low]
+        share = (1 / low - 1 / num) / (1 / low - 1 / high)
+        return self.floors[low] + share * (self.floors[high] - self.floors[low])
+
+    def frechet(self, features: Tensor) -> float:
+        """The Fréchet distance of features ``(N, d)`` to the training data."""
+        moments = Moments.of(features)
+        return frechet_distance(moments.mean, moments.covariance, self.mean, self.covariance)
+
+    def precision_recall(self, features: Tensor) -> tuple[float | None, float | None]:
+        """Precision and recall of the first of features ``(N, d)`` against as many real ones; None for too few."""
+        num = min(len(features), len(self.neighbours))
+        return precision_recall(self.neighbours[:num], features[:num]) if num > 3 else (None, None)
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file; the neighbours in half precision."""
+        state = {
+            "mean": self.mean,
+            "covariance": self.covariance,
+            "neighbours": self.neighbours.to(torch.float16),
+            "floor_sizes": torch.tensor(sorted(self.floors), dtype=torch.int64),
+            "floors": torch.tensor([self.floors[size] for size in sorted(self.floors)], dtype=torch.float64),
+        }
+        config = {"_target_": f"{__name__}.Reference"}
+        info = {name: getattr(self, name) for name in ("num_train", "agreement", "precision", "recall")}
+        weights.save(path, state, config, info)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Reference:
+        """What ``save`` wrote; ValueError for a file that is missing, cut short or another thing."""
+        component = weights.read(path)
+        return cls.from_component(component, path)
+
+    @classmethod
+    def from_component(cls, component: weights.Component, source: str | Path) -> Reference:
+        """The statistics that a weight file holds; ValueError when it holds something else."""
+        state, info = component.state, component.info
+        try:
+            floors = dict(zip(state["floor_sizes"].tolist(), state["floors"].tolist(), strict=True))
+            tensors = (state["mean"], state["covariance"], state["neighbours"].float())
+            return cls(*tensors, info["num_train"], floors, info["agreement"], info["precision"], info["recall"])
+        except KeyError as error:
+            raise ValueError(
+                f"{source} lacks {error}, so it holds no reference statistics; train the embedder"
+            ) from error
+
+
+def make_reference(
+    embedder: Embedder,
+    train_batches: Iterable[Batch],
+    held_out_batches: Iterable[Batch],
+    num_neighbours: int = 3_000,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Reference:
+    """The statistics of data that come as ``Batch`` objects: every training sample once, every held-out one once.
+
+    num_neighbours: how many training features are kept for precision and recall, drawn by seed.
+    Raises ValueError when there are fewer than two training samples.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    moments: Moments | None = None
+    kept, keys = torch.empty(0), torch.empty(0)
+    for features, _ in _embedded(embedder, train_batches, device):
+        moments = moments or Moments(features.shape[1])
+        moments.update(features)
+        keys = torch.cat([keys, torch.rand(len(features), generator=generator)])
+        kept = torch.cat([kept.reshape(-1, features.shape[1]), features])
+        keys, chosen = torch.topk(keys, min(num_neighbours, len(keys)))  # a uniform draw without knowing how many come
+        kept = kept[chosen]
+    if moments is None:
+        raise ValueError("there are no training samples to take reference statistics of")
+    held_out = list(_embedded(embedder, held_out_batches, device))
+    features = torch.cat([part for part, _ in held_out]) if held_out else torch.empty(0, moments.mean.numel())
+    right = [agreement for _, agreement in held_out if agreement is not None]
+    reference = Reference(
+        mean=moments.mean,
+        covariance=moments.covariance,
+        neighbours=kept.half().float(),
+        num_train=moments.count,
+        floors={},
+        agreement=float(torch.cat(right).mean()) if right else None,
+        precision=None,
+        recall=None,
+    )
+    sizes = {size for size in FLOOR_SIZES if size < len(features)} | ({len(features)} if len(features) > 1 else set())
+    shuffled = features[torch.randperm(len(features), generator=generator)]
+    floors = {size: reference.frechet(shuffled[:size]) for size in sorted(sizes)}
+    precision, recall = reference.precision_recall(shuffled)
+    return replace(reference, floors=floors, precision=precision, recall=recall)
+
+
+@torch.inference_mode()
+def _embedded(
+    embedder: Embedder, batches: Iterable[Batch], device: torch.device | str
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Features and the share of labels told right, sample by sample, of each batch."""
+    for batch in batches:
+        sample = batch.sample.to(device)
+        yield embedder.features(sample).float().cpu(), agreement(embedder.logits(sample), batch.labels)
+
+
+def agreement(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor | None:
+    """Share of each sample's labels ``(B,)`` that the scores put first; None when no label has scores."""
+    right = [(logits[name].argmax(1).cpu() == labels[name].cpu()).double() for name in sorted(logits) if name in labels]
+    return torch.stack(right).mean(0) if right else None

@@ -1,0 +1,120 @@
+"""One row of an evaluation: which sampler, how many steps, and the features of what it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.evaluation.reference import agreement
+from scm_media.pipeline import Pipeline
+
+CHUNK = 250
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way of sampling: the student in some steps, or the teacher in as many of its solver's steps."""
+
+    sampler: str
+    steps: int
+    teacher: bool
+
+    @classmethod
+    def parse(cls, text: str | int, pipeline: Pipeline) -> Row:
+        """``2`` (student), ``"teacher"`` or ``"teacher:16"``; ValueError for anything else."""
+        kind, _, number = str(text).partition(":")
+        settings = pipeline.settings
+        if kind == "teacher":
+            number = number or str(settings.get("teacher_steps", 32))
+            sampler = settings.get("teacher", "heun")
+        else:
+            sampler, number = "consistency", str(text)
+        if not number.isdecimal() or int(number) < 1:
+            raise ValueError(f"a row is a number of steps, teacher or teacher:STEPS, got {text!r}")
+        return cls(sampler, int(number), kind == "teacher")
+
+    @property
+    def key(self) -> str:
+        """A name for files."""
+        return f"{'teacher' if self.teacher else 'student'}-{self.sampler}-{self.steps}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Features ``(N, d)`` of the clips of a row, the share of labels told right ``(N,)``, evaluations a clip."""
+
+    features: Tensor
+    right: Tensor | None
+    evaluations: int
+
+
+def measure(
+    pipeline: Pipeline,
+    row: Row,
+    num_samples: int,
+    batch_size: int,
+    seed: int,
+    work: Path | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Makes clips 0 … num_samples − 1 of a seed and embeds them, in chunks that are kept in ``work``.
+
+    An interrupted measurement goes on after its last chunk, and several processes may measure different rows.
+    Chunks of another model, precision or seed are not taken for this one's.
+    """
+    folder = None if work is None else work / f"{row.key}-{_fingerprint(pipeline, row, seed)}"
+    chunks = []
+    for first in range(0, num_samples, CHUNK):
+        num = min(CHUNK, num_samples - first)
+        file = None if folder is None else folder / f"{first:07d}-{first + num:07d}.safetensors"
+        if file is not None and file.is_file():
+            component = weights.read(file)
+            chunk = (component.state["features"], component.state.get("right"), component.info["evaluations"])
+        else:
+            chunk = _chunk(pipeline, row, first, num, batch_size, seed)
+            if file is not None:
+                state = {
+                    name: tensor
+                    for name, tensor in zip(("features", "right"), chunk, strict=False)
+                    if tensor is not None
+                }
+                weights.save(file, state, {"row": row.key}, {"evaluations": chunk[2]})
+        chunks.append(chunk)
+        if progress is not None:
+            progress(row.key, first + num, num_samples)
+    rights = [right for _, right, _ in chunks if right is not None]
+    return Measured(torch.cat([chunk[0] for chunk in chunks]), torch.cat(rights) if rights else None, chunks[0][2])
+
+
+def _chunk(
+    pipeline: Pipeline, row: Row, first: int, num: int, batch_size: int, seed: int
+) -> tuple[Tensor, Tensor | None, int]:
+    embedder = pipeline.network("embedder")
+    features, rights = [], []
+    arguments: dict[str, Any] = {"steps": row.steps, "teacher": row.teacher, "seed": seed, "batch_size": batch_size}
+    for clips in pipeline.batches(num, first=first, **arguments):
+        with torch.inference_mode():
+            sample = clips.samples.to(pipeline.device)
+            features.append(embedder.features(sample).float().cpu())
+            right = agreement(embedder.logits(sample), pipeline.conditioning(clips.labels).labels)
+        rights += [] if right is None else [right]
+    return torch.cat(features), torch.cat(rights) if rights else None, clips.evaluations
+
+
+def _fingerprint(pipeline: Pipeline, row: Row, seed: int) -> str:
+    """What a chunk depends on beside its clips: the networks' files, the sampler, precision and seed."""
+    digest = hashlib.sha256()
+    for name in ("autoencoder", "embedder", "teacher" if row.teacher else "student"):
+        digest.update(pipeline.folder.file(name).read_bytes())
+    settings = json.dumps([pipeline.settings, pipeline.precision, seed], sort_keys=True, default=str)
+    digest.update(settings.encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,58 @@
+"""Seconds a clip: of whole rows, of one evaluation and of decoding, measured in turns."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from scm_media.evaluation.rows import Row
+from scm_media.pipeline import Pipeline
+from scm_media.pipeline.randomness import clip_noise
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Seconds a clip: of each row end to end, of one evaluation of the student, of decoding; medians."""
+
+    rows: tuple[float, ...]
+    network: float
+    decode: float
+
+
+def time_rows(pipeline: Pipeline, rows: Sequence[Row], batch_size: int = 32, repeats: int = 3) -> Seconds:
+    """Times rows of one batch each, in turns, so that a slow moment of the machine falls on all alike."""
+
+    def generate(row: Row) -> Callable[[], object]:
+        return lambda: pipeline(batch_size, steps=row.steps, teacher=row.teacher, batch_size=batch_size)
+
+    name = "student" if pipeline.folder.has("student") else "teacher"
+    network = pipeline.network(name)
+    latent = clip_noise(0, range(batch_size), 0, pipeline.latent_shape()).to(pipeline.device)
+    labels = [pipeline.labels.resolve(None, 0, index) for index in range(batch_size)]
+    cond = pipeline.conditioning(labels)
+    t = torch.full((batch_size,), math.pi / 4, device=pipeline.device)
+
+    def evaluate() -> None:
+        with torch.inference_mode(), pipeline.autocast():
+            network(latent, t, cond)
+        if pipeline.device.type == "cuda":
+            torch.cuda.synchronize(pipeline.device)
+
+    jobs = [*map(generate, rows), evaluate, lambda: pipeline.decode(latent)]
+    seconds: list[list[float]] = [[] for _ in jobs]
+    # What is done once (reading weights, choosing kernels) is not timed.
+    for row in rows:
+        pipeline(batch_size, steps=1, teacher=row.teacher, batch_size=batch_size)
+    evaluate()
+    for _ in range(repeats):
+        for place, job in enumerate(jobs):
+            begun = time.perf_counter()
+            job()
+            seconds[place].append((time.perf_counter() - begun) / batch_size)
+    *of_rows, of_network, of_decoding = map(median, seconds)
+    return Seconds(tuple(of_rows), of_network, of_decoding)

@@ -1,0 +1,129 @@
+"""Evaluating a tiny model: the fields, resumption, rows measured apart, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import scm_media
+from scm_media.evaluation import evaluate, report, rows
+from scm_media.evaluation.report import write_report_page
+
+QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
+
+
+def _figures(result):
+    return [
+        {key: value for key, value in row.items() if key not in ("sampler", "seconds_per_clip")}
+        for row in result["rows"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def pipeline(evaluated_model):
+    return scm_media.load(evaluated_model, "cpu")
+
+
+@pytest.fixture(scope="module")
+def result(pipeline):
+    return evaluate(pipeline, num_samples=120, rows=("teacher", 1, 2, "teacher:1"), **QUICK)
+
+
+def test_the_fields_are_those_of_the_command_line(result):
+    assert {"model", "features", "num_samples", "rows", "frechet_floor", "frechet_teacher"} <= result.keys()
+    assert [(row["sampler"], row["steps"], row["evaluations"]) for row in result["rows"]] == [
+        ("heun", 3, 5),
+        ("consistency", 1, 1),
+        ("consistency", 2, 2),
+        ("heun", 1, 1),
+    ]
+    teacher, one, two, _ = result["rows"]
+    assert result["frechet_teacher"] == teacher["frechet"]
+    assert result["frechet_ratio_1_step"] == pytest.approx(one["frechet"] / teacher["frechet"])
+    assert result["frechet_ratio_2_step"] == pytest.approx(two["frechet"] / teacher["frechet"])
+    assert result["speedup_2_step"] == pytest.approx(teacher["seconds_per_clip"] / two["seconds_per_clip"])
+    network, decode = result["network_seconds_per_clip"], result["decode_seconds_per_clip"]
+    assert result["speedup_bound"] == pytest.approx((5 * network + decode) / (2 * network + decode))
+    assert 0 <= teacher["agreement"] <= 1
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_figures_do_not_depend_on_the_batch_size(pipeline, result):
+    other = evaluate(pipeline, num_samples=120, rows=(2,), **{**QUICK, "batch_size": 7})
+    assert other["rows"][0]["frechet"] == pytest.approx(result["rows"][2]["frechet"], rel=1e-4)
+    assert other["frechet_ratio_2_step"] is None
+    assert other["speedup_2_step"] is None
+
+
+def test_an_interrupted_evaluation_goes_on(pipeline, result, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "CHUNK", 50)
+    made = []
+    original = rows._chunk
+
+    def interrupted(*arguments):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(arguments[2])
+        return original(*arguments)
+
+    monkeypatch.setattr(rows, "_chunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(pipeline, num_samples=120, rows=("teacher",), work=tmp_path, **QUICK)
+    made.clear()
+    monkeypatch.setattr(rows, "_chunk", lambda *arguments: made.append(arguments[2]) or original(*arguments))
+    evaluate(pipeline, num_samples=120, rows=("teacher",), work=tmp_path, **QUICK)
+    assert made == [100]
+    evaluate(pipeline, num_samples=120, rows=(1, 2), work=tmp_path, **QUICK)
+    made.clear()
+    merged = evaluate(pipeline, num_samples=120, rows=("teacher", 1, 2), work=tmp_path, **QUICK)
+    assert made == []
+    for row, expected in zip(_figures(merged), _figures(result), strict=False):
+        assert row == pytest.approx(expected, rel=1e-4)
+    evaluate(pipeline, num_samples=120, rows=(1,), work=tmp_path, seed=1, **QUICK)
+    assert made == [0, 50, 100]
+
+
+def test_progress_is_told(pipeline):
+    told = []
+    evaluate(pipeline, num_samples=20, rows=(1,), progress=lambda *what: told.append(what), **QUICK)
+    assert told == [("student-consistency-1", 20, 20)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rows": (0,)}, "a row is a number of steps, teacher or teacher:STEPS, got 0"),
+        ({"rows": ("techer",)}, "got 'techer'"),
+        ({"features": "inception"}, "no feature network 'inception'"),
+        ({"num_samples": 1}, "num_samples must be at least 2"),
+    ],
+)
+def test_bad_requests_are_refused(pipeline, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(pipeline, **{**QUICK, "num_samples": 20, **arguments})
+
+
+def test_a_model_without_statistics_is_refused(tiny_model_without_reference):
+    with pytest.raises(ValueError, match="holds no reference"):
+        evaluate(scm_media.load(tiny_model_without_reference, "cpu"), num_samples=20, **QUICK)
+
+
+def test_report_and_page_show_every_row(result, tmp_path):
+    text = report(result)
+    assert text.count("| heun |") == 2
+    assert f"{result['frechet_teacher']:.2f}" in text
+    assert "120 samples, 8-dimensional features" in text
+    write_report_page(result, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<circle") == 4
+    assert "floor" in page
+
+
+def test_figures_go_into_the_model_card(pipeline, result, tmp_path, evaluated_model):
+    folder = pipeline.save_pretrained(tmp_path / "one")
+    (folder / "metrics.json").write_text(json.dumps(result))
+    card = (scm_media.load(folder, "cpu").save_pretrained(tmp_path / "two") / "README.md").read_text()
+    assert "| consistency | 2 | 2 |" in card
+    again = evaluate(scm_media.load(tmp_path / "two", "cpu"), num_samples=120, rows=(1,), **QUICK)
+    assert again["rows"][0]["frechet"] == pytest.approx(result["rows"][1]["frechet"], rel=1e-4)

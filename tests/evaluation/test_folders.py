@@ -1,0 +1,57 @@
+"""Two folders of pictures compared."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modalities.image.features import ImageClassifier
+from modalities.image.modality import ImageModality
+from scm_media.evaluation import evaluate_folders, report
+
+MODALITY = ImageModality(size=16, channels=1)
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    torch.manual_seed(0)
+    return ImageClassifier(1, {"class": 3}, width=4, num_features=4).eval()
+
+
+def _write(folder, num, shift=0.0, seed=0):
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    for k in range(num):
+        sample = (torch.randn(1, 16, 16, generator=generator) * 0.3 + shift).clamp(-1, 1)
+        MODALITY.write(folder / f"{k:03d}.png", sample, {})
+    return folder
+
+
+def test_distances_grow_with_the_difference(tmp_path, embedder):
+    reference = _write(tmp_path / "reference", 40)
+    near = evaluate_folders(_write(tmp_path / "near", 30, seed=1), reference, MODALITY, embedder, batch_size=7)
+    far = evaluate_folders(_write(tmp_path / "far", 30, 0.8, seed=1), reference, MODALITY, embedder)
+    same = evaluate_folders(reference, reference, MODALITY, embedder)
+    assert same["frechet"] == pytest.approx(0, abs=1e-6)
+    assert (same["precision"], same["recall"]) == (1, 1)
+    assert near["frechet"] * 3 < far["frechet"]
+    assert near["kernel"] < far["kernel"]
+    assert (near["num_samples"], near["num_reference"]) == (30, 40)
+
+
+def test_unreadable_files_are_counted_by_reason(tmp_path, embedder):
+    reference = _write(tmp_path / "reference", 6)
+    (reference / "bad.png").write_bytes(b"no picture")
+    result = evaluate_folders(reference, reference, MODALITY, embedder)
+    assert sum(result["rejects"]["reference"].values()) == 1
+    assert result["num_reference"] == 6
+    assert "left out of reference: 1 ×" in report(result)
+
+
+def test_folders_with_nothing_usable_are_refused(tmp_path, embedder):
+    reference = _write(tmp_path / "reference", 6)
+    few = _write(tmp_path / "few", 2)
+    with pytest.raises(ValueError, match="few has 2 usable files of 2"):
+        evaluate_folders(few, reference, MODALITY, embedder)
+    with pytest.raises(ValueError, match="is no folder"):
+        evaluate_folders(tmp_path / "none", reference, MODALITY, embedder)
