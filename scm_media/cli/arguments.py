@@ -21,15 +21,4 @@ def add_network_flags(to: argparse.ArgumentParser, batch_size: int) -> None:
     """``--device``, ``--precision`` and ``--batch-size``: where and how a network runs."""
     to.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     to.add_argument("--precision", default="float32", choices=("float32", "bf16"), help="default: float32")
-    to.add_argument("--batch-size", type=positive, default=batch_size, metavar="B", help=f"default: {batch_size}")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1. Raises argparse's error (usage, exit 2) for anything else."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return number
+    to.add_argument("--batch-size", type=int, default=batch_size, metavar="B", help=f"default: {batch_size}")

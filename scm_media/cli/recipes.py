@@ -1,0 +1,136 @@
+"""``scm-media recipes``: what is shipped, what each needs, and a proposal for a folder of one's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scm_media import recipe
+from scm_media.cli.arguments import parser
+
+NO_DATA = ("data.root=null",)
+"""A recipe is described without its data, which may have to be named first."""
+
+WEIGHT_COPIES = 6
+"""Of a student's training: teacher, student, its average, gradient, and the optimiser's two moments."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Lists, prints, copies or proposes; 0."""
+    commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
+    commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe")
+    commands.add_argument("--copy", metavar="FILE", help="write the recipe NAME to a new file, to be changed")
+    commands.add_argument("--for", dest="folder", metavar="FOLDER", help="propose a recipe for a folder of files")
+    parsed = commands.parse_args(arguments)
+    if parsed.copy and not parsed.name:
+        commands.error("--copy needs the NAME of a recipe")
+    if parsed.folder:
+        print(_proposal(Path(parsed.folder)))
+    elif parsed.copy:
+        _copy(recipe.describe(parsed.name), Path(parsed.copy))
+    elif parsed.name:
+        print(recipe.describe(parsed.name).text, end="")
+    else:
+        print("\n\n".join(_entry(name) for name in recipe.names()))
+    return 0
+
+
+def _copy(shipped: recipe.Recipe, target: Path) -> None:
+    if target.suffix != recipe.SUFFIX:
+        raise ValueError(f"{target}: a recipe's file ends in {recipe.SUFFIX}")
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            # The copy is called by its file name, so that its run folder is its own.
+            lines = (line for line in shipped.text.splitlines(keepends=True) if not line.startswith("recipe:"))
+            file.writelines(lines)
+    except FileExistsError:
+        raise ValueError(f"{target} exists; choose another file") from None
+    print(f"{target}: a copy of {shipped.name}; train it with: scm-media train {target}")
+
+
+def _entry(name: str) -> str:
+    header = recipe.describe(name).header
+    lines = [name, *(f"  {line}" for line in header)]
+    try:
+        lines.append(f"  {_measured(recipe.compose(name, NO_DATA))}")
+    except ValueError as error:
+        lines.append(f"  not usable here: {error}")
+    return "\n".join(lines)
+
+
+def _measured(config: dict[str, Any]) -> str:
+    """Modality, parameters and memory of a recipe, from networks without storage (PyTorch's fake tensors)."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from scm_media.build import build
+
+    modality = build(config["modality"])
+    with FakeTensorMode():
+        shape = build(config["autoencoder"]["network"]).latent_shape(modality.shape())
+        filled: dict[str, Any] = {"in_channels": shape[0], "labels": {}}
+        missing = {key: value for key, value in filled.items() if config["backbone"].get(key, 0) is None}
+        backbone = build(config["backbone"], **missing)
+        parameters = sum(parameter.numel() for parameter in backbone.parameters())
+        activations = _activations(backbone, shape) * config["student"]["batch_size"]
+    gigabytes = (WEIGHT_COPIES * 4 * parameters + activations) / 2**30
+    return (
+        f"modality {modality.name}, sample {'×'.join(map(str, modality.shape()))}, {parameters / 1e6:.2f} M parameters "
+        f"a network, about {gigabytes:.2g} GiB in training beside PyTorch itself and the data"
+    )
+
+
+def _activations(backbone: Any, shape: Sequence[int]) -> int:
+    """Bytes that one clip's forward pass keeps for the backward pass."""
+    import torch
+
+    from scm_media.interfaces import Conditioning
+
+    weights = {parameter.untyped_storage()._cdata for parameter in backbone.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # by address, and kept alive so that no other gets the same
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone(torch.empty(1, *shape), torch.empty(1), Conditioning())
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _proposal(folder: Path) -> str:
+    """A recipe's text for a folder: the modality that most of its files belong to."""
+    from scm_media.build import build
+
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    suffixes = Counter(path.suffix.lower() for path in folder.rglob("*") if path.is_file())
+    best, most = "", 0
+    for name in sorted(recipe.names(), key=lambda name: name.endswith("/tiny")):
+        modality = build(recipe.compose(name, NO_DATA)["modality"])
+        count = sum(suffixes[suffix] for suffix in modality.suffixes)
+        if count > most:
+            best, most = name, count
+    if not best:
+        seen = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5))
+        raise ValueError(f"{folder}: no recipe's modality reads these files ({seen or 'none'})")
+    labels = "subfolder" if any(path.is_dir() for path in folder.iterdir()) else "none"
+    return "\n".join(
+        [
+            f"# {most} files of {folder}, after the recipe {best}. Write this to mine.yaml, look at it with",
+            "#   scm-media check mine.yaml",
+            "# and train it with  scm-media train mine.yaml",
+            "defaults:",
+            f"  - {best}",
+            "  - override /data: folder",
+            "  - _self_",
+            "",
+            "recipe: mine",
+            "data:",
+            f"  root: {folder.resolve()}",
+            f"  labels: {labels}",
+        ]
+    )
