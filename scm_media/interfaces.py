@@ -1,0 +1,153 @@
+"""What a backbone, an autoencoder, a modality and an embedder must offer, and what they are conditioned on.
+
+Shapes are written ``(B, C, *S)`` for samples (pixels, waveforms, frames) and ``(B, c, *s)`` for latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+NO_LABEL = -1
+"""The value of a categorical label that is not given (classifier-free guidance drops labels to it)."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a clip is made for; every field is batch first and may be absent.
+
+    labels: name to ``(B,)`` int64 (categorical, ``NO_LABEL`` = not given) or float32 (scalar, NaN = not given).
+    tokens, token_mask: ``(B, L, d)`` text embeddings and ``(B, L)`` bool, true where a token stands.
+    aligned: ``(B, k, *s)``, what is known at each place of the latent.
+    valid: ``(B, 1, *s)``, one where the latent is no padding.
+    guidance: ``(B,)`` float32, the guidance scale of a guided student.
+    """
+
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    tokens: Tensor | None = None
+    token_mask: Tensor | None = None
+    aligned: Tensor | None = None
+    valid: Tensor | None = None
+    guidance: Tensor | None = None
+
+    def _map(self, function) -> Conditioning:
+        changed: dict[str, Any] = {
+            "labels": {name: function(label) for name, label in self.labels.items()}
+        }
+        for entry in fields(self)[1:]:
+            value = getattr(self, entry.name)
+            changed[entry.name] = None if value is None else function(value)
+        return replace(self, **changed)
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        """The same conditioning on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def repeat(self, num: int) -> Conditioning:
+        """The whole batch ``num`` times over, block after block: ``(num * B, ...)``."""
+        return self._map(lambda tensor: torch.cat([tensor] * num))
+
+    def __getitem__(self, index: slice | Tensor) -> Conditioning:
+        """The conditioning of some clips of the batch; always batch first, so an integer is refused."""
+        if isinstance(index, int):
+            raise TypeError("index a Conditioning with a slice or a tensor, so that it stays batch first")
+        return self._map(lambda tensor: tensor[index])
+
+    def drop(self, where: Tensor) -> Conditioning:
+        """Labels and text removed where ``where`` ``(B,)`` is true; what is known of the latent itself stays."""
+        labels = {
+            name: torch.where(where, torch.nan if label.is_floating_point() else NO_LABEL, label)
+            for name, label in self.labels.items()
+        }
+        mask = self.token_mask
+        if self.tokens is not None:
+            mask = torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=where.device) if mask is None else mask
+            mask = mask & ~where[:, None]
+        return replace(self, labels=labels, token_mask=mask)
+
+
+class Backbone(Protocol):
+    """The network F of the flow: unit-variance input and output, always one tensor back."""
+
+    def __call__(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """F(u, t) ``(B, c, *s)`` for u = x_t / sigma_data ``(B, c, *s)`` and t ``(B,)`` in radians."""
+        ...
+
+
+class Autoencoder(Protocol):
+    """Samples to latents and back; frozen while a backbone trains."""
+
+    def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Latents ``(B, c, *s)`` of deviation sigma_data per channel, for samples ``(B, C, *S)``."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Samples ``(B, C, *S)`` in [-1, 1] for latents ``(B, c, *s)``."""
+        ...
+
+    def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
+        """``(c, *s)`` of the latent of a sample of shape ``(C, *S)``."""
+        ...
+
+    def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
+        """``(C, *S)`` of the sample that a latent of shape ``(c, *s)`` decodes to."""
+        ...
+
+    def latent_mask(self, mask: Tensor) -> Tensor:
+        """``(B, 1, *s)``: one where a latent place stands for valid places of a mask ``(B, 1, *S)`` alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One measure of a sample that a user may set: its unit and default; the CLI's flags come from here."""
+
+    default: float
+    unit: str
+    help: str
+
+
+@runtime_checkable
+class Modality(Protocol):
+    """How samples of one kind are read, brought to a recipe's shape, written and shown."""
+
+    name: str
+    suffixes: frozenset[str]
+    extents: Mapping[str, Extent]
+
+    def shape(self, **extents: float) -> tuple[int, ...]:
+        """``(C, *S)`` of a sample with these extents, the defaults where one is not given."""
+        ...
+
+    def read(self, path: Path) -> Tensor:
+        """The file's sample ``(C, *S)``, float32 in [-1, 1], as large as it is in the file."""
+        ...
+
+    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The sample brought to ``shape()``: cut, padded, flipped as the recipe says; random only through generator."""
+        ...
+
+    def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
+        """Writes one sample ``(C, *S)`` with the metadata inside the file."""
+        ...
+
+    def preview(self, samples: Tensor, captions: Sequence[str] = ()) -> Any:
+        """One picture (PIL) of many samples ``(B, C, *S)``."""
+        ...
+
+
+class Embedder(Protocol):
+    """A feature network: what Fréchet distances are measured in."""
+
+    def features(self, sample: Tensor) -> Tensor:
+        """Features ``(B, d)`` of samples ``(B, C, *S)`` in [-1, 1]."""
+        ...
+
+    def logits(self, sample: Tensor) -> Mapping[str, Tensor]:
+        """Label name to class scores ``(B, num_classes)``: what agreement with the labels is measured by."""
+        ...

@@ -1,0 +1,137 @@
+"""Embeddings of time, labels, guidance and position."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.nn.pair import Linear, Pair, Signal, silu
+
+
+class SinusoidalFeatures(nn.Module):
+    """cos and sin of a scalar at log-spaced frequencies, in float32 under any precision.
+
+    Low frequencies (0.25 … 8 radians per radian of t) keep dF/dt bounded; Fourier features of scale 16 do not
+    (sCM, section 4.1, "positional time embedding").
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, num_frequencies: int, lowest: float = 0.25, highest: float = 8.0) -> None:
+        super().__init__()
+        exponents = torch.linspace(math.log(lowest), math.log(highest), num_frequencies)
+        self.register_buffer("frequencies", exponents.exp(), persistent=False)
+
+    def forward(self, t: Signal) -> Signal:
+        """Features ``(B, 2 · num_frequencies)`` of deviation about 1, for scalars ``(B,)``."""
+        if not isinstance(t, Pair):
+            return self._features(t)[0]
+        features, slopes = self._features(t.value)
+        return Pair(features, slopes * t.tangent[:, None])
+
+    def _features(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        frequencies = self.frequencies.to(t.dtype)
+        angle = t[:, None] * frequencies
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        features = torch.cat([cos, sin], dim=-1)
+        slopes = torch.cat([-sin * frequencies, cos * frequencies], dim=-1)
+        return features * math.sqrt(2), slopes * math.sqrt(2)
+
+
+class ScalarEmbedding(nn.Module):
+    """A scalar's sinusoidal features through a two-layer network; float32 under any precision."""
+
+    def __init__(self, width: int, num_frequencies: int = 32) -> None:
+        super().__init__()
+        self.features = SinusoidalFeatures(num_frequencies)
+        self.first = Linear(2 * num_frequencies, width)
+        self.second = Linear(width, width)
+
+    def forward(self, t: Signal) -> Signal:
+        """``(B, width)`` for ``(B,)``."""
+        device = t.value.device if isinstance(t, Pair) else t.device
+        with torch.autocast(device.type, enabled=False):
+            return self.second(silu(self.first(self.features(t))))
+
+
+class LabelEmbedding(nn.Module):
+    """The sum of the embeddings of every label of a clip; a label that is not given has an embedding of its own.
+
+    labels: name to the number of classes; 0 stands for a scalar label, which is embedded like a time.
+    """
+
+    def __init__(self, labels: Mapping[str, int], width: int) -> None:
+        super().__init__()
+        self.num_classes = dict(labels)
+        self.tables = nn.ModuleDict(
+            {name: nn.Embedding(num + 1, width) for name, num in labels.items() if num > 0}
+        )
+        self.scalars = nn.ModuleDict(
+            {name: ScalarEmbedding(width) for name, num in labels.items() if num == 0}
+        )
+        self.absent = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(width)) for name, num in labels.items() if num == 0}
+        )
+        for table in self.tables.values():
+            nn.init.normal_(table.weight, std=0.5)
+
+    def forward(self, labels: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """``(B, width)``, in the type of ``like`` ``(B, width)``."""
+        unknown = sorted(set(labels) - set(self.num_classes))
+        if unknown:
+            raise ValueError(f"unknown labels {unknown}: this backbone knows {sorted(self.num_classes)}")
+        total = torch.zeros_like(like)
+        for name, num in self.num_classes.items():
+            label = labels.get(name)
+            if num > 0:
+                if label is None:
+                    index = torch.full(like.shape[:1], num, device=like.device)
+                else:
+                    index = torch.where(label < 0, num, label)
+                total = total + self.tables[name](index).to(like.dtype)
+            elif label is None:
+                total = total + self.absent[name]
+            else:
+                given = ~torch.isnan(label)
+                embedded = self.scalars[name](torch.where(given, label, 0.0).to(like.dtype))
+                total = total + torch.where(given[:, None], embedded, self.absent[name])
+        return total
+
+
+def axis_positions(extents: Sequence[int], device: torch.device) -> Tensor:
+    """The coordinates ``(L, rank)`` of every place of a grid, in row-major order."""
+    axes = [torch.arange(extent, device=device, dtype=torch.float32) for extent in extents]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(extents))
+
+
+def rotary_angles(extents: Sequence[int], head_width: int, device: torch.device, base: float = 100.0) -> Tensor:
+    """Angles ``(L, head_width / 2)`` of the rotary embedding (Su et al. 2021), each axis its share of them.
+
+    Where the axes do not share the angles evenly the last ones do not rotate.
+    """
+    num_per_axis = head_width // (2 * len(extents))
+    if num_per_axis == 0:
+        raise ValueError(f"a head of width {head_width} is too narrow for {len(extents)} axes: use 2 channels an axis")
+    exponents = torch.arange(num_per_axis, device=device, dtype=torch.float32) / num_per_axis
+    angles = axis_positions(extents, device)[:, :, None] * base**-exponents
+    angles = angles.reshape(angles.shape[0], -1)
+    return nn.functional.pad(angles, (0, head_width // 2 - angles.shape[1]))
+
+
+class PositionEmbedding(nn.Module):
+    """What tells a place from another where there is only noise: a linear map of sinusoids of the coordinates."""
+
+    def __init__(self, rank: int, width: int, num_frequencies: int = 8) -> None:
+        super().__init__()
+        self.num_frequencies = num_frequencies
+        self.project = nn.Linear(rank * 2 * num_frequencies, width, bias=False)
+
+    def forward(self, extents: Sequence[int], like: Tensor) -> Tensor:
+        """``(L, width)`` for a grid of these extents, in the type of ``like``."""
+        exponents = torch.arange(self.num_frequencies, device=like.device, dtype=torch.float32)
+        positions = axis_positions(extents, like.device)[:, :, None] * 2.0 ** (-exponents * 0.75)
+        features = torch.cat([positions.cos(), positions.sin()], dim=-1)
+        return self.project(features.reshape(features.shape[0], -1).to(like.dtype))

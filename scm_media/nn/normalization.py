@@ -1,0 +1,54 @@
+"""Normalisation layers that carry a pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.nn.pair import Linear, Pair, Signal, add, linearly, multiply
+
+
+def rms_normalize(x: Signal, eps: float = 1e-6) -> Signal:
+    """x / sqrt(mean(x²) + eps) over the last dimension; reductions in float32.
+
+    The tangent is s · (dx − y · mean(y · dx)) with y the output and s = 1 / sqrt(mean(x²) + eps).
+    """
+    if not isinstance(x, Pair):
+        return x * _inverse_rms(x, eps)
+    value = x.value * _inverse_rms(x.value, eps)
+    with torch.no_grad():
+        scale = _inverse_rms(x.value, eps)
+        tangent = x.tangent.to(scale.dtype)
+        normalized = x.value * scale
+        slope = (normalized * tangent).mean(-1, keepdim=True)
+        return Pair(value, scale * (tangent - normalized * slope))
+
+
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    wide = x if x.dtype == torch.float64 else x.float()
+    return torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+
+
+class AdaptiveDoubleNorm(nn.Module):
+    """norm(x) · norm(s(c)) + g · norm(b(c)): scales and shifts are normalised themselves ("double norm").
+
+    Source: sCM, section 4.1, "adaptive double normalization", with the per-token RMS norm of a transformer in the
+    place of group norm. A normalised modulation keeps dF/dt bounded whatever the embedding does. The gain g of the
+    shift is a weight of each channel that starts at 0, so a fresh layer modulates by its scales alone.
+    """
+
+    def __init__(self, width: int, cond_width: int) -> None:
+        super().__init__()
+        self.modulation = Linear(cond_width, 2 * width)
+        self.shift_gain = nn.Parameter(torch.zeros(width))
+        nn.init.normal_(self.modulation.weight, std=0.5 * cond_width**-0.5)
+        nn.init.ones_(self.modulation.bias[:width].data)
+
+    def forward(self, x: Signal, c: Signal) -> Signal:
+        """Tokens ``(B, L, width)`` modulated by c ``(B, cond_width)``."""
+        width = self.shift_gain.shape[0]
+        modulation = self.modulation(c)
+        scale = rms_normalize(linearly(lambda m: m[:, None, :width], modulation))
+        shift = rms_normalize(linearly(lambda m: m[:, None, width:], modulation))
+        shift = linearly(lambda m: m * self.shift_gain, shift)
+        return add(multiply(rms_normalize(x), scale), shift)

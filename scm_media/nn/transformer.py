@@ -1,0 +1,150 @@
+"""A transformer over patches of a latent of any rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.interfaces import Conditioning
+from scm_media.nn.attention import SelfAttention
+from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
+from scm_media.nn.normalization import AdaptiveDoubleNorm
+from scm_media.nn.pair import Dropout, Linear, Signal, add, concatenate, linearly, silu, value_of
+
+
+class FeedForward(nn.Module):
+    """Two matrix layers with SiLU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first = Linear(width, hidden)
+        self.second = Linear(hidden, width)
+
+    def forward(self, x: Signal) -> Signal:
+        """Tokens ``(B, L, width)`` to tokens ``(B, L, width)``."""
+        return self.second(silu(self.first(x)))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a feed-forward layer, each after an adaptive double norm, each added to the residual stream."""
+
+    def __init__(self, width: int, num_heads: int, hidden: int, cond_width: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = AdaptiveDoubleNorm(width, cond_width)
+        self.attention = SelfAttention(width, num_heads)
+        self.feed_forward_norm = AdaptiveDoubleNorm(width, cond_width)
+        self.feed_forward = FeedForward(width, hidden)
+        self.dropout = Dropout(dropout)
+        for last in (self.attention.out, self.feed_forward.second):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Signal, c: Signal, angles: Tensor, key_mask: Tensor | None) -> Signal:
+        """Tokens ``(B, L, width)`` for a conditioning vector c ``(B, cond_width)``."""
+        x = add(x, self.attention(self.attention_norm(x, c), angles, key_mask))
+        return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
+
+
+class Transformer(nn.Module):
+    """F(u, t, cond): patches of ``(B, c, *s)`` as tokens, time and labels by adaptive double norm.
+
+    Any rank and any extent that the patch divides. Carries a ``Pair`` through every layer. labels: name to number of
+    classes (0: a scalar label). aligned_channels: channels of ``cond.aligned``. guidance: whether the guidance scale
+    is an input (sCM, section 5.2; Meng et al. 2023).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        rank: int,
+        patch: int | Sequence[int],
+        width: int,
+        depth: int,
+        num_heads: int,
+        labels: Mapping[str, int] | None = None,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        aligned_channels: int = 0,
+        guidance: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.aligned_channels = in_channels, aligned_channels
+        self.patch = (patch,) * rank if isinstance(patch, int) else tuple(patch)
+        if len(self.patch) != rank:
+            raise ValueError(f"patch {self.patch} must have one entry for each of the {rank} axes")
+        self.head_width = width // num_heads
+        volume = math.prod(self.patch)
+        self.patch_in = Linear((in_channels + aligned_channels) * volume, width)
+        self.position = PositionEmbedding(rank, width)
+        self.time = ScalarEmbedding(width)
+        self.labels = LabelEmbedding(labels or {}, width)
+        self.guidance = ScalarEmbedding(width) if guidance else None
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, num_heads, int(width * mlp_ratio), width, dropout) for _ in range(depth)
+        )
+        self.out_norm = AdaptiveDoubleNorm(width, width)
+        self.patch_out = Linear(width, in_channels * volume)
+        nn.init.zeros_(self.patch_out.weight)
+        nn.init.zeros_(self.patch_out.bias)
+
+    def forward(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+        """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
+        shape = value_of(u).shape
+        if len(shape) != 2 + len(self.patch) or shape[1] != self.in_channels:
+            raise ValueError(
+                f"expected a latent (B, {self.in_channels}, *s) with {len(self.patch)} axes, got {tuple(shape)}"
+            )
+        if any(extent % step for extent, step in zip(shape[2:], self.patch, strict=True)):
+            raise ValueError(f"extents {tuple(shape[2:])} must be multiples of the patch {self.patch}")
+        grid = [extent // step for extent, step in zip(shape[2:], self.patch, strict=True)]
+        if self.aligned_channels:
+            aligned = cond.aligned
+            if aligned is None:
+                aligned = value_of(u).new_zeros(shape[0], self.aligned_channels, *shape[2:])
+            u = concatenate([u, aligned], dim=1)
+        x = self.patch_in(linearly(lambda v: to_patches(v, self.patch), u))
+        x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
+        x = add(x, self.position(grid, value_of(u)))
+        angles = rotary_angles(grid, self.head_width, value_of(u).device)
+        key_mask = None if cond.valid is None else to_patches(cond.valid, self.patch).amax(-1) > 0
+        c = self.condition(t, cond)
+        for block in self.blocks:
+            x = block(x, c, angles, key_mask)
+        x = self.patch_out(self.out_norm(x, c))
+        return linearly(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), x)
+
+    def condition(self, t: Signal, cond: Conditioning) -> Signal:
+        """The vector ``(B, width)`` that every block is modulated by; float32 under any precision."""
+        c = self.time(t)
+        c = add(c, self.labels(cond.labels, value_of(c)))
+        if self.guidance is not None:
+            scale = torch.ones_like(value_of(t)) if cond.guidance is None else cond.guidance.to(value_of(t))
+            c = add(c, self.guidance(torch.log(scale)))
+        return silu(c)
+
+
+def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
+    """Tokens ``(B, L, c · volume)`` of a latent ``(B, c, *s)``."""
+    rank = len(patch)
+    split = [x.shape[0], x.shape[1]]
+    for extent, step in zip(x.shape[2:], patch, strict=True):
+        split += [extent // step, step]
+    grid_axes = [2 + 2 * axis for axis in range(rank)]
+    inner_axes = [3 + 2 * axis for axis in range(rank)]
+    tokens = x.reshape(split).permute(0, *grid_axes, 1, *inner_axes)
+    return tokens.reshape(x.shape[0], math.prod(tokens.shape[1 : 1 + rank]), -1)
+
+
+def from_patches(tokens: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
+    """The latent ``(B, c, *s)`` whose patches the tokens ``(B, L, c · volume)`` are."""
+    rank = len(patch)
+    channels = tokens.shape[-1] // math.prod(patch)
+    x = tokens.reshape(tokens.shape[0], *grid, channels, *patch)
+    order = [0, 1 + rank]
+    for axis in range(rank):
+        order += [1 + axis, 2 + rank + axis]
+    extents = [cells * step for cells, step in zip(grid, patch, strict=True)]
+    return x.permute(order).reshape(tokens.shape[0], channels, *extents)

@@ -1,0 +1,97 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from scm_media import weights
+from scm_media.build import build
+from scm_media.data import Dataset
+from scm_media.interfaces import Autoencoder, Modality
+from scm_media.pipeline.folder import ModelFolder
+from scm_media.trigflow import TrigFlow
+
+
+@dataclass
+class Context:
+    """A run's configuration, folder, data and modality; ``start`` is the model that fine-tuning begins with."""
+
+    config: dict[str, Any]
+    run_dir: Path
+    modality: Modality
+    data: Dataset
+    held_out: Dataset
+    start: ModelFolder | None = None
+
+    @cached_property
+    def flow(self) -> TrigFlow:
+        """The flow of the recipe."""
+        return build(self.config["flow"])
+
+    @cached_property
+    def latent_shape(self) -> tuple[int, ...]:
+        """``(c, *s)`` of the latents that backbones are trained on."""
+        return build(self.config["autoencoder"]["network"]).latent_shape(self.data.shape)
+
+    @property
+    def num_classes(self) -> dict[str, int]:
+        """Label to its number of classes, 0 for a scalar label."""
+        return {name: len(names) for name, names in self.data.label_names.items()}
+
+    def weights_file(self, stage: str) -> Path:
+        """Where a stage leaves its weights."""
+        return self.run_dir / stage / "weights.safetensors"
+
+    def backbone_config(self) -> dict[str, Any]:
+        """The recipe's backbone, with what the data decides filled in."""
+        config = dict(self.config["backbone"])
+        if config.get("in_channels") is None:
+            config["in_channels"] = self.latent_shape[0]
+        if config.get("labels") is None:
+            config["labels"] = self.num_classes
+        return config
+
+    def autoencoder(self) -> Autoencoder:
+        """The trained autoencoder, frozen; ValueError when its stage has not run."""
+        return self.trained("autoencoder")
+
+    def trained(self, stage: str) -> Any:
+        """The network that a stage left, frozen and in evaluation mode; ValueError when it has not run."""
+        file = self.weights_file(stage)
+        if not file.exists():
+            raise ValueError(f"{file} does not exist: train stage={stage} first, or stage=all")
+        component = weights.read(file)
+        network: nn.Module = build(component.config)
+        weights.load_into(network, component.state, file)
+        return network.eval().requires_grad_(False)
+
+    def start_from(self, network: nn.Module, stage: str) -> None:
+        """Gives a network the weights of the model that fine-tuning begins with, where there is one."""
+        if self.start is not None and self.start.has(stage):
+            component = self.start.read(stage)
+            weights.load_into(network, component.state, self.start.file(stage))
+
+    def fabric(self, folder: Path) -> Any:
+        """A launched Fabric for the recipe's devices and precision, logging into a stage's folder."""
+        from lightning.fabric import Fabric
+
+        config = self.config
+        loggers = []
+        if config["logger"]:
+            extra = {} if "root_dir" in config["logger"] else {"root_dir": str(folder), "name": "", "version": ""}
+            loggers.append(build(config["logger"], **extra))
+        fabric = Fabric(
+            accelerator=config["device"],
+            devices=config["num_devices"],
+            num_nodes=config["num_nodes"],
+            strategy=config["strategy"],
+            precision=config["precision"],
+            loggers=loggers,
+        )
+        fabric.launch()
+        return fabric

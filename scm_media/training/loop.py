@@ -1,0 +1,221 @@
+"""The loop that trains whatever a task asks for: one file, no branch by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.data import Batch, batches
+from scm_media.data.order import mix
+from scm_media.ema import PowerEMA
+from scm_media.training import checkpoints
+from scm_media.training.reporting import Reporter, TermAverages
+from scm_media.training.schedule import rate_factor
+
+
+@dataclass
+class Task:
+    """What one stage trains.
+
+    loss: a module whose forward gives (loss, terms). model: the part of it whose average is kept and saved.
+    inputs: from a batch on the device to the loss's arguments, before the step. own_clip: parameters (a learned
+    weight) whose gradients are clipped on their own. preview(model, step, folder): sheets and figures from the
+    averaged model. finish(state, step): writes the stage's weights.
+    """
+
+    name: str
+    loss: nn.Module
+    model: nn.Module
+    settings: dict[str, Any]
+    inputs: Callable[[Batch], tuple[Any, ...]]
+    finish: Callable[[dict[str, Tensor], int], None]
+    preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
+    own_clip: list[nn.Parameter] = field(default_factory=list)
+
+
+class _Unopened(nn.Module):
+    """The loss as Fabric may wrap it: its arguments in a closure, since Fabric refuses frozen dataclasses."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, arguments: Callable[[], tuple[Any, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(*arguments())
+
+
+def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out: Any, folder: Path, seed: int) -> None:
+    """Trains a task to its ``max_steps``, from its last checkpoint if there is one, and writes its weights.
+
+    Data order, noise and dropout of a step are functions of (seed, stage, rank, step) alone: a run that is killed and
+    resumed ends in the same weights as one that was not.
+    """
+    from scm_media.build import build
+
+    settings, max_steps = task.settings, task.settings["max_steps"]
+    accumulate = trainer["accumulate"]
+    share = settings["batch_size"] // (fabric.world_size * accumulate)
+    if share * fabric.world_size * accumulate != settings["batch_size"]:
+        raise ValueError(
+            f"{task.name}.batch_size {settings['batch_size']} must be a multiple of "
+            f"{fabric.world_size} devices x trainer.accumulate {accumulate}"
+        )
+    optimizer = build(settings["optimizer"], params=[p for p in task.loss.parameters() if p.requires_grad])
+    peak_rate = optimizer.param_groups[0]["lr"]
+    module, optimizer = fabric.setup(_Unopened(task.loss), optimizer)
+    ema = PowerEMA(task.model, settings["ema_std"])
+    start, skipped = _restore(folder / "checkpoints", task, optimizer, ema)
+    if start >= max_steps:
+        task.finish(ema.averaged, start)
+        return
+
+    logger = fabric.logger if fabric.loggers else None
+    reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
+    terms = TermAverages()
+    stream = _stream(data, share, start, max_steps, accumulate, seed, fabric, trainer["num_workers"])
+    skipped_in_a_row, ticks = 0, (time.monotonic(), start)
+    if start == 0:
+        _preview(task, ema, 0, folder, reporter)
+
+    for step in range(start, max_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = peak_rate * rate_factor(
+                step, max_steps, settings["warmup_steps"], settings["decay"], settings.get("decay_steps")
+            )
+        total = 0.0
+        for micro in range(accumulate):
+            torch.manual_seed(mix(seed, _stage_number(task.name), fabric.global_rank, step, micro))
+            arguments = (
+                *task.inputs(next(stream).to(fabric.device)),
+                torch.tensor(float(step), device=fabric.device),
+            )
+            with fabric.no_backward_sync(module, enabled=micro < accumulate - 1):
+                loss, batch_terms = module(lambda arguments=arguments: arguments)
+                fabric.backward(loss / accumulate)
+            total += loss.item() / accumulate
+            terms.add(batch_terms)
+        gradient_norm = _clip(task, trainer["gradient_clip"])
+        if torch.isfinite(torch.tensor(total)) and torch.isfinite(gradient_norm):
+            optimizer.step()
+            skipped_in_a_row = 0
+        else:
+            skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
+            if skipped_in_a_row > trainer["max_nonfinite_steps"]:
+                raise ValueError(
+                    f"{task.name}: loss or gradient was not finite for {skipped_in_a_row} steps in a row (step {step}): "
+                    f"lower {task.name}.optimizer.lr ({peak_rate}) or set precision=32-true"
+                )
+        optimizer.zero_grad(set_to_none=True)
+        ema.update(step + 1)
+
+        done = step + 1
+        last = done == max_steps
+        if reporter is not None:
+            reporter.advance(done)
+            if done % trainer["log_every"] == 0 or last:
+                now = time.monotonic()
+                speed = (done - ticks[1]) * settings["batch_size"] / (now - ticks[0])
+                ticks = (now, done)
+                figures = terms.take()
+                rate = optimizer.param_groups[0]["lr"]
+                figures |= {"total": total, "gradient_norm": gradient_norm.item(), "rate": rate}
+                reporter.log(done, figures | {"samples_per_second": speed, "skipped_steps": float(skipped)})
+                reporter.show(done, figures["loss"], speed)
+            if done % trainer["validate_every"] == 0 or last:
+                reporter.log(done, _validate(task, held_out, fabric.device, seed))
+            if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
+                _preview(task, ema, done, folder, reporter)
+        if done % trainer["checkpoint_every"] == 0 or last:
+            if fabric.global_rank == 0:
+                state = {
+                    "loss": task.loss.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "ema": ema.state_dict(),
+                    "skipped": skipped,
+                }
+                checkpoints.save(folder / "checkpoints", done, state, trainer["keep_checkpoints"])
+            fabric.barrier()
+    if reporter is not None:
+        reporter.close()
+        task.finish(ema.averaged, max_steps)
+    fabric.barrier()
+
+
+def _stage_number(name: str) -> int:
+    return int.from_bytes(name.encode()[:6], "big")
+
+
+def _stream(data, share, start, max_steps, accumulate, seed, fabric, num_workers) -> Iterator[Batch]:
+    first, num = start * accumulate, (max_steps - start) * accumulate
+    return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, num_workers)
+
+
+def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[int, int]:
+    """The step and the count of skipped steps of the last checkpoint, whose state everything takes; (0, 0) if none."""
+    found = checkpoints.steps(folder)
+    if not found:
+        return 0, 0
+    state = checkpoints.load(folder, found[-1])
+    own, kept = task.loss.state_dict(), state["loss"]
+    if own.keys() != kept.keys():
+        missing, unexpected = sorted(own.keys() - kept.keys()), sorted(kept.keys() - own.keys())
+        raise ValueError(
+            f"{folder}/step-{found[-1]} belongs to another recipe (missing {missing[:6]}, unexpected {unexpected[:6]}): "
+            "use another run_dir"
+        )
+    wrong = [f"{name} {tuple(kept[name].shape)}, expected {tuple(own[name].shape)}"
+             for name in own if kept[name].shape != own[name].shape]
+    if wrong:
+        raise ValueError(f"{folder}/step-{found[-1]} belongs to another recipe ({wrong[:4]}): use another run_dir")
+    task.loss.load_state_dict(kept)
+    optimizer.load_state_dict(state["optimizer"])
+    ema.load_state_dict(state["ema"])
+    return found[-1], state["skipped"]
+
+
+def _clip(task: Task, limit: float | None) -> Tensor:
+    """The gradient's norm before it is clipped; a learned weight is clipped on its own."""
+    apart = {id(parameter) for parameter in task.own_clip}
+    bound = float("inf") if limit is None else limit
+    if task.own_clip:
+        torch.nn.utils.clip_grad_norm_(task.own_clip, bound)
+    return torch.nn.utils.clip_grad_norm_([p for p in task.loss.parameters() if id(p) not in apart], bound)
+
+
+def _validate(task: Task, held_out: Any, device: torch.device, seed: int, num_batches: int = 4) -> dict[str, float]:
+    """The terms of the loss on held-out data, the same clips, times and noise every time; the random state is kept."""
+    averages = TermAverages()
+    size = min(256, len(held_out))
+    task.loss.eval()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), _uncompiled():
+        for number, batch in enumerate(batches(held_out, size, 0, num_batches, seed)):
+            torch.manual_seed(mix(seed, number))
+            _, terms = task.loss(*task.inputs(batch.to(device)), torch.tensor(float("inf"), device=device))
+            averages.add(terms)
+    task.loss.train()
+    return {f"held_out/{name}": value for name, value in averages.take().items()}
+
+
+def _uncompiled() -> Any:
+    """Validation and sheets come in other batch sizes: compiling for each would cost more than it gives."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def _preview(task: Task, ema: PowerEMA, step: int, folder: Path, reporter: Reporter | None) -> None:
+    """Sheets from the averaged model, which takes the place of the trained one meanwhile."""
+    if task.preview is None or reporter is None:
+        return
+    current = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
+    task.model.load_state_dict(ema.averaged)
+    task.model.eval()
+    with torch.random.fork_rng(), torch.no_grad(), _uncompiled():
+        figures = task.preview(task.model, step, folder / "samples")
+    task.model.train()
+    task.model.load_state_dict(current)
+    reporter.log(step, figures)

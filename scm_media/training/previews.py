@@ -1,0 +1,95 @@
+"""Sheets and figures of a backbone while it trains, always from the same noise and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.data import batches
+from scm_media.interfaces import Conditioning
+from scm_media.pipeline.randomness import clip_noise
+from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
+from scm_media.tangent import value_and_tangent
+from scm_media.trigflow import broadcast_time
+from scm_media.training.context import Context
+
+NUM_TEACHER_STEPS = 8
+TIMES = (0.4, 0.8, 1.2)
+
+
+class FlowPreview:
+    """Draws sheets of a teacher, or of a student beside its teacher, and measures how they go.
+
+    Figures of a student: the root mean square distance of its one- and two-step latents to the teacher's Heun latents
+    from the same noise, in units of sigma_data (an exact student's first is the teacher's own error), and their
+    deviation, which collapses when samples rot. Of a teacher: rms of dF/dt along its trajectories at a few times.
+    """
+
+    def __init__(self, context: Context, teacher: nn.Module | None) -> None:
+        self.context, self.teacher = context, teacher
+        self.flow, self.sampler = context.flow, context.config["sampler"]
+        self.num = context.config["trainer"]["num_sample_clips"]
+        batch = next(batches(context.held_out, min(self.num, len(context.held_out)), 0, 1, context.config["seed"]))
+        self.num, self.cond, self.truth = len(batch.sample), batch.conditioning(), batch.sample
+        self.autoencoder = context.autoencoder()
+        self._teacher_latents: Tensor | None = None
+
+    def __call__(self, model: nn.Module, step: int, folder: Path) -> dict[str, float]:
+        """Writes ``step-N.png`` into the folder; returns figures by name."""
+        device = next(model.parameters()).device
+        cond = self.cond.to(device)
+        if self.teacher is None:
+            rows = {f"teacher, {2 * NUM_TEACHER_STEPS - 1} evaluations": self._heun(model, cond, device)}
+            figures = {f"dF_dt_rms/t{t}": self._slope(model, t, cond, device) for t in TIMES}
+        else:
+            if self._teacher_latents is None:
+                self._teacher_latents = self._heun(self.teacher.to(device), cond, device)
+            rows = {f"{steps} steps": self._consistency(model, steps, cond, device) for steps in (1, 2)}
+            figures = {}
+            for name, latents in rows.items():
+                figures[f"to_teacher/{name}"] = self._distance(latents, self._teacher_latents)
+                figures[f"deviation/{name}"] = (latents.std() / self.flow.sigma_data).item()
+            rows[f"teacher, {2 * NUM_TEACHER_STEPS - 1} evaluations"] = self._teacher_latents
+        self._write_sheet(rows, folder / f"step-{step}.png")
+        return figures
+
+    def _noise(self, device: torch.device):
+        seed, shape = self.context.config["seed"], self.context.latent_shape
+        return lambda i: (clip_noise(seed, range(self.num), i, shape) * self.flow.sigma_data).to(device)
+
+    def _heun(self, model: nn.Module, cond: Conditioning, device: torch.device) -> Tensor:
+        times = teacher_times(NUM_TEACHER_STEPS, self.flow, sigma_max=self.sampler["sigma_max"])
+        return sample_heun(model, self.flow, self._noise(device), times, cond)
+
+    def _consistency(self, model: nn.Module, steps: int, cond: Conditioning, device: torch.device) -> Tensor:
+        times = consistency_times(steps, self.flow, self.sampler["sigma_max"], self.sampler["second_time"])
+        return sample_consistency(model, self.flow, self._noise(device), times, cond)
+
+    def _distance(self, latents: Tensor, other: Tensor) -> float:
+        return ((latents - other).square().mean().sqrt() / self.flow.sigma_data).item()
+
+    def _slope(self, model: nn.Module, time: float, cond: Conditioning, device: torch.device) -> float:
+        """rms of dF/dt along dx/dt = sigma_data F, at one time, on held-out data."""
+        x0 = self.autoencoder.to(device).encode(self.truth.to(device))
+        t = torch.full((self.num,), time, device=device)
+        u = self.flow.interpolate(x0, self._noise(device)(0), t) / self.flow.sigma_data
+        direction = model(u, t, cond)
+        ones = torch.ones_like(t)
+        tangent = value_and_tangent(model, u, t, cond, direction * broadcast_time(ones, u), ones).tangent
+        return tangent.float().square().mean().sqrt().item()
+
+    def _write_sheet(self, rows: dict[str, Tensor], path: Path) -> None:
+        names = [self.context.data.label_names[name] for name in self.cond.labels]
+        captions, pictures = [], []
+        for row, latents in rows.items():
+            pictures.append(self.autoencoder.to(latents.device).decode(latents).cpu())
+            for clip in range(self.num):
+                labels = [
+                    known[int(label[clip])] if known else f"{label[clip]:g}"
+                    for known, label in zip(names, self.cond.labels.values(), strict=True)
+                ]
+                captions.append(" ".join([*labels, f"({row})"]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.context.modality.preview(torch.cat(pictures), captions).save(path)

@@ -1,0 +1,161 @@
+"""The stages: autoencoder, embedder, teacher, student; what each one trains and what it leaves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from scm_media import weights
+from scm_media.build import build
+from scm_media.data import Batch, batches
+from scm_media.training.compiling import compile_backbone
+from scm_media.training.context import Context
+from scm_media.training.loop import Task
+from scm_media.training.previews import FlowPreview
+
+
+def fit_autoencoder(context: Context) -> None:
+    """Measures what normalises the latents and leaves the autoencoder's weights; done once."""
+    file = context.weights_file("autoencoder")
+    if file.exists():
+        return
+    config = context.config["autoencoder"]
+    network = build(config["network"])
+    if context.start is not None:
+        context.start_from(network, "autoencoder")
+    else:
+        size = min(256, config["num_samples"])
+        stream = batches(context.data, size, 0, max(1, config["num_samples"] // size), context.config["seed"])
+        network.fit(batch.sample for batch in stream)
+    weights.save(file, network.state_dict(), config["network"], {"num_samples": config["num_samples"]})
+    print(f"autoencoder: statistics of {config['num_samples']} samples in {file}", file=sys.stderr)
+
+
+class ClassificationLoss(nn.Module):
+    """Cross entropy of a classifier, averaged over its labels."""
+
+    def __init__(self, network: nn.Module, smoothing: float = 0.05) -> None:
+        super().__init__()
+        self.network, self.smoothing = network, smoothing
+
+    def forward(self, sample: Tensor, labels: Mapping[str, Tensor], step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss over samples ``(B, C, *S)``; terms: loss and accuracy of each clip."""
+        losses, hits = [], []
+        for name, scores in self.network(sample).items():
+            losses.append(
+                nnf.cross_entropy(scores.float(), labels[name], reduction="none", label_smoothing=self.smoothing)
+            )
+            hits.append((scores.argmax(-1) == labels[name]).float())
+        loss = torch.stack(losses).mean(0)
+        return loss.mean(), {"loss": loss.detach(), "accuracy": torch.stack(hits).mean(0)}
+
+
+def embedder_task(context: Context) -> Task:
+    """The feature network that figures are measured in, trained to tell the labels."""
+    settings = dict(context.config["embedder"])
+    config = {**settings.pop("network"), "labels": context.num_classes}
+    network = build(config)
+    context.start_from(network, "embedder")
+    settings = {"warmup_steps": 0, "decay": "cosine", "ema_std": 0.05} | settings
+
+    def inputs(batch: Batch) -> tuple[Any, ...]:
+        return batch.sample, batch.labels
+
+    return Task(
+        name="embedder",
+        loss=ClassificationLoss(network),
+        model=network,
+        settings=settings,
+        inputs=inputs,
+        finish=_finish(context, "embedder", config),
+    )
+
+
+def teacher_task(context: Context) -> Task:
+    """The diffusion teacher."""
+    config = context.backbone_config()
+    backbone = build(config)
+    context.start_from(backbone, "teacher")
+    settings = context.config["teacher"]
+    if context.config["trainer"]["compile"]:
+        compile_backbone(backbone, context.latent_shape, context.num_classes, context.config["precision"])
+    loss = build(settings["loss"], backbone=backbone, flow=context.flow)
+    preview = FlowPreview(context, teacher=None)
+    return Task(
+        name="teacher",
+        loss=loss,
+        model=backbone,
+        settings=settings,
+        inputs=_Latents(context),
+        finish=_finish(context, "teacher", config),
+        preview=preview,
+        own_clip=_weight_parameters(loss),
+    )
+
+
+def student_task(context: Context) -> Task:
+    """The consistency model: from the teacher's velocity (scd) or the data's (sct), starting at the teacher's weights."""
+    settings = context.config["student"]
+    objective = settings["objective"]
+    if objective not in ("scd", "sct"):
+        raise ValueError(f"student.objective must be scd or sct, got {objective!r}")
+    has_teacher = context.weights_file("teacher").exists()
+    teacher = context.trained("teacher") if has_teacher or objective == "scd" else None
+    config = context.backbone_config()
+    backbone = build(config)
+    if context.start is not None and context.start.has("student"):
+        context.start_from(backbone, "student")
+    elif teacher is not None:
+        weights.load_into(backbone, teacher.state_dict(), context.weights_file("teacher"))
+    if context.config["trainer"]["compile"]:
+        for network in (backbone, teacher):
+            if network is not None:
+                compile_backbone(network, context.latent_shape, context.num_classes, context.config["precision"])
+    loss = build(
+        settings["loss"], backbone=backbone, teacher=teacher if objective == "scd" else None, flow=context.flow
+    )
+    return Task(
+        name="student",
+        loss=loss,
+        model=backbone,
+        settings=settings,
+        inputs=_Latents(context, frozen=teacher),
+        finish=_finish(context, "student", config, {"objective": objective}),
+        preview=FlowPreview(context, teacher=teacher),
+        own_clip=_weight_parameters(loss),
+    )
+
+
+class _Latents:
+    """Batches to latents and conditioning, by the frozen autoencoder; frozen networks follow the batch's device."""
+
+    def __init__(self, context: Context, frozen: nn.Module | None = None) -> None:
+        self.autoencoder, self.frozen = context.autoencoder(), frozen
+
+    def __call__(self, batch: Batch) -> tuple[Any, ...]:
+        device = batch.sample.device
+        self.autoencoder.to(device)
+        if self.frozen is not None:
+            self.frozen.to(device)
+        with torch.no_grad():
+            return self.autoencoder.encode(batch.sample), batch.conditioning()
+
+
+def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
+    weight = getattr(loss, "weight", None)
+    return [] if weight is None else list(weight.parameters())
+
+
+def _finish(context: Context, stage: str, config: dict[str, Any], info: dict[str, Any] | None = None):
+    file: Path = context.weights_file(stage)
+
+    def finish(state: dict[str, Tensor], step: int) -> None:
+        weights.save(file, state, config, {"recipe": context.config["recipe"], "step": step, **(info or {})})
+
+    return finish
