@@ -1,0 +1,145 @@
+"""Conformance checks that the author of a modality, an autoencoder or a backbone runs on their own classes.
+
+Call them from a test: each raises AssertionError that says which part of the contract of ``scm_media.interfaces``
+is not kept, with what came and what was expected.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.interfaces import Autoencoder, Conditioning, Modality
+from scm_media.tangent import TangentMethod, value_and_tangent
+
+
+def check_modality(
+    modality: Modality, folder: Path, sample: Tensor, suffix: str | None = None, tolerance: float = 0.02
+) -> None:
+    """Reads, conforms, writes and shows ``sample`` ``(C, *S)``, a typical one in [-1, 1], with files in ``folder``.
+
+    suffix: what files are written as, by default the first of the modality's. tolerance: the root mean square that
+    writing and reading may change (lossy formats need more).
+    """
+    suffix = suffix or sorted(getattr(modality, "written_suffixes", modality.suffixes))[0]
+    for entry in modality.suffixes:
+        _require(entry.startswith(".") and entry == entry.lower(), f"suffixes must be like '.png', got {entry!r}")
+    shape = modality.shape()
+    defaults = {name: extent.default for name, extent in modality.extents.items()}
+    _same("shape() with every extent at its default", modality.shape(**defaults), shape)
+
+    conformed = modality.conform(sample)
+    _is_sample("conform()", conformed, shape)
+    _require(torch.equal(conformed, modality.conform(sample)), "conform() without a generator must not be random")
+    drawn = [modality.conform(sample, torch.Generator().manual_seed(3)) for _ in range(2)]
+    _require(torch.equal(*drawn), "conform() must be a function of the sample and its generator alone")
+
+    path, marker = folder / f"written{suffix}", "conformance-7f3a"
+    modality.write(path, conformed, {"recipe": marker, "seed": 7})
+    _require(marker.encode() in path.read_bytes(), f"write() must put the metadata into the file: no {marker!r} in it")
+    back = modality.read(path)
+    _is_sample("read() of what write() wrote", back, shape)
+    error = (back - conformed).square().mean().sqrt().item()
+    _require(error <= tolerance, f"write() and read() change a sample by {error:.4f} rms, expected ≤ {tolerance}")
+
+    broken = folder / f"broken{suffix}"
+    broken.write_bytes(b"no such thing")
+    for bad in (broken, folder / f"missing{suffix}"):
+        _refuses(modality, bad)
+    picture = modality.preview(torch.stack([conformed, back]), ["first", "second"])
+    _require(min(picture.size) > 0, f"preview() must be a picture, got one of size {picture.size}")
+
+
+def check_autoencoder(
+    autoencoder: Autoencoder, sample: Tensor, sigma_data: float = 0.5, tolerance: float = 0.1
+) -> None:
+    """Encodes and decodes ``sample`` ``(B, C, *S)``, a few hundred typical ones in [-1, 1].
+
+    tolerance: the root mean square error of a round trip. The latents' deviation may be off by a quarter.
+    """
+    with torch.no_grad():
+        latent = autoencoder.encode(sample, torch.Generator().manual_seed(0))
+        again = autoencoder.encode(sample, torch.Generator().manual_seed(0))
+        decoded = autoencoder.decode(latent)
+    _require(torch.equal(latent, again), "encode() must be a function of the sample and its generator alone")
+    _same("latent_shape()", autoencoder.latent_shape(sample.shape[1:]), tuple(latent.shape[1:]))
+    _same("sample_shape()", autoencoder.sample_shape(latent.shape[1:]), tuple(sample.shape[1:]))
+    _same("shape of decode()", decoded.shape, tuple(sample.shape))
+    _require(decoded.abs().max().item() <= 1, "decode() must stay within [-1, 1]")
+    error = (decoded - sample).square().mean().sqrt().item()
+    _require(error <= tolerance, f"a round trip changes samples by {error:.4f} rms, expected ≤ {tolerance}")
+    deviation = latent.transpose(0, 1).flatten(1).std(1)
+    far = ((deviation / sigma_data).log().abs() > math.log(1.25)).nonzero().flatten().tolist()
+    found = [round(deviation[channel].item(), 3) for channel in far]
+    _require(not far, f"latent channels {far} have deviation {found}, expected sigma_data = {sigma_data}")
+    mask = autoencoder.latent_mask(torch.ones(2, 1, *sample.shape[2:]))
+    _same("shape of latent_mask()", mask.shape, (2, 1, *latent.shape[2:]))
+    _require(bool((mask == 1).all()), "latent_mask() of a mask of ones must be ones")
+
+
+def check_backbone(
+    backbone: nn.Module,
+    latent_shape: Sequence[int],
+    cond: Conditioning | None = None,
+    method: TangentMethod = "one_pass",
+    tolerance: float = 1e-6,
+) -> None:
+    """Evaluates the backbone on latents ``(3, c, *s)`` under ``cond``, conditioning for three clips.
+
+    Held against central differences in float64 on a copy whose weights are shaken a little, so that layers that
+    start at zero count; method and tolerance as the student's training needs them.
+    """
+    cond = cond or Conditioning()
+    generator = torch.Generator().manual_seed(0)
+    net = copy.deepcopy(backbone).double().eval()
+    for parameter in net.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+    u, du = torch.randn(2, 3, *latent_shape, generator=generator, dtype=torch.float64)
+    t = torch.tensor([0.01, 0.8, math.pi / 2 - 0.01], dtype=torch.float64)
+    dt = torch.tensor([1.0, 0.5, -0.5], dtype=torch.float64)
+
+    pair = value_and_tangent(net, u, t, cond, du, dt, method)
+    _same("shape of F", pair.value.shape, tuple(u.shape))
+    _require(bool(torch.isfinite(pair.value).all()), "F must be finite from t = 0.01 to t = π/2 − 0.01")
+    plain = net(u, t, cond)
+    _close("F of a pair and F of a tensor", pair.value, plain, 1e-10)
+    _close("F of one clip and of the same clip in a batch", net(u[1:2], t[1:2], cond[1:2]), plain[1:2], 1e-8)
+    reference = value_and_tangent(net, u, t, cond, du, dt, "finite_difference").tangent
+    _close(f"dF by {method} and by differences", pair.tangent, reference, tolerance)
+    _require(not pair.tangent.requires_grad, "the tangent must carry no graph")
+    pair.value.square().sum().backward()
+    _require(any(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters()), "no gradient from F")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def _same(what: str, got: Sequence[int], expected: Sequence[int]) -> None:
+    _require(tuple(got) == tuple(expected), f"{what} is {tuple(got)}, expected {tuple(expected)}")
+
+
+def _is_sample(what: str, sample: Tensor, shape: Sequence[int]) -> None:
+    _same(f"shape of {what}", sample.shape, shape)
+    _require(sample.dtype == torch.float32, f"{what} must be float32, got {sample.dtype}")
+    _require(sample.abs().max().item() <= 1, f"{what} must lie in [-1, 1], got up to {sample.abs().max().item()}")
+
+
+def _close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
+    error = ((got - expected).norm() / expected.norm().clamp(min=1e-12)).item()
+    _require(error <= tolerance, f"{what} differ by {error:.2e} (relative), expected ≤ {tolerance:.0e}")
+
+
+def _refuses(modality: Modality, path: Path) -> None:
+    try:
+        modality.read(path)
+    except (ValueError, OSError) as error:
+        _require(path.name in str(error), f"read() must name the file it cannot read ({path.name}), said: {error}")
+        return
+    raise AssertionError(f"read() of {path.name}, which is missing or broken, must raise ValueError")

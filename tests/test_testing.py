@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from modalities.image.autoencoder import PixelAutoencoder
+from modalities.image.modality import ImageModality
+from scm_media.interfaces import Conditioning
+from scm_media.nn.pair import linearly
+from scm_media.nn.transformer import Transformer
+from scm_media.testing import check_autoencoder, check_backbone, check_modality
+
+
+def pictures(num=64):
+    return (torch.randn(num, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3).clamp(-1, 1)
+
+
+def fitted():
+    autoencoder = PixelAutoencoder(3)
+    autoencoder.fit([pictures()])
+    return autoencoder
+
+
+def test_our_own_classes_conform(tmp_path):
+    check_modality(ImageModality(size=8, channels=3), tmp_path, pictures()[0])
+    check_autoencoder(fitted(), pictures())
+    cond = Conditioning(labels={"class": torch.tensor([0, 1, -1])})
+    check_backbone(Transformer(3, 2, patch=2, width=16, depth=1, num_heads=2, labels={"class": 2}), (3, 8, 8), cond)
+
+
+def test_a_modality_that_loses_its_metadata_is_found(tmp_path):
+    modality = ImageModality(size=8, channels=3)
+    write = modality.write
+    modality.write = lambda path, sample, metadata: write(path, sample, {})
+    with pytest.raises(AssertionError, match="metadata"):
+        check_modality(modality, tmp_path, pictures()[0])
+
+
+def test_a_modality_that_reads_wrongly_is_found(tmp_path):
+    modality = ImageModality(size=8, channels=3)
+    read = modality.read
+    modality.read = lambda path: read(path).flip(-1)
+    with pytest.raises(AssertionError, match="change a sample"):
+        check_modality(modality, tmp_path, pictures()[0])
+
+
+def test_latents_of_another_deviation_are_found():
+    with pytest.raises(AssertionError, match=r"\[0, 1, 2\].*sigma_data = 1"):
+        check_autoencoder(fitted(), pictures(), sigma_data=1.0)
+
+
+class Scaled(nn.Module):
+    """A backbone whose tangent or batch can be made wrong."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.weight, self.wrong = nn.Parameter(torch.ones(())), wrong
+
+    def forward(self, u, t, cond):
+        F = linearly(lambda v: self.weight * v, u)
+        if self.wrong == "tangent" and not isinstance(u, torch.Tensor):
+            F.tangent.mul_(1.01)
+        if self.wrong == "batch":
+            F = linearly(lambda v: v - v.mean(0, keepdim=True), F)
+        return F
+
+
+def test_a_linear_backbone_conforms():
+    check_backbone(Scaled(None), (2, 5))
+
+
+@pytest.mark.parametrize(("wrong", "message"), [("tangent", "by differences"), ("batch", "clip in a batch")])
+def test_a_wrong_backbone_is_found(wrong, message):
+    with pytest.raises(AssertionError, match=message):
+        check_backbone(Scaled(wrong), (2, 5))
