@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scm_media.evaluation.recipe_data import reference_of
 from scm_media.evaluation.reference import Reference
 from scm_media.evaluation.rows import Measured, Progress, Row, measure
 from scm_media.evaluation.timing import time_rows
@@ -41,7 +42,7 @@ def evaluate(
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
     pipeline.to(precision=precision)
-    reference = Reference.from_component(pipeline.folder.read("reference"), pipeline.folder.file("reference"))
+    reference = reference_of(pipeline)
     wanted = [Row.parse(row, pipeline) for row in rows]
     wanted = [row for row in wanted if not row.teacher or pipeline.folder.has("teacher")]
     folder = None if work is None else Path(work)

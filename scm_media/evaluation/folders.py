@@ -13,6 +13,7 @@ from torch import Tensor
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.neighbours import precision_recall
+from scm_media.evaluation.reference import embed
 from scm_media.interfaces import Embedder, Modality
 
 
@@ -54,7 +55,6 @@ def evaluate_folders(
     }
 
 
-@torch.inference_mode()
 def _embed_folder(
     folder: Path,
     modality: Modality,
@@ -74,7 +74,7 @@ def _embed_folder(
         except ValueError as error:
             rejects[str(error).replace(str(file), "").strip(" :")] += 1
         if batch and (len(batch) == batch_size or place + 1 == len(files)):
-            features.append(embedder.features(torch.stack(batch).to(device)).float().cpu())
+            features.append(embed(embedder, torch.stack(batch).to(device)))
             batch = []
         if progress is not None:
             progress(str(folder), place + 1, len(files))

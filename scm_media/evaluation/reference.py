@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,7 +111,8 @@ def make_reference(
     generator = torch.Generator().manual_seed(seed)
     moments: Moments | None = None
     kept, keys = torch.empty(0), torch.empty(0)
-    for features, _ in _embedded(embedder, train_batches, device):
+    for batch in train_batches:
+        features = embed(embedder, batch.sample.to(device))
         moments = moments or Moments(features.shape[1])
         moments.update(features)
         keys = torch.cat([keys, torch.rand(len(features), generator=generator)])
@@ -120,16 +121,19 @@ def make_reference(
         kept = kept[chosen]
     if moments is None:
         raise ValueError("there are no training samples to take reference statistics of")
-    held_out = list(_embedded(embedder, held_out_batches, device))
-    features = torch.cat([part for part, _ in held_out]) if held_out else torch.empty(0, moments.mean.numel())
-    right = [agreement for _, agreement in held_out if agreement is not None]
+    held_out, right = [torch.empty(0, moments.mean.numel())], []
+    for batch in held_out_batches:
+        held_out.append(embed(embedder, batch.sample.to(device)))
+        right += [agreement(embedder, batch.sample.to(device), batch.labels)]
+    features = torch.cat(held_out)
+    told = [part for part in right if part is not None]
     reference = Reference(
         mean=moments.mean,
         covariance=moments.covariance,
         neighbours=kept.half().float(),
         num_train=moments.count,
         floors={},
-        agreement=float(torch.cat(right).mean()) if right else None,
+        agreement=float(torch.cat(told).mean()) if told else None,
         precision=None,
         recall=None,
     )
@@ -141,16 +145,14 @@ def make_reference(
 
 
 @torch.inference_mode()
-def _embedded(
-    embedder: Embedder, batches: Iterable[Batch], device: torch.device | str
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Features and the share of labels told right, sample by sample, of each batch."""
-    for batch in batches:
-        sample = batch.sample.to(device)
-        yield embedder.features(sample).float().cpu(), agreement(embedder.logits(sample), batch.labels)
+def embed(embedder: Embedder, sample: Tensor) -> Tensor:
+    """Features ``(B, d)`` of samples ``(B, C, *S)``, float32 on the CPU."""
+    return embedder.features(sample).float().cpu()
 
 
-def agreement(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor | None:
-    """Share of each sample's labels ``(B,)`` that the scores put first; None when no label has scores."""
-    right = [(logits[name].argmax(1).cpu() == labels[name].cpu()).double() for name in sorted(logits) if name in labels]
-    return torch.stack(right).mean(0) if right else None
+@torch.inference_mode()
+def agreement(embedder: Embedder, sample: Tensor, labels: Mapping[str, Tensor]) -> Tensor | None:
+    """Share of each sample's labels ``(B,)`` that the embedder tells right; None when it scores none of them."""
+    scores = embedder.logits(sample)
+    right = [(scores[name].argmax(1) == labels[name].to(sample.device)).double() for name in labels if name in scores]
+    return torch.stack(right).mean(0).cpu() if right else None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scm_media import weights
-from scm_media.evaluation.reference import agreement
+from scm_media.evaluation.reference import agreement, embed
 from scm_media.pipeline import Pipeline
 
 CHUNK = 250
@@ -82,11 +82,8 @@ def measure(
         else:
             chunk = _chunk(pipeline, row, first, num, batch_size, seed)
             if file is not None:
-                state = {
-                    name: tensor
-                    for name, tensor in zip(("features", "right"), chunk, strict=False)
-                    if tensor is not None
-                }
+                features, right, _ = chunk
+                state = {"features": features} if right is None else {"features": features, "right": right}
                 weights.save(file, state, {"row": row.key}, {"evaluations": chunk[2]})
         chunks.append(chunk)
         if progress is not None:
@@ -102,10 +99,9 @@ def _chunk(
     features, rights = [], []
     arguments: dict[str, Any] = {"steps": row.steps, "teacher": row.teacher, "seed": seed, "batch_size": batch_size}
     for clips in pipeline.batches(num, first=first, **arguments):
-        with torch.inference_mode():
-            sample = clips.samples.to(pipeline.device)
-            features.append(embedder.features(sample).float().cpu())
-            right = agreement(embedder.logits(sample), pipeline.conditioning(clips.labels).labels)
+        sample = clips.samples.to(pipeline.device)
+        features.append(embed(embedder, sample))
+        right = agreement(embedder, sample, pipeline.conditioning(clips.labels).labels)
         rights += [] if right is None else [right]
     return torch.cat(features), torch.cat(rights) if rights else None, clips.evaluations
 

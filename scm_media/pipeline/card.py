@@ -40,7 +40,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in metrics["rows"]:
-        cells = [row["sampler"], str(row["steps"]), str(row["evaluations"]), _number(row["frechet"], 2)]
+        cells = [row["sampler"], str(row["steps"]), str(row["evaluations"]), f"{row['frechet']:.4g}"]
         cells += [_number(row[key], 3) for key in ("precision", "recall", "agreement")]
         milliseconds = None if row["seconds_per_clip"] is None else 1000 * row["seconds_per_clip"]
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")
@@ -49,7 +49,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: {features['name']}.",
     ]
     for key, text, digits in (
-        ("frechet_floor", "Fréchet distance of held-out data to the training data at the same number", 2),
+        ("frechet_floor", "Fréchet distance of held-out data to the training data at the same number", 4),
         ("agreement_held_out", "agreement of held-out data with its labels", 3),
         ("frechet_ratio_1_step", "Fréchet distance of one step over the teacher's", 3),
         ("frechet_ratio_2_step", "Fréchet distance of two steps over the teacher's", 3),

@@ -46,10 +46,15 @@ class ModelFolder:
             )
         return cls(path, description)
 
+    @property
+    def is_run(self) -> bool:
+        """Whether this is a run folder, as training leaves it."""
+        return (self.path / "autoencoder").is_dir()
+
     def file(self, name: str) -> Path:
         """Where the weights of a network, or the ``reference`` statistics, are or would be."""
         exported = self.path / f"{name}.safetensors"
-        if exported.exists() or not (self.path / "autoencoder").is_dir():
+        if exported.exists() or not self.is_run:
             return exported
         if name == "reference":
             return self.path / "embedder" / "reference.safetensors"

@@ -119,7 +119,7 @@ class Pipeline:
         **extents: float,
     ) -> Clips:
         """``num`` clips; the arguments are those of ``batches``."""
-        parts = list(self.batches(num, label, steps, times, guidance, seed, batch_size, teacher, **extents))
+        parts = list(self.batches(num, label, steps, times, guidance, seed, batch_size, teacher, 0, **extents))
         return Clips(
             samples=torch.cat([part.samples for part in parts]),
             labels=[label for part in parts for label in part.labels],

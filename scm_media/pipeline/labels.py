@@ -32,9 +32,9 @@ class LabelSet:
         label: a class, ``"name=value name=value"``, or a mapping. A number that is not given is left out.
         Raises ValueError with the labels or classes there are for one that is unknown.
         """
-        given = self.parse(label)
         drawn = {name: self._draw(name, seed, index) for name, classes in self.names.items() if classes}
-        return {name: given.get(name, drawn.get(name)) for name in self.names if name in given or name in drawn}
+        resolved = {**drawn, **self.parse(label)}
+        return {name: resolved[name] for name in self.names if name in resolved}
 
     def parse(self, label: Label) -> dict[str, str | float]:
         """What a user wrote, by label name; empty for None."""

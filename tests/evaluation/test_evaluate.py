@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 import scm_media
-from scm_media.evaluation import evaluate, report, rows
+from scm_media.evaluation import Reference, evaluate, report, rows
 from scm_media.evaluation.report import write_report_page
+from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
 QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
 
@@ -104,6 +106,19 @@ def test_bad_requests_are_refused(pipeline, arguments, message):
         evaluate(pipeline, **{**QUICK, "num_samples": 20, **arguments})
 
 
+def test_a_run_gets_its_statistics_from_its_recipe(tmp_path):
+    run = write_tiny_model(tmp_path / "run", run_folder=True)
+    data = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 300, "held_out": 0.2, "seed": 0, "root": None}
+    config = {"modality": DESCRIPTION["modality"], "data": data}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(config))
+    result = evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,), **QUICK)
+    reference = Reference.load(run / "embedder" / "reference.safetensors")
+    assert reference.num_train == 300
+    assert result["frechet_floor"] == reference.floor(60)
+    (run / "recipe.yaml").unlink()
+    assert _figures(evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,), **QUICK)) == _figures(result)
+
+
 def test_a_model_without_statistics_is_refused(tiny_model_without_reference):
     with pytest.raises(ValueError, match="holds no reference"):
         evaluate(scm_media.load(tiny_model_without_reference, "cpu"), num_samples=20, **QUICK)
@@ -112,7 +127,7 @@ def test_a_model_without_statistics_is_refused(tiny_model_without_reference):
 def test_report_and_page_show_every_row(result, tmp_path):
     text = report(result)
     assert text.count("| heun |") == 2
-    assert f"{result['frechet_teacher']:.2f}" in text
+    assert f"{result['frechet_teacher']:.4g}" in text
     assert "120 samples, 8-dimensional features" in text
     write_report_page(result, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
