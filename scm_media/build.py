@@ -104,6 +104,8 @@ def _check_origin(name: str, found: Callable[..., Any]) -> None:
     origin = found.__module__.split(".")
     if origin[0] not in allowed_packages():
         raise ValueError(_refusal(f"{name}, which is {found.__module__}.{found.__qualname__},", origin[0]))
+    if "." in found.__qualname__:
+        raise ValueError(f"{TARGET}: {name} is a method or an inner object; name a class or a function of a module")
     if inspect.isfunction(found) and origin[0] == "scm_media" and origin[1] in PROGRAMS:
         raise ValueError(f"{TARGET}: {name} is a function that acts, not a part that a configuration may name")
 

@@ -51,8 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     name, overrides = parsed.words[0], parsed.words[1:]
     by_hydra = parsed.multirun or parsed.cfg or parsed.info or parsed.hydra_help
     if by_hydra or any(override.startswith("hydra.mode=") for override in overrides):
-        words.remove(name)
-        _hand_to_hydra(name, words, overrides)
+        flags = [word for word in words if word not in parsed.words]
+        _hand_to_hydra(name, overrides, flags)
     else:
         _train(recipe.compose(name, overrides))
     return 0
@@ -64,18 +64,20 @@ def _train(config: dict[str, Any]) -> None:
     training.run(config)
 
 
-def _hand_to_hydra(name: str, words: Sequence[str], overrides: Sequence[str]) -> None:
+def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) -> None:
     """Hydra's command line with the recipe as primary configuration, our search path and its exceptions in one line."""
     folder, primary = recipe.locate(name)
     taken = {override.lstrip("+").partition("=")[0] for override in overrides}
-    extra = [f"{key}={value}" for key, value in QUIET.items() if key not in taken]
+    quiet = [f"{key}={value}" for key, value in QUIET.items() if key not in taken]
     place = ["--config-dir", folder] if folder else []
     recipe.register_search_path()
     before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["scm-media", *place, "--config-name", primary, *words, *extra, *recipe.name_override(name, overrides)]
+    # Hydra's parser wants all overrides in one run, so flags that stood between them come last.
+    words = [*overrides, *quiet, *recipe.name_override(name, overrides), *flags]
+    sys.argv = ["scm-media", *place, "--config-name", primary, *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
     try:
-        with clear_errors(name, lambda: recipe.known_keys(name)):
+        with clear_errors(name, lambda: recipe.known_keys(name), recipe.names()):
             hydra.main(version_base=recipe.HYDRA_VERSION_BASE, config_path=None, config_name=primary)(job)()
     finally:
         sys.argv = before

@@ -70,7 +70,7 @@ def compose(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     folder, primary = locate(name_or_path)
     overrides = [*overrides, *name_override(name_or_path, overrides)]
-    with clear_errors(name_or_path, lambda: known_keys(name_or_path)):
+    with clear_errors(name_or_path, lambda: known_keys(name_or_path), names()):
         config = _compose(folder, primary, overrides)
     return finish(config, name_or_path)
 
@@ -183,13 +183,12 @@ def _compose(folder: str | None, primary: str, overrides: Sequence[str]) -> Dict
 @contextmanager
 def _outside_of_hydra() -> Iterator[None]:
     """Sets Hydra's global state aside, so that one can compose inside a job of a sweep too."""
-    state = GlobalHydra.instance()
-    running = state.hydra
-    state.clear()
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         yield
     finally:
-        state.hydra = running
+        GlobalHydra.instance().hydra = running  # Hydra may have made another instance meanwhile
 
 
 @functools.cache

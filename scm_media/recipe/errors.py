@@ -16,24 +16,27 @@ _NO_KEY = re.compile(r"Could not (?:override|delete|append).*?'([^']+)'")
 _NO_OPTION = re.compile(
     r"Could not find '([^']+)'(?:.*?Available options in '[^']*':\s*(.*?))?(?:Config search|$)", re.S
 )
+_NO_CONFIG = re.compile(r"Could not load '([^']+)'")
 _NOISE = ("full_key:", "object_type=", "See https://", "Set the environment")
 
 
 @contextmanager
-def clear_errors(source: str, known_keys: Callable[[], Iterable[str]] = tuple) -> Iterator[None]:
+def clear_errors(
+    source: str, known_keys: Callable[[], Iterable[str]] = tuple, known_recipes: Iterable[str] = ()
+) -> Iterator[None]:
     """What Hydra, OmegaConf or YAML raise inside becomes a ValueError of one line that names ``source``."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"{source}: {_explain(error, known_keys)}") from error
+        raise ValueError(f"{source}: {_explain(error, known_keys, known_recipes)}") from error
     except YAMLError as error:
         raise ValueError(f"{source}: not readable as YAML: {_one_line(error)}") from error
 
 
-def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]]) -> str:
+def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], known_recipes: Iterable[str]) -> str:
     text = str(error)
     if isinstance(error.__cause__, OmegaConfBaseException) and not text:
-        return _explain(error.__cause__, known_keys)
+        return _explain(error.__cause__, known_keys, known_recipes)
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key or text.rpartition(" ")[2]
         return f"{key} has no value; pass {key}=VALUE"
@@ -44,6 +47,8 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]]) -> s
         options = match[2].split() if match[2] else []
         known = f"; there are: {', '.join(options)}" if options else ""
         return f"nothing is called {match[1]!r}{nearest(match[1].rpartition('/')[2], options)}{known}"
+    if match := _NO_CONFIG.search(text):
+        return f"it inherits {match[1]!r}, which does not exist{nearest(match[1], known_recipes)}"
     return _one_line(error)
 
 

@@ -1,0 +1,130 @@
+"""``generate`` and ``export``: files that say how they were made, one JSON object, flags of the model's modality."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from modalities.image.modality import read_metadata
+from scm_media.cli import main
+
+
+def test_clips_carry_how_they_were_made(model, tmp_path, capsys):
+    assert main(["generate", model, "-n", "2", "--label", "circle", "--seed", "5", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    paths = [Path(line) for line in said.out.splitlines()]
+    assert [path.name for path in paths] == ["5-00000-circle.png", "5-00001-circle.png"]
+    found = read_metadata(paths[1])
+    assert (found["model"], found["seed"], found["index"], found["label"]) == (model, 5, 1, "circle")
+    assert "2 clips" in said.err
+
+
+def test_json_is_one_object_with_the_promised_fields(model, tmp_path, capsys):
+    assert main(["generate", model, "-n", "3", "--steps", "1", "--json", "--out", str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"clips", "steps", "evaluations", "seconds_model", "seconds_decode", "seconds_total"}
+    assert set(report["clips"][0]) == {"path", "label", "prompt", "seed", "index"}
+    assert [clip["index"] for clip in report["clips"]] == [0, 1, 2]
+    assert report["steps"] == report["evaluations"] == 1
+    assert report["seconds_total"] >= report["seconds_model"] + report["seconds_decode"]
+    for clip in report["clips"]:
+        assert main(["generate", model, "--label", clip["label"], "--out", str(tmp_path)]) == 0, (
+            "a label can be given back"
+        )
+        capsys.readouterr()
+
+
+def test_teacher_counts_its_evaluations(model, tmp_path, capsys):
+    assert main(["generate", model, "--teacher", "--steps", "4", "--json", "--out", str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["steps"], report["evaluations"]) == (4, 7)
+
+
+def test_extents_of_the_modality_are_flags(model, tmp_path, capsys):
+    assert main(["generate", model, "--size", "24", "--out", str(tmp_path)]) == 0
+    with Image.open(capsys.readouterr().out.strip()) as picture:
+        assert picture.size == (24, 24)
+    with pytest.raises(SystemExit) as exit:
+        main(["generate", model, "--help"])
+    assert exit.value.code == 0
+    assert "--size X" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit:
+        main(["generate", model, "--duration", "3"])
+    assert exit.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--label", "cirle"], "circle"),
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--times", "1.0", "1.2"], "times must descend"),
+        (["-n", "0"], "num must be at least 1, got 0"),
+        (["--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["--format", "gif"], "image is written as .png"),
+        (["--prompt", "a bag"], "not trained with text"),
+        (["--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_1(model, tmp_path, capsys, words, expected):
+    assert main(["generate", model, "--out", str(tmp_path / "out"), *words]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert expected in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_model(capsys):
+    assert main(["generate", "image/nothing"]) == 1
+    assert "there is no model 'image/nothing'" in capsys.readouterr().err
+
+
+def test_out_that_is_a_file(model, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert main(["generate", model, "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"scm-media generate: {tmp_path / 'out'}: File exists\n"
+
+
+def test_export_makes_a_folder_that_generates_the_same(model, tmp_path, capsys):
+    target = str(tmp_path / "exported")
+    assert main(["export", model, target, "--no-teacher"]) == 0
+    assert not (tmp_path / "exported" / "teacher.safetensors").exists()
+    for source in (model, target):
+        assert main(["generate", source, "--out", str(tmp_path / Path(source).name)]) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    with Image.open(first) as one, Image.open(second) as other:
+        assert one.tobytes() == other.tobytes()
+
+
+def test_export_onto_itself_is_refused(model, capsys):
+    assert main(["export", model, model]) == 1
+    assert "is the model's own folder" in capsys.readouterr().err
+
+
+def test_evaluate_without_statistics_says_what_is_missing(model, capsys):
+    assert main(["evaluate", model, "--num-samples", "8"]) == 1
+    said = capsys.readouterr().err
+    assert "no reference" in said
+    assert said.count("\n") == 1
+
+
+def test_evaluate_compares_two_folders_in_the_features_of_a_model(model, tmp_path, capsys):
+    for seed, name in ((1, "one"), (2, "other")):
+        words = ["generate", model, "-n", "8", "--seed", str(seed), "--out", str(tmp_path / name), "--json"]
+        assert main(words) == 0
+    capsys.readouterr()
+    folders = ["--samples", str(tmp_path / "one"), "--reference", str(tmp_path / "other")]
+    assert main(["evaluate", model, *folders, "--json", "--out", str(tmp_path / "figures")]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["num_samples"] == metrics["num_reference"] == 8
+    assert metrics["frechet"] > 0
+    assert json.loads((tmp_path / "figures" / "metrics.json").read_text()) == metrics
+    assert (
+        main(["evaluate", model, "--samples", str(tmp_path / "one"), "--reference", str(tmp_path / "one"), "--json"])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["frechet"] == pytest.approx(0, abs=1e-3)

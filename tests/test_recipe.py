@@ -1,0 +1,180 @@
+"""Composing recipes: what comes out, a user's own files, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from scm_media import recipe
+
+
+def message(name: str, *overrides: str) -> str:
+    with pytest.raises(ValueError) as error:
+        recipe.compose(name, overrides)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_composes_a_plain_resolved_dictionary():
+    config = recipe.compose("image/tiny")
+    assert type(config) is dict
+    assert config["recipe"] == "image/tiny"
+    assert config["run_dir"] == "runs/image/tiny/main"
+    assert config["autoencoder"]["network"]["sigma_data"] == config["flow"]["sigma_data"]
+    assert type(config["student"]["loss"]["proposal"]) is dict
+
+
+def test_overrides_and_groups_reach_the_configuration():
+    config = recipe.compose(
+        "image/tiny",
+        ["student.objective=sct", "teacher.max_steps=3", "optimizer@teacher.optimizer=adamw", "logger=none"],
+    )
+    assert config["student"]["objective"] == "sct"
+    assert config["teacher"]["max_steps"] == 3
+    assert config["teacher"]["optimizer"]["_target_"] == "torch.optim.AdamW"
+    assert config["student"]["optimizer"]["_target_"] == "torch.optim.RAdam"
+    assert config["logger"] == {}
+
+
+def test_composing_twice_leaves_nothing_behind():
+    changed = recipe.compose("image/tiny", ["seed=7"])
+    assert changed["seed"] == 7
+    assert recipe.compose("image/tiny")["seed"] == 0
+
+
+def test_unknown_recipe_names_the_nearest():
+    assert "unknown recipe 'image/tny' (nearest: image/tiny" in message("image/tny")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("studnt.max_steps=3", "no key takes the override 'studnt.max_steps' (nearest: student.max_steps"),
+        ("student.max_step=3", "no key takes the override 'student.max_step' (nearest: student.max_steps"),
+        ("+student.max_step=3", "unknown key 'student.max_step' (nearest: max_steps"),
+        ("dta=folder", "no key takes the override 'dta' (nearest: data)"),
+        ("data=fashon", "nothing is called 'data/fashon' (nearest: fashion); there are:"),
+        ("student.max_steps=many", "student.max_steps must be a whole number, got 'many'"),
+        ("student.max_steps=-1", "student.max_steps must not be negative, got -1"),
+        ("teacher.batch_size=0", "teacher.batch_size must be at least 1, got 0"),
+        ("trainer.compile=3", "trainer.compile must be true or false, got 3"),
+        ("sampler.steps=0", "sampler.steps must be at least 1, got 0"),
+        ("teacher.ema_std=wide", "teacher.ema_std must be a number, got 'wide'"),
+        ("student.objective=scx", "student.objective must be one of scd, sct; got 'scx'"),
+        ("stage=techer", "stage must be one of all, autoencoder, embedder, teacher, student; got 'techer'"),
+        ("run_dir=???", "run_dir has no value; pass run_dir=VALUE"),
+        ("teacher=null", "teacher must be a mapping of keys, got None"),
+        ("seed=[1", "image/tiny: "),
+        ("seed", "image/tiny: "),
+        ("seed=${nowhere}", "nowhere"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(override, expected):
+    assert expected in message("image/tiny", override)
+
+
+def test_gradient_clip_may_be_switched_off():
+    assert recipe.compose("image/tiny", ["trainer.gradient_clip=null"])["trainer"]["gradient_clip"] is None
+
+
+def test_own_file_inherits_a_shipped_recipe_and_is_called_by_its_name(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("defaults: [image/tiny, _self_]\nstudent: {max_steps: 7}\n")
+    config = recipe.compose(str(path), ["seed=3"])
+    assert config["student"]["max_steps"] == 7
+    assert config["seed"] == 3
+    assert config["recipe"] == "mine"
+    assert config["run_dir"] == "runs/mine/main"
+    assert config["teacher"] == recipe.compose("image/tiny")["teacher"]
+
+
+def test_own_file_may_say_its_name_and_be_overridden(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("defaults: [image/tiny, _self_]\nrecipe: clothes/mine\n")
+    assert recipe.compose(str(path))["recipe"] == "clothes/mine"
+    assert recipe.compose(str(path), ["recipe=other"])["recipe"] == "other"
+
+
+def test_own_file_takes_another_group_and_groups_of_its_own_folder(tmp_path):
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "quiet.yaml").write_text("defaults: [default]\nlog_every: 1000\nnum_sample_clips: 3\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "defaults: [image/tiny, override /data: folder, override /trainer: quiet, _self_]\ndata: {root: x}\n"
+    )
+    config = recipe.compose(str(path))
+    assert config["data"]["_target_"].endswith("FolderDataset")
+    assert config["data"]["root"] == "x"
+    assert config["trainer"]["log_every"] == 10, "the recipe's own keys stand above the group's"
+    assert config["trainer"]["num_sample_clips"] == 3
+
+
+def test_a_value_that_must_be_given_is_named(tmp_path):
+    assert "data.root has no value; pass data.root=VALUE" in message("image/tiny", "data=folder")
+
+
+def test_a_composed_recipe_written_to_a_file_composes_to_itself(tmp_path):
+    from omegaconf import OmegaConf
+
+    config = recipe.compose("image/tiny", ["seed=5"])
+    OmegaConf.save(OmegaConf.create(config), tmp_path / "recipe.yaml")
+    assert recipe.compose(str(tmp_path / "recipe.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("defaults: [image/tiny, _self_]\nstudnt: {max_steps: 3}\n", "unknown key 'studnt' (nearest: student)"),
+        (
+            "defaults: [image/tiny, _self_]\ntrainer: {log_evry: 3}\n",
+            "unknown key 'trainer.log_evry' (nearest: log_every",
+        ),
+        ("defaults: [image/tny, _self_]\n", "it inherits 'image/tny', which does not exist (nearest: image/tiny"),
+        ("student: {max_steps: 3}\n", "the key 'modality' is missing; inherit a recipe"),
+        ("- a\n- b\n", "a recipe is a mapping of keys, got a list"),
+        ("a: [1, 2\nb: 3\n", "not readable as YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(tmp_path, content, expected):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    text = message(str(path))
+    assert expected in text
+    assert "mine.yaml" in text
+
+
+def test_missing_file_is_said(tmp_path):
+    assert "no such file" in message(str(tmp_path / "nowhere.yaml"))
+
+
+def test_composes_inside_a_job_of_hydra():
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_module("scm_media.configs", version_base="1.3"):
+        running = GlobalHydra.instance().hydra
+        assert recipe.compose("image/tiny")["recipe"] == "image/tiny"
+        assert GlobalHydra.instance().hydra is running
+
+
+def test_describe_gives_header_and_text():
+    found = recipe.describe("image/tiny")
+    assert any(line.startswith("data:") for line in found.header)
+    assert not any("@package" in line for line in found.header)
+    assert found.text.startswith("# @package _global_")
+
+
+def test_recipes_of_an_installed_package_are_found(tmp_path, monkeypatch):
+    package = tmp_path / "eeg_recipes"
+    (package / "eeg").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "eeg" / "small.yaml").write_text(
+        "# @package _global_\n# EEG.\ndefaults: [/image/tiny, _self_]\nrecipe: eeg/small\nseed: 9\n"
+    )
+    info = tmp_path / "eeg_recipes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: eeg-recipes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[scm_media.recipes]\neeg = eeg_recipes\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "eeg/small" in recipe.names()
+    assert recipe.compose("eeg/small")["seed"] == 9
