@@ -26,6 +26,25 @@ def test_plugin_recipe_is_listed_beside_ours(installed_with_plugin):
     assert "image/tiny" in listing
 
 
+CONFORMANCE = """
+import pathlib, torch
+from scm_media.testing import check_autoencoder, check_modality
+from scm_media_traces.modality import ScaledTraces, TraceModality
+
+wave = torch.sin(torch.linspace(0, 6.28, 32))[None]
+folder = pathlib.Path("conformance")
+folder.mkdir()
+check_modality(TraceModality(32), folder, wave)
+autoencoder = ScaledTraces()
+autoencoder.fit([wave[None]])
+check_autoencoder(autoencoder, wave.expand(4, 1, 32))
+"""
+
+
+def test_plugin_passes_our_conformance_checks(installed_with_plugin):
+    installed_with_plugin.run("python", "-c", CONFORMANCE)
+
+
 def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings):
     run_dir = installed_with_plugin.root / "run"
     overrides = (f"data.root={recordings}", f"run_dir={run_dir}", "device=cpu", "logger=none")

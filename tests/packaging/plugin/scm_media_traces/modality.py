@@ -28,11 +28,11 @@ class TraceModality:
         return (1, int(length or self.length))
 
     def read(self, path: str | Path) -> Tensor:
-        lines = [line for line in Path(path).read_text().splitlines() if not line.startswith("#")]
         try:
-            values = [float(line) for line in lines]
-        except ValueError as error:
-            raise ValueError(f"{path}: expected one number a line ({error})") from error
+            lines = Path(path).read_text().splitlines()
+            values = [float(line) for line in lines if not line.startswith("#")]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: expected a file with one number a line ({error})") from error
         return torch.tensor([values]).clamp(-1, 1)
 
     def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
