@@ -1,8 +1,10 @@
 """Datasets, the order in which their examples are seen, and batches of them."""
 
 from scm_media.data.examples import Batch, Dataset, Example, collate
+from scm_media.data.folder import FolderDataset
 from scm_media.data.idx import FashionMNISTDataset
 from scm_media.data.loader import batches, gather
+from scm_media.data.manifest import ManifestDataset
 from scm_media.data.shapes import ShapesDataset
 
 __all__ = [
@@ -10,6 +12,8 @@ __all__ = [
     "Dataset",
     "Example",
     "FashionMNISTDataset",
+    "FolderDataset",
+    "ManifestDataset",
     "ShapesDataset",
     "batches",
     "collate",

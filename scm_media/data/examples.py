@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Protocol
 
 import torch
@@ -88,7 +89,7 @@ def conform_batch(modality: Modality, samples: Tensor, generators: Sequence[torc
     at_once = getattr(modality, "conform_batch", None)
     if at_once is not None:
         return at_once(samples, generators)
-    each = generators or [None] * len(samples)
+    each = generators or repeat(None, len(samples))
     return torch.stack([modality.conform(sample, generator) for sample, generator in zip(samples, each, strict=True)])
 
 

@@ -82,7 +82,9 @@ class FashionMNISTDataset:
         pictures = _find(root, f"{prefix}-images-idx3-ubyte")
         self._pixels = read_idx(pictures)
         if self._pixels.ndim != 3 or len(self._pixels) == 0:
-            raise ValueError(f"{pictures} holds no pictures: dimensions {list(self._pixels.shape)}, expected (N, 28, 28)")
+            raise ValueError(
+                f"{pictures} holds no pictures: dimensions {list(self._pixels.shape)}, expected (N, 28, 28)"
+            )
         self._pixels = self._pixels[:, None]
         self._classes = self._read_classes(_find(root, f"{prefix}-labels-idx1-ubyte"))
         self._source = pictures

@@ -248,6 +248,11 @@ class Pipeline:
             return self.network(name), scale, 1.0
         if scale != 1 and not self.labels.names:
             raise ValueError(f"the model was trained without labels, so guidance {scale} has nothing to steer by")
+        if scale != 1 and self.folder.description.get("label_dropout") == 0:
+            raise ValueError(
+                f"the model never saw a clip without its label (label_dropout 0), so guidance {scale} has nothing to "
+                "steer away from; train with teacher.loss.label_dropout=0.1, or leave guidance out"
+            )
         return self.network(name), None, scale
 
 

@@ -76,8 +76,8 @@ class Context:
             component = self.start.read(stage)
             weights.load_into(network, component.state, self.start.file(stage))
 
-    def fabric(self, folder: Path) -> Any:
-        """A launched Fabric for the recipe's devices and precision, logging into a stage's folder."""
+    def fabric(self, folder: Path, precision: str | None = None) -> Any:
+        """A launched Fabric for the recipe's devices, logging into a stage's folder; precision: the recipe's if None."""
         from lightning.fabric import Fabric
 
         config = self.config
@@ -90,7 +90,7 @@ class Context:
             devices=config["num_devices"],
             num_nodes=config["num_nodes"],
             strategy=config["strategy"],
-            precision=config["precision"],
+            precision=precision or config["precision"],
             loggers=loggers,
         )
         fabric.launch()

@@ -25,7 +25,7 @@ class Task:
 
     loss: a module whose forward gives (loss, terms). model: the part of it whose average is kept and saved.
     inputs: from a batch on the device to the loss's arguments, before the step. own_clip: parameters (a learned
-    weight) whose gradients are clipped on their own. preview(model, step, folder): sheets and figures from the
+    weight) whose gradients are clipped on their own. precision: the stage's own, None for the recipe's. preview(model, step, folder): sheets and figures from the
     averaged model. finish(state, step): writes the stage's weights.
     """
 
@@ -37,6 +37,7 @@ class Task:
     finish: Callable[[dict[str, Tensor], int], None]
     preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
     own_clip: list[nn.Parameter] = field(default_factory=list)
+    precision: str | None = None
 
 
 class _Unopened(nn.Module):

@@ -44,7 +44,8 @@ def run(config: dict[str, Any]) -> None:
                 continue
             task = build_task[stage](context)
             folder = context.run_dir / stage
-            train(context.fabric(folder), task, config["trainer"], context.data, context.held_out, folder, config["seed"])
+            fabric = context.fabric(folder, task.precision)
+            train(fabric, task, config["trainer"], context.data, context.held_out, folder, config["seed"])
 
 
 def _prepare(config: dict[str, Any]) -> Context:

@@ -74,6 +74,7 @@ def embedder_task(context: Context) -> Task:
         settings=settings,
         inputs=inputs,
         finish=_finish(context, "embedder", config),
+        precision="32-true",  # what figures are measured in hangs on no recipe's precision
     )
 
 

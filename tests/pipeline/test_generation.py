@@ -130,3 +130,11 @@ def test_searched_times_win(tmp_path):
     pipeline = scm_media.load(folder, "cpu")
     assert torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 0.7]).samples)
     assert not torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 1.1]).samples)
+
+
+def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline):
+    folder = pipeline.folder
+    pipeline.folder = replace(folder, description={**folder.description, "label_dropout": 0.0})
+    with pytest.raises(ValueError, match="teacher.loss.label_dropout=0.1"):
+        pipeline(1, guidance=2.0)
+    assert len(pipeline(1, guidance=1.0)) == 1
