@@ -132,9 +132,9 @@ def test_searched_times_win(tmp_path):
     assert not torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 1.1]).samples)
 
 
-def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline):
+def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline, monkeypatch):
     folder = pipeline.folder
-    pipeline.folder = replace(folder, description={**folder.description, "label_dropout": 0.0})
+    monkeypatch.setattr(pipeline, "folder", replace(folder, description={**folder.description, "label_dropout": 0.0}))
     with pytest.raises(ValueError, match="teacher.loss.label_dropout=0.1"):
         pipeline(1, guidance=2.0)
     assert len(pipeline(1, guidance=1.0)) == 1
