@@ -44,7 +44,7 @@ class TraceModality:
         lines += [f"{value:.6f}" for value in sample[0].tolist()]
         Path(path).write_text("\n".join(lines) + "\n")
 
-    def preview(self, samples: Tensor, captions: Sequence[str] = ()) -> Image.Image:
+    def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         height, width = 24, samples.shape[-1] * 4
         picture = Image.new("L", (width, height * len(samples)), 255)
         draw = ImageDraw.Draw(picture)
