@@ -206,7 +206,7 @@ class ImageModality:
         return torch.stack(cut)
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
-        """Writes ``(C, H, W)``, whole or not at all, as a PNG whose text entries ``scm_media:<key>`` are the metadata."""
+        """Writes ``(C, H, W)``, whole or not at all, as a PNG with the metadata as text entries ``scm_media:<key>``."""
         path = Path(path)
         if path.suffix.lower() not in self.written_suffixes:
             raise ValueError(f"{path}: pictures are written as {', '.join(self.written_suffixes)}")

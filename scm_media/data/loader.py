@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,10 @@ def gather(dataset: Dataset, indices: Sequence[int], generators: Sequence[torch.
 
 @dataclass(frozen=True)
 class _Steps:
-    """Step number to batch: what a worker needs to know, and nothing that changes."""
+    """Step number to batch: what a worker needs to know, and nothing that changes.
+
+    A user's error is handed over as a value: raised in a worker it would reach the user wrapped in a traceback.
+    """
 
     dataset: Dataset
     batch_size: int
@@ -32,10 +35,13 @@ class _Steps:
     rank: int
     world: int
 
-    def __getitem__(self, step: int) -> Batch:
-        places = order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
-        generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
-        return gather(self.dataset, [index for _, index in places], generators)
+    def __getitem__(self, step: int) -> Batch | ValueError:
+        try:
+            places = order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
+            generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
+            return gather(self.dataset, [index for _, index in places], generators)
+        except ValueError as error:
+            return error
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -59,15 +65,19 @@ def batches(
     """
     steps = _Steps(dataset, batch_size, seed, rank, world)
     numbers = range(start_step, start_step + num_steps)
-    if num_workers == 0:
-        yield from (steps[step] for step in numbers)
-        return
-    # Without a generator of its own a DataLoader draws its base seed from the global one.
-    yield from DataLoader(
-        steps,  # type: ignore[arg-type]
-        batch_size=None,
-        sampler=numbers,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    found: Iterable[Any] = map(steps.__getitem__, numbers)
+    if num_workers > 0:
+        # Without a generator of its own a DataLoader draws its base seed from the global one.
+        own = torch.Generator().manual_seed(seed)
+        found = DataLoader(
+            steps,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=numbers,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            generator=own,
+        )
+    for batch in found:
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch

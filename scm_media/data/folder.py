@@ -1,0 +1,70 @@
+"""A folder of files, with classes from its sub-folders or without labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from scm_media.data.files import Entry, FileDataset, Rejects
+from scm_media.interfaces import Modality
+
+
+class FolderDataset(FileDataset):
+    """Every file below ``root`` that the modality reads; links are followed.
+
+    labels: "subfolder", the label "class" is the name of the first folder below root, or "none". Hidden files, files
+    of other kinds, files outside any class and class folders without a file are counted among the rejects. See
+    ``FileDataset`` for ``held_out`` and ``verify``; ValueError when fewer than two files are usable.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        root: str | Path,
+        labels: str = "subfolder",
+        split: str = "train",
+        held_out: float = 0.02,
+        verify: bool = True,
+    ) -> None:
+        if labels not in ("subfolder", "none"):
+            raise ValueError(f'data.labels must be "subfolder" or "none", got {labels!r}')
+        root = Path(root).expanduser()
+        if not root.is_dir():
+            raise ValueError(f"data.root={root} is {'a file, not a folder' if root.exists() else 'no folder'}")
+        rejects = Rejects()
+        entries = []
+        classes_seen = set()
+        for path in _walk(root):
+            inside = path.relative_to(root)
+            if inside.name.startswith("."):
+                rejects.add(path, "hidden")
+            elif path.suffix.lower() not in modality.suffixes:
+                rejects.add(path, "of another kind", path.suffix or "no suffix")
+            elif labels == "none":
+                entries.append(Entry(path, inside.as_posix()))
+            elif len(inside.parts) == 1:
+                rejects.add(path, "in no class folder (data.labels=none takes them)")
+            else:
+                classes_seen.add(inside.parts[0])
+                entries.append(Entry(path, inside.as_posix(), {"class": inside.parts[0]}))
+        if labels == "subfolder":
+            for folder in sorted(root.iterdir()):
+                if folder.is_dir() and not folder.name.startswith(".") and folder.name not in classes_seen:
+                    rejects.add(folder, "empty class folder")
+        names = {"class": None} if labels == "subfolder" else {}
+        super().__init__(entries, modality, names, root, rejects, split, held_out, verify)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files below root in a fixed order; a hidden folder is given as one path, a folder met again is not entered."""
+    entered = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        here = os.path.realpath(folder)
+        if here in entered:
+            folders.clear()
+            continue
+        entered.add(here)
+        hidden = [name for name in folders if name.startswith(".")]
+        folders[:] = sorted(set(folders) - set(hidden))
+        yield from (Path(folder, name) for name in sorted(files + hidden))

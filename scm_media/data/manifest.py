@@ -1,0 +1,150 @@
+"""A list of files with labels and captions: a .csv, or a .jsonl of one object a line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scm_media.data.files import Entry, FileDataset, Rejects
+from scm_media.interfaces import Modality
+
+_OWN_COLUMNS = ("path", "caption")
+
+
+class ManifestDataset(FileDataset):
+    """The files that a manifest lists in its column "path", relative to ``root`` (by default the manifest's folder).
+
+    labels: the columns that are labels, None for every named column but path and caption. scalars: those of them
+    that are numbers. classes: label to its classes in order; a label that is not listed there has those found.
+    Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
+    label, a scalar that is no number, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        path: str | Path,
+        root: str | Path | None = None,
+        labels: Sequence[str] | None = None,
+        scalars: Sequence[str] = (),
+        classes: Mapping[str, Sequence[str]] | None = None,
+        split: str = "train",
+        held_out: float = 0.02,
+        verify: bool = True,
+    ) -> None:
+        path = Path(path).expanduser()
+        rejects = Rejects()
+        rows = _read_rows(path, rejects)
+        columns = list(dict.fromkeys(column for _, row in rows for column in row))
+        if not rows:
+            raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
+        fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
+        if labels is None:
+            labels = [column for column in columns if column and column not in _OWN_COLUMNS]
+        _check_columns(path, columns, labels, [*scalars, *fixed])
+        start = path.parent if root is None else Path(root).expanduser()
+        entries = []
+        taken = set()
+        for place, row in rows:
+            source = f"{path}:{place}"
+            file = row.get("path")
+            if not isinstance(file, str) or not file:
+                rejects.add(source, "no path")
+                continue
+            name = os.path.normpath(file)
+            if name in taken:
+                rejects.add(source, "duplicate", file)
+                continue
+            taken.add(name)
+            try:
+                own = {label: _label(row.get(label), label, label in scalars, fixed.get(label)) for label in labels}
+            except _Unusable as error:
+                rejects.add(source, error.reason, error.detail)
+                continue
+            caption = row.get("caption")
+            entries.append(Entry(start / name, name, own, None if caption is None else str(caption)))
+        label_names = {label: () if label in scalars else fixed.get(label) for label in labels}
+        super().__init__(entries, modality, label_names, path, rejects, split, held_out, verify)
+
+
+class _Unusable(Exception):
+    """Why a row is left out."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], described: Sequence[str]) -> None:
+    missing = [column for column in ["path", *labels] if column not in columns]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}: "
+            "the file's column is called path, the label columns are named in data.labels"
+        )
+    strangers = [name for name in described if name not in labels]
+    if strangers:
+        raise ValueError(
+            f"data.scalars and data.classes name {', '.join(strangers)}, which is no label; labels: {', '.join(labels)}"
+        )
+
+
+def _label(value: Any, name: str, scalar: bool, classes: tuple[str, ...] | None) -> str | float:
+    """A row's class name or scalar."""
+    if value is None or value == "" or isinstance(value, (list, dict)):
+        raise _Unusable("missing label", name)
+    if scalar:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise _Unusable("scalar label that is no number", f"{name}={value}")
+        return number
+    if classes is not None and str(value) not in classes:
+        raise _Unusable("unknown label", f"{name}={value}")
+    return str(value)
+
+
+def _read_rows(path: Path, rejects: Rejects) -> list[tuple[int, dict[str, Any]]]:
+    """Line number and content of each row that can be parsed."""
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"data.path={path}: a manifest is a .csv or a .jsonl")
+    if not path.is_file():
+        raise ValueError(f"data.path={path}: no such file")
+    try:
+        return list(readers[path.suffix.lower()](path, rejects))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a manifest (UTF-8): {error}") from error
+
+
+def _csv_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            if None in row:
+                rejects.add(f"{path}:{reader.line_num}", "row with more fields than the header")
+            else:
+                yield reader.line_num, row
+
+
+def _jsonl_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                rejects.add(f"{path}:{number}", "line that is no JSON object")

@@ -1,0 +1,166 @@
+"""Folders of pictures: classes from sub-folders, rejects counted by reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from modalities.image import ImageModality
+from scm_media.data import FolderDataset, batches
+
+
+def picture(path, level):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), level).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, start, num in (("cats", 0, 30), ("dogs", 100, 20)):
+        for number in range(num):
+            picture(tmp_path / "data" / name / f"{number}.png", start + number)
+    return tmp_path / "data"
+
+
+def open_folder(root, **options):
+    return FolderDataset(modality=ImageModality(size=8), root=root, **options)
+
+
+def levels(dataset):
+    return [round((float(dataset[place].sample.mean()) + 1) * 127.5) for place in range(len(dataset))]
+
+
+def test_classes_are_the_names_of_sub_folders(root):
+    dataset = open_folder(root, held_out=0.1)
+    assert dataset.label_names == {"class": ("cats", "dogs")}
+    assert len(dataset) == 45
+    assert sum(dataset.label_counts["class"]) == 45
+    for place, level in enumerate(levels(dataset)):
+        assert dataset[place].labels == {"class": int(level >= 100)}
+    assert dataset.rejects == {}
+
+
+def test_splits_cover_everything_once_and_do_not_move_with_the_folder(root, tmp_path):
+    train, held_out = (open_folder(root, split=split, held_out=0.1) for split in ("train", "held_out"))
+    assert len(held_out) == 5
+    assert sorted(levels(train) + levels(held_out)) == [*range(30), *range(100, 120)]
+    assert train.label_names == held_out.label_names
+    expected = levels(held_out)
+    moved = root.rename(tmp_path / "elsewhere")
+    assert levels(open_folder(moved, split="held_out", held_out=0.1)) == expected
+
+
+def test_rejects_are_counted_by_reason_and_listed(root):
+    (root / "cats" / "torn.png").write_bytes((root / "cats" / "1.png").read_bytes()[:40])
+    (root / "cats" / "text.jpg").write_text("no picture")
+    (root / "cats" / "notes.txt").write_text("of another kind")
+    (root / "cats" / ".DS_Store").write_bytes(b"")
+    (root / "birds").mkdir()
+    picture(root / "alone.png", 9)
+    dataset = open_folder(root)
+    assert dataset.rejects == {
+        "undecodable": 2,
+        "of another kind": 1,
+        "hidden": 1,
+        "in no class folder (data.labels=none takes them)": 1,
+        "empty class folder": 1,
+    }
+    assert dataset.label_names == {"class": ("cats", "dogs")}
+    sources = dict(dataset.rejected)
+    assert len(sources) == 6
+    assert sources[str(root / "birds")] == "empty class folder"
+    assert sources[str(root / "cats" / "torn.png")].startswith("undecodable: torn.png")
+
+
+def test_a_class_without_a_readable_file_is_none(root):
+    (root / "birds").mkdir()
+    (root / "birds" / "torn.png").write_bytes(b"")
+    dataset = open_folder(root)
+    assert dataset.label_names == {"class": ("cats", "dogs")}
+    assert dataset.rejects == {"undecodable": 1}
+
+
+def test_without_labels_every_picture_counts(root):
+    picture(root / "alone.PNG", 9)
+    dataset = open_folder(root, labels="none", held_out=0.1)
+    assert dataset.label_names == {}
+    assert len(dataset) == 46
+    assert dataset.batch([0, 1]).labels == {}
+
+
+def test_a_file_that_breaks_later_stops_with_its_name(root):
+    dataset = open_folder(root, verify=False)
+    target = dataset[3].source
+    with open(target, "wb") as file:
+        file.write(b"gone bad")
+    with pytest.raises(ValueError, match=target):
+        list(batches(dataset, len(dataset), 0, 1, seed=0))
+
+
+def test_a_repaired_file_is_taken_again(root):
+    modality = ImageModality(size=8)
+    (root / "cats" / "new.png").write_bytes(b"half")
+    assert FolderDataset(modality=modality, root=root).rejects == {"undecodable": 1}
+    picture(root / "cats" / "new.png", 40)
+    assert FolderDataset(modality=modality, root=root).rejects == {}
+
+
+def test_both_splits_read_each_file_once(root):
+    class Counting(ImageModality):
+        num_read = 0
+
+        def read(self, path):
+            self.num_read += 1
+            return super().read(path)
+
+    modality = Counting(size=8)
+    for split in ("train", "held_out"):
+        FolderDataset(modality=modality, root=root, split=split)
+    assert modality.num_read == 50
+
+
+def test_augmented_batches_are_reproducible(root):
+    ramp = torch.arange(64, dtype=torch.uint8).reshape(8, 8).numpy()
+    Image.fromarray(ramp).save(root / "cats" / "0.png")
+    dataset = FolderDataset(modality=ImageModality(size=8, flip=True), root=root)
+    first, second = (list(batches(dataset, 7, 2, 10, seed=0, num_workers=num)) for num in (0, 2))
+    assert all(torch.equal(a.sample, b.sample) for a, b in zip(first, second, strict=True))
+
+
+def test_links_to_itself_end(root):
+    (root / "cats" / "again").symlink_to(root, target_is_directory=True)
+    assert len(open_folder(root, held_out=0.1)) == 45
+
+
+@pytest.mark.parametrize("content", ["nothing", "torn", "outside", "one"])
+def test_folders_of_no_use_are_refused_with_the_reason(tmp_path, content):
+    root = tmp_path / "data"
+    root.mkdir()
+    said = "it is empty"
+    if content == "torn":
+        (root / "a").mkdir()
+        (root / "a" / "torn.png").write_bytes(b"")
+        said = "1 undecodable"
+    if content == "outside":
+        picture(root / "alone.png", 3)
+        said = "labels=none"
+    if content == "one":
+        picture(root / "a" / "alone.png", 3)
+        said = "one usable file"
+    with pytest.raises(ValueError, match=f"{root}.*{said}"):
+        open_folder(root)
+
+
+def test_roots_that_are_no_folder_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.root=.*missing is no folder"):
+        open_folder(tmp_path / "missing")
+    (tmp_path / "file.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="a file, not a folder"):
+        open_folder(tmp_path / "file.png")
+
+
+@pytest.mark.parametrize("options", [{"labels": "names"}, {"held_out": 0.0}, {"held_out": 1.0}, {"split": "test"}])
+def test_impossible_options_are_refused_by_key(root, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        open_folder(root, **options)

@@ -1,0 +1,125 @@
+"""Batches: the same from any step on, with workers or without."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from modalities.image import ImageModality
+from scm_media.data import Example, ShapesDataset, batches, gather
+from scm_media.data.order import indices
+
+
+@pytest.fixture
+def shapes():
+    return ShapesDataset(modality=ImageModality(size=12, flip=True), num=50)
+
+
+def same(first, second):
+    return len(first) == len(second) and all(
+        torch.equal(a.sample, b.sample) and torch.equal(a.labels["class"], b.labels["class"])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_batches_equal_those_of_an_undisturbed_run(shapes, num_workers):
+    undisturbed = list(batches(shapes, 8, 0, 14, seed=7))
+    resumed = list(batches(shapes, 8, 5, 9, seed=7, num_workers=num_workers))
+    assert same(resumed, undisturbed[5:])
+    assert not same(resumed, undisturbed[:9])
+
+
+def test_two_ranks_with_workers_see_disjoint_halves(shapes):
+    halves = [list(batches(shapes, 5, 0, 5, seed=1, rank=rank, world=2, num_workers=2)) for rank in (0, 1)]
+    whole = list(batches(shapes, 10, 0, 5, seed=1))
+    for first, second, both in zip(*halves, whole, strict=True):
+        assert torch.equal(torch.cat([first.sample, second.sample]), both.sample)
+    plain = ShapesDataset(modality=ImageModality(size=12), num=50)
+    pictures = [
+        {
+            tuple(sample.flatten().tolist())
+            for b in batches(plain, 5, 0, 5, seed=1, rank=rank, world=2)
+            for sample in b.sample
+        }
+        for rank in (0, 1)
+    ]
+    assert len(pictures[0]) == len(pictures[1]) == 25
+    assert not pictures[0] & pictures[1]
+
+
+def test_augmentation_changes_from_epoch_to_epoch_alone(shapes):
+    picture_by_epoch = []
+    for batch, step in zip(batches(shapes, 50, 0, 8, seed=0), range(8), strict=True):
+        place = indices(step, 50, 0, 1, 50, seed=0).index(13)
+        picture_by_epoch.append(batch.sample[place])
+    plain = shapes[13].sample
+    flipped = [torch.equal(picture, plain.flip(-1)) for picture in picture_by_epoch]
+    assert all(turned or torch.equal(picture, plain) for turned, picture in zip(flipped, picture_by_epoch, strict=True))
+    assert 0 < sum(flipped) < 8
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_global_generator_is_left_alone(shapes, num_workers):
+    before = torch.get_rng_state()
+    list(batches(shapes, 4, 0, 2, seed=0, num_workers=num_workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Plain:
+    """A dataset as simple as the protocol allows."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return Example(torch.full((1, 3), float(index)), {"class": index % 2, "pitch": index / 4}, f"number {index}")
+
+
+class Listed(Plain):
+    def __getitems__(self, indices):
+        return [Plain.__getitem__(self, index) for index in indices]
+
+    def __getitem__(self, index):
+        raise AssertionError("the list should have been asked for")
+
+
+@pytest.mark.parametrize("dataset", [Plain(), Listed()])
+def test_datasets_without_batches_are_collated(dataset):
+    batch = gather(dataset, [3, 0, 5])
+    assert batch.sample.tolist() == [[[3.0] * 3], [[0.0] * 3], [[5.0] * 3]]
+    assert batch.labels["class"].dtype == torch.int64
+    assert batch.labels["class"].tolist() == [1, 0, 1]
+    assert batch.labels["pitch"].dtype == torch.float32
+    assert batch.labels["pitch"].tolist() == [0.75, 0.0, 1.25]
+    assert batch.captions == ["number 3", "number 0", "number 5"]
+    assert set(batch.conditioning().labels) == {"class", "pitch"}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_users_error_stays_one_line(num_workers):
+    class Broken(Plain):
+        def __getitem__(self, index):
+            raise ValueError("mine.png cannot be decoded")
+
+    with pytest.raises(ValueError, match=r"^mine\.png cannot be decoded$"):
+        list(batches(Broken(), 2, 0, 1, seed=0, num_workers=num_workers))
+
+
+def test_data_in_memory_is_batched_fast():
+    class Memory(Plain):
+        pictures = torch.zeros(10_000, 1, 32, 32, dtype=torch.uint8)
+
+        def __len__(self):
+            return len(self.pictures)
+
+        def batch(self, indices, generators):
+            from scm_media.data import Batch
+
+            return Batch(ImageModality().conform_batch(self.pictures[torch.tensor(indices)].float(), generators))
+
+    start = time.perf_counter()
+    num = sum(len(batch.sample) for batch in batches(Memory(), 64, 0, 300, seed=0))
+    assert num / (time.perf_counter() - start) > 5_000, "four times slower than promised, or a very busy machine"
