@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from scm_media.nn.normalization import rms_normalize
 from scm_media.nn.pair import Linear, Pair, Signal, linearly, value_of
 
-
 SHORT = 512
 """Up to this many keys the whole softmax fits the cache of a CPU, whose fused backward is several times slower."""
 
@@ -87,7 +86,7 @@ class SelfAttention(nn.Module):
         dtype = value_of(projected).dtype
         q = rms_normalize(linearly(lambda p: p[0], projected))
         k = rms_normalize(linearly(lambda p: p[1], projected))
-        q = linearly(lambda heads_: (heads_ * self.query_gain), q)
+        q = linearly(lambda heads_: heads_ * self.query_gain, q)
         q = linearly(lambda heads_: heads_.to(dtype), rotate(q, angles))
         k = linearly(lambda heads_: heads_.to(dtype), rotate(k, angles))
         attended = attend(q, k, linearly(lambda p: p[2], projected), key_mask)

@@ -66,16 +66,13 @@ class LabelEmbedding(nn.Module):
     def __init__(self, labels: Mapping[str, int], width: int) -> None:
         super().__init__()
         self.num_classes = dict(labels)
-        self.tables = nn.ModuleDict(
-            {name: nn.Embedding(num + 1, width) for name, num in labels.items() if num > 0}
-        )
-        self.scalars = nn.ModuleDict(
-            {name: ScalarEmbedding(width) for name, num in labels.items() if num == 0}
-        )
+        self.tables = nn.ModuleDict({name: nn.Embedding(num + 1, width) for name, num in labels.items() if num > 0})
+        self.scalars = nn.ModuleDict({name: ScalarEmbedding(width) for name, num in labels.items() if num == 0})
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(width)) for name, num in labels.items() if num == 0}
         )
         for table in self.tables.values():
+            assert isinstance(table, nn.Embedding)
             nn.init.normal_(table.weight, std=0.5)
 
     def forward(self, labels: Mapping[str, Tensor], like: Tensor) -> Tensor:

@@ -56,10 +56,8 @@ def locally(function: Callable[..., Tensor], *inputs: Signal) -> Signal:
         return value
     with torch.no_grad():
         primals = tuple(value_of(x).detach() for x in inputs)
-        tangents = tuple(
-            x.tangent if isinstance(x, Pair) else torch.zeros_like(x) for x in inputs
-        )
-        _, tangent = torch.func.jvp(function, primals, tangents)
+        tangents = tuple(x.tangent if isinstance(x, Pair) else torch.zeros_like(x) for x in inputs)
+        tangent = torch.func.jvp(function, primals, tangents)[1]
     return Pair(value, tangent)
 
 
@@ -72,22 +70,22 @@ def add(x: Signal, y: Signal) -> Signal:
         if isinstance(x, Pair) and isinstance(y, Pair):
             tangent = x.tangent + y.tangent
         else:
-            tangent = (x if isinstance(x, Pair) else y).tangent.expand_as(value)
+            tangent = next(z.tangent for z in (x, y) if isinstance(z, Pair)).expand_as(value)
     return Pair(value, tangent)
 
 
 def multiply(x: Signal, y: Signal) -> Signal:
     """x · y, elementwise, d(xy) = dx · y + x · dy."""
     value = value_of(x) * value_of(y)
-    if not isinstance(x, Pair) and not isinstance(y, Pair):
-        return value
     with torch.no_grad():
         if isinstance(x, Pair) and isinstance(y, Pair):
             tangent = x.tangent * y.value + x.value * y.tangent
         elif isinstance(x, Pair):
-            tangent = x.tangent * y
-        else:
+            tangent = x.tangent * value_of(y)
+        elif isinstance(y, Pair):
             tangent = x * y.tangent
+        else:
+            return value
     return Pair(value, tangent)
 
 
