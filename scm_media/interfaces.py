@@ -136,8 +136,8 @@ class Modality(Protocol):
         """Writes one sample ``(C, *S)`` with the metadata inside the file."""
         ...
 
-    def preview(self, samples: Tensor, captions: Sequence[str] = ()) -> Any:
-        """One picture (PIL) of many samples ``(B, C, *S)``."""
+    def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Any:
+        """One picture (PIL) of many samples ``(B, C, *S)``, row by row; columns: how many a row, as it likes if None."""
         ...
 
 

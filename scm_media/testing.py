@@ -51,7 +51,7 @@ def check_modality(
     broken.write_bytes(b"no such thing")
     for bad in (broken, folder / f"missing{suffix}"):
         _refuses(modality, bad)
-    picture = modality.preview(torch.stack([conformed, back]), ["first", "second"])
+    picture = modality.preview(torch.stack([conformed, back]), ["first", "second"], columns=2)
     _require(min(picture.size) > 0, f"preview() must be a picture, got one of size {picture.size}")
 
 

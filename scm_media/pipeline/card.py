@@ -23,7 +23,7 @@ def model_card(description: Mapping[str, Any], metrics: Mapping[str, Any] | None
         "```",
         "",
         f"- Data: {description.get('data') or 'not said'}",
-        f"- Licence: {description.get('licence') or 'not said'}",
+        f"- Licence of the data: {description.get('licence') or 'not said'}",
     ]
     for label, classes in description["labels"].items():
         lines.append(f"- Label `{label}`: {', '.join(classes) if classes else 'a number'}")

@@ -12,23 +12,25 @@ from scm_media.interfaces import Conditioning
 from scm_media.pipeline.randomness import clip_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent
-from scm_media.trigflow import broadcast_time
 from scm_media.training.context import Context
 
 NUM_TEACHER_STEPS = 8
+STUDENT_ROWS = {1: "1 step", 2: "2 steps"}
 TIMES = (0.4, 0.8, 1.2)
 
 
 class FlowPreview:
-    """Draws sheets of a teacher, or of a student beside its teacher, and measures how they go.
+    """Draws sheets of a teacher, or of a student (beside its teacher, if it has one), and measures how they go.
+
+    A row for each sampler, a column for each clip.
 
     Figures of a student: the root mean square distance of its one- and two-step latents to the teacher's Heun latents
     from the same noise, in units of sigma_data (an exact student's first is the teacher's own error), and their
     deviation, which collapses when samples rot. Of a teacher: rms of dF/dt along its trajectories at a few times.
     """
 
-    def __init__(self, context: Context, teacher: nn.Module | None) -> None:
-        self.context, self.teacher = context, teacher
+    def __init__(self, context: Context, student: bool = False, teacher: nn.Module | None = None) -> None:
+        self.context, self.student, self.teacher = context, student, teacher
         self.flow, self.sampler = context.flow, context.config["sampler"]
         self.num = context.config["trainer"]["num_sample_clips"]
         batch = next(batches(context.held_out, min(self.num, len(context.held_out)), 0, 1, context.config["seed"]))
@@ -40,18 +42,21 @@ class FlowPreview:
         """Writes ``step-N.png`` into the folder; returns figures by name."""
         device = next(model.parameters()).device
         cond = self.cond.to(device)
-        if self.teacher is None:
-            rows = {f"teacher, {2 * NUM_TEACHER_STEPS - 1} evaluations": self._heun(model, cond, device)}
+        by_heun = f"teacher, {2 * NUM_TEACHER_STEPS - 1} evaluations"
+        if not self.student:
+            rows = {by_heun: self._heun(model, cond, device)}
             figures = {f"dF_dt_rms/t{t}": self._slope(model, t, cond, device) for t in TIMES}
         else:
-            if self._teacher_latents is None:
+            if self._teacher_latents is None and self.teacher is not None:
                 self._teacher_latents = self._heun(self.teacher.to(device), cond, device)
-            rows = {f"{steps} steps": self._consistency(model, steps, cond, device) for steps in (1, 2)}
+            rows = {name: self._consistency(model, steps, cond, device) for steps, name in STUDENT_ROWS.items()}
             figures = {}
             for name, latents in rows.items():
-                figures[f"to_teacher/{name}"] = self._distance(latents, self._teacher_latents)
                 figures[f"deviation/{name}"] = (latents.std() / self.flow.sigma_data).item()
-            rows[f"teacher, {2 * NUM_TEACHER_STEPS - 1} evaluations"] = self._teacher_latents
+                if self._teacher_latents is not None:
+                    figures[f"to_teacher/{name}"] = self._distance(latents, self._teacher_latents)
+            if self._teacher_latents is not None:
+                rows[by_heun] = self._teacher_latents
         self._write_sheet(rows, folder / f"step-{step}.png")
         return figures
 
@@ -77,7 +82,7 @@ class FlowPreview:
         u = self.flow.interpolate(x0, self._noise(device)(0), t) / self.flow.sigma_data
         direction = model(u, t, cond)
         ones = torch.ones_like(t)
-        tangent = value_and_tangent(model, u, t, cond, direction * broadcast_time(ones, u), ones).tangent
+        tangent = value_and_tangent(model, u, t, cond, direction, ones, self.context.tangent_method).tangent
         return tangent.float().square().mean().sqrt().item()
 
     def _write_sheet(self, rows: dict[str, Tensor], path: Path) -> None:
@@ -90,6 +95,10 @@ class FlowPreview:
                     known[int(label[clip])] if known else f"{label[clip]:g}"
                     for known, label in zip(names, self.cond.labels.values(), strict=True)
                 ]
-                captions.append(" ".join([*labels, f"({row})"]))
+                captions.append(" ".join(labels) + (f"\n{row}" if clip == 0 else ""))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.context.modality.preview(torch.cat(pictures), captions).save(path)
+        try:
+            self.context.modality.preview(torch.cat(pictures), captions, columns=self.num).save(path)
+        except OSError as error:
+            reason = f"{path} was not written ({error.strerror or error}); the last good checkpoint is intact"
+            raise OSError(error.errno, reason) from error
