@@ -59,7 +59,7 @@ def load(folder: Path, step: int) -> dict[str, Any]:
         tensors = safetensors.torch.load_file(path / "state.safetensors")
         written = json.loads((path / "state.json").read_text())
         return _with_tensors(written["state"], tensors)
-    except (SafetensorError, json.JSONDecodeError, KeyError, FileNotFoundError) as error:
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, FileNotFoundError) as error:
         raise ValueError(
             f"{path} is no whole checkpoint ({type(error).__name__}: {error}); delete it to go on from the one before"
         ) from error

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Dataset
-from scm_media.interfaces import Autoencoder, Modality
+from scm_media.interfaces import Modality
 from scm_media.pipeline.folder import ModelFolder
+from scm_media.tangent import TangentMethod
 from scm_media.trigflow import TrigFlow
+
+PRECISIONS = ("32-true", "bf16-mixed")
+"""Weights stay wide: in 16 bits small steps, averages and tangents are lost."""
 
 
 @dataclass
@@ -43,6 +49,17 @@ class Context:
         """Label to its number of classes, 0 for a scalar label."""
         return {name: len(names) for name, names in self.data.label_names.items()}
 
+    @property
+    def tangent_method(self) -> TangentMethod:
+        """The way to dF/dt that the student's loss takes."""
+        return self.config["student"]["loss"].get("tangent_method", "one_pass")
+
+    @property
+    def device(self) -> torch.device:
+        """Where training will run: what is compiled is checked there."""
+        on_cuda = self.config["device"] in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+        return torch.device("cuda" if on_cuda else "cpu")
+
     def weights_file(self, stage: str) -> Path:
         """Where a stage leaves its weights."""
         return self.run_dir / stage / "weights.safetensors"
@@ -56,7 +73,7 @@ class Context:
             config["labels"] = self.num_classes
         return config
 
-    def autoencoder(self) -> Autoencoder:
+    def autoencoder(self) -> Any:
         """The trained autoencoder, frozen; ValueError when its stage has not run."""
         return self.trained("autoencoder")
 
@@ -72,15 +89,22 @@ class Context:
 
     def start_from(self, network: nn.Module, stage: str) -> None:
         """Gives a network the weights of the model that fine-tuning begins with, where there is one."""
-        if self.start is not None and self.start.has(stage):
+        if self.start is None:
+            return
+        if not self.start.has(stage):
+            print(f"{stage}: {self.start.path} (init_from) holds none, so it starts from nothing", file=sys.stderr)
+        else:
             component = self.start.read(stage)
             weights.load_into(network, component.state, self.start.file(stage))
 
     def fabric(self, folder: Path, precision: str | None = None) -> Any:
-        """A launched Fabric for the recipe's devices, logging into a stage's folder; precision: the recipe's if None."""
+        """A launched Fabric for the recipe's devices that logs into a folder; precision: None for the recipe's."""
         from lightning.fabric import Fabric
 
         config = self.config
+        chosen: Any = precision or config["precision"]
+        if chosen not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {chosen!r}")
         loggers = []
         if config["logger"]:
             extra = {} if "root_dir" in config["logger"] else {"root_dir": str(folder), "name": "", "version": ""}
@@ -90,7 +114,7 @@ class Context:
             devices=config["num_devices"],
             num_nodes=config["num_nodes"],
             strategy=config["strategy"],
-            precision=precision or config["precision"],
+            precision=chosen,
             loggers=loggers,
         )
         fabric.launch()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scm_media.build import build
 from scm_media.data import Batch, batches
 from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
@@ -25,8 +28,9 @@ class Task:
 
     loss: a module whose forward gives (loss, terms). model: the part of it whose average is kept and saved.
     inputs: from a batch on the device to the loss's arguments, before the step. own_clip: parameters (a learned
-    weight) whose gradients are clipped on their own. precision: the stage's own, None for the recipe's. preview(model, step, folder): sheets and figures from the
-    averaged model. finish(state, step): writes the stage's weights.
+    weight) whose gradients are clipped on their own. precision: the stage's own, None for the recipe's.
+    preview(model, step, folder): sheets and figures from the averaged model. finish(state, step): writes the stage's
+    weights.
     """
 
     name: str
@@ -55,18 +59,11 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     """Trains a task to its ``max_steps``, from its last checkpoint if there is one, and writes its weights.
 
     Data order, noise and dropout of a step are functions of (seed, stage, rank, step) alone: a run that is killed and
-    resumed ends in the same weights as one that was not.
+    resumed ends in the same weights as one that was not. Raises ValueError for a checkpoint of another recipe or cut
+    short, and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
     """
-    from scm_media.build import build
-
     settings, max_steps = task.settings, task.settings["max_steps"]
-    accumulate = trainer["accumulate"]
-    share = settings["batch_size"] // (fabric.world_size * accumulate)
-    if share * fabric.world_size * accumulate != settings["batch_size"]:
-        raise ValueError(
-            f"{task.name}.batch_size {settings['batch_size']} must be a multiple of "
-            f"{fabric.world_size} devices x trainer.accumulate {accumulate}"
-        )
+    share = _share(task, fabric.world_size, trainer["accumulate"])
     optimizer = build(settings["optimizer"], params=[p for p in task.loss.parameters() if p.requires_grad])
     peak_rate = optimizer.param_groups[0]["lr"]
     module, optimizer = fabric.setup(_Unopened(task.loss), optimizer)
@@ -74,87 +71,119 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     start, skipped = _restore(folder / "checkpoints", task, optimizer, ema)
     if start >= max_steps:
         task.finish(ema.averaged, start)
+        if fabric.global_rank == 0:
+            print(f"{task.name}: trained to step {start} before (max_steps {max_steps})", file=sys.stderr)
         return
 
     logger = fabric.logger if fabric.loggers else None
     reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
     terms = TermAverages()
-    stream = _stream(data, share, start, max_steps, accumulate, seed, fabric, trainer["num_workers"])
+    stream = _stream(data, share, start, max_steps, trainer, seed, fabric)
     skipped_in_a_row, ticks = 0, (time.monotonic(), start)
-    if start == 0:
-        _preview(task, ema, 0, folder, reporter)
-
-    for step in range(start, max_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = peak_rate * rate_factor(
+    try:
+        if start == 0:
+            _preview(task, ema, 0, folder, reporter)
+        for step in range(start, max_steps):
+            rate = peak_rate * rate_factor(
                 step, max_steps, settings["warmup_steps"], settings["decay"], settings.get("decay_steps")
             )
-        total = 0.0
-        for micro in range(accumulate):
-            torch.manual_seed(mix(seed, _stage_number(task.name), fabric.global_rank, step, micro))
-            arguments = (
-                *task.inputs(next(stream).to(fabric.device)),
-                torch.tensor(float(step), device=fabric.device),
-            )
-            with fabric.no_backward_sync(module, enabled=micro < accumulate - 1):
-                loss, batch_terms = module(lambda arguments=arguments: arguments)
-                fabric.backward(loss / accumulate)
-            total += loss.item() / accumulate
-            terms.add(batch_terms)
-        gradient_norm = _clip(task, trainer["gradient_clip"])
-        if torch.isfinite(torch.tensor(total)) and torch.isfinite(gradient_norm):
-            optimizer.step()
-            skipped_in_a_row = 0
-        else:
-            skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
-            if skipped_in_a_row > trainer["max_nonfinite_steps"]:
-                raise ValueError(
-                    f"{task.name}: loss or gradient was not finite for {skipped_in_a_row} steps in a row (step {step}): "
-                    f"lower {task.name}.optimizer.lr ({peak_rate}) or set precision=32-true"
-                )
-        optimizer.zero_grad(set_to_none=True)
-        ema.update(step + 1)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            total = _backward(fabric, module, task, stream, trainer["accumulate"], seed, step, terms)
+            gradient_norm, own_norm = _clip(task, trainer["gradient_clip"])
+            if all(map(math.isfinite, (total, gradient_norm, own_norm))):
+                optimizer.step()
+                skipped_in_a_row = 0
+            else:
+                skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
+                if skipped_in_a_row > trainer["max_nonfinite_steps"]:
+                    raise ValueError(
+                        f"{task.name}: loss or gradient was not finite for {skipped_in_a_row} steps in a row (to step "
+                        f"{step}): lower {task.name}.optimizer.lr ({peak_rate}) or set precision=32-true"
+                    )
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(step + 1)
 
-        done = step + 1
-        last = done == max_steps
+            done = step + 1
+            last = done == max_steps
+            if reporter is not None:
+                reporter.advance(done)
+                if done % trainer["log_every"] == 0 or last:
+                    now = time.monotonic()
+                    speed = (done - ticks[1]) * settings["batch_size"] / (now - ticks[0])
+                    ticks = (now, done)
+                    figures = terms.take() | {"total": total, "gradient_norm": gradient_norm, "rate": rate}
+                    reporter.log(done, figures | {"samples_per_second": speed, "skipped_steps": float(skipped)})
+                    reporter.show(done, figures["loss"], speed)
+                if done % trainer["validate_every"] == 0 or last:
+                    reporter.log(done, _validate(task, held_out, fabric.device, seed))
+                if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
+                    _preview(task, ema, done, folder, reporter)
+            if done % trainer["checkpoint_every"] == 0 or last:
+                if reporter is not None:
+                    state = {
+                        "loss": task.loss.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "ema": ema.state_dict(),
+                        "skipped": skipped,
+                    }
+                    checkpoints.save(folder / "checkpoints", done, state, trainer["keep_checkpoints"])
+                fabric.barrier()
+    finally:
         if reporter is not None:
-            reporter.advance(done)
-            if done % trainer["log_every"] == 0 or last:
-                now = time.monotonic()
-                speed = (done - ticks[1]) * settings["batch_size"] / (now - ticks[0])
-                ticks = (now, done)
-                figures = terms.take()
-                rate = optimizer.param_groups[0]["lr"]
-                figures |= {"total": total, "gradient_norm": gradient_norm.item(), "rate": rate}
-                reporter.log(done, figures | {"samples_per_second": speed, "skipped_steps": float(skipped)})
-                reporter.show(done, figures["loss"], speed)
-            if done % trainer["validate_every"] == 0 or last:
-                reporter.log(done, _validate(task, held_out, fabric.device, seed))
-            if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
-                _preview(task, ema, done, folder, reporter)
-        if done % trainer["checkpoint_every"] == 0 or last:
-            if fabric.global_rank == 0:
-                state = {
-                    "loss": task.loss.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "ema": ema.state_dict(),
-                    "skipped": skipped,
-                }
-                checkpoints.save(folder / "checkpoints", done, state, trainer["keep_checkpoints"])
-            fabric.barrier()
+            reporter.close()
     if reporter is not None:
-        reporter.close()
         task.finish(ema.averaged, max_steps)
     fabric.barrier()
 
 
-def _stage_number(name: str) -> int:
+def _share(task: Task, world: int, accumulate: int) -> int:
+    """How many clips of a step's batch go through one backward pass of one device."""
+    size = task.settings["batch_size"]
+    if size % (world * accumulate):
+        raise ValueError(
+            f"{task.name}.batch_size {size} must be a multiple of {world} devices x trainer.accumulate {accumulate}"
+        )
+    return size // (world * accumulate)
+
+
+def _backward(
+    fabric: Any,
+    module: nn.Module,
+    task: Task,
+    stream: Iterator[Batch],
+    accumulate: int,
+    seed: int,
+    step: int,
+    terms: TermAverages,
+) -> float:
+    """Gradients of a step's whole batch; returns its loss, the mean over all devices."""
+    total = 0.0
+    for micro in range(accumulate):
+        torch.manual_seed(mix(seed, stage_number(task.name), fabric.global_rank, step, micro))
+        arguments = (*task.inputs(next(stream).to(fabric.device)), torch.tensor(float(step), device=fabric.device))
+        with fabric.no_backward_sync(module, enabled=micro < accumulate - 1):
+            loss, batch_terms = module(lambda arguments=arguments: arguments)
+            fabric.backward(loss / accumulate)
+        total += loss.item() / accumulate
+        if fabric.global_rank == 0:
+            terms.add(batch_terms)
+    if fabric.world_size > 1:
+        # Every device must come to the same verdict on a step that is not finite.
+        total = fabric.all_reduce(torch.tensor(total, device=fabric.device), reduce_op="mean").item()
+    return total
+
+
+def stage_number(name: str) -> int:
+    """A number of a stage's own, for seeds."""
     return int.from_bytes(name.encode()[:6], "big")
 
 
-def _stream(data, share, start, max_steps, accumulate, seed, fabric, num_workers) -> Iterator[Batch]:
-    first, num = start * accumulate, (max_steps - start) * accumulate
-    return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, num_workers)
+def _stream(
+    data: Any, share: int, start: int, max_steps: int, trainer: dict[str, Any], seed: int, fabric: Any
+) -> Iterator[Batch]:
+    first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
+    return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, trainer["num_workers"])
 
 
 def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[int, int]:
@@ -164,29 +193,35 @@ def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[i
         return 0, 0
     state = checkpoints.load(folder, found[-1])
     own, kept = task.loss.state_dict(), state["loss"]
-    if own.keys() != kept.keys():
-        missing, unexpected = sorted(own.keys() - kept.keys()), sorted(kept.keys() - own.keys())
+    problems = []
+    if missing := sorted(own.keys() - kept.keys()):
+        problems.append(f"missing {', '.join(missing[:6])}")
+    if unexpected := sorted(kept.keys() - own.keys()):
+        problems.append(f"unexpected {', '.join(unexpected[:6])}")
+    problems += [
+        f"{name} {tuple(kept[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in kept and kept[name].shape != own[name].shape
+    ][:4]
+    if optimizer.param_groups[0].keys() != state["optimizer"]["param_groups"][0].keys():
+        problems.append("another optimizer")
+    if problems:
         raise ValueError(
-            f"{folder}/step-{found[-1]} belongs to another recipe (missing {missing[:6]}, unexpected {unexpected[:6]}): "
-            "use another run_dir"
+            f"{folder}/step-{found[-1]} belongs to another recipe ({'; '.join(problems)}): use another run_dir"
         )
-    wrong = [f"{name} {tuple(kept[name].shape)}, expected {tuple(own[name].shape)}"
-             for name in own if kept[name].shape != own[name].shape]
-    if wrong:
-        raise ValueError(f"{folder}/step-{found[-1]} belongs to another recipe ({wrong[:4]}): use another run_dir")
     task.loss.load_state_dict(kept)
     optimizer.load_state_dict(state["optimizer"])
     ema.load_state_dict(state["ema"])
     return found[-1], state["skipped"]
 
 
-def _clip(task: Task, limit: float | None) -> Tensor:
-    """The gradient's norm before it is clipped; a learned weight is clipped on its own."""
+def _clip(task: Task, limit: float | None) -> tuple[float, float]:
+    """The gradient's norm before it is clipped, and that of a learned weight, which is clipped on its own."""
     apart = {id(parameter) for parameter in task.own_clip}
+    rest = [parameter for parameter in task.loss.parameters() if id(parameter) not in apart]
     bound = float("inf") if limit is None else limit
-    if task.own_clip:
-        torch.nn.utils.clip_grad_norm_(task.own_clip, bound)
-    return torch.nn.utils.clip_grad_norm_([p for p in task.loss.parameters() if id(p) not in apart], bound)
+    own_norm = torch.nn.utils.clip_grad_norm_(task.own_clip, bound)
+    return torch.nn.utils.clip_grad_norm_(rest, bound).item(), own_norm.item()
 
 
 def _validate(task: Task, held_out: Any, device: torch.device, seed: int, num_batches: int = 4) -> dict[str, float]:

@@ -7,11 +7,14 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from scm_media import weights
 
 BANDS = (0.0, 0.2, 0.5, 0.8, 1.1, 1.4, math.pi / 2)
 """Edges of the bands of t, in radians, that diagnostics are averaged over."""
@@ -37,7 +40,7 @@ class TermAverages:
         means = {name: term.mean().item() for name, term in whole.items()}
         if t is None:
             return means
-        for low, high in zip(BANDS, BANDS[1:], strict=False):
+        for low, high in pairwise(BANDS):
             inside = (t >= low) & (t < high)
             if inside.any():
                 means |= {f"{name}/t{low:.1f}-{high:.1f}": term[inside].mean().item() for name, term in whole.items()}
@@ -54,7 +57,7 @@ class Reporter:
         self.stage, self.max_steps, self.logger = stage, max_steps, logger
         folder.mkdir(parents=True, exist_ok=True)
         self._drop_later_lines(folder / "metrics.jsonl", start_step)
-        self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115 (closed by close)
+        self._lines = open(folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (see close)
         self._started, self._start_step = time.monotonic(), start_step
         self._bar = None
         if sys.stderr.isatty():
@@ -70,16 +73,16 @@ class Reporter:
 
     @staticmethod
     def _drop_later_lines(path: Path, start_step: int) -> None:
-        """Forgets what an interrupted run had logged past the checkpoint it is resumed from."""
+        """Forgets what an interrupted run had logged past the checkpoint it is resumed from, all when there is none."""
         if path.exists():
             kept = []
-            for line in path.read_text().splitlines():
+            for line in path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line)["step"] <= start_step:
-                        kept.append(line)
+                    if json.loads(line)["step"] <= start_step and start_step > 0:
+                        kept.append(line + "\n")
                 except (json.JSONDecodeError, KeyError):
                     continue  # the line that was being written when the run was killed
-            path.write_text("".join(line + "\n" for line in kept))
+            weights.write_whole(path, "".join(kept).encode())
 
     def advance(self, step: int) -> None:
         """Moves the bar to a step."""
@@ -88,7 +91,11 @@ class Reporter:
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Keeps figures in ``metrics.jsonl`` and the logger."""
-        self._lines.write(json.dumps({"step": step, **figures}) + "\n")
+        try:
+            self._lines.write(json.dumps({"step": step, **figures}) + "\n")
+        except OSError as error:
+            reason = f"{self._lines.name} was not written ({error.strerror}); the last good checkpoint is intact"
+            raise OSError(error.errno, reason) from error
         if self.logger is not None:
             self.logger.log_metrics({f"{self.stage}/{name}": value for name, value in figures.items()}, step=step)
 
@@ -100,8 +107,8 @@ class Reporter:
             return
         seconds = time.monotonic() - self._started
         left = seconds / max(1, step - self._start_step) * (self.max_steps - step)
-        minutes, rest = divmod(int(left), 60)
-        print(f"{self.stage} {step}/{self.max_steps}: {figures}, {minutes}:{rest:02d} left", file=sys.stderr, flush=True)
+        time_left = f"{int(left) // 60}:{int(left) % 60:02d} left"
+        print(f"{self.stage} {step}/{self.max_steps}: {figures}, {time_left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Ends the bar and the files."""

@@ -12,10 +12,11 @@ import yaml
 
 from scm_media import weights
 from scm_media.build import build
+from scm_media.data.order import mix
 from scm_media.pipeline.folder import FORMAT, ModelFolder
 from scm_media.training import stages
 from scm_media.training.context import Context
-from scm_media.training.loop import train
+from scm_media.training.loop import stage_number, train
 
 STAGES = ("autoencoder", "embedder", "teacher", "student")
 
@@ -42,6 +43,8 @@ def run(config: dict[str, Any]) -> None:
             }
             if stage == "student" and config["student"]["max_steps"] == 0:
                 continue
+            # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
+            torch.manual_seed(mix(config["seed"], stage_number(stage)))
             task = build_task[stage](context)
             folder = context.run_dir / stage
             fabric = context.fabric(folder, task.precision)
@@ -79,6 +82,8 @@ def _description(context: Context) -> dict[str, Any]:
         "objective": config["student"]["objective"],
         "label_dropout": config["teacher"]["loss"]["label_dropout"],
         "guidance_max": None,
+        "data": config["about"]["data"],
+        "licence": config["about"]["licence"],
     }
 
 

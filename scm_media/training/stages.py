@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,8 @@ def teacher_task(context: Context) -> Task:
     context.start_from(backbone, "teacher")
     settings = context.config["teacher"]
     if context.config["trainer"]["compile"]:
-        compile_backbone(backbone, context.latent_shape, context.num_classes, context.config["precision"])
+        _compile(context, backbone)
     loss = build(settings["loss"], backbone=backbone, flow=context.flow)
-    preview = FlowPreview(context, teacher=None)
     return Task(
         name="teacher",
         loss=loss,
@@ -95,13 +94,13 @@ def teacher_task(context: Context) -> Task:
         settings=settings,
         inputs=_Latents(context),
         finish=_finish(context, "teacher", config),
-        preview=preview,
+        preview=FlowPreview(context),
         own_clip=_weight_parameters(loss),
     )
 
 
 def student_task(context: Context) -> Task:
-    """The consistency model: from the teacher's velocity (scd) or the data's (sct), starting at the teacher's weights."""
+    """The consistency model: by the teacher's velocity (scd) or the data's (sct), from the teacher's weights on."""
     settings = context.config["student"]
     objective = settings["objective"]
     if objective not in ("scd", "sct"):
@@ -117,7 +116,7 @@ def student_task(context: Context) -> Task:
     if context.config["trainer"]["compile"]:
         for network in (backbone, teacher):
             if network is not None:
-                compile_backbone(network, context.latent_shape, context.num_classes, context.config["precision"])
+                _compile(context, network)
     loss = build(
         settings["loss"], backbone=backbone, teacher=teacher if objective == "scd" else None, flow=context.flow
     )
@@ -128,9 +127,14 @@ def student_task(context: Context) -> Task:
         settings=settings,
         inputs=_Latents(context, frozen=teacher),
         finish=_finish(context, "student", config, {"objective": objective}),
-        preview=FlowPreview(context, teacher=teacher),
+        preview=FlowPreview(context, student=True, teacher=teacher),
         own_clip=_weight_parameters(loss),
     )
+
+
+def _compile(context: Context, backbone: nn.Module) -> None:
+    precision, device = context.config["precision"], context.device
+    compile_backbone(backbone, context.latent_shape, context.num_classes, precision, context.tangent_method, device)
 
 
 class _Latents:
@@ -153,7 +157,9 @@ def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
     return [] if weight is None else list(weight.parameters())
 
 
-def _finish(context: Context, stage: str, config: dict[str, Any], info: dict[str, Any] | None = None):
+def _finish(
+    context: Context, stage: str, config: dict[str, Any], info: dict[str, Any] | None = None
+) -> Callable[[dict[str, Tensor], int], None]:
     file: Path = context.weights_file(stage)
 
     def finish(state: dict[str, Tensor], step: int) -> None:
