@@ -102,7 +102,9 @@ def as_markdown(table: dict[str, Any]) -> str:
         figures = [one["frechet"], two["frechet"], two["agreement"], cell["g_rms"], cell["g_rms_largest"]]
         figures += [cell["bands"].get(band, float("nan")) for band in bands]
         lines.append(
-            f"| {cell['norm']} | {cell['weight']} | {cell['rate']:g} | " + " | ".join(f"{f:.3f}" for f in figures) + " |"
+            f"| {cell['norm']} | {cell['weight']} | {cell['rate']:g} | "
+            + " | ".join(f"{f:.3f}" for f in figures)
+            + " |"
         )
     return "\n".join(lines) + "\n"
 

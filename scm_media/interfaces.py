@@ -36,9 +36,7 @@ class Conditioning:
     guidance: Tensor | None = None
 
     def _map(self, function) -> Conditioning:
-        changed: dict[str, Any] = {
-            "labels": {name: function(label) for name, label in self.labels.items()}
-        }
+        changed: dict[str, Any] = {"labels": {name: function(label) for name, label in self.labels.items()}}
         for entry in fields(self)[1:]:
             value = getattr(self, entry.name)
             changed[entry.name] = None if value is None else function(value)
@@ -137,7 +135,7 @@ class Modality(Protocol):
         ...
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Any:
-        """One picture (PIL) of many samples ``(B, C, *S)``, row by row; columns: how many a row, as it likes if None."""
+        """One picture (PIL) of many samples ``(B, C, *S)``, row by row; columns: pictures a row (None: its choice)."""
         ...
 
 

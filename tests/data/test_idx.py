@@ -9,7 +9,7 @@ import torch
 
 from modalities.image import ImageModality
 from scm_media.data import FashionMNISTDataset
-from scm_media.data.idx import DEBIAN_FOLDER, FASHION_CLASSES, read_idx
+from scm_media.data.idx import FASHION_CLASSES, read_idx
 
 
 def idx(tensor):
@@ -91,7 +91,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
         FashionMNISTDataset(modality=ImageModality(), root=tmp_path)
 
 
-@pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+@pytest.mark.slow
 def test_the_real_files_are_found_and_balanced():
     train = FashionMNISTDataset(modality=ImageModality())
     test = FashionMNISTDataset(modality=ImageModality(), split="held_out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import linalg
 
 from scm_media.evaluation import Moments, frechet_distance
 
@@ -38,7 +39,6 @@ def test_two_dimensions_in_closed_form():
 
 @pytest.mark.parametrize("rank", [3, 20])
 def test_the_same_as_a_matrix_square_root(rank):
-    linalg = pytest.importorskip("scipy.linalg")
     a, b = _covariance(20, 20), _covariance(20, rank) + 1e-6 * torch.eye(20)
     mean_a, mean_b = torch.randn(20), torch.randn(20)
     root = linalg.sqrtm((a @ b).numpy()).real.trace()

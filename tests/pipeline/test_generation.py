@@ -135,6 +135,6 @@ def test_searched_times_win(tmp_path):
 def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline, monkeypatch):
     folder = pipeline.folder
     monkeypatch.setattr(pipeline, "folder", replace(folder, description={**folder.description, "label_dropout": 0.0}))
-    with pytest.raises(ValueError, match="teacher.loss.label_dropout=0.1"):
+    with pytest.raises(ValueError, match=r"teacher\.loss\.label_dropout=0\.1"):
         pipeline(1, guidance=2.0)
     assert len(pipeline(1, guidance=1.0)) == 1
