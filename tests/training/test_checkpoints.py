@@ -1,0 +1,130 @@
+"""Checkpoints come back as they were saved, are complete or absent, and say clearly when they do not fit."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+
+from scm_media.cli import main
+from scm_media.training import checkpoints
+from tests.training.small import SMALL, same, state, train
+
+TEACHER = ("student.max_steps=0",)
+
+
+def test_nested_state_comes_back_as_it_was(tmp_path):
+    saved = {
+        "loss": {"a.b": torch.randn(2, 3).T, "half": torch.randn(4).bfloat16(), "count": torch.tensor(7)},
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "betas": [0.9, 0.99]}]},
+        "none": None,
+        "flag": True,
+        "skipped": 2,
+    }
+    checkpoints.save(tmp_path, 5, saved, keep=2)
+    back = checkpoints.load(tmp_path, 5)
+    assert same(saved["loss"], back["loss"])
+    assert back["loss"]["half"].dtype == torch.bfloat16
+    assert torch.equal(back["optimizer"]["state"][0]["step"], torch.tensor(3.0))
+    assert back["optimizer"]["param_groups"] == saved["optimizer"]["param_groups"]
+    assert (back["none"], back["flag"], back["skipped"]) == (None, True, 2)
+
+
+def test_the_last_few_are_kept(tmp_path):
+    for step in (2, 10, 9, 100):
+        checkpoints.save(tmp_path, step, {"x": torch.zeros(1)}, keep=2)
+    assert checkpoints.steps(tmp_path) == [10, 100]
+
+
+def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path):
+    checkpoints.save(tmp_path, 2, {"x": torch.ones(1)}, keep=2)
+    part = tmp_path / ".step-4.part"
+    part.mkdir()
+    (part / "state.safetensors").write_bytes(b"half")
+    assert checkpoints.steps(tmp_path) == [2]
+    checkpoints.save(tmp_path, 4, {"x": torch.ones(1)}, keep=2)
+    assert checkpoints.steps(tmp_path) == [2, 4]
+    assert not part.exists()
+
+
+def no_space(*_args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("failing", ["write", "rename"])
+def test_no_space_is_one_line_and_the_last_good_checkpoint_is_resumed(tmp_path, monkeypatch, capsys, failing):
+    write, rename = checkpoints._write, os.replace
+
+    def failing_write(path, content):
+        return no_space() if "step-4" in str(path) else write(path, content)
+
+    def failing_rename(source, target):
+        return no_space() if "step-4" in str(target) else rename(source, target)
+
+    with monkeypatch.context() as patch:
+        if failing == "write":
+            patch.setattr(checkpoints, "_write", failing_write)
+        else:
+            patch.setattr(os, "replace", failing_rename)
+        run_dir = tmp_path / "run"
+        assert main(["train", "image/tiny", *SMALL, *TEACHER, f"run_dir={run_dir}"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("scm-media train: ")
+    for part in ("step-4 was not saved", "No space left on device", "last good checkpoint is intact"):
+        assert part in said
+    assert checkpoints.steps(run_dir / "teacher" / "checkpoints") == [2]
+    assert [entry.name for entry in (run_dir / "teacher" / "checkpoints").iterdir()] == ["step-2"]
+    train(run_dir, *TEACHER)
+    assert same(state(train(tmp_path / "undisturbed", *TEACHER), "teacher"), state(run_dir, "teacher"))
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
+def test_a_truncated_checkpoint_is_named_with_the_remedy_which_works(tmp_path, file):
+    run_dir = train(tmp_path / "run", *TEACHER)
+    good = state(run_dir, "teacher")
+    last = run_dir / "teacher" / "checkpoints" / "step-6"
+    content = (last / file).read_bytes()
+    (last / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"step-6 is no whole checkpoint .* delete it to go on from the one before"):
+        train(run_dir, *TEACHER)
+    shutil.rmtree(last)
+    train(run_dir, *TEACHER)
+    assert same(good, state(run_dir, "teacher"))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"state": {"a": 1}}'])
+def test_a_foreign_checkpoint_is_named(tmp_path, content):
+    path = checkpoints.save(tmp_path, 3, {"x": torch.ones(1)}, keep=1)
+    (path / "state.json").write_text(content)
+    with pytest.raises(ValueError, match="step-3 is no whole checkpoint"):
+        checkpoints.load(tmp_path, 3)
+    (path / "state.json").unlink()
+    with pytest.raises(ValueError, match="step-3 is no whole checkpoint"):
+        checkpoints.load(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("backbone.depth=2", r"missing backbone\.blocks\.1\."),
+        ("backbone.depth=0", r"unexpected backbone\.blocks\.0\."),
+        ("backbone.width=32", r"backbone\.\S+ \(.*16.*\), expected \(.*32"),
+        ("teacher.loss.weight=none", r"unexpected weight\.linear\.bias"),
+        ("optimizer@teacher.optimizer=radam", "another optimizer"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_lists_what_does_not_fit(tmp_path, override, expected):
+    train(tmp_path, *TEACHER)
+    with pytest.raises(ValueError, match=rf"step-6 belongs to another recipe \(.*({expected}).*use another run_dir"):
+        train(tmp_path, *TEACHER, override)
+
+
+def test_a_run_folder_of_other_data_is_refused(tmp_path):
+    train(tmp_path, *TEACHER)
+    with pytest.raises(ValueError, match=r"holds a run whose sample_shape is \[1, 16, 16\].*use another run_dir"):
+        train(tmp_path, *TEACHER, "modality.size=32")
+    assert json.loads((tmp_path / "model.json").read_text())["sample_shape"] == [1, 16, 16]

@@ -1,0 +1,43 @@
+"""Two processes train one model, and go on where they stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.training.small import SMALL, metrics, same, state
+
+TWO = ("num_devices=2", "strategy=ddp")
+
+
+def command(run_dir, *overrides: str) -> None:
+    words = ["train", "image/tiny", *SMALL, f"run_dir={run_dir}", *overrides]
+    done = subprocess.run(
+        [sys.executable, "-m", "scm_media", *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_teacher_and_student_and_resume_to_the_bit(tmp_path):
+    command(tmp_path / "straight", *TWO)
+    for stage in ("teacher", "student"):
+        assert all(torch.isfinite(value).all() for value in state(tmp_path / "straight", stage).values())
+        steps = [line["step"] for line in metrics(tmp_path / "straight" / stage) if "total" in line]
+        assert steps == [1, 2, 3, 4, 5, 6]
+    command(tmp_path / "resumed", *TWO, "teacher.max_steps=4", "student.max_steps=0")
+    command(tmp_path / "resumed", *TWO)
+    for stage in ("teacher", "student"):
+        assert same(state(tmp_path / "straight", stage), state(tmp_path / "resumed", stage))
+    command(tmp_path / "accumulated", *TWO, "trainer.accumulate=2", "student.max_steps=0")
+    assert all(torch.isfinite(value).all() for value in state(tmp_path / "accumulated", "teacher").values())
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_weights(tmp_path):
+    command(tmp_path / "alone", "student.max_steps=0")
+    command(tmp_path / "workers", "student.max_steps=0", "trainer.num_workers=2")
+    assert same(state(tmp_path / "alone", "teacher"), state(tmp_path / "workers", "teacher"))

@@ -1,0 +1,148 @@
+"""The loop's promises on tasks whose steps can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scm_media.training import checkpoints
+from tests.training.small import Numbers, Slope, metrics, run_task, same, state, train
+
+
+def test_each_step_descends_by_rate_times_gradient(tmp_path):
+    assert run_task(tmp_path, Slope([2.0]), 3)["net.weight"].item() == -6.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, bad):
+    loss = Slope([1.0], {1: bad, 2: bad, 4: bad})
+    assert run_task(tmp_path, loss, 6)["net.weight"].item() == -3.0
+    assert [line["skipped_steps"] for line in metrics(tmp_path) if "skipped_steps" in line] == [0, 1, 2, 2, 3, 3]
+    assert checkpoints.load(tmp_path / "checkpoints", 6)["skipped"] == 3
+
+
+def test_steps_that_stay_not_finite_end_the_run_with_a_remedy(tmp_path):
+    loss = Slope([1.0], dict.fromkeys(range(2, 100), math.nan))
+    with pytest.raises(
+        ValueError, match=r"teacher: .* not finite for 3 steps in a row \(to step 4\): lower teacher\.opt"
+    ):
+        run_task(tmp_path, loss, 100, checkpoint_every=1)
+    assert loss.net.weight.item() == -2.0
+    assert checkpoints.steps(tmp_path / "checkpoints")[-1] == 4
+
+
+class InfiniteGradient(Slope):
+    """A finite loss whose gradient is not: the derivative of sqrt at 0."""
+
+    def forward(self, x, step):
+        loss, terms = super().forward(x, step)
+        if step == 1:
+            loss = loss + (self.net.weight - self.net.weight.detach()).sqrt().sum()
+        return loss, terms
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(tmp_path):
+    assert run_task(tmp_path, InfiniteGradient(), 3)["net.weight"].item() == -2.0
+    lines = [line for line in metrics(tmp_path) if "skipped_steps" in line]
+    assert [line["skipped_steps"] for line in lines] == [0, 1, 1]
+    assert all(math.isfinite(line["total"]) for line in lines)
+
+
+@pytest.mark.parametrize(("limit", "moved"), [(1.0, [-0.6, -0.8]), (None, [-3.0, -4.0]), (10.0, [-3.0, -4.0])])
+def test_gradients_are_clipped_by_their_norm(tmp_path, limit, moved):
+    weight = run_task(tmp_path, Slope([3.0, 4.0]), 1, gradient_clip=limit)["net.weight"]
+    torch.testing.assert_close(weight, torch.tensor([moved]), rtol=1e-5, atol=0)
+    assert metrics(tmp_path)[0]["gradient_norm"] == pytest.approx(5.0)
+
+
+class SlopeWithWeight(Slope):
+    """A learned weight beside the network, with a gradient a thousand times as large, or none that is finite."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__([3.0, 4.0])
+        self.weight, self.slope = nn.Linear(1, 1, bias=False), slope
+        nn.init.zeros_(self.weight.weight)
+
+    def forward(self, x, step):
+        loss, terms = super().forward(x, step)
+        return loss + self.slope * self.weight.weight.sum(), terms
+
+
+def test_a_learned_weight_is_clipped_on_its_own(tmp_path):
+    after = run_task(tmp_path, SlopeWithWeight(5000.0), 1, gradient_clip=1.0)
+    torch.testing.assert_close(after["net.weight"], torch.tensor([[-0.6, -0.8]]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(after["weight.weight"], torch.tensor([[-1.0]]), rtol=1e-5, atol=0)
+
+
+def test_accumulated_steps_see_the_same_data_and_make_the_same_step(tmp_path):
+    class Product(Slope):
+        def forward(self, x, step):
+            each = (self.net(x).squeeze(1) - 0.01 * x.squeeze(1)).square() / 1000
+            return each.mean(), {"loss": each.detach()}
+
+    whole, halves, quarters = Numbers(), Numbers(), Numbers()
+    one = run_task(tmp_path / "1", Product(), 9, whole)
+    two = run_task(tmp_path / "2", Product(), 9, halves, accumulate=2)
+    four = run_task(tmp_path / "4", Product(), 9, quarters, accumulate=4)
+    assert whole.seen == halves.seen == quarters.seen
+    assert len(whole.seen) == 36
+    for other in (two, four):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=0)
+    losses = [[line["loss"] for line in metrics(tmp_path / n) if "loss" in line] for n in "124"]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_accumulation_is_resumed_to_the_bit(tmp_path):
+    straight = train(tmp_path / "straight", "trainer.accumulate=2", "student.max_steps=0")
+    train(tmp_path / "resumed", "trainer.accumulate=2", "student.max_steps=0", "teacher.max_steps=2")
+    train(tmp_path / "resumed", "trainer.accumulate=2", "student.max_steps=0")
+    assert same(state(straight, "teacher"), state(tmp_path / "resumed", "teacher"))
+
+
+def test_a_batch_that_devices_and_passes_do_not_divide_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"teacher\.batch_size 4 must be a multiple of 1 devices x trainer\.accumulate 3"
+    ):
+        run_task(tmp_path, Slope(), 1, accumulate=3)
+
+
+def test_validation_and_sheets_leave_the_training_as_it_is(tmp_path):
+    never = train(tmp_path / "never")
+    always = train(tmp_path / "always", "trainer.validate_every=1", "trainer.sample_every=1")
+    assert len(list((always / "student" / "samples").iterdir())) == 7
+    assert sum("held_out/loss" in line for line in metrics(always / "student")) == 6
+    for stage in ("teacher", "student"):
+        assert same(state(never, stage), state(always, stage))
+
+
+def test_held_out_loss_is_of_the_same_clips_times_and_noise_every_time(tmp_path):
+    run_dir = train(tmp_path, "trainer.validate_every=1", "teacher.optimizer.lr=0.0", "student.max_steps=0")
+    held_out = [line["held_out/loss"] for line in metrics(run_dir / "teacher") if "held_out/loss" in line]
+    assert len(held_out) == 6
+    assert len(set(held_out)) == 1
+
+
+def test_learned_weight_of_a_student_stays_zero_until_r_is_one(tmp_path):
+    train(tmp_path, "stage=autoencoder")
+    train(tmp_path, "stage=teacher")
+    overrides = (
+        "stage=student",
+        "student.loss.weight=learned",
+        "student.loss.tangent_warmup=4",
+        "student.optimizer.lr=1e-2",
+        "trainer.checkpoint_every=1",
+        "trainer.keep_checkpoints=9",
+    )
+    train(tmp_path, *overrides)
+    for step in range(1, 7):
+        loss = checkpoints.load(tmp_path / "student" / "checkpoints", step)["loss"]
+        largest = max(loss["weight.linear.weight"].abs().max().item(), loss["weight.linear.bias"].abs().max().item())
+        # r = step / 4 reaches 1 in the step counted 4 from 0, the fifth.
+        assert (largest == 0.0) == (step <= 4), f"after {step} steps: {largest}"
+    assert all(
+        line["weight"] == 0.0 for line in metrics(tmp_path / "student") if "weight" in line and line["step"] <= 5
+    )

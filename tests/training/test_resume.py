@@ -1,0 +1,104 @@
+"""``kill -9`` at a random step and resume: the same weights, bit for bit, and no step reported twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scm_media.training import checkpoints
+from tests.training.small import SMALL, metrics, same, state, train
+
+NUM_STEPS = 200
+LONG = (f"teacher.max_steps={NUM_STEPS}", f"student.max_steps={NUM_STEPS}", "trainer.checkpoint_every=20")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("undisturbed"), *LONG)
+
+
+def kill_during(stage: str, run_dir, delay: float) -> None:
+    """Starts a real training and kills it some time after the first checkpoint of a stage."""
+    words = ["train", "image/tiny", *SMALL, *LONG, f"run_dir={run_dir}"]
+    with open(run_dir / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "scm_media", *words], stderr=log, stdout=log)
+    try:
+        deadline = time.monotonic() + 300
+        while not checkpoints.steps(run_dir / stage / "checkpoints"):
+            assert process.poll() is None, (run_dir / "log").read_text()
+            assert time.monotonic() < deadline, "no checkpoint after five minutes"
+            time.sleep(0.002)
+        time.sleep(delay)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_killed_and_resumed_is_the_undisturbed_run(undisturbed, tmp_path, stage):
+    for earlier in ("autoencoder", "teacher") if stage == "student" else ():
+        shutil.copytree(undisturbed / earlier, tmp_path / earlier)
+    delay = random.SystemRandom().uniform(0, 0.4)
+    kill_during(stage, tmp_path, delay)
+    reached = checkpoints.steps(tmp_path / stage / "checkpoints")[-1]
+    assert reached < NUM_STEPS, "killed too late to say anything"
+
+    train(tmp_path, *LONG)
+    said = f"killed {delay:.4f} s after the first checkpoint, resumed from step {reached}"
+    for each in ("teacher", "student"):
+        assert same(state(undisturbed, each), state(tmp_path, each)), f"{each}: {said}"
+        lines, expected = (
+            [(line["step"], sorted(line)) for line in metrics(run / each)] for run in (tmp_path, undisturbed)
+        )
+        assert lines == expected, said
+
+
+def test_killed_before_the_first_checkpoint_starts_from_the_same_weights(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "autoencoder", tmp_path / "autoencoder")
+    train(tmp_path, *LONG, "stage=teacher")
+    assert same(state(undisturbed, "teacher"), state(tmp_path, "teacher"))
+
+
+def test_fresh_weights_do_not_hang_on_the_stages_before(tmp_path):
+    steps = ("teacher.max_steps=2", "student.max_steps=0")
+    embedder = (
+        "embedder={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
+        "max_steps: 2, batch_size: 4, optimizer: {_target_: torch.optim.Adam, lr: 0.01}}"
+    )
+    with_embedder, without = train(tmp_path / "with", embedder, *steps), train(tmp_path / "without", *steps)
+    assert same(state(with_embedder, "teacher"), state(without, "teacher"))
+
+
+def test_a_done_stage_is_not_trained_again_and_a_larger_number_of_steps_goes_on(tmp_path, capsys):
+    train(tmp_path, "student.max_steps=4")
+    before = {stage: state(tmp_path, stage) for stage in ("teacher", "student")}
+    written = len(metrics(tmp_path / "student"))
+    capsys.readouterr()
+    train(tmp_path, "student.max_steps=4", "stage=student")
+    assert "student: trained to step 4 before" in capsys.readouterr().err
+    assert same(before["student"], state(tmp_path, "student"))
+    assert len(metrics(tmp_path / "student")) == written
+
+    train(tmp_path, "student.max_steps=7", "stage=student")
+    assert checkpoints.steps(tmp_path / "student" / "checkpoints")[-1] == 7
+    assert not same(before["student"], state(tmp_path, "student"))
+    assert same(before["teacher"], state(tmp_path, "teacher"))
+    straight = train(tmp_path / "straight", "student.max_steps=7")
+    assert same(state(straight, "student"), state(tmp_path, "student"))
+
+
+def test_lost_weights_are_written_again_from_the_last_checkpoint(tmp_path):
+    train(tmp_path, "stage=autoencoder")
+    train(tmp_path, "stage=teacher")
+    before = state(tmp_path, "teacher")
+    (tmp_path / "teacher" / "weights.safetensors").unlink()
+    train(tmp_path, "stage=teacher")
+    assert same(before, state(tmp_path, "teacher"))

@@ -1,0 +1,146 @@
+"""Stages: what they start from, what they need, what they leave, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from modalities.image.modality import ImageModality
+from scm_media import recipe, training
+from scm_media.pipeline.card import model_card
+from tests.training.small import SMALL, metrics, same, state, train
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("trained"))
+
+
+def test_a_run_leaves_its_description_recipe_weights_and_figures(run_dir):
+    description = json.loads((run_dir / "model.json").read_text())
+    assert description["labels"] == {"class": ["circle", "square", "triangle", "cross"]}
+    assert description["label_counts"] == {"class": [16, 16, 16, 16]}
+    assert description["sample_shape"] == description["latent_shape"] == [1, 16, 16]
+    assert (description["format"], description["name"], description["objective"]) == (1, "image/tiny", "scd")
+    for stage in ("autoencoder", "teacher", "student"):
+        assert (run_dir / stage / "weights.safetensors").is_file()
+    composed = recipe.compose(str(run_dir / "recipe.yaml"))
+    assert composed["teacher"]["max_steps"] == 6
+    lines = metrics(run_dir / "student")
+    assert {"loss", "g_rms", "rate", "gradient_norm", "samples_per_second"} <= lines[1].keys()
+    assert any(key.startswith("g_rms/t") for line in lines for key in line)
+    assert any("held_out/loss" in line for line in lines)
+
+
+def test_what_a_model_was_trained_on_is_said(tmp_path):
+    fashion = recipe.compose("image/fashion")
+    assert fashion["about"] == {
+        "data": "Fashion-MNIST, 60,000 training pictures (Zalando Research)",
+        "licence": "MIT",
+    }
+    assert recipe.compose("image/fashion", ["data=folder", "data.root=x"])["about"] == {"data": None, "licence": None}
+    train(tmp_path, "stage=autoencoder", "about.data=drawn shapes", "about.licence=CC0")
+    description = json.loads((tmp_path / "model.json").read_text())
+    assert (description["data"], description["licence"]) == ("drawn shapes", "CC0")
+    card = model_card(description, None)
+    assert "- Data: drawn shapes" in card
+    assert "- Licence of the data: CC0" in card
+
+
+def test_student_starts_from_the_teachers_averaged_weights(run_dir, tmp_path):
+    overrides = ("student.max_steps=1", "student.optimizer.lr=0.0")
+    train(tmp_path, *overrides)
+    assert same(state(tmp_path, "teacher"), state(run_dir, "teacher"))
+    assert same(state(tmp_path, "student"), state(run_dir, "teacher"))
+
+
+def test_fine_tuning_starts_from_the_other_models_weights(run_dir, tmp_path):
+    tuned = train(
+        tmp_path,
+        f"init_from={run_dir}",
+        "data.seed=7",
+        "teacher.max_steps=0",
+        "student.max_steps=1",
+        "student.optimizer.lr=0.0",
+    )
+    for stage in ("autoencoder", "teacher", "student"):
+        assert same(state(tuned, stage), state(run_dir, stage)), stage
+
+
+def test_fine_tuning_says_when_a_network_is_not_there_to_start_from(run_dir, tmp_path, capsys):
+    other = train(tmp_path / "other", "stage=autoencoder")
+    train(tmp_path / "tuned", f"init_from={other}", "student.max_steps=0")
+    assert f"teacher: {other} (init_from) holds none, so it starts from nothing" in capsys.readouterr().err
+
+
+def test_fine_tuning_from_a_model_of_another_size_lists_what_does_not_fit(run_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"teacher/weights\.safetensors does not fit Transformer .*missing"):
+        train(tmp_path, f"init_from={run_dir}", "backbone.depth=2")
+
+
+def test_training_from_data_needs_no_teacher(tmp_path):
+    train(tmp_path, "stage=autoencoder")
+    train(tmp_path, "stage=student", "student.objective=sct")
+    assert not (tmp_path / "teacher").exists()
+    assert all(torch.isfinite(value).all() for value in state(tmp_path, "student").values())
+    assert json.loads((tmp_path / "model.json").read_text())["objective"] == "sct"
+    names = {key for line in metrics(tmp_path / "student") for key in line}
+    assert {"deviation/1 step", "deviation/2 steps", "g_rms"} <= names
+    assert not any(name.startswith("to_teacher") for name in names)
+
+
+def test_distillation_without_a_teacher_says_which_stage_to_train(tmp_path):
+    train(tmp_path, "stage=autoencoder")
+    with pytest.raises(ValueError, match=r"teacher/weights\.safetensors does not exist: train stage=teacher first"):
+        train(tmp_path, "stage=student")
+
+
+def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
+    with pytest.raises(ValueError, match=r"autoencoder/weights\.safetensors does not exist: train stage=autoencoder"):
+        train(tmp_path, "stage=teacher")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"stage": "decoder"}, "stage must be one of all, autoencoder, embedder, teacher, student; got 'decoder'"),
+        ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed; got '16-true'"),
+        ({"student": {"objective": "flow"}}, "student.objective must be scd or sct, got 'flow'"),
+    ],
+)
+def test_what_is_not_known_is_refused_with_what_is(run_dir, tmp_path, change, expected):
+    config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path}"])
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=expected):
+        training.run(config)
+
+
+def test_a_sheet_has_a_row_for_each_sampler_and_says_so_once(tmp_path, monkeypatch):
+    drawn = []
+
+    def preview(self, samples, captions=(), columns=None):
+        drawn.append((tuple(samples.shape), list(captions), columns))
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr(ImageModality, "preview", preview)
+    train(tmp_path, "trainer.num_sample_clips=3", "data.held_out=0.1", "teacher.max_steps=1", "student.max_steps=1")
+    teacher, _, student, _ = drawn
+    assert teacher[0] == (3, 1, 16, 16)
+    assert student[0] == (9, 1, 16, 16)
+    assert teacher[2] == student[2] == 3
+    labels = [caption.split("\n")[0] for caption in student[1]]
+    assert labels == labels[:3] * 3
+    rows = [caption.partition("\n")[2] for caption in student[1]]
+    assert rows == ["1 step", "", "", "2 steps", "", "", "teacher, 15 evaluations", "", ""]
+
+
+def test_bf16_trains_and_keeps_wide_weights(tmp_path):
+    train(tmp_path, "precision=bf16-mixed")
+    for stage in ("teacher", "student"):
+        for name, value in state(tmp_path, stage).items():
+            assert value.dtype == torch.float32, name
+            assert torch.isfinite(value).all(), name
