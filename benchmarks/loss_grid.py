@@ -33,12 +33,13 @@ def main() -> None:
     commands.add_argument("--steps", type=int, default=2000)
     commands.add_argument("--num-samples", type=int, default=2000)
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    asked = commands.parse_args()
+    asked = commands.parse_intermixed_args()
 
     base = asked.folder / "base"
     run(compose("image/fashion", [*asked.overrides, f"run_dir={base}", "student.max_steps=0"]))
     teacher = _figures(base, ["teacher"], asked.num_samples)
-    table: dict[str, Any] = {"overrides": asked.overrides, "steps": asked.steps, "teacher": teacher, "cells": []}
+    arguments = ["--steps", str(asked.steps), "--num-samples", str(asked.num_samples), *asked.overrides]
+    table: dict[str, Any] = {"arguments": arguments, "teacher": teacher, "cells": []}
     for rate, norm, weight in itertools.product(RATES, NORMS, WEIGHTS):
         folder = asked.folder / f"{norm}-{weight}-{rate:g}"
         for stage in SHARED:
@@ -88,9 +89,14 @@ def as_markdown(table: dict[str, Any]) -> str:
     lines = [
         "# Which student loss: norm, weight, rate",
         "",
-        f"Made by `python benchmarks/loss_grid.py FOLDER {' '.join(table['overrides'])}`, {table['steps']} student",
-        f"steps a cell, one seed each. The teacher (Heun): Fréchet {teacher['frechet']:.3f}, agreement",
-        f"{teacher['agreement']:.3f}; the floor at this number of samples {table['teacher']['floor']:.3f}.",
+        "Made by, one seed a cell:",
+        "",
+        "```",
+        f"python benchmarks/loss_grid.py FOLDER {' '.join(table['arguments'])}",
+        "```",
+        "",
+        f"The teacher (Heun, 63 evaluations): Fréchet {teacher['frechet']:.3f}, agreement {teacher['agreement']:.3f};",
+        f"the floor at this number of samples: {table['teacher']['floor']:.3f}. g is shown before it is normalised.",
         "",
         "| norm | weight | rate | one step | two steps | agreement, two | rms g | largest | "
         + " | ".join(f"t {band}" for band in bands)

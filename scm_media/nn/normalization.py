@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scm_media.nn.pair import Linear, Pair, Signal, add, linearly, multiply
+from scm_media.nn.pair import Linear, Pair, Signal, add, linearly, multiply, value_of
 
 
 def rms_normalize(x: Signal, eps: float = 1e-6) -> Signal:
@@ -47,7 +47,8 @@ class AdaptiveDoubleNorm(nn.Module):
     def forward(self, x: Signal, c: Signal) -> Signal:
         """Tokens ``(B, L, width)`` modulated by c ``(B, cond_width)``."""
         width = self.shift_gain.shape[0]
-        modulation = self.modulation(c)
+        with torch.autocast(value_of(c).device.type, enabled=False):  # the path of time stays float32, and its tangent
+            modulation = self.modulation(c)
         scale = rms_normalize(linearly(lambda m: m[:, None, :width], modulation))
         shift = rms_normalize(linearly(lambda m: m[:, None, width:], modulation))
         shift = linearly(lambda m: m * self.shift_gain, shift)

@@ -109,7 +109,10 @@ class Transformer(nn.Module):
         x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
         x = add(x, self.position(grid, value_of(u)))
         angles = rotary_angles(grid, self.head_width, value_of(u).device)
-        key_mask = None if cond.valid is None else to_patches(cond.valid, self.patch).amax(-1) > 0
+        key_mask = None
+        if cond.valid is not None:
+            key_mask = to_patches(cond.valid, self.patch).amax(-1) > 0
+            key_mask = key_mask | ~key_mask.any(-1, keepdim=True)  # a clip that is all padding attends to itself
         c = self.condition(t, cond)
         for block in self.blocks:
             x = block(x, c, angles, key_mask)
