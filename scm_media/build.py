@@ -29,8 +29,8 @@ NAMED = frozenset(
 )
 """Classes of others that a configuration may name, spelled as here."""
 
-PROGRAMS = ("build", "cli", "evaluation", "pipeline", "recipe", "training", "weights")
-"""Our modules whose functions act (train, write files): their classes may be built, their functions not."""
+PROGRAMS = ("build", "cli", "evaluation", "pipeline", "recipe", "testing", "training", "weights")
+"""Our modules that act (train, write files): nothing in them is a part that a configuration may name."""
 
 
 def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
@@ -106,8 +106,8 @@ def _check_origin(name: str, found: Callable[..., Any]) -> None:
         raise ValueError(_refusal(f"{name}, which is {found.__module__}.{found.__qualname__},", origin[0]))
     if "." in found.__qualname__:
         raise ValueError(f"{TARGET}: {name} is a method or an inner object; name a class or a function of a module")
-    if inspect.isfunction(found) and origin[0] == "scm_media" and origin[1] in PROGRAMS:
-        raise ValueError(f"{TARGET}: {name} is a function that acts, not a part that a configuration may name")
+    if origin[0] == "scm_media" and origin[1] in PROGRAMS:
+        raise ValueError(f"{TARGET}: {name} is something that acts, not a part that a configuration may name")
 
 
 def _refusal(name: str, package: str) -> str:

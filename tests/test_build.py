@@ -90,9 +90,21 @@ def test_foreign_objects_are_refused_by_name(name):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["scm_media.build.build", "scm_media.weights.save", "scm_media.recipe.compose"])
-def test_functions_that_act_are_no_parts(name):
-    with pytest.raises(ValueError, match="a function that acts"):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scm_media.build.build",
+        "scm_media.weights.save",
+        "scm_media.recipe.compose",
+        "scm_media.training.reporting.Reporter",
+        "scm_media.evaluation.reference.Reference",
+        "scm_media.pipeline.generation.Pipeline",
+        "scm_media.cli.progress.Progress",
+        "scm_media.testing.check_modality",
+    ],
+)
+def test_functions_and_classes_that_act_are_no_parts(name):
+    with pytest.raises(ValueError, match="something that acts"):
         build({"_target_": name, "path": "x", "state": {}, "config": {}, "name_or_path": "image/tiny"})
 
 
