@@ -35,12 +35,12 @@ class _Steps:
     rank: int
     world: int
 
-    def __getitem__(self, step: int) -> Batch | ValueError:
+    def __getitem__(self, step: int) -> Batch | ValueError | OSError:
         try:
             places = order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
             generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
             return gather(self.dataset, [index for _, index in places], generators)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return error
 
 
@@ -78,6 +78,6 @@ def batches(
             generator=own,
         )
     for batch in found:
-        if isinstance(batch, ValueError):
+        if isinstance(batch, ValueError | OSError):
             raise batch
         yield batch

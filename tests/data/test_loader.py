@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import pytest
@@ -106,6 +107,18 @@ def test_a_users_error_stays_one_line(num_workers):
 
     with pytest.raises(ValueError, match=r"^mine\.png cannot be decoded$"):
         list(batches(Broken(), 2, 0, 1, seed=0, num_workers=num_workers))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_file_that_cannot_be_read_stays_one_line_too(num_workers):
+    class Unreadable(Plain):
+        def __getitem__(self, index):
+            raise PermissionError(errno.EACCES, "Permission denied", "mine.png")
+
+    with pytest.raises(PermissionError) as caught:
+        list(batches(Unreadable(), 2, 0, 1, seed=0, num_workers=num_workers))
+    assert str(caught.value) == f"[Errno {errno.EACCES}] Permission denied: 'mine.png'"
+    assert caught.value.filename == "mine.png"
 
 
 def test_data_in_memory_is_batched_fast():
