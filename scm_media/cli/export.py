@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scm_media.cli.arguments import parser
+
+if TYPE_CHECKING:
+    from scm_media.pipeline import ModelFolder
 
 PRECISIONS = ("as-is", "float32", "float16", "bfloat16")
 
@@ -26,7 +31,29 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.pipeline.export import export
 
     dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
-    folder = export(ModelFolder.open(parsed.model), parsed.folder, dtype=dtype, teacher=not parsed.no_teacher)
+    model = ModelFolder.open(parsed.model)
+    if problem := _without_reference(model):
+        print(f"scm-media export: {parsed.folder} will not be fit for evaluate: {problem}", file=sys.stderr)
+    folder = export(model, parsed.folder, dtype=dtype, teacher=not parsed.no_teacher)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MiB; use it with: scm-media generate {folder}")
     return 0
+
+
+def _without_reference(model: ModelFolder) -> str | None:
+    """Why a model goes without the statistics that figures are measured against; None when it has them.
+
+    A run that was never evaluated gets them here, from the data of its recipe.
+    """
+    from scm_media.evaluation.recipe_data import reference_of
+    from scm_media.pipeline import Pipeline
+
+    if model.has("reference"):
+        return None
+    if not model.has("embedder"):
+        return "it has no feature network; train the stage embedder first (the recipe's key embedder must not be null)"
+    try:
+        reference_of(Pipeline(model))
+    except (ValueError, OSError) as error:
+        return f"its reference statistics cannot be made ({error}); bring the recipe's data back and export again"
+    return None

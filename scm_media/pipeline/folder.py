@@ -67,6 +67,11 @@ class ModelFolder:
     def read(self, name: str) -> weights.Component:
         """The weights of a network; ValueError that lists the networks there are when it is not among them."""
         if not self.has(name):
+            if name == "reference":
+                raise ValueError(
+                    f"{self.path} holds no reference statistics, which figures are measured against; export it again "
+                    "from its run folder on a machine that has the recipe's data (scm-media export RUN DIR)"
+                )
             there = ", ".join(network for network in NETWORKS if self.has(network)) or "none"
             raise ValueError(f"{self.path} holds no {name} (it has: {there}); train that stage, or export with it")
         return weights.read(self.file(name))

@@ -1,0 +1,52 @@
+"""``export``: a folder that can be evaluated, or a line that says why it cannot and what to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from scm_media.cli import main
+from scm_media.evaluation import Reference
+from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
+
+DATA = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 60, "held_out": 0.5, "seed": 0, "root": None}
+
+
+@pytest.fixture
+def never_evaluated(tmp_path):
+    """A run folder as training leaves it, with its recipe."""
+    run = write_tiny_model(tmp_path / "run", run_folder=True)
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": DATA}))
+    return run
+
+
+def test_a_run_that_was_never_evaluated_is_exported_fit_for_evaluation(never_evaluated, tmp_path, capsys):
+    target = tmp_path / "exported"
+    assert main(["export", str(never_evaluated), str(target)]) == 0
+    assert capsys.readouterr().err == ""
+    assert Reference.load(target / "reference.safetensors").num_train == 60
+    assert main(["evaluate", str(target), "-n", "8", "--rows", "1", "--batch-size", "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frechet_floor"] > 0
+
+
+def test_a_run_whose_data_are_gone_is_exported_and_says_what_it_lacks(never_evaluated, tmp_path, capsys):
+    gone = {"_target_": "scm_media.data.folder.FolderDataset", "root": str(tmp_path / "gone")}
+    (never_evaluated / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": gone}))
+    target = tmp_path / "exported"
+    assert main(["export", str(never_evaluated), str(target)]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(
+        f"scm-media export: {target} will not be fit for evaluate: its reference statistics cannot"
+    )
+    assert f"{tmp_path / 'gone'} is no folder" in said.err
+    assert said.err.count("\n") == 1
+    assert main(["evaluate", str(target), "-n", "8"]) == 1
+    assert "export it again from its run folder" in capsys.readouterr().err
+
+
+def test_a_run_without_a_feature_network_says_which_stage_is_missing(never_evaluated, tmp_path, capsys):
+    (never_evaluated / "embedder" / "weights.safetensors").unlink()
+    assert main(["export", str(never_evaluated), str(tmp_path / "exported")]) == 0
+    assert "train the stage embedder first" in capsys.readouterr().err
