@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -20,10 +21,10 @@ def run(arguments: Sequence[str]) -> int:
     """0 when every clip is written."""
     begun = time.perf_counter()
     commands = _parser()
-    asked = next((word for word in arguments if not word.startswith("-")), None)
-    if asked is None:
-        commands.parse_args(arguments)  # prints the help or the usage, and exits
-    known, _ = commands.parse_known_args([word for word in arguments if word not in ("-h", "--help")])
+    known, _ = commands.parse_known_args(_without_extents(commands, arguments))
+    if known.model is None:
+        commands.parse_args([word for word in arguments if word in ("-h", "--help")])  # the help, and exits
+        commands.error("give a MODEL")
     if known.steps is not None and known.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {known.steps}")
 
@@ -62,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         "With MODEL, --help also shows the extents that it can be asked for (size, duration …).",
         usage="scm-media generate MODEL [flags]",
     )
-    commands.add_argument("model", metavar="MODEL", help="a bundled name, a run folder, an exported folder or hf://…")
+    commands.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a bundled name, a run folder, an exported folder or hf://…"
+    )
     what = commands.add_mutually_exclusive_group()
     what.add_argument("--label", metavar="L", help='"Bag" or "family=guitar pitch=60"; without: drawn for each clip')
     what.add_argument("--prompt", metavar="P", help="text, for models that were trained with it")
@@ -71,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--steps", type=int, metavar="K", help="default: what the model was measured with")
     how.add_argument("--times", type=float, nargs="+", metavar="T", help="radians, descending, instead of --steps")
     commands.add_argument("--guidance", type=float, metavar="S", help="classifier-free guidance scale; 1 is none")
+    commands.add_argument(
+        "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="radians of t where guidance acts"
+    )
     commands.add_argument("--seed", type=int, default=0, metavar="I", help="clip k depends on (seed, k); default: 0")
     commands.add_argument("--format", metavar="EXT", help="file format; default: the modality's first")
     commands.add_argument("--out", type=Path, default=Path("clips"), metavar="DIR", help="default: clips")
@@ -78,6 +84,31 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_network_flags(commands, batch_size=64)
     return commands
+
+
+def _without_extents(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """The words without help and without extent flags, whose numbers would be taken for the model.
+
+    Which extents there are is known once the model is open; each is a flag with one number.
+    """
+    kept: list[str] = []
+    extent = False
+    for word in arguments:
+        if extent and _is_number(word):
+            extent = False
+            continue
+        extent = word.startswith("--") and "=" not in word and word not in commands._option_string_actions
+        if not extent and word not in ("-h", "--help"):
+            kept.append(word)
+    return kept
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, float]) -> dict[str, Any]:
@@ -88,6 +119,7 @@ def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, f
         steps=parsed.steps,
         times=parsed.times,
         guidance=parsed.guidance,
+        guidance_interval=parsed.guidance_interval,
         seed=parsed.seed,
         batch_size=parsed.batch_size,
         teacher=parsed.teacher,
@@ -103,6 +135,8 @@ def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, f
     }
     if parsed.guidance is not None:
         made["guidance"] = parsed.guidance
+    if parsed.guidance_interval is not None:
+        made["guidance_interval"] = parsed.guidance_interval
     report: dict[str, Any] = {
         "clips": [],
         "steps": steps,
@@ -119,12 +153,25 @@ def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, f
         for sample, labels, seed, index in zip(clips.samples, clips.labels, clips.seeds, clips.indices, strict=True):
             label = _label_text(labels)
             path = parsed.out / _file_name(seed, index, label, suffix)
-            pipeline.modality.write(path, sample, {**made, "seed": seed, "index": index, "label": label})
+            _write(pipeline.modality, path, sample, {**made, "seed": seed, "index": index, "label": label})
             report["clips"].append(
                 {"path": str(path), "label": label, "prompt": parsed.prompt, "seed": seed, "index": index}
             )
         progress("clips", len(report["clips"]), parsed.num)
     return report
+
+
+def _write(modality: Any, path: Path, sample: Any, metadata: Mapping[str, Any]) -> None:
+    """Writes a clip aside and renames it, so that none is half there. Raises OSError that names the file."""
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        modality.write(aside, sample, metadata)
+        os.replace(aside, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"{reason}; free some space or choose another --out", str(path)) from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _num_steps(settings: Mapping[str, Any], parsed: argparse.Namespace) -> int:

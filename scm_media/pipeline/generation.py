@@ -116,10 +116,13 @@ class Pipeline:
         seed: int = 0,
         batch_size: int = 64,
         teacher: bool = False,
+        guidance_interval: Sequence[float] | None = None,
         **extents: float,
     ) -> Clips:
         """``num`` clips; the arguments are those of ``batches``."""
-        parts = list(self.batches(num, label, steps, times, guidance, seed, batch_size, teacher, 0, **extents))
+        parts = list(
+            self.batches(num, label, steps, times, guidance, seed, batch_size, teacher, 0, guidance_interval, **extents)
+        )
         return Clips(
             samples=torch.cat([part.samples for part in parts]),
             labels=[label for part in parts for label in part.labels],
@@ -141,6 +144,7 @@ class Pipeline:
         batch_size: int = 64,
         teacher: bool = False,
         first: int = 0,
+        guidance_interval: Sequence[float] | None = None,
         **extents: float,
     ) -> Iterator[Clips]:
         """Clips ``first`` to ``first + num - 1`` of a seed, batch by batch; clip k's noise depends on (seed, k) alone.
@@ -148,6 +152,7 @@ class Pipeline:
         label: a class, "name=value ...", a mapping, or a list with one of these a clip; what is not given is drawn
         from (seed, k) as often as the training data has it. steps: of the student, or of the teacher's solver; the
         model's own number when None. times: in radians, instead of steps. guidance: scale, 1 is none.
+        guidance_interval: times (low, high) in radians that guidance is kept to; the model's own when None.
         extents: what the modality lets one set, e.g. seconds. Raises ValueError for anything the model cannot do.
         """
         for name, count in (("num", num), ("batch_size", batch_size)):
@@ -159,12 +164,13 @@ class Pipeline:
         labels = [self.labels.resolve(one, seed, first + place) for place, one in enumerate(wanted)]
         run = self._sampler(teacher, steps, times)
         backbone, own_scale, scale = self._backbone("teacher" if teacher else "student", guidance)
+        interval = self._guidance_interval(guidance_interval, scale)
         shape = self.latent_shape(**extents)
         for start in range(0, num, batch_size):
             part = labels[start : start + batch_size]
             indices = [first + start + place for place in range(len(part))]
             counted = Counted(backbone)
-            guided = counted if scale == 1 else Guided(counted, scale)
+            guided = counted if scale == 1 else Guided(counted, scale, interval)
             begun = time.perf_counter()
             latent = self._latents(run, guided, self.conditioning(part, own_scale), seed, indices, shape)
             sampled = time.perf_counter()
@@ -232,7 +238,7 @@ class Pipeline:
             return partial(solver, times=tuple(times))
         if times is None:
             num_steps = settings.get("steps", 2) if steps is None else steps
-            times = settings.get("times", {}).get(str(num_steps)) or consistency_times(
+            times = (settings.get("times") or {}).get(str(num_steps)) or consistency_times(
                 num_steps, self.flow, settings.get("sigma_max", 80.0), settings.get("second_time", 1.1)
             )
         check_times(times)
@@ -254,6 +260,20 @@ class Pipeline:
                 "steer away from; train with teacher.loss.label_dropout=0.1, or leave guidance out"
             )
         return self.network(name), None, scale
+
+    def _guidance_interval(self, asked: Sequence[float] | None, scale: float) -> tuple[float, float] | None:
+        """The interval that guidance by two calls is kept to: what is asked for, else the model's own."""
+        if asked is not None and scale == 1:
+            raise ValueError(
+                f"guidance_interval {tuple(asked)} keeps nothing in bounds: there is no guidance by two calls here; "
+                "give a guidance scale, or leave the interval out"
+            )
+        interval = self.settings.get("guidance_interval") if asked is None else asked
+        if interval is None:
+            return None
+        if len(interval) != 2:
+            raise ValueError(f"guidance_interval must be (low, high) in radians, got {tuple(interval)}")
+        return float(interval[0]), float(interval[1])
 
 
 def load(source: str | Path, device: str = "auto", precision: str = "float32") -> Pipeline:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from modalities.image.modality import read_metadata
+from modalities.image.modality import ImageModality, read_metadata
 from scm_media.cli import main
 
 
@@ -56,10 +57,52 @@ def test_extents_of_the_modality_are_flags(model, tmp_path, capsys):
     assert exit.value.code == 2
 
 
+@pytest.mark.parametrize("words", [["--size", "24", "MODEL", "-n", "1"], ["-n", "1", "--size", "24", "MODEL"]])
+def test_flags_may_stand_before_the_model(model, tmp_path, capsys, words):
+    placed = [model if word == "MODEL" else word for word in words]
+    assert main(["generate", *placed, "--out", str(tmp_path)]) == 0
+    with Image.open(capsys.readouterr().out.strip()) as picture:
+        assert picture.size == (24, 24)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["-n", "1", "--help"], 0), (["--size", "24"], 2), (["--siz", "24"], 2)])
+def test_without_a_model_help_is_shown_or_the_model_asked_for(capsys, words, code):
+    with pytest.raises(SystemExit) as exit:
+        main(["generate", *words])
+    assert exit.value.code == code
+    said = capsys.readouterr()
+    assert "--guidance-interval LOW HIGH" in said.out if code == 0 else "give a MODEL" in said.err
+
+
+def test_guidance_can_be_kept_to_an_interval_of_times(model, tmp_path, capsys):
+    guided = ["generate", model, "--guidance", "3", "--steps", "2", "--json", "--out", str(tmp_path)]
+    assert main([*guided, "--guidance-interval", "0.5", "1.3"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["evaluations"] == 3, "one call at t_max, two at 1.1"
+    assert read_metadata(report["clips"][0]["path"])["guidance_interval"] == [0.5, 1.3]
+    assert main(guided) == 0
+    assert json.loads(capsys.readouterr().out)["evaluations"] == 4
+
+
+def test_no_space_left_names_the_clip_and_leaves_no_part_of_it(model, tmp_path, capsys, monkeypatch):
+    def full(self, path, sample, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ImageModality, "write", full)
+    assert main(["generate", model, "--label", "circle", "--out", str(tmp_path)]) == 1
+    clip = tmp_path / "0-00000-circle.png"
+    line = f"scm-media generate: {clip}: No space left on device; free some space or choose another --out\n"
+    assert capsys.readouterr().err == line
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["--label", "cirle"], "circle"),
+        (["--guidance", "2", "--guidance-interval", "1.2", "0.3"], "guidance interval must be (low, high)"),
+        (["--guidance-interval", "0.3", "1.2"], "give a guidance scale"),
         (["--steps", "0"], "--steps must be at least 1, got 0"),
         (["--times", "1.0", "1.2"], "times must descend"),
         (["-n", "0"], "num must be at least 1, got 0"),

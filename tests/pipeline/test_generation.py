@@ -87,6 +87,9 @@ def test_one_label_a_clip(pipeline):
         ({"steps": -1, "teacher": True}, "steps must be at least 1, got -1"),
         ({"times": [1.0, 1.2]}, "times must descend"),
         ({"times": []}, "times is empty"),
+        ({"guidance": 2.0, "guidance_interval": (1.0, 0.5)}, r"guidance interval must be \(low, high\)"),
+        ({"guidance": 2.0, "guidance_interval": (1.0,)}, r"guidance_interval must be \(low, high\)"),
+        ({"guidance_interval": (0.5, 1.0)}, "give a guidance scale"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"duration": 3}, "duration"),
     ],
@@ -130,6 +133,18 @@ def test_searched_times_win(tmp_path):
     pipeline = scm_media.load(folder, "cpu")
     assert torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 0.7]).samples)
     assert not torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 1.1]).samples)
+
+
+def test_guidance_keeps_to_the_models_interval_unless_another_is_given(tiny_model, monkeypatch):
+    pipeline = scm_media.load(tiny_model, "cpu")
+    everywhere = pipeline(2, guidance=3.0, times=[1.5, 0.7])
+    monkeypatch.setitem(pipeline.settings, "guidance_interval", [1.0, 1.57])
+    early = pipeline(2, guidance=3.0, times=[1.5, 0.7])
+    assert (everywhere.evaluations, early.evaluations) == (4, 3)
+    assert not torch.allclose(early.samples, everywhere.samples, atol=1e-3)
+    both = pipeline(2, guidance=3.0, times=[1.5, 0.7], guidance_interval=(0.5, 1.57))
+    assert torch.equal(both.samples, everywhere.samples)
+    assert pipeline(2, times=[1.5, 0.7]).evaluations == 2
 
 
 def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline, monkeypatch):
