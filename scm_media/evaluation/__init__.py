@@ -10,6 +10,7 @@ from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.neighbours import precision_recall
 from scm_media.evaluation.reference import Reference, make_reference
 from scm_media.evaluation.report import report
+from scm_media.evaluation.times import keep_times, search_times, times_report
 
 __all__ = [
     "Moments",
@@ -18,8 +19,11 @@ __all__ = [
     "evaluate",
     "evaluate_folders",
     "frechet_distance",
+    "keep_times",
     "kernel_distance",
     "make_reference",
     "precision_recall",
     "report",
+    "search_times",
+    "times_report",
 ]

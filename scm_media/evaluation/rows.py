@@ -107,10 +107,15 @@ def _chunk(
 
 
 def _fingerprint(pipeline: Pipeline, row: Row, seed: int) -> str:
-    """What a chunk depends on beside its clips: the networks' files, the sampler, precision and seed."""
+    """What a chunk depends on beside its clips: the networks' files, the sampler, precision and seed.
+
+    Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
+    """
     digest = hashlib.sha256()
     for name in ("autoencoder", "embedder", "teacher" if row.teacher else "student"):
         digest.update(pipeline.folder.file(name).read_bytes())
-    settings = json.dumps([pipeline.settings, pipeline.precision, seed], sort_keys=True, default=str)
-    digest.update(settings.encode())
+    settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
+    searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))
+    parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]
+    digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:12]

@@ -86,6 +86,22 @@ def test_an_interrupted_evaluation_goes_on(pipeline, result, tmp_path, monkeypat
     assert made == [0, 50, 100]
 
 
+def test_searched_times_leave_the_chunks_of_other_rows_valid(pipeline, tmp_path, monkeypatch):
+    made = []
+    original = rows._chunk
+    monkeypatch.setattr(rows, "_chunk", lambda *arguments: made.append(arguments[1].key) or original(*arguments))
+    wanted = {"num_samples": 20, "rows": ("teacher", 1, 2), "work": tmp_path, **QUICK}
+    before = evaluate(pipeline, **wanted)
+    monkeypatch.setitem(pipeline.settings, "times", None)
+    monkeypatch.setitem(pipeline.settings, "guidance_interval", None)
+    evaluate(pipeline, **wanted)
+    assert len(made) == 3
+    monkeypatch.setitem(pipeline.settings, "times", {"2": [1.5, 0.6]})
+    after = evaluate(pipeline, **wanted)
+    assert made[3:] == ["student-consistency-2"]
+    assert after["rows"][2]["frechet"] != before["rows"][2]["frechet"]
+
+
 def test_progress_is_told(pipeline):
     told = []
     evaluate(pipeline, num_samples=20, rows=(1,), progress=lambda *what: told.append(what), **QUICK)

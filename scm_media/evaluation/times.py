@@ -1,0 +1,86 @@
+"""Searching the times of few steps: the second of two, and those of four, by Fréchet distance over a small grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from scm_media import weights
+from scm_media.evaluation.recipe_data import reference_of
+from scm_media.evaluation.reference import embed
+from scm_media.evaluation.rows import Progress
+from scm_media.pipeline import ModelFolder, Pipeline
+from scm_media.pipeline.sources import MODEL_FILE
+from scm_media.samplers import consistency_times
+
+GRID = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
+"""Second times that are tried, in radians; the model's own is tried beside them."""
+
+STEPS = (2, 4)
+
+
+def search_times(
+    pipeline: Pipeline,
+    num_samples: int = 2_000,
+    grid: Sequence[float] = GRID,
+    steps: Sequence[int] = STEPS,
+    batch_size: int = 64,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The Fréchet distance over the second time, and the best times by number of steps.
+
+    More than two steps go evenly down from the second time, as ``consistency_times`` has it. All tries start from the
+    same noise and labels; take another seed than the evaluation's, so that the times are not chosen on its clips.
+    Gives {model, num_samples, seed, curve: [{steps, second_time, times, frechet}], times: {steps: times}}.
+    Raises ValueError when the model carries no embedder or statistics, or num_samples is below 2.
+    """
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be at least 2, got {num_samples}")
+    reference = reference_of(pipeline)
+    embedder = pipeline.network("embedder")
+    sigma_max = pipeline.settings.get("sigma_max", 80.0)
+    latest = pipeline.flow.time_from_sigma(sigma_max)
+    seconds = sorted(second for second in {*grid, pipeline.settings.get("second_time", 1.1)} if second < latest)
+    curve: list[dict[str, Any]] = []
+    for num_steps in steps:
+        for second in seconds:
+            times = consistency_times(num_steps, pipeline.flow, sigma_max, second)
+            batches = pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size)
+            features = torch.cat([embed(embedder, clips.samples.to(pipeline.device)) for clips in batches])
+            entry = {"steps": num_steps, "second_time": second, "times": list(times)}
+            curve.append({**entry, "frechet": reference.frechet(features)})
+            if progress is not None:
+                progress("times tried", len(curve), len(seconds) * len(steps))
+    return {
+        "model": pipeline.name,
+        "num_samples": num_samples,
+        "seed": seed,
+        "curve": curve,
+        "times": {str(num_steps): _best(curve, num_steps)["times"] for num_steps in steps},
+    }
+
+
+def keep_times(folder: ModelFolder, found: dict[str, Any]) -> None:
+    """Writes searched times into the folder's ``model.json``, as ``sampler.times``; those of other steps stay."""
+    sampler = folder.description["sampler"]
+    times = {**(sampler.get("times") or {}), **found["times"]}
+    description = {**folder.description, "sampler": {**sampler, "times": times}}
+    text = json.dumps(description, indent=2, ensure_ascii=False)
+    weights.write_whole(folder.path / MODEL_FILE, f"{text}\n".encode())
+
+
+def times_report(found: dict[str, Any]) -> str:
+    """The curve of a search as text: a line a try, the best of each number of steps marked."""
+    lines = [f"{found['model']}: Fréchet distance of {found['num_samples']} samples over the second time (radians)"]
+    for entry in found["curve"]:
+        mark = "  best" if entry is _best(found["curve"], entry["steps"]) else ""
+        lines.append(f"{entry['steps']} steps  {entry['second_time']:.3f}  {entry['frechet']:10.4g}{mark}")
+    return "\n".join(lines)
+
+
+def _best(curve: Sequence[dict[str, Any]], num_steps: int) -> dict[str, Any]:
+    return min((entry for entry in curve if entry["steps"] == num_steps), key=lambda entry: entry["frechet"])

@@ -1,0 +1,117 @@
+"""``evaluate``: which figures are kept as the model's, and a card that follows them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import scm_media.evaluation
+from scm_media.cli import main
+from scm_media.evaluation import search_times
+from tests.pipeline.tiny import write_tiny_model
+
+ROW = {"precision": 0.5, "recall": 0.5, "agreement": 0.9, "seconds_per_clip": 0.01}
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A model folder with figures of another day."""
+    folder = write_tiny_model(tmp_path / "model")
+    (folder / "metrics.json").write_text("{}")
+    (folder / "README.md").write_text("Not evaluated.")
+    return folder
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What was asked of the evaluation, which gives made-up figures."""
+    asked = []
+
+    def evaluate(pipeline, num_samples, rows, **arguments):
+        asked.append((num_samples, tuple(rows)))
+        return {
+            "model": pipeline.name,
+            "features": {"name": "the model's own embedder", "dimension": 8},
+            "num_samples": num_samples,
+            "rows": [
+                {"sampler": "consistency", "steps": 2, "evaluations": 2, "frechet": 12.5, **ROW},
+                {"sampler": "heun", "steps": 32, "evaluations": 63, "frechet": 11.5, **ROW},
+            ],
+            "frechet_floor": 3.0,
+        }
+
+    monkeypatch.setattr(scm_media.evaluation, "evaluate", evaluate)
+    return asked
+
+
+def test_the_figures_of_all_rows_are_kept_and_the_card_follows(own, measured, capsys):
+    assert main(["evaluate", str(own), "--json"]) == 0
+    assert measured == [(10_000, ("teacher", "1", "2", "4"))]
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((own / "metrics.json").read_text()) == printed
+    assert "| consistency | 2 | 2 | 12.5 |" in (own / "README.md").read_text()
+    assert (own / "report.html").is_file()
+
+
+@pytest.mark.parametrize("words", [["--rows", "1", "2"], ["-n", "1999"], ["-n", "4000", "--rows", "teacher", "1", "2"]])
+def test_some_rows_or_few_samples_are_printed_and_not_kept(own, measured, capsys, words):
+    assert main(["evaluate", str(own), *words]) == 0
+    said = capsys.readouterr()
+    assert "| consistency | 2 | 2 | 12.5 |" in said.out
+    line = f"not kept: {own / 'metrics.json'} is for the rows teacher, 1, 2, 4 of at least 2000 samples"
+    assert line in said.err
+    assert (own / "metrics.json").read_text() == "{}"
+    assert (own / "README.md").read_text() == "Not evaluated."
+
+
+def test_out_keeps_whatever_was_measured_and_leaves_the_models_own(own, measured, tmp_path):
+    assert main(["evaluate", str(own), "-n", "50", "--rows", "2", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_samples"] == 50
+    assert (own / "metrics.json").read_text() == "{}"
+    assert (own / "README.md").read_text() == "Not evaluated."
+
+
+def test_a_model_without_its_teacher_keeps_the_figures_it_came_with(own, measured, capsys):
+    (own / "teacher.safetensors").unlink()
+    assert main(["evaluate", str(own)]) == 0
+    assert "not kept" in capsys.readouterr().err
+    assert (own / "metrics.json").read_text() == "{}"
+
+
+def test_a_run_folder_gets_figures_and_no_card(tmp_path, measured):
+    run = write_tiny_model(tmp_path / "run", run_folder=True)
+    assert main(["evaluate", str(run), "-n", "2000"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["num_samples"] == 2000
+    assert not (run / "README.md").exists()
+
+
+def test_no_samples_are_refused(model, capsys):
+    assert main(["evaluate", model, "-n", "0"]) == 1
+    assert "num_samples must be at least 2, got 0" in capsys.readouterr().err
+
+
+def test_a_search_prints_its_curve_and_keeps_the_best(own, monkeypatch, capsys):
+    found = {
+        "model": "test/tiny",
+        "num_samples": 30,
+        "seed": 1,
+        "curve": [{"steps": 2, "second_time": 0.9, "times": [1.5, 0.9], "frechet": 7.0}],
+        "times": {"2": [1.5, 0.9]},
+    }
+    asked = []
+
+    def search(pipeline, **arguments):
+        asked.append(arguments)
+        return found
+
+    monkeypatch.setattr(scm_media.evaluation, "search_times", search)
+    assert main(["evaluate", str(own), "--search-times", "-n", "30", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert (asked[0]["num_samples"], asked[0]["seed"]) == (30, 1)
+    assert set(asked[0]) <= set(search_times.__annotations__)
+    assert json.loads((own / "model.json").read_text())["sampler"]["times"] == {"2": [1.5, 0.9]}
+    assert (own / "metrics.json").read_text() == "{}"
+    with pytest.raises(SystemExit) as exit:
+        main(["evaluate", str(own), "--search-times", "--rows", "2"])
+    assert exit.value.code == 2
