@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -116,6 +117,34 @@ class ImageModality:
         self.background = background
         self.max_pixels = max_pixels
         self.extents: Mapping[str, Extent] = {"size": Extent(size, "pixels", "width and height of a picture")}
+
+    @classmethod
+    def propose(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them, in words.
+
+        size: the median of the shorter sides as a multiple of four, from 16 to 64, beyond which pictures are shrunk.
+        channels: 1 where every picture is grey. fit: "pad" where all are within the size, else "crop".
+        Raises ValueError when none of them can be decoded.
+        """
+        colour = cls(channels=3)
+        pictures, problem = [], ""
+        for path in paths:
+            try:
+                pictures.append(colour.read(path))
+            except ValueError as error:
+                problem = problem or str(error)
+        if not pictures:
+            raise ValueError(f"none of {len(paths)} files can be decoded; {problem or 'there are none'}")
+        heights, widths = zip(*(picture.shape[1:] for picture in pictures), strict=True)
+        grey = all(bool((picture == picture[:1]).all()) for picture in pictures)
+        shorter = sorted(map(min, heights, widths))[len(pictures) // 2]
+        size = min(max(4 * math.ceil(shorter / 4), 16), 64)
+        keys = {"size": size, "channels": 1 if grey else 3, "fit": "pad" if max(*heights, *widths) <= size else "crop"}
+        seen = (
+            f"{len(pictures)} of {len(paths)} opened files are pictures, {'grey' if grey else 'in colour'}, "
+            f"{min(widths)} to {max(widths)} pixels wide and {min(heights)} to {max(heights)} high"
+        )
+        return keys, seen
 
     def shape(self, **extents: float) -> tuple[int, ...]:
         """``(C, size, size)``; ValueError for an extent that pictures do not have."""

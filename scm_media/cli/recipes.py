@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 from scm_media import recipe
 from scm_media.cli.arguments import parser
 
-NO_DATA = ("data.root=null",)
+NO_DATA = ("++data.root=null",)
 """A recipe is described without its data, which may have to be named first."""
+
+NUM_OPENED = 32
+"""Files of a folder that are opened for a proposal, spread over it."""
 
 WEIGHT_COPIES = 6
 """Of a student's training: teacher, student, its average, gradient, and the optimiser's two moments."""
@@ -102,35 +106,69 @@ def _activations(backbone: Any, shape: Sequence[int]) -> int:
 
 
 def _proposal(folder: Path) -> str:
-    """A recipe's text for a folder: the modality that most of its files belong to."""
-    from scm_media.build import build
-
+    """A recipe's text for a folder: the modality that most of its files belong to, with keys that fit them."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    suffixes = Counter(path.suffix.lower() for path in folder.rglob("*") if path.is_file())
-    best, most = "", 0
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
+    best, modality = _recipe_for(files, folder)
+    own = [path for path in files if path.suffix.lower() in modality.suffixes]
+    keys, seen = _fitting_keys(modality, own)
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path, folder))
+    lines = [
+        f"# {len(own)} files of {folder}, after the recipe {best}. Write this to mine.yaml, look at it with",
+        "#   scm-media check mine.yaml",
+        "# and train it with  scm-media train mine.yaml",
+        *([f"# Seen: {seen}."] if seen else []),
+        "defaults:",
+        f"  - {best}",
+        "  - override /data: folder",
+        "  - _self_",
+        "",
+        "recipe: mine",
+        "data:",
+        f"  root: {json.dumps(str(folder.resolve()), ensure_ascii=False)}",
+        f"  labels: {'subfolder  # ' + _shortened(classes) if classes else 'none'}",
+        *([f"modality: {{{', '.join(f'{key}: {json.dumps(value)}' for key, value in keys.items())}}}"] if keys else []),
+        "trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",
+    ]
+    if not classes:
+        lines.append("embedder: null  # a feature network learns from classes; without it there are no figures")
+    return "\n".join(lines)
+
+
+def _recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
+    """The recipe whose modality reads most of the files, and that modality. Raises ValueError when none reads any."""
+    from scm_media.build import build
+
+    suffixes = Counter(path.suffix.lower() for path in files)
+    best, found, most = "", None, 0
+    unusable = []
     for name in sorted(recipe.names(), key=lambda name: name.endswith("/tiny")):
-        modality = build(recipe.compose(name, NO_DATA)["modality"])
+        try:
+            modality = build(recipe.compose(name, NO_DATA)["modality"])
+        except ValueError as error:
+            unusable.append(f"{name} is not usable here: {error}")
+            continue
         count = sum(suffixes[suffix] for suffix in modality.suffixes)
         if count > most:
-            best, most = name, count
+            best, found, most = name, modality, count
     if not best:
         seen = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5))
-        raise ValueError(f"{folder}: no recipe's modality reads these files ({seen or 'none'})")
-    labels = "subfolder" if any(path.is_dir() for path in folder.iterdir()) else "none"
-    return "\n".join(
-        [
-            f"# {most} files of {folder}, after the recipe {best}. Write this to mine.yaml, look at it with",
-            "#   scm-media check mine.yaml",
-            "# and train it with  scm-media train mine.yaml",
-            "defaults:",
-            f"  - {best}",
-            "  - override /data: folder",
-            "  - _self_",
-            "",
-            "recipe: mine",
-            "data:",
-            f"  root: {folder.resolve()}",
-            f"  labels: {labels}",
-        ]
-    )
+        raise ValueError("; ".join([f"{folder}: no recipe's modality reads these files ({seen or 'none'})", *unusable]))
+    return best, found
+
+
+def _fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:
+    """Keys of the recipe's modality for these files and what was seen; nothing where the modality does not say."""
+    if not hasattr(modality, "propose"):
+        return {}, ""
+    num = min(NUM_OPENED, len(files))
+    return modality.propose([files[place * len(files) // num] for place in range(num)])
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _shortened(words: Sequence[str]) -> str:
+    return f"{len(words)}: {', '.join(words[:5])}{', …' if len(words) > 5 else ''}"

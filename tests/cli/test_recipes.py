@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from scm_media import recipe
 from scm_media.build import build
@@ -44,15 +46,85 @@ def test_unknown_recipe(capsys):
     assert "nearest: image/tiny" in capsys.readouterr().err
 
 
-def test_proposal_for_a_folder_composes(tmp_path, capsys):
-    for name in ("cats", "dogs"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        (tmp_path / "pictures" / name / "1.png").write_bytes(b"")
-    assert main(["recipes", "--for", str(tmp_path / "pictures")]) == 0
-    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
-    config = recipe.compose(str(tmp_path / "mine.yaml"))
-    assert config["data"]["root"] == str(tmp_path / "pictures")
-    assert config["data"]["labels"] == "subfolder"
+def proposal(folder, tmp_path, capsys) -> tuple[str, dict]:
+    """What is printed for a folder, and what it composes to."""
+    assert main(["recipes", "--for", str(folder)]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "mine.yaml").write_text(text)
+    return text, recipe.compose(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected", "seen"),
+    [
+        ([("RGB", (100, 70), "red"), ("L", (90, 64), 9)], (64, 3, "crop"), "in colour, 90 to 100 pixels wide"),
+        ([("RGB", (30, 28), "gray"), ("L", (29, 30), 9)], (32, 1, "pad"), "grey, 29 to 30 pixels wide and 28 to 30"),
+        ([("L", (8, 8), 9), ("L", (9, 9), 9)], (16, 1, "pad"), "grey"),
+    ],
+)
+def test_a_proposal_fits_the_pictures_of_its_folder(tmp_path, capsys, pictures, expected, seen):
+    folder = tmp_path / "my #1 pictures"
+    for name, (mode, size, colour) in zip(("cats", "dogs"), pictures, strict=True):
+        (folder / name).mkdir(parents=True)
+        Image.new(mode, size, colour).save(folder / name / "1.png")
+    (folder / "dogs" / "2.png").write_bytes(b"broken")
+    (folder / ".hidden").mkdir()
+    text, config = proposal(folder, tmp_path, capsys)
+    modality = config["modality"]
+    assert (modality["size"], modality["channels"], modality["fit"]) == expected
+    assert "Seen: 2 of 3 opened files are pictures" in text
+    assert seen in text
+    assert (config["data"]["root"], config["data"]["labels"]) == (str(folder), "subfolder")
+    assert "2: cats, dogs" in text
+    assert config["trainer"]["compile"] is False
+    assert config["embedder"] is not None
+    assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
+
+
+def test_a_proposal_for_a_folder_without_classes_asks_for_no_feature_network(tmp_path, capsys):
+    (tmp_path / "flat").mkdir()
+    for number in range(3):
+        Image.new("L", (16, 16), number).save(tmp_path / "flat" / f"{number}.png")
+    _, config = proposal(tmp_path / "flat", tmp_path, capsys)
+    assert config["data"]["labels"] == "none"
+    assert config["embedder"] is None
+
+
+def test_no_proposal_for_pictures_that_cannot_be_decoded(tmp_path, capsys):
+    (tmp_path / "1.png").write_bytes(b"broken")
+    assert main(["recipes", "--for", str(tmp_path)]) == 1
+    assert "none of 1 files can be decoded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "usable"),
+    [("_target_: scm_media.data.shapes.ShapesDataset, num: 10", True), ("_target_: x.y, path: ???", False)],
+)
+def test_a_plugins_recipe_breaks_no_command(tmp_path, capsys, monkeypatch, data, usable):
+    """One whose data take no root, and one that cannot be composed without more."""
+    (tmp_path / "site" / "odd_recipes" / "odd").mkdir(parents=True)
+    (tmp_path / "site" / "odd_recipes" / "__init__.py").write_text("")
+    groups = ["/base", "/modality: image", "/autoencoder: pixel", "/backbone: transformer", "_self_"]
+    listed = ", ".join(f"{{{group}}}" if ":" in group else group for group in groups)
+    (tmp_path / "site" / "odd_recipes" / "odd" / "one.yaml").write_text(
+        f"# @package _global_\n# data: none\ndefaults: [{listed}]\nrecipe: odd/one\ndata: {{{data}}}\n"
+    )
+    about = tmp_path / "site" / "odd-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[scm_media.recipes]\nodd = odd_recipes\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    try:
+        assert main(["recipes"]) == 0
+        entry = next(block for block in capsys.readouterr().out.split("\n\n") if block.startswith("odd/one"))
+        assert ("M parameters" in entry) == usable
+        assert ("not usable here" in entry) != usable
+        (tmp_path / "flat").mkdir()
+        Image.new("L", (16, 16)).save(tmp_path / "flat" / "1.png")
+        assert main(["recipes", "--for", str(tmp_path / "flat")]) == 0
+        assert "after the recipe image/fashion" in capsys.readouterr().out
+    finally:
+        sys.modules.pop("odd_recipes", None)
 
 
 @pytest.mark.parametrize(("content", "expected"), [(["a.xyz"], "(1 .xyz)"), ([], "(none)")])
