@@ -42,6 +42,11 @@ def test_composing_twice_leaves_nothing_behind():
     assert recipe.compose("image/tiny")["seed"] == 0
 
 
+def test_a_file_of_the_other_yaml_suffix_is_asked_to_be_renamed(tmp_path):
+    (tmp_path / "mine.yml").write_text("defaults: [image/tiny, _self_]\n")
+    assert message(str(tmp_path / "mine.yml")).endswith("mine.yml: a recipe's file ends in .yaml; rename it")
+
+
 def test_unknown_recipe_names_the_nearest():
     assert "unknown recipe 'image/tny' (nearest: image/tiny" in message("image/tny")
 
@@ -58,6 +63,21 @@ def test_unknown_recipe_names_the_nearest():
         ("student.max_steps=-1", "student.max_steps must not be negative, got -1"),
         ("teacher.batch_size=0", "teacher.batch_size must be at least 1, got 0"),
         ("trainer.compile=3", "trainer.compile must be true or false, got 3"),
+        *[
+            (f"trainer.{key}=0", f"trainer.{key} must be at least 1, got 0")
+            for key in ("log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints")
+        ],
+        ("trainer.num_sample_clips=0", "trainer.num_sample_clips must be at least 1, got 0"),
+        ("precision=16-mixed", "precision must be one of 32-true, bf16-mixed; got '16-mixed'"),
+        ("device=tpu", "device must be one of auto, cpu, cuda, mps; got 'tpu'"),
+        ("strategy=fsdp", "strategy must be one of auto, ddp; got 'fsdp'"),
+        ("~embedder.max_steps", "embedder needs the key 'max_steps'; it takes network, max_steps"),
+        ("~embedder.optimizer", "embedder needs the key 'optimizer'"),
+        ("~embedder.batch_size", "embedder needs the key 'batch_size'"),
+        ("embedder.batch_size=0", "embedder.batch_size must be at least 1, got 0"),
+        ("embedder.optimizer=adam", "embedder.optimizer must be a mapping of keys, got 'adam'"),
+        ("+embedder.max_step=3", "unknown key 'embedder.max_step' (nearest: max_steps"),
+        ("embedder=none", "embedder must be a mapping of keys or null, got 'none'"),
         ("sampler.steps=0", "sampler.steps must be at least 1, got 0"),
         ("teacher.ema_std=wide", "teacher.ema_std must be a number, got 'wide'"),
         ("student.objective=scx", "student.objective must be one of scd, sct; got 'scx'"),

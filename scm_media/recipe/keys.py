@@ -8,6 +8,9 @@ from typing import Any
 from scm_media.build import nearest
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "precision": ("32-true", "bf16-mixed"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "strategy": ("auto", "ddp"),
     "stage": ("all", "autoencoder", "embedder", "teacher", "student"),
     "student.objective": ("scd", "sct"),
     "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
@@ -19,10 +22,17 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 GROUPS = ("modality", "data", "autoencoder", "backbone")
 """Groups that a recipe must choose from."""
 
-BUILT = frozenset({*GROUPS, "embedder", "logger", "optimizer", "loss", "flow"})
+BUILT = frozenset({*GROUPS, "embedder", "network", "logger", "optimizer", "loss", "flow"})
 """Keys whose content is checked by what is built from it, not here."""
 
-AT_LEAST_ONE = frozenset({"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate"})
+AT_LEAST_ONE = frozenset(
+    {"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate", "num_sample_clips"}
+    | {"log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints"}
+)
+
+EMBEDDER: Mapping[str, Any] = {"network": {}, "max_steps": 1, "batch_size": 1, "optimizer": {}}
+EMBEDDER_MAY: Mapping[str, Any] = {"warmup_steps": 0, "decay": "cosine", "decay_steps": None, "ema_std": 0.05}
+"""What an embedder's section must hold, and what it may, with values of the kind they take."""
 
 
 def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> None:
@@ -31,12 +41,27 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
         if not isinstance(config.get(key), Mapping):
             raise ValueError(f"{source}: the key {key!r} is missing; inherit a recipe (defaults: [image/tiny, _self_])")
     _check_section(config, {**base, **dict.fromkeys(GROUPS)}, source, "")
+    if config["embedder"] is not None:
+        _check_embedder(config["embedder"], source)
     for key, choices in CHOICES.items():
         value: Any = config
         for part in key.split("."):
             value = value[part]
         if value not in choices:
             raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def _check_embedder(section: Any, source: str) -> None:
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{source}: embedder must be a mapping of keys or null, got {section!r}")
+    known = {**EMBEDDER, **EMBEDDER_MAY}
+    for key in EMBEDDER:
+        if key not in section:
+            raise ValueError(f"{source}: embedder needs the key {key!r}; it takes {', '.join(known)}")
+        if isinstance(EMBEDDER[key], Mapping) and not isinstance(section[key], Mapping):
+            raise ValueError(f"{source}: embedder.{key} must be a mapping of keys, got {section[key]!r}")
+    left_out = EMBEDDER_MAY.keys() - section.keys()
+    _check_section(section, {key: kind for key, kind in known.items() if key not in left_out}, source, "embedder.")
 
 
 def _check_section(config: Mapping[str, Any], base: Mapping[str, Any], source: str, prefix: str) -> None:
