@@ -47,6 +47,42 @@ def test_help_is_quick_and_imports_neither_torch_nor_hydra():
     assert seconds < 0.5 * 4, "0.5 s on a machine that does nothing else"
 
 
+def test_no_commands_help_imports_torch():
+    program = textwrap.dedent("""
+        import sys
+        from scm_media.cli import COMMANDS, main
+        for command in COMMANDS:
+            try:
+                main([command, "--help"])
+            except SystemExit as exit:
+                assert exit.code == 0
+            print(command, "torch" in sys.modules)
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    for command in cli.COMMANDS:
+        assert f"\n{command} False\n" in done.stdout
+
+
+def test_generate_starts_quickly_and_imports_neither_training_nor_hydra(model, tmp_path):
+    """Seconds of the processor, which a busy machine does not stretch, running the tiny network included."""
+    unwanted = ("hydra", "omegaconf", "lightning", "torchvision", "tensorboard", "rich", "scipy", "pandas")
+    ours = ("scm_media.training", "scm_media.evaluation", "scm_media.recipe", "scm_media.data")
+    program = textwrap.dedent(f"""
+        import sys
+        import time
+        import torch
+        begun = time.process_time()
+        from scm_media.cli import main
+        assert main(["generate", {model!r}, "-n", "1", "--device", "cpu", "--out", {str(tmp_path)!r}]) == 0
+        print(time.process_time() - begun)
+        print([name for name in {unwanted + ours} if name in sys.modules])
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *_, seconds, imported = done.stdout.splitlines()
+    assert imported == "[]"
+    assert float(seconds) < 1.5
+
+
 def test_recipe_text_is_printed_without_torch():
     program = (
         "import sys; from scm_media.cli import main; main(['recipes', 'image/tiny']); print('torch' in sys.modules)"

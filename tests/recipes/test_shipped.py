@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from scm_media import recipe
@@ -28,6 +30,18 @@ def test_text_is_short_and_its_header_says_data_and_size(name):
     header = "\n".join(found.header)
     for word in ("data:", "size:", "memory:", "time:"):
         assert word in header, f"{name} does not say {word}"
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("image/fashion", 10), ("image/tiny", 4)])
+def test_the_header_tells_the_true_number_of_parameters(name, num_classes):
+    config = recipe.compose(name)
+    modality = build(config["modality"])
+    in_channels = build(config["autoencoder"]["network"]).latent_shape(modality.shape())[0]
+    backbone = build(config["backbone"], in_channels=in_channels, labels={"class": num_classes})
+    million = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
+    said = re.search(r"about ([\d.]+) M parameters a network", "\n".join(recipe.describe(name).header))
+    assert said, "the header says: about X M parameters a network"
+    assert float(said[1]) == pytest.approx(million, rel=0.1)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
