@@ -17,7 +17,11 @@ from scm_media.pipeline.randomness import clip_noise
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds a clip: of each row end to end, of one evaluation of the student, of decoding; medians."""
+    """Median seconds a clip.
+
+    rows: of each row, end to end, decoding included. network: of one evaluation of the student, of the teacher where
+    there is no student. decode: of decoding.
+    """
 
     rows: tuple[float, ...]
     network: float

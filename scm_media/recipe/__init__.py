@@ -87,8 +87,10 @@ def finish(config: DictConfig, source: str) -> dict[str, Any]:
 def locate(name_or_path: str) -> tuple[str | None, str]:
     """Hydra's primary configuration: its folder (None for an installed recipe) and its name without the suffix.
 
-    A path is what ends in .yaml or .yml. Raises ValueError for an unknown recipe or a missing file.
+    A path is what ends in .yaml. Raises ValueError for an unknown recipe or a missing file.
     """
+    if name_or_path.endswith(".yml"):
+        raise ValueError(f"{name_or_path}: a recipe's file ends in {SUFFIX}; rename it")
     if not name_or_path.endswith(SUFFIX):
         if name_or_path not in names():
             raise ValueError(_unknown(name_or_path))

@@ -31,6 +31,8 @@ def test_save_pretrained_round_trip_is_bit_equal(tiny_model, tmp_path):
     assert "test/tiny" in card
     assert "circle, Ankle boot, T-shirt/top" in card
     assert "Not evaluated" in card
+    assert 'scm_media.load("path/to/this/folder")' in card
+    assert 'load("test/tiny")' not in card, "only a bundled model goes by its name"
 
 
 def test_what_was_changed_in_memory_is_what_is_saved(tiny_model, tmp_path):
