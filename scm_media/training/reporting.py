@@ -6,9 +6,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -47,6 +48,45 @@ class TermAverages:
         return means
 
 
+class RotWatch:
+    """Watches the figures of a student that tell when its samples rot, and says so once each time they turn bad.
+
+    What turns bad: a distance to the teacher that is half above its best so far, or a g_rms above three times its
+    median of the run (of ten reports at least); a value that is not finite always is.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] = {}
+        self._seen: dict[str, list[float]] = {}
+        self._bad: set[str] = set()
+
+    def take(self, figures: Mapping[str, float | None]) -> list[str]:
+        """What there is to say of the figures of one report; None stands for a figure that was not finite."""
+        said = []
+        for name, given in figures.items():
+            if name != "g_rms" and not name.startswith("to_teacher/"):
+                continue
+            value = math.nan if given is None else given
+            seen = self._seen.setdefault(name, [])
+            limit, usual = self._limit(name, seen)
+            bad = not math.isfinite(value) or value > limit
+            if bad and name not in self._bad:
+                said.append(f"{name} is {value:.3g}, {usual}")
+            (self._bad.add if bad else self._bad.discard)(name)
+            self.latest[name] = value
+            if math.isfinite(value):
+                seen.append(value)
+        return said
+
+    @staticmethod
+    def _limit(name: str, seen: Sequence[float]) -> tuple[float, str]:
+        if name == "g_rms":
+            if len(seen) < 10:
+                return math.inf, "which is not finite"
+            return 3 * median(seen), f"its median so far {median(seen):.3g}"
+        return (1.5 * min(seen), f"its best so far {min(seen):.3g}") if seen else (math.inf, "which is not finite")
+
+
 class Reporter:
     """Writes one stage's figures to its folder and shows its progress on standard error."""
 
@@ -55,6 +95,7 @@ class Reporter:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.stage, self.max_steps, self.logger = stage, max_steps, logger
+        self._watch = RotWatch()
         folder.mkdir(parents=True, exist_ok=True)
         self._drop_later_lines(folder / "metrics.jsonl", start_step)
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (see close)
@@ -71,15 +112,19 @@ class Reporter:
             self._task = self._bar.add_task(stage, total=max_steps, completed=start_step, figures="")
             self._bar.start()
 
-    @staticmethod
-    def _drop_later_lines(path: Path, start_step: int) -> None:
-        """Forgets what an interrupted run had logged past the checkpoint it is resumed from, all when there is none."""
+    def _drop_later_lines(self, path: Path, start_step: int) -> None:
+        """Forgets what an interrupted run had logged past the checkpoint it is resumed from, all when there is none.
+
+        The lines that stay are what later figures are compared with.
+        """
         if path.exists():
             kept = []
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line)["step"] <= start_step and start_step > 0:
+                    figures = json.loads(line)
+                    if figures["step"] <= start_step and start_step > 0:
                         kept.append(line + "\n")
+                        self._watch.take(figures)
                 except (json.JSONDecodeError, KeyError):
                     continue  # the line that was being written when the run was killed
             weights.write_whole(path, "".join(kept).encode())
@@ -90,18 +135,31 @@ class Reporter:
             self._bar.update(self._task, completed=step)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Keeps figures in ``metrics.jsonl`` and the logger."""
+        """Keeps figures in ``metrics.jsonl`` (null: not finite) and the logger; warns of a rotting student."""
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         try:
-            self._lines.write(json.dumps({"step": step, **figures}) + "\n")
+            self._lines.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
         except OSError as error:
             reason = f"{self._lines.name} was not written ({error.strerror}); the last good checkpoint is intact"
             raise OSError(error.errno, reason) from error
         if self.logger is not None:
             self.logger.log_metrics({f"{self.stage}/{name}": value for name, value in figures.items()}, step=step)
 
+        for what in self._watch.take(finite):
+            print(
+                f"{self.stage} {step}/{self.max_steps}: warning: {what}: look at the sheets in samples/; if they rot, "
+                f"lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup",
+                file=sys.stderr,
+                flush=True,
+            )
+
     def show(self, step: int, loss: float, samples_per_second: float) -> None:
-        """Shows step, loss, samples/s and time left: in the bar, or as a line where standard error is no terminal."""
-        figures = f"loss {loss:.4f}, {samples_per_second:.0f} samples/s"
+        """Shows step, loss, samples/s and time left: in the bar, or as a line where standard error is no terminal.
+
+        Of a student also g_rms and, as last measured, its distance to the teacher.
+        """
+        watched = "".join(f", {name} {value:.3f}" for name, value in sorted(self._watch.latest.items()))
+        figures = f"loss {loss:.4f}{watched}, {samples_per_second:.0f} samples/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
             return

@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from scm_media.training.reporting import BANDS, Reporter, TermAverages
+from scm_media.training.reporting import BANDS, Reporter, RotWatch, TermAverages
 
 
 def test_bands_cover_all_times():
@@ -79,3 +79,43 @@ def test_progress_is_a_line_where_there_is_no_terminal(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "student 50/100: loss 0.2500, 1000 samples/s, 0:0" in said
     assert said.endswith(" left\n")
+
+
+def test_a_students_figures_are_shown_as_last_measured(tmp_path, capsys):
+    reporter = Reporter(tmp_path, "student", 100, 0)
+    reporter.log(0, {"to_teacher/1 step": 0.5, "deviation/1 step": 1.0})
+    reporter.log(10, {"g_rms": 0.25, "g_rms/t0.2-0.5": 9.0, "held_out/g_rms": 9.0})
+    reporter.show(10, 0.25, 1000.0)
+    reporter.close()
+    said = capsys.readouterr().err
+    assert "student 10/100: loss 0.2500, g_rms 0.250, to_teacher/1 step 0.500, 1000 samples/s" in said
+    assert "warning" not in said
+
+
+def test_a_student_that_leaves_its_teacher_is_warned_of_once_each_time():
+    watch = RotWatch()
+    said = [bool(watch.take({"to_teacher/2 steps": value})) for value in (0.6, 0.4, 0.59, 0.61, 0.7, 0.5, 0.61, None)]
+    assert said == [False, False, False, True, False, False, True, False]
+    assert watch.take({"to_teacher/1 step": math.nan}) == ["to_teacher/1 step is nan, which is not finite"]
+
+
+def test_a_tangent_that_grows_is_warned_of_against_its_median():
+    watch = RotWatch()
+    assert not any(watch.take({"g_rms": value}) for value in (0.1, 0.9, *[0.2] * 8))
+    assert watch.take({"g_rms": 0.59}) == []
+    assert watch.take({"g_rms": 0.61}) == ["g_rms is 0.61, its median so far 0.2"]
+
+
+def test_warnings_go_on_from_the_lines_of_the_run_before(tmp_path, capsys):
+    first = Reporter(tmp_path, "student", 100, 0)
+    for step, value in ((10, 0.4), (20, 0.1)):
+        first.log(step, {"to_teacher/1 step": value})
+    first.close()
+    again = Reporter(tmp_path, "student", 100, 10)
+    again.log(20, {"to_teacher/1 step": 0.5})
+    assert capsys.readouterr().err == ""
+    again.log(30, {"to_teacher/1 step": 0.7})
+    again.close()
+    said = capsys.readouterr().err
+    assert "student 30/100: warning: to_teacher/1 step is 0.7, its best so far 0.4: look at the sheets" in said
+    assert "lower student.optimizer.lr" in said
