@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -20,15 +21,16 @@ def compile_backbone(
     latent_shape: Sequence[int],
     num_classes: Mapping[str, int],
     precision: str,
-    method: TangentMethod = "one_pass",
+    method: TangentMethod | None = "one_pass",
     device: torch.device | str = "cpu",
 ) -> None:
     """Compiles a backbone in place and checks its value and tangent against float64 and finite differences.
 
-    precision: Fabric's name of what will be trained in. method, device: how tangents will be taken, and where.
+    precision: Fabric's name of what will be trained in. method, device: how tangents will be taken, and where; None
+    for a frozen network, whose value alone is used, and checked.
 
     Compilers have dropped forward-mode rules in silence; a compiled network whose tangent is wrong is refused
-    (ValueError) before it costs a training.
+    (ValueError) before it costs a training, as is compiling where there is no compiler.
     """
     # A fresh network starts at zero: the check perturbs a copy, so that there is something to differ in.
     probe = copy.deepcopy(backbone).eval().float()
@@ -48,16 +50,24 @@ def compile_backbone(
     }
     cond = Conditioning(labels=labels)
     wide = Conditioning(labels={n: v.double() if v.is_floating_point() else v for n, v in labels.items()})
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-        pair = value_and_tangent(
-            probe, u.to(device), t.to(device), cond.to(device), du.to(device), dt.to(device), method
-        )
-    reference = value_and_tangent(
-        exact, u.double(), t.double(), wide, du.double(), dt.double(), method="finite_difference"
-    )
+    places = (u.to(device), t.to(device), cond.to(device))
+    wide_places = (u.double(), t.double(), wide)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")), _compiler_errors():
+        if method is None:
+            with torch.no_grad():
+                found = {"value": probe(*places)}
+        else:
+            pair = value_and_tangent(probe, *places, du.to(device), dt.to(device), method)
+            found = {"value": pair.value, "tangent": pair.tangent}
+    if method is None:
+        with torch.no_grad():
+            reference = {"value": exact(*wide_places)}
+    else:
+        pair = value_and_tangent(exact, *wide_places, du.double(), dt.double(), method="finite_difference")
+        reference = {"value": pair.value, "tangent": pair.tangent}
     tolerance = TOLERANCES[precision]
-    for what in ("value", "tangent"):
-        got, expected = getattr(pair, what).to("cpu", torch.float64), getattr(reference, what)
+    for what, got in found.items():
+        got, expected = got.detach().to("cpu", torch.float64), reference[what].detach()
         error = ((got - expected).norm() / expected.norm()).item()
         if not error < tolerance:
             raise ValueError(
@@ -65,3 +75,19 @@ def compile_backbone(
                 f"(relative; below {tolerance} expected): set trainer.compile=false with this version of torch"
             )
     backbone.compile()
+
+
+@contextmanager
+def _compiler_errors() -> Iterator[None]:
+    """What a compiler that is missing or fails raises becomes a ValueError of one line, with the way without it."""
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+    try:
+        yield
+    except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(
+            f"trainer.compile: the backbone cannot be compiled here ({reason}): set trainer.compile=false, or install "
+            "a C++ compiler (apt-get install g++)"
+        ) from error

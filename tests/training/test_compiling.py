@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
+from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
 from scm_media.interfaces import Conditioning
 from scm_media.nn.pair import Pair
@@ -65,6 +67,47 @@ def test_a_lost_tangent_is_refused(backbone, compiled, monkeypatch):
     monkeypatch.setattr(compiling, "value_and_tangent", lost)
     with pytest.raises(ValueError, match="compiled tangent differs"):
         compile_backbone(backbone, LATENT, LABELS, "bf16-mixed")
+
+
+def test_of_a_frozen_network_the_value_alone_is_checked(backbone, compiled, monkeypatch):
+    monkeypatch.setattr(compiling, "value_and_tangent", None)
+    compile_backbone(backbone, LATENT, LABELS, "bf16-mixed", None)
+    assert compiled[-1] is backbone
+
+    def wrongly(self, *args, **kwargs):
+        self.register_forward_hook(lambda module, inputs, output: 1.01 * output)
+
+    monkeypatch.setattr(nn.Module, "compile", wrongly)
+    with pytest.raises(ValueError, match=r"compiled value differs .* by 0\.01 .*set trainer\.compile=false"):
+        compile_backbone(backbone, LATENT, LABELS, "32-true", None)
+
+
+@pytest.mark.parametrize("error", [InvalidCxxCompiler(), CppCompileError(["g++"], "a page"), BackendCompilerFailed])
+def test_without_a_working_compiler_the_switch_is_named(backbone, compiled, monkeypatch, error):
+    if error is BackendCompilerFailed:
+        error = BackendCompilerFailed(lambda: None, InvalidCxxCompiler(), None)
+
+    def fails(net, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(compiling, "value_and_tangent", fails)
+    with pytest.raises(
+        ValueError, match=r"cannot be compiled here \(.*\): set trainer\.compile=false, or install"
+    ) as said:
+        compile_backbone(backbone, LATENT, LABELS, "32-true")
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_is_one_line(backbone):
+    from torch._inductor import config
+
+    torch._dynamo.reset()
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}),
+        pytest.raises(ValueError, match=r"cannot be compiled here \(.*\): set trainer\.compile=false"),
+    ):
+        compile_backbone(backbone, LATENT, LABELS, "32-true", None)
 
 
 @pytest.mark.slow
