@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,29 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 _TENSOR = "__tensor__"
+_NOT_WHOLE = (SafetensorError, json.JSONDecodeError, KeyError, TypeError, AttributeError, FileNotFoundError)
 
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+def save(folder: Path, step: int, state: dict[str, Any], keep: int, decisions: Mapping[str, Any] | None = None) -> Path:
     """Writes ``folder/step-N`` aside, then renames it; then removes all but the last ``keep`` checkpoints.
 
-    state: nested dicts and lists of tensors, numbers, strings and None. OSError where there is no space left: the
-    earlier checkpoints are then untouched.
+    state: nested dicts and lists of tensors, numbers, strings and None. decisions: what the training follows from, as
+    JSON, for ``load_decisions``. OSError where there is no space left: the earlier checkpoints are then untouched.
     """
     final = folder / f"step-{step}"
     aside = folder / f".step-{step}.part"
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in folder.glob(".step-*.part"):
+        shutil.rmtree(left, ignore_errors=True)
     tensors: dict[str, Tensor] = {}
     skeleton = _without_tensors(state, "", tensors)
     try:
         aside.mkdir(parents=True)
         _write(aside / "state.safetensors", safetensors.torch.save(tensors))
-        _write(aside / "state.json", json.dumps({"step": step, "state": skeleton}).encode())
-        shutil.rmtree(final, ignore_errors=True)
+        _write(
+            aside / "state.json",
+            json.dumps({"step": step, "decisions": dict(decisions or {}), "state": skeleton}).encode(),
+        )
+        _remove(final)
         os.replace(aside, final)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -40,7 +46,7 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
             error.errno, f"{final} was not saved ({error.strerror or error}); the last good checkpoint is intact"
         ) from error
     for old in steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+        _remove(folder / f"step-{old}")
     return final
 
 
@@ -59,10 +65,33 @@ def load(folder: Path, step: int) -> dict[str, Any]:
         tensors = safetensors.torch.load_file(path / "state.safetensors")
         written = json.loads((path / "state.json").read_text())
         return _with_tensors(written["state"], tensors)
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, FileNotFoundError) as error:
-        raise ValueError(
-            f"{path} is no whole checkpoint ({type(error).__name__}: {error}); delete it to go on from the one before"
-        ) from error
+    except _NOT_WHOLE as error:
+        raise _refusal(path, error) from error
+
+
+def load_decisions(folder: Path, step: int) -> dict[str, Any]:
+    """The decisions that ``save`` was given, none from a checkpoint without; ValueError as ``load``."""
+    path = folder / f"step-{step}"
+    try:
+        written = json.loads((path / "state.json").read_text())
+        return dict(written.get("decisions", {}))
+    except _NOT_WHOLE as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is no whole checkpoint ({type(error).__name__}: {error}); delete it to go on from the one before"
+    )
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint under another name: a kill while its files go leaves nothing that looks complete."""
+    if path.exists():
+        aside = path.with_name(f".{path.name}.old.part")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(path: Path, content: bytes) -> None:
