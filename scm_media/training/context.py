@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,22 @@ from scm_media.trigflow import TrigFlow
 
 PRECISIONS = ("32-true", "bf16-mixed")
 """Weights stay wide: in 16 bits small steps, averages and tangents are lost."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+STRATEGIES = ("auto", "ddp")
+
+
+def check_devices(config: Mapping[str, Any]) -> None:
+    """ValueError for a precision, device or strategy that training does not know, or a device that is not there."""
+    for key, known in (("precision", PRECISIONS), ("device", DEVICES), ("strategy", STRATEGIES)):
+        if config[key] not in known:
+            raise ValueError(f"{key} must be one of {', '.join(known)}; got {config[key]!r}")
+    device = config["device"]
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if device in there and not there[device]():
+        raise ValueError(f"device={device}: there is none that this installation of torch can use; set device=cpu")
 
 
 @dataclass
@@ -57,7 +74,7 @@ class Context:
     @property
     def device(self) -> torch.device:
         """Where training will run: what is compiled is checked there."""
-        on_cuda = self.config["device"] in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+        on_cuda = self.config["device"] in ("auto", "cuda") and torch.cuda.is_available()
         return torch.device("cuda" if on_cuda else "cpu")
 
     def weights_file(self, stage: str) -> Path:
@@ -97,16 +114,14 @@ class Context:
             component = self.start.read(stage)
             weights.load_into(network, component.state, self.start.file(stage))
 
-    def fabric(self, folder: Path, precision: str | None = None) -> Any:
-        """A launched Fabric for the recipe's devices that logs into a folder; precision: None for the recipe's."""
+    def fabric(self, folder: Path, precision: str | None = None, logged: bool = True) -> Any:
+        """A launched Fabric for the recipe's devices, logged into a folder; precision: None for the recipe's."""
         from lightning.fabric import Fabric
 
         config = self.config
         chosen: Any = precision or config["precision"]
-        if chosen not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {chosen!r}")
         loggers = []
-        if config["logger"]:
+        if config["logger"] and logged:
             extra = {} if "root_dir" in config["logger"] else {"root_dir": str(folder), "name": "", "version": ""}
             loggers.append(build(config["logger"], **extra))
         fabric = Fabric(

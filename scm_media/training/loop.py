@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scm_media.data import Batch, batches
 from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
 from scm_media.training import checkpoints
+from scm_media.training.ranks import on_first
 from scm_media.training.reporting import Reporter, TermAverages
 from scm_media.training.schedule import rate_factor
 
@@ -30,7 +32,8 @@ class Task:
     inputs: from a batch on the device to the loss's arguments, before the step. own_clip: parameters (a learned
     weight) whose gradients are clipped on their own. precision: the stage's own, None for the recipe's.
     preview(model, step, folder): sheets and figures from the averaged model. finish(state, step): writes the stage's
-    weights.
+    weights. decisions: what its steps follow from, kept in checkpoints. compile: compiles what it trains, when there
+    is something to train.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Task:
     preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
     own_clip: list[nn.Parameter] = field(default_factory=list)
     precision: str | None = None
+    decisions: dict[str, Any] = field(default_factory=dict)
+    compile: Callable[[], None] | None = None
 
 
 class _Unopened(nn.Module):
@@ -64,13 +69,15 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     """
     settings, max_steps = task.settings, task.settings["max_steps"]
     share = _share(task, fabric.world_size, trainer["accumulate"])
+    if task.compile is not None and max(checkpoints.steps(folder / "checkpoints"), default=0) < max_steps:
+        task.compile()
     optimizer = build(settings["optimizer"], params=[p for p in task.loss.parameters() if p.requires_grad])
     peak_rate = optimizer.param_groups[0]["lr"]
     module, optimizer = fabric.setup(_Unopened(task.loss), optimizer)
     ema = PowerEMA(task.model, settings["ema_std"])
-    start, skipped = _restore(folder / "checkpoints", task, optimizer, ema)
+    start, skipped, skipped_in_a_row = _restore(folder / "checkpoints", task, optimizer, ema)
     if start >= max_steps:
-        task.finish(ema.averaged, start)
+        on_first(fabric, lambda: task.finish(ema.averaged, start))
         if fabric.global_rank == 0:
             print(f"{task.name}: trained to step {start} before (max_steps {max_steps})", file=sys.stderr)
         return
@@ -79,10 +86,10 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
     terms = TermAverages()
     stream = _stream(data, share, start, max_steps, trainer, seed, fabric)
-    skipped_in_a_row, ticks = 0, (time.monotonic(), start)
+    ticks = (time.monotonic(), start)
     try:
         if start == 0:
-            _preview(task, ema, 0, folder, reporter)
+            _preview(fabric, task, ema, 0, folder, reporter)
         for step in range(start, max_steps):
             rate = peak_rate * rate_factor(
                 step, max_steps, settings["warmup_steps"], settings["decay"], settings.get("decay_steps")
@@ -116,25 +123,23 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                     reporter.log(done, figures | {"samples_per_second": speed, "skipped_steps": float(skipped)})
                     reporter.show(done, figures["loss"], speed)
                 if done % trainer["validate_every"] == 0 or last:
-                    reporter.log(done, _validate(task, held_out, fabric.device, seed))
+                    reporter.log(done, _validate(fabric, task, held_out, seed))
                 if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
-                    _preview(task, ema, done, folder, reporter)
+                    _preview(fabric, task, ema, done, folder, reporter)
             if done % trainer["checkpoint_every"] == 0 or last:
-                if reporter is not None:
-                    state = {
-                        "loss": task.loss.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "ema": ema.state_dict(),
-                        "skipped": skipped,
-                    }
-                    checkpoints.save(folder / "checkpoints", done, state, trainer["keep_checkpoints"])
-                fabric.barrier()
+                state = {
+                    "loss": task.loss.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "ema": ema.state_dict(),
+                    "skipped": skipped,
+                    "skipped_in_a_row": skipped_in_a_row,
+                }
+                keep = trainer["keep_checkpoints"]
+                on_first(fabric, partial(checkpoints.save, folder / "checkpoints", done, state, keep, task.decisions))
     finally:
         if reporter is not None:
             reporter.close()
-    if reporter is not None:
-        task.finish(ema.averaged, max_steps)
-    fabric.barrier()
+    on_first(fabric, lambda: task.finish(ema.averaged, max_steps))
 
 
 def _share(task: Task, world: int, accumulate: int) -> int:
@@ -186,12 +191,20 @@ def _stream(
     return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, trainer["num_workers"])
 
 
-def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[int, int]:
-    """The step and the count of skipped steps of the last checkpoint, whose state everything takes; (0, 0) if none."""
+def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[int, int, int]:
+    """Step, skipped steps and how many of them came last, of the last checkpoint, whose state everything takes.
+
+    Zeros where there is no checkpoint.
+    """
     found = checkpoints.steps(folder)
     if not found:
-        return 0, 0
+        return 0, 0, 0
     state = checkpoints.load(folder, found[-1])
+    if lacking := [name for name in ("loss", "optimizer", "ema", "skipped") if name not in state]:
+        raise ValueError(
+            f"{folder}/step-{found[-1]} is a checkpoint of something else: it has {', '.join(state) or 'nothing'} and "
+            f"lacks {', '.join(lacking)}; use another run_dir"
+        )
     own, kept = task.loss.state_dict(), state["loss"]
     problems = []
     if missing := sorted(own.keys() - kept.keys()):
@@ -203,7 +216,8 @@ def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[i
         for name in own
         if name in kept and kept[name].shape != own[name].shape
     ][:4]
-    if optimizer.param_groups[0].keys() != state["optimizer"]["param_groups"][0].keys():
+    groups = state["optimizer"].get("param_groups") or [{}]
+    if optimizer.param_groups[0].keys() != groups[0].keys():
         problems.append("another optimizer")
     if problems:
         raise ValueError(
@@ -212,7 +226,7 @@ def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[i
     task.loss.load_state_dict(kept)
     optimizer.load_state_dict(state["optimizer"])
     ema.load_state_dict(state["ema"])
-    return found[-1], state["skipped"]
+    return found[-1], state["skipped"], state.get("skipped_in_a_row", 0)  # absent from earlier checkpoints
 
 
 def _clip(task: Task, limit: float | None) -> tuple[float, float]:
@@ -224,15 +238,17 @@ def _clip(task: Task, limit: float | None) -> tuple[float, float]:
     return torch.nn.utils.clip_grad_norm_(rest, bound).item(), own_norm.item()
 
 
-def _validate(task: Task, held_out: Any, device: torch.device, seed: int, num_batches: int = 4) -> dict[str, float]:
+def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_batches: int = 4) -> dict[str, float]:
     """The terms of the loss on held-out data, the same clips, times and noise every time; the random state is kept."""
     averages = TermAverages()
-    size = min(256, len(held_out))
+    size, device = min(256, len(held_out)), fabric.device
     task.loss.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), _uncompiled():
         for number, batch in enumerate(batches(held_out, size, 0, num_batches, seed)):
             torch.manual_seed(mix(seed, number))
-            _, terms = task.loss(*task.inputs(batch.to(device)), torch.tensor(float("inf"), device=device))
+            arguments = task.inputs(batch.to(device))
+            with fabric.autocast():
+                _, terms = task.loss(*arguments, torch.tensor(float("inf"), device=device))
             averages.add(terms)
     task.loss.train()
     return {f"held_out/{name}": value for name, value in averages.take().items()}
@@ -243,14 +259,14 @@ def _uncompiled() -> Any:
     return torch.compiler.set_stance("force_eager")
 
 
-def _preview(task: Task, ema: PowerEMA, step: int, folder: Path, reporter: Reporter | None) -> None:
+def _preview(fabric: Any, task: Task, ema: PowerEMA, step: int, folder: Path, reporter: Reporter | None) -> None:
     """Sheets from the averaged model, which takes the place of the trained one meanwhile."""
     if task.preview is None or reporter is None:
         return
     current = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
     task.model.load_state_dict(ema.averaged)
     task.model.eval()
-    with torch.random.fork_rng(), torch.no_grad(), _uncompiled():
+    with torch.random.fork_rng(), torch.no_grad(), _uncompiled(), fabric.autocast():
         figures = task.preview(task.model, step, folder / "samples")
     task.model.train()
     task.model.load_state_dict(current)

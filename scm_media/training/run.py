@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from scm_media.build import build
 from scm_media.data.order import mix
 from scm_media.pipeline.folder import FORMAT, ModelFolder
 from scm_media.training import stages
-from scm_media.training.context import Context
+from scm_media.training.context import Context, check_devices
+from scm_media.training.decisions import check_decisions, trained_decision
 from scm_media.training.loop import stage_number, train
+from scm_media.training.ranks import on_first
 
 STAGES = ("autoencoder", "embedder", "teacher", "student")
 
@@ -30,19 +33,26 @@ def run(config: dict[str, Any]) -> None:
     """
     if config["stage"] not in ("all", *STAGES):
         raise ValueError(f"stage must be one of all, {', '.join(STAGES)}; got {config['stage']!r}")
+    check_devices(config)
+    chosen = _chosen(config)
     context = _prepare(config)
-    chosen = STAGES if config["stage"] == "all" else (config["stage"],)
+    for stage in chosen:
+        if stage != "autoencoder":
+            check_decisions(config, context.run_dir, stage)
+    description = _description(context)
+    _check_same_model(context.run_dir / "model.json", description)
+    # Nothing is written before everything has been checked, and by one process alone.
+    fabric = context.fabric(context.run_dir, logged=False)
+    on_first(fabric, lambda: _describe(context, description))
     for stage in chosen:
         if stage == "autoencoder":
-            stages.fit_autoencoder(context)
-        elif stage != "embedder" or config["embedder"] is not None:
+            on_first(fabric, lambda: stages.fit_autoencoder(context))
+        else:
             build_task = {
                 "embedder": stages.embedder_task,
                 "teacher": stages.teacher_task,
                 "student": stages.student_task,
             }
-            if stage == "student" and config["student"]["max_steps"] == 0:
-                continue
             # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
             torch.manual_seed(mix(config["seed"], stage_number(stage)))
             task = build_task[stage](context)
@@ -51,24 +61,42 @@ def run(config: dict[str, Any]) -> None:
             train(fabric, task, config["trainer"], context.data, context.held_out, folder, config["seed"])
 
 
+def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages to go through; says which one there is nothing of, ValueError when that one was asked for by name."""
+    chosen = list(STAGES) if config["stage"] == "all" else [config["stage"]]
+    if config["embedder"] is None and "embedder" in chosen:
+        if config["stage"] == "embedder":
+            raise ValueError(
+                "stage=embedder: this recipe has none (embedder is null); describe one, or leave stage out"
+            )
+        chosen.remove("embedder")
+    if config["student"]["max_steps"] == 0 and "student" in chosen:
+        print("student: nothing to train, student.max_steps is 0", file=sys.stderr)
+        chosen.remove("student")
+    return tuple(chosen)
+
+
 def _prepare(config: dict[str, Any]) -> Context:
-    """Data, modality and run folder; ``model.json`` and ``recipe.yaml`` are written here."""
+    """Data, modality and the model to start from."""
     torch.manual_seed(config["seed"])
     modality = build(config["modality"])
     data = build(config["data"], modality=modality, split="train")
     held_out = build(config["data"], modality=modality, split="held_out")
     run_dir = Path(config["run_dir"])
     start = None if config["init_from"] is None else ModelFolder.open(config["init_from"])
-    context = Context(config, run_dir, modality, data, held_out, start)
-    weights.write_whole(run_dir / "recipe.yaml", yaml.safe_dump(config, sort_keys=False).encode())
-    description = _description(context)
-    _check_same_model(run_dir / "model.json", description)
-    weights.write_whole(run_dir / "model.json", (json.dumps(description, indent=2) + "\n").encode())
-    return context
+    return Context(config, run_dir, modality, data, held_out, start)
+
+
+def _describe(context: Context, description: Mapping[str, Any]) -> None:
+    recipe = yaml.safe_dump(context.config, sort_keys=False)
+    weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
+    weights.write_whole(context.run_dir / "model.json", (json.dumps(description, indent=2) + "\n").encode())
 
 
 def _description(context: Context) -> dict[str, Any]:
-    config = context.config
+    config, run_dir = context.config, context.run_dir
+    # Weights that stay as they are tell what they are; the recipe tells of those that are to be trained.
+    label_dropout = config["teacher"]["loss"].get("label_dropout")
     return {
         "format": FORMAT,
         "name": config["recipe"],
@@ -79,8 +107,8 @@ def _description(context: Context) -> dict[str, Any]:
         "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
         "sample_shape": list(context.data.shape),
         "latent_shape": list(context.latent_shape),
-        "objective": config["student"]["objective"],
-        "label_dropout": config["teacher"]["loss"]["label_dropout"],
+        "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
+        "label_dropout": trained_decision(run_dir, "teacher", "label_dropout", label_dropout),
         "guidance_max": None,
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],
@@ -90,7 +118,7 @@ def _description(context: Context) -> dict[str, Any]:
 def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         return
-    before = json.loads(path.read_text())
+    before = ModelFolder.open(path.parent).description
     for key in ("labels", "sample_shape", "latent_shape", "flow"):
         if before[key] != description[key]:
             raise ValueError(

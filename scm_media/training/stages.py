@@ -16,6 +16,7 @@ from scm_media.build import build
 from scm_media.data import Batch, batches
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
+from scm_media.training.decisions import decisions, model_decisions
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
 
@@ -74,6 +75,7 @@ def embedder_task(context: Context) -> Task:
         settings=settings,
         inputs=inputs,
         finish=_finish(context, "embedder", config),
+        decisions=decisions(context.config, "embedder"),
         precision="32-true",  # what figures are measured in hangs on no recipe's precision
     )
 
@@ -84,8 +86,6 @@ def teacher_task(context: Context) -> Task:
     backbone = build(config)
     context.start_from(backbone, "teacher")
     settings = context.config["teacher"]
-    if context.config["trainer"]["compile"]:
-        _compile(context, backbone)
     loss = build(settings["loss"], backbone=backbone, flow=context.flow)
     return Task(
         name="teacher",
@@ -96,6 +96,8 @@ def teacher_task(context: Context) -> Task:
         finish=_finish(context, "teacher", config),
         preview=FlowPreview(context),
         own_clip=_weight_parameters(loss),
+        decisions=decisions(context.config, "teacher"),
+        compile=_compilation(context, backbone),
     )
 
 
@@ -113,10 +115,6 @@ def student_task(context: Context) -> Task:
         context.start_from(backbone, "student")
     elif teacher is not None:
         weights.load_into(backbone, teacher.state_dict(), context.weights_file("teacher"))
-    if context.config["trainer"]["compile"]:
-        for network in (backbone, teacher):
-            if network is not None:
-                _compile(context, network)
     loss = build(
         settings["loss"], backbone=backbone, teacher=teacher if objective == "scd" else None, flow=context.flow
     )
@@ -126,15 +124,27 @@ def student_task(context: Context) -> Task:
         model=backbone,
         settings=settings,
         inputs=_Latents(context, frozen=teacher),
-        finish=_finish(context, "student", config, {"objective": objective}),
+        finish=_finish(context, "student", config),
         preview=FlowPreview(context, student=True, teacher=teacher),
         own_clip=_weight_parameters(loss),
+        decisions=decisions(context.config, "student"),
+        compile=_compilation(context, backbone, frozen=teacher),
     )
 
 
-def _compile(context: Context, backbone: nn.Module) -> None:
+def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None = None) -> Callable[[], None] | None:
+    """What compiles the networks of a stage, of a frozen one the value alone; None where the recipe wants none."""
+    if not context.config["trainer"]["compile"]:
+        return None
+    shape, classes = context.latent_shape, context.num_classes
     precision, device = context.config["precision"], context.device
-    compile_backbone(backbone, context.latent_shape, context.num_classes, precision, context.tangent_method, device)
+
+    def compile_networks() -> None:
+        compile_backbone(backbone, shape, classes, precision, context.tangent_method, device)
+        if frozen is not None:
+            compile_backbone(frozen, shape, classes, precision, None, device)
+
+    return compile_networks
 
 
 class _Latents:
@@ -157,12 +167,11 @@ def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
     return [] if weight is None else list(weight.parameters())
 
 
-def _finish(
-    context: Context, stage: str, config: dict[str, Any], info: dict[str, Any] | None = None
-) -> Callable[[dict[str, Tensor], int], None]:
+def _finish(context: Context, stage: str, config: dict[str, Any]) -> Callable[[dict[str, Tensor], int], None]:
     file: Path = context.weights_file(stage)
+    info = {"recipe": context.config["recipe"], **model_decisions(context.config, stage)}
 
     def finish(state: dict[str, Tensor], step: int) -> None:
-        weights.save(file, state, config, {"recipe": context.config["recipe"], "step": step, **(info or {})})
+        weights.save(file, state, config, {**info, "step": step})
 
     return finish

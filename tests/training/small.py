@@ -110,7 +110,16 @@ class Slope(nn.Module):
         return each.mean(), {"loss": each.detach()}
 
 
-def run_task(folder: Path, loss: nn.Module, max_steps: int, data: Any = None, **trainer: Any) -> dict[str, Tensor]:
+def run_task(
+    folder: Path,
+    loss: nn.Module,
+    max_steps: int,
+    data: Any = None,
+    fabric: Fabric | None = None,
+    preview: Any = None,
+    finish: Any = lambda averaged, step: None,
+    **trainer: Any,
+) -> dict[str, Tensor]:
     """Trains a loss with plain gradient descent of rate 1; the state dict of the loss after it."""
     task = loop.Task(
         name="teacher",
@@ -125,9 +134,17 @@ def run_task(folder: Path, loss: nn.Module, max_steps: int, data: Any = None, **
             "ema_std": 0.05,
         },
         inputs=lambda batch: (batch.sample,),
-        finish=lambda averaged, step: None,
+        finish=finish,
+        preview=preview,
         own_clip=list(loss.weight.parameters()) if hasattr(loss, "weight") else [],
     )
-    fabric = Fabric(accelerator="cpu", devices=1)
-    loop.train(fabric, task, TRAINER | trainer, data or Numbers(), Numbers(4), folder, seed=0)
+    loop.train(
+        fabric or Fabric(accelerator="cpu", devices=1),
+        task,
+        TRAINER | trainer,
+        data or Numbers(),
+        Numbers(4),
+        folder,
+        seed=0,
+    )
     return loss.state_dict()

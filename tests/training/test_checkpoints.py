@@ -12,7 +12,7 @@ import torch
 
 from scm_media.cli import main
 from scm_media.training import checkpoints
-from tests.training.small import SMALL, same, state, train
+from tests.training.small import SMALL, Slope, run_task, same, state, train
 
 TEACHER = ("student.max_steps=0",)
 
@@ -49,6 +49,50 @@ def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path):
     checkpoints.save(tmp_path, 4, {"x": torch.ones(1)}, keep=2)
     assert checkpoints.steps(tmp_path) == [2, 4]
     assert not part.exists()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_kill_while_a_checkpoint_is_removed_leaves_none_that_looks_complete(tmp_path, monkeypatch, again):
+    for step in (2, 4):
+        checkpoints.save(tmp_path, step, {"x": torch.ones(1)}, keep=2)
+
+    def killed(path, ignore_errors=False):
+        if path.is_dir():
+            (path / "state.safetensors").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(tmp_path, 4 if again else 6, {"x": torch.ones(1)}, keep=2)
+    for step in checkpoints.steps(tmp_path):
+        assert checkpoints.load(tmp_path, step)["x"] == 1
+    checkpoints.save(tmp_path, 8, {"x": torch.ones(1)}, keep=1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-8"]
+
+
+def test_a_checkpoint_of_something_else_says_what_it_lacks(tmp_path):
+    checkpoints.save(tmp_path / "checkpoints", 1, {"epoch": 3, "ema": {}}, keep=2)
+    with pytest.raises(ValueError, match=r"step-1 .* has epoch, ema and lacks loss, optimizer, skipped; use another"):
+        run_task(tmp_path, Slope(), 2)
+    state = {"loss": Slope().state_dict(), "optimizer": {}, "ema": {}, "skipped": 0}
+    checkpoints.save(tmp_path / "checkpoints", 1, state, keep=2)
+    with pytest.raises(ValueError, match="another optimizer"):
+        run_task(tmp_path, Slope(), 2)
+
+
+def test_a_checkpoint_of_before_decisions_were_kept_is_gone_on_from(tmp_path):
+    straight = run_task(tmp_path / "straight", Slope(), 4)
+    run_task(tmp_path / "old", Slope(), 2)
+    file = tmp_path / "old" / "checkpoints" / "step-2" / "state.json"
+    written = json.loads(file.read_text())
+    del written["decisions"]
+    items = written["state"]["__items__"]
+    written["state"]["__items__"] = [item for item in items if item[0] != "skipped_in_a_row"]
+    assert len(written["state"]["__items__"]) == len(items) - 1
+    file.write_text(json.dumps(written))
+    assert checkpoints.load_decisions(tmp_path / "old" / "checkpoints", 2) == {}
+    assert same(straight, run_task(tmp_path / "old", Slope(), 4))
 
 
 def no_space(*_args):
@@ -125,6 +169,8 @@ def test_a_checkpoint_of_another_recipe_lists_what_does_not_fit(tmp_path, overri
 
 def test_a_run_folder_of_other_data_is_refused(tmp_path):
     train(tmp_path, *TEACHER)
+    before = (tmp_path / "recipe.yaml").read_text()
     with pytest.raises(ValueError, match=r"holds a run whose sample_shape is \[1, 16, 16\].*use another run_dir"):
         train(tmp_path, *TEACHER, "modality.size=32")
+    assert (tmp_path / "recipe.yaml").read_text() == before
     assert json.loads((tmp_path / "model.json").read_text())["sample_shape"] == [1, 16, 16]

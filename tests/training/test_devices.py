@@ -36,6 +36,35 @@ def test_two_processes_train_teacher_and_student_and_resume_to_the_bit(tmp_path)
     assert all(torch.isfinite(value).all() for value in state(tmp_path / "accumulated", "teacher").values())
 
 
+def averaged(folder, num: int, *words: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    arguments = [sys.executable, "-m", "tests.training.averaging", str(folder), str(num), *words]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_average_to_one_processs_gradient_and_keep_equal_weights(tmp_path):
+    for num in (1, 2):
+        done = averaged(tmp_path / str(num), num)
+        assert done.returncode == 0, done.stderr
+    one = torch.load(tmp_path / "1" / "rank-0.pt")
+    first, second = (torch.load(tmp_path / "2" / f"rank-{rank}.pt") for rank in range(2))
+    assert same(first, second)
+    assert one["net.weight"].item() != 0
+    torch.testing.assert_close(first, one, rtol=1e-6, atol=0)
+    norms = [metrics(tmp_path / num)[0]["gradient_norm"] for num in "12"]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_both_end_when_the_first_cannot_save(tmp_path):
+    done = averaged(tmp_path / "full", 2, "fail")
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr
+    assert "the first device stopped (OSError" in done.stderr
+    assert not list((tmp_path / "full").glob("rank-*"))
+
+
 @pytest.mark.slow
 def test_workers_do_not_change_the_weights(tmp_path):
     command(tmp_path / "alone", "student.max_steps=0")

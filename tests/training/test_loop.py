@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import nn
 
 from scm_media.training import checkpoints
@@ -32,6 +34,65 @@ def test_steps_that_stay_not_finite_end_the_run_with_a_remedy(tmp_path):
         run_task(tmp_path, loss, 100, checkpoint_every=1)
     assert loss.net.weight.item() == -2.0
     assert checkpoints.steps(tmp_path / "checkpoints")[-1] == 4
+
+
+def test_skipped_steps_in_a_row_are_counted_over_a_resumption(tmp_path):
+    loss = Slope([1.0], dict.fromkeys(range(2, 100), math.nan))
+    run_task(tmp_path, loss, 4)
+    with pytest.raises(ValueError, match=r"not finite for 3 steps in a row \(to step 4\)"):
+        run_task(tmp_path, loss, 100)
+
+
+def test_what_is_not_finite_is_null_in_the_lines(tmp_path):
+    run_task(tmp_path, Slope([1.0], {1: math.nan}), 2)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["loss"] for line in lines if "loss" in line] == [0.0, None]
+
+
+@pytest.mark.parametrize(("precision", "narrow"), [("32-true", False), ("bf16-mixed", True)])
+def test_validation_and_sheets_are_in_the_trainings_precision(tmp_path, precision, narrow):
+    seen = []
+
+    class Watching(Slope):
+        def forward(self, x, step):
+            seen.append(("loss" if self.training else "held_out", torch.is_autocast_enabled("cpu")))
+            return super().forward(x, step)
+
+    def preview(model, step, folder):
+        seen.append(("sheet", torch.is_autocast_enabled("cpu")))
+        return {}
+
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    run_task(tmp_path, Watching(), 1, fabric=fabric, preview=preview)
+    assert set(seen) == {("loss", narrow), ("held_out", narrow), ("sheet", narrow)}
+
+
+def test_bf16_is_resumed_to_the_bit(tmp_path):
+    overrides = ("precision=bf16-mixed", "student.max_steps=0")
+    straight = train(tmp_path / "straight", *overrides, "teacher.max_steps=4")
+    train(tmp_path / "resumed", *overrides, "teacher.max_steps=2")
+    train(tmp_path / "resumed", *overrides, "teacher.max_steps=4")
+    assert same(state(straight, "teacher"), state(tmp_path / "resumed", "teacher"))
+    wide = train(tmp_path / "wide", "student.max_steps=0", "teacher.max_steps=4")
+    assert not same(state(straight, "teacher"), state(wide, "teacher"))
+
+
+class Second(Fabric):
+    """A device that is not the first."""
+
+    global_rank = 1
+
+
+def test_a_stage_that_is_done_is_written_by_the_first_device_alone(tmp_path):
+    written = []
+    run_task(tmp_path, Slope(), 2, finish=lambda averaged, step: written.append(step))
+    assert written == [2]
+    for kind, expected in ((Second, [2]), (Fabric, [2, 2])):
+        fabric = kind(accelerator="cpu", devices=1)
+        run_task(tmp_path, Slope(), 2, fabric=fabric, finish=lambda averaged, step: written.append(step))
+        assert written == expected
 
 
 class InfiniteGradient(Slope):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from modalities.image.modality import ImageModality
 from scm_media import recipe, training
 from scm_media.pipeline.card import model_card
+from scm_media.training import stages
 from tests.training.small import SMALL, metrics, same, state, train
 
 
@@ -117,6 +119,37 @@ def test_what_is_not_known_is_refused_with_what_is(run_dir, tmp_path, change, ex
         config[key] = {**config[key], **value} if isinstance(value, dict) else value
     with pytest.raises(ValueError, match=expected):
         training.run(config)
+
+
+@pytest.mark.parametrize(("key", "known"), [("device", "auto, cpu, cuda, mps"), ("strategy", "auto, ddp")])
+def test_unknown_devices_are_refused_before_anything_is_written(tmp_path, key, known):
+    config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path / 'run'}"])
+    with pytest.raises(ValueError, match=f"{key} must be one of {known}; got 'tpu'"):
+        training.run({**config, key: "tpu"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device=cuda: there is none"):
+        train(tmp_path / "run", "device=cuda")
+
+
+def test_a_stage_of_nothing_says_so(tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"stage=embedder: this recipe has none \(embedder is null\)"):
+        train(tmp_path, "stage=embedder")
+    train(tmp_path, "stage=student", "student.max_steps=0")
+    assert "student: nothing to train, student.max_steps is 0" in capsys.readouterr().err
+
+
+def test_only_what_is_trained_is_compiled_and_of_a_frozen_teacher_the_value(run_dir, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(stages, "compile_backbone", lambda *arguments: compiled.append(arguments[4]))
+    shutil.copytree(run_dir, tmp_path / "again")
+    train(tmp_path / "again", "trainer.compile=true")
+    assert compiled == []
+    train(tmp_path / "again", "trainer.compile=true", "student.max_steps=7")
+    assert compiled == ["one_pass", None]
 
 
 def test_a_sheet_has_a_row_for_each_sampler_and_says_so_once(tmp_path, monkeypatch):

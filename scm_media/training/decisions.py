@@ -1,0 +1,65 @@
+"""What decides a stage's weights, kept with them, and held against the recipe that wants to go on with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scm_media import weights
+from scm_media.training import checkpoints
+
+
+def model_decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What a stage's weights are, whatever they were trained on: name to value; part of the weights' information."""
+    if stage not in ("teacher", "student"):
+        return {}
+    settings = config[stage]
+    objective = {"objective": settings["objective"]} if stage == "student" else {}
+    return objective | {"label_dropout": settings["loss"].get("label_dropout")}
+
+
+def decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Configuration key to value of all that a stage's steps follow from, for its checkpoints."""
+    return {
+        **{_key(stage, name): value for name, value in model_decisions(config, stage).items()},
+        "seed": config["seed"],
+        f"{stage}.batch_size": config[stage]["batch_size"],
+        "trainer.accumulate": config["trainer"]["accumulate"],
+        "num_devices x num_nodes": config["num_devices"] * config["num_nodes"],
+    }
+
+
+def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> None:
+    """ValueError where a stage has begun with other decisions than the recipe's.
+
+    Of a stage that is done, seed, objective and label_dropout count: with how many devices it was trained matters no
+    more. Checkpoints and weights that say nothing of it are taken as they are.
+    """
+    file, folder = run_dir / stage / "weights.safetensors", run_dir / stage / "checkpoints"
+    of_model = {_key(stage, name): value for name, value in model_decisions(config, stage).items()}
+    if file.exists():
+        info = weights.read(file).info
+        _compare({_key(stage, name): info[name] for name in info}, of_model, file)
+    if found := checkpoints.steps(folder):
+        done = found[-1] >= config[stage]["max_steps"]
+        expected = of_model | {"seed": config["seed"]} if done else decisions(config, stage)
+        _compare(checkpoints.load_decisions(folder, found[-1]), expected, folder / f"step-{found[-1]}")
+
+
+def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> Any:
+    """What a stage's weights say of themselves; ``otherwise`` where there are none or they do not say it."""
+    file = run_dir / stage / "weights.safetensors"
+    return weights.read(file).info.get(name, otherwise) if file.exists() else otherwise
+
+
+def _key(stage: str, name: str) -> str:
+    return f"{stage}.loss.{name}" if name == "label_dropout" else f"{stage}.{name}"
+
+
+def _compare(kept: Mapping[str, Any], recipe: Mapping[str, Any], where: Path) -> None:
+    problems: Sequence[str] = [
+        f"{key} is {value}, expected {kept[key]}" for key, value in recipe.items() if key in kept and kept[key] != value
+    ]
+    if problems:
+        raise ValueError(f"{where} was trained otherwise ({'; '.join(problems)}): use another run_dir")

@@ -1,0 +1,38 @@
+"""What the first device does alone goes well or ill for all."""
+
+from __future__ import annotations
+
+import pytest
+
+from scm_media.training.ranks import on_first
+
+
+class Device:
+    """One of two devices; ``said`` is what the first one told all."""
+
+    def __init__(self, rank: int, said: str | None = None) -> None:
+        self.global_rank, self.said = rank, said
+
+    def broadcast(self, reason):
+        if self.global_rank == 0:
+            self.said = reason
+        return self.said
+
+
+def test_only_the_first_acts():
+    acted = []
+    first = Device(0)
+    on_first(first, lambda: acted.append(0))
+    on_first(Device(1, first.said), lambda: acted.append(1))
+    assert acted == [0]
+
+
+def test_an_error_of_the_first_is_told_before_it_is_raised():
+    def full():
+        raise OSError(28, "No space left")
+
+    first = Device(0)
+    with pytest.raises(OSError, match="No space left"):
+        on_first(first, full)
+    with pytest.raises(RuntimeError, match=r"the first device stopped \(OSError: .*No space left\)"):
+        on_first(Device(1, first.said), full)
