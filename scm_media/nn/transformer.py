@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from scm_media.interfaces import Conditioning
@@ -131,23 +132,22 @@ class Transformer(nn.Module):
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
     """Tokens ``(B, L, c · volume)`` of a latent ``(B, c, *s)``."""
-    rank = len(patch)
-    split = [x.shape[0], x.shape[1]]
-    for extent, step in zip(x.shape[2:], patch, strict=True):
-        split += [extent // step, step]
-    grid_axes = [2 + 2 * axis for axis in range(rank)]
-    inner_axes = [3 + 2 * axis for axis in range(rank)]
-    tokens = x.reshape(split).permute(0, *grid_axes, 1, *inner_axes)
-    return tokens.reshape(x.shape[0], math.prod(tokens.shape[1 : 1 + rank]), -1)
+    latent, tokens = _patterns(len(patch))
+    return rearrange(x, f"{latent} -> {tokens}", **_named("p", patch))
 
 
 def from_patches(tokens: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
     """The latent ``(B, c, *s)`` whose patches the tokens ``(B, L, c · volume)`` are."""
-    rank = len(patch)
-    channels = tokens.shape[-1] // math.prod(patch)
-    x = tokens.reshape(tokens.shape[0], *grid, channels, *patch)
-    order = [0, 1 + rank]
-    for axis in range(rank):
-        order += [1 + axis, 2 + rank + axis]
-    extents = [cells * step for cells, step in zip(grid, patch, strict=True)]
-    return x.permute(order).reshape(tokens.shape[0], channels, *extents)
+    latent, listed = _patterns(len(patch))
+    return rearrange(tokens, f"{listed} -> {latent}", **_named("p", patch), **_named("g", grid))
+
+
+def _patterns(rank: int) -> tuple[str, str]:
+    """A latent and its tokens as einops writes them: ``b c (g0 p0) (g1 p1)`` and ``b (g0 g1) (c p0 p1)``."""
+    grid, patch = (" ".join(f"{letter}{axis}" for axis in range(rank)) for letter in "gp")
+    extents = " ".join(f"(g{axis} p{axis})" for axis in range(rank))
+    return f"b c {extents}", f"b ({grid}) (c {patch})"
+
+
+def _named(letter: str, lengths: Sequence[int]) -> dict[str, int]:
+    return {f"{letter}{axis}": length for axis, length in enumerate(lengths)}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -91,6 +93,26 @@ def test_patches_round_trip(rank):
     tokens = to_patches(latent, (2,) * rank)
     assert tokens.shape == (3, latent[0, 0].numel() // 2**rank, 2 * 2**rank)
     assert torch.equal(from_patches(tokens, (2,) * rank, [extent // 2 for extent in latent.shape[2:]]), latent)
+
+
+@pytest.mark.parametrize(("patch", "grid"), [((3,), (5,)), ((2, 3), (4, 2)), ((2, 1, 3), (2, 5, 3))])
+def test_a_token_is_the_channels_and_axes_of_its_patch_in_order(patch, grid):
+    latent = torch.randn(2, 3, *(cells * step for cells, step in zip(grid, patch, strict=True)))
+    rank = len(patch)
+    split = latent.reshape(2, 3, *(extent for pair in zip(grid, patch, strict=True) for extent in pair))
+    grid_axes, patch_axes = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+    expected = split.permute(0, *grid_axes, 1, *patch_axes).reshape(2, math.prod(grid), 3 * math.prod(patch))
+    tokens = to_patches(latent, patch)
+    assert torch.equal(tokens, expected)
+    assert torch.equal(from_patches(tokens, patch, grid), latent)
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_it_is_captured_whole_by_the_compiler(rank):
+    net = make(rank)
+    u, t, cond = inputs(rank)
+    captured = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(captured(u.value, t.value, cond), net(u.value, t.value, cond))
 
 
 def test_a_patch_may_differ_by_axis():
