@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scm_media.evaluation.gate import teacher_gate
 from scm_media.evaluation.recipe_data import reference_of
 from scm_media.evaluation.reference import Reference
 from scm_media.evaluation.rows import Measured, Progress, Row, measure
@@ -60,7 +61,14 @@ def evaluate(
         "frechet_floor": reference.floor(num_samples),
         "agreement_held_out": reference.agreement,
         **_comparison(table, seconds.network, seconds.decode),
+        "teacher_gate": teacher_gate(_teacher(table), reference.floor(num_samples), num_samples),
     }
+
+
+def _teacher(table: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Of several teacher rows the one with the most evaluations."""
+    teachers = [row for row in table if row["sampler"] != "consistency"]
+    return max(teachers, key=lambda row: row["evaluations"], default=None)
 
 
 def _row(row: Row, measured: Measured, reference: Reference, seconds: float) -> dict[str, Any]:
@@ -78,10 +86,9 @@ def _row(row: Row, measured: Measured, reference: Reference, seconds: float) -> 
 
 
 def _comparison(table: list[dict[str, Any]], network: float, decode: float) -> dict[str, Any]:
-    """Students against the teacher: of several teacher rows the one with the most evaluations."""
+    """Students against the teacher."""
     students = {row["steps"]: row for row in table if row["sampler"] == "consistency"}
-    teachers = sorted((row for row in table if row["sampler"] != "consistency"), key=lambda row: row["evaluations"])
-    teacher = teachers[-1] if teachers else None
+    teacher = _teacher(table)
 
     def over_teacher(steps: int, key: str) -> float | None:
         if teacher is None or steps not in students or not teacher[key]:

@@ -34,7 +34,7 @@ def model_card(description: Mapping[str, Any], metrics: Mapping[str, Any] | None
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """The figures of an evaluation as a Markdown table, followed by what they are to be read against."""
-    features = metrics["features"]
+    features, gate = metrics["features"], metrics.get("teacher_gate") or {}
     lines = [
         "| sampler | steps | evaluations | Fréchet | precision | recall | agreement | ms a clip |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -58,8 +58,15 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         ("network_seconds_per_clip", "seconds of one evaluation, a clip", 6),
         ("decode_seconds_per_clip", "seconds of decoding, a clip", 6),
     ):
-        if metrics.get(key) is not None:
+        hidden = key.startswith("frechet_ratio") and gate.get("passed") is not True
+        if metrics.get(key) is not None and not hidden:
             lines.append(f"- {text}: {_number(metrics[key], digits)}")
+    if gate.get("frechet_over_floor") is not None and gate["passed"] is not True:
+        state = "was not judged (fewer than 10,000 samples)" if gate["passed"] is None else "missed its gate"
+        lines.append(
+            f"- the teacher {state}: agreement {_number(gate['agreement'], 3)} (0.85 or more is asked), Fréchet "
+            f"{gate['frechet_over_floor']:.1f} × the floor (10 × or less); no ratio over it is shown"
+        )
     return "\n".join(lines)
 
 

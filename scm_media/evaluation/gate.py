@@ -1,0 +1,25 @@
+"""What a teacher must reach before a ratio over it is worth reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MIN_AGREEMENT = 0.85
+MAX_OVER_FLOOR = 10.0
+MIN_SAMPLES = 10_000
+
+
+def teacher_gate(teacher: Mapping[str, Any] | None, floor: float | None, num_samples: int) -> dict[str, Any]:
+    """Whether a teacher is past its gate: agreement ≥ 0.85, Fréchet ≤ 10 × the floor, both at n ≥ 10,000.
+
+    A bad teacher is easily matched, so a student's ratio over it proves nothing. ``passed`` is None where it cannot be
+    judged: without a teacher or a floor, or with fewer samples (a floor of few samples is mostly their own bias).
+    A model without class labels is judged by distance alone.
+    """
+    if teacher is None or not floor:
+        return {"passed": None, "agreement": None, "frechet_over_floor": None}
+    over_floor, agreement = teacher["frechet"] / floor, teacher["agreement"]
+    passed = over_floor <= MAX_OVER_FLOOR and (agreement is None or agreement >= MIN_AGREEMENT)
+    judged = num_samples >= MIN_SAMPLES
+    return {"passed": passed if judged else None, "agreement": agreement, "frechet_over_floor": over_floor}
