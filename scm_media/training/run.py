@@ -102,7 +102,7 @@ def _description(context: Context) -> dict[str, Any]:
         "name": config["recipe"],
         "modality": config["modality"],
         "flow": config["flow"],
-        "sampler": config["sampler"],
+        "sampler": config["sampler"] | {"times": config["sampler"]["times"] or _searched_times(run_dir)},
         "labels": {name: list(names) for name, names in context.data.label_names.items()},
         "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
         "sample_shape": list(context.data.shape),
@@ -113,6 +113,13 @@ def _description(context: Context) -> dict[str, Any]:
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],
     }
+
+
+def _searched_times(run_dir: Path) -> Any:
+    """The times that ``evaluate --search-times`` left in the run's ``model.json``, None without."""
+    if not (run_dir / "model.json").exists():
+        return None
+    return ModelFolder.open(run_dir).description["sampler"].get("times")
 
 
 def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:

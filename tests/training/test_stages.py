@@ -177,3 +177,15 @@ def test_bf16_trains_and_keeps_wide_weights(tmp_path):
         for name, value in state(tmp_path, stage).items():
             assert value.dtype == torch.float32, name
             assert torch.isfinite(value).all(), name
+
+
+def test_searched_times_outlive_a_training_that_says_none(tmp_path):
+    run_dir = train(tmp_path / "run")
+    file = run_dir / "model.json"
+    description = json.loads(file.read_text())
+    description["sampler"]["times"] = {"2": [1.5, 0.7]}
+    file.write_text(json.dumps(description))
+    train(run_dir)
+    assert json.loads(file.read_text())["sampler"]["times"] == {"2": [1.5, 0.7]}
+    train(run_dir, "+sampler.times={2: [1.5, 0.9]}")
+    assert json.loads(file.read_text())["sampler"]["times"] == {"2": [1.5, 0.9]}
