@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from scm_media import weights
@@ -41,10 +42,21 @@ def export(
         weights.save(target / f"{name}.safetensors", state, component.config, component.info, dtype)
     if source.has("reference"):
         weights.write_whole(target / "reference.safetensors", source.file("reference").read_bytes())
-    for name in ("recipe.yaml", "metrics.json"):
-        if (source.path / name).is_file():
-            weights.write_whole(target / name, (source.path / name).read_bytes())
+    if (source.path / "recipe.yaml").is_file():
+        weights.write_whole(target / "recipe.yaml", _without_places(source.path / "recipe.yaml").encode())
+    if (source.path / "metrics.json").is_file():
+        weights.write_whole(target / "metrics.json", (source.path / "metrics.json").read_bytes())
     weights.write_whole(target / "README.md", model_card(source.description, source.metrics()).encode())
     description = {**source.description, "format": FORMAT}
     weights.write_whole(target / MODEL_FILE, (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode())
     return target
+
+
+def _without_places(recipe: Path) -> str:
+    """The recipe as others may see it: with the default run folder, and without where the data lay on this machine."""
+    config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    if "recipe" in config:
+        config["run_dir"] = f"runs/{config['recipe']}/main"
+    if isinstance(config.get("data"), dict) and config["data"].get("root") is not None:
+        config["data"]["root"] = None
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

@@ -9,6 +9,7 @@ import shutil
 import pytest
 import safetensors.torch
 import torch
+import yaml
 
 import scm_media
 from scm_media import weights
@@ -122,3 +123,19 @@ def test_the_hub_needs_its_package_and_a_whole_name(monkeypatch):
         find_folder("hf://org/name")
     with pytest.raises(ValueError, match="expected hf://org/name"):
         find_folder("hf://name")
+
+
+def test_an_exported_recipe_does_not_tell_where_things_lay(tiny_model, tmp_path):
+    source = shutil.copytree(tiny_model, tmp_path / "run")
+    recipe = {
+        "recipe": "image/tiny",
+        "run_dir": "/home/me/runs/secret",
+        "data": {"root": "/home/me/pictures", "num": 3},
+    }
+    (source / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    folder = scm_media.load(source, "cpu").save_pretrained(tmp_path / "out")
+    assert yaml.safe_load((folder / "recipe.yaml").read_text()) == {
+        "recipe": "image/tiny",
+        "run_dir": "runs/image/tiny/main",
+        "data": {"root": None, "num": 3},
+    }
