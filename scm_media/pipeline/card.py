@@ -19,6 +19,7 @@ def model_card(description: Mapping[str, Any], metrics: Mapping[str, Any] | None
         "",
         "```python",
         "import scm_media",
+        "",
         'clips = scm_media.load("path/to/this/folder")(4, steps=2, seed=0)',
         "```",
         "",
