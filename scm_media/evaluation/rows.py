@@ -107,13 +107,16 @@ def _chunk(
 
 
 def _fingerprint(pipeline: Pipeline, row: Row, seed: int) -> str:
-    """What a chunk depends on beside its clips: the networks' files, the sampler, precision and seed.
+    """What a chunk depends on beside its clips: the networks' weights, the sampler, precision and seed.
 
     Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
     """
     digest = hashlib.sha256()
     for name in ("autoencoder", "embedder", "teacher" if row.teacher else "student"):
-        digest.update(pipeline.folder.file(name).read_bytes())
+        # The tensors and not the file: the same network exported again is the same network.
+        for key, tensor in sorted(pipeline.folder.read(name).state.items()):
+            digest.update(key.encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 import yaml
 
 import scm_media
@@ -100,6 +101,17 @@ def test_searched_times_leave_the_chunks_of_other_rows_valid(pipeline, tmp_path,
     after = evaluate(pipeline, **wanted)
     assert made[3:] == ["student-consistency-2"]
     assert after["rows"][2]["frechet"] != before["rows"][2]["frechet"]
+
+
+def test_chunks_of_the_same_network_exported_again_are_taken(pipeline, tmp_path):
+    wanted = {"num_samples": 20, "rows": (1,), "work": tmp_path / "work", **QUICK}
+    evaluate(pipeline, **wanted)
+    again = scm_media.load(pipeline.save_pretrained(tmp_path / "again"), "cpu")
+    evaluate(again, **wanted)
+    half = scm_media.load(pipeline.save_pretrained(tmp_path / "half", dtype=torch.float16), "cpu")
+    assert len(list((tmp_path / "work").iterdir())) == 1
+    evaluate(half, **wanted)
+    assert len(list((tmp_path / "work").iterdir())) == 2
 
 
 def test_progress_is_told(pipeline):
