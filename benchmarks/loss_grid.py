@@ -22,7 +22,7 @@ from scm_media.recipe import compose
 from scm_media.training import run
 from scm_media.weights import write_whole
 
-NORMS, WEIGHTS, RATES = ("rms", "l2"), ("none", "learned"), (1e-4, 3e-4, 3e-5)
+NORMS, WEIGHTS, RATES = ("rms", "l2"), ("none", "learned"), (3e-4, 1e-4, 3e-5)
 SHARED = ("autoencoder", "embedder", "teacher")
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     teacher = _figures(base, ["teacher"], asked.num_samples)
     arguments = ["--steps", str(asked.steps), "--num-samples", str(asked.num_samples), *asked.overrides]
     table: dict[str, Any] = {"arguments": arguments, "teacher": teacher, "cells": []}
-    for rate, norm, weight in itertools.product(RATES, NORMS, WEIGHTS):
+    for weight, norm, rate in itertools.product(WEIGHTS, NORMS, RATES):
         folder = asked.folder / f"{norm}-{weight}-{rate:g}"
         for stage in SHARED:
             if not (folder / stage).exists():
