@@ -97,6 +97,7 @@ def as_markdown(table: dict[str, Any]) -> str:
         "",
         f"The teacher (Heun, 63 evaluations): Fréchet {teacher['frechet']:.3f}, agreement {teacher['agreement']:.3f};",
         f"the floor at this number of samples: {table['teacher']['floor']:.3f}. g is shown before it is normalised.",
+        f"{len(table['cells'])} of {len(NORMS) * len(WEIGHTS) * len(RATES)} cells are done.",
         "",
         "| norm | weight | rate | one step | two steps | agreement, two | rms g | largest | "
         + " | ".join(f"t {band}" for band in bands)
