@@ -16,19 +16,20 @@ class Guided(nn.Module):
 
     F_∅ is the backbone without labels and text (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598,
     eq. 6), or ``guide`` under the same conditioning (autoguidance, Karras et al. 2024, arXiv 2406.02507).
-    interval: times in radians within which clips are guided, both ends included (Kynkäänniemi et al. 2024,
-    arXiv 2404.07724). Costs one network call where the scale is 1 or no clip's time lies in the interval, else two.
+    scale: None for each clip's own, ``cond.guidance`` ``(B,)``. interval: times in radians within which clips are
+    guided, both ends included (Kynkäänniemi et al. 2024, arXiv 2404.07724). Costs one network call where the scale is
+    1 or no clip's time lies in the interval, else two.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        scale: float,
+        scale: float | None,
         interval: tuple[float, float] | None = None,
         guide: Backbone | None = None,
     ) -> None:
         super().__init__()
-        if not (math.isfinite(scale) and scale >= 0):
+        if scale is not None and not (math.isfinite(scale) and scale >= 0):
             raise ValueError(f"guidance must be a scale of at least 0, got {scale}: 1 is none, 1.5 to 4 are usual")
         if interval is not None and not 0 <= interval[0] < interval[1] <= math.pi / 2:
             raise ValueError(f"guidance interval must be (low, high) within [0, π/2] radians, got {interval}")
@@ -38,18 +39,23 @@ class Guided(nn.Module):
         self.guide = guide
 
     def forward(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The guided F ``(B, c, *s)``."""
-        inside = self._inside(t)
+        """The guided F ``(B, c, *s)``; ValueError where each clip's own scale is wanted and not given."""
         F = self.backbone(u, t, cond)
-        if self.scale == 1 or not inside.any():
+        inside = None
+        if self.interval is not None:
+            inside = (t >= self.interval[0]) & (t <= self.interval[1])
+        if self.scale == 1 or (inside is not None and not inside.any()):
             return F
         if self.guide is not None:
             F_0 = self.guide(u, t, cond)
         else:
-            nothing = cond.drop(torch.ones_like(inside))
-            F_0 = self.backbone(u, t, nothing)
-        return torch.where(broadcast_time(inside, F), F_0 + self.scale * (F - F_0), F)
+            F_0 = self.backbone(u, t, cond.drop(torch.ones_like(t, dtype=torch.bool)))
+        guided = F_0 + self._scale(F, cond) * (F - F_0)
+        return guided if inside is None else torch.where(broadcast_time(inside, F), guided, F)
 
-    def _inside(self, t: Tensor) -> Tensor:
-        low, high = self.interval or (-math.inf, math.inf)
-        return (t >= low) & (t <= high)
+    def _scale(self, F: Tensor, cond: Conditioning) -> Tensor | float:
+        if self.scale is not None:
+            return self.scale
+        if cond.guidance is None:
+            raise ValueError("a scale for each clip is expected in Conditioning.guidance (B,), got none")
+        return broadcast_time(cond.guidance.to(F), F)

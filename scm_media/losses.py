@@ -6,6 +6,7 @@ parallelism holds every parameter. They return the loss and, for each clip, the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -113,7 +114,9 @@ class ConsistencyLoss(_FlowLoss):
     sigma_data F_teacher, or v = cos t z − sin t x0 where there is no teacher.
 
     norm "rms": g / (rms(g) + norm_constant); "l2": g / (‖g‖ + norm_constant). r rises from 0 to 1 over the first
-    ``tangent_warmup`` steps. weight "learned": w stays 0 until r is 1 and is clamped.
+    ``tangent_warmup`` steps. weight "learned": w stays 0 until r is 1 and is clamped. guidance_max: each clip's scale
+    s is drawn from U[1, guidance_max] and given to student and teacher as ``cond.guidance``, so that one student makes
+    clips of any scale (sCM, section 5.2; Meng et al. 2023, arXiv 2210.03142); by distillation alone.
     """
 
     def __init__(
@@ -128,19 +131,34 @@ class ConsistencyLoss(_FlowLoss):
         tangent_warmup: int = 500,
         tangent_method: TangentMethod = "one_pass",
         label_dropout: float = 0.0,
+        guidance_max: float | None = None,
     ) -> None:
         super().__init__(backbone, flow, proposal, weight, label_dropout)
+        if guidance_max is not None and not guidance_max > 1:
+            raise ValueError(f"guidance_max must be above 1, or null for no guidance as an input; got {guidance_max}")
+        if guidance_max is not None and teacher is None:
+            raise ValueError(
+                f"guidance_max {guidance_max} needs a teacher, whose guidance is distilled: set student.objective=scd, "
+                "or leave it null"
+            )
         if norm not in ("rms", "l2"):
             raise ValueError(f"norm must be 'rms' or 'l2', got {norm!r}")
         # Held out of the module tree: the teacher is frozen and must not be wrapped, saved or averaged with the rest.
         self._teacher = (teacher,)
         self.norm, self.norm_constant = norm, norm_constant
         self.tangent_warmup, self.tangent_method = tangent_warmup, tangent_method
+        self.guidance_max = guidance_max
 
     @property
     def teacher(self) -> nn.Module | None:
         """The frozen teacher of distillation; none when training from data."""
         return self._teacher[0]
+
+    def draw_guidance(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
+        """The conditioning with a guidance scale for each clip, where scales are an input; as it is elsewhere."""
+        if self.guidance_max is None:
+            return cond
+        return replace(cond, guidance=1 + (self.guidance_max - 1) * torch.rand(num, device=device))
 
     def direction(self, x0: Tensor, z: Tensor, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """dx/dt along the trajectory: the teacher's, or the data's own velocity."""
@@ -167,7 +185,7 @@ class ConsistencyLoss(_FlowLoss):
     def forward(self, x0: Tensor, cond: Conditioning, step: Tensor) -> tuple[Tensor, Terms]:
         """The loss over latents x0 ``(B, c, *s)`` at a training step (a scalar tensor: r follows from it)."""
         z, t = self.draw(x0)
-        cond = self.drop_labels(cond, x0.shape[0], x0.device)
+        cond = self.draw_guidance(self.drop_labels(cond, x0.shape[0], x0.device), x0.shape[0], x0.device)
         x_t = self.flow.interpolate(x0, z, t)
         dxdt = self.direction(x0, z, x_t, t, cond)
         speed = torch.cos(t) * torch.sin(t)

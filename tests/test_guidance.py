@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,14 @@ def test_a_guide_takes_the_place_of_the_unconditional():
     F = Guided(counted, 3.0, guide=guide)(u, T, COND)
     torch.testing.assert_close(F, labelled(u, T, COND) + 2.0)
     assert (counted.evaluations, guide.evaluations) == (1, 1)
+
+
+def test_each_clip_may_have_a_scale_of_its_own():
+    u, scales = torch.randn(3, 2, 4), torch.tensor([1.0, 2.0, 4.0])
+    F = Guided(labelled, None, guide=lambda u, t, cond: labelled(u, t, cond) - 1)(u, T, replace(COND, guidance=scales))
+    torch.testing.assert_close(F, labelled(u, T, COND) + broadcast_time(scales - 1, u))
+    with pytest.raises(ValueError, match=r"Conditioning\.guidance \(B,\), got none"):
+        Guided(labelled, None)(u, T, COND)
 
 
 def test_parameters_of_backbone_and_guide_are_the_modules_own():

@@ -274,6 +274,25 @@ def test_labels_are_dropped_for_a_share_of_the_clips(share):
     assert torch.equal(seen[0][~dropped], torch.arange(4000)[~dropped])
 
 
+def test_scales_of_guidance_are_drawn_for_student_and_teacher_alike():
+    seen = {"student": [], "teacher": []}
+
+    class Listening(Affine):
+        def forward(self, u, t, cond):
+            seen[self.name].append(cond.guidance)
+            return super().forward(u, t, cond)
+
+    student, teacher = Listening(1), Listening(1)
+    student.name, teacher.name = "student", "teacher"
+    loss = ConsistencyLoss(student, teacher, FLOW, PROPOSAL, guidance_max=3.0)
+    loss(torch.randn(4000, 1, 2), NOTHING, LATE)
+    scales = seen["teacher"][0]
+    assert all(torch.equal(scale, scales) for scale in seen["student"])
+    assert 1 <= scales.min() < 1.01
+    assert 2.99 < scales.max() <= 3
+    assert scales.mean().item() == pytest.approx(2.0, abs=0.05)
+
+
 def test_losses_follow_the_random_state():
     oracle = Gaussian.random((2, 5), torch.float32)
     x0 = oracle.sample(8, torch.Generator().manual_seed(123))
@@ -287,7 +306,13 @@ def test_losses_follow_the_random_state():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"norm": "l1"}, "norm"), ({"weight": "fixed"}, "weight"), ({"label_dropout": 1.5}, "label_dropout")],
+    [
+        ({"norm": "l1"}, "norm"),
+        ({"weight": "fixed"}, "weight"),
+        ({"label_dropout": 1.5}, "label_dropout"),
+        ({"guidance_max": 2.0}, "guidance_max 2.0 needs a teacher"),
+        ({"guidance_max": 0.5}, "guidance_max must be above 1"),
+    ],
 )
 def test_impossible_switches_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

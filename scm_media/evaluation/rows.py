@@ -112,7 +112,8 @@ def _fingerprint(pipeline: Pipeline, row: Row, seed: int) -> str:
     Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
     """
     digest = hashlib.sha256()
-    for name in ("autoencoder", "embedder", "teacher" if row.teacher else "student"):
+    networks = ["teacher", "guide"] if row.teacher else ["student"]
+    for name in ("autoencoder", "embedder", *(name for name in networks if pipeline.folder.has(name))):
         # The tensors and not the file: the same network exported again is the same network.
         for key, tensor in sorted(pipeline.folder.read(name).state.items()):
             digest.update(key.encode())

@@ -83,6 +83,9 @@ class Transformer(nn.Module):
         self.time = ScalarEmbedding(width)
         self.labels = LabelEmbedding(labels or {}, width)
         self.guidance = ScalarEmbedding(width) if guidance else None
+        if self.guidance is not None:  # at first the scale says nothing: a student starts as its teacher
+            nn.init.zeros_(self.guidance.second.weight)
+            nn.init.zeros_(self.guidance.second.bias)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, num_heads, int(width * mlp_ratio), width, dropout) for _ in range(depth)
         )

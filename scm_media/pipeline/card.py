@@ -55,8 +55,9 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         ("frechet_ratio_1_step", "Fréchet distance of one step over the teacher's", 3),
         ("frechet_ratio_2_step", "Fréchet distance of two steps over the teacher's", 3),
         ("speedup_2_step", "speed-up of two steps over the teacher, end to end", 1),
-        ("speedup_bound", "the most that speed-up can be, from the two lines below", 1),
+        ("speedup_bound", "the most that speed-up can be, from the seconds below", 1),
         ("network_seconds_per_clip", "seconds of one evaluation, a clip", 6),
+        ("guide_seconds_per_clip", "seconds of one evaluation of the teacher's guide, a clip", 6),
         ("decode_seconds_per_clip", "seconds of decoding, a clip", 6),
     ):
         hidden = key.startswith("frechet_ratio") and gate.get("passed") is not True

@@ -26,8 +26,8 @@ def export(
     """Writes a model folder (weights, recipe, figures, card) and gives it back.
 
     states: by network, what to write instead of what the source's files hold. dtype: of floating-point weights, None:
-    as they are. teacher: whether the teacher goes along. ``model.json`` comes last, so that a folder that has one is
-    complete. Raises ValueError when the source lacks a student or an autoencoder, or the target is the source.
+    as they are. teacher: whether the teacher and its guide go along. ``model.json`` comes last, so that a folder that
+    has one is complete. Raises ValueError when the source lacks a student or an autoencoder, or is the target.
     """
     if target.exists() and target.resolve() == source.path.resolve():
         raise ValueError(f"{target} is the model's own folder; export to another one")
@@ -35,7 +35,7 @@ def export(
     for name in NETWORKS:
         if not source.has(name) and name not in ("autoencoder", "student"):
             continue
-        if name == "teacher" and not teacher:
+        if name in ("teacher", "guide") and not teacher:
             continue
         component = source.read(name)
         state = states.get(name, component.state)

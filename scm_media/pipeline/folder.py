@@ -12,7 +12,7 @@ from scm_media.pipeline.sources import MODEL_FILE, find_folder
 
 FORMAT = 1
 REQUIRED = ("name", "modality", "flow", "sampler", "labels", "label_counts", "sample_shape", "latent_shape")
-NETWORKS = ("autoencoder", "teacher", "student", "embedder")
+NETWORKS = ("autoencoder", "teacher", "guide", "student", "embedder")
 
 
 @dataclass(frozen=True)

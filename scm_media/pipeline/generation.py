@@ -98,7 +98,7 @@ class Pipeline:
         return self
 
     def network(self, name: str) -> Any:
-        """A network of the model by name (autoencoder, teacher, student, embedder), ready for inference."""
+        """A network of the model by name (autoencoder, teacher, guide, student, embedder), ready for inference."""
         if name not in self._networks:
             component = self.folder.read(name)
             module = build(component.config)
@@ -151,7 +151,8 @@ class Pipeline:
 
         label: a class, "name=value ...", a mapping, or a list with one of these a clip; what is not given is drawn
         from (seed, k) as often as the training data has it. steps: of the student, or of the teacher's solver; the
-        model's own number when None. times: in radians, instead of steps. guidance: scale, 1 is none.
+        model's own number when None. times: in radians, instead of steps. guidance: scale, 1 is none; when None, the
+        model's own for its teacher and for a student that takes the scale as an input, else none.
         guidance_interval: times (low, high) in radians that guidance is kept to; the model's own when None.
         extents: what the modality lets one set, e.g. seconds. Raises ValueError for anything the model cannot do.
         """
@@ -169,8 +170,8 @@ class Pipeline:
         for start in range(0, num, batch_size):
             part = labels[start : start + batch_size]
             indices = [first + start + place for place in range(len(part))]
-            counted = Counted(backbone)
-            guided = counted if scale == 1 else Guided(counted, scale, interval)
+            counted, guide = Counted(backbone), self._guide(teacher, scale)
+            guided = counted if scale == 1 else Guided(counted, scale, interval, guide)
             begun = time.perf_counter()
             latent = self._latents(run, guided, self.conditioning(part, own_scale), seed, indices, shape)
             sampled = time.perf_counter()
@@ -180,7 +181,7 @@ class Pipeline:
                 labels=part,
                 seeds=[seed] * len(part),
                 indices=indices,
-                evaluations=counted.evaluations,
+                evaluations=counted.evaluations + (0 if guide is None else guide.evaluations),
                 seconds_model=sampled - begun,
                 seconds_decode=time.perf_counter() - sampled,
             )
@@ -246,12 +247,16 @@ class Pipeline:
 
     def _backbone(self, name: str, guidance: float | None) -> tuple[Backbone, float | None, float]:
         """The network, the scale that it takes as an input (None: it takes none), the scale it is guided by."""
-        scale = self.settings.get("guidance", 1.0) if guidance is None else guidance
         highest = self.folder.description.get("guidance_max")
+        scale = guidance
+        if scale is None:  # a student that takes no scale has its teacher's guidance in it already
+            scale = 1.0 if name == "student" and highest is None else self.settings.get("guidance", 1.0)
         if name == "student" and highest is not None:
             if not 1 <= scale <= highest:
                 raise ValueError(f"guidance must lie in [1, {highest}], what the student was trained for, got {scale}")
             return self.network(name), scale, 1.0
+        if name == "teacher" and self.folder.has("guide"):
+            return self.network(name), None, scale
         if scale != 1 and not self.labels.names:
             raise ValueError(f"the model was trained without labels, so guidance {scale} has nothing to steer by")
         if scale != 1 and self.folder.description.get("label_dropout") == 0:
@@ -260,6 +265,12 @@ class Pipeline:
                 "steer away from; train with teacher.loss.label_dropout=0.1, or leave guidance out"
             )
         return self.network(name), None, scale
+
+    def _guide(self, teacher: bool, scale: float) -> Counted | None:
+        """What the teacher is steered away from instead of itself without labels, where the model has it."""
+        if not teacher or scale == 1 or not self.folder.has("guide"):
+            return None
+        return Counted(self.network("guide"))
 
     def _guidance_interval(self, asked: Sequence[float] | None, scale: float) -> tuple[float, float] | None:
         """The interval that guidance by two calls is kept to: what is asked for, else the model's own."""

@@ -11,7 +11,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("32-true", "bf16-mixed"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "strategy": ("auto", "ddp"),
-    "stage": ("all", "autoencoder", "embedder", "teacher", "student"),
+    "stage": ("all", "autoencoder", "embedder", "teacher", "guide", "student"),
     "student.objective": ("scd", "sct"),
     "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
     "student.decay": ("constant", "cosine", "inverse_sqrt"),
@@ -35,6 +35,10 @@ EMBEDDER_MAY: Mapping[str, Any] = {"warmup_steps": 0, "decay": "cosine", "decay_
 """What an embedder's section must hold, and what it may, with values of the kind they take."""
 
 
+GUIDE: Mapping[str, Any] = {"backbone": {}, "max_steps": 1}
+"""What a guide's section must hold; it may hold the teacher's other keys."""
+
+
 def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> None:
     """Raises ValueError for a configuration that does not have the keys of ``base``, and values of their kinds."""
     for key in GROUPS:
@@ -42,7 +46,10 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
             raise ValueError(f"{source}: the key {key!r} is missing; inherit a recipe (defaults: [image/tiny, _self_])")
     _check_section(config, {**base, **dict.fromkeys(GROUPS)}, source, "")
     if config["embedder"] is not None:
-        _check_embedder(config["embedder"], source)
+        _check_stage(config["embedder"], "embedder", EMBEDDER, EMBEDDER_MAY, source)
+    if config["guide"] is not None:
+        may = {key: kind for key, kind in base["teacher"].items() if key not in GUIDE}
+        _check_stage(config["guide"], "guide", GUIDE, may, source)
     for key, choices in CHOICES.items():
         value: Any = config
         for part in key.split("."):
@@ -51,17 +58,18 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
             raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
 
 
-def _check_embedder(section: Any, source: str) -> None:
+def _check_stage(section: Any, stage: str, must: Mapping[str, Any], may: Mapping[str, Any], source: str) -> None:
+    """The section of a stage that a recipe may have: the keys it needs, and those it may have."""
     if not isinstance(section, Mapping):
-        raise ValueError(f"{source}: embedder must be a mapping of keys or null, got {section!r}")
-    known = {**EMBEDDER, **EMBEDDER_MAY}
-    for key in EMBEDDER:
+        raise ValueError(f"{source}: {stage} must be a mapping of keys or null, got {section!r}")
+    known = {**must, **may}
+    for key in must:
         if key not in section:
-            raise ValueError(f"{source}: embedder needs the key {key!r}; it takes {', '.join(known)}")
-        if isinstance(EMBEDDER[key], Mapping) and not isinstance(section[key], Mapping):
-            raise ValueError(f"{source}: embedder.{key} must be a mapping of keys, got {section[key]!r}")
-    left_out = EMBEDDER_MAY.keys() - section.keys()
-    _check_section(section, {key: kind for key, kind in known.items() if key not in left_out}, source, "embedder.")
+            raise ValueError(f"{source}: {stage} needs the key {key!r}; it takes {', '.join(known)}")
+        if isinstance(must[key], Mapping) and not isinstance(section[key], Mapping):
+            raise ValueError(f"{source}: {stage}.{key} must be a mapping of keys, got {section[key]!r}")
+    left_out = may.keys() - section.keys()
+    _check_section(section, {key: kind for key, kind in known.items() if key not in left_out}, source, f"{stage}.")
 
 
 def _check_section(config: Mapping[str, Any], base: Mapping[str, Any], source: str, prefix: str) -> None:

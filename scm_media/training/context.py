@@ -15,6 +15,7 @@ from torch import nn
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Dataset
+from scm_media.guidance import Guided
 from scm_media.interfaces import Modality
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
@@ -81,9 +82,9 @@ class Context:
         """Where a stage leaves its weights."""
         return self.run_dir / stage / "weights.safetensors"
 
-    def backbone_config(self) -> dict[str, Any]:
-        """The recipe's backbone, with what the data decides filled in."""
-        config = dict(self.config["backbone"])
+    def backbone_config(self, **differing: Any) -> dict[str, Any]:
+        """The recipe's backbone with what differs from it, and what the data decides filled in."""
+        config = {**self.config["backbone"], **differing}
         if config.get("in_channels") is None:
             config["in_channels"] = self.latent_shape[0]
         if config.get("labels") is None:
@@ -103,6 +104,25 @@ class Context:
         network: nn.Module = build(component.config)
         weights.load_into(network, component.state, file)
         return network.eval().requires_grad_(False)
+
+    def guided_teacher(self) -> Any:
+        """The trained teacher as it is sampled and distilled: steered by its guide, or by the labels it did without.
+
+        Its scale is the recipe's, or each clip's own where the student takes scales as an input. ValueError when a
+        stage has not run, or nothing is there to steer by.
+        """
+        teacher, sampler = self.trained("teacher"), self.config["sampler"]
+        by_clip = self.config["student"]["loss"].get("guidance_max") is not None
+        if sampler["guidance"] == 1 and not by_clip:
+            return teacher
+        guide = None if self.config["guide"] is None else self.trained("guide")
+        if guide is None and not self.config["teacher"]["loss"].get("label_dropout"):
+            key = "student.loss.guidance_max" if by_clip else f"sampler.guidance {sampler['guidance']}"
+            raise ValueError(
+                f"{key}: the teacher has nothing to be steered away from; train it "
+                "with teacher.loss.label_dropout=0.1, or describe a guide (autoguidance)"
+            )
+        return Guided(teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
 
     def start_from(self, network: nn.Module, stage: str) -> None:
         """Gives a network the weights of the model that fine-tuning begins with, where there is one."""

@@ -12,11 +12,22 @@ from scm_media.training import checkpoints
 
 def model_decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """What a stage's weights are, whatever they were trained on: name to value; part of the weights' information."""
-    if stage not in ("teacher", "student"):
+    if stage not in ("teacher", "guide", "student"):
         return {}
-    settings = config[stage]
-    objective = {"objective": settings["objective"]} if stage == "student" else {}
-    return objective | {"label_dropout": settings["loss"].get("label_dropout")}
+    loss = stage_settings(config, stage)["loss"]
+    found = {"label_dropout": loss.get("label_dropout")}
+    if stage == "student":
+        found |= {"objective": config["student"]["objective"], "guidance_max": loss.get("guidance_max")}
+        if found["objective"] == "scd" and found["guidance_max"] is None:
+            found |= {name: config["sampler"][name] for name in ("guidance", "guidance_interval")}
+    return found
+
+
+def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """How a stage is trained; a guide as the teacher, but for what it says itself."""
+    if stage != "guide":
+        return dict(config[stage])
+    return {**config["teacher"], **{key: value for key, value in config["guide"].items() if key != "backbone"}}
 
 
 def decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
@@ -24,7 +35,7 @@ def decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     return {
         **{_key(stage, name): value for name, value in model_decisions(config, stage).items()},
         "seed": config["seed"],
-        f"{stage}.batch_size": config[stage]["batch_size"],
+        f"{stage}.batch_size": stage_settings(config, stage)["batch_size"],
         "trainer.accumulate": config["trainer"]["accumulate"],
         "num_devices x num_nodes": config["num_devices"] * config["num_nodes"],
     }
@@ -33,8 +44,8 @@ def decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> None:
     """ValueError where a stage has begun with other decisions than the recipe's.
 
-    Of a stage that is done, seed, objective and label_dropout count: with how many devices it was trained matters no
-    more. Checkpoints and weights that say nothing of it are taken as they are.
+    Of a stage that is done, seed, objective, guidance and label_dropout count: with how many devices it was trained
+    matters no more. Checkpoints and weights that say nothing of it are taken as they are.
     """
     file, folder = run_dir / stage / "weights.safetensors", run_dir / stage / "checkpoints"
     of_model = {_key(stage, name): value for name, value in model_decisions(config, stage).items()}
@@ -42,7 +53,7 @@ def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> Non
         info = weights.read(file).info
         _compare({_key(stage, name): info[name] for name in info}, of_model, file)
     if found := checkpoints.steps(folder):
-        done = found[-1] >= config[stage]["max_steps"]
+        done = found[-1] >= stage_settings(config, stage)["max_steps"]
         expected = of_model | {"seed": config["seed"]} if done else decisions(config, stage)
         _compare(checkpoints.load_decisions(folder, found[-1]), expected, folder / f"step-{found[-1]}")
 
@@ -54,7 +65,9 @@ def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> An
 
 
 def _key(stage: str, name: str) -> str:
-    return f"{stage}.loss.{name}" if name == "label_dropout" else f"{stage}.{name}"
+    if name in ("guidance", "guidance_interval"):
+        return f"sampler.{name}"
+    return f"{stage}.loss.{name}" if name in ("label_dropout", "guidance_max") else f"{stage}.{name}"
 
 
 def _compare(kept: Mapping[str, Any], recipe: Mapping[str, Any], where: Path) -> None:

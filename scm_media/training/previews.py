@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,7 +35,10 @@ class FlowPreview:
         self.flow, self.sampler = context.flow, context.config["sampler"]
         self.num = context.config["trainer"]["num_sample_clips"]
         batch = next(batches(context.held_out, min(self.num, len(context.held_out)), 0, 1, context.config["seed"]))
-        self.num, self.cond, self.truth = len(batch.sample), batch.conditioning(), batch.sample
+        self.num, self.truth = len(batch.sample), batch.sample
+        # The scale is for students that take it as an input, and for their teachers; others do not look at it.
+        scale = torch.full((self.num,), float(self.sampler["guidance"]))
+        self.cond = replace(batch.conditioning(), guidance=scale)
         self.autoencoder = context.autoencoder()
         self._teacher_latents: Tensor | None = None
 

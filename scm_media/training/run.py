@@ -21,7 +21,7 @@ from scm_media.training.decisions import check_decisions, trained_decision
 from scm_media.training.loop import stage_number, train
 from scm_media.training.ranks import on_first
 
-STAGES = ("autoencoder", "embedder", "teacher", "student")
+STAGES = ("autoencoder", "embedder", "teacher", "guide", "student")
 
 
 def run(config: dict[str, Any]) -> None:
@@ -51,6 +51,7 @@ def run(config: dict[str, Any]) -> None:
             build_task = {
                 "embedder": stages.embedder_task,
                 "teacher": stages.teacher_task,
+                "guide": stages.guide_task,
                 "student": stages.student_task,
             }
             # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
@@ -64,12 +65,13 @@ def run(config: dict[str, Any]) -> None:
 def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages to go through; says which one there is nothing of, ValueError when that one was asked for by name."""
     chosen = list(STAGES) if config["stage"] == "all" else [config["stage"]]
-    if config["embedder"] is None and "embedder" in chosen:
-        if config["stage"] == "embedder":
-            raise ValueError(
-                "stage=embedder: this recipe has none (embedder is null); describe one, or leave stage out"
-            )
-        chosen.remove("embedder")
+    for stage in ("embedder", "guide"):
+        if config[stage] is None and stage in chosen:
+            if config["stage"] == stage:
+                raise ValueError(
+                    f"stage={stage}: this recipe has none ({stage} is null); describe one, or leave stage out"
+                )
+            chosen.remove(stage)
     if config["student"]["max_steps"] == 0 and "student" in chosen:
         print("student: nothing to train, student.max_steps is 0", file=sys.stderr)
         chosen.remove("student")
@@ -96,7 +98,7 @@ def _describe(context: Context, description: Mapping[str, Any]) -> None:
 def _description(context: Context) -> dict[str, Any]:
     config, run_dir = context.config, context.run_dir
     # Weights that stay as they are tell what they are; the recipe tells of those that are to be trained.
-    label_dropout = config["teacher"]["loss"].get("label_dropout")
+    label_dropout, student_loss = config["teacher"]["loss"].get("label_dropout"), config["student"]["loss"]
     return {
         "format": FORMAT,
         "name": config["recipe"],
@@ -109,7 +111,7 @@ def _description(context: Context) -> dict[str, Any]:
         "latent_shape": list(context.latent_shape),
         "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
         "label_dropout": trained_decision(run_dir, "teacher", "label_dropout", label_dropout),
-        "guidance_max": None,
+        "guidance_max": trained_decision(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],
     }

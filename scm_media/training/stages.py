@@ -1,4 +1,4 @@
-"""The stages: autoencoder, embedder, teacher, student; what each one trains and what it leaves."""
+"""The stages: autoencoder, embedder, teacher, guide, student; what each one trains and what it leaves."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Batch, batches
+from scm_media.guidance import Guided
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
-from scm_media.training.decisions import decisions, model_decisions
+from scm_media.training.decisions import decisions, model_decisions, stage_settings
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
 
@@ -82,21 +83,29 @@ def embedder_task(context: Context) -> Task:
 
 def teacher_task(context: Context) -> Task:
     """The diffusion teacher."""
-    config = context.backbone_config()
+    return _diffusion_task(context, "teacher", context.backbone_config())
+
+
+def guide_task(context: Context) -> Task:
+    """The network that the teacher is steered away from: smaller, or trained for less (autoguidance)."""
+    return _diffusion_task(context, "guide", context.backbone_config(**context.config["guide"]["backbone"]))
+
+
+def _diffusion_task(context: Context, stage: str, config: dict[str, Any]) -> Task:
     backbone = build(config)
-    context.start_from(backbone, "teacher")
-    settings = context.config["teacher"]
+    context.start_from(backbone, stage)
+    settings = stage_settings(context.config, stage)
     loss = build(settings["loss"], backbone=backbone, flow=context.flow)
     return Task(
-        name="teacher",
+        name=stage,
         loss=loss,
         model=backbone,
         settings=settings,
         inputs=_Latents(context),
-        finish=_finish(context, "teacher", config),
+        finish=_finish(context, stage, config),
         preview=FlowPreview(context),
         own_clip=_weight_parameters(loss),
-        decisions=decisions(context.config, "teacher"),
+        decisions=decisions(context.config, stage),
         compile=_compilation(context, backbone),
     )
 
@@ -108,13 +117,19 @@ def student_task(context: Context) -> Task:
     if objective not in ("scd", "sct"):
         raise ValueError(f"student.objective must be scd or sct, got {objective!r}")
     has_teacher = context.weights_file("teacher").exists()
-    teacher = context.trained("teacher") if has_teacher or objective == "scd" else None
-    config = context.backbone_config()
+    teacher = context.guided_teacher() if objective == "scd" else None
+    if objective == "sct" and has_teacher:  # what it starts from, and is shown beside
+        teacher = context.trained("teacher")
+    by_clip = settings["loss"].get("guidance_max") is not None
+    config = context.backbone_config(**({"guidance": True} if by_clip else {}))
     backbone = build(config)
     if context.start is not None and context.start.has("student"):
         context.start_from(backbone, "student")
     elif teacher is not None:
-        weights.load_into(backbone, teacher.state_dict(), context.weights_file("teacher"))
+        file = context.weights_file("teacher")
+        # What the student has beyond its teacher is the input of the scale, which starts at saying nothing.
+        own = {name: value for name, value in backbone.state_dict().items() if name.startswith("guidance.")}
+        weights.load_into(backbone, {**own, **weights.read(file).state}, file)
     loss = build(
         settings["loss"], backbone=backbone, teacher=teacher if objective == "scd" else None, flow=context.flow
     )
@@ -141,8 +156,10 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
 
     def compile_networks() -> None:
         compile_backbone(backbone, shape, classes, precision, context.tangent_method, device)
-        if frozen is not None:
-            compile_backbone(frozen, shape, classes, precision, None, device)
+        networks = (frozen.backbone, frozen.guide) if isinstance(frozen, Guided) else (frozen,)
+        for network in networks:
+            if isinstance(network, nn.Module):
+                compile_backbone(network, shape, classes, precision, None, device)
 
     return compile_networks
 

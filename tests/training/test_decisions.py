@@ -72,6 +72,9 @@ def test_a_finished_run_tells_what_its_weights_are_whatever_it_is_run_with(tmp_p
         "recipe": "image/tiny",
         "objective": "scd",
         "label_dropout": 0.0,
+        "guidance": 1.0,
+        "guidance_interval": None,
+        "guidance_max": None,
         "step": 1,
     }
     kept = checkpoints.load_decisions(tmp_path / "student" / "checkpoints", 1)
