@@ -32,16 +32,17 @@ class PowerEMA:
     """The average of a module's parameters with weights τ^γ over the steps τ so far; buffers are copied as they are.
 
     std: the deviation of the averaging profile as a share of the training so far. Parameters are averaged in
-    float32 whatever the module's dtype. ``averaged`` is a state dict that the module takes.
+    float32 whatever the module's dtype. ``averaged`` is a state dict that the module takes, ``parameters`` the names
+    in it that are averaged.
     """
 
     def __init__(self, module: nn.Module, std: float = 0.05) -> None:
         self.module = module
         self.std = std
         self.gamma = gamma_from_std(std)
-        self._parameters = frozenset(name for name, _ in module.named_parameters(remove_duplicate=False))
+        self.parameters = frozenset(name for name, _ in module.named_parameters(remove_duplicate=False))
         self.averaged: dict[str, Tensor] = {
-            name: value.detach().to(torch.float32, copy=True) if name in self._parameters else value.detach().clone()
+            name: value.detach().to(torch.float32, copy=True) if name in self.parameters else value.detach().clone()
             for name, value in module.state_dict().items()
         }
 
@@ -52,7 +53,7 @@ class PowerEMA:
             raise ValueError(f"step counts from 1, got {step}")
         beta = (1 - 1 / step) ** (self.gamma + 1)
         for name, value in self.module.state_dict().items():
-            if name in self._parameters:
+            if name in self.parameters:
                 self.averaged[name].lerp_(value.to(torch.float32), 1 - beta)
             else:
                 self.averaged[name].copy_(value)
@@ -83,6 +84,20 @@ def reconstruct(
     The combination of the snapshots' profiles that is nearest to the wanted one (EDM2, section 3.2 and appendix C).
     Values that are not floating point are taken from the last snapshot.
     """
+    factors = combination([(entry[0], entry[1]) for entry in snapshots], std, step)
+    result = dict(snapshots[-1][2])
+    for name, value in result.items():
+        if value.is_floating_point():
+            terms = (factor * state[name].double() for factor, (_, _, state) in zip(factors, snapshots, strict=True))
+            result[name] = sum(terms, torch.zeros_like(value, dtype=torch.float64)).to(value.dtype)
+    return result
+
+
+def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -> list[float]:
+    """What snapshots (std, step) are multiplied by so that their sum is the average of ``std`` at ``step``.
+
+    ValueError when there are no snapshots. Source: as ``reconstruct``.
+    """
     if not snapshots:
         raise ValueError("no snapshots to reconstruct an average from: save averages of one or more std first")
     gammas = torch.tensor([gamma_from_std(entry[0]) for entry in snapshots], dtype=torch.float64)
@@ -91,13 +106,7 @@ def reconstruct(
     wanted = _overlap(
         gammas, ends, torch.tensor(gamma_from_std(std), dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     )
-    weights = torch.linalg.lstsq(gram, wanted[:, None], driver="gelsd").solution[:, 0].tolist()
-    result = dict(snapshots[-1][2])
-    for name, value in result.items():
-        if value.is_floating_point():
-            terms = (weight * state[name].double() for weight, (_, _, state) in zip(weights, snapshots, strict=True))
-            result[name] = sum(terms, torch.zeros_like(value, dtype=torch.float64)).to(value.dtype)
-    return result
+    return torch.linalg.lstsq(gram, wanted[:, None], driver="gelsd").solution[:, 0].tolist()
 
 
 def _overlap(gamma: Tensor, end: Tensor, other_gamma: Tensor, other_end: Tensor) -> Tensor:

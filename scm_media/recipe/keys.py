@@ -28,6 +28,7 @@ BUILT = frozenset({*GROUPS, "embedder", "network", "logger", "optimizer", "loss"
 AT_LEAST_ONE = frozenset(
     {"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate", "num_sample_clips"}
     | {"log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints"}
+    | {"keep_snapshots"}
 )
 
 EMBEDDER: Mapping[str, Any] = {"network": {}, "max_steps": 1, "batch_size": 1, "optimizer": {}}
@@ -89,7 +90,7 @@ def _check_section(config: Mapping[str, Any], base: Mapping[str, Any], source: s
             _check_section(value, expected, source, f"{name}.")
         elif key in AT_LEAST_ONE and value < 1:
             raise ValueError(f"{source}: {name} must be at least 1, got {value}")
-        elif key.endswith("_steps") and value is not None and value < 0:
+        elif (key.endswith("_steps") or key == "snapshot_every") and value is not None and value < 0:
             raise ValueError(f"{source}: {name} must not be negative, got {value}")
     for key in base:
         if key not in config:

@@ -22,6 +22,8 @@ from scm_media.training import checkpoints
 from scm_media.training.ranks import on_first
 from scm_media.training.reporting import Reporter, TermAverages
 from scm_media.training.schedule import rate_factor
+from scm_media.training.snapshots import FOLDER as SNAPSHOTS
+from scm_media.training.snapshots import Snapshots
 
 
 @dataclass
@@ -32,8 +34,8 @@ class Task:
     inputs: from a batch on the device to the loss's arguments, before the step. own_clip: parameters (a learned
     weight) whose gradients are clipped on their own. precision: the stage's own, None for the recipe's.
     preview(model, step, folder): sheets and figures from the averaged model. finish(state, step): writes the stage's
-    weights. decisions: what its steps follow from, kept in checkpoints. compile: compiles what it trains, when there
-    is something to train.
+    weights. decisions: what its steps follow from, kept in checkpoints. snapshots: whether averages of other lengths
+    are to be had afterwards. compile: compiles what it trains, when there is something to train.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Task:
     own_clip: list[nn.Parameter] = field(default_factory=list)
     precision: str | None = None
     decisions: dict[str, Any] = field(default_factory=dict)
+    snapshots: bool = False
     compile: Callable[[], None] | None = None
 
 
@@ -75,7 +78,8 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     peak_rate = optimizer.param_groups[0]["lr"]
     module, optimizer = fabric.setup(_Unopened(task.loss), optimizer)
     ema = PowerEMA(task.model, settings["ema_std"])
-    start, skipped, skipped_in_a_row = _restore(folder / "checkpoints", task, optimizer, ema)
+    snapshots = _snapshots(task, trainer, folder, ema)
+    start, skipped, skipped_in_a_row, snapshots = _restore(folder / "checkpoints", task, optimizer, ema, snapshots)
     if start >= max_steps:
         on_first(fabric, lambda: task.finish(ema.averaged, start))
         if fabric.global_rank == 0:
@@ -89,6 +93,8 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     ticks = (time.monotonic(), start)
     try:
         if start == 0:
+            if snapshots is not None:
+                on_first(fabric, snapshots.clear)
             _preview(fabric, task, ema, 0, folder, reporter)
         for step in range(start, max_steps):
             rate = peak_rate * rate_factor(
@@ -113,6 +119,10 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
 
             done = step + 1
             last = done == max_steps
+            if snapshots is not None:
+                snapshots.update(done)
+                if snapshots.due(done) or last:
+                    on_first(fabric, partial(snapshots.write, done))
             if reporter is not None:
                 reporter.advance(done)
                 if done % trainer["log_every"] == 0 or last:
@@ -133,6 +143,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                     "ema": ema.state_dict(),
                     "skipped": skipped,
                     "skipped_in_a_row": skipped_in_a_row,
+                    "snapshots": None if snapshots is None else snapshots.state_dict(),
                 }
                 keep = trainer["keep_checkpoints"]
                 on_first(fabric, partial(checkpoints.save, folder / "checkpoints", done, state, keep, task.decisions))
@@ -191,14 +202,24 @@ def _stream(
     return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, trainer["num_workers"])
 
 
-def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[int, int, int]:
+def _snapshots(task: Task, trainer: dict[str, Any], folder: Path, ema: PowerEMA) -> Snapshots | None:
+    """What keeps averages of other lengths; None where the task or the recipe wants none."""
+    every = trainer["snapshot_every"]
+    if not task.snapshots or every == 0:
+        return None
+    return Snapshots(folder / SNAPSHOTS, task.model, ema, every, trainer["keep_snapshots"])
+
+
+def _restore(
+    folder: Path, task: Task, optimizer: Any, ema: PowerEMA, snapshots: Snapshots | None
+) -> tuple[int, int, int, Snapshots | None]:
     """Step, skipped steps and how many of them came last, of the last checkpoint, whose state everything takes.
 
-    Zeros where there is no checkpoint.
+    Zeros where there is no checkpoint. Snapshots are given up where the checkpoint has none of their averages.
     """
     found = checkpoints.steps(folder)
     if not found:
-        return 0, 0, 0
+        return 0, 0, 0, snapshots
     state = checkpoints.load(folder, found[-1])
     if lacking := [name for name in ("loss", "optimizer", "ema", "skipped") if name not in state]:
         raise ValueError(
@@ -226,7 +247,12 @@ def _restore(folder: Path, task: Task, optimizer: Any, ema: PowerEMA) -> tuple[i
     task.loss.load_state_dict(kept)
     optimizer.load_state_dict(state["optimizer"])
     ema.load_state_dict(state["ema"])
-    return found[-1], state["skipped"], state.get("skipped_in_a_row", 0)  # absent from earlier checkpoints
+    if snapshots is not None and state.get("snapshots") is not None:
+        snapshots.load_state_dict(state["snapshots"])
+    elif snapshots is not None:
+        print(f"{task.name}: no snapshots of averages, its training began without (step {found[-1]})", file=sys.stderr)
+        snapshots = None
+    return found[-1], state["skipped"], state.get("skipped_in_a_row", 0), snapshots  # absent from earlier checkpoints
 
 
 def _clip(task: Task, limit: float | None) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from scm_media.pipeline.folder import FORMAT, ModelFolder
 from scm_media.training import stages
 from scm_media.training.context import Context, check_devices
 from scm_media.training.decisions import check_decisions, trained_decision
+from scm_media.training.ema_choice import chosen_averages
 from scm_media.training.loop import stage_number, train
 from scm_media.training.ranks import on_first
 
@@ -112,6 +113,7 @@ def _description(context: Context) -> dict[str, Any]:
         "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
         "label_dropout": trained_decision(run_dir, "teacher", "label_dropout", label_dropout),
         "guidance_max": trained_decision(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
+        "ema": chosen_averages(run_dir),
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],
     }

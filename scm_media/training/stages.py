@@ -18,6 +18,7 @@ from scm_media.guidance import Guided
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
 from scm_media.training.decisions import decisions, model_decisions, stage_settings
+from scm_media.training.ema_choice import holds_chosen
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
 
@@ -106,6 +107,7 @@ def _diffusion_task(context: Context, stage: str, config: dict[str, Any]) -> Tas
         preview=FlowPreview(context),
         own_clip=_weight_parameters(loss),
         decisions=decisions(context.config, stage),
+        snapshots=stage == "teacher",
         compile=_compilation(context, backbone),
     )
 
@@ -143,6 +145,7 @@ def student_task(context: Context) -> Task:
         preview=FlowPreview(context, student=True, teacher=teacher),
         own_clip=_weight_parameters(loss),
         decisions=decisions(context.config, "student"),
+        snapshots=True,
         compile=_compilation(context, backbone, frozen=teacher),
     )
 
@@ -189,6 +192,7 @@ def _finish(context: Context, stage: str, config: dict[str, Any]) -> Callable[[d
     info = {"recipe": context.config["recipe"], **model_decisions(context.config, stage)}
 
     def finish(state: dict[str, Tensor], step: int) -> None:
-        weights.save(file, state, config, {**info, "step": step})
+        if not holds_chosen(file, step):
+            weights.save(file, state, config, {**info, "step": step})
 
     return finish

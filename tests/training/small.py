@@ -48,6 +48,8 @@ TRAINER = {
     "sample_every": 1000,
     "validate_every": 1000,
     "keep_checkpoints": 2,
+    "snapshot_every": 0,
+    "keep_snapshots": 16,
     "num_workers": 0,
     "gradient_clip": None,
     "accumulate": 1,

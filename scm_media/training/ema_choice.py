@@ -1,0 +1,49 @@
+"""Weights of another averaging length, chosen after training, in the place of those that training left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.pipeline.folder import ModelFolder
+from scm_media.pipeline.sources import MODEL_FILE
+
+KEY = "ema"
+"""Of a weight file's information: how its average was chosen."""
+
+
+def keep_average(folder: ModelFolder, stage: str, state: Mapping[str, Tensor], choice: Mapping[str, Any]) -> Path:
+    """Writes a stage's weights anew and notes the choice in them and in ``model.json``; says where the old ones are.
+
+    The weights that training left stay as ``weights-trained.safetensors`` (a later choice leaves them alone).
+    """
+    file = folder.file(stage)
+    component = weights.read(file)
+    trained = file.with_name("weights-trained.safetensors")
+    if KEY not in component.info:
+        weights.write_whole(trained, file.read_bytes())
+    weights.save(file, state, component.config, {**component.info, KEY: dict(choice)})
+    description = {**folder.description, KEY: {**(folder.description.get(KEY) or {}), stage: dict(choice)}}
+    text = json.dumps(description, indent=2, ensure_ascii=False)
+    weights.write_whole(folder.path / MODEL_FILE, f"{text}\n".encode())
+    return trained
+
+
+def holds_chosen(file: Path, step: int) -> bool:
+    """Whether a stage's weights are an average that was chosen for this very step: training then leaves them alone."""
+    if not file.exists():
+        return False
+    info = weights.read(file).info
+    return KEY in info and info.get("step") == step
+
+
+def chosen_averages(run_dir: Path) -> dict[str, Any]:
+    """Stage to how its average was chosen, for ``model.json``."""
+    files = {stage: run_dir / stage / "weights.safetensors" for stage in ("teacher", "student")}
+    infos = {stage: weights.read(file).info for stage, file in files.items() if file.exists()}
+    return {stage: info[KEY] for stage, info in infos.items() if KEY in info}
