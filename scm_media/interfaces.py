@@ -112,7 +112,11 @@ class Extent:
 
 @runtime_checkable
 class Modality(Protocol):
-    """How samples of one kind are read, brought to a recipe's shape, written and shown."""
+    """How samples of one kind are read, brought to a recipe's shape, written and shown.
+
+    A modality may also offer ``feature_networks`` (name to the configuration of an ``Embedder`` that was trained
+    elsewhere, for ``evaluate --features``) and ``pipeline_tag`` (what the Hugging Face hub calls its models' task).
+    """
 
     name: str
     suffixes: frozenset[str]

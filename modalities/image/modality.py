@@ -88,6 +88,8 @@ class ImageModality:
     name = "image"
     suffixes = frozenset({".png", ".jpg", ".jpeg", ".webp"})
     written_suffixes = (".png",)
+    feature_networks = {"efficientnet-lite0": {"_target_": "modalities.image.imagenet.EfficientNetLite0"}}
+    pipeline_tag = "unconditional-image-generation"
 
     def __init__(
         self,

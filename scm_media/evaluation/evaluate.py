@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.evaluation.gate import teacher_gate
-from scm_media.evaluation.recipe_data import reference_of
+from scm_media.evaluation.recipe_data import measured_by, reference_of
 from scm_media.evaluation.reference import Reference
 from scm_media.evaluation.rows import Measured, Progress, Row, measure
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline
-
-BUNDLED_FEATURES = "the model's own embedder"
 
 
 def evaluate(
@@ -32,37 +30,42 @@ def evaluate(
     """Distances, precision, recall, agreement and seconds of each row, as ``evaluate --json`` prints them.
 
     rows: numbers of student steps, "teacher", "teacher:STEPS"; a teacher that the model lacks is left out. All rows
-    start from the same noise and labels. features: None, the network that the model carries. precision: "float32" or
+    start from the same noise and labels. features: a network that the modality offers by name, None for the one that
+    the model carries (which tells agreement with the labels in any case). precision: "float32" or
     "bf16", the pipeline's own when None. work: a folder for what is finished, so that an interrupted evaluation goes
     on and rows may be measured by several processes; the last call, with all rows, merges them.
     progress: called with a row's name, clips done and clips in all.
-    Raises ValueError when the model carries no embedder or statistics, or num_samples is below 2.
+    Raises ValueError when there is no such network, when the model carries no embedder or statistics, and when
+    num_samples is below 2.
     """
-    if features is not None:
-        raise ValueError(f"there is no feature network {features!r}; leave it out for {BUNDLED_FEATURES}")
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
     pipeline.to(precision=precision)
-    reference = reference_of(pipeline)
+    folder = None if work is None else Path(work)
+    network, reference = measured_by(pipeline, features, folder)
     wanted = [Row.parse(row, pipeline) for row in rows]
     wanted = [row for row in wanted if not row.teacher or pipeline.folder.has("teacher")]
-    folder = None if work is None else Path(work)
-    measured = [measure(pipeline, row, num_samples, batch_size, seed, folder, progress) for row in wanted]
+    measured = [measure(pipeline, network, row, num_samples, batch_size, seed, folder, progress) for row in wanted]
     seconds = time_rows(pipeline, wanted, timing_batch_size, timing_repeats)
     table = [
         _row(row, result, reference, clock) for row, result, clock in zip(wanted, measured, seconds.rows, strict=True)
     ]
     return {
         "model": pipeline.name,
-        "features": {"name": BUNDLED_FEATURES, "dimension": reference.mean.numel()},
+        "features": network.describe(reference.mean.numel(), num_samples),
         "num_samples": num_samples,
         "dtype": pipeline.precision,
         "rows": table,
         "frechet_floor": reference.floor(num_samples),
-        "agreement_held_out": reference.agreement,
+        "agreement_held_out": _agreement_held_out(pipeline),
         **_comparison(table, seconds),
         "teacher_gate": teacher_gate(_teacher(table), reference.floor(num_samples), num_samples),
     }
+
+
+def _agreement_held_out(pipeline: Pipeline) -> float | None:
+    """What agreement is read against: that of held-out data, told by the model's own network."""
+    return reference_of(pipeline).agreement if pipeline.folder.has("reference") else None
 
 
 def _teacher(table: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -10,36 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.neighbours import precision_recall
 from scm_media.evaluation.reference import embed
-from scm_media.interfaces import Embedder, Modality
+from scm_media.interfaces import Modality
 
 
 def evaluate_folders(
     samples_dir: str | Path,
     reference_dir: str | Path,
     modality: Modality,
-    embedder: Embedder,
+    network: FeatureNetwork,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Fréchet and kernel distance, precision and recall of the files of one folder against another's.
 
-    Files that cannot be read are counted in ``rejects`` by folder and reason. Raises ValueError when a folder has
-    fewer than five that can.
+    Samples are first brought to the modality's ``shape()``. Files that cannot be read are counted in ``rejects`` by
+    folder and reason. Raises ValueError when a folder has fewer than five that can.
     """
     sides = {"samples": Path(samples_dir), "reference": Path(reference_dir)}
     features, rejects = {}, {}
     for side, folder in sides.items():
-        features[side], rejects[side] = _embed_folder(folder, modality, embedder, batch_size, device, progress)
+        features[side], rejects[side] = _embed_folder(folder, modality, network, batch_size, device, progress)
     moments = {side: Moments.of(found) for side, found in features.items()}
     num = min(len(found) for found in features.values())
     precision, recall = precision_recall(features["reference"][:num], features["samples"][:num])
     return {
-        "features": {"name": type(embedder).__name__, "dimension": features["samples"].shape[1]},
+        "features": network.describe(features["samples"].shape[1], num),
+        "shape": list(modality.shape()),
         "num_samples": len(features["samples"]),
         "num_reference": len(features["reference"]),
         "rejects": rejects,
@@ -58,7 +60,7 @@ def evaluate_folders(
 def _embed_folder(
     folder: Path,
     modality: Modality,
-    embedder: Embedder,
+    network: FeatureNetwork,
     batch_size: int,
     device: torch.device | str,
     progress: Callable[[str, int, int], None] | None,
@@ -74,7 +76,7 @@ def _embed_folder(
         except ValueError as error:
             rejects[str(error).replace(str(file), "").strip(" :")] += 1
         if batch and (len(batch) == batch_size or place + 1 == len(files)):
-            features.append(embed(embedder, torch.stack(batch).to(device)))
+            features.append(embed(network, torch.stack(batch).to(device)))
             batch = []
         if progress is not None:
             progress(str(folder), place + 1, len(files))

@@ -27,12 +27,13 @@ def precision_recall(real: Tensor, generated: Tensor, num_neighbours: int = 3) -
 def _share_inside(points: Tensor, manifold: Tensor, num_neighbours: int) -> float:
     radii = torch.cat([
         # the nearest point of all is the point itself
-        _distances(part, manifold).kthvalue(num_neighbours + 1, dim=1).values
+        distances(part, manifold).kthvalue(num_neighbours + 1, dim=1).values
         for part in torch.split(manifold, CHUNK)
     ])  # fmt: skip
-    inside = [(_distances(part, manifold) <= radii).any(1) for part in torch.split(points, CHUNK)]
+    inside = [(distances(part, manifold) <= radii).any(1) for part in torch.split(points, CHUNK)]
     return float(torch.cat(inside).float().mean())
 
 
-def _distances(a: Tensor, b: Tensor) -> Tensor:
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances ``(N, M)`` of points ``(N, d)`` and ``(M, d)``, exact near zero."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -9,29 +9,37 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.evaluation.curve import curve_svg
-from scm_media.pipeline.card import metrics_table
+from scm_media.pipeline.card import metrics_table, projection
+
+NEAREST_SHEET = "nearest.png"
 
 
 def report(metrics: Mapping[str, Any]) -> str:
     """The figures of ``evaluate`` or ``evaluate_folders`` as text (Markdown)."""
-    if "rows" in metrics:
-        return f"{metrics['model']}\n\n{metrics_table(metrics)}"
     features = metrics["features"]
+    few = (
+        ["- fewer samples than feature dimensions: the Fréchet distance says little"]
+        if metrics["num_samples"] <= features["dimension"]
+        else []
+    )
+    if "rows" in metrics:
+        return "\n".join([f"{metrics['model']}\n\n{metrics_table(metrics)}", *few])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}, "
-        f"{features['dimension']}-dimensional features: {features['name']}.",
+        f"{features['dimension']}-dimensional features: {features['name']}{projection(features)}.",
         *(f"- {name}: {metrics[name]:.4g}" for name in ("frechet", "kernel", "precision", "recall")),
     ]
     for side, reasons in metrics["rejects"].items():
         lines += [f"- left out of {side}: {count} × {reason}" for reason, count in reasons.items()]
-    if metrics["num_samples"] <= features["dimension"]:
-        lines.append("- fewer samples than feature dimensions: the Fréchet distance says little")
-    return "\n".join(lines)
+    return "\n".join([*lines, *few])
 
 
 def write_report_page(metrics: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a self-contained page: the table, and the curve of distance over evaluations."""
+    """Writes a page: the table, the curve of distance over evaluations, and the sheet of nearest training samples
+    where one lies beside it."""
     curve = curve_svg(metrics) if "rows" in metrics else ""
+    if Path(path).with_name(NEAREST_SHEET).is_file():
+        curve += f'<p><img src="{NEAREST_SHEET}" alt="samples beside the training samples nearest to them"></p>'
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title>'
         f"<body>{curve}<pre>{html.escape(report(metrics))}</pre></body></html>\n"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scm_media import weights
+from scm_media.evaluation.features import OWN, FeatureNetwork
 from scm_media.evaluation.reference import agreement, embed
 from scm_media.pipeline import Pipeline
 
@@ -59,6 +60,7 @@ class Measured:
 
 def measure(
     pipeline: Pipeline,
+    network: FeatureNetwork,
     row: Row,
     num_samples: int,
     batch_size: int,
@@ -66,12 +68,12 @@ def measure(
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Makes clips 0 … num_samples − 1 of a seed and embeds them, in chunks that are kept in ``work``.
+    """Makes clips 0 … num_samples − 1 of a seed and embeds them by a network, in chunks that are kept in ``work``.
 
     An interrupted measurement goes on after its last chunk, and several processes may measure different rows.
     Chunks of another model, precision or seed are not taken for this one's.
     """
-    folder = None if work is None else work / f"{row.key}-{_fingerprint(pipeline, row, seed)}"
+    folder = None if work is None else work / f"{row.key}-{_fingerprint(pipeline, network, row, seed)}"
     chunks = []
     for first in range(0, num_samples, CHUNK):
         num = min(CHUNK, num_samples - first)
@@ -80,7 +82,7 @@ def measure(
             component = weights.read(file)
             chunk = (component.state["features"], component.state.get("right"), component.info["evaluations"])
         else:
-            chunk = _chunk(pipeline, row, first, num, batch_size, seed)
+            chunk = _chunk(pipeline, row, first, num, batch_size, seed, network)
             if file is not None:
                 features, right, _ = chunk
                 state = {"features": features} if right is None else {"features": features, "right": right}
@@ -93,27 +95,27 @@ def measure(
 
 
 def _chunk(
-    pipeline: Pipeline, row: Row, first: int, num: int, batch_size: int, seed: int
+    pipeline: Pipeline, row: Row, first: int, num: int, batch_size: int, seed: int, network: FeatureNetwork
 ) -> tuple[Tensor, Tensor | None, int]:
-    embedder = pipeline.network("embedder")
+    embedder = pipeline.network("embedder") if pipeline.folder.has("embedder") else network
     features, rights = [], []
     arguments: dict[str, Any] = {"steps": row.steps, "teacher": row.teacher, "seed": seed, "batch_size": batch_size}
     for clips in pipeline.batches(num, first=first, **arguments):
         sample = clips.samples.to(pipeline.device)
-        features.append(embed(embedder, sample))
+        features.append(embed(network, sample))
         right = agreement(embedder, sample, pipeline.conditioning(clips.labels).labels)
         rights += [] if right is None else [right]
     return torch.cat(features), torch.cat(rights) if rights else None, clips.evaluations
 
 
-def _fingerprint(pipeline: Pipeline, row: Row, seed: int) -> str:
+def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: int) -> str:
     """What a chunk depends on beside its clips: the networks' weights, the sampler, precision and seed.
 
     Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
     """
     digest = hashlib.sha256()
-    networks = ["teacher", "guide"] if row.teacher else ["student"]
-    for name in ("autoencoder", "embedder", *(name for name in networks if pipeline.folder.has(name))):
+    networks = ["embedder", *(["teacher", "guide"] if row.teacher else ["student"])]
+    for name in ("autoencoder", *(name for name in networks if pipeline.folder.has(name))):
         # The tensors and not the file: the same network exported again is the same network.
         for key, tensor in sorted(pipeline.folder.read(name).state.items()):
             digest.update(key.encode())
@@ -121,5 +123,6 @@ def _fingerprint(pipeline: Pipeline, row: Row, seed: int) -> str:
     settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]
+    parts += [] if network.name == OWN else [network.name]
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:12]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from scm_media import weights
-from scm_media.evaluation.recipe_data import reference_of
+from scm_media.evaluation.recipe_data import measured_by
 from scm_media.evaluation.reference import embed
 from scm_media.evaluation.rows import Progress
 from scm_media.pipeline import ModelFolder, Pipeline
@@ -40,8 +40,7 @@ def search_times(
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
-    reference = reference_of(pipeline)
-    embedder = pipeline.network("embedder")
+    network, reference = measured_by(pipeline)
     sigma_max = pipeline.settings.get("sigma_max", 80.0)
     latest = pipeline.flow.time_from_sigma(sigma_max)
     seconds = sorted(second for second in {*grid, pipeline.settings.get("second_time", 1.1)} if second < latest)
@@ -50,7 +49,7 @@ def search_times(
         for second in seconds:
             times = consistency_times(num_steps, pipeline.flow, sigma_max, second)
             batches = pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size)
-            features = torch.cat([embed(embedder, clips.samples.to(pipeline.device)) for clips in batches])
+            features = torch.cat([embed(network, clips.samples.to(pipeline.device)) for clips in batches])
             entry = {"steps": num_steps, "second_time": second, "times": list(times)}
             curve.append({**entry, "frechet": reference.frechet(features)})
             if progress is not None:

@@ -52,12 +52,17 @@ class ModelFolder:
         return (self.path / "autoencoder").is_dir()
 
     def file(self, name: str) -> Path:
-        """Where the weights of a network, or the ``reference`` statistics, are or would be."""
+        """Where the weights of a network, or the ``reference`` statistics, are or would be.
+
+        ``reference-NAME`` are those of features that a named network makes.
+        """
         exported = self.path / f"{name}.safetensors"
         if exported.exists() or not self.is_run:
             return exported
         if name == "reference":
             return self.path / "embedder" / "reference.safetensors"
+        if name.startswith("reference-"):
+            return self.path / "evaluation" / f"{name}.safetensors"
         return self.path / name / "weights.safetensors"
 
     def has(self, name: str) -> bool:
@@ -79,4 +84,14 @@ class ModelFolder:
     def metrics(self) -> dict[str, Any] | None:
         """The figures of ``metrics.json``, None when the model was not evaluated."""
         file = self.path / "metrics.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def second_opinions(self) -> list[dict[str, Any]]:
+        """The figures in other networks' features: of every ``metrics-NAME.json``, by name."""
+        files = sorted(self.path.glob("metrics-*.json"))
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+    def nearest(self) -> dict[str, Any] | None:
+        """How near samples come to training data: the figures of ``nearest.json``, None when that was not measured."""
+        file = self.path / "nearest.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

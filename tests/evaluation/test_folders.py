@@ -8,6 +8,7 @@ import torch
 from modalities.image.features import ImageClassifier
 from modalities.image.modality import ImageModality
 from scm_media.evaluation import evaluate_folders, report
+from scm_media.evaluation.features import FeatureNetwork
 
 MODALITY = ImageModality(size=16, channels=1)
 
@@ -15,7 +16,7 @@ MODALITY = ImageModality(size=16, channels=1)
 @pytest.fixture(scope="module")
 def embedder():
     torch.manual_seed(0)
-    return ImageClassifier(1, {"class": 3}, width=4, num_features=4).eval()
+    return FeatureNetwork("four numbers", ImageClassifier(1, {"class": 3}, width=4, num_features=4).eval())
 
 
 def _write(folder, num, shift=0.0, seed=0):

@@ -1,0 +1,115 @@
+"""Named feature networks: the projection against closed forms, an evaluation by the installed one, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+
+import scm_media
+from modalities.image.modality import ImageModality
+from scm_media.cli import main
+from scm_media.evaluation import FeatureNetwork, Moments, evaluate, frechet_distance, named_network, projected
+from scm_media.evaluation.features import PROJECTED_DIMENSION
+from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
+
+NAME = "efficientnet-lite0"
+DATA = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 150, "held_out": 0.2, "seed": 0, "root": None}
+QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
+
+
+class Flat:
+    """Features that are the sample itself."""
+
+    def features(self, sample):
+        return sample.flatten(1)
+
+    def logits(self, sample):
+        return {}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = write_tiny_model(tmp_path / "run", run_folder=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": DATA}))
+    return folder
+
+
+def _projected(dimension: int) -> FeatureNetwork:
+    return projected(FeatureNetwork("flat", Flat()), (dimension,))
+
+
+def test_directions_are_orthonormal_and_the_same_every_time():
+    one, other = _projected(700).projection, _projected(700).projection
+    assert one is not None
+    assert one.shape == (700, PROJECTED_DIMENSION)
+    torch.testing.assert_close(one.T @ one, torch.eye(PROJECTED_DIMENSION), atol=1e-5, rtol=0)
+    assert torch.equal(one, other)
+    assert _projected(128).projection is None
+
+
+def test_a_projected_frechet_distance_is_that_of_the_projected_gaussians():
+    dimension, num = 300, 20_000
+    network = _projected(dimension)
+    generator = torch.Generator().manual_seed(1)
+    deviations = torch.linspace(0.5, 2, dimension)
+    mean = torch.linspace(-0.3, 0.3, dimension)
+    a = torch.randn(num, dimension, generator=generator) * deviations
+    b = torch.randn(num, dimension, generator=generator) * 2 * deviations + mean
+    found = [Moments.of(network.features(features)) for features in (a, b)]
+    measured = frechet_distance(found[0].mean, found[0].covariance, found[1].mean, found[1].covariance)
+    # B = 4 A commute whatever the projection: |Pᵀm|² + tr(PᵀAP) (2 − 1)²
+    directions = network.projection.double()
+    covariance = directions.T @ deviations.double().square().diag() @ directions
+    expected = float((directions.T @ mean.double()).square().sum() + covariance.trace())
+    assert measured == pytest.approx(expected, rel=0.02)
+
+
+def test_a_squared_distance_shrinks_by_the_share_of_dimensions():
+    network = _projected(1280)
+    points = torch.randn(400, 1280)
+    share = network.features(points).square().sum(1) / points.square().sum(1)
+    assert share.mean().item() == pytest.approx(128 / 1280, rel=0.03)
+
+
+def test_an_unknown_network_names_the_nearest():
+    modality = ImageModality(size=16, channels=1)
+    with pytest.raises(ValueError, match=r"no feature network 'efficientnet'.*\(nearest: efficientnet-lite0\)"):
+        named_network("efficientnet", modality)
+    with pytest.raises(ValueError, match="it offers none"):
+        named_network(NAME, type("Bare", (), {"name": "bare"})())
+
+
+def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
+    pipeline = scm_media.load(run, "cpu")
+    wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": run / "evaluation", **QUICK}
+    result = evaluate(pipeline, **wanted)
+    assert result["features"] == {"name": NAME, "dimension": 128, "projected_from": 1280, "num_samples": 40}
+    assert result["frechet_floor"] > 0
+    assert 0 <= result["rows"][0]["agreement"] <= 1, "told by the model's own network"
+    assert (run / "evaluation" / f"reference-{NAME}.safetensors").stat().st_size < 2e6
+    (run / "recipe.yaml").unlink()
+    again = evaluate(scm_media.load(run, "cpu"), **wanted)
+    assert again["rows"][0]["frechet"] == result["rows"][0]["frechet"]
+    exported = scm_media.load(run, "cpu").save_pretrained(run.parent / "exported")
+    third = evaluate(scm_media.load(exported, "cpu"), **{**wanted, "work": None})
+    assert third["rows"][0]["frechet"] == pytest.approx(result["rows"][0]["frechet"], rel=1e-4)
+
+
+def test_two_folders_are_compared_without_a_model(tmp_path, capsys):
+    modality = ImageModality(size=24, channels=3)
+    for name, shift in (("samples", 0.5), ("reference", 0.0)):
+        (tmp_path / name).mkdir()
+        for k in range(6):
+            sample = (torch.randn(3, 24, 24) * 0.3 + shift).clamp(-1, 1)
+            modality.write(tmp_path / name / f"{k}.png", sample, {})
+    words = ["--samples", str(tmp_path / "samples"), "--reference", str(tmp_path / "reference")]
+    assert main(["evaluate", *words, "--features", NAME, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["features"] == {"name": NAME, "dimension": 128, "projected_from": 1280, "num_samples": 6}
+    assert found["shape"] == [3, 24, 24]
+    assert found["frechet"] > 0
+    assert main(["evaluate", *words, "--features", "inception"]) == 1
+    assert "nearest: efficientnet-lite0" in capsys.readouterr().err
