@@ -17,7 +17,11 @@ PRECISIONS = ("as-is", "float32", "float16", "bfloat16")
 
 def run(arguments: Sequence[str]) -> int:
     """0 when the folder is complete."""
-    commands = parser("export", "Writes a self-contained model folder: weights, recipe, figures and a model card.")
+    commands = parser(
+        "export",
+        "Writes a self-contained model folder, as the Hugging Face hub takes it: weights, recipe, figures, a\nmodel "
+        "card and a sheet of samples.",
+    )
     commands.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a bundled name")
     commands.add_argument("folder", metavar="DIR", type=Path, help="where to; files of the same name are replaced")
     commands.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
@@ -27,14 +31,13 @@ def run(arguments: Sequence[str]) -> int:
 
     import torch
 
-    from scm_media.pipeline import ModelFolder
-    from scm_media.pipeline.export import export
+    from scm_media.pipeline import ModelFolder, Pipeline
 
     dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
     model = ModelFolder.open(parsed.model)
     if problem := _without_reference(model):
         print(f"scm-media export: {parsed.folder} will not be fit for evaluate: {problem}", file=sys.stderr)
-    folder = export(model, parsed.folder, dtype=dtype, teacher=not parsed.no_teacher)
+    folder = Pipeline(model).save_pretrained(parsed.folder, dtype=dtype, teacher=not parsed.no_teacher)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MiB; use it with: scm-media generate {folder}")
     return 0

@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 
-def model_card(description: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> str:
-    """The card of a model folder, as Markdown."""
+from scm_media.build import build
+from scm_media.pipeline.folder import ModelFolder
+
+SHEET_FILE = "samples.png"
+
+HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "gpl-3.0")
+"""Licences that the Hugging Face hub knows by these names; any other goes by its own under "other"."""
+
+
+def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
+    """The card of a model, with all that its folder knows.
+
+    sheet: whether a picture of samples lies beside the card; None: when the folder has one.
+    """
+    modality = build(folder.description["modality"])
+    return model_card(
+        folder.description,
+        folder.metrics(),
+        opinions=folder.second_opinions(),
+        nearest=folder.nearest(),
+        kind=modality.name,
+        task=getattr(modality, "pipeline_tag", None),
+        sheet=(folder.path / SHEET_FILE).is_file() if sheet is None else sheet,
+    )
+
+
+def model_card(
+    description: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None,
+    opinions: Sequence[Mapping[str, Any]] = (),
+    nearest: Mapping[str, Any] | None = None,
+    kind: str | None = None,
+    task: str | None = None,
+    sheet: bool = False,
+) -> str:
+    """The card of a model folder, as Markdown with the front matter that the Hugging Face hub reads.
+
+    opinions: figures in other networks' features. nearest: those of ``evaluate --nearest``. kind: the modality's name.
+    task: what the hub calls what the model does. sheet: whether ``samples.png`` lies beside the card.
+    """
     name = description["name"]
     objective = {"scd": "distilled from a diffusion teacher (sCD)", "sct": "trained from data (sCT)"}
     how = objective.get(description.get("objective", ""), "trained")
     lines = [
+        *_front_matter(description.get("licence"), kind, task),
         f"# {name}",
         "",
         f"A continuous-time consistency model, {how}, for samples of shape {_shape(description['sample_shape'])} "
         f"(latents {_shape(description['latent_shape'])}).",
         "",
+        *([f"![samples of fixed noise]({SHEET_FILE})", ""] if sheet else []),
         "```python",
         "import scm_media",
         "",
@@ -28,9 +69,52 @@ def model_card(description: Mapping[str, Any], metrics: Mapping[str, Any] | None
     ]
     for label, classes in description["labels"].items():
         lines.append(f"- Label `{label}`: {', '.join(classes) if classes else 'a number'}")
-    if metrics is None:
-        return "\n".join([*lines, "", "Not evaluated.", ""])
-    return "\n".join([*lines, "", "## Figures", "", metrics_table(metrics), ""])
+    for stage, choice in (description.get("ema") or {}).items():
+        lines.append(
+            f"- The {stage}'s weights are an average of relative deviation {choice['std']:g}, chosen after training by "
+            f"the Fréchet distance of {choice['num_samples']} samples"
+        )
+    tables = [metrics_table(each) for each in ([] if metrics is None else [metrics]) + list(opinions)]
+    if not tables:
+        lines += ["", "Not evaluated."]
+    for place, table in enumerate(tables):
+        lines += ["", "## Figures" if place == 0 else "## In other features", "", table]
+    if nearest is not None:
+        lines += ["", "## Is it copying?", "", nearest_report(nearest)]
+    return "\n".join([*lines, ""])
+
+
+def nearest_report(figures: Mapping[str, Any]) -> str:
+    """The figures of ``evaluate --nearest`` as Markdown."""
+    features = figures["features"]
+    lines = [
+        f"{figures['num_samples']} samples ({figures['sampler']}, {figures['steps']} steps) against "
+        f"{figures['num_train']} training samples, {features['dimension']}-dimensional features: {features['name']}.",
+        f"- median distance to the nearest training sample: {figures['median']:.4g}",
+    ]
+    if figures["share_below"] is None:
+        return "\n".join([*lines, "- nothing is held out to compare with"])
+    return "\n".join(
+        [
+            *lines,
+            f"- the same of {figures['num_held_out']} held-out samples: {figures['median_held_out']:.4g}",
+            f"- nearer than all but 1 % of held-out samples: {100 * figures['share_below']:.2f} % (1 % where nothing "
+            "is copied)",
+            f"- chance of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 where "
+            "nothing is copied)",
+        ]
+    )
+
+
+def _front_matter(licence: str | None, kind: str | None, task: str | None) -> list[str]:
+    """What the hub reads, between two lines of dashes. Source: the hub's model card metadata specification."""
+    fields: dict[str, Any] = {"library_name": "scm-media"}
+    if licence is not None:
+        known = licence.lower() in HUB_LICENCES
+        fields |= {"license": licence.lower()} if known else {"license": "other", "license_name": licence}
+    fields |= {} if task is None else {"pipeline_tag": task}
+    fields["tags"] = ["consistency-model", "few-step-generation", *([] if kind is None else [kind])]
+    return ["---", yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -47,7 +131,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")
     lines += [
         "",
-        f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: {features['name']}.",
+        f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: {features['name']}"
+        f"{projection(features)}.",
     ]
     for key, text, digits in (
         ("frechet_floor", "Fréchet distance of held-out data to the training data at the same number", 4),
@@ -70,6 +155,12 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
             f"{gate['frechet_over_floor']:.1f} × the floor (10 × or less); no ratio over it is shown"
         )
     return "\n".join(lines)
+
+
+def projection(features: Mapping[str, Any]) -> str:
+    """How features were projected, in words; nothing where they were not."""
+    before = features.get("projected_from")
+    return "" if before is None else f" (projected from {before} dimensions by a fixed draw)"
 
 
 def _shape(shape: list[int]) -> str:

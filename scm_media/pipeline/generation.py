@@ -81,9 +81,20 @@ class Pipeline:
         return cls(ModelFolder.open(source), device, precision)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None, teacher: bool = True) -> Path:
-        """Writes a self-contained model folder and gives it back; dtype is what weights are stored as (None: as is)."""
+        """Writes a self-contained model folder, with a sheet of samples for its card, and gives it back.
+
+        dtype: what weights are stored as (None: as is). teacher: whether the teacher goes along.
+        """
+        # Before the sheet, which reads networks: what nobody asked for is written as it lies in its file.
         states = {name: network.state_dict() for name, network in self._networks.items()}
-        return export(self.folder, Path(folder), states, dtype, teacher)
+        sheet = self.sheet() if self.folder.has("student") else None
+        return export(self.folder, Path(folder), states, dtype, teacher, sheet)
+
+    def sheet(self, num: int = 16, columns: int = 8, seed: int = 0) -> Any:
+        """A picture (PIL) of the first clips of a seed, with their labels: the same for the same model."""
+        clips = self(num, seed=seed, batch_size=num)
+        captions = [" ".join(str(value) for value in label.values()) for label in clips.labels]
+        return self.modality.preview(clips.samples, captions if any(captions) else (), columns)
 
     def to(self, device: str | None = None, precision: str | None = None) -> Pipeline:
         """The same pipeline, moved; what is None stays as it is."""
@@ -92,7 +103,7 @@ class Pipeline:
                 raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
             self.precision = precision
         if device is not None:
-            self.device = _device(device)
+            self.device = choose_device(device)
             for network in self._networks.values():
                 network.to(self.device)
         return self
@@ -295,7 +306,8 @@ def load(source: str | Path, device: str = "auto", precision: str = "float32") -
     return Pipeline.from_pretrained(source, device, precision)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of a name, the fastest there is for "auto"; ValueError where it cannot be used."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
