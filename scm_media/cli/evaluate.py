@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scm_media.cli import evaluate_modes
 from scm_media.cli.arguments import add_network_flags, parser
 from scm_media.cli.progress import Progress
 
 ROWS = ("teacher", "1", "2", "4")
-NUM_SAMPLES, NUM_SEARCHED = 10_000, 2_000
+NUM_SAMPLES = 10_000
 NUM_KEPT = 2_000
 """Figures of fewer samples, or of some rows alone, are not kept as the model's unless ``--out`` asks for it."""
 
@@ -21,6 +23,49 @@ CURVE = ("teacher:2", "teacher:4", "teacher:8", "teacher:16", "teacher", "1", "2
 
 def run(arguments: Sequence[str]) -> int:
     """0 when every row is measured."""
+    commands = _parser()
+    parsed = commands.parse_args(arguments)
+    folders = parsed.samples is not None or parsed.reference is not None
+    if folders and (parsed.samples is None or parsed.reference is None):
+        commands.error("--samples and --reference go together")
+    if not folders and parsed.model is None:
+        commands.error("give a MODEL, or --samples DIR and --reference DIR")
+    for flag, refused in (
+        ("search_times", ("rows", "curve", "features", "out", "nearest", "search_ema", "samples")),
+        ("search_ema", ("curve", "out", "nearest", "samples")),
+        ("nearest", ("curve", "samples")),
+    ):
+        if getattr(parsed, flag) and (given := [name for name in refused if getattr(parsed, name)]):
+            words = [f"--{name.replace('_', '-')}" for name in (flag, *given)]
+            commands.error(f"{words[0]} goes with a MODEL, without {', '.join(words[1:])}")
+    if (parsed.search_ema or parsed.nearest) and parsed.rows and len(parsed.rows) > 1:
+        commands.error("one row at a time: --rows ROW")
+    if parsed.search_times:
+        return evaluate_modes.search_times(parsed)
+    if parsed.search_ema:
+        return evaluate_modes.search_ema(parsed)
+    if parsed.nearest:
+        return evaluate_modes.find_copies(parsed, _out(parsed, parsed.model))
+
+    from scm_media.evaluation import report
+    from scm_media.evaluation.report import write_report_page
+    from scm_media.weights import write_whole
+
+    metrics, out = evaluate_modes.compare_folders(parsed) if folders else _evaluate_model(parsed)
+    print(json.dumps(metrics, ensure_ascii=False) if parsed.json else report(metrics))
+    if out is None:
+        return 0
+    # Figures in other features stand beside the model's own.
+    suffix = f"-{parsed.features}" if parsed.features and not folders else ""
+    write_whole(out / f"metrics{suffix}.json", f"{json.dumps(metrics, indent=2, ensure_ascii=False)}\n".encode())
+    write_report_page(metrics, out / f"report{suffix}.html")
+    print(f"the same as a page: {out / f'report{suffix}.html'}", file=sys.stderr)
+    if not folders:
+        evaluate_modes.rewrite_card(parsed.model, out)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     commands = parser(
         "evaluate",
         "Measures a model in the features that it carries: Fréchet distance, precision, recall, agreement with labels\n"
@@ -31,8 +76,14 @@ def run(arguments: Sequence[str]) -> int:
     commands.add_argument("model", nargs="?", metavar="MODEL", help="a bundled name, a run or model folder, hf://…")
     commands.add_argument("--samples", type=Path, metavar="DIR", help="compare the files of this folder …")
     commands.add_argument("--reference", type=Path, metavar="DIR", help="… with these, in the features of MODEL")
-    commands.add_argument("-n", "--num-samples", type=int, metavar="N", help="default: 10000; 2000 for a search")
-    commands.add_argument("--features", metavar="F", help="another feature network; default: the model's own")
+    commands.add_argument(
+        "-n", "--num-samples", type=int, metavar="N", help="default: 10000; 2000 for a search, 1000 for --nearest"
+    )
+    commands.add_argument(
+        "--features",
+        metavar="F",
+        help="a feature network of the modality's, for pictures efficientnet-lite0; default: the model's own",
+    )
     commands.add_argument(
         "--rows", nargs="+", metavar="ROW", help=f"steps, teacher or teacher:STEPS; default: {' '.join(ROWS)}"
     )
@@ -40,39 +91,40 @@ def run(arguments: Sequence[str]) -> int:
         "--curve", action="store_true", help="more rows: distance over evaluations, also as a picture"
     )
     commands.add_argument(
+        "--nearest",
+        type=_count,
+        metavar="N",
+        help="is it copying? a sheet of the N samples nearest to training data, beside it; needs the recipe's data",
+    )
+    commands.add_argument(
         "--search-times",
         action="store_true",
         help="search the times of two and four steps instead, on clips of another seed; kept in MODEL's model.json",
+    )
+    commands.add_argument(
+        "--search-ema",
+        choices=("teacher", "student"),
+        metavar="STAGE",
+        help="choose how long the weights of a run's teacher or student are averaged over, from its snapshots, on "
+        "clips of another seed; the best become the stage's weights, those before stay beside them",
     )
     commands.add_argument("--seed", type=int, default=0, metavar="I", help="default: 0")
     commands.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and report.html there")
     commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_network_flags(commands, batch_size=64)
-    parsed = commands.parse_args(arguments)
-    folders = parsed.samples is not None or parsed.reference is not None
-    if folders and (parsed.samples is None or parsed.reference is None):
-        commands.error("--samples and --reference go together")
-    if not folders and parsed.model is None:
-        commands.error("give a MODEL, or --samples DIR and --reference DIR")
-    if parsed.search_times:
-        if folders or parsed.rows or parsed.curve or parsed.features or parsed.out:
-            commands.error("--search-times goes with a MODEL alone: no folders, rows, curve, features or --out")
-        return _search_times(parsed)
+    return commands
 
-    from scm_media.evaluation import report
-    from scm_media.evaluation.report import write_report_page
-    from scm_media.weights import write_whole
 
-    metrics, out = _compare_folders(parsed) if folders else _evaluate_model(parsed)
-    print(json.dumps(metrics, ensure_ascii=False) if parsed.json else report(metrics))
-    if out is None:
-        return 0
-    write_whole(out / "metrics.json", f"{json.dumps(metrics, indent=2, ensure_ascii=False)}\n".encode())
-    write_report_page(metrics, out / "report.html")
-    print(f"the same as a page: {out / 'report.html'}", file=sys.stderr)
-    if not folders:
-        _rewrite_card(parsed.model, out, metrics)
-    return 0
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of samples, at least 1, got {text!r}")
+    return int(text)
+
+
+def _out(parsed: Any, name: str) -> Path:
+    """Where figures go: beside the weights; a bundled model's folder is not the user's to write to."""
+    own = Path(parsed.model)
+    return parsed.out or (own if own.is_dir() else Path("evaluation") / name)
 
 
 def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
@@ -81,9 +133,7 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
     from scm_media.pipeline import load
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    own = Path(parsed.model)
-    # Figures belong beside the weights; a bundled model's folder is not the user's to write to.
-    out = parsed.out or (own if own.is_dir() else Path("evaluation") / pipeline.name)
+    out = _out(parsed, pipeline.name)
     num_samples = NUM_SAMPLES if parsed.num_samples is None else parsed.num_samples
     rows = parsed.rows or (CURVE if parsed.curve else ROWS)
     metrics = evaluate(
@@ -96,78 +146,14 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
         work=out / "evaluation",
         progress=Progress(),
     )
+    file = out / (f"metrics-{parsed.features}.json" if parsed.features else "metrics.json")
     # A model without its teacher may carry figures that were measured with it.
-    whole = set(ROWS) <= set(rows) and (pipeline.folder.has("teacher") or not (out / "metrics.json").exists())
+    whole = set(ROWS) <= set(rows) and (pipeline.folder.has("teacher") or not file.exists())
     if parsed.out is None and (not whole or num_samples < NUM_KEPT):
         print(
-            f"not kept: {out / 'metrics.json'} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples; "
+            f"not kept: {file} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples; "
             "--out DIR writes these",
             file=sys.stderr,
         )
         return metrics, None
     return metrics, out
-
-
-def _rewrite_card(source: str, out: Path, metrics: Mapping[str, Any]) -> None:
-    """The card of a model folder follows its figures."""
-    from scm_media.pipeline import ModelFolder
-    from scm_media.pipeline.card import model_card
-    from scm_media.weights import write_whole
-
-    folder = ModelFolder.open(source)
-    if not folder.is_run and folder.path.resolve() == out.resolve():
-        write_whole(out / "README.md", model_card(folder.description, metrics).encode())
-
-
-def _search_times(parsed: Any) -> int:
-    from scm_media.evaluation import keep_times, search_times, times_report
-    from scm_media.pipeline import load
-
-    pipeline = load(parsed.model, parsed.device, parsed.precision)
-    found = search_times(
-        pipeline,
-        num_samples=NUM_SEARCHED if parsed.num_samples is None else parsed.num_samples,
-        batch_size=parsed.batch_size,
-        seed=parsed.seed + 1,
-        progress=Progress(),
-    )
-    print(json.dumps(found, ensure_ascii=False) if parsed.json else times_report(found))
-    if Path(parsed.model).is_dir():
-        keep_times(pipeline.folder, found)
-        print(f"kept in {pipeline.folder.path / 'model.json'}, so that 2 and 4 steps use them", file=sys.stderr)
-    else:
-        print("not kept: a bundled or downloaded model is not yours to write to; export it", file=sys.stderr)
-    return 0
-
-
-def _compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:
-    from scm_media.evaluation import evaluate_folders
-    from scm_media.pipeline import load
-
-    pipeline = load(parsed.model or _reader(parsed.samples), parsed.device, parsed.precision)
-    metrics = evaluate_folders(
-        parsed.samples,
-        parsed.reference,
-        pipeline.modality,
-        pipeline.network("embedder"),
-        batch_size=parsed.batch_size,
-        device=pipeline.device,
-        progress=Progress(),
-    )
-    return metrics, parsed.out
-
-
-def _reader(folder: Path) -> str:
-    """The first bundled model that reads files of a folder. Raises ValueError when none does."""
-    from scm_media.build import build
-    from scm_media.pipeline import ModelFolder, bundled_names
-
-    there = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
-    for name in bundled_names():
-        model = ModelFolder.open(name)
-        if model.has("embedder") and there & build(model.description["modality"]).suffixes:
-            return name
-    raise ValueError(
-        f"{folder}: no bundled model reads files of this folder ({', '.join(sorted(there)) or 'it has none'}); "
-        "name a MODEL whose features are to be used"
-    )

@@ -110,9 +110,9 @@ def _proposal(folder: Path) -> str:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
-    best, modality = _recipe_for(files, folder)
+    best, modality = recipe_for(files, folder)
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
-    keys, seen = _fitting_keys(modality, own)
+    keys, seen = fitting_keys(modality, own)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path, folder))
     lines = [
         f"# {len(own)} files of {folder}, after the recipe {best}. Write this to mine.yaml, look at it with",
@@ -136,7 +136,7 @@ def _proposal(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
+def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     """The recipe whose modality reads most of the files, and that modality. Raises ValueError when none reads any."""
     from scm_media.build import build
 
@@ -158,7 +158,7 @@ def _recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     return best, found
 
 
-def _fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:
+def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:
     """Keys of the recipe's modality for these files and what was seen; nothing where the modality does not say."""
     if not hasattr(modality, "propose"):
         return {}, ""
