@@ -84,7 +84,7 @@ def test_unknown_recipe_names_the_nearest():
         ("sampler.steps=0", "sampler.steps must be at least 1, got 0"),
         ("teacher.ema_std=wide", "teacher.ema_std must be a number, got 'wide'"),
         ("student.objective=scx", "student.objective must be one of scd, sct; got 'scx'"),
-        ("stage=techer", "stage must be one of all, autoencoder, embedder, teacher, guide, student; got 'techer'"),
+        ("stage=techer", "stage must be one of all, embedder, autoencoder, teacher, guide, student; got 'techer'"),
         ("run_dir=???", "run_dir has no value; pass run_dir=VALUE"),
         ("teacher=null", "teacher must be a mapping of keys, got None"),
         ("seed=[1", "image/tiny: "),
@@ -94,6 +94,27 @@ def test_unknown_recipe_names_the_nearest():
 )
 def test_a_wrong_override_is_one_clear_line(override, expected):
     assert expected in message("image/tiny", override)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "expected"),
+    [
+        ("image/tiny", "+autoencoder.num_sample=3", "unknown key 'autoencoder.num_sample' (nearest: num_samples"),
+        (
+            "image/tiny",
+            "autoencoder.num_samples=0",
+            "autoencoder.num_samples must be at least 1, or null for all, got 0",
+        ),
+        ("image/tiny", "autoencoder.num_samples=all", "autoencoder.num_samples must be at least 1"),
+        ("image/fashion-latent", "~autoencoder.batch_size", "autoencoder needs the key 'batch_size'"),
+        ("image/fashion-latent", "autoencoder.max_steps=1.5", "autoencoder.max_steps must be a whole number"),
+        ("image/fashion-latent", "autoencoder.loss=l1", "autoencoder.loss must be a mapping of keys, got 'l1'"),
+        ("image/fashion-latent", "autoencoder.decay=slow", "autoencoder.decay must be one of constant, cosine"),
+        ("image/fashion-latent", "autoencoder.precision=16", "autoencoder.precision must be one of None, 32-true"),
+    ],
+)
+def test_an_autoencoders_section_is_checked_by_its_kind(name, override, expected):
+    assert expected in message(name, override)
 
 
 def test_gradient_clip_may_be_switched_off():

@@ -1,82 +1,38 @@
-"""Pixel space as an autoencoder: the latent is the picture, normalised to the flow's deviation."""
+"""The autoencoders of images: pixels as they are, normalised, and a convolutional one with a Gaussian posterior."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from scm_media.nn.channel_scale import ChannelScale
+from scm_media.nn.kl_autoencoder import KLAutoencoder
 
 
-class PixelAutoencoder(nn.Module):
+class PixelAutoencoder(ChannelScale):
     """Pixels shifted and scaled channel by channel, so that latents have mean 0 and deviation ``sigma_data``.
 
     ``fit`` measures mean and deviation of the data; before that, or before weights are loaded, ``encode`` and
     ``decode`` refuse (ValueError).
     """
 
-    mean: Tensor
-    std: Tensor
-    trained: Tensor
-
     def __init__(self, channels: int, sigma_data: float = 0.5) -> None:
-        super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels of the autoencoder must be at least 1, got {channels}")
-        if not sigma_data > 0:
-            raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
-        self.channels = channels
-        self.sigma_data = sigma_data
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
-        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
-        self._known_trained = False
-
-    def fit(self, samples: Iterable[Tensor]) -> None:
-        """Measures mean and deviation of each channel over batches ``(B, C, *S)``, in float64.
-
-        Batches are merged as in Chan, Golub & LeVeque 1979, equations 2.1. Raises ValueError when there is nothing
-        to measure, when a value is not finite, and for a channel that never changes.
-        """
-        count = 0
-        mean = torch.zeros(self.channels, dtype=torch.float64)
-        squares = torch.zeros(self.channels, dtype=torch.float64)
-        for batch in samples:
-            self._check(batch)
-            values = batch.detach().to("cpu", torch.float64).transpose(0, 1).flatten(1)
-            num = values.shape[1]
-            if num == 0:
-                continue
-            batch_mean = values.mean(1)
-            shift = batch_mean - mean
-            squares += (values - batch_mean[:, None]).square().sum(1) + shift.square() * (count * num / (count + num))
-            mean += shift * (num / (count + num))
-            count += num
-        if count == 0:
-            raise ValueError("the autoencoder was given no samples to measure: check data.root and its reject counts")
-        std = (squares / count).sqrt()
-        for channel, value in enumerate(std.tolist()):
-            if not (value > 0 and value < float("inf")):
-                raise ValueError(
-                    f"channel {channel} of the samples has deviation {value}, expected a positive one: "
-                    "check the data, or modality.channels"
-                )
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        self.trained.fill_(True)
+        super().__init__(
+            channels,
+            sigma_data,
+            what="channel {} of the samples",
+            remedy="check the data, or modality.channels",
+        )
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, C, *S)`` of deviation sigma_data; nothing is drawn, so the generator is not used."""
-        self._check(sample)
-        self._require_trained()
-        return (sample - self._along(self.mean, sample)) * self._along(self.sigma_data / self.std, sample)
+        return self.normalize(sample)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Samples ``(B, C, *S)``, clipped to [-1, 1]."""
-        self._check(latent)
-        self._require_trained()
-        sample = latent * self._along(self.std / self.sigma_data, latent) + self._along(self.mean, latent)
-        return sample.clamp(-1, 1)
+        return self.denormalize(latent).clamp(-1, 1)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(C, *S)``: the same."""
@@ -90,23 +46,38 @@ class PixelAutoencoder(nn.Module):
         """``(B, 1, *S)``: the same."""
         return mask
 
-    def _along(self, statistic: Tensor, like: Tensor) -> Tensor:
-        return statistic.to(like.dtype).reshape(-1, *([1] * (like.ndim - 2)))
 
-    def _check(self, tensor: Tensor) -> None:
-        if tensor.ndim < 2 or tensor.shape[1] != self.channels:
-            raise ValueError(
-                f"the autoencoder has {self.channels} channels, got a tensor of shape {tuple(tensor.shape)}: "
-                "check modality.channels against autoencoder.network.channels"
-            )
+class ImageAutoencoder(KLAutoencoder):
+    """A convolutional autoencoder of pictures, whose latents have ``factor`` times fewer places along each side.
 
-    def _require_trained(self) -> None:
-        # Asked of the buffer only until it says yes: on an accelerator each question waits for the device.
-        if self._known_trained:
-            return
-        if not bool(self.trained):
-            raise ValueError(
-                "this autoencoder was never fitted, so that it knows no mean and deviation: "
-                "run stage=autoencoder, or load its weights"
-            )
-        self._known_trained = True
+    channels: of the pictures. factor: a power of two, 4 and 8 are usual. finest: the pixels along a side that one
+    place of the finest level stands for, 1 for a level at full resolution, 2 for several times the speed.
+    width: channels of the finest level; the next have twice, the others four times as many.
+    depth: residual blocks of each level. Raises ValueError for factors that are no powers of two.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        factor: int = 8,
+        latent_channels: int = 4,
+        width: int = 64,
+        depth: int = 2,
+        finest: int = 1,
+        sigma_data: float = 0.5,
+    ) -> None:
+        for name, value in (("factor", factor), ("finest", finest)):
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"autoencoder.network.{name} must be a power of two, got {value}")
+        if factor < finest:
+            raise ValueError(f"autoencoder.network.factor {factor} must be no less than finest {finest}")
+        num_levels = (factor // finest).bit_length()
+        super().__init__(
+            channels,
+            latent_channels,
+            rank=2,
+            strides=[finest] + [2] * (num_levels - 1),
+            widths=[width * min(2**level, 4) for level in range(num_levels)],
+            depth=depth,
+            sigma_data=sigma_data,
+        )

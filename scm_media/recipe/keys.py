@@ -11,7 +11,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("32-true", "bf16-mixed"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "strategy": ("auto", "ddp"),
-    "stage": ("all", "autoencoder", "embedder", "teacher", "guide", "student"),
+    "stage": ("all", "embedder", "autoencoder", "teacher", "guide", "student"),
     "student.objective": ("scd", "sct"),
     "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
     "student.decay": ("constant", "cosine", "inverse_sqrt"),
@@ -35,6 +35,22 @@ EMBEDDER: Mapping[str, Any] = {"network": {}, "max_steps": 1, "batch_size": 1, "
 EMBEDDER_MAY: Mapping[str, Any] = {"warmup_steps": 0, "decay": "cosine", "decay_steps": None, "ema_std": 0.05}
 """What an embedder's section must hold, and what it may, with values of the kind they take."""
 
+AUTOENCODER: Mapping[str, Any] = {"network": {}}
+AUTOENCODER_MAY: Mapping[str, Any] = {"num_samples": None}
+TRAINED_AUTOENCODER: Mapping[str, Any] = {
+    **AUTOENCODER,
+    **AUTOENCODER_MAY,
+    "max_steps": 1,
+    "batch_size": 1,
+    "warmup_steps": 0,
+    "decay": "cosine",
+    "decay_steps": None,
+    "ema_std": 0.05,
+    "precision": None,
+    "loss": {},
+    "optimizer": {},
+}
+"""The same of an autoencoder's section: the keys of one that is measured, and of one that is trained."""
 
 GUIDE: Mapping[str, Any] = {"backbone": {}, "max_steps": 1}
 """What a guide's section must hold; it may hold the teacher's other keys."""
@@ -51,12 +67,27 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
     if config["guide"] is not None:
         may = {key: kind for key, kind in base["teacher"].items() if key not in GUIDE}
         _check_stage(config["guide"], "guide", GUIDE, may, source)
+    _check_autoencoder(config["autoencoder"], source)
     for key, choices in CHOICES.items():
         value: Any = config
         for part in key.split("."):
             value = value[part]
         if value not in choices:
             raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def _check_autoencoder(section: Mapping[str, Any], source: str) -> None:
+    num = section.get("num_samples")
+    if num is not None and (type(num) is not int or num < 1):
+        raise ValueError(f"{source}: autoencoder.num_samples must be at least 1, or null for all, got {num!r}")
+    if "max_steps" not in section:
+        _check_stage(section, "autoencoder", AUTOENCODER, AUTOENCODER_MAY, source)
+        return
+    _check_stage(section, "autoencoder", TRAINED_AUTOENCODER, {}, source)
+    for key, choices in (("decay", CHOICES["teacher.decay"]), ("precision", (None, *CHOICES["precision"]))):
+        if section[key] not in choices:
+            known = ", ".join(map(str, choices))
+            raise ValueError(f"{source}: autoencoder.{key} must be one of {known}; got {section[key]!r}")
 
 
 def _check_stage(section: Any, stage: str, must: Mapping[str, Any], may: Mapping[str, Any], source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.data import batches
-from scm_media.interfaces import Conditioning
+from scm_media.interfaces import Conditioning, Modality
 from scm_media.pipeline.randomness import clip_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent
@@ -18,6 +19,16 @@ from scm_media.training.context import Context
 NUM_TEACHER_STEPS = 8
 STUDENT_ROWS = {1: "1 step", 2: "2 steps"}
 TIMES = (0.4, 0.8, 1.2)
+
+
+def save_sheet(modality: Modality, samples: Tensor, captions: Sequence[str], columns: int, path: Path) -> None:
+    """Writes one picture of samples ``(B, C, *S)``; OSError, with the file's name, where it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        modality.preview(samples, captions, columns=columns).save(path)
+    except OSError as error:
+        reason = f"{path} was not written ({error.strerror or error}); the last good checkpoint is intact"
+        raise OSError(error.errno, reason) from error
 
 
 class FlowPreview:
@@ -100,9 +111,4 @@ class FlowPreview:
                     for known, label in zip(names, self.cond.labels.values(), strict=True)
                 ]
                 captions.append(" ".join(labels) + (f"\n{row}" if clip == 0 else ""))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.context.modality.preview(torch.cat(pictures), captions, columns=self.num).save(path)
-        except OSError as error:
-            reason = f"{path} was not written ({error.strerror or error}); the last good checkpoint is intact"
-            raise OSError(error.errno, reason) from error
+        save_sheet(self.context.modality, torch.cat(pictures), captions, self.num, path)

@@ -15,14 +15,15 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data.order import mix
 from scm_media.pipeline.folder import FORMAT, ModelFolder
-from scm_media.training import stages
+from scm_media.training import autoencoder, stages
 from scm_media.training.context import Context, check_devices
 from scm_media.training.decisions import check_decisions, trained_decision
 from scm_media.training.ema_choice import chosen_averages
 from scm_media.training.loop import stage_number, train
 from scm_media.training.ranks import on_first
 
-STAGES = ("autoencoder", "embedder", "teacher", "guide", "student")
+STAGES = ("embedder", "autoencoder", "teacher", "guide", "student")
+"""In order: an autoencoder may be trained on the features of the embedder, which needs none of the others."""
 
 
 def run(config: dict[str, Any]) -> None:
@@ -38,19 +39,21 @@ def run(config: dict[str, Any]) -> None:
     chosen = _chosen(config)
     context = _prepare(config)
     for stage in chosen:
-        if stage != "autoencoder":
+        if stage != "autoencoder" or "max_steps" in config["autoencoder"]:
             check_decisions(config, context.run_dir, stage)
+    measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     description = _description(context)
     _check_same_model(context.run_dir / "model.json", description)
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
     on_first(fabric, lambda: _describe(context, description))
     for stage in chosen:
-        if stage == "autoencoder":
-            on_first(fabric, lambda: stages.fit_autoencoder(context))
+        if stage == "autoencoder" and measured:
+            on_first(fabric, lambda: autoencoder.fit_autoencoder(context))
         else:
             build_task = {
                 "embedder": stages.embedder_task,
+                "autoencoder": autoencoder.autoencoder_task,
                 "teacher": stages.teacher_task,
                 "guide": stages.guide_task,
                 "student": stages.student_task,

@@ -1,8 +1,7 @@
-"""The stages: autoencoder, embedder, teacher, guide, student; what each one trains and what it leaves."""
+"""The stages embedder, teacher, guide and student: what each one trains and what it leaves."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.build import build
-from scm_media.data import Batch, batches
+from scm_media.data import Batch
 from scm_media.guidance import Guided
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
@@ -21,23 +20,6 @@ from scm_media.training.decisions import decisions, model_decisions, stage_setti
 from scm_media.training.ema_choice import holds_chosen
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
-
-
-def fit_autoencoder(context: Context) -> None:
-    """Measures what normalises the latents and leaves the autoencoder's weights; done once."""
-    file = context.weights_file("autoencoder")
-    if file.exists():
-        return
-    config = context.config["autoencoder"]
-    network = build(config["network"])
-    if context.start is not None:
-        context.start_from(network, "autoencoder")
-    else:
-        size = min(256, config["num_samples"])
-        stream = batches(context.data, size, 0, max(1, config["num_samples"] // size), context.config["seed"])
-        network.fit(batch.sample for batch in stream)
-    weights.save(file, network.state_dict(), config["network"], {"num_samples": config["num_samples"]})
-    print(f"autoencoder: statistics of {config['num_samples']} samples in {file}", file=sys.stderr)
 
 
 class ClassificationLoss(nn.Module):

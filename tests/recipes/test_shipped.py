@@ -9,7 +9,7 @@ import pytest
 from scm_media import recipe
 from scm_media.build import build, resolve
 
-SHIPPED = ("image/fashion", "image/tiny")
+SHIPPED = ("image/fashion", "image/fashion-latent", "image/tiny")
 
 
 def targets(config) -> list[str]:
@@ -32,7 +32,9 @@ def test_text_is_short_and_its_header_says_data_and_size(name):
         assert word in header, f"{name} does not say {word}"
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("image/fashion", 10), ("image/tiny", 4)])
+@pytest.mark.parametrize(
+    ("name", "num_classes"), [("image/fashion", 10), ("image/fashion-latent", 10), ("image/tiny", 4)]
+)
 def test_the_header_tells_the_true_number_of_parameters(name, num_classes):
     config = recipe.compose(name)
     modality = build(config["modality"])

@@ -108,7 +108,10 @@ def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"stage": "decoder"}, "stage must be one of all, autoencoder, embedder, teacher, student; got 'decoder'"),
+        (
+            {"stage": "decoder"},
+            "stage must be one of all, embedder, autoencoder, teacher, guide, student; got 'decoder'",
+        ),
         ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed; got '16-true'"),
         ({"student": {"objective": "flow"}}, "student.objective must be scd or sct, got 'flow'"),
     ],

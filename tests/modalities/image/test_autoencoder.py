@@ -1,11 +1,11 @@
-"""Pixel space: normalised by what was measured, refused before."""
+"""Autoencoders of pictures: normalised by what was measured, refused before."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from modalities.image import PixelAutoencoder
+from modalities.image import ImageAutoencoder, PixelAutoencoder
 from scm_media.testing import check_autoencoder
 
 
@@ -86,3 +86,38 @@ def test_a_failed_fit_leaves_the_old_statistics(samples, fitted):
     with pytest.raises(ValueError, match="channel 0"):
         fitted.fit([torch.zeros_like(samples)])
     assert all(torch.equal(before[name], tensor) for name, tensor in fitted.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("keys", "latent_shape", "num_levels"),
+    [
+        ({"factor": 4}, (4, 16, 8), 3),
+        ({"factor": 8, "finest": 2, "latent_channels": 6}, (6, 8, 4), 3),
+        ({"factor": 16, "finest": 1}, (4, 4, 2), 5),
+        ({"factor": 1}, (4, 64, 32), 1),
+    ],
+)
+def test_a_convolutional_autoencoder_is_a_few_keys(keys, latent_shape, num_levels):
+    autoencoder = ImageAutoencoder(3, width=8, depth=1, **keys)
+    assert autoencoder.latent_shape((3, 64, 32)) == latent_shape
+    assert autoencoder.sample_shape(latent_shape) == (3, 64, 32)
+    widths = [layer.out_channels for layer in autoencoder.encoder if hasattr(layer, "out_channels")][:-1]
+    assert widths == [8, 16, 32, 32, 32][:num_levels]
+
+
+def test_a_convolutional_autoencoder_keeps_the_contract(generator):
+    sample = torch.rand(300, 1, 8, 8, generator=generator) - 0.5
+    autoencoder = ImageAutoencoder(1, factor=4, width=8, depth=1)
+    autoencoder.fit(sample.split(64))
+    # Fresh, it draws from a posterior as wide as the prior: here what is trained to be narrow is made so.
+    autoencoder.encoder[-1].bias.data[4:] = -20
+    check_autoencoder(autoencoder, sample, tolerance=2.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [({"factor": 6}, "factor must be a power of two, got 6"), ({"factor": 2, "finest": 4}, "no less than finest 4")],
+)
+def test_factors_that_are_none_are_refused(keys, expected):
+    with pytest.raises(ValueError, match=expected):
+        ImageAutoencoder(1, **keys)

@@ -1,0 +1,100 @@
+"""What brings latents to the flow's deviation: mean and deviation of each channel, measured and kept as weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelScale(nn.Module):
+    """Values shifted and scaled channel by channel to mean 0 and deviation ``sigma_data``, as ``fit`` measured them.
+
+    what: how a channel is called in errors. remedy: what helps where one never changes.
+    Before ``fit``, or before weights are loaded, ``normalize`` and ``denormalize`` refuse (ValueError).
+    """
+
+    mean: Tensor
+    std: Tensor
+    trained: Tensor
+
+    def __init__(self, channels: int, sigma_data: float, what: str, remedy: str) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels of the autoencoder must be at least 1, got {channels}")
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
+        self.channels = channels
+        self.sigma_data = sigma_data
+        self.what, self.remedy = what, remedy
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
+        self._known_trained = False
+
+    def fit(self, values: Iterable[Tensor]) -> None:
+        """Measures mean and deviation of each channel over batches ``(B, channels, *S)``, in float64.
+
+        Batches are merged as in Chan, Golub & LeVeque 1979, equations 2.1. Raises ValueError when there is nothing
+        to measure, when a value is not finite, and for a channel that never changes.
+        """
+        count = 0
+        mean = torch.zeros(self.channels, dtype=torch.float64)
+        squares = torch.zeros(self.channels, dtype=torch.float64)
+        for batch in values:
+            self.check_channels(batch)
+            flat = batch.detach().to("cpu", torch.float64).transpose(0, 1).flatten(1)
+            num = flat.shape[1]
+            if num == 0:
+                continue
+            batch_mean = flat.mean(1)
+            shift = batch_mean - mean
+            squares += (flat - batch_mean[:, None]).square().sum(1) + shift.square() * (count * num / (count + num))
+            mean += shift * (num / (count + num))
+            count += num
+        if count == 0:
+            raise ValueError("the autoencoder was given no samples to measure: check data.root and its reject counts")
+        std = (squares / count).sqrt()
+        for channel, value in enumerate(std.tolist()):
+            if not (value > 0 and value < float("inf")):
+                raise ValueError(
+                    f"{self.what.format(channel)} has deviation {value}, expected a positive one: {self.remedy}"
+                )
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        self.trained.fill_(True)
+
+    def normalize(self, values: Tensor) -> Tensor:
+        """``(B, channels, *S)`` with mean 0 and deviation sigma_data in each channel of what was measured."""
+        self.check_channels(values)
+        self._require_trained()
+        return (values - self._along(self.mean, values)) * self._along(self.sigma_data / self.std, values)
+
+    def denormalize(self, latent: Tensor) -> Tensor:
+        """What ``normalize`` made ``latent`` of."""
+        self.check_channels(latent)
+        self._require_trained()
+        return latent * self._along(self.std / self.sigma_data, latent) + self._along(self.mean, latent)
+
+    def check_channels(self, tensor: Tensor) -> None:
+        """ValueError for a tensor of other channels."""
+        if tensor.ndim < 2 or tensor.shape[1] != self.channels:
+            raise ValueError(
+                f"the autoencoder has {self.channels} channels, got a tensor of shape {tuple(tensor.shape)}: "
+                "check the modality against autoencoder.network"
+            )
+
+    def _along(self, statistic: Tensor, like: Tensor) -> Tensor:
+        return statistic.to(like.dtype).reshape(-1, *([1] * (like.ndim - 2)))
+
+    def _require_trained(self) -> None:
+        # Asked of the buffer only until it says yes: on an accelerator each question waits for the device.
+        if self._known_trained:
+            return
+        if not bool(self.trained):
+            raise ValueError(
+                "this autoencoder was never fitted, so that it knows no mean and deviation: "
+                "run stage=autoencoder, or load its weights"
+            )
+        self._known_trained = True

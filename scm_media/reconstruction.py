@@ -1,0 +1,124 @@
+"""What an autoencoder minimises: distance, perceptual distance, a small divergence, and a critic's judgement."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.interfaces import Embedder
+from scm_media.nn.discriminator import PatchDiscriminator
+from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_distance
+
+_PEAK = 2.0
+"""Samples lie in [-1, 1]."""
+
+
+def psnr(sample: Tensor, reconstruction: Tensor) -> Tensor:
+    """Peak signal to noise ratio of each clip ``(B,)`` in dB, of samples in [-1, 1]; reconstructions are clipped."""
+    error = (reconstruction.float().clamp(-1, 1) - sample.float()).square().flatten(1).mean(1)
+    return 10 * (_PEAK**2 / error.clamp(min=1e-10)).log10()
+
+
+def feature_error(features: Tensor, other: Tensor) -> Tensor:
+    """‖other − features‖² / ‖features‖² of each clip ``(B,)``, for features ``(B, d)``."""
+    features, other = features.float(), other.float()
+    return (other - features).square().sum(1) / features.square().sum(1).clamp(min=1e-6)
+
+
+class ReconstructionLoss(nn.Module):
+    """Reconstruction + perceptual distance + divergence from N(0, 1), and optionally a critic (Rombach et al. 2021).
+
+    distance: "l1" or "l2", averaged over a clip. perceptual_weight: of the error in the embedder's features, or of
+    the distance of slopes at several scales where there is no embedder. kl_weight: of the divergence in nats, averaged
+    over a latent's places. adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the
+    critic's pull on the reconstructions has this many times the norm of the distance's pull.
+
+    Autoencoder and critic are trained by one optimiser in one backward pass. The critic sees reconstructions without
+    the autoencoder's graph, so that the hinge loss reaches the critic alone; the slope of its scores with respect to
+    the picture is taken on the way, and given to the autoencoder as a constant: that is the gradient of −mean(score),
+    and nothing of it reaches the critic.
+    """
+
+    def __init__(
+        self,
+        network: KLAutoencoder,
+        embedder: Embedder | None = None,
+        distance: Literal["l1", "l2"] = "l1",
+        perceptual_weight: float = 0.1,
+        kl_weight: float = 1e-4,
+        adversarial_weight: float = 0.0,
+        adversarial_start: int = 0,
+    ) -> None:
+        super().__init__()
+        if distance not in ("l1", "l2"):
+            raise ValueError(f"autoencoder.loss.distance must be 'l1' or 'l2', got {distance!r}")
+        weights = {"perceptual": perceptual_weight, "kl": kl_weight, "adversarial": adversarial_weight}
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise ValueError(f"autoencoder.loss.{name}_weight must not be negative, got {weight}")
+        self.network, self.distance = network, distance
+        # Held out of the module tree: the embedder is frozen and must not be wrapped, saved or trained with the rest.
+        self._embedder = (embedder,)
+        self.perceptual_weight, self.kl_weight = perceptual_weight, kl_weight
+        self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
+        self.discriminator = PatchDiscriminator(network.channels, network.rank) if adversarial_weight > 0 else None
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The frozen feature network, if there is one."""
+        return self._embedder[0]
+
+    def forward(self, sample: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss over samples ``(B, C, *S)`` at a training step (a scalar tensor: the critic starts by it).
+
+        Terms of each clip: loss (without the critic), reconstruction, perceptual, kl, psnr, and the critic's scores.
+        """
+        mean, log_variance = self.network.posterior(sample)
+        code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        made = self.network.synthesize(code).float()
+        distance, perceptual = self._distance(sample, made), self._perceptual(sample, made)
+        kl = gaussian_kl(mean, log_variance)
+        each = distance + self.perceptual_weight * perceptual + self.kl_weight * kl
+        terms = {"loss": each, "reconstruction": distance, "perceptual": perceptual, "kl": kl}
+        terms = {name: term.detach() for name, term in terms.items()} | {"psnr": psnr(sample, made.detach())}
+        loss = each.mean()
+        if self.discriminator is not None:
+            judgement, scores = self._judged(self.discriminator, sample, made, bool(step >= self.adversarial_start))
+            loss, terms = loss + judgement, terms | scores
+        return loss, terms
+
+    def _distance(self, sample: Tensor, made: Tensor) -> Tensor:
+        difference = made - sample
+        size = difference.abs() if self.distance == "l1" else difference.square()
+        return size.flatten(1).mean(1)
+
+    def _perceptual(self, sample: Tensor, made: Tensor) -> Tensor:
+        if self.embedder is None:
+            return gradient_distance(made - sample)
+        with torch.no_grad():
+            wanted = self.embedder.features(sample)
+        return feature_error(wanted, self.embedder.features(made))
+
+    def _judged(
+        self, critic: PatchDiscriminator, sample: Tensor, made: Tensor, active: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critic's hinge loss and its pull on the reconstructions; scores ``(B,)`` of both, 0 before the start."""
+        if not active:
+            # Every parameter takes part in every step: data parallelism waits for each one's gradient.
+            none = sum((parameter.sum() for parameter in critic.parameters()), sample.new_zeros(())) * 0
+            zeros = sample.new_zeros(len(sample))
+            return none, {"score_real": zeros, "score_made": zeros}
+        trains = torch.is_grad_enabled()
+        picture = made.detach().requires_grad_(trains)
+        of_made, of_real = critic(picture).float(), critic(sample).float()
+        loss = (1 - of_real).relu().mean() + (1 + of_made).relu().mean()
+        if trains:
+            (pull,) = torch.autograd.grad(-of_made.mean(), picture, retain_graph=True)
+            (plain,) = torch.autograd.grad(self._distance(sample, picture).mean(), picture)
+            strength = self.adversarial_weight * plain.norm() / pull.norm().clamp(min=1e-12)
+            # Its value says nothing: what counts is its gradient, strength · pull, with respect to the picture.
+            loss = loss + ((made - picture.detach()) * (strength * pull)).sum()
+        scores = {"score_real": of_real, "score_made": of_made}
+        return loss, {name: score.detach().flatten(1).mean(1) for name, score in scores.items()}

@@ -1,0 +1,191 @@
+"""The stage ``autoencoder``: what has weights is trained; then the latents of either kind are measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scm_media import weights
+from scm_media.build import build
+from scm_media.data import Batch, Dataset, batches
+from scm_media.reconstruction import psnr
+from scm_media.training import checkpoints
+from scm_media.training.context import Context
+from scm_media.training.decisions import decisions
+from scm_media.training.loop import Task
+from scm_media.training.previews import save_sheet
+
+BATCH_SIZE = 256
+NUM_WATCHED = 512
+"""Held-out samples that are measured while an autoencoder trains; all of them are when it is done."""
+
+
+def is_trained(context: Context) -> bool:
+    """Whether the stage is a training: the network has parameters, and fine-tuning brings no weights of it.
+
+    Raises ValueError for a recipe that says how to train a network without parameters, or does not say it.
+    """
+    config = context.config["autoencoder"]
+    has_parameters = any(parameter.requires_grad for parameter in build(config["network"]).parameters())
+    name = config["network"].get("_target_", "")
+    if has_parameters and "max_steps" not in config:
+        raise ValueError(f"autoencoder.max_steps is missing: {name} has to be trained; see configs/autoencoder/kl.yaml")
+    if not has_parameters and "max_steps" in config:
+        raise ValueError(f"autoencoder.max_steps is {config['max_steps']}, but {name} has nothing to train: remove it")
+    return has_parameters and not (context.start is not None and context.start.has("autoencoder"))
+
+
+def fit_autoencoder(context: Context) -> None:
+    """Leaves the weights of an autoencoder that is not trained: measured, or those that fine-tuning begins with.
+
+    Done once. Whoever starts from another model's networks gets its latents too: they were trained on them.
+    """
+    file = context.weights_file("autoencoder")
+    if file.exists():
+        return
+    config = context.config["autoencoder"]
+    network = build(config["network"])
+    if context.start is not None:
+        context.start_from(network, "autoencoder")
+        told = f"weights of {context.start.path}"
+    else:
+        network.fit(_samples(context, config["num_samples"]))
+        told = f"statistics of {config['num_samples']} samples"
+    weights.save(file, network.state_dict(), config["network"], {"num_samples": config["num_samples"]})
+    print(f"autoencoder: {told} in {file}", file=sys.stderr)
+
+
+def autoencoder_task(context: Context) -> Task:
+    """The autoencoder, trained to give samples back; its loss sees the features of the recipe's embedder, if any."""
+    settings = dict(context.config["autoencoder"])
+    network = build(settings["network"])
+    embedder = None if context.config["embedder"] is None else context.trained("embedder")
+    _check_nothing_stands_on_it(context)
+    return Task(
+        name="autoencoder",
+        loss=(loss := build(settings["loss"], network=network, embedder=embedder)),
+        model=network,
+        settings=settings,
+        inputs=_Samples(embedder),
+        finish=_finish(context, embedder),
+        preview=ReconstructionPreview(context, embedder),
+        own_clip=[] if loss.discriminator is None else list(loss.discriminator.parameters()),
+        decisions=decisions(context.config, "autoencoder"),
+        precision=settings["precision"],
+    )
+
+
+class _Samples:
+    """Batches to samples; the frozen embedder follows the batch's device."""
+
+    def __init__(self, embedder: nn.Module | None) -> None:
+        self.embedder = embedder
+
+    def __call__(self, batch: Batch) -> tuple[Any, ...]:
+        if self.embedder is not None:
+            self.embedder.to(batch.sample.device)
+        return (batch.sample,)
+
+
+def _check_nothing_stands_on_it(context: Context) -> None:
+    """ValueError where more steps would change the latents that a backbone of this run was trained on."""
+    found = checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints")
+    reached, max_steps = max(found, default=0), context.config["autoencoder"]["max_steps"]
+    for stage in ("teacher", "student"):
+        if reached < max_steps and checkpoints.steps(context.run_dir / stage / "checkpoints"):
+            raise ValueError(
+                f"{context.run_dir / stage} was trained on latents of the autoencoder at step {reached}; training that "
+                f"to autoencoder.max_steps {max_steps} changes them: use another run_dir, or max_steps={reached}"
+            )
+
+
+def _samples(context: Context, num: int | None) -> Iterator[Tensor]:
+    """``num`` training samples (None: all) in the order of the recipe's seed, batch by batch."""
+    left = len(context.data) if num is None else num
+    size = min(BATCH_SIZE, left)
+    for batch in batches(context.data, size, 0, -(-left // size), context.config["seed"]):
+        yield batch.sample[:left]
+        left -= len(batch.sample)
+
+
+def measure(network: Any, embedder: Any, data: Dataset, num: int, seed: int) -> dict[str, float]:
+    """How well ``num`` samples of a dataset come back from the mean of their posterior.
+
+    psnr: in dB, the mean over samples. feature_distance: the squared distance of the embedder's features of samples
+    and reconstructions, as a share of the variance of the samples' features; only with an embedder.
+    """
+    device = next(network.parameters()).device
+    ratios, errors, features = [], [], []
+    size = min(BATCH_SIZE, num)
+    with torch.no_grad():
+        for batch in batches(data, size, 0, num // size, seed):
+            sample = batch.sample.to(device)
+            made = network.synthesize(network.posterior(sample)[0]).float().clamp(-1, 1)
+            ratios.append(psnr(sample, made).cpu())
+            if embedder is not None:
+                features.append(embedder.to(device).features(sample).float().cpu())
+                errors.append((embedder.features(made).float().cpu() - features[-1]).square().sum(1))
+    figures = {"psnr": torch.cat(ratios).mean().item()}
+    if embedder is not None:
+        variance = torch.cat(features).var(0, correction=0).sum().clamp(min=1e-12)
+        figures["feature_distance"] = (torch.cat(errors).mean() / variance).item()
+    return figures
+
+
+class ReconstructionPreview:
+    """Draws held-out samples above their reconstructions, and measures how well some of them come back."""
+
+    def __init__(self, context: Context, embedder: nn.Module | None) -> None:
+        self.context, self.embedder = context, embedder
+        held_out = context.held_out
+        num = min(context.config["trainer"]["num_sample_clips"], len(held_out))
+        self.truth = next(batches(held_out, num, 0, 1, context.config["seed"])).sample
+
+    def __call__(self, model: Any, step: int, folder: Path) -> dict[str, float]:
+        """Writes ``step-N.png`` into the folder; returns figures by name."""
+        truth = self.truth.to(next(model.parameters()).device)
+        made = model.synthesize(model.posterior(truth)[0]).float().clamp(-1, 1)
+        num = len(truth)
+        captions = ["original", *[""] * (num - 1), "reconstruction", *[""] * (num - 1)]
+        save_sheet(self.context.modality, torch.cat([truth, made]).cpu(), captions, num, folder / f"step-{step}.png")
+        held_out, seed = self.context.held_out, self.context.config["seed"]
+        figures = measure(model, self.embedder, held_out, min(NUM_WATCHED, len(held_out)), seed)
+        return {f"held_out_average/{name}": value for name, value in figures.items()}
+
+
+def _finish(context: Context, embedder: nn.Module | None) -> Callable[[dict[str, Tensor], int], None]:
+    """What measures the latents of the averaged network, and its reconstructions, and leaves both."""
+    file, config = context.weights_file("autoencoder"), context.config["autoencoder"]
+
+    def finish(state: dict[str, Tensor], step: int) -> None:
+        network = build(config["network"])
+        network.load_state_dict(state)
+        if _is_left(file, network, config["network"], step):
+            return
+        network.to(next(iter(state.values())).device).eval()
+        network.fit(_samples(context, config["num_samples"]))
+        num = len(context.data) if config["num_samples"] is None else config["num_samples"]
+        figures = measure(network, embedder, context.held_out, len(context.held_out), context.config["seed"])
+        told = {"step": step, "num_samples": len(context.held_out), **figures}
+        weights.write_whole(file.parent / "metrics.json", (json.dumps(told, indent=2) + "\n").encode())
+        info = {"recipe": context.config["recipe"], "step": step, "num_samples": num}
+        weights.save(file, network.state_dict(), config["network"], info)
+        found = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        print(f"autoencoder: {found} on {len(context.held_out)} held-out samples; weights in {file}", file=sys.stderr)
+
+    return finish
+
+
+def _is_left(file: Path, network: nn.Module, config: dict[str, Any], step: int) -> bool:
+    """Whether these very weights were measured and written before."""
+    if not file.exists():
+        return False
+    kept = weights.read(file)
+    same = all(torch.equal(kept.state.get(name, torch.empty(0)), own.cpu()) for name, own in network.named_parameters())
+    return same and kept.config == config and kept.info.get("step") == step
