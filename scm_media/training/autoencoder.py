@@ -97,7 +97,7 @@ def _check_nothing_stands_on_it(context: Context) -> None:
     """ValueError where more steps would change the latents that a backbone of this run was trained on."""
     found = checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints")
     reached, max_steps = max(found, default=0), context.config["autoencoder"]["max_steps"]
-    for stage in ("teacher", "student"):
+    for stage in ("teacher", "guide", "student"):
         if reached < max_steps and checkpoints.steps(context.run_dir / stage / "checkpoints"):
             raise ValueError(
                 f"{context.run_dir / stage} was trained on latents of the autoencoder at step {reached}; training that "
