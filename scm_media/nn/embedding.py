@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from scm_media.nn.pair import Linear, Pair, Signal, silu
+from scm_media.nn.pair import Linear, Pair, Signal, full_precision, silu
 
 
 class SinusoidalFeatures(nn.Module):
@@ -52,28 +52,38 @@ class ScalarEmbedding(nn.Module):
 
     def forward(self, t: Signal) -> Signal:
         """``(B, width)`` for ``(B,)``."""
-        device = t.value.device if isinstance(t, Pair) else t.device
-        with torch.autocast(device.type, enabled=False):
+        with full_precision(t):
             return self.second(silu(self.first(self.features(t))))
+
+
+def _half_embedding(num: int, width: int) -> nn.Module:
+    """A table whose entries start with a deviation of 0.5."""
+    embedding = nn.Embedding(num, width)
+    nn.init.normal_(embedding.weight, std=0.5)
+    return embedding
 
 
 class LabelEmbedding(nn.Module):
     """The sum of the embeddings of every label of a clip; a label that is not given has an embedding of its own.
 
-    labels: name to the number of classes; 0 stands for a scalar label, which is embedded like a time.
+    labels: name to the number of classes; 0 stands for a scalar label, which is embedded like a time. table, scalar:
+    the layers for the two, of (num, width) and of (width).
     """
 
-    def __init__(self, labels: Mapping[str, int], width: int) -> None:
+    def __init__(
+        self,
+        labels: Mapping[str, int],
+        width: int,
+        table: Callable[[int, int], nn.Module] = _half_embedding,
+        scalar: Callable[[int], nn.Module] = ScalarEmbedding,
+    ) -> None:
         super().__init__()
         self.num_classes = dict(labels)
-        self.tables = nn.ModuleDict({name: nn.Embedding(num + 1, width) for name, num in labels.items() if num > 0})
-        self.scalars = nn.ModuleDict({name: ScalarEmbedding(width) for name, num in labels.items() if num == 0})
+        self.tables = nn.ModuleDict({name: table(num + 1, width) for name, num in labels.items() if num > 0})
+        self.scalars = nn.ModuleDict({name: scalar(width) for name, num in labels.items() if num == 0})
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(width)) for name, num in labels.items() if num == 0}
         )
-        for table in self.tables.values():
-            assert isinstance(table, nn.Embedding)
-            nn.init.normal_(table.weight, std=0.5)
 
     def forward(self, labels: Mapping[str, Tensor], like: Tensor) -> Tensor:
         """``(B, width)``, in the type of ``like`` ``(B, width)``."""

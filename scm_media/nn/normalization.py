@@ -5,28 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scm_media.nn.pair import Linear, Pair, Signal, add, linearly, multiply, value_of
+from scm_media.nn.pair import Linear, Pair, Signal, add, full_precision, linearly, multiply
 
 
-def rms_normalize(x: Signal, eps: float = 1e-6) -> Signal:
-    """x / sqrt(mean(x²) + eps) over the last dimension; reductions in float32.
+def rms_normalize(x: Signal, eps: float = 1e-6, dim: int = -1) -> Signal:
+    """x / sqrt(mean(x²) + eps) over one dimension (1 for pixel norm); reductions in float32.
 
     The tangent is s · (dx − y · mean(y · dx)) with y the output and s = 1 / sqrt(mean(x²) + eps).
     """
     if not isinstance(x, Pair):
-        return x * _inverse_rms(x, eps)
-    value = x.value * _inverse_rms(x.value, eps)
+        return x * _inverse_rms(x, eps, dim)
+    value = x.value * _inverse_rms(x.value, eps, dim)
     with torch.no_grad():
-        scale = _inverse_rms(x.value, eps)
+        scale = _inverse_rms(x.value, eps, dim)
         tangent = x.tangent.to(scale.dtype)
         normalized = x.value * scale
-        slope = (normalized * tangent).mean(-1, keepdim=True)
+        slope = (normalized * tangent).mean(dim, keepdim=True)
         return Pair(value, scale * (tangent - normalized * slope))
 
 
-def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+def _inverse_rms(x: Tensor, eps: float, dim: int) -> Tensor:
     wide = x if x.dtype == torch.float64 else x.float()
-    return torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)
 
 
 class AdaptiveDoubleNorm(nn.Module):
@@ -47,7 +47,7 @@ class AdaptiveDoubleNorm(nn.Module):
     def forward(self, x: Signal, c: Signal) -> Signal:
         """Tokens ``(B, L, width)`` modulated by c ``(B, cond_width)``."""
         width = self.shift_gain.shape[0]
-        with torch.autocast(value_of(c).device.type, enabled=False):  # the path of time stays float32, and its tangent
+        with full_precision(c):
             modulation = self.modulation(c)
         scale = rms_normalize(linearly(lambda m: m[:, None, :width], modulation))
         shift = rms_normalize(linearly(lambda m: m[:, None, width:], modulation))

@@ -8,6 +8,7 @@ forward for the gradient. Layers dispatch on the pair openly, one small function
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,12 @@ Signal = Tensor | Pair
 def value_of(x: Signal) -> Tensor:
     """The value of a pair, or the tensor itself."""
     return x.value if isinstance(x, Pair) else x
+
+
+def full_precision(x: Signal) -> AbstractContextManager[object]:
+    """A context without autocast: the path of time stays float32, and its tangent."""
+    device = value_of(x).device.type
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)  # meta knows no autocast
 
 
 def linearly(function: Callable[[Tensor], Tensor], x: Signal) -> Signal:

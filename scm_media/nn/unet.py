@@ -1,0 +1,242 @@
+"""The magnitude-preserving U-Net of EDM2 with sCM's changes, for latents of rank 1, 2 or 3.
+
+Sources: Karras et al. 2024 (EDM2, arXiv 2312.02696), figure 21 and table 6, "config G"; Lu & Song 2024 (sCM,
+arXiv 2410.11081), section 4.1: the time t itself through a positional embedding, and adaptive double normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.interfaces import Conditioning
+from scm_media.nn.attention import attend
+from scm_media.nn.convolution import double, halve
+from scm_media.nn.embedding import LabelEmbedding
+from scm_media.nn.magnitude import (
+    SILU_GAIN,
+    MPConvolution,
+    MPEmbedding,
+    MPLinear,
+    MPScalarEmbedding,
+    mp_concatenate,
+    mp_sum,
+)
+from scm_media.nn.normalization import rms_normalize
+from scm_media.nn.pair import Dropout, Signal, add, concatenate, full_precision, linearly, multiply, silu, value_of
+
+RESIDUAL_SHARE = 0.3
+"""Of what a block adds to the stream (EDM2, table 6)."""
+
+Direction = Literal["same", "down", "up"]
+
+
+class CosineAttention(nn.Module):
+    """Self-attention over all places, queries, keys and values normalised in each head (EDM2, config C)."""
+
+    def __init__(self, rank: int, channels: int, head_width: int) -> None:
+        super().__init__()
+        self.num_heads = max(1, channels // head_width)
+        if channels % self.num_heads:
+            raise ValueError(f"{channels} channels must be a multiple of head_width {head_width}, or fewer than two")
+        self.qkv = MPConvolution(rank, channels, 3 * channels, kernel=1)
+        self.out = MPConvolution(rank, channels, channels, kernel=1)
+
+    def forward(self, x: Signal, key_mask: Tensor | None = None) -> Signal:
+        """``(B, c, *s)`` to ``(B, c, *s)``; key_mask ``(B, L)`` is true where a place may be seen."""
+        shape = value_of(x).shape
+        heads = (shape[0], 3, self.num_heads, shape[1] // self.num_heads, math.prod(shape[2:]))
+        projected = self.qkv(x)
+        dtype = value_of(projected).dtype
+        split = linearly(lambda v: v.reshape(heads).permute(1, 0, 2, 4, 3), projected)
+        split = linearly(lambda v: v.to(dtype), rms_normalize(split))
+        q, k, v = (linearly(lambda v, i=i: v[i], split) for i in range(3))
+        attended = attend(q, k, v, key_mask)
+        return self.out(linearly(lambda v: v.transpose(-1, -2).reshape(shape), attended))
+
+
+class UNetBlock(nn.Module):
+    """Resampling, two convolutions and attention around a stream that keeps its magnitude.
+
+    Between the convolutions stands adaptive double normalisation, norm(y) · norm(1 + g W c): both factors are
+    pixel-normalised, and g, a learned gain, starts at 0. EDM2's blocks have no shift, and sCM's parameter counts
+    (table 5) leave room for none.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        in_channels: int,
+        out_channels: int,
+        cond_width: int,
+        decodes: bool,
+        direction: Direction = "same",
+        head_width: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.decodes, self.direction, self.out_channels = decodes, direction, out_channels
+        self.skip = None if in_channels == out_channels else MPConvolution(rank, in_channels, out_channels, kernel=1)
+        self.first = MPConvolution(rank, in_channels if decodes else out_channels, out_channels, kernel=3)
+        self.modulation = MPLinear(cond_width, out_channels)
+        self.modulation_gain = nn.Parameter(torch.zeros(()))
+        self.dropout = Dropout(dropout)
+        self.second = MPConvolution(rank, out_channels, out_channels, kernel=3)
+        self.attention = None if head_width is None else CosineAttention(rank, out_channels, head_width)
+
+    def forward(self, x: Signal, c: Signal, key_mask: Tensor | None = None) -> Signal:
+        """``(B, in_channels, *s)`` to ``(B, out_channels, *s')`` for a conditioning vector c ``(B, cond_width)``."""
+        if self.direction != "same":
+            x = halve(x) if self.direction == "down" else double(x)
+        if not self.decodes:
+            x = rms_normalize(x if self.skip is None else self.skip(x), dim=1)
+        y = rms_normalize(self.first(silu(x), SILU_GAIN), dim=1)
+        y = self.dropout(silu(multiply(y, self.scale(c, value_of(y).ndim - 2))))
+        y = self.second(y, SILU_GAIN)
+        if self.decodes and self.skip is not None:
+            x = self.skip(x)
+        x = mp_sum(x, y, RESIDUAL_SHARE)
+        return x if self.attention is None else mp_sum(x, self.attention(x, key_mask), RESIDUAL_SHARE)
+
+    def scale(self, c: Signal, rank: int) -> Signal:
+        """norm(1 + g W c) ``(B, out_channels, 1 …)``; float32 under any precision, and so is its tangent."""
+        with full_precision(c):
+            scale = self.modulation(c, self.modulation_gain)
+            scale = rms_normalize(add(scale, torch.ones_like(value_of(scale))))
+        return linearly(lambda v: v.reshape(*v.shape, *(1,) * rank), scale)
+
+
+class UNet(nn.Module):
+    """F(u, t, cond): encoder and decoder blocks, each level at half the resolution of the one before.
+
+    Any rank from 1 to 3, and any extent that 2^(levels − 1) divides. Carries a ``Pair`` through every layer.
+    channels, multipliers: the width of a level is their product. attention_levels: levels with attention, from 0 at
+    full resolution; the lowest level's middle has it in any case. dropout: at levels from ``dropout_from`` on. labels:
+    name to number of classes (0: a scalar label). aligned_channels: channels of ``cond.aligned``. guidance: whether
+    the guidance scale is an input (sCM, appendix G.2), with a gain that starts at 0.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        rank: int,
+        channels: int,
+        multipliers: Sequence[int] = (1, 2, 3, 4),
+        num_blocks: int = 3,
+        attention_levels: Sequence[int] = (2, 3),
+        head_width: int = 64,
+        labels: Mapping[str, int] | None = None,
+        dropout: float = 0.0,
+        dropout_from: int = 0,
+        aligned_channels: int = 0,
+        guidance: bool = False,
+    ) -> None:
+        super().__init__()
+        if rank not in (1, 2, 3):
+            raise ValueError(f"rank must be 1, 2 or 3, got {rank}")
+        if unknown := [level for level in attention_levels if not 0 <= level < len(multipliers)]:
+            raise ValueError(f"attention_levels {unknown} do not exist: there are levels 0 to {len(multipliers) - 1}")
+        self.in_channels, self.rank, self.aligned_channels = in_channels, rank, aligned_channels
+        self.num_levels = len(multipliers)
+        widths = [channels * multiplier for multiplier in multipliers]
+        cond_width = max(widths)
+        self.time = MPScalarEmbedding(cond_width, channels // 2)
+        self.labels = LabelEmbedding(
+            labels or {}, cond_width, MPEmbedding, lambda width: MPScalarEmbedding(width, channels // 2)
+        )
+        self.guidance = MPScalarEmbedding(cond_width, channels // 2) if guidance else None
+        self.guidance_gain = nn.Parameter(torch.zeros(())) if guidance else None
+
+        def block(level: int, enters: int, leaves: int, decodes: bool, attends: bool, direction: Direction = "same"):
+            rate = dropout if level >= dropout_from else 0.0
+            return UNetBlock(
+                rank, enters, leaves, cond_width, decodes, direction, head_width if attends else None, rate
+            )
+
+        self.enter = MPConvolution(rank, in_channels + aligned_channels + 1, widths[0], kernel=3)
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        skips, width = [widths[0]], widths[0]
+        for level, leaves in enumerate(widths):
+            stage = [block(level, width, width, False, False, "down")] if level else []
+            for _ in range(num_blocks):
+                stage.append(block(level, stage[-1].out_channels if stage else width, leaves, False, level in attention_levels))
+            skips += [entry.out_channels for entry in stage]
+            width = leaves
+            self.encoder.append(nn.ModuleList(stage))
+        lowest = self.num_levels - 1
+        self.middle = nn.ModuleList([block(lowest, width, width, True, True), block(lowest, width, width, True, False)])
+        for level, leaves in reversed(list(enumerate(widths))):
+            stage = [block(level, width, width, True, False, "up")] if level < lowest else []
+            for _ in range(num_blocks + 1):
+                stage.append(block(level, width + skips.pop(), leaves, True, level in attention_levels))
+                width = leaves
+            self.decoder.append(nn.ModuleList(stage))
+        self.leave = MPConvolution(rank, width, in_channels, kernel=3)
+        self.out_gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+        """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
+        self._check(value_of(u).shape)
+        c = self.condition(t, cond)
+        masks = self.key_masks(cond.valid)
+        x = self.enter(self.entering(u, cond))
+        x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the stream stays wide under autocast
+        skips = [x]
+        for blocks, mask in zip(self.encoder, masks, strict=True):
+            for block in blocks:
+                x = block(x, c, mask)
+                skips.append(x)
+        for block in self.middle:
+            x = block(x, c, masks[-1])
+        for blocks, mask in zip(self.decoder, reversed(masks), strict=True):
+            for block in blocks:
+                x = block(x if block.direction == "up" else mp_concatenate(x, skips.pop()), c, mask)
+        x = self.leave(x, self.out_gain)
+        return linearly(lambda v: v.to(value_of(u).dtype), x)
+
+    def condition(self, t: Signal, cond: Conditioning) -> Signal:
+        """The vector ``(B, cond_width)`` that every block is modulated by; float32 under any precision."""
+        c = self.time(t)
+        if num := len(self.labels.num_classes):
+            c = add(c, self.labels(cond.labels, value_of(c)))
+            c = linearly(lambda v: v / math.sqrt(1 + num), c)
+        if self.guidance is not None:
+            scale = torch.ones_like(value_of(t)) if cond.guidance is None else cond.guidance.to(value_of(t))
+            c = add(c, self.guidance(torch.log(scale)) * self.guidance_gain)
+        return linearly(lambda v: v * SILU_GAIN, silu(c))
+
+    def entering(self, u: Signal, cond: Conditioning) -> Signal:
+        """u with what is aligned to it, and one where it is no padding (EDM2's channel of ones); padding is left out."""
+        shape = value_of(u).shape
+        valid = cond.valid
+        mask = value_of(u).new_ones(shape[0], 1, *shape[2:]) if valid is None else valid.to(value_of(u).dtype)
+        if valid is not None:
+            u = multiply(u, mask)
+        parts = [u, mask]
+        if self.aligned_channels:
+            aligned = cond.aligned
+            parts.append(value_of(u).new_zeros(shape[0], self.aligned_channels, *shape[2:]) if aligned is None else aligned)
+        return concatenate(parts, dim=1)
+
+    def key_masks(self, valid: Tensor | None) -> list[Tensor | None]:
+        """For each level, ``(B, L)`` true where attention may look: where any place of a block is no padding."""
+        masks: list[Tensor | None] = [None] * self.num_levels
+        if valid is None:
+            return masks
+        share = (valid > 0).float()
+        for level in range(self.num_levels):
+            share = value_of(halve(share)) if level else share
+            seen = share.flatten(1) > 0
+            masks[level] = seen | ~seen.any(-1, keepdim=True)  # a clip that is all padding attends to itself
+        return masks
+
+    def _check(self, shape: Sequence[int]) -> None:
+        if len(shape) != 2 + self.rank or shape[1] != self.in_channels:
+            raise ValueError(f"expected a latent (B, {self.in_channels}, *s) with {self.rank} axes, got {tuple(shape)}")
+        step = 2 ** (self.num_levels - 1)
+        if any(extent % step for extent in shape[2:]):
+            raise ValueError(f"extents {tuple(shape[2:])} must be multiples of {step}: there are {self.num_levels} levels")
