@@ -163,7 +163,9 @@ class UNet(nn.Module):
         for level, leaves in enumerate(widths):
             stage = [block(level, width, width, False, False, "down")] if level else []
             for _ in range(num_blocks):
-                stage.append(block(level, stage[-1].out_channels if stage else width, leaves, False, level in attention_levels))
+                stage.append(
+                    block(level, stage[-1].out_channels if stage else width, leaves, False, level in attention_levels)
+                )
             skips += [entry.out_channels for entry in stage]
             width = leaves
             self.encoder.append(nn.ModuleList(stage))
@@ -219,7 +221,9 @@ class UNet(nn.Module):
         parts = [u, mask]
         if self.aligned_channels:
             aligned = cond.aligned
-            parts.append(value_of(u).new_zeros(shape[0], self.aligned_channels, *shape[2:]) if aligned is None else aligned)
+            parts.append(
+                value_of(u).new_zeros(shape[0], self.aligned_channels, *shape[2:]) if aligned is None else aligned
+            )
         return concatenate(parts, dim=1)
 
     def key_masks(self, valid: Tensor | None) -> list[Tensor | None]:
@@ -239,4 +243,6 @@ class UNet(nn.Module):
             raise ValueError(f"expected a latent (B, {self.in_channels}, *s) with {self.rank} axes, got {tuple(shape)}")
         step = 2 ** (self.num_levels - 1)
         if any(extent % step for extent in shape[2:]):
-            raise ValueError(f"extents {tuple(shape[2:])} must be multiples of {step}: there are {self.num_levels} levels")
+            raise ValueError(
+                f"extents {tuple(shape[2:])} must be multiples of {step}: there are {self.num_levels} levels"
+            )

@@ -18,6 +18,7 @@ from scm_media.build import build
 from scm_media.data import Batch, batches
 from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
+from scm_media.nn.magnitude import renormalize
 from scm_media.training import checkpoints
 from scm_media.training.ranks import on_first
 from scm_media.training.reporting import Reporter, TermAverages
@@ -106,6 +107,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
             gradient_norm, own_norm = _clip(task, trainer["gradient_clip"])
             if all(map(math.isfinite, (total, gradient_norm, own_norm))):
                 optimizer.step()
+                renormalize(task.model)
                 skipped_in_a_row = 0
             else:
                 skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1

@@ -1,0 +1,51 @@
+"""The U-Net at its named sizes for images and their latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scm_media.nn.unet import UNet
+
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "nano": {"channels": 32, "multipliers": (1, 2, 3), "num_blocks": 1, "attention_levels": (2,)},
+    "micro": {"channels": 64, "multipliers": (1, 2, 3), "num_blocks": 1, "attention_levels": (2,)},
+    "mini": {"channels": 64, "multipliers": (1, 2, 3, 4), "num_blocks": 2, "attention_levels": (2, 3)},
+    "xxs": {"channels": 64},
+    "xs": {"channels": 128},
+    "s": {"channels": 192},
+    "m": {"channels": 256},
+    "l": {"channels": 320},
+    "xl": {"channels": 384},
+    "xxl": {"channels": 448},
+}
+"""What differs by size. From xxs to xxl they are EDM2's networks (table 2 of arXiv 2312.02696); the rest are ours."""
+
+
+def unet(
+    in_channels: int,
+    size: str = "micro",
+    labels: Mapping[str, int] | None = None,
+    dropout: float = 0.0,
+    dropout_from: int = 0,
+    aligned_channels: int = 0,
+    guidance: bool = False,
+) -> UNet:
+    """The U-Net of a named size for latents ``(B, in_channels, H, W)``; the other keys are ``UNet``'s.
+
+    With one label of 1,000 classes and a 4×64×64 latent, sizes s, m, l, xl, xxl have 280, 498, 777, 1119, 1523 million
+    parameters, and 101, 179, 279, 402, 547 thousand million multiply-adds a forward pass. EDM2's table 2 says 102,
+    181, 282, 406, 552 Gflops: it counts a multiply-add as one operation. ValueError for an unknown size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"backbone.size must be one of {', '.join(SIZES)}; got {size!r}")
+    return UNet(
+        in_channels,
+        rank=2,
+        labels=labels,
+        dropout=dropout,
+        dropout_from=dropout_from,
+        aligned_channels=aligned_channels,
+        guidance=guidance,
+        **SIZES[size],
+    )
