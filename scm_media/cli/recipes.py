@@ -10,6 +10,7 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
+from scm_media.recipe.cost import count_cost, count_parameters
 
 NO_DATA = ("++data.root=null",)
 """A recipe is described without its data, which may have to be named first."""
@@ -17,14 +18,11 @@ NO_DATA = ("++data.root=null",)
 NUM_OPENED = 32
 """Files of a folder that are opened for a proposal, spread over it."""
 
-WEIGHT_COPIES = 6
-"""Of a student's training: teacher, student, its average, gradient, and the optimiser's two moments."""
-
 
 def run(arguments: Sequence[str]) -> int:
     """Lists, prints, copies or proposes; 0."""
     commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
-    commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe")
+    commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe and what it costs")
     commands.add_argument("--copy", metavar="FILE", help="write the recipe NAME to a new file, to be changed")
     commands.add_argument("--for", dest="folder", metavar="FOLDER", help="propose a recipe for a folder of files")
     parsed = commands.parse_args(arguments)
@@ -35,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     elif parsed.copy:
         _copy(recipe.describe(parsed.name), Path(parsed.copy))
     elif parsed.name:
-        print(recipe.describe(parsed.name).text, end="")
+        print(_with_cost(parsed.name))
     else:
         print("\n\n".join(_entry(name) for name in recipe.names()))
     return 0
@@ -55,54 +53,42 @@ def _copy(shipped: recipe.Recipe, target: Path) -> None:
 
 
 def _entry(name: str) -> str:
-    header = recipe.describe(name).header
-    lines = [name, *(f"  {line}" for line in header)]
+    lines = [name, *(f"  {line}" for line in recipe.describe(name).header)]
     try:
-        lines.append(f"  {_measured(recipe.compose(name, NO_DATA))}")
+        config = recipe.compose(name, NO_DATA)
+        lines.append(f"  {_shape(config)}, {count_parameters(config) / 1e6:.2f} M parameters a network")
     except ValueError as error:
         lines.append(f"  not usable here: {error}")
     return "\n".join(lines)
 
 
-def _measured(config: dict[str, Any]) -> str:
-    """Modality, parameters and memory of a recipe, from networks without storage (PyTorch's fake tensors)."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
+def _with_cost(name: str) -> str:
+    """A recipe's text, and what it costs as comments after it: it stays a recipe."""
+    text = recipe.describe(name).text
+    try:
+        config = recipe.compose(name, NO_DATA)
+        counted = count_cost(config)
+        lines = [
+            f"{_shape(config)}, latent {_times(counted.latent_shape)}",
+            f"{counted.parameters / 1e6:.2f} M parameters a network, "
+            f"{counted.multiply_adds / 1e9:.3g} G multiply-adds a forward pass of one clip",
+            f"about {counted.training_bytes / 2**30:.2g} GiB in training on each device, {counted.clips_a_pass} clips "
+            "a pass, beside PyTorch itself and the data (without a compiler, which needs less)",
+        ]
+    except ValueError as error:
+        lines = [f"not usable here: {error}"]
+    return "\n".join([text.rstrip("\n"), "", *(f"# counted: {line}" for line in lines)])
 
+
+def _shape(config: dict[str, Any]) -> str:
     from scm_media.build import build
 
     modality = build(config["modality"])
-    with FakeTensorMode():
-        shape = build(config["autoencoder"]["network"]).latent_shape(modality.shape())
-        filled: dict[str, Any] = {"in_channels": shape[0], "labels": {}}
-        missing = {key: value for key, value in filled.items() if config["backbone"].get(key, 0) is None}
-        backbone = build(config["backbone"], **missing)
-        parameters = sum(parameter.numel() for parameter in backbone.parameters())
-        activations = _activations(backbone, shape) * config["student"]["batch_size"]
-    gigabytes = (WEIGHT_COPIES * 4 * parameters + activations) / 2**30
-    return (
-        f"modality {modality.name}, sample {'×'.join(map(str, modality.shape()))}, {parameters / 1e6:.2f} M parameters "
-        f"a network, about {gigabytes:.2g} GiB in training beside PyTorch itself and the data"
-    )
+    return f"modality {modality.name}, sample {_times(modality.shape())}"
 
 
-def _activations(backbone: Any, shape: Sequence[int]) -> int:
-    """Bytes that one clip's forward pass keeps for the backward pass."""
-    import torch
-
-    from scm_media.interfaces import Conditioning
-
-    weights = {parameter.untyped_storage()._cdata for parameter in backbone.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # by address, and kept alive so that no other gets the same
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        backbone(torch.empty(1, *shape), torch.empty(1), Conditioning())
-    return sum(storage.nbytes() for storage in kept.values())
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _proposal(folder: Path) -> str:
@@ -137,18 +123,22 @@ def _proposal(folder: Path) -> str:
 
 
 def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
-    """The recipe whose modality reads most of the files, and that modality. Raises ValueError when none reads any."""
+    """The recipe whose modality reads most of the files, of several the one of least effort, and that modality.
+
+    Raises ValueError when none reads any.
+    """
     from scm_media.build import build
 
     suffixes = Counter(path.suffix.lower() for path in files)
     best, found, most = "", None, 0
-    unusable = []
-    for name in sorted(recipe.names(), key=lambda name: name.endswith("/tiny")):
+    unusable, usable = [], []
+    for name in recipe.names():
         try:
-            modality = build(recipe.compose(name, NO_DATA)["modality"])
+            config = recipe.compose(name, NO_DATA)
+            usable.append((_effort(name, config), name, build(config["modality"])))
         except ValueError as error:
             unusable.append(f"{name} is not usable here: {error}")
-            continue
+    for _, name, modality in sorted(usable, key=lambda entry: entry[:2]):
         count = sum(suffixes[suffix] for suffix in modality.suffixes)
         if count > most:
             best, found, most = name, modality, count
@@ -156,6 +146,11 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
         seen = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5))
         raise ValueError("; ".join([f"{folder}: no recipe's modality reads these files ({seen or 'none'})", *unusable]))
     return best, found
+
+
+def _effort(name: str, config: dict[str, Any]) -> tuple[bool, int]:
+    """What recipes are put in order by: trials last, then by the clips that the teacher sees."""
+    return name.endswith("/tiny"), config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
 
 
 def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:

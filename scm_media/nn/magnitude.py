@@ -104,7 +104,7 @@ class MPEmbedding(UnitRows):
 
 
 class MPScalarEmbedding(nn.Module):
-    """A scalar's sinusoidal features (0.25 … 8 radians a unit) through one matrix layer; float32 under any precision."""
+    """A scalar's sinusoidal features through one matrix layer; float32 under any precision."""
 
     def __init__(self, width: int, num_frequencies: int = 64) -> None:
         super().__init__()

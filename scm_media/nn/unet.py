@@ -110,6 +110,18 @@ class UNetBlock(nn.Module):
         return linearly(lambda v: v.reshape(*v.shape, *(1,) * rank), scale)
 
 
+class ScaleEmbedding(MPScalarEmbedding):
+    """The embedding of a guidance scale, with a gain that starts at 0: a student starts as its teacher."""
+
+    def __init__(self, width: int, num_frequencies: int) -> None:
+        super().__init__(width, num_frequencies)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, t: Signal) -> Signal:
+        """``(B, width)`` for ``(B,)``."""
+        return multiply(super().forward(t), self.gain)
+
+
 class UNet(nn.Module):
     """F(u, t, cond): encoder and decoder blocks, each level at half the resolution of the one before.
 
@@ -117,7 +129,7 @@ class UNet(nn.Module):
     channels, multipliers: the width of a level is their product. attention_levels: levels with attention, from 0 at
     full resolution; the lowest level's middle has it in any case. dropout: at levels from ``dropout_from`` on. labels:
     name to number of classes (0: a scalar label). aligned_channels: channels of ``cond.aligned``. guidance: whether
-    the guidance scale is an input (sCM, appendix G.2), with a gain that starts at 0.
+    the guidance scale is an input (sCM, appendix G.2).
     """
 
     def __init__(
@@ -148,8 +160,7 @@ class UNet(nn.Module):
         self.labels = LabelEmbedding(
             labels or {}, cond_width, MPEmbedding, lambda width: MPScalarEmbedding(width, channels // 2)
         )
-        self.guidance = MPScalarEmbedding(cond_width, channels // 2) if guidance else None
-        self.guidance_gain = nn.Parameter(torch.zeros(())) if guidance else None
+        self.guidance = ScaleEmbedding(cond_width, channels // 2) if guidance else None
 
         def block(level: int, enters: int, leaves: int, decodes: bool, attends: bool, direction: Direction = "same"):
             rate = dropout if level >= dropout_from else 0.0
@@ -208,11 +219,11 @@ class UNet(nn.Module):
             c = linearly(lambda v: v / math.sqrt(1 + num), c)
         if self.guidance is not None:
             scale = torch.ones_like(value_of(t)) if cond.guidance is None else cond.guidance.to(value_of(t))
-            c = add(c, self.guidance(torch.log(scale)) * self.guidance_gain)
+            c = add(c, self.guidance(torch.log(scale)))
         return linearly(lambda v: v * SILU_GAIN, silu(c))
 
     def entering(self, u: Signal, cond: Conditioning) -> Signal:
-        """u with what is aligned to it, and one where it is no padding (EDM2's channel of ones); padding is left out."""
+        """u without its padding, what is aligned to it, and EDM2's channel of ones, which are zeros at padding."""
         shape = value_of(u).shape
         valid = cond.valid
         mask = value_of(u).new_ones(shape[0], 1, *shape[2:]) if valid is None else valid.to(value_of(u).dtype)

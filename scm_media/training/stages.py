@@ -105,7 +105,7 @@ def student_task(context: Context) -> Task:
     if objective == "sct" and has_teacher:  # what it starts from, and is shown beside
         teacher = context.trained("teacher")
     by_clip = settings["loss"].get("guidance_max") is not None
-    config = context.backbone_config(**({"guidance": True} if by_clip else {}))
+    config = context.backbone_config(**settings["backbone"], **({"guidance": True} if by_clip else {}))
     backbone = build(config)
     if context.start is not None and context.start.has("student"):
         context.start_from(backbone, "student")

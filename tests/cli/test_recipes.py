@@ -14,7 +14,7 @@ from scm_media.build import build
 from scm_media.cli import main
 
 
-def test_list_says_modality_parameters_memory_and_data(capsys):
+def test_list_says_modality_parameters_and_data(capsys):
     assert main(["recipes"]) == 0
     listed = {block.split("\n")[0]: block for block in capsys.readouterr().out.split("\n\n")}
     assert {"image/tiny", "image/fashion"} <= set(listed)
@@ -24,11 +24,19 @@ def test_list_says_modality_parameters_memory_and_data(capsys):
     backbone = build(config["backbone"], in_channels=1, labels={})
     million = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     assert f"modality image, sample 1×16×16, {million:.2f} M parameters" in listed["image/tiny"]
-    gigabytes = {
-        name: float(re.search(r"about ([\d.]+) GiB", listed[name])[1]) for name in ("image/tiny", "image/fashion")
-    }
-    assert gigabytes["image/tiny"] < 0.1 < gigabytes["image/fashion"]
     assert torch.zeros(1).device.type == "cpu", "the mode without storage is left again"
+
+
+def test_a_recipe_is_printed_with_its_cost_and_stays_a_recipe(tmp_path, capsys):
+    assert main(["recipes", "image/tiny"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(recipe.describe("image/tiny").text)
+    counted = [line for line in text.splitlines() if line.startswith("# counted: ")]
+    assert "modality image, sample 1×16×16, latent 1×16×16" in counted[0]
+    assert re.search(r"0\.09 M parameters a network, 0\.00\d+ G multiply-adds a forward pass", counted[1])
+    assert re.search(r"about 0\.0\d+ GiB in training on each device, 32 clips a pass", counted[2])
+    (tmp_path / "mine.yaml").write_text(text)
+    assert recipe.compose(str(tmp_path / "mine.yaml"))["backbone"] == recipe.compose("image/tiny")["backbone"]
 
 
 def test_copy_composes_to_the_same_recipe_under_its_own_name(tmp_path, capsys):

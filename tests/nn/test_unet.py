@@ -176,7 +176,7 @@ def test_a_guidance_scale_is_nothing_to_a_fresh_network_and_something_to_a_train
     one, two = (Conditioning(labels=cond.labels, guidance=torch.full((3,), s).double()) for s in (1.0, 2.0))
     torch.testing.assert_close(net(u.value, t.value, one), net(u.value, t.value, cond))
     assert (net(u.value, t.value, two) - net(u.value, t.value, one)).abs().max() > 1e-3
-    net.guidance_gain.data.zero_()
+    net.guidance.gain.data.zero_()
     assert torch.equal(net(u.value, t.value, two), net(u.value, t.value, one))
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from scm_media import recipe
 from scm_media.build import build, resolve
+from scm_media.nn.pair import Dropout
+from scm_media.recipe.cost import count_parameters
 
-SHIPPED = ("image/fashion", "image/fashion-latent", "image/tiny")
+SIZES = {"imagenet64": ("s", "m", "l", "xl"), "imagenet512": ("s", "m", "l", "xl", "xxl")}
+PAPER = ("image/cifar10", *(f"image/{data}-{size}" for data, sizes in SIZES.items() for size in sizes))
+"""Recipes of the sCM paper: their data are the user's to name, and their networks are built without storage."""
+SHIPPED = ("image/fashion", "image/fashion-latent", "image/tiny", *PAPER)
+ROOT = "data.root=mine"
 
 
 def targets(config) -> list[str]:
@@ -32,15 +39,9 @@ def test_text_is_short_and_its_header_says_data_and_size(name):
         assert word in header, f"{name} does not say {word}"
 
 
-@pytest.mark.parametrize(
-    ("name", "num_classes"), [("image/fashion", 10), ("image/fashion-latent", 10), ("image/tiny", 4)]
-)
-def test_the_header_tells_the_true_number_of_parameters(name, num_classes):
-    config = recipe.compose(name)
-    modality = build(config["modality"])
-    in_channels = build(config["autoencoder"]["network"]).latent_shape(modality.shape())[0]
-    backbone = build(config["backbone"], in_channels=in_channels, labels={"class": num_classes})
-    million = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_header_tells_the_true_number_of_parameters(name):
+    million = count_parameters(recipe.compose(name, [ROOT])) / 1e6
     said = re.search(r"about ([\d.]+) M parameters a network", "\n".join(recipe.describe(name).header))
     assert said, "the header says: about X M parameters a network"
     assert float(said[1]) == pytest.approx(million, rel=0.1)
@@ -49,7 +50,7 @@ def test_the_header_tells_the_true_number_of_parameters(name, num_classes):
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("objective", ["scd", "sct"])
 def test_composes_for_both_objectives_and_names_only_what_may_be_built(name, objective):
-    config = recipe.compose(name, [f"student.objective={objective}"])
+    config = recipe.compose(name, [f"student.objective={objective}", ROOT])
     assert config["recipe"] == name
     assert config["student"]["objective"] == objective
     for target in targets(config):
@@ -58,19 +59,57 @@ def test_composes_for_both_objectives_and_names_only_what_may_be_built(name, obj
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_parts_can_be_built_and_fit_each_other(name):
-    config = recipe.compose(name)
+    config = recipe.compose(name, [ROOT])
     modality = build(config["modality"])
-    autoencoder = build(config["autoencoder"]["network"])
-    latent_shape = autoencoder.latent_shape(modality.shape())
-    backbone = build(config["backbone"], in_channels=latent_shape[0], labels={"class": 4})
-    flow = build(config["flow"])
-    teacher = build(config["teacher"]["loss"], backbone=backbone, flow=flow)
-    student = build(config["student"]["loss"], backbone=backbone, teacher=None, flow=flow)
+    with torch.device("meta"):
+        latent_shape = build(config["autoencoder"]["network"]).latent_shape(modality.shape())
+        parts = {"in_channels": latent_shape[0], "labels": {"class": 4}}
+        backbone, own = (
+            build({**config["backbone"], **differing}, **parts) for differing in ({}, config["student"]["backbone"])
+        )
+        flow = build(config["flow"])
+        teacher = build(config["teacher"]["loss"], backbone=backbone, flow=flow)
+        guided = {"guidance_max": None}  # for which a guided teacher is needed
+        student = build({**config["student"]["loss"], **guided}, backbone=own, teacher=None, flow=flow)
     optimizer = build(config["student"]["optimizer"], params=student.parameters())
     assert build(config["teacher"]["optimizer"], params=teacher.parameters()).defaults["lr"] > optimizer.defaults["lr"]
     assert optimizer.defaults["weight_decay"] == 0
 
 
+def dropouts(network) -> list[float]:
+    return [part.rate for part in network.modules() if isinstance(part, Dropout)]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_settings_of_the_paper(name):
+    """sCM, tables 4 and 5 and appendix G: rates a hundredth of the teacher's, dropout of the student's low levels."""
+    config = recipe.compose(name, [ROOT])
+    teacher, student = config["teacher"], config["student"]
+    size, is_cifar = name.rpartition("-")[2], name == "image/cifar10"
+    assert teacher["batch_size"] == student["batch_size"] == (512 if is_cifar else 2048)
+    assert student["optimizer"]["lr"] == pytest.approx(teacher["optimizer"]["lr"] / 100)
+    assert student["loss"]["tangent_warmup"] == 10_000
+    assert student["loss"]["norm_constant"] == 0.1
+    assert student["ema_std"] == 0.05
+    proposals = [tuple(stage["loss"]["proposal"][key] for key in ("mean", "std")) for stage in (teacher, student)]
+    expected = {
+        "image/imagenet64": [(-0.8, 1.6), (-1.0, 1.6)],
+        "image/imagenet512": [(-0.4, 1.0), (-0.8, 1.6)],
+        "image/cifar10": [(-1.2, 1.2), (-1.0, 1.4)],
+    }
+    assert proposals == expected[name.rpartition("-")[0] or name]
+    if is_cifar:
+        return
+    rates = {"s": 1e-2, "m": 9e-3, "l": 8e-3, "xl": 7e-3, "xxl": 6.5e-3}
+    assert teacher["optimizer"]["lr"] == rates[size] == pytest.approx(rates[config["backbone"]["size"]])
+    assert config["backbone"]["dropout"] == (0.0 if size == "s" else 0.1)
+    with torch.device("meta"):
+        sct = {**config["backbone"], **student["backbone"], "dropout": 0.45}
+        found = dropouts(build(sct, in_channels=4))
+    assert found.count(0.45) == 18, "levels of 16 and 8 places a side: 7 encoder, 2 middle and 9 decoder blocks"
+    assert found.count(0.0) == len(found) - 18
+
+
 def test_any_recipe_takes_a_folder_of_ones_own():
     for name in SHIPPED:
-        assert recipe.compose(name, ["data=folder", "data.root=mine"])["data"]["root"] == "mine"
+        assert recipe.compose(name, ["data=folder", ROOT])["data"]["root"] == "mine"

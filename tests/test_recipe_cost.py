@@ -1,0 +1,46 @@
+"""What a recipe costs, held against networks that have storage and against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scm_media import recipe
+from scm_media.nn.unet import UNet
+from scm_media.recipe.cost import WEIGHT_COPIES, _one_clip, count_cost, count_parameters
+
+
+def test_multiply_adds_and_kept_bytes_of_a_matrix_layer_are_those_by_hand():
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(10, 7, bias=False)
+
+        def forward(self, u, t, cond):
+            return self.linear(u)
+
+    assert _one_clip(Layer(), (5, 10), narrow=False) == (5 * 10 * 7, 5 * 10 * 4)
+
+
+def test_attention_over_many_places_is_counted():
+    few, many = (_one_clip(UNet(1, 1, 8, (1,), 1, levels, head_width=8), (1, 1024), False)[0] for levels in ((), (0,)))
+    blocks = 3  # one in the encoder, two in the decoder; the middle attends in any case
+    assert many - few == blocks * (2 * 1024 * 1024 * 8 + 4 * 8 * 8 * 1024)
+
+
+def test_memory_follows_the_share_of_a_device():
+    config = recipe.compose("image/tiny")
+    whole = count_cost(config)
+    assert whole.parameters == count_parameters(config)
+    weights = WEIGHT_COPIES * 4 * whole.parameters
+    config["trainer"]["accumulate"], config["num_devices"] = 4, 2
+    part = count_cost(config)
+    assert (whole.clips_a_pass, part.clips_a_pass) == (32, 4)
+    assert (whole.training_bytes - weights) == 8 * (part.training_bytes - weights)
+
+
+@pytest.mark.parametrize(("name", "million", "giga"), [("image/imagenet64-xl", 1119, 406), ("image/cifar10", 31, 3.0)])
+def test_large_recipes_are_counted_without_storage(name, million, giga):
+    counted = count_cost(recipe.compose(name, ["data.root=none"]))
+    assert counted.parameters / 1e6 == pytest.approx(million, rel=0.03)
+    assert counted.multiply_adds / 1e9 == pytest.approx(giga, rel=0.05)
