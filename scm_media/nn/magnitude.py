@@ -1,7 +1,7 @@
 """Layers that keep the magnitude of what goes through them: unit variance in, about unit variance out.
 
 Source: Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2,
-arXiv 2312.02696), sections 2.2 and 2.3, equations 47 (normalised weights), 81 (SiLU), 88 (sum) and 103 (concatenation).
+arXiv 2312.02696), section 2.3, equations 47 and 66 (weights), 81 (SiLU), 88 (sum) and 103 (concatenation).
 
 EDM2 normalises weights in forward as well; here only what is stored is normalised, so that forward is a pure function
 (recomputation and transforms hold). Three places see to it: a new layer, ``renormalize`` after an optimiser's step,

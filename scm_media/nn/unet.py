@@ -1,7 +1,7 @@
 """The magnitude-preserving U-Net of EDM2 with sCM's changes, for latents of rank 1, 2 or 3.
 
-Sources: Karras et al. 2024 (EDM2, arXiv 2312.02696), figure 21 and table 6, "config G"; Lu & Song 2024 (sCM,
-arXiv 2410.11081), section 4.1: the time t itself through a positional embedding, and adaptive double normalisation.
+Sources: Karras et al. 2024 (EDM2, arXiv 2312.02696), "config G"; Lu & Song 2024 (sCM, arXiv 2410.11081), section 4.1:
+the time t itself through a positional embedding, and adaptive double normalisation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scm_media.nn.normalization import rms_normalize
 from scm_media.nn.pair import Dropout, Signal, add, concatenate, full_precision, linearly, multiply, silu, value_of
 
 RESIDUAL_SHARE = 0.3
-"""Of what a block adds to the stream (EDM2, table 6)."""
+"""Of what a block adds to the stream (EDM2, config G)."""
 
 Direction = Literal["same", "down", "up"]
 

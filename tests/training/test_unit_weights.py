@@ -47,13 +47,13 @@ def test_rows_are_unit_after_each_step_and_in_a_network_that_takes_the_average(t
     for step in (4, 6):
         kept = checkpoints.load(folder, step)["loss"]
         unit = rows({name: value for name, value in kept.items() if name.startswith("backbone.")})
-        assert (unit - 1).abs().max() < 1e-5
+        assert (unit - 1).abs().max() < 2e-5
     component = weights.read(trained / stage / "weights.safetensors")
     if stage == "teacher":
         assert rows(component.state).min() < 1 - 1e-4, "the average is shorter than what it averages"
     network = build(component.config)
     weights.load_into(network, component.state)
-    assert (rows(network.state_dict()) - 1).abs().max() < 1e-5
+    assert (rows(network.state_dict()) - 1).abs().max() < 2e-5
 
 
 def test_a_run_is_resumed_to_the_bit(trained, tmp_path):
@@ -72,4 +72,4 @@ def test_the_student_has_the_keys_of_its_own_backbone(trained):
 
 def test_other_networks_step_as_before(tmp_path):
     after = run_task(tmp_path, Slope((1.0, 2.0)), 3)
-    assert after["net.weight"].abs().max() > 10, "plain weights are left as long as the steps make them"
+    assert after["net.weight"].abs().max() > 2, "plain weights are left as long as the steps make them"
