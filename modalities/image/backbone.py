@@ -9,8 +9,8 @@ from scm_media.nn.unet import UNet
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "nano": {"channels": 32, "multipliers": (1, 2, 3), "num_blocks": 1, "attention_levels": (2,)},
-    "micro": {"channels": 64, "multipliers": (1, 2, 3), "num_blocks": 1, "attention_levels": (2,)},
-    "mini": {"channels": 64, "multipliers": (1, 2, 3, 4), "num_blocks": 2, "attention_levels": (2, 3)},
+    "micro": {"channels": 48, "num_blocks": 1},
+    "mini": {"channels": 64, "num_blocks": 2},
     "xxs": {"channels": 64},
     "xs": {"channels": 128},
     "s": {"channels": 192},

@@ -42,7 +42,9 @@ class CosineAttention(nn.Module):
         super().__init__()
         self.num_heads = max(1, channels // head_width)
         if channels % self.num_heads:
-            raise ValueError(f"{channels} channels must be a multiple of head_width {head_width}, or fewer than two")
+            raise ValueError(
+                f"{channels} channels do not split into {self.num_heads} heads: change head_width {head_width}"
+            )
         self.qkv = MPConvolution(rank, channels, 3 * channels, kernel=1)
         self.out = MPConvolution(rank, channels, channels, kernel=1)
 
@@ -54,8 +56,11 @@ class CosineAttention(nn.Module):
         dtype = value_of(projected).dtype
         split = linearly(lambda v: v.reshape(heads).permute(1, 0, 2, 4, 3), projected)
         split = linearly(lambda v: v.to(dtype), rms_normalize(split))
-        q, k, v = (linearly(lambda v, i=i: v[i], split) for i in range(3))
-        attended = attend(q, k, v, key_mask)
+
+        def part(number: int) -> Signal:
+            return linearly(lambda v: v[number], split)
+
+        attended = attend(part(0), part(1), part(2), key_mask)
         return self.out(linearly(lambda v: v.transpose(-1, -2).reshape(shape), attended))
 
 
@@ -200,12 +205,14 @@ class UNet(nn.Module):
         x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the stream stays wide under autocast
         skips = [x]
         for blocks, mask in zip(self.encoder, masks, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x = block(x, c, mask)
                 skips.append(x)
         for block in self.middle:
             x = block(x, c, masks[-1])
         for blocks, mask in zip(self.decoder, reversed(masks), strict=True):
+            assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x = block(x if block.direction == "up" else mp_concatenate(x, skips.pop()), c, mask)
         x = self.leave(x, self.out_gain)

@@ -7,6 +7,7 @@ from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.nn.pair import Pair
 from scm_media.nn.unet import CosineAttention, UNet, UNetBlock
 from scm_media.testing import check_backbone
+from scm_media.training.compiling import compile_backbone
 from tests.nn.test_pair import by_differences, check, pair
 
 LATENTS = {1: (2, 8), 2: (2, 4, 6), 3: (2, 4, 2, 6)}
@@ -212,3 +213,11 @@ def test_latents_that_do_not_fit_are_refused(shape):
 def test_networks_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         UNet(2, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_compiled_it_has_the_same_value_and_tangent(precision):
+    net = UNet(2, 2, 8, (1, 2), 1, (1,), head_width=8, labels={"class": 4})
+    compile_backbone(net, (2, 4, 4), {"class": 4}, precision)
+    assert net._compiled_call_impl is not None

@@ -106,8 +106,8 @@ def test_settings_of_the_paper(name):
     with torch.device("meta"):
         sct = {**config["backbone"], **student["backbone"], "dropout": 0.45}
         found = dropouts(build(sct, in_channels=4))
-    assert found.count(0.45) == 18, "levels of 16 and 8 places a side: 7 encoder, 2 middle and 9 decoder blocks"
-    assert found.count(0.0) == len(found) - 18
+    assert found.count(0.45) == 19, "levels of 16 and 8 places a side: 8 encoder, 2 middle and 9 decoder blocks"
+    assert found.count(0.0) == len(found) - 19
 
 
 def test_any_recipe_takes_a_folder_of_ones_own():
