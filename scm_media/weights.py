@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,15 @@ def read(path: str | Path) -> Component:
             "scm-media; convert the model first"
         ) from error
     return Component(state=state, config=config, info=info)
+
+
+def digest(component: Component) -> str:
+    """Sixteen hexadecimal digits that tell a network: of its tensors and configuration, not of its file."""
+    told = hashlib.sha256(json.dumps(component.config, sort_keys=True).encode())
+    for name, tensor in sorted(component.state.items()):
+        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        told.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()[:16]
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:

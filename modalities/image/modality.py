@@ -158,6 +158,11 @@ class ImageModality:
             raise ValueError(f"size must be a whole number of pixels, at least 1, got {size}")
         return (self.channels, int(size), int(size))
 
+    @property
+    def augments(self) -> bool:
+        """Whether ``conform`` makes use of its generator."""
+        return self.flip or self.random_crop
+
     def read(self, path: str | Path) -> Tensor:
         """The picture ``(C, H, W)``, float32 in [-1, 1], upright, as large as in the file; an animation's first frame.
 

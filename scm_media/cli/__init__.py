@@ -16,6 +16,7 @@ from scm_media.cli.arguments import parser
 COMMANDS = {
     "recipes": "list the shipped recipes, print or copy one",
     "check": "open a recipe's data: counts, shapes, rejects, a preview",
+    "encode": "write the latents of a recipe's data once, for train to read",
     "train": "train a recipe, all stages in order; the same command goes on where it stopped",
     "generate": "make clips with a model",
     "evaluate": "measure a model",

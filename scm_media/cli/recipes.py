@@ -148,9 +148,10 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     return best, found
 
 
-def _effort(name: str, config: dict[str, Any]) -> tuple[bool, int]:
-    """What recipes are put in order by: trials last, then by the clips that the teacher sees."""
-    return name.endswith("/tiny"), config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
+def _effort(name: str, config: dict[str, Any]) -> tuple[int, int]:
+    """What recipes are put in order by: a modality's own for folders, trials last, then the clips the teacher sees."""
+    readiness = 0 if name.endswith("/folder") else 2 if name.endswith("/tiny") else 1
+    return readiness, config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
 
 
 def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:

@@ -3,7 +3,8 @@
 from scm_media.data.examples import Batch, Dataset, Example, collate
 from scm_media.data.folder import FolderDataset
 from scm_media.data.idx import FashionMNISTDataset
-from scm_media.data.loader import batches, gather
+from scm_media.data.latents import LatentDataset
+from scm_media.data.loader import batches, gather, stretches
 from scm_media.data.manifest import ManifestDataset
 from scm_media.data.shapes import ShapesDataset
 
@@ -13,9 +14,11 @@ __all__ = [
     "Example",
     "FashionMNISTDataset",
     "FolderDataset",
+    "LatentDataset",
     "ManifestDataset",
     "ShapesDataset",
     "batches",
     "collate",
     "gather",
+    "stretches",
 ]

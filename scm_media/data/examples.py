@@ -28,11 +28,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars."""
+    """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars.
+
+    encoded: the samples are latents ``(B, c, *s)`` already.
+    """
 
     sample: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     captions: list[str] | None = None
+    encoded: bool = False
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -49,6 +53,7 @@ class Dataset(Protocol):
 
     A dataset may also offer ``__getitems__(indices) -> list[Example]``, or ``batch(indices, generators) -> Batch``,
     the only one of the three that is given randomness: one generator an example, None for no augmentation.
+    ``fingerprint() -> str``, a digest of what its examples are, is what a cache of its latents is known by.
     """
 
     label_names: Mapping[str, tuple[str, ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from itertools import repeat
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from scm_media.data.examples import Batch, Example, check_split, collate
 from scm_media.interfaces import Modality
@@ -19,12 +21,31 @@ from scm_media.interfaces import Modality
 
 @dataclass(frozen=True)
 class Entry:
-    """One file and what is said of it: class names (str) and scalars (float) by label."""
+    """One file and what is said of it: class names (str) and scalars (float) by label.
+
+    group: what has the same is held out together or not at all; None stands alone.
+    """
 
     path: Path
     name: str
     labels: Mapping[str, str | float] = field(default_factory=dict)
     caption: str | None = None
+    group: str | None = None
+
+    def read(self, modality: Modality) -> Tensor:
+        """The sample ``(C, *S)``; ValueError or OSError where it cannot be read."""
+        return modality.read(self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size
+
+    @property
+    def version(self) -> tuple[str, int, int]:
+        """What changes when the content does: path, size, time of change."""
+        status = self.path.stat()
+        return str(self.path), status.st_size, status.st_mtime_ns
 
 
 class Rejects:
@@ -51,8 +72,8 @@ class FileDataset:
 
     label_names: label to its classes, ``()`` for a scalar, None to take the classes that the usable files have.
     held_out: the part of the files, in (0, 1), that the split "held_out" has and "train" has not; which ones depends
-    on their names alone. verify: read every file now and leave out what cannot be read; without it such a file stops
-    the run that meets it (ValueError).
+    on their names alone, or on their groups' where they have one. verify: read every file now and leave out what
+    cannot be read; without it such a file stops the run that meets it (ValueError).
     """
 
     def __init__(
@@ -76,7 +97,7 @@ class FileDataset:
         self.modality = modality
         self.shape = modality.shape()
         self.label_names = {
-            name: tuple(sorted({str(entry.labels[name]) for entry in usable}) if classes is None else classes)
+            name: _in_order({str(entry.labels[name]) for entry in usable}) if classes is None else tuple(classes)
             for name, classes in label_names.items()
         }
         self.rejects: Mapping[str, int] = dict(rejects.counts)
@@ -102,13 +123,24 @@ class FileDataset:
         each = generators or repeat(None, len(indices))
         return collate([self._read(index, generator) for index, generator in zip(indices, each, strict=True)])
 
+    def fingerprint(self) -> str:
+        """What tells these examples from others: a digest of their names, labels, captions, sizes in bytes.
+
+        A file that was changed and kept its size is not noticed.
+        """
+        digest = hashlib.blake2b(json.dumps(self.label_names).encode(), digest_size=16)
+        for entry in self._entries:
+            told = [entry.name, sorted(entry.labels.items()), entry.caption, entry.size]
+            digest.update(json.dumps(told).encode())
+        return digest.hexdigest()
+
     def _read(self, index: int, generator: torch.Generator | None) -> Example:
         entry = self._entries[index]
         labels = {
             name: float(entry.labels[name]) if not numbers else numbers[str(entry.labels[name])]
             for name, numbers in self._numbers.items()
         }
-        sample = self.modality.conform(self.modality.read(entry.path), generator)
+        sample = self.modality.conform(entry.read(self.modality), generator)
         return Example(sample, labels, entry.caption, str(entry.path))
 
 
@@ -122,11 +154,10 @@ def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects) ->
     _, known = _faults.setdefault(id(modality), (modality, {}))
 
     def fault(entry: Entry) -> str:
-        status = entry.path.stat()
-        key = (str(entry.path), status.st_size, status.st_mtime_ns)
+        key = entry.version
         if key not in known:
             try:
-                modality.read(entry.path)
+                entry.read(modality)
                 known[key] = ""
             except (ValueError, OSError) as error:
                 known[key] = str(error).replace(str(entry.path), entry.path.name)
@@ -148,11 +179,29 @@ def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects) ->
     return usable
 
 
+def _in_order(classes: set[str]) -> tuple[str, ...]:
+    """Class names sorted: by value where all are whole numbers, so that 10 comes after 9."""
+    if all(name.isdecimal() for name in classes):
+        return tuple(sorted(classes, key=lambda name: (int(name), name)))
+    return tuple(sorted(classes))
+
+
 def _part(entries: list[Entry], split: str, held_out: float, source: object) -> list[Entry]:
-    """The entries of a split: those whose names hash lowest are held out, at least one, never all."""
-    if len(entries) < 2:
-        raise ValueError(f"{source} has one usable file, expected at least two: one to train on, one to hold out")
-    num_held_out = min(max(1, round(len(entries) * held_out)), len(entries) - 1)
-    by_hash = sorted(entries, key=lambda entry: hashlib.blake2b(entry.name.encode("utf-8", "surrogateescape")).digest())
-    chosen = {entry.name for entry in by_hash[:num_held_out]}
+    """The entries of a split: groups (single names) are held out from the lowest hash on, until enough are.
+
+    At least one entry is held out and one is not; ValueError where that cannot be.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.name if entry.group is None else f"group {entry.group}", []).append(entry)
+    if len(groups) < 2:
+        what = "one usable file" if len(entries) < 2 else "usable files of one group alone"
+        raise ValueError(f"{source} has {what}, expected at least two: one to train on, one to hold out")
+    wanted = max(1, round(len(entries) * held_out))
+    by_hash = sorted(groups, key=lambda name: hashlib.blake2b(name.encode("utf-8", "surrogateescape")).digest())
+    chosen: set[str] = set()
+    for name in by_hash[:-1]:
+        if len(chosen) >= wanted:
+            break
+        chosen.update(entry.name for entry in groups[name])
     return [entry for entry in entries if (entry.name in chosen) == (split == "held_out")]

@@ -44,8 +44,55 @@ class _Steps:
             return error
 
 
+@dataclass(frozen=True)
+class _Stretches:
+    """Number of a stretch to its batches, one a variant, unaugmented where there is one variant alone."""
+
+    dataset: Dataset
+    stretches: Sequence[range]
+    variants: int
+    seed: int
+
+    def __getitem__(self, number: int) -> list[Batch] | ValueError | OSError:
+        stretch = self.stretches[number]
+        try:
+            if self.variants == 1:
+                return [gather(self.dataset, stretch)]
+            return [gather(self.dataset, stretch, self._generators(stretch, v)) for v in range(self.variants)]
+        except (ValueError, OSError) as error:
+            return error
+
+    def _generators(self, stretch: range, variant: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(order.mix(self.seed, variant, index)) for index in stretch]
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[Any]:
+    """What ``source`` holds under each of the numbers, in their order, read by workers; raises the error it gives."""
+    found: Iterable[Any] = map(source.__getitem__, numbers)
+    if num_workers > 0:
+        # Without a generator of its own a DataLoader draws its base seed from the global one.
+        own = torch.Generator().manual_seed(seed)
+        found = DataLoader(
+            source, batch_size=None, sampler=numbers, num_workers=num_workers, collate_fn=_as_it_is, generator=own
+        )
+    for batch in found:
+        if isinstance(batch, ValueError | OSError):
+            raise batch
+        yield batch
+
+
+def stretches(
+    dataset: Dataset, ranges: Sequence[range], variants: int, seed: int, num_workers: int = 0
+) -> Iterator[list[Batch]]:
+    """For each range of examples its batches: one as the examples are, or so many variants by the augmentation.
+
+    A variant of an example depends on (seed, variant, index) alone.
+    """
+    return _each(_Stretches(dataset, ranges, variants, seed), range(len(ranges)), num_workers, seed)
 
 
 def batches(
@@ -64,20 +111,4 @@ def batches(
     global generator is left untouched.
     """
     steps = _Steps(dataset, batch_size, seed, rank, world)
-    numbers = range(start_step, start_step + num_steps)
-    found: Iterable[Any] = map(steps.__getitem__, numbers)
-    if num_workers > 0:
-        # Without a generator of its own a DataLoader draws its base seed from the global one.
-        own = torch.Generator().manual_seed(seed)
-        found = DataLoader(
-            steps,  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=numbers,
-            num_workers=num_workers,
-            collate_fn=_as_it_is,
-            generator=own,
-        )
-    for batch in found:
-        if isinstance(batch, ValueError | OSError):
-            raise batch
-        yield batch
+    return _each(steps, range(start_step, start_step + num_steps), num_workers, seed)

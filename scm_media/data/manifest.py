@@ -21,6 +21,7 @@ class ManifestDataset(FileDataset):
 
     labels: the columns that are labels, None for every named column but path and caption. scalars: those of them
     that are numbers. classes: label to its classes in order; a label that is not listed there has those found.
+    group: a column whose equal values are held out together or not at all; it is no label unless ``labels`` says so.
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
     label, a scalar that is no number, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``.
     """
@@ -33,6 +34,7 @@ class ManifestDataset(FileDataset):
         labels: Sequence[str] | None = None,
         scalars: Sequence[str] = (),
         classes: Mapping[str, Sequence[str]] | None = None,
+        group: str | None = None,
         split: str = "train",
         held_out: float = 0.02,
         verify: bool = True,
@@ -45,8 +47,8 @@ class ManifestDataset(FileDataset):
             raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
         fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
         if labels is None:
-            labels = [column for column in columns if column and column not in _OWN_COLUMNS]
-        _check_columns(path, columns, labels, [*scalars, *fixed])
+            labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group)]
+        _check_columns(path, columns, labels, [*scalars, *fixed], group)
         start = path.parent if root is None else Path(root).expanduser()
         entries = []
         taken = set()
@@ -67,7 +69,8 @@ class ManifestDataset(FileDataset):
                 rejects.add(source, error.reason, error.detail)
                 continue
             caption = row.get("caption")
-            entries.append(Entry(start / name, name, own, None if caption is None else str(caption)))
+            together = None if group is None or row.get(group) in (None, "") else str(row[group])
+            entries.append(Entry(start / name, name, own, None if caption is None else str(caption), together))
         label_names = {label: () if label in scalars else fixed.get(label) for label in labels}
         super().__init__(entries, modality, label_names, path, rejects, split, held_out, verify)
 
@@ -81,12 +84,15 @@ class _Unusable(Exception):
         self.detail = detail
 
 
-def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], described: Sequence[str]) -> None:
-    missing = [column for column in ["path", *labels] if column not in columns]
+def _check_columns(
+    path: Path, columns: Sequence[str], labels: Sequence[str], described: Sequence[str], group: str | None
+) -> None:
+    own = [] if group is None else [group]
+    missing = [column for column in ["path", *labels, *own] if column not in columns]
     if missing:
         raise ValueError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}: "
-            "the file's column is called path, the label columns are named in data.labels"
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}: the file's column is called "
+            "path, the label columns are named in data.labels, the column of the split in data.group"
         )
     strangers = [name for name in described if name not in labels]
     if strangers:

@@ -88,3 +88,7 @@ class ShapesDataset:
         coverage = (0.5 - distance * max(height, width) / 2).clamp(0, 1)
         brightness = 0.4 + 0.6 * chance[:, 4:, None, None]
         return coverage[:, None] * brightness * 2 - 1
+
+    def fingerprint(self) -> str:
+        """What tells these examples from others: number, seed of the split, shape."""
+        return f"shapes-{self._num}-{self._seed}-{'x'.join(map(str, self.shape))}"

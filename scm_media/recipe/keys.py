@@ -16,6 +16,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
     "student.decay": ("constant", "cosine", "inverse_sqrt"),
     "sampler.teacher": ("heun", "dpm_solver"),
+    "latents.dtype": ("float16", "float32"),
 }
 """Keys with a closed set of values."""
 
@@ -27,6 +28,7 @@ BUILT = frozenset({*GROUPS, "embedder", "network", "logger", "optimizer", "loss"
 
 AT_LEAST_ONE = frozenset(
     {"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate", "num_sample_clips"}
+    | {"variants", "shard_size"}
     | {"log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints"}
     | {"keep_snapshots"}
 )

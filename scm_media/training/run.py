@@ -15,7 +15,7 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data.order import mix
 from scm_media.pipeline.folder import FORMAT, ModelFolder
-from scm_media.training import autoencoder, stages
+from scm_media.training import autoencoder, latents, stages
 from scm_media.training.context import Context, check_devices
 from scm_media.training.decisions import check_decisions, trained_decision
 from scm_media.training.ema_choice import chosen_averages
@@ -37,13 +37,15 @@ def run(config: dict[str, Any]) -> None:
         raise ValueError(f"stage must be one of all, {', '.join(STAGES)}; got {config['stage']!r}")
     check_devices(config)
     chosen = _chosen(config)
-    context = _prepare(config)
+    context = prepare(config)
     for stage in chosen:
         if stage != "autoencoder" or "max_steps" in config["autoencoder"]:
             check_decisions(config, context.run_dir, stage)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     description = _description(context)
     _check_same_model(context.run_dir / "model.json", description)
+    if context.weights_file("autoencoder").exists() and not {"teacher", "student"}.isdisjoint(chosen):
+        latents.examples(context)  # a cache that does not fit is refused before anything is trained
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
     on_first(fabric, lambda: _describe(context, description))
@@ -63,7 +65,10 @@ def run(config: dict[str, Any]) -> None:
             task = build_task[stage](context)
             folder = context.run_dir / stage
             fabric = context.fabric(folder, task.precision)
-            train(fabric, task, config["trainer"], context.data, context.held_out, folder, config["seed"])
+            data, held_out = context.data, context.held_out
+            if stage in ("teacher", "student"):
+                data, held_out = latents.examples(context)
+            train(fabric, task, config["trainer"], data, held_out, folder, config["seed"])
 
 
 def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -82,7 +87,7 @@ def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _prepare(config: dict[str, Any]) -> Context:
+def prepare(config: dict[str, Any]) -> Context:
     """Data, modality and the model to start from."""
     torch.manual_seed(config["seed"])
     modality = build(config["modality"])

@@ -150,7 +150,10 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
 
 
 class _Latents:
-    """Batches to latents and conditioning, by the frozen autoencoder; frozen networks follow the batch's device."""
+    """Batches to latents and conditioning, by the frozen autoencoder where they are not encoded already.
+
+    Frozen networks follow the batch's device.
+    """
 
     def __init__(self, context: Context, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = context.autoencoder(), frozen
@@ -161,7 +164,8 @@ class _Latents:
         if self.frozen is not None:
             self.frozen.to(device)
         with torch.no_grad():
-            return self.autoencoder.encode(batch.sample), batch.conditioning()
+            latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
+        return latents, batch.conditioning()
 
 
 def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:

@@ -130,7 +130,7 @@ def test_a_plugins_recipe_breaks_no_command(tmp_path, capsys, monkeypatch, data,
         (tmp_path / "flat").mkdir()
         Image.new("L", (16, 16)).save(tmp_path / "flat" / "1.png")
         assert main(["recipes", "--for", str(tmp_path / "flat")]) == 0
-        assert "after the recipe image/fashion" in capsys.readouterr().out
+        assert "after the recipe image/folder" in capsys.readouterr().out
     finally:
         sys.modules.pop("odd_recipes", None)
 

@@ -142,3 +142,20 @@ def test_manifests_of_no_use_are_refused_by_name(tmp_path, name, content, said):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path}.*{said}"):
         open_manifest(path)
+
+
+def test_a_group_is_held_out_together_or_not_at_all(tmp_path, rows):
+    path = write(tmp_path, [{**row, "song": f"s{number // 3}"} for number, row in enumerate(rows)], "csv")
+    songs = {}
+    for split in ("train", "held_out"):
+        dataset = open_manifest(path, scalars=["pitch"], group="song", split=split, held_out=0.2)
+        assert set(dataset.label_names) == {"family", "pitch"}
+        songs[split] = {int(dataset[place].labels["pitch"] * 2) // 3 for place in range(len(dataset))}
+        assert len(dataset) == 3 * len(songs[split])
+    assert songs["train"].isdisjoint(songs["held_out"])
+    assert songs["train"] | songs["held_out"] == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match=r"no column album.*data\.group"):
+        open_manifest(path, group="album")
+    one = write(tmp_path, [{**row, "song": "s"} for row in rows], "jsonl")
+    with pytest.raises(ValueError, match="usable files of one group alone"):
+        open_manifest(one, group="song", labels=[])

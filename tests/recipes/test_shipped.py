@@ -15,8 +15,8 @@ from scm_media.recipe.cost import count_parameters
 SIZES = {"imagenet64": ("s", "m", "l", "xl"), "imagenet512": ("s", "m", "l", "xl", "xxl")}
 PAPER = ("image/cifar10", *(f"image/{data}-{size}" for data, sizes in SIZES.items() for size in sizes))
 """Recipes of the sCM paper: their data are the user's to name, and their networks are built without storage."""
-SHIPPED = ("image/fashion", "image/fashion-latent", "image/tiny", *PAPER)
-ROOT = "data.root=mine"
+SHIPPED = ("image/emoji", "image/fashion", "image/fashion-latent", "image/folder", "image/tiny", *PAPER)
+ROOT = "++data.root=mine"
 
 
 def targets(config) -> list[str]:

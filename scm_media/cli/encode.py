@@ -1,0 +1,33 @@
+"""``scm-media encode``: the latents of a recipe's data, written once, so that training need not encode again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scm_media import recipe
+from scm_media.cli.arguments import parser
+from scm_media.cli.progress import Progress
+
+
+def run(arguments: Sequence[str]) -> int:
+    """0 when every latent is there."""
+    commands = parser(
+        "encode",
+        "Writes the latents of a recipe's data to <run_dir>/latents, where train finds them; goes on where it stopped.",
+        usage="scm-media encode RECIPE [KEY=VALUE ...]",
+        epilog="The autoencoder must have been trained (stage=autoencoder) in the same run_dir. A recipe that flips\n"
+        "or crops at random needs latents.variants=K. Delete <run_dir>/latents to train without.",
+    )
+    commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
+    commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. latents.dtype=float32")
+    parsed = commands.parse_args(arguments)
+    config = recipe.compose(parsed.recipe, parsed.overrides)
+
+    from scm_media.training import encoding
+
+    done = encoding.encode(config, Progress())
+    size = sum(path.stat().st_size for path in done["folder"].rglob("*.safetensors")) / 2**20
+    num, variants, seconds = done["examples"], done["variants"], done["seconds"]
+    rate = f", {num * variants / seconds:.0f} latents a second" if num else ""
+    print(f"{done['folder']}: {num} examples encoded now, {variants} variants each{rate}; {size:.1f} MiB in all")
+    return 0
