@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
@@ -171,14 +172,23 @@ class ImageModality:
         path = Path(path)
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
+        with path.open("rb") as file:
+            return self._decode(file, str(path))
+
+    def decode(self, content: bytes, source: str) -> Tensor:
+        """The picture ``(C, H, W)`` of a file's content, as ``read``; ValueError that names the source."""
+        return self._decode(io.BytesIO(content), source)
+
+    def _decode(self, file: IO[bytes], source: str) -> Tensor:
         try:
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 if picture.width * picture.height > self.max_pixels:
                     raise ValueError(f"{picture.width}×{picture.height} exceeds {self.max_pixels} pixels (max_pixels)")
                 picture.load()
                 return self._from_picture(ImageOps.exif_transpose(picture))
         except _DECODING_ERRORS as error:
-            raise ValueError(f"{path} cannot be decoded as a picture: {error}") from error
+            reason = str(error).replace(repr(file), "the file")
+            raise ValueError(f"{source} cannot be decoded as a picture: {reason}") from error
 
     def _from_picture(self, picture: Image.Image) -> Tensor:
         if picture.mode.startswith("I"):

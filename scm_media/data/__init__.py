@@ -7,6 +7,7 @@ from scm_media.data.latents import LatentDataset
 from scm_media.data.loader import batches, gather, stretches
 from scm_media.data.manifest import ManifestDataset
 from scm_media.data.shapes import ShapesDataset
+from scm_media.data.shards import ShardsDataset
 
 __all__ = [
     "Batch",
@@ -17,6 +18,7 @@ __all__ = [
     "LatentDataset",
     "ManifestDataset",
     "ShapesDataset",
+    "ShardsDataset",
     "batches",
     "collate",
     "gather",

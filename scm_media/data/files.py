@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +37,11 @@ class Entry:
     def read(self, modality: Modality) -> Tensor:
         """The sample ``(C, *S)``; ValueError or OSError where it cannot be read."""
         return modality.read(self.path)
+
+    @property
+    def source(self) -> str:
+        """The file, in words for the user."""
+        return str(self.path)
 
     @property
     def size(self) -> int:
@@ -65,6 +72,32 @@ class Rejects:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.counts.most_common()) or "it is empty"
         first = f" (first: {self.listed[0][0]})" if self.listed else ""
         return ValueError(f"nothing in {source} can be used: {reasons}{first}; {remedy}")
+
+
+class Unusable(Exception):
+    """Why an example is left out."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | None) -> str | float:
+    """The class name, or the scalar, that an example was given; Unusable where it is missing, unknown or no number."""
+    if value is None or value == "" or isinstance(value, (list, dict)):
+        raise Unusable("missing label", name)
+    if scalar:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise Unusable("scalar label that is no number", f"{name}={value}")
+        return number
+    if classes is not None and str(value) not in classes:
+        raise Unusable("unknown label", f"{name}={value}")
+    return str(value)
 
 
 class FileDataset:
@@ -141,7 +174,7 @@ class FileDataset:
             for name, numbers in self._numbers.items()
         }
         sample = self.modality.conform(entry.read(self.modality), generator)
-        return Example(sample, labels, entry.caption, str(entry.path))
+        return Example(sample, labels, entry.caption, entry.source)
 
 
 _faults: dict[int, tuple[Modality, dict[tuple[str, int, int], str]]] = {}
@@ -160,7 +193,7 @@ def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects) ->
                 entry.read(modality)
                 known[key] = ""
             except (ValueError, OSError) as error:
-                known[key] = str(error).replace(str(entry.path), entry.path.name)
+                known[key] = str(error).replace(f"{entry.path.parent}{os.sep}", "")
         return known[key]
 
     def judge(entry: Entry) -> tuple[str, str]:
@@ -173,7 +206,7 @@ def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects) ->
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
         for entry, (reason, detail) in zip(entries, pool.map(judge, entries), strict=True):
             if reason:
-                rejects.add(entry.path, reason, detail)
+                rejects.add(entry.source, reason, detail)
             else:
                 usable.append(entry)
     return usable

@@ -172,11 +172,11 @@ class LatentDataset:
             variants = [int(torch.randint(self.manifest.variants, (), generator=own)) for own in generators]
         rows = [self._latent(index, variant) for index, variant in zip(indices, variants, strict=True)]
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        captions = [self._captions[index] for index in indices]
+        captions = [caption for index in indices if (caption := self._captions[index]) is not None]
         return Batch(
             torch.stack(rows).float(),
             {name: label[chosen] for name, label in self._labels.items()},
-            None if None in captions else captions,
+            captions if len(captions) == len(indices) else None,
             encoded=True,
         )
 

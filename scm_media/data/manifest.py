@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scm_media.data.files import Entry, FileDataset, Rejects
+from scm_media.data.files import Entry, FileDataset, Rejects, Unusable, read_label
 from scm_media.interfaces import Modality
 
 _OWN_COLUMNS = ("path", "caption")
@@ -64,8 +63,8 @@ class ManifestDataset(FileDataset):
                 continue
             taken.add(name)
             try:
-                own = {label: _label(row.get(label), label, label in scalars, fixed.get(label)) for label in labels}
-            except _Unusable as error:
+                own = {label: read_label(row.get(label), label, label in scalars, fixed.get(label)) for label in labels}
+            except Unusable as error:
                 rejects.add(source, error.reason, error.detail)
                 continue
             caption = row.get("caption")
@@ -73,15 +72,6 @@ class ManifestDataset(FileDataset):
             entries.append(Entry(start / name, name, own, None if caption is None else str(caption), together))
         label_names = {label: () if label in scalars else fixed.get(label) for label in labels}
         super().__init__(entries, modality, label_names, path, rejects, split, held_out, verify)
-
-
-class _Unusable(Exception):
-    """Why a row is left out."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 def _check_columns(
@@ -99,23 +89,6 @@ def _check_columns(
         raise ValueError(
             f"data.scalars and data.classes name {', '.join(strangers)}, which is no label; labels: {', '.join(labels)}"
         )
-
-
-def _label(value: Any, name: str, scalar: bool, classes: tuple[str, ...] | None) -> str | float:
-    """A row's class name or scalar."""
-    if value is None or value == "" or isinstance(value, (list, dict)):
-        raise _Unusable("missing label", name)
-    if scalar:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise _Unusable("scalar label that is no number", f"{name}={value}")
-        return number
-    if classes is not None and str(value) not in classes:
-        raise _Unusable("unknown label", f"{name}={value}")
-    return str(value)
 
 
 def _read_rows(path: Path, rejects: Rejects) -> list[tuple[int, dict[str, Any]]]:

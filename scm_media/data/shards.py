@@ -1,0 +1,248 @@
+"""WebDataset shards: tar files in which the members of one example share a name up to its first dot.
+
+The library ``webdataset`` (extra ``shards``) expands patterns of shards and tells a member's example from its suffix.
+Its own pipelines are streams: they shuffle within a buffer, and their order hangs on the number of workers and cannot
+be taken up at a step. So members are found by an index of ours, of their places in the tar, and examples are read by
+number, in the order that every dataset here has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.data.files import Entry, FileDataset, Rejects, Unusable, read_label
+from scm_media.interfaces import Modality
+
+TEXTS = ("cls", "json", "txt")
+"""Suffixes of members whose text is kept in the index: labels and captions."""
+LONGEST_TEXT = 1 << 16
+BLOCK = 512
+CUT_SHORT = "shard that is cut short"
+
+
+@dataclass(frozen=True)
+class Member(Entry):
+    """A file inside a tar, at ``offset``, ``length`` bytes long."""
+
+    offset: int = 0
+    length: int = 0
+
+    def read(self, modality: Modality) -> Tensor:
+        """As ``Entry.read``; a modality that does not offer ``decode(bytes, source)`` is given a file for the time."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            content = file.read(self.length)
+        if hasattr(modality, "decode"):
+            return modality.decode(content, self.source)
+        with tempfile.NamedTemporaryFile(suffix=Path(self.name).suffix) as aside:
+            aside.write(content)
+            aside.flush()
+            return modality.read(Path(aside.name))
+
+    @property
+    def source(self) -> str:
+        """The tar and the member's name."""
+        return f"{self.path}#{Path(self.name).name}"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.length
+
+    @property
+    def version(self) -> tuple[str, int, int]:
+        """Tar and place, size, time of the tar's change."""
+        return f"{self.path}#{self.offset}", self.length, self.path.stat().st_mtime_ns
+
+
+class ShardsDataset(FileDataset):
+    """The examples of some tar files that lie on a disk.
+
+    shards: a pattern with braces (``train-{000..099}.tar``) or a list of such, relative to ``root``. labels: name of a
+    label to where it stands: "cls", the text of the member .cls, or "json:KEY" of the member .json; None for no
+    labels. caption: "txt", "json:KEY" or None. scalars: labels that are numbers. classes: label to its classes in
+    order, of which a whole number in a .cls is the place. index: a folder in which the members' places are kept, so
+    that the tars are walked through once; None to do so whenever the data is opened.
+
+    Counted among the rejects: shards that are missing, cut short (what stands before the cut is used) or no plain tar,
+    examples without a file of the modality's or a label, and what ``FileDataset`` leaves out; see there for
+    ``held_out`` and ``verify``.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        shards: str | Sequence[str],
+        root: str | Path | None = None,
+        labels: Mapping[str, str] | None = None,
+        caption: str | None = None,
+        scalars: Sequence[str] = (),
+        classes: Mapping[str, Sequence[str]] | None = None,
+        index: str | Path | None = None,
+        split: str = "train",
+        held_out: float = 0.02,
+        verify: bool = True,
+    ) -> None:
+        labels = dict(labels or {})
+        for key, place in [*((f"labels.{name}", place) for name, place in labels.items()), ("caption", caption)]:
+            if place is not None and place not in ("cls", "txt") and not str(place).startswith("json:"):
+                raise ValueError(f"data.{key} must be cls, txt or json:KEY, got {place!r}")
+        fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
+        if strangers := [name for name in [*scalars, *fixed] if name not in labels]:
+            raise ValueError(f"data.scalars and data.classes name {', '.join(strangers)}, which data.labels does not")
+        rejects = Rejects()
+        folder = Path("" if root is None else root).expanduser()
+        keep = None if index is None else Path(index).expanduser()
+        entries = []
+        for path in expand(shards, folder):
+            for name, members in _examples(path, keep, rejects):
+                try:
+                    entries.append(_entry(path, name, members, modality, labels, caption, scalars, fixed))
+                except Unusable as error:
+                    rejects.add(f"{path}#{name}", error.reason, error.detail)
+        label_names = {name: () if name in scalars else fixed.get(name) for name in labels}
+        super().__init__(entries, modality, label_names, f"data.shards={shards}", rejects, split, held_out, verify)
+
+
+def expand(shards: str | Sequence[str], root: Path) -> list[Path]:
+    """Paths of shards, patterns expanded; ValueError where the library is missing, there are none, or one is remote."""
+    try:
+        from webdataset.shardlists import expand_urls
+    except ModuleNotFoundError as error:
+        raise ValueError("shards need the library webdataset: pip install 'scm-media[shards]'") from error
+    patterns = [shards] if isinstance(shards, str) else list(shards)
+    found = list(dict.fromkeys(name for pattern in patterns for name in expand_urls(pattern)))
+    if remote := [name for name in found if ":" in name.partition("/")[0] or name.startswith("pipe")]:
+        raise ValueError(f"data.shards: {remote[0]} is not on this machine; copy the shards to a disk first")
+    if not found:
+        raise ValueError(f"data.shards={shards!r} names no shard; expected a pattern such as train-{{000..099}}.tar")
+    return [root / name for name in found]
+
+
+def _entry(
+    path: Path,
+    name: str,
+    members: Mapping[str, Sequence[Any]],
+    modality: Modality,
+    labels: Mapping[str, str],
+    caption: str | None,
+    scalars: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+) -> Member:
+    """One example of its members, by suffix; Unusable where its file or a label is missing."""
+    suffix = next((suffix for suffix in members if f".{suffix.lower()}" in modality.suffixes), None)
+    if suffix is None:
+        raise Unusable("no file of the modality's", ", ".join(members))
+    _, offset, length, _ = members[suffix]
+    own = {}
+    for label, place in labels.items():
+        value = _told(members, place)
+        known = classes.get(label)
+        if known is not None and place == "cls" and str(value).isdecimal() and int(str(value)) < len(known):
+            value = known[int(str(value))]
+        own[label] = read_label(value, label, label in scalars, known)
+    words = None if caption is None else _told(members, caption)
+    return Member(
+        path, f"{path.name}/{name}.{suffix}", own, None if words is None else str(words), offset=offset, length=length
+    )
+
+
+def _told(members: Mapping[str, Sequence[Any]], place: str) -> Any:
+    """What stands at "cls", "txt" or "json:KEY" of an example, None where nothing does."""
+    suffix, _, key = place.partition(":")
+    text = members[suffix][3] if suffix in members else None
+    if text is None or suffix != "json":
+        return None if text is None else text.strip()
+    try:
+        told = json.loads(text)
+    except ValueError:
+        raise Unusable("member .json that is no JSON", key) from None
+    return told.get(key) if isinstance(told, dict) else None
+
+
+def _examples(path: Path, keep: Path | None, rejects: Rejects) -> Iterator[tuple[str, dict[str, Sequence[Any]]]]:
+    """Name of each example of a shard, and its members by suffix; what is wrong with the shard is counted."""
+    from webdataset.tariterators import base_plus_ext
+
+    if not path.is_file():
+        rejects.add(path, "missing shard")
+        return
+    status = path.stat()
+    fault, members = _indexed(path, status.st_size, status.st_mtime_ns, keep)
+    if fault:
+        rejects.add(path, *fault.split(": ", 1))
+    grouped: dict[str, dict[str, Sequence[Any]]] = {}
+    for member in members:
+        name, suffix = base_plus_ext(member[0])
+        if name is None:
+            rejects.add(f"{path}#{member[0]}", "member without a suffix")
+        else:
+            grouped.setdefault(name, {})[suffix] = member
+    yield from grouped.items()
+
+
+@lru_cache(maxsize=4096)
+def _indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str, list[Sequence[Any]]]:
+    """What is wrong with a tar ("" for nothing), and name, offset, length and text of its members."""
+    if keep is None:
+        return walk(path)
+    told = hashlib.blake2b(f"{path.resolve()} {size} {changed}".encode(), digest_size=8).hexdigest()
+    file = keep / f"{path.name}-{told}.json"
+    if file.is_file():
+        try:
+            fault, members = json.loads(file.read_text(encoding="utf-8"))
+            return fault, members
+        except ValueError as error:
+            raise ValueError(f"{file} is no index of {path} ({error}): delete it, and it is made anew") from error
+    found = walk(path)
+    weights.write_whole(file, json.dumps(found).encode())
+    return found
+
+
+def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:
+    """What is wrong with a tar ("" for nothing), and name, offset, length and text (or None) of its files.
+
+    Headers alone are read, and the texts of labels and captions. Of a tar that is cut short, what stands whole before
+    the cut is listed.
+    """
+    members: list[Sequence[Any]] = []
+    size, end = path.stat().st_size, 0
+    with path.open("rb") as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while (entry := tar.next()) is not None:
+                    end = entry.offset_data + -(-entry.size // BLOCK) * BLOCK
+                    if end > size:
+                        return f"{CUT_SHORT}: {entry.name} does not fit into its {size} bytes", members
+                    if entry.isreg():
+                        members.append(_listed(entry, tar.extractfile))
+        except tarfile.ReadError as error:
+            if not end:
+                return f"shard that is no plain tar: {error} (unpack a compressed one first)", members
+            return f"{CUT_SHORT}: {error}", members
+        # tarfile ends quietly where a header is missing or damaged; a whole tar ends with blocks of zeros.
+        file.seek(end)
+        mark = file.read(BLOCK)
+    if len(mark) < BLOCK:
+        return f"{CUT_SHORT}: it ends at byte {size} without the end mark of a tar", members
+    if any(mark):
+        return f"shard that is damaged: no header at byte {end}", members
+    return "", members
+
+
+def _listed(entry: tarfile.TarInfo, extract: Callable[[tarfile.TarInfo], Any]) -> Sequence[Any]:
+    text = None
+    if entry.name.rpartition(".")[2] in TEXTS and entry.size <= LONGEST_TEXT:
+        text = extract(entry).read().decode("utf-8", "replace")
+    return [entry.name, entry.offset_data, entry.size, text]

@@ -1,0 +1,252 @@
+"""WebDataset shards: members grouped, labelled, read by number in the order that folders are read in."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+
+import pytest
+import torch
+import webdataset
+from PIL import Image
+
+from modalities.image import ImageModality
+from scm_media.cli import main
+from scm_media.data import FolderDataset, ShardsDataset, batches
+from scm_media.data import shards as module
+
+NAMES = ("cat", "dog")
+
+
+def png(level):
+    content = io.BytesIO()
+    Image.new("L", (8, 8), level).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three shards of ten pictures each, the level of number i being 8 i, written by the library itself."""
+    for shard in range(3):
+        with webdataset.TarWriter(str(tmp_path / f"train-{shard:03d}.tar")) as tar:
+            for number in range(10 * shard, 10 * shard + 10):
+                told = {"label": NAMES[number % 2], "pitch": number / 4, "caption": f"number {number}"}
+                tar.write(
+                    {
+                        "__key__": f"a/{number:04d}",
+                        "png": png(8 * number),
+                        "cls": number % 2,
+                        "txt": f"picture {number}",
+                        "json": told,
+                        "mask.png": png(255),
+                    }
+                )
+    return tmp_path
+
+
+def open_shards(root, **options):
+    options = {"shards": "train-{000..002}.tar", "root": root, "held_out": 0.1, **options}
+    return ShardsDataset(modality=options.pop("modality", ImageModality(size=8)), **options)
+
+
+def level(example):
+    return round((float(example.sample.mean()) + 1) * 127.5)
+
+
+def test_members_of_an_example_stay_together(root):
+    dataset = open_shards(root, labels={"class": "cls"}, caption="txt")
+    assert (len(dataset), dataset.rejects, dataset.label_names) == (27, {}, {"class": ("0", "1")})
+    for place in range(27):
+        example = dataset[place]
+        number = level(example) // 8
+        assert example.labels == {"class": number % 2}
+        assert example.caption == f"picture {number}"
+        assert example.source == f"{root}/train-{number // 10:03d}.tar#{number:04d}.png"
+    held_out = open_shards(root, split="held_out", labels={"class": "cls"})
+    both = [level(data[place]) for data in (dataset, held_out) for place in range(len(data))]
+    assert sorted(both) == [8 * number for number in range(30)]
+
+
+def test_labels_and_captions_come_from_json_too(root):
+    dataset = open_shards(
+        root, labels={"kind": "json:label", "pitch": "json:pitch"}, scalars=["pitch"], caption="json:caption"
+    )
+    assert dataset.label_names == {"kind": NAMES, "pitch": ()}
+    number = level(dataset[5]) // 8
+    assert dataset[5].labels == {"kind": number % 2, "pitch": number / 4}
+    assert dataset[5].caption == f"number {number}"
+    named = open_shards(root, labels={"class": "cls"}, classes={"class": NAMES})
+    assert named.label_names == {"class": NAMES}
+    assert named[5].labels == {"class": number % 2}
+    assert open_shards(root).label_names == {}
+
+
+def test_many_classes_keep_the_order_of_their_numbers(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
+        for number in range(12):
+            tar.write({"__key__": f"{number}", "png": png(number), "cls": number})
+    dataset = open_shards(tmp_path, shards="a.tar", labels={"class": "cls"})
+    assert dataset.label_names["class"] == tuple(map(str, range(12)))
+    assert all(dataset[place].labels["class"] == level(dataset[place]) for place in range(len(dataset)))
+
+
+def test_order_is_the_same_after_a_resume_on_ranks_and_with_workers(root):
+    dataset = open_shards(root, labels={"class": "cls"}, modality=ImageModality(size=6, fit="crop", flip=True))
+    whole = [batch.sample for batch in batches(dataset, 8, 0, 9, seed=3)]
+    resumed = [batch.sample for batch in batches(open_shards(root, labels={"class": "cls"}), 8, 4, 5, seed=3)]
+    assert [round(float(a.sum())) for a in resumed] != [round(float(b.sum())) for b in whole[:5]]
+    again = open_shards(root, labels={"class": "cls"}, modality=ImageModality(size=6, fit="crop", flip=True))
+    for one, other in zip(batches(again, 8, 4, 5, seed=3, num_workers=2), whole[4:], strict=True):
+        assert torch.equal(one.sample, other)
+    halves = [list(batches(again, 4, 0, 9, seed=3, rank=rank, world=2)) for rank in (0, 1)]
+    for first, second, both in zip(*halves, whole, strict=True):
+        assert torch.equal(torch.cat([first.sample, second.sample]), both)
+
+
+def test_the_order_is_that_of_a_folder_of_the_same_names(root, tmp_path):
+    for shard in range(3):
+        folder = tmp_path / "folder" / f"train-{shard:03d}.tar" / "a"
+        folder.mkdir(parents=True)
+        for number in range(10 * shard, 10 * shard + 10):
+            (folder / f"{number:04d}.png").write_bytes(png(8 * number))
+    plain = FolderDataset(modality=ImageModality(size=8), root=tmp_path / "folder", labels="none", held_out=0.1)
+    shards = open_shards(root)
+    for one, other in zip(batches(shards, 5, 0, 8, seed=0), batches(plain, 5, 0, 8, seed=0), strict=True):
+        assert torch.equal(one.sample, other.sample)
+
+
+def append(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+
+def test_rejects_are_counted_by_reason(root):
+    append(
+        root / "odd.tar",
+        {
+            "good.png": png(1),
+            "good.cls": b"1",
+            "torn.png": png(1)[:30],
+            "torn.cls": b"1",
+            "bare.png": png(2),
+            "deaf.wav": b"RIFF",
+            "deaf.cls": b"0",
+            "README": b"no suffix",
+        },
+    )
+    dataset = open_shards(root, shards=["odd.tar", "train-{000..003}.tar"], labels={"class": "cls"})
+    assert dataset.rejects == {
+        "member without a suffix": 1,
+        "missing label": 1,
+        "no file of the modality's": 1,
+        "missing shard": 1,
+        "undecodable": 1,
+    }
+    told = dict(dataset.rejected)
+    assert told[f"{root}/train-003.tar"] == "missing shard"
+    assert told[f"{root}/odd.tar#deaf"] == "no file of the modality's: wav, cls"
+    assert told[f"{root}/odd.tar#torn.png"].startswith("undecodable: odd.tar#torn.png cannot be decoded")
+
+
+@pytest.mark.parametrize("where", ["in a file", "in a header", "before the end mark"])
+def test_a_truncated_shard_is_named_and_used_up_to_the_cut(root, where):
+    path = root / "train-001.tar"
+    with tarfile.open(path) as tar:
+        pictures = [entry for entry in tar if entry.name.endswith("4.png")]
+        last = tar.getmembers()[-1]
+    ends = {
+        "in a file": pictures[0].offset_data + 20,
+        "in a header": pictures[0].offset + 100,
+        "before the end mark": last.offset_data + 512,
+    }
+    with path.open("r+b") as file:
+        file.truncate(ends[where])
+    dataset = open_shards(root)
+    assert dataset.rejects == {"shard that is cut short": 1}
+    assert dataset.rejected[0][0] == str(path)
+    held_out = open_shards(root, split="held_out")
+    assert len(dataset) + len(held_out) == (30 if where == "before the end mark" else 24)
+
+
+def test_what_is_no_tar_is_named(root):
+    (root / "train-001.tar").write_bytes(b"\x1f\x8b" + b"x" * 2000)
+    with tarfile.open(root / "train-002.tar") as tar:
+        place = tar.getmembers()[12].offset
+    with (root / "train-002.tar").open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 512)
+    dataset = open_shards(root)
+    assert dataset.rejects["shard that is no plain tar"] == 1
+    assert dataset.rejects["shard that is damaged"] == 1
+    with pytest.raises(ValueError, match=r"data\.shards=none\.tar can be used: 1 missing shard"):
+        open_shards(root, shards="none.tar")
+
+
+def test_the_index_is_made_once_and_again_when_a_shard_changes(root, tmp_path, monkeypatch):
+    walked = []
+    walk = module.walk
+    monkeypatch.setattr(module, "walk", lambda path: walked.append(path.name) or walk(path))
+    module._indexed.cache_clear()
+    first = open_shards(root, index=tmp_path / "index", labels={"class": "cls"})
+    open_shards(root, index=tmp_path / "index", split="held_out", labels={"class": "cls"})
+    module._indexed.cache_clear()
+    second = open_shards(root, index=tmp_path / "index", labels={"class": "cls"})
+    assert sorted(walked) == [f"train-00{number}.tar" for number in range(3)]
+    assert first.fingerprint() == second.fingerprint()
+    append(root / "train-002.tar", {"a/0020.png": png(3), "a/0020.cls": b"0"})
+    third = open_shards(root, index=tmp_path / "index", labels={"class": "cls"})
+    assert walked[3:] == ["train-002.tar"]
+    assert third.fingerprint() != first.fingerprint()
+    for file in (tmp_path / "index").iterdir():
+        file.write_text("{")
+    module._indexed.cache_clear()
+    with pytest.raises(ValueError, match="is no index of"):
+        open_shards(root, index=tmp_path / "index")
+
+
+def test_a_modality_that_reads_files_alone_is_given_one(root):
+    class OnlyFiles:
+        name, suffixes, extents = "image", frozenset({".png"}), {}
+        inner = ImageModality(size=8)
+        shape, conform = inner.shape, inner.conform
+
+        def read(self, path):
+            assert path.suffix == ".png"
+            return self.inner.read(path)
+
+    dataset = open_shards(root, modality=OnlyFiles())
+    assert torch.equal(dataset[3].sample, open_shards(root)[3].sample)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"labels": {"class": "jpg"}}, r"data\.labels\.class must be cls, txt or json:KEY, got 'jpg'"),
+        ({"scalars": ["pitch"]}, "pitch, which data.labels does not"),
+        ({"shards": "http://host/a.tar"}, "not on this machine"),
+        ({"shards": []}, "names no shard"),
+    ],
+)
+def test_impossible_options_are_refused_by_key(root, options, said):
+    with pytest.raises(ValueError, match=said):
+        open_shards(root, **options)
+
+
+def test_without_the_library_the_extra_is_named(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
+    with pytest.raises(ValueError, match=r"pip install 'scm-media\[shards\]'"):
+        open_shards(root)
+
+
+def test_check_opens_them_by_recipe(root, capsys):
+    words = ["data=shards", f"data.root={root}", "data.shards='train-{000..002}.tar'", "data.labels={class: cls}"]
+    assert main(["check", "image/tiny", *words, f"run_dir={root}/run"]) == 0
+    said = capsys.readouterr().out
+    assert "29 examples to train on, 1 held out" in said
+    assert "label class: 2 classes: 0 1" in said
+    assert json.dumps(said).count("rejected: none") == 1
