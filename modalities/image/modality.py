@@ -6,34 +6,23 @@ import io
 import json
 import math
 import os
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torch.nn import functional
 
+from modalities.image.fitting import FILTERS, checked_buckets, nearest_bucket, resize
+from modalities.image.reading import MODES, MOST_PIXELS, decode, upright_size
 from modalities.image.sheet import sheet
 from scm_media.interfaces import Extent
 
 METADATA_PREFIX = "scm_media:"
 _FITS = ("pad", "crop", "resize")
-_MODES = {1: "L", 3: "RGB"}
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    OverflowError,
-    Image.DecompressionBombError,
-)
 
 
 def to_bytes(sample: Tensor) -> Tensor:
@@ -45,7 +34,7 @@ def to_bytes(sample: Tensor) -> Tensor:
 
 def to_picture(sample: Tensor) -> Image.Image:
     """A sample ``(C, H, W)`` in [-1, 1], of one or three channels, as a grey or RGB picture."""
-    if sample.ndim != 3 or sample.shape[0] not in _MODES:
+    if sample.ndim != 3 or sample.shape[0] not in MODES:
         raise ValueError(f"a picture is (1, H, W) or (3, H, W), got {tuple(sample.shape)}")
     pixels = to_bytes(sample)
     return Image.fromarray((pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy())
@@ -78,12 +67,15 @@ def _to_text(value: Any) -> str:
 
 
 class ImageModality:
-    """Square pictures of one (grey) or three (RGB) channels.
+    """Pictures of one (grey) or three (RGB) channels, square unless there are buckets.
 
     fit: how a picture of another size comes to ``size``: "pad" (never enlarged; shrunk when too large, the rest
     filled with the background), "crop" (the shorter side to ``size``, the rest cut off), "resize" (both sides).
+    filter: what it is resampled by, always as wide as it must be that nothing aliases: "bicubic", "lanczos", "box".
     random_crop and flip need the generator that ``conform`` is given; without one the crop is central.
     background: what shows through transparency and fills padding, in [-1, 1]. max_pixels: larger files are refused.
+    buckets: shapes (height, width) of which a picture takes the one whose aspect is nearest to its own, none larger
+    in area than ``size`` squared; the first is what ``shape()`` tells. They need fit "crop".
     """
 
     name = "image"
@@ -97,24 +89,32 @@ class ImageModality:
         size: int = 32,
         channels: int = 1,
         fit: str = "pad",
+        filter: str = "bicubic",
         random_crop: bool = False,
         flip: bool = False,
         background: float = -1.0,
         max_pixels: int = 1 << 26,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"modality.size must be at least 1, got {size}")
-        if channels not in _MODES:
+        if channels not in MODES:
             raise ValueError(f"modality.channels must be 1 (grey) or 3 (RGB), got {channels}")
         if fit not in _FITS:
             raise ValueError(f"modality.fit must be one of {', '.join(_FITS)}, got {fit!r}")
+        if filter not in FILTERS:
+            raise ValueError(f"modality.filter must be one of {', '.join(FILTERS)}, got {filter!r}")
         if random_crop and fit != "crop":
             raise ValueError(f"modality.random_crop needs modality.fit=crop, got fit={fit}")
         if not -1 <= background <= 1:
             raise ValueError(f"modality.background must lie in [-1, 1] (black to white), got {background}")
+        if not 1 <= max_pixels <= MOST_PIXELS:
+            raise ValueError(f"modality.max_pixels must lie in 1 … {MOST_PIXELS} (Pillow's limit), got {max_pixels}")
+        self.buckets = None if buckets is None else checked_buckets(buckets, size, fit)
         self.size = size
         self.channels = channels
         self.fit = fit
+        self.filter = filter
         self.random_crop = random_crop
         self.flip = flip
         self.background = background
@@ -150,10 +150,12 @@ class ImageModality:
         return keys, seen
 
     def shape(self, **extents: float) -> tuple[int, ...]:
-        """``(C, size, size)``; ValueError for an extent that pictures do not have."""
+        """``(C, size, size)``, or the first bucket's without a size; ValueError for an extent pictures do not have."""
         unknown = set(extents) - set(self.extents)
         if unknown:
             raise ValueError(f"pictures have no {', '.join(sorted(unknown))}; they have: {', '.join(self.extents)}")
+        if self.buckets is not None and not extents:
+            return (self.channels, *self.buckets[0])
         size = extents.get("size", self.size)
         if size < 1 or size != int(size):
             raise ValueError(f"size must be a whole number of pixels, at least 1, got {size}")
@@ -173,37 +175,11 @@ class ImageModality:
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
         with path.open("rb") as file:
-            return self._decode(file, str(path))
+            return decode(file, str(path), self.channels, self.background, self.max_pixels)
 
     def decode(self, content: bytes, source: str) -> Tensor:
         """The picture ``(C, H, W)`` of a file's content, as ``read``; ValueError that names the source."""
-        return self._decode(io.BytesIO(content), source)
-
-    def _decode(self, file: IO[bytes], source: str) -> Tensor:
-        try:
-            with Image.open(file) as picture:
-                if picture.width * picture.height > self.max_pixels:
-                    raise ValueError(f"{picture.width}×{picture.height} exceeds {self.max_pixels} pixels (max_pixels)")
-                picture.load()
-                return self._from_picture(ImageOps.exif_transpose(picture))
-        except _DECODING_ERRORS as error:
-            reason = str(error).replace(repr(file), "the file")
-            raise ValueError(f"{source} cannot be decoded as a picture: {reason}") from error
-
-    def _from_picture(self, picture: Image.Image) -> Tensor:
-        if picture.mode.startswith("I"):
-            # 16-bit grey: Pillow's own conversion to 8 bits clips instead of scaling.
-            grey = _pixels(picture.convert("I"), torch.int32).float() / 32767.5 - 1
-            return grey.clamp(-1, 1).expand(self.channels, -1, -1).contiguous()
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            level = round((self.background + 1) * 127.5)
-            ground = Image.new("RGBA", picture.size, (level, level, level, 255))
-            picture = Image.alpha_composite(ground, picture)
-        mode = _MODES[self.channels]
-        if picture.mode == "CMYK" and mode == "L":
-            picture = picture.convert("RGB")
-        return _pixels(picture.convert(mode), torch.uint8).float() / 127.5 - 1
+        return decode(io.BytesIO(content), source, self.channels, self.background, self.max_pixels)
 
     def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The sample ``(C, H, W)`` brought to ``shape()``; random only through the generator."""
@@ -232,24 +208,47 @@ class ImageModality:
         height, width = samples.shape[-2:]
         size = self.size
         if self.fit == "resize":
-            return _resize(samples, size, size)
+            return resize(samples, size, size, self.filter)
         if self.fit == "pad":
             scale = min(1.0, size / max(height, width))
-            samples = _resize(samples, max(1, round(height * scale)), max(1, round(width * scale)))
+            samples = resize(samples, max(1, round(height * scale)), max(1, round(width * scale)), self.filter)
             down, across = size - samples.shape[-2], size - samples.shape[-1]
             frame = (across // 2, across - across // 2, down // 2, down - down // 2)
             return functional.pad(samples, frame, value=self.background)
-        scale = size / min(height, width)
-        samples = _resize(samples, max(size, round(height * scale)), max(size, round(width * scale)))
-        down, across = samples.shape[-2] - size, samples.shape[-1] - size
+        return self._crop(samples, generators)
+
+    def _crop(self, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+        height, width = samples.shape[-2:]
+        high, wide = (
+            (self.size, self.size)
+            if self.buckets is None
+            else self.buckets[nearest_bucket(height, width, self.buckets)]
+        )
+        scale = max(high / height, wide / width)
+        samples = resize(samples, max(high, round(height * scale)), max(wide, round(width * scale)), self.filter)
+        down, across = samples.shape[-2] - high, samples.shape[-1] - wide
         if not self.random_crop or generators is None:
-            return samples[..., down // 2 : down // 2 + size, across // 2 : across // 2 + size]
+            return samples[..., down // 2 : down // 2 + high, across // 2 : across // 2 + wide]
         cut = []
         for sample, generator in zip(samples, generators, strict=True):
             top = int(torch.randint(down + 1, (), generator=generator))
             left = int(torch.randint(across + 1, (), generator=generator))
-            cut.append(sample[:, top : top + size, left : left + size])
+            cut.append(sample[:, top : top + high, left : left + wide])
         return torch.stack(cut)
+
+    def bucket(self, file: str | Path | IO[bytes]) -> int:
+        """The place of the picture's bucket among ``buckets``, by the size in its header; ValueError as ``read``."""
+        assert self.buckets is not None
+        return nearest_bucket(*upright_size(file), self.buckets)
+
+    def remarks(self, samples: Sequence[Tensor]) -> list[str]:
+        """What somebody who looks at data for this modality should be told of samples ``(C, H, W)``."""
+        if self.channels == 1 or not all(bool((sample == sample[:1]).all()) for sample in samples):
+            return []
+        return [
+            f"all {len(samples)} pictures that were looked at are grey, and the recipe is in colour: they are taken, "
+            "the grey repeated in every channel; modality.channels=1 would learn a third of the values"
+        ]
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
         """Writes ``(C, H, W)``, whole or not at all, as a PNG with the metadata as text entries ``scm_media:<key>``."""
@@ -270,17 +269,3 @@ class ImageModality:
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged; near-square unless told."""
         return sheet([to_picture(sample) for sample in samples], captions, columns)
-
-
-def _pixels(picture: Image.Image, dtype: torch.dtype) -> Tensor:
-    """The picture's bytes ``(C, H, W)``."""
-    flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=dtype)
-    return flat.reshape(picture.height, picture.width, -1).permute(2, 0, 1).contiguous()
-
-
-def _resize(samples: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic with antialiasing, clipped to [-1, 1]; untouched where the size is right already."""
-    if tuple(samples.shape[-2:]) == (height, width):
-        return samples
-    resized = functional.interpolate(samples, (height, width), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(-1, 1)

@@ -34,9 +34,13 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"{parsed.recipe}: no usable example ({_rejects(dataset.rejects) or 'the data is empty'})")
     print(f"{parsed.recipe}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
+    _print_buckets(modality, dataset)
     _print_labels(dataset)
     _print_rejects(dataset)
-    print(f"preview: {_write_preview(modality, dataset, Path(config['run_dir']) / 'preview.png')}")
+    examples = _spread(dataset)
+    for remark in [*_lonely_classes(dataset, held_out), *_remarks(modality, examples)]:
+        print(f"note: {remark}")
+    print(f"preview: {_write_preview(modality, dataset, examples, Path(config['run_dir']) / 'preview.png')}")
     return 0
 
 
@@ -61,12 +65,44 @@ def _rejects(rejects: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in rejects.items())
 
 
-def _write_preview(modality: Any, dataset: Any, path: Path) -> Path:
-    """The picture of examples spread over the dataset, and their labels below."""
+def _print_buckets(modality: Any, dataset: Any) -> None:
+    if (buckets := getattr(dataset, "buckets", None)) is not None:
+        counts = buckets.bincount(minlength=len(modality.buckets)).tolist()
+        listed = zip(modality.buckets, counts, strict=True)
+        print(f"buckets: {', '.join(f'{high}×{wide} {count}' for (high, wide), count in listed)}")
+
+
+def _lonely_classes(dataset: Any, held_out: Any) -> list[str]:
+    """A remark on the classes that have one example, in training or held out."""
+    lonely = []
+    for name, classes in dataset.label_names.items():
+        both = zip(classes, dataset.label_counts.get(name, ()), held_out.label_counts.get(name, ()), strict=False)
+        lonely += [f"{name} {label}" for label, train, other in both if train + other == 1]
+    if not lonely:
+        return []
+    return [
+        f"one example alone: {', '.join(lonely)}; a model repeats it, or never sees it where it is held out: "
+        "add more, or take the class away"
+    ]
+
+
+def _remarks(modality: Any, examples: Sequence[Any]) -> list[str]:
+    return modality.remarks([example.sample for example in examples]) if hasattr(modality, "remarks") else []
+
+
+def _spread(dataset: Any) -> list[Any]:
+    """Examples spread over the dataset; over its largest bucket, since a picture of many shows one shape."""
+    places: Sequence[int] = range(len(dataset))
+    if (buckets := getattr(dataset, "buckets", None)) is not None:
+        places = (buckets == buckets.bincount().argmax()).nonzero().flatten().tolist()
+    num = min(NUM_PREVIEWED, len(places))
+    return [dataset[places[number * len(places) // num]] for number in range(num)]
+
+
+def _write_preview(modality: Any, dataset: Any, examples: Sequence[Any], path: Path) -> Path:
+    """The picture of examples, and their labels below."""
     import torch
 
-    num = min(NUM_PREVIEWED, len(dataset))
-    examples = [dataset[place * len(dataset) // num] for place in range(num)]
     captions = [_caption(example.labels, dataset.label_names) for example in examples]
     picture = modality.preview(torch.stack([example.sample for example in examples]), captions)
     path.parent.mkdir(parents=True, exist_ok=True)

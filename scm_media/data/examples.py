@@ -54,6 +54,7 @@ class Dataset(Protocol):
     A dataset may also offer ``__getitems__(indices) -> list[Example]``, or ``batch(indices, generators) -> Batch``,
     the only one of the three that is given randomness: one generator an example, None for no augmentation.
     ``fingerprint() -> str``, a digest of what its examples are, is what a cache of its latents is known by.
+    ``buckets`` ``(N,)`` int64, where not None, tells which examples are of one shape: a batch is of one bucket.
     """
 
     label_names: Mapping[str, tuple[str, ...]]
@@ -79,6 +80,11 @@ def collate(examples: Sequence[Example]) -> Batch:
         dtype = torch.float32 if isinstance(first, float) else torch.int64
         labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
     captions = [example.caption for example in examples if example.caption is not None]
+    if len(shapes := {tuple(example.sample.shape) for example in examples}) > 1:
+        raise ValueError(
+            f"samples of the shapes {', '.join(map(str, sorted(shapes)))} cannot be one batch; what "
+            "takes examples in turn (figures, latents) does not work with modality.buckets"
+        )
     return Batch(
         sample=torch.stack([example.sample for example in examples]),
         labels=labels,

@@ -38,6 +38,10 @@ class Entry:
         """The sample ``(C, *S)``; ValueError or OSError where it cannot be read."""
         return modality.read(self.path)
 
+    def bucket(self, modality: Any) -> int:
+        """Which of the modality's buckets the sample is for; ValueError where it cannot be read."""
+        return modality.bucket(self.path)
+
     @property
     def source(self) -> str:
         """The file, in words for the user."""
@@ -140,6 +144,9 @@ class FileDataset:
             name: {label: number for number, label in enumerate(classes)} for name, classes in self.label_names.items()
         }
         self.label_counts = {name: self._count(name) for name in self.label_names}
+        self.buckets = None
+        if getattr(modality, "buckets", None) is not None:
+            self.buckets = torch.tensor([entry.bucket(modality) for entry in self._entries])
 
     def _count(self, name: str) -> tuple[int, ...]:
         counts = Counter(entry.labels[name] for entry in self._entries)

@@ -37,11 +37,17 @@ class _Steps:
 
     def __getitem__(self, step: int) -> Batch | ValueError | OSError:
         try:
-            places = order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
+            places = self._places(step)
             generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
             return gather(self.dataset, [index for _, index in places], generators)
         except (ValueError, OSError) as error:
             return error
+
+    def _places(self, step: int) -> list[tuple[int, int]]:
+        buckets = getattr(self.dataset, "buckets", None)
+        if buckets is None:
+            return order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
+        return order.bucketed_places(step, self.batch_size, self.rank, self.world, buckets, self.seed)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 Each epoch is a permutation of all examples, drawn from (seed, epoch); steps walk along the epochs laid end to end,
 and the ranks of a step take neighbouring stretches. A batch may span two epochs; no example is left out.
+
+Where batches must be of one kind (buckets), each bucket has such an order of its own, and each step a bucket.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def mix(*numbers: int) -> int:
     return state >> 1
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _permutation(num_examples: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(mix(seed, epoch))
     return torch.randperm(num_examples, generator=generator)
@@ -53,3 +55,23 @@ def places(step: int, batch_size: int, rank: int, world: int, num_examples: int,
 def indices(step: int, batch_size: int, rank: int, world: int, num_examples: int, seed: int) -> list[int]:
     """The examples of one rank's batch at a step; ``batch_size`` is that of one rank, steps count from 0."""
     return [index for _, index in places(step, batch_size, rank, world, num_examples, seed)]
+
+
+def bucketed_places(
+    step: int, batch_size: int, rank: int, world: int, buckets: Tensor, seed: int
+) -> list[tuple[int, int]]:
+    """(epoch, index) of each example of one rank's batch, all of one bucket; ``buckets`` ``(N,)`` int64.
+
+    A step takes the bucket of one example, and N steps that of every example once, in an order drawn from (seed,
+    number of the N steps): buckets come as often as they are large, and every example is seen equally often.
+    """
+    num = len(buckets)
+    if num < 1:
+        raise ValueError("an order needs at least one example, got a dataset of 0")
+    cycle, at = divmod(step, num)
+    drawn = buckets[_permutation(num, mix(seed, num), cycle)[: at + 1]]
+    bucket = drawn[at]
+    own = torch.nonzero(buckets == bucket).flatten()
+    turn = cycle * len(own) + int((drawn[:at] == bucket).sum())
+    inner = places(turn, batch_size, rank, world, len(own), mix(seed, int(bucket)))
+    return [(epoch, int(own[index])) for epoch, index in inner]

@@ -9,6 +9,7 @@ number, in the order that every dataset here has.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
 import tempfile
@@ -40,15 +41,22 @@ class Member(Entry):
 
     def read(self, modality: Modality) -> Tensor:
         """As ``Entry.read``; a modality that does not offer ``decode(bytes, source)`` is given a file for the time."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            content = file.read(self.length)
+        content = self._content()
         if hasattr(modality, "decode"):
             return modality.decode(content, self.source)
         with tempfile.NamedTemporaryFile(suffix=Path(self.name).suffix) as aside:
             aside.write(content)
             aside.flush()
             return modality.read(Path(aside.name))
+
+    def bucket(self, modality: Any) -> int:
+        """As ``Entry.bucket``."""
+        return modality.bucket(io.BytesIO(self._content()))
+
+    def _content(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
 
     @property
     def source(self) -> str:

@@ -75,8 +75,8 @@ class FlowPreview:
         self._write_sheet(rows, folder / f"step-{step}.png")
         return figures
 
-    def _noise(self, device: torch.device):
-        seed, shape = self.context.config["seed"], self.context.latent_shape
+    def _noise(self, device: torch.device, shape: Sequence[int] | None = None):
+        seed, shape = self.context.config["seed"], shape or self.context.latent_shape
         return lambda i: (clip_noise(seed, range(self.num), i, shape) * self.flow.sigma_data).to(device)
 
     def _heun(self, model: nn.Module, cond: Conditioning, device: torch.device) -> Tensor:
@@ -94,7 +94,7 @@ class FlowPreview:
         """rms of dF/dt along dx/dt = sigma_data F, at one time, on held-out data."""
         x0 = self.autoencoder.to(device).encode(self.truth.to(device))
         t = torch.full((self.num,), time, device=device)
-        u = self.flow.interpolate(x0, self._noise(device)(0), t) / self.flow.sigma_data
+        u = self.flow.interpolate(x0, self._noise(device, x0.shape[1:])(0), t) / self.flow.sigma_data
         direction = model(u, t, cond)
         ones = torch.ones_like(t)
         tangent = value_and_tangent(model, u, t, cond, direction, ones, self.context.tangent_method).tangent

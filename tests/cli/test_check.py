@@ -47,3 +47,18 @@ def test_data_of_no_use_is_one_line_and_exit_1(tmp_path, capsys, content):
     assert said.err.count("\n") == 1
     assert str(root) in said.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_class_of_one_file_and_grey_data_are_named_with_the_remedy(tmp_path, capsys):
+    for name, num in (("many", 12), ("single", 1)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(num):
+            Image.new("L", (16, 16), 9 * number).save(tmp_path / "data" / name / f"{number}.png")
+    words = ["image/folder", f"data.root={tmp_path}/data", "modality.size=16", f"run_dir={tmp_path}/run"]
+    assert main(["check", *words]) == 0
+    said = capsys.readouterr().out
+    assert "note: one example alone: class single; " in said
+    assert "add more, or take the class away" in said
+    assert "note: all 12 pictures that were looked at are grey" in said
+    assert main(["check", *words, "modality.channels=1"]) == 0
+    assert "grey" not in capsys.readouterr().out
