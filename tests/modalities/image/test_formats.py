@@ -138,7 +138,7 @@ def test_every_orientation_stands_upright(tmp_path, orientation, kind):
     assert lit > 240
     assert found[0].mean() < 255 * 80 / (48 * 32)
     buckets = [[32, 48], [48, 32]]
-    by_header = ImageModality(size=48, buckets=buckets).bucket(io.BytesIO(content.getvalue()))
+    by_header = ImageModality(size=48, fit="crop", buckets=buckets).bucket(io.BytesIO(content.getvalue()))
     assert by_header == (0 if orientation < 5 else 1)
 
 
