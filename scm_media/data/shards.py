@@ -131,7 +131,7 @@ def expand(shards: str | Sequence[str], root: Path) -> list[Path]:
         raise ValueError("shards need the library webdataset: pip install 'scm-media[shards]'") from error
     patterns = [shards] if isinstance(shards, str) else list(shards)
     found = list(dict.fromkeys(name for pattern in patterns for name in expand_urls(pattern)))
-    if remote := [name for name in found if ":" in name.partition("/")[0] or name.startswith("pipe")]:
+    if remote := [name for name in found if ":" in name.partition("/")[0]]:
         raise ValueError(f"data.shards: {remote[0]} is not on this machine; copy the shards to a disk first")
     if not found:
         raise ValueError(f"data.shards={shards!r} names no shard; expected a pattern such as train-{{000..099}}.tar")

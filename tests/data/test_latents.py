@@ -137,7 +137,9 @@ def test_damage_is_named(tmp_path):
     write_shard(
         tmp_path, 2, torch.zeros(10, 1, 1, 4, 2), {"class": torch.zeros(10, dtype=torch.int64)}, None, "float32"
     )
-    with pytest.raises(ValueError, match=r"00002\.safetensors holds latents \(10, 1, 1, 4, 2\), expected \(10, 1, 1, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"00002\.safetensors holds latents \(10, 1, 1, 4, 2\), expected \(10, 1, 1, 4, 4\)"
+    ):
         LatentDataset(tmp_path, data)
     (tmp_path / "00001.safetensors").write_bytes((tmp_path / "00001.safetensors").read_bytes()[:300])
     with pytest.raises(ValueError, match=r"00001\.safetensors is no whole safetensors file"):
