@@ -1,8 +1,7 @@
-"""The cache of latents of a run: used by teacher and student when it fits, refused when it does not."""
+"""The cache of latents of a run: used by the stages that train on latents when it fits, refused when it does not."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from scm_media import weights
@@ -10,6 +9,8 @@ from scm_media.data import Dataset, LatentDataset
 from scm_media.data.latents import MANIFEST, Manifest, check_same
 from scm_media.training.context import Context
 
+STAGES = ("teacher", "guide", "student")
+"""What trains on latents."""
 MADE_OF = ("autoencoder", "dataset", "modality", "num", "shape")
 """Keys of a manifest that must fit the run; how it is stored may be as it likes."""
 
@@ -20,7 +21,7 @@ def folder_of(context: Context, split: str) -> Path:
 
 
 def examples(context: Context) -> tuple[Dataset, Dataset]:
-    """What teacher and student train on, and what is held out: cached latents where the run has them, else the data.
+    """What these stages train on, and what is held out: cached latents where the run has them, else the data.
 
     Raises ValueError where the cache is incomplete, or of another autoencoder, modality or dataset.
     """
@@ -34,11 +35,8 @@ def examples(context: Context) -> tuple[Dataset, Dataset]:
                     "same recipe, or delete it to train without"
                 )
             return context.data, context.held_out
-        manifest = check_same(folder, manifest_of(context, data), MADE_OF)
+        check_same(folder, manifest_of(context, data), MADE_OF)
         found.append(LatentDataset(folder, data))
-        if split == "train":
-            what = f"{manifest.num} examples x {manifest.variants} in {manifest.dtype}"
-            print(f"latents: {what} from {folder}", file=sys.stderr)
     return found[0], found[1]
 
 

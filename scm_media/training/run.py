@@ -44,7 +44,7 @@ def run(config: dict[str, Any]) -> None:
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     description = _description(context)
     _check_same_model(context.run_dir / "model.json", description)
-    if context.weights_file("autoencoder").exists() and not {"teacher", "student"}.isdisjoint(chosen):
+    if context.weights_file("autoencoder").exists() and not set(latents.STAGES).isdisjoint(chosen):
         latents.examples(context)  # a cache that does not fit is refused before anything is trained
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
@@ -66,8 +66,10 @@ def run(config: dict[str, Any]) -> None:
             folder = context.run_dir / stage
             fabric = context.fabric(folder, task.precision)
             data, held_out = context.data, context.held_out
-            if stage in ("teacher", "student"):
+            if stage in latents.STAGES:
                 data, held_out = latents.examples(context)
+            if data is not context.data and fabric.global_rank == 0:
+                print(f"{stage}: trains on the latents in {latents.folder_of(context, 'train')}", file=sys.stderr)
             train(fabric, task, config["trainer"], data, held_out, folder, config["seed"])
 
 

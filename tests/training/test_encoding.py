@@ -41,7 +41,9 @@ def test_training_with_the_cache_is_training_without_to_the_bit(run_dir, capsys)
     assert encode(run_dir)["examples"] == 0
     capsys.readouterr()
     train(run_dir, *PLAIN)
-    assert "latents: 64 examples x 1 in float32" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for stage in ("teacher", "student"):
+        assert f"{stage}: trains on the latents in {run_dir}/latents/train" in said
     for stage in ("teacher", "student"):
         assert same(state(without, stage), state(run_dir, stage)), stage
         held_out = [
