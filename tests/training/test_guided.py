@@ -12,7 +12,7 @@ import scm_media
 from scm_media import recipe, weights
 from scm_media.guidance import Guided
 from scm_media.interfaces import Conditioning
-from scm_media.training.run import _prepare
+from scm_media.training.run import prepare
 from tests.training.small import SMALL, same, state, train
 
 GUIDE = "guide={backbone: {width: 8, depth: 1}, max_steps: 4}"
@@ -23,7 +23,7 @@ COND = Conditioning(labels={"class": torch.tensor([0, 1, 2])})
 
 def context(run_dir, *overrides):
     """What the stages of a run share."""
-    return _prepare(recipe.compose("image/tiny", [*SMALL, f"run_dir={run_dir}", *overrides]))
+    return prepare(recipe.compose("image/tiny", [*SMALL, f"run_dir={run_dir}", *overrides]))
 
 
 @pytest.fixture(scope="module")
