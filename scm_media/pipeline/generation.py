@@ -175,8 +175,9 @@ class Pipeline:
             raise ValueError(f"got {len(wanted)} labels for {num} clips; give one, or one a clip")
         labels = [self.labels.resolve(one, seed, first + place) for place, one in enumerate(wanted)]
         run = self._sampler(teacher, steps, times)
-        backbone, own_scale, scale = self._backbone("teacher" if teacher else "student", guidance)
+        own_scale, scale = self.scales(teacher, guidance)
         interval = self._guidance_interval(guidance_interval, scale)
+        backbone = self.network("teacher" if teacher else "student")
         shape = self.latent_shape(**extents)
         for start in range(0, num, batch_size):
             part = labels[start : start + batch_size]
@@ -256,26 +257,31 @@ class Pipeline:
         check_times(times)
         return partial(sample_consistency, times=tuple(times))
 
-    def _backbone(self, name: str, guidance: float | None) -> tuple[Backbone, float | None, float]:
-        """The network, the scale that it takes as an input (None: it takes none), the scale it is guided by."""
+    def scales(self, teacher: bool, guidance: float | None) -> tuple[float | None, float]:
+        """The scale that a network takes as an input (None: it takes none), and the one it is guided by in two calls.
+
+        guidance: as in ``batches``. Raises ValueError for a scale that the network cannot be guided by.
+        """
         highest = self.folder.description.get("guidance_max")
         scale = guidance
         if scale is None:  # a student that takes no scale has its teacher's guidance in it already
-            scale = 1.0 if name == "student" and highest is None else self.settings.get("guidance", 1.0)
-        if name == "student" and highest is not None:
+            scale = 1.0 if not teacher and highest is None else self.settings.get("guidance", 1.0)
+        if not teacher and highest is not None:
             if not 1 <= scale <= highest:
                 raise ValueError(f"guidance must lie in [1, {highest}], what the student was trained for, got {scale}")
-            return self.network(name), scale, 1.0
-        if name == "teacher" and self.folder.has("guide"):
-            return self.network(name), None, scale
+            return scale, 1.0
+        if teacher and self.folder.has("guide"):
+            return None, scale
         if scale != 1 and not self.labels.names:
             raise ValueError(f"the model was trained without labels, so guidance {scale} has nothing to steer by")
-        if scale != 1 and self.folder.description.get("label_dropout") == 0:
+        name = "teacher" if teacher else "student"
+        if scale != 1 and self.folder.description.get("label_dropout" if teacher else "student_label_dropout") == 0:
+            by_input = "" if teacher else " or student.loss.guidance_max=2"
             raise ValueError(
-                f"the model never saw a clip without its label (label_dropout 0), so guidance {scale} has nothing to "
-                "steer away from; train with teacher.loss.label_dropout=0.1, or leave guidance out"
+                f"the {name} never saw a clip without its label (label_dropout 0), so guidance {scale} has nothing to "
+                f"steer away from; train with {name}.loss.label_dropout=0.1{by_input}, or leave guidance out"
             )
-        return self.network(name), None, scale
+        return None, scale
 
     def _guide(self, teacher: bool, scale: float) -> Counted | None:
         """What the teacher is steered away from instead of itself without labels, where the model has it."""

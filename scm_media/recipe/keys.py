@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,12 +71,26 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
         may = {key: kind for key, kind in base["teacher"].items() if key not in GUIDE}
         _check_stage(config["guide"], "guide", GUIDE, may, source)
     _check_autoencoder(config["autoencoder"], source)
+    _check_sampler(config["sampler"], source)
     for key, choices in CHOICES.items():
         value: Any = config
         for part in key.split("."):
             value = value[part]
         if value not in choices:
             raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def _check_sampler(sampler: Mapping[str, Any], source: str) -> None:
+    scale, interval = sampler["guidance"], sampler["guidance_interval"]
+    if scale is None or not 0 <= scale < math.inf:
+        raise ValueError(f"{source}: sampler.guidance must be a number of at least 0 (1 is none), got {scale!r}")
+    ends = interval if isinstance(interval, list) else []
+    right = len(ends) == 2 and all(type(end) in (int, float) for end in ends) and 0 <= ends[0] < ends[1] <= math.pi / 2
+    if interval is not None and not right:
+        raise ValueError(
+            f"{source}: sampler.guidance_interval must be [low, high] in radians within [0, π/2], or null for all "
+            f"times, got {interval!r}"
+        )
 
 
 def _check_autoencoder(section: Mapping[str, Any], source: str) -> None:

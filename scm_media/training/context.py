@@ -19,6 +19,7 @@ from scm_media.guidance import Guided
 from scm_media.interfaces import Modality
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
+from scm_media.training.decisions import by_input
 from scm_media.trigflow import TrigFlow
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -109,20 +110,46 @@ class Context:
         """The trained teacher as it is sampled and distilled: steered by its guide, or by the labels it did without.
 
         Its scale is the recipe's, or each clip's own where the student takes scales as an input. ValueError when a
-        stage has not run, or nothing is there to steer by.
+        stage has not run, or as ``check_guidance``.
         """
-        teacher, sampler = self.trained("teacher"), self.config["sampler"]
-        by_clip = self.config["student"]["loss"].get("guidance_max") is not None
+        self.check_guidance()
+        teacher, sampler, by_clip = self.trained("teacher"), self.config["sampler"], by_input(self.config)
         if sampler["guidance"] == 1 and not by_clip:
             return teacher
         guide = None if self.config["guide"] is None else self.trained("guide")
-        if guide is None and not self.config["teacher"]["loss"].get("label_dropout"):
-            key = "student.loss.guidance_max" if by_clip else f"sampler.guidance {sampler['guidance']}"
+        return Guided(teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
+
+    def check_guidance(self) -> None:
+        """ValueError where a student is to be distilled at scales that its teacher cannot be steered by."""
+        student, scale = self.config["student"], self.config["sampler"]["guidance"]
+        highest = student["loss"].get("guidance_max")
+        if highest is not None and student["objective"] != "scd":
+            raise ValueError(
+                f"student.loss.guidance_max {highest} needs a teacher, whose guidance is distilled: set "
+                "student.objective=scd, or leave it null"
+            )
+        if highest is not None and not highest > 1:
+            raise ValueError(
+                f"student.loss.guidance_max must be above 1, or null for no scale as an input; got {highest}"
+            )
+        if highest is not None and not 1 <= scale <= highest:
+            raise ValueError(
+                f"sampler.guidance {scale}, which clips are made at, must lie in [1, {highest}], what the student is "
+                "to be trained for (student.loss.guidance_max)"
+            )
+        if student["objective"] != "scd" or (scale == 1 and highest is None) or self.config["guide"] is not None:
+            return
+        key = f"sampler.guidance {scale}" if highest is None else f"student.loss.guidance_max {highest}"
+        if not self.num_classes:
+            raise ValueError(
+                f"{key}: the data has no labels, so the teacher has nothing to be steered away from; leave guidance "
+                "out, or describe a guide (autoguidance)"
+            )
+        if not self.config["teacher"]["loss"].get("label_dropout"):
             raise ValueError(
                 f"{key}: the teacher has nothing to be steered away from; train it "
                 "with teacher.loss.label_dropout=0.1, or describe a guide (autoguidance)"
             )
-        return Guided(teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
 
     def start_from(self, network: nn.Module, stage: str) -> None:
         """Gives a network the weights of the model that fine-tuning begins with, where there is one."""

@@ -18,9 +18,15 @@ def model_decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     found = {"label_dropout": loss.get("label_dropout")}
     if stage == "student":
         found |= {"objective": config["student"]["objective"], "guidance_max": loss.get("guidance_max")}
-        if found["objective"] == "scd" and found["guidance_max"] is None:
-            found |= {name: config["sampler"][name] for name in ("guidance", "guidance_interval")}
+        if found["objective"] == "scd":
+            named = ("guidance_interval",) if by_input(config) else ("guidance", "guidance_interval")
+            found |= {name: config["sampler"][name] for name in named}
     return found
+
+
+def by_input(config: Mapping[str, Any]) -> bool:
+    """Whether the student takes each clip's scale of guidance as an input."""
+    return config["student"]["loss"].get("guidance_max") is not None
 
 
 def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:

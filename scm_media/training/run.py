@@ -38,6 +38,8 @@ def run(config: dict[str, Any]) -> None:
     check_devices(config)
     chosen = _chosen(config)
     context = prepare(config)
+    if "student" in chosen:
+        context.check_guidance()
     for stage in chosen:
         if stage != "autoencoder" or "max_steps" in config["autoencoder"]:
             check_decisions(config, context.run_dir, stage)
@@ -122,6 +124,9 @@ def _description(context: Context) -> dict[str, Any]:
         "latent_shape": list(context.latent_shape),
         "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
         "label_dropout": trained_decision(run_dir, "teacher", "label_dropout", label_dropout),
+        "student_label_dropout": trained_decision(
+            run_dir, "student", "label_dropout", student_loss.get("label_dropout")
+        ),
         "guidance_max": trained_decision(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
         "ema": chosen_averages(run_dir),
         "data": config["about"]["data"],

@@ -16,7 +16,7 @@ from scm_media.data import Batch
 from scm_media.guidance import Guided
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
-from scm_media.training.decisions import decisions, model_decisions, stage_settings
+from scm_media.training.decisions import by_input, decisions, model_decisions, stage_settings
 from scm_media.training.ema_choice import holds_chosen
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
@@ -104,8 +104,7 @@ def student_task(context: Context) -> Task:
     teacher = context.guided_teacher() if objective == "scd" else None
     if objective == "sct" and has_teacher:  # what it starts from, and is shown beside
         teacher = context.trained("teacher")
-    by_clip = settings["loss"].get("guidance_max") is not None
-    config = context.backbone_config(**settings["backbone"], **({"guidance": True} if by_clip else {}))
+    config = context.backbone_config(**settings["backbone"], **({"guidance": True} if by_input(context.config) else {}))
     backbone = build(config)
     if context.start is not None and context.start.has("student"):
         context.start_from(backbone, "student")

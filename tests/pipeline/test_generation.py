@@ -149,7 +149,10 @@ def test_guidance_keeps_to_the_models_interval_unless_another_is_given(tiny_mode
 
 def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline, monkeypatch):
     folder = pipeline.folder
-    monkeypatch.setattr(pipeline, "folder", replace(folder, description={**folder.description, "label_dropout": 0.0}))
-    with pytest.raises(ValueError, match=r"teacher\.loss\.label_dropout=0\.1"):
-        pipeline(1, guidance=2.0)
-    assert len(pipeline(1, guidance=1.0)) == 1
+    for teacher, key in ((True, "label_dropout"), (False, "student_label_dropout")):
+        monkeypatch.setattr(pipeline, "folder", replace(folder, description={**folder.description, key: 0.0}))
+        name = "teacher" if teacher else "student"
+        with pytest.raises(ValueError, match=rf"train with {name}\.loss\.label_dropout=0\.1"):
+            pipeline(1, guidance=2.0, teacher=teacher)
+        assert len(pipeline(1, guidance=2.0, teacher=not teacher)) == 1
+        assert len(pipeline(1, guidance=1.0, teacher=teacher)) == 1

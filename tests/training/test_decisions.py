@@ -26,6 +26,7 @@ CHANGES = [
     ("student", "student.objective=sct", r"student\.objective is sct, expected scd"),
     ("student", "student.loss.label_dropout=0.2", r"student\.loss\.label_dropout is 0\.2, expected 0\.0"),
     ("teacher", "teacher.loss.label_dropout=0.2", r"teacher\.loss\.label_dropout is 0\.2, expected 0\.0"),
+    ("student", "sampler.guidance_interval=[0.5,1.5]", r"sampler\.guidance_interval is \[0\.5, 1\.5\], expected None"),
     ("teacher", "seed=3", "seed is 3, expected 0"),
     ("teacher", "teacher.batch_size=16", r"teacher\.batch_size is 16, expected 8"),
     ("teacher", "trainer.accumulate=2", r"trainer\.accumulate is 2, expected 1"),
@@ -51,6 +52,12 @@ def test_a_stage_that_is_done_must_be_the_same_model(tmp_path, stage, override, 
     else:
         with pytest.raises(ValueError, match=expected):
             check_decisions(config(override), tmp_path, stage)
+
+
+def test_an_interval_counts_where_scales_are_an_input_and_the_samplers_own_scale_does_not():
+    by_input = ("student.loss.guidance_max=2.0", "teacher.loss.label_dropout=0.1")
+    assert model_decisions(config(*by_input), "student")["guidance_interval"] is None
+    assert "guidance" not in model_decisions(config(*by_input), "student")
 
 
 def test_weights_tell_what_they_are_without_checkpoints(tmp_path):

@@ -123,8 +123,26 @@ def test_each_clips_own_scale_reaches_the_teacher(tmp_path):
         (("stage=guide",), r"stage=guide: this recipe has none \(guide is null\)"),
         (("student.loss.guidance_max=3.0", "student.objective=sct"), r"guidance_max 3\.0 needs a teacher"),
         (("student.loss.guidance_max=1.0", "teacher.loss.label_dropout=0.1"), r"guidance_max must be above 1"),
+        (("student.loss.guidance_max=2.0",), r"guidance_max 2\.0: the teacher has nothing to be steered away from"),
+        (
+            ("student.loss.guidance_max=2.0", "teacher.loss.label_dropout=0.1", "sampler.guidance=2.5"),
+            r"sampler\.guidance 2\.5.*must lie in \[1, 2\.0\]",
+        ),
+        (("sampler.guidance=null",), r"sampler\.guidance must be a number of at least 0"),
+        (("sampler.guidance=-1",), r"sampler\.guidance must be a number of at least 0 \(1 is none\), got -1"),
+        (("sampler.guidance_interval=0.5",), r"guidance_interval must be \[low, high\].*got 0\.5"),
+        (("sampler.guidance_interval=[1.0,0.5]",), r"guidance_interval must be \[low, high\]"),
     ],
 )
-def test_guidance_that_cannot_be_is_refused(tmp_path, overrides, message):
+def test_guidance_that_cannot_be_is_refused_before_anything_is_trained(tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
-        train(tmp_path, "teacher.max_steps=1", "student.max_steps=1", *overrides)
+        train(tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_guidance_by_labels_needs_labels(tmp_path):
+    shared = context(tmp_path, "sampler.guidance=2.0", "teacher.loss.label_dropout=0.1")
+    shared.check_guidance()
+    shared.data.label_names.clear()
+    with pytest.raises(ValueError, match=r"sampler\.guidance 2\.0: the data has no labels"):
+        shared.check_guidance()
