@@ -31,9 +31,10 @@ def run(arguments: Sequence[str]) -> int:
     if not folders and parsed.model is None:
         commands.error("give a MODEL, or --samples DIR and --reference DIR")
     for flag, refused in (
-        ("search_times", ("rows", "curve", "features", "out", "nearest", "search_ema", "samples")),
-        ("search_ema", ("curve", "out", "nearest", "samples")),
-        ("nearest", ("curve", "samples")),
+        ("search_times", ("rows", "guidance", "curve", "features", "out", "nearest", "search_ema", "samples")),
+        ("search_ema", ("guidance", "curve", "out", "nearest", "samples")),
+        ("nearest", ("guidance", "curve", "samples")),
+        ("guidance", ("samples",)),
     ):
         if getattr(parsed, flag) and (given := [name for name in refused if getattr(parsed, name)]):
             words = [f"--{name.replace('_', '-')}" for name in (flag, *given)]
@@ -86,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_argument(
         "--rows", nargs="+", metavar="ROW", help=f"steps, teacher or teacher:STEPS; default: {' '.join(ROWS)}"
+    )
+    commands.add_argument(
+        "--guidance",
+        type=float,
+        nargs="+",
+        metavar="S",
+        help="scales that every row is measured at, student and teacher alike; default: the model's own",
     )
     commands.add_argument(
         "--curve", action="store_true", help="more rows: distance over evaluations, also as a picture"
@@ -141,6 +149,7 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
         num_samples=num_samples,
         features=parsed.features,
         rows=rows,
+        guidance=parsed.guidance or (),
         batch_size=parsed.batch_size,
         seed=parsed.seed,
         work=out / "evaluation",
@@ -148,10 +157,12 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
     )
     file = out / (f"metrics-{parsed.features}.json" if parsed.features else "metrics.json")
     # A model without its teacher may carry figures that were measured with it.
-    whole = set(ROWS) <= set(rows) and (pipeline.folder.has("teacher") or not file.exists())
+    with_teacher = pipeline.folder.has("teacher") or not file.exists()
+    whole = set(ROWS) <= set(rows) and not parsed.guidance and with_teacher
     if parsed.out is None and (not whole or num_samples < NUM_KEPT):
         print(
-            f"not kept: {file} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples; "
+            f"not kept: {file} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples at the model's own "
+            "guidance; "
             "--out DIR writes these",
             file=sys.stderr,
         )

@@ -60,7 +60,7 @@ def search_ema(
     for std in (None, *grid):
         state = before if std is None else rebuild(file.parent / FOLDER, std, step)
         weights.load_into(backbone, state, file.parent / FOLDER)
-        batches = pipeline.batches(num_samples, steps=way.steps, teacher=way.teacher, seed=seed, batch_size=batch_size)
+        batches = pipeline.batches(num_samples, seed=seed, batch_size=batch_size, **way.arguments)
         made = torch.cat([embed(network, clips.samples.to(pipeline.device)) for clips in batches])
         frechet = reference.frechet(made)
         if std is not None and frechet < min(entry["frechet"] for entry in curve):

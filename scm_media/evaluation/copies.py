@@ -46,7 +46,7 @@ def find_copies(
     way = Row.parse(_own_row(pipeline) if row is None else row, pipeline)
     network = own_network(pipeline) if features is None else named_network(features, pipeline.modality, pipeline.device)
     train, held_out = recipe_data(pipeline.folder)
-    arguments: dict[str, Any] = {"steps": way.steps, "teacher": way.teacher, "seed": seed, "batch_size": batch_size}
+    arguments = {**way.arguments, "seed": seed, "batch_size": batch_size}
     made = [embed(network, clips.samples.to(pipeline.device)) for clips in pipeline.batches(num_samples, **arguments)]
     real = [embed(network, batch.to(pipeline.device).sample) for batch in _some(held_out, num_samples)]
     queries = torch.cat([*made, *real])

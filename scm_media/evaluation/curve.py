@@ -12,7 +12,8 @@ TEACHER_COLOUR = "#2c5f8a"
 
 
 def curve_svg(metrics: Mapping[str, Any]) -> str:
-    """The rows of ``evaluate`` as an SVG drawing, both axes logarithmic, one line a sampler, the floor dashed."""
+    """The rows of ``evaluate`` as an SVG drawing, both axes logarithmic, a line for each sampler
+    and scale of guidance, the floor dashed."""
     rows, floor = metrics["rows"], metrics["frechet_floor"]
     heights = [max(row["frechet"], 1e-6) for row in rows] + ([floor] if floor else [])
     x = _axis([row["evaluations"] for row in rows], MARGIN, WIDTH - MARGIN)
@@ -28,9 +29,10 @@ def curve_svg(metrics: Mapping[str, Any]) -> str:
             f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(floor):.1f}" y2="{y(floor):.1f}" stroke="#777" '
             f'stroke-dasharray="4 4"/><text x="{MARGIN}" y="{y(floor) - 5:.1f}" fill="#777">floor {floor:.3g}</text>'
         )
-    for sampler in dict.fromkeys(row["sampler"] for row in rows):
+    for sampler, guidance in dict.fromkeys(map(_way, rows)):
         colour = COLOURS.get(sampler, TEACHER_COLOUR)
-        line = sorted((row for row in rows if row["sampler"] == sampler), key=lambda row: row["evaluations"])
+        line = sorted((row for row in rows if _way(row) == (sampler, guidance)), key=lambda row: row["evaluations"])
+        name = sampler if guidance is None else f"{sampler}, guidance {guidance:g}"
         places = [(x(row["evaluations"]), y(max(row["frechet"], 1e-6)), row) for row in line]
         points = " ".join(f"{across:.1f},{up:.1f}" for across, up, _ in places)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
@@ -41,8 +43,12 @@ def curve_svg(metrics: Mapping[str, Any]) -> str:
                 f'y="{up - 8:.1f}" text-anchor="middle" fill="{colour}">{caption}</text>'
             )
         across, up, _ = places[-1]
-        parts.append(f'<text x="{across + 8:.1f}" y="{up + 16:.1f}" fill="{colour}">{sampler}</text>')
+        parts.append(f'<text x="{across + 8:.1f}" y="{up + 16:.1f}" fill="{colour}">{name}</text>')
     return "\n".join([*parts, "</svg>"])
+
+
+def _way(row: Mapping[str, Any]) -> tuple[str, float | None]:
+    return row["sampler"], row.get("guidance")
 
 
 def _axis(values: list[float], start: float, end: float) -> Callable[[float], float]:

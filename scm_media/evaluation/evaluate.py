@@ -19,6 +19,7 @@ def evaluate(
     num_samples: int = 10_000,
     features: str | None = None,
     rows: Sequence[str | int] = ("teacher", 1, 2, 4),
+    guidance: Sequence[float] = (),
     batch_size: int = 64,
     seed: int = 0,
     precision: str | None = None,
@@ -30,26 +31,30 @@ def evaluate(
     """Distances, precision, recall, agreement and seconds of each row, as ``evaluate --json`` prints them.
 
     rows: numbers of student steps, "teacher", "teacher:STEPS"; a teacher that the model lacks is left out. All rows
-    start from the same noise and labels. features: a network that the modality offers by name, None for the one that
-    the model carries (which tells agreement with the labels in any case). precision: "float32" or
-    "bf16", the pipeline's own when None. work: a folder for what is finished, so that an interrupted evaluation goes
-    on and rows may be measured by several processes; the last call, with all rows, merges them.
+    start from the same noise and labels. guidance: scales that every row is measured at, instead of the model's own;
+    of several, figures that hold students against the teacher are None. features: a network that the modality offers
+    by name, None for the one that the model carries (which tells agreement with the labels in any case). precision:
+    "float32" or "bf16", the pipeline's own when None. work: a folder for what is finished, so that an interrupted
+    evaluation goes on and rows may be measured by several processes; the last call, with all rows, merges them.
     progress: called with a row's name, clips done and clips in all.
-    Raises ValueError when there is no such network, when the model carries no embedder or statistics, and when
-    num_samples is below 2.
+    Raises ValueError when there is no such network, when the model carries no embedder or statistics, when a row
+    cannot be guided by a scale, and when num_samples is below 2.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
     pipeline.to(precision=precision)
     folder = None if work is None else Path(work)
-    network, reference = measured_by(pipeline, features, folder)
-    wanted = [Row.parse(row, pipeline) for row in rows]
+    wanted = [Row.parse(row, pipeline, scale) for scale in guidance or (None,) for row in rows]
     wanted = [row for row in wanted if not row.teacher or pipeline.folder.has("teacher")]
+    for row in wanted:
+        pipeline.scales(row.teacher, row.guidance)  # a scale that cannot be is refused before anything is measured
+    network, reference = measured_by(pipeline, features, folder)
     measured = [measure(pipeline, network, row, num_samples, batch_size, seed, folder, progress) for row in wanted]
     seconds = time_rows(pipeline, wanted, timing_batch_size, timing_repeats)
     table = [
         _row(row, result, reference, clock) for row, result, clock in zip(wanted, measured, seconds.rows, strict=True)
     ]
+    compared = table if len(guidance) < 2 else []
     return {
         "model": pipeline.name,
         "features": network.describe(reference.mean.numel(), num_samples),
@@ -58,8 +63,8 @@ def evaluate(
         "rows": table,
         "frechet_floor": reference.floor(num_samples),
         "agreement_held_out": _agreement_held_out(pipeline),
-        **_comparison(table, seconds),
-        "teacher_gate": teacher_gate(_teacher(table), reference.floor(num_samples), num_samples),
+        **_comparison(compared, seconds),
+        "teacher_gate": teacher_gate(_teacher(compared), reference.floor(num_samples), num_samples),
     }
 
 
@@ -79,6 +84,7 @@ def _row(row: Row, measured: Measured, reference: Reference, seconds: float) -> 
     return {
         "sampler": row.sampler,
         "steps": row.steps,
+        "guidance": row.guidance,
         "evaluations": measured.evaluations,
         "frechet": reference.frechet(measured.features),
         "precision": precision,

@@ -23,14 +23,18 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Row:
-    """A way of sampling: the student in some steps, or the teacher in as many of its solver's steps."""
+    """A way of sampling: the student in some steps, or the teacher in as many of its solver's steps.
+
+    guidance: the scale; None for the model's own.
+    """
 
     sampler: str
     steps: int
     teacher: bool
+    guidance: float | None = None
 
     @classmethod
-    def parse(cls, text: str | int, pipeline: Pipeline) -> Row:
+    def parse(cls, text: str | int, pipeline: Pipeline, guidance: float | None = None) -> Row:
         """``2`` (student), ``"teacher"`` or ``"teacher:16"``; ValueError for anything else."""
         kind, _, number = str(text).partition(":")
         settings = pipeline.settings
@@ -41,12 +45,18 @@ class Row:
             sampler, number = "consistency", str(text)
         if not number.isdecimal() or int(number) < 1:
             raise ValueError(f"a row is a number of steps, teacher or teacher:STEPS, got {text!r}")
-        return cls(sampler, int(number), kind == "teacher")
+        return cls(sampler, int(number), kind == "teacher", guidance)
 
     @property
     def key(self) -> str:
         """A name for files."""
-        return f"{'teacher' if self.teacher else 'student'}-{self.sampler}-{self.steps}"
+        scale = "" if self.guidance is None else f"-guidance-{self.guidance}"
+        return f"{'teacher' if self.teacher else 'student'}-{self.sampler}-{self.steps}{scale}"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a pipeline is asked for."""
+        return {"steps": self.steps, "teacher": self.teacher, "guidance": self.guidance}
 
 
 @dataclass(frozen=True)
@@ -99,8 +109,7 @@ def _chunk(
 ) -> tuple[Tensor, Tensor | None, int]:
     embedder = pipeline.network("embedder") if pipeline.folder.has("embedder") else network
     features, rights = [], []
-    arguments: dict[str, Any] = {"steps": row.steps, "teacher": row.teacher, "seed": seed, "batch_size": batch_size}
-    for clips in pipeline.batches(num, first=first, **arguments):
+    for clips in pipeline.batches(num, first=first, seed=seed, batch_size=batch_size, **row.arguments):
         sample = clips.samples.to(pipeline.device)
         features.append(embed(network, sample))
         right = agreement(embedder, sample, pipeline.conditioning(clips.labels).labels)

@@ -33,7 +33,7 @@ def time_rows(pipeline: Pipeline, rows: Sequence[Row], batch_size: int = 32, rep
     """Times rows of one batch each, in turns, so that a slow moment of the machine falls on all alike."""
 
     def generate(row: Row) -> Callable[[], object]:
-        return lambda: pipeline(batch_size, steps=row.steps, teacher=row.teacher, batch_size=batch_size)
+        return lambda: pipeline(batch_size, batch_size=batch_size, **row.arguments)
 
     names = ["student" if pipeline.folder.has("student") else "teacher"]
     names += ["guide"] if pipeline.folder.has("guide") else []
@@ -58,7 +58,7 @@ def time_rows(pipeline: Pipeline, rows: Sequence[Row], batch_size: int = 32, rep
     seconds: list[list[float]] = [[] for _ in jobs]
     # What is done once (reading weights, choosing kernels) is not timed.
     for row in rows:
-        pipeline(batch_size, steps=1, teacher=row.teacher, batch_size=batch_size)
+        pipeline(batch_size, batch_size=batch_size, **{**row.arguments, "steps": 1})
     for once in evaluations:
         once()
     for _ in range(repeats):

@@ -120,12 +120,13 @@ def _front_matter(licence: str | None, kind: str | None, task: str | None) -> li
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """The figures of an evaluation as a Markdown table, followed by what they are to be read against."""
     features, gate = metrics["features"], metrics.get("teacher_gate") or {}
-    lines = [
-        "| sampler | steps | evaluations | Fréchet | precision | recall | agreement | ms a clip |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    guided = any(row.get("guidance") is not None for row in metrics["rows"])
+    names = ["sampler", "steps", *(["guidance"] if guided else []), "evaluations", "Fréchet"]
+    names += ["precision", "recall", "agreement", "ms a clip"]
+    lines = [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 1)}"]
     for row in metrics["rows"]:
-        cells = [row["sampler"], str(row["steps"]), str(row["evaluations"]), f"{row['frechet']:.4g}"]
+        cells = [row["sampler"], str(row["steps"]), *([f"{row['guidance']:g}"] if guided else [])]
+        cells += [str(row["evaluations"]), f"{row['frechet']:.4g}"]
         cells += [_number(row[key], 3) for key in ("precision", "recall", "agreement")]
         milliseconds = None if row["seconds_per_clip"] is None else 1000 * row["seconds_per_clip"]
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")

@@ -54,7 +54,15 @@ def test_the_figures_of_all_rows_are_kept_and_the_card_follows(own, measured, ca
     assert (own / "report.html").is_file()
 
 
-@pytest.mark.parametrize("words", [["--rows", "1", "2"], ["-n", "1999"], ["-n", "4000", "--rows", "teacher", "1", "2"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--rows", "1", "2"],
+        ["-n", "1999"],
+        ["-n", "4000", "--rows", "teacher", "1", "2"],
+        ["-n", "4000", "--guidance", "1.5"],
+    ],
+)
 def test_some_rows_or_few_samples_are_printed_and_not_kept(own, measured, capsys, words):
     assert main(["evaluate", str(own), *words]) == 0
     said = capsys.readouterr()

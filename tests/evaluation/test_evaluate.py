@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,36 @@ def test_the_fields_are_those_of_the_command_line(result):
     assert result["speedup_bound"] == pytest.approx((5 * network + decode) / (2 * network + decode))
     assert 0 <= teacher["agreement"] <= 1
     assert json.loads(json.dumps(result)) == result
+
+
+def test_rows_are_measured_at_the_scales_that_are_asked_for(pipeline, result, tmp_path):
+    wanted = {"num_samples": 120, "rows": ("teacher", 2), "work": tmp_path / "work", **QUICK}
+    one = evaluate(pipeline, guidance=(3.0,), **wanted)
+    teacher, student = one["rows"]
+    assert [(row["guidance"], row["evaluations"]) for row in one["rows"]] == [(3.0, 2 * 5), (3.0, 2 * 2)]
+    assert one["frechet_ratio_2_step"] == pytest.approx(student["frechet"] / teacher["frechet"])
+    several = evaluate(pipeline, guidance=(1.0, 3.0), **wanted)
+    assert [row["guidance"] for row in several["rows"]] == [1.0, 1.0, 3.0, 3.0]
+    expected = [result["rows"][0], result["rows"][2], teacher, student]
+    for row, known in zip(several["rows"], expected, strict=True):
+        for key in ("frechet", "evaluations", "agreement"):
+            assert row[key] == pytest.approx(known[key], rel=1e-4)
+    assert teacher["frechet"] != pytest.approx(result["rows"][0]["frechet"], rel=1e-2)
+    assert several["frechet_ratio_2_step"] is several["speedup_2_step"] is several["teacher_gate"]["passed"] is None
+    assert "| heun | 3 | 3 | 10 |" in report(several)
+    write_report_page(several, tmp_path / "report.html")
+    assert "consistency, guidance 3<" in (tmp_path / "report.html").read_text()
+    assert "guidance" not in report(result)
+
+
+def test_a_scale_that_cannot_be_is_refused_before_anything_is_measured(evaluated_model, tmp_path):
+    pipeline = scm_media.load(evaluated_model, "cpu")
+    pipeline.folder = replace(
+        pipeline.folder, description={**pipeline.folder.description, "guidance_max": 2.0, "label_dropout": 0.1}
+    )
+    with pytest.raises(ValueError, match=r"guidance must lie in \[1, 2\.0\].*got 3"):
+        evaluate(pipeline, num_samples=20, rows=("teacher", 1), guidance=(1.0, 3.0), work=tmp_path / "work", **QUICK)
+    assert not (tmp_path / "work").exists()
 
 
 def test_figures_do_not_depend_on_the_batch_size(pipeline, result):
