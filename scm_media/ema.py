@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+STDS = (0.05, 0.10)
+"""Relative deviations of the averages that others are rebuilt from."""
+
 
 def gamma_from_std(std: float) -> float:
     """The exponent γ of the averaging profile τ^γ whose relative deviation is ``std``.
@@ -96,7 +99,8 @@ def reconstruct(
 def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -> list[float]:
     """What snapshots (std, step) are multiplied by so that their sum is the average of ``std`` at ``step``.
 
-    ValueError when there are no snapshots. Source: as ``reconstruct``.
+    The factors sum to 1, so that weights keep their size: nearest among those, where the snapshots lack the wanted
+    profile's beginning. ValueError when there are no snapshots. Source: as ``reconstruct``.
     """
     if not snapshots:
         raise ValueError("no snapshots to reconstruct an average from: save averages of one or more std first")
@@ -106,7 +110,11 @@ def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -
     wanted = _overlap(
         gammas, ends, torch.tensor(gamma_from_std(std), dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     )
-    return torch.linalg.lstsq(gram, wanted[:, None], driver="gelsd").solution[:, 0].tolist()
+    # By a Lagrange multiplier: the last row asks for the sum.
+    ones = torch.ones_like(wanted)
+    system = torch.cat([torch.cat([gram, ones[:, None]], 1), torch.cat([ones, torch.zeros(1)])[None]])
+    solution = torch.linalg.lstsq(system, torch.cat([wanted, ones[:1]])[:, None], driver="gelsd").solution
+    return solution[:-1, 0].tolist()
 
 
 def _overlap(gamma: Tensor, end: Tensor, other_gamma: Tensor, other_end: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.ema import PowerEMA, gamma_from_std, reconstruct
+from scm_media.ema import PowerEMA, combination, gamma_from_std, reconstruct
 
 
 class Moving(nn.Module):
@@ -132,6 +132,12 @@ def test_an_average_of_another_length_is_rebuilt_afterwards():
     assert rebuilt["count"].item() == 2000
     same = reconstruct(snapshots, 0.1, 2000)
     torch.testing.assert_close(same["weight"], wide.averaged["weight"], atol=1e-5, rtol=0)
+
+
+def test_rebuilt_weights_keep_their_size():
+    snapshots = [(std, step) for step in range(2000, 23001, 2000) for std in (0.05, 0.10)]
+    for std in (0.025, 0.05, 0.10, 0.18, 0.25):
+        assert sum(combination(snapshots, std, 23000)) == pytest.approx(1, abs=1e-6)
 
 
 def test_nothing_to_rebuild_from_is_refused():

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media import weights
-from scm_media.ema import PowerEMA, combination
+from scm_media.ema import STDS, PowerEMA, combination
 
-STDS = (0.05, 0.10)
 FOLDER = "snapshots"
 COPIED = "copied"
 LARGEST_HALF = torch.finfo(torch.float16).max
