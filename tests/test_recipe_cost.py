@@ -32,11 +32,15 @@ def test_memory_follows_the_share_of_a_device():
     config = recipe.compose("image/tiny")
     whole = count_cost(config)
     assert whole.parameters == count_parameters(config)
-    weights = WEIGHT_COPIES * 4 * whole.parameters
+    weights = (WEIGHT_COPIES + 1) * 4 * whole.parameters  # and the average of 0.10 that snapshots are taken of
     config["trainer"]["accumulate"], config["num_devices"] = 4, 2
     part = count_cost(config)
     assert (whole.clips_a_pass, part.clips_a_pass) == (32, 4)
     assert (whole.training_bytes - weights) == 8 * (part.training_bytes - weights)
+    config["student"]["ema_std"] = 0.07
+    assert count_cost(config).training_bytes == part.training_bytes + 4 * whole.parameters
+    config["trainer"]["snapshot_every"] = 0
+    assert count_cost(config).training_bytes == part.training_bytes - 4 * whole.parameters
 
 
 @pytest.mark.parametrize(("name", "million", "giga"), [("image/imagenet64-xl", 1119, 406), ("image/cifar10", 31, 2.8)])

@@ -12,10 +12,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from scm_media.build import build
+from scm_media.ema import STDS
 from scm_media.interfaces import Conditioning
 
 WEIGHT_COPIES = 6
-"""Of a student's training: teacher, student, its average, gradient, two moments; four bytes each."""
+"""Of a student's training: teacher, student, its average, gradient, two moments; four bytes each.
+
+Averages of other lengths, which snapshots are taken of, come on top.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 def count_cost(config: Mapping[str, Any]) -> Cost:
     """The cost of a composed recipe; labels, which its data decide, are left out.
 
-    The bytes are weights (float32, with gradient, average, moments and the teacher's) and what the forward pass of a
+    The bytes are weights (float32, with gradient, averages, moments and the teacher's) and what the forward pass of a
     device's share of the batch keeps for the backward pass, without a compiler, PyTorch itself and the data.
     """
     with FakeTensorMode():
@@ -48,7 +52,10 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
         multiply_adds, kept = _one_clip(backbone, latent_shape, config["precision"].startswith("bf16"))
     devices = config["num_devices"] * config["num_nodes"]
     share = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
-    return Cost(latent_shape, parameters, multiply_adds, WEIGHT_COPIES * 4 * parameters + kept * share, share)
+    copies = WEIGHT_COPIES
+    if config["trainer"]["snapshot_every"]:
+        copies += sum(std != config["student"]["ema_std"] for std in STDS)
+    return Cost(latent_shape, parameters, multiply_adds, copies * 4 * parameters + kept * share, share)
 
 
 def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
