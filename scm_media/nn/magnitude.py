@@ -58,7 +58,8 @@ class UnitRows(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         if (given := state_dict.get(f"{prefix}weight")) is not None:
-            state_dict = {**state_dict, f"{prefix}weight": unit_rows(given)}
+            # In the layer's own width: rows that are stored in 16 bits are not rounded a second time.
+            state_dict = {**state_dict, f"{prefix}weight": unit_rows(given.to(self.weight.dtype))}
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -98,6 +98,13 @@ def test_rows_that_are_unit_already_keep_every_bit_and_rows_of_zeros_stay():
     assert torch.equal(unit_rows(torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
+def test_rows_stored_in_16_bits_are_brought_to_unit_in_the_layers_own_width():
+    layer = MPLinear(100, 64)
+    layer.load_state_dict({"weight": (0.9 * layer.weight.detach()).half()})
+    assert layer.weight.dtype == torch.float32
+    torch.testing.assert_close(layer.weight.square().mean(1), torch.ones(64), atol=1e-6, rtol=0)
+
+
 def test_averaged_weights_are_brought_to_unit_rows_when_a_network_takes_them():
     torch.manual_seed(7)
     layer = MPConvolution(2, 3, 6, 3)
