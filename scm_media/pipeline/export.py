@@ -74,10 +74,21 @@ def _named_references(source: ModelFolder) -> list[str]:
 
 
 def _without_places(recipe: Path) -> str:
-    """The recipe as others may see it: with the default run folder, and without where the data lay on this machine."""
+    """The recipe as others may see it: with the default run folder, and without where things lay on this machine."""
     config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     if "recipe" in config:
         config["run_dir"] = f"runs/{config['recipe']}/main"
-    if isinstance(config.get("data"), dict) and config["data"].get("root") is not None:
-        config["data"]["root"] = None
+    data = config.get("data")
+    if isinstance(data, dict):
+        data |= {key: None for key in ("root", "index") if key in data}
+        data |= {key: _without_folders(data[key]) for key in ("path", "shards") if key in data}
+    if "init_from" in config:
+        config["init_from"] = _without_folders(config["init_from"])
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def _without_folders(place: Any) -> Any:
+    """A place, or a list of such, an absolute path being cut to its last part."""
+    if isinstance(place, list):
+        return [_without_folders(each) for each in place]
+    return Path(place).name if isinstance(place, str) and Path(place).is_absolute() else place

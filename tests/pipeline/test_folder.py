@@ -130,6 +130,7 @@ def test_an_exported_recipe_does_not_tell_where_things_lay(tiny_model, tmp_path)
     recipe = {
         "recipe": "image/tiny",
         "run_dir": "/home/me/runs/secret",
+        "init_from": "/home/me/runs/earlier",
         "data": {"root": "/home/me/pictures", "num": 3},
     }
     (source / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -137,5 +138,11 @@ def test_an_exported_recipe_does_not_tell_where_things_lay(tiny_model, tmp_path)
     assert yaml.safe_load((folder / "recipe.yaml").read_text()) == {
         "recipe": "image/tiny",
         "run_dir": "runs/image/tiny/main",
+        "init_from": "earlier",
         "data": {"root": None, "num": 3},
     }
+    recipe["data"] = {"path": "/home/me/list.csv", "index": "/home/me/index", "shards": ["/home/me/a.tar", "b/c.tar"]}
+    (source / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    folder = scm_media.load(source, "cpu").save_pretrained(tmp_path / "again")
+    data = yaml.safe_load((folder / "recipe.yaml").read_text())["data"]
+    assert data == {"path": "list.csv", "index": None, "shards": ["a.tar", "b/c.tar"]}
