@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def measured_by(
         named_network(name, pipeline.modality, pipeline.device), folder.description["sample_shape"], pipeline.device
     )
     own = folder.file(f"reference-{name}")
-    kept = own if folder.is_run or own.is_file() or work is None else work / f"reference-{name}.safetensors"
+    kept = own if folder.is_run or own.is_file() or work is None else work / f"reference-{name}-{_recipe(folder)}"
     if kept.is_file():
         return network, Reference.load(kept)
     train, held_out = recipe_data(folder)
@@ -40,6 +41,13 @@ def measured_by(
     if folder.is_run or work is not None:
         reference.save(kept)
     return network, reference
+
+
+def _recipe(folder: ModelFolder) -> str:
+    """A file name by the recipe, so that models measured into one folder do not take each other's data for theirs."""
+    file = folder.path / "recipe.yaml"
+    recipe = file.read_bytes() if file.is_file() else b""
+    return f"{hashlib.sha256(recipe).hexdigest()[:12]}.safetensors"
 
 
 def reference_of(pipeline: Pipeline) -> Reference:

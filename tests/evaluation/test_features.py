@@ -98,6 +98,20 @@ def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
     assert third["rows"][0]["frechet"] == pytest.approx(result["rows"][0]["frechet"], rel=1e-4)
 
 
+def test_models_measured_into_one_folder_are_held_against_their_own_data(run, tmp_path):
+    wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": tmp_path / "work", **QUICK}
+    floors = []
+    for name, kinds in (("one", 0), ("two", 1)):
+        exported = scm_media.load(run, "cpu").save_pretrained(tmp_path / name)
+        for kept in exported.glob("reference-*"):
+            kept.unlink()
+        recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+        recipe["data"]["seed"] = kinds
+        (exported / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        floors.append(evaluate(scm_media.load(exported, "cpu"), **wanted)["frechet_floor"])
+    assert floors[0] != floors[1]
+
+
 def test_two_folders_are_compared_without_a_model(tmp_path, capsys):
     modality = ImageModality(size=24, channels=3)
     for name, shift in (("samples", 0.5), ("reference", 0.0)):
