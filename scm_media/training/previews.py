@@ -57,7 +57,7 @@ class FlowPreview:
         """Writes ``step-N.png`` into the folder; returns figures by name."""
         device = next(model.parameters()).device
         cond = self.cond.to(device)
-        by_heun = f"teacher, {2 * NUM_TEACHER_STEPS - 1} evaluations"
+        by_heun = f"teacher, {NUM_TEACHER_STEPS} steps"
         if not self.student:
             rows = {by_heun: self._heun(model, cond, device)}
             figures = {f"dF_dt_rms/t{t}": self._slope(model, t, cond, device) for t in TIMES}
