@@ -73,6 +73,9 @@ def run(config: dict[str, Any]) -> None:
             if data is not context.data and fabric.global_rank == 0:
                 print(f"{stage}: trains on the latents in {latents.folder_of(context, 'train')}", file=sys.stderr)
             train(fabric, task, config["trainer"], data, held_out, folder, config["seed"])
+    # A stage that went on has left its own average in the place of one that had been chosen.
+    description["ema"] = chosen_averages(context.run_dir)
+    on_first(fabric, lambda: _describe(context, description))
 
 
 def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:

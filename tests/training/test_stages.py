@@ -11,8 +11,10 @@ from PIL import Image
 
 from modalities.image.modality import ImageModality
 from scm_media import recipe, training
+from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import model_card
 from scm_media.training import stages
+from scm_media.training.ema_choice import keep_average
 from tests.training.small import SMALL, metrics, same, state, train
 
 
@@ -192,3 +194,13 @@ def test_searched_times_outlive_a_training_that_says_none(tmp_path):
     assert json.loads(file.read_text())["sampler"]["times"] == {"2": [1.5, 0.7]}
     train(run_dir, "+sampler.times={2: [1.5, 0.9]}")
     assert json.loads(file.read_text())["sampler"]["times"] == {"2": [1.5, 0.9]}
+
+
+def test_an_average_that_was_chosen_is_told_of_as_long_as_it_stands(tmp_path):
+    run_dir = train(tmp_path / "run")
+    choice = {"std": 0.1, "num_samples": 2}
+    keep_average(ModelFolder.open(run_dir), "student", state(run_dir, "student"), choice)
+    train(run_dir)
+    assert json.loads((run_dir / "model.json").read_text())["ema"] == {"student": choice}
+    train(run_dir, "student.max_steps=7")
+    assert json.loads((run_dir / "model.json").read_text())["ema"] == {}
