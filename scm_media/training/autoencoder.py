@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scm_media.training.loop import Task
 from scm_media.training.previews import save_sheet
 
 BATCH_SIZE = 256
+"""Samples at once of an autoencoder that is not trained; of others as many as in a step."""
 NUM_WATCHED = 512
 """Held-out samples that are measured while an autoencoder trains; all of them are when it is done."""
 
@@ -51,11 +52,11 @@ def fit_autoencoder(context: Context) -> None:
         return
     config = context.config["autoencoder"]
     network = build(config["network"])
-    if context.start is not None:
+    if context.start is not None and context.start.has("autoencoder"):
         context.start_from(network, "autoencoder")
         told = f"weights of {context.start.path}"
     else:
-        network.fit(_samples(context, config["num_samples"]))
+        network.fit(_measured_on(context))
         told = f"statistics of {config['num_samples']} samples"
     weights.save(file, network.state_dict(), config["network"], {"num_samples": config["num_samples"]})
     print(f"autoencoder: {told} in {file}", file=sys.stderr)
@@ -105,27 +106,33 @@ def _check_nothing_stands_on_it(context: Context) -> None:
             )
 
 
-def _samples(context: Context, num: int | None) -> Iterator[Tensor]:
-    """``num`` training samples (None: all) in the order of the recipe's seed, batch by batch."""
-    left = len(context.data) if num is None else num
-    size = min(BATCH_SIZE, left)
-    for batch in batches(context.data, size, 0, -(-left // size), context.config["seed"]):
-        yield batch.sample[:left]
-        left -= len(batch.sample)
+def _measured_on(context: Context) -> Iterator[Tensor]:
+    """``autoencoder.num_samples`` training samples (None: all)."""
+    num = context.config["autoencoder"]["num_samples"]
+    return _samples(context, context.data, len(context.data) if num is None else num)
 
 
-def measure(network: Any, embedder: Any, data: Dataset, num: int, seed: int) -> dict[str, float]:
-    """How well ``num`` samples of a dataset come back from the mean of their posterior.
+def _samples(context: Context, data: Dataset, num: int) -> Iterator[Tensor]:
+    """``num`` samples in the order of the recipe's seed, read by its workers, no more at once than a step takes."""
+    config = context.config
+    size = min(config["autoencoder"].get("batch_size", BATCH_SIZE), num)
+    workers = config["trainer"]["num_workers"]
+    for batch in batches(data, size, 0, -(-num // size), config["seed"], num_workers=workers):
+        yield batch.sample[:num]
+        num -= len(batch.sample)
+
+
+def measure(network: Any, embedder: Any, samples: Iterable[Tensor]) -> dict[str, float]:
+    """How well samples, in batches ``(B, C, *S)``, come back from the mean of their posterior.
 
     psnr: in dB, the mean over samples. feature_distance: the squared distance of the embedder's features of samples
     and reconstructions, as a share of the variance of the samples' features; only with an embedder.
     """
     device = next(network.parameters()).device
     ratios, errors, features = [], [], []
-    size = min(BATCH_SIZE, num)
     with torch.no_grad():
-        for batch in batches(data, size, 0, num // size, seed):
-            sample = batch.sample.to(device)
+        for sample in samples:
+            sample = sample.to(device)
             made = network.synthesize(network.posterior(sample)[0]).float().clamp(-1, 1)
             ratios.append(psnr(sample, made).cpu())
             if embedder is not None:
@@ -154,8 +161,9 @@ class ReconstructionPreview:
         num = len(truth)
         captions = ["original", *[""] * (num - 1), "reconstruction", *[""] * (num - 1)]
         save_sheet(self.context.modality, torch.cat([truth, made]).cpu(), captions, num, folder / f"step-{step}.png")
-        held_out, seed = self.context.held_out, self.context.config["seed"]
-        figures = measure(model, self.embedder, held_out, min(NUM_WATCHED, len(held_out)), seed)
+        held_out = self.context.held_out
+        watched = _samples(self.context, held_out, min(NUM_WATCHED, len(held_out)))
+        figures = measure(model, self.embedder, watched)
         return {f"held_out_average/{name}": value for name, value in figures.items()}
 
 
@@ -169,9 +177,9 @@ def _finish(context: Context, embedder: nn.Module | None) -> Callable[[dict[str,
         if _is_left(file, network, config["network"], step):
             return
         network.to(next(iter(state.values())).device).eval()
-        network.fit(_samples(context, config["num_samples"]))
+        network.fit(_measured_on(context))
         num = len(context.data) if config["num_samples"] is None else config["num_samples"]
-        figures = measure(network, embedder, context.held_out, len(context.held_out), context.config["seed"])
+        figures = measure(network, embedder, _samples(context, context.held_out, len(context.held_out)))
         told = {"step": step, "num_samples": len(context.held_out), **figures}
         weights.write_whole(file.parent / "metrics.json", (json.dumps(told, indent=2) + "\n").encode())
         info = {"recipe": context.config["recipe"], "step": step, "num_samples": num}

@@ -266,10 +266,14 @@ def _clip(task: Task, limit: float | None) -> tuple[float, float]:
     return torch.nn.utils.clip_grad_norm_(rest, bound).item(), own_norm.item()
 
 
-def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_batches: int = 4) -> dict[str, float]:
-    """The terms of the loss on held-out data, the same clips, times and noise every time; the random state is kept."""
+def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_clips: int = 1024) -> dict[str, float]:
+    """The terms of the loss on held-out data, the same clips, times and noise every time; the random state is kept.
+
+    No more clips at once than a step has: those of an autoencoder can be large.
+    """
     averages = TermAverages()
-    size, device = min(256, len(held_out)), fabric.device
+    size, device = min(256, task.settings["batch_size"], len(held_out)), fabric.device
+    num_batches = -(-min(num_clips, 4 * len(held_out)) // size)
     task.loss.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), _uncompiled():
         for number, batch in enumerate(batches(held_out, size, 0, num_batches, seed)):

@@ -15,6 +15,7 @@ from scm_media import recipe, training, weights
 from scm_media.build import build
 from scm_media.data import batches
 from scm_media.training import autoencoder, checkpoints
+from scm_media.training.run import prepare
 from tests.training.small import SMALL, metrics, same, state, train
 
 LATENT = (
@@ -29,7 +30,7 @@ LATENT = (
     "autoencoder.warmup_steps=1",
     "autoencoder.optimizer.lr=3.0e-3",
     "modality.flip=false",
-    "data.held_out=0.1",
+    "data.held_out=0.2",
     "backbone.patch=1",
 )
 EMBEDDER = (
@@ -70,7 +71,7 @@ def test_the_stage_reports_reconstructions_of_held_out_samples(run_dir):
     told = json.loads((run_dir / "autoencoder" / "metrics.json").read_text())
     config = recipe.compose(str(run_dir / "recipe.yaml"))
     held_out = build(config["data"], modality=build(config["modality"]), split="held_out")
-    assert told["num_samples"] == len(held_out)
+    assert told["num_samples"] == len(held_out) == 13  # more than a step takes: measured in two batches
     network = build(config["autoencoder"]["network"])
     network.load_state_dict(state(run_dir, "autoencoder"))
     sample = next(batches(held_out, len(held_out), 0, 1, 0)).sample
@@ -138,12 +139,12 @@ def test_training_brings_samples_back_better(tmp_path):
 def test_samples_for_statistics_are_each_training_sample_once(run_dir):
     config = recipe.compose(str(run_dir / "recipe.yaml"))
     data = build(config["data"], modality=build(config["modality"]), split="train")
-    context = type("Run", (), {"data": data, "config": {"seed": 0}})
-    everything = torch.cat(list(autoencoder._samples(context, None)))
+    context = prepare(config)
+    everything = torch.cat(list(autoencoder._samples(context, data, len(data))))
     wanted = torch.stack([data[index].sample for index in range(len(data))])
     assert everything.shape == wanted.shape
     assert torch.equal(everything.flatten(1).sum(1).sort()[0], wanted.flatten(1).sum(1).sort()[0])
-    assert sum(map(len, autoencoder._samples(context, 300))) == 300
+    assert list(map(len, autoencoder._samples(context, data, 20))) == [8, 8, 4]
 
 
 def test_features_need_the_embedders_stage(tmp_path):
@@ -174,3 +175,12 @@ def test_sections_of_the_other_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"autoencoder\.max_steps is missing: .*ImageAutoencoder has to be trained"):
         training.run(measured)
     assert not (tmp_path / "model.json").exists()
+
+
+def test_starting_from_a_model_without_an_autoencoder_measures_one(run_dir, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(run_dir / "embedder", bare / "embedder")
+    (bare / "autoencoder").mkdir()
+    shutil.copy(run_dir / "model.json", bare)
+    tuned = train(tmp_path / "tuned", f"init_from={bare}", "stage=autoencoder")
+    assert bool(state(tuned, "autoencoder")["trained"])
