@@ -16,6 +16,7 @@ one side of a held-out split). Google's pictures are under the Apache License 2.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import re
 import shutil
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
                 fetch(vendor, archives)
             if not archive.is_file():
                 sys.exit(f"{archive}: no such file; npm pack emoji-datasource-{vendor}@{VERSION} makes it")
-            found = unpack(archive, vendor, options.folder)
+            try:
+                found = unpack(archive, vendor, options.folder)
+            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                sys.exit(f"{archive} is damaged ({error}); fetch it again")
             if len(found) != NUM_PICTURES:
                 sys.exit(f"{archive} holds {len(found)} pictures, expected {NUM_PICTURES}; fetch it again")
             rows += found

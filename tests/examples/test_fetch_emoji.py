@@ -95,3 +95,10 @@ def test_without_npm_or_archive_the_remedy_is_told(tmp_path, script, monkeypatch
         script.main([str(tmp_path / "data")])
     with pytest.raises(SystemExit, match=r"no such file; npm pack emoji-datasource-google@16\.0\.0"):
         script.main([str(tmp_path / "data"), "--archives", str(tmp_path)])
+
+
+def test_a_damaged_archive_is_named(tmp_path, script, archives):
+    archive = archives / "emoji-datasource-twitter-16.0.0.tgz"
+    archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(SystemExit, match=r"twitter-16\.0\.0\.tgz is damaged .*; fetch it again"):
+        script.main([str(tmp_path / "data"), "--archives", str(archives)])
