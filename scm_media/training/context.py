@@ -60,8 +60,11 @@ class Context:
 
     @cached_property
     def latent_shape(self) -> tuple[int, ...]:
-        """``(c, *s)`` of the latents that backbones are trained on."""
-        return build(self.config["autoencoder"]["network"]).latent_shape(self.data.shape)
+        """``(c, *s)`` of the latents that backbones are trained on; ValueError where a bucket has none."""
+        autoencoder = build(self.config["autoencoder"]["network"])
+        for bucket in getattr(self.modality, "buckets", None) or ():
+            autoencoder.latent_shape((self.data.shape[0], *bucket))
+        return autoencoder.latent_shape(self.data.shape)
 
     @property
     def num_classes(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from modalities.image import ImageModality
+from scm_media import recipe, training
 from scm_media.cli import main
 from scm_media.data import FolderDataset, batches, gather
 from scm_media.data.order import bucketed_places
@@ -130,3 +131,19 @@ def test_training_check_and_encode_take_them_or_say_why_not(root, tmp_path, caps
     capsys.readouterr()
     assert main(["encode", "image/tiny", *words]) == 1
     assert "set modality.buckets=null" in capsys.readouterr().err
+
+
+def test_a_bucket_that_the_autoencoder_cannot_halve_is_refused_before_training(root, tmp_path):
+    words = [
+        *(word for word in SMALL if not word.startswith(("data.num", "modality", "autoencoder"))),
+        "data=folder",
+        f"data.root={root}",
+        f"run_dir={tmp_path / 'run'}",
+        "autoencoder=kl",
+        "autoencoder.network.factor=4",
+        "modality.fit=crop",
+        "modality.buckets=[[16,16],[12,20],[18,14]]",
+    ]
+    with pytest.raises(ValueError, match=r"size 18×14 cannot be encoded: .* multiples of 4×4"):
+        training.run(recipe.compose("image/tiny", words))
+    assert not (tmp_path / "run").exists()
