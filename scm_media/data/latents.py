@@ -143,13 +143,17 @@ class LatentDataset:
 
     def _open(self, number: int) -> weights.Component:
         file = _file(self.folder, number)
-        component = weights.read(file)  # on a CPU its tensors are mapped from the file, not read
+        remedy = "delete it, and the same scm-media encode command makes it anew"
+        try:
+            component = weights.read(file)  # on a CPU its tensors are mapped from the file, not read
+        except ValueError as error:
+            raise ValueError(f"{file} is no whole shard of latents: {remedy}") from error
+        if lacking := {LATENTS, *(LABEL + name for name in self.label_names)} - component.state.keys():
+            raise ValueError(f"{file} holds no {', '.join(sorted(lacking))}: {remedy}")
         latents = component.state[LATENTS]
         expected = (len(self.manifest.shard(number)), self.manifest.variants, *self.shape)
         if latents.shape != expected:
-            raise ValueError(
-                f"{file} holds latents {tuple(latents.shape)}, expected {expected}: delete it, encode again"
-            )
+            raise ValueError(f"{file} holds latents {tuple(latents.shape)}, expected {expected}: {remedy}")
         self._opened[number] = latents
         return component
 

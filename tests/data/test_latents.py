@@ -142,7 +142,10 @@ def test_damage_is_named(tmp_path):
     ):
         LatentDataset(tmp_path, data)
     (tmp_path / "00001.safetensors").write_bytes((tmp_path / "00001.safetensors").read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"00001\.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"00001\.safetensors is no whole shard of latents: delete it"):
+        LatentDataset(tmp_path, data)
+    write_shard(tmp_path, 1, torch.zeros(20, 1, 1, 4, 4), {}, None, "float32")
+    with pytest.raises(ValueError, match=r"00001\.safetensors holds no label\.class: delete it"):
         LatentDataset(tmp_path, data)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json is no manifest of latents"):
