@@ -20,8 +20,11 @@ from torch import Tensor
 from scm_media.data.examples import Batch, Example, check_split, collate
 from scm_media.interfaces import Modality
 
+CHUNK = 4096
+"""Files that wait to be looked at: a million at once would take more memory than their names."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One file and what is said of it: class names (str) and scalars (float) by label.
 
@@ -94,7 +97,7 @@ def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | Non
     if scalar:
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise Unusable("scalar label that is no number", f"{name}={value}")
@@ -211,11 +214,13 @@ def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects) ->
 
     usable = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-        for entry, (reason, detail) in zip(entries, pool.map(judge, entries), strict=True):
-            if reason:
-                rejects.add(entry.source, reason, detail)
-            else:
-                usable.append(entry)
+        for start in range(0, len(entries), CHUNK):
+            chunk = entries[start : start + CHUNK]
+            for entry, (reason, detail) in zip(chunk, pool.map(judge, chunk), strict=True):
+                if reason:
+                    rejects.add(entry.source, reason, detail)
+                else:
+                    usable.append(entry)
     return usable
 
 

@@ -34,7 +34,7 @@ class FolderDataset(FileDataset):
             raise ValueError(f"data.root={root} is {'a file, not a folder' if root.exists() else 'no folder'}")
         rejects = Rejects()
         entries = []
-        classes_seen = set()
+        labels_of: dict[str, dict[str, str]] = {}  # one for all files of a class: there can be millions
         for path in _walk(root):
             inside = path.relative_to(root)
             if inside.name.startswith("."):
@@ -46,11 +46,11 @@ class FolderDataset(FileDataset):
             elif len(inside.parts) == 1:
                 rejects.add(path, "in no class folder (data.labels=none takes them)")
             else:
-                classes_seen.add(inside.parts[0])
-                entries.append(Entry(path, inside.as_posix(), {"class": inside.parts[0]}))
+                own = labels_of.setdefault(inside.parts[0], {"class": inside.parts[0]})
+                entries.append(Entry(path, inside.as_posix(), own))
         if labels == "subfolder":
             for folder in sorted(root.iterdir()):
-                if folder.is_dir() and not folder.name.startswith(".") and folder.name not in classes_seen:
+                if folder.is_dir() and not folder.name.startswith(".") and folder.name not in labels_of:
                     rejects.add(folder, "empty class folder")
         names = {"class": None} if labels == "subfolder" else {}
         super().__init__(entries, modality, names, root, rejects, split, held_out, verify)

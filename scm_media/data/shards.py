@@ -32,7 +32,7 @@ BLOCK = 512
 CUT_SHORT = "shard that is cut short"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member(Entry):
     """A file inside a tar, at ``offset``, ``length`` bytes long."""
 
@@ -51,7 +51,10 @@ class Member(Entry):
 
     def bucket(self, modality: Any) -> int:
         """As ``Entry.bucket``."""
-        return modality.bucket(io.BytesIO(self._content()))
+        try:
+            return modality.bucket(io.BytesIO(self._content()))
+        except ValueError as error:
+            raise ValueError(f"{self.source}: {error}") from error
 
     def _content(self) -> bytes:
         with self.path.open("rb") as file:
@@ -84,8 +87,8 @@ class ShardsDataset(FileDataset):
     that the tars are walked through once; None to do so whenever the data is opened.
 
     Counted among the rejects: shards that are missing, cut short (what stands before the cut is used) or no plain tar,
-    examples without a file of the modality's or a label, and what ``FileDataset`` leaves out; see there for
-    ``held_out`` and ``verify``.
+    members of the same name as an earlier one, examples without a file of the modality's or a label, and what
+    ``FileDataset`` leaves out; see there for ``held_out`` and ``verify``.
     """
 
     def __init__(
@@ -195,16 +198,17 @@ def _examples(path: Path, keep: Path | None, rejects: Rejects) -> Iterator[tuple
         name, suffix = base_plus_ext(member[0])
         if name is None:
             rejects.add(f"{path}#{member[0]}", "member without a suffix")
+        elif suffix in grouped.get(name, {}):
+            rejects.add(f"{path}#{member[0]}", "member of the same name as an earlier one")
         else:
             grouped.setdefault(name, {})[suffix] = member
     yield from grouped.items()
 
 
-@lru_cache(maxsize=4096)
 def _indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str, list[Sequence[Any]]]:
     """What is wrong with a tar ("" for nothing), and name, offset, length and text of its members."""
     if keep is None:
-        return walk(path)
+        return _walked(path, size, changed)
     told = hashlib.blake2b(f"{path.resolve()} {size} {changed}".encode(), digest_size=8).hexdigest()
     file = keep / f"{path.name}-{told}.json"
     if file.is_file():
@@ -216,6 +220,12 @@ def _indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[st
     found = walk(path)
     weights.write_whole(file, json.dumps(found).encode())
     return found
+
+
+@lru_cache(maxsize=4096)
+def _walked(path: Path, size: int, changed: int) -> tuple[str, list[Sequence[Any]]]:
+    """``walk``, once for both splits where nothing is kept on disk."""
+    return walk(path)
 
 
 def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:

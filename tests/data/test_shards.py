@@ -192,10 +192,8 @@ def test_the_index_is_made_once_and_again_when_a_shard_changes(root, tmp_path, m
     walked = []
     walk = module.walk
     monkeypatch.setattr(module, "walk", lambda path: walked.append(path.name) or walk(path))
-    module._indexed.cache_clear()
     first = open_shards(root, index=tmp_path / "index", labels={"class": "cls"})
     open_shards(root, index=tmp_path / "index", split="held_out", labels={"class": "cls"})
-    module._indexed.cache_clear()
     second = open_shards(root, index=tmp_path / "index", labels={"class": "cls"})
     assert sorted(walked) == [f"train-00{number}.tar" for number in range(3)]
     assert first.fingerprint() == second.fingerprint()
@@ -205,9 +203,28 @@ def test_the_index_is_made_once_and_again_when_a_shard_changes(root, tmp_path, m
     assert third.fingerprint() != first.fingerprint()
     for file in (tmp_path / "index").iterdir():
         file.write_text("{")
-    module._indexed.cache_clear()
     with pytest.raises(ValueError, match="is no index of"):
         open_shards(root, index=tmp_path / "index")
+
+
+def test_members_of_one_name_are_counted(tmp_path):
+    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+        for number in (1, 2, 3, 2):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(png(9 * number))
+            tar.addfile(member, io.BytesIO(png(9 * number)))
+    dataset = open_shards(tmp_path, shards="one.tar")
+    assert len(dataset) == 2
+    assert dataset.rejects == {"member of the same name as an earlier one": 1}
+
+
+def test_a_member_without_a_header_is_named_where_buckets_need_its_size(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "one.tar")) as tar:
+        for key in "ab":
+            tar.write({"__key__": key, "png": b"no picture"})
+    crop = ImageModality(size=8, fit="crop", buckets=[[8, 8]])
+    with pytest.raises(ValueError, match=r"one\.tar#[ab]\.png"):
+        open_shards(tmp_path, shards="one.tar", modality=crop, verify=False)
 
 
 def test_a_modality_that_reads_files_alone_is_given_one(root):
