@@ -10,7 +10,6 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
-from scm_media.recipe.cost import count_cost, count_parameters
 
 NO_DATA = ("++data.root=null",)
 """A recipe is described without its data, which may have to be named first."""
@@ -53,6 +52,8 @@ def _copy(shipped: recipe.Recipe, target: Path) -> None:
 
 
 def _entry(name: str) -> str:
+    from scm_media.recipe.cost import count_parameters  # with torch, which no command's help waits for
+
     lines = [name, *(f"  {line}" for line in recipe.describe(name).header)]
     try:
         config = recipe.compose(name, NO_DATA)
@@ -64,6 +65,8 @@ def _entry(name: str) -> str:
 
 def _with_cost(name: str) -> str:
     """A recipe's text, and what it costs as comments after it: it stays a recipe."""
+    from scm_media.recipe.cost import count_cost
+
     text = recipe.describe(name).text
     try:
         config = recipe.compose(name, NO_DATA)

@@ -83,10 +83,9 @@ def test_generate_starts_quickly_and_imports_neither_training_nor_hydra(model, t
     assert float(seconds) < 1.5
 
 
-def test_recipe_text_is_printed_without_torch():
-    program = (
-        "import sys; from scm_media.cli import main; main(['recipes', 'image/tiny']); print('torch' in sys.modules)"
-    )
+def test_a_recipe_is_copied_without_torch(tmp_path):
+    words = ["recipes", "image/tiny", "--copy", str(tmp_path / "mine.yaml")]
+    program = f"import sys; from scm_media.cli import main; main({words}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 

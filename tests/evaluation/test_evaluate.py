@@ -19,7 +19,7 @@ QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
 
 def _figures(result):
     return [
-        {key: value for key, value in row.items() if key not in ("sampler", "seconds_per_clip")}
+        {key: value for key, value in row.items() if key not in ("sampler", "guidance", "seconds_per_clip")}
         for row in result["rows"]
     ]
 
