@@ -69,6 +69,12 @@ def model_card(
     ]
     for label, classes in description["labels"].items():
         lines.append(f"- Label `{label}`: {', '.join(classes) if classes else 'a number'}")
+    scale, highest = description["sampler"].get("guidance", 1.0), description.get("guidance_max")
+    if highest is not None:
+        lines.append(f"- Guidance: an input of the student, from 1 to {highest:g}; {scale:g} when not given")
+    elif scale != 1:
+        told = ", and so the student was distilled from it" if description.get("objective") == "scd" else ""
+        lines.append(f"- Guidance: the teacher is steered at scale {scale:g}{told}")
     for stage, choice in (description.get("ema") or {}).items():
         lines.append(
             f"- The {stage}'s weights are an average of relative deviation {choice['std']:g}, chosen after training by "

@@ -83,6 +83,8 @@ def test_the_pipeline_guides_the_teacher_and_counts_both_networks(guided_run, tm
     assert pipeline(2, steps=2).evaluations == 2
     exported = pipeline.save_pretrained(tmp_path / "model")
     assert (exported / "guide.safetensors").is_file()
+    card = (exported / "README.md").read_text()
+    assert "- Guidance: the teacher is steered at scale 2, and so the student was distilled from it" in card
     assert torch.equal(scm_media.load(exported, "cpu")(2, teacher=True, steps=3).samples, teacher.samples)
     without = pipeline.save_pretrained(tmp_path / "small", teacher=False)
     assert not (without / "guide.safetensors").exists()
