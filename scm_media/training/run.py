@@ -15,9 +15,9 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data.order import mix
 from scm_media.pipeline.folder import FORMAT, ModelFolder
-from scm_media.training import autoencoder, latents, stages
+from scm_media.training import autoencoder, checkpoints, latents, stages
 from scm_media.training.context import Context, check_devices
-from scm_media.training.decisions import check_decisions, trained_decision
+from scm_media.training.decisions import check_decisions, stage_settings, trained_decision
 from scm_media.training.ema_choice import chosen_averages
 from scm_media.training.loop import stage_number, train
 from scm_media.training.ranks import on_first
@@ -44,6 +44,7 @@ def run(config: dict[str, Any]) -> None:
         if stage != "autoencoder" or "max_steps" in config["autoencoder"]:
             check_decisions(config, context.run_dir, stage)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
+    finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
     description = _description(context)
     _check_same_model(context.run_dir / "model.json", description)
     if context.weights_file("autoencoder").exists() and not set(latents.STAGES).isdisjoint(chosen):
@@ -52,7 +53,9 @@ def run(config: dict[str, Any]) -> None:
     fabric = context.fabric(context.run_dir, logged=False)
     on_first(fabric, lambda: _describe(context, description))
     for stage in chosen:
-        if stage == "autoencoder" and measured:
+        if stage in finished:
+            print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
+        elif stage == "autoencoder" and measured:
             on_first(fabric, lambda: autoencoder.fit_autoencoder(context))
         else:
             build_task = {
@@ -76,6 +79,23 @@ def run(config: dict[str, Any]) -> None:
     # A stage that went on has left its own average in the place of one that had been chosen.
     description["ema"] = chosen_averages(context.run_dir)
     on_first(fabric, lambda: _describe(context, description))
+
+
+def _finished(context: Context, stage: str) -> bool:
+    """Whether weights are all that is left of a stage, and trained as far as is asked.
+
+    Raises ValueError when they are not trained that far: to train anew would write over them.
+    """
+    file = context.weights_file(stage)
+    if not file.exists() or checkpoints.steps(context.run_dir / stage / "checkpoints"):
+        return False
+    step, max_steps = weights.read(file).info.get("step", 0), stage_settings(context.config, stage)["max_steps"]
+    if step < max_steps:
+        raise ValueError(
+            f"{file} is trained to step {step} and has no checkpoint to go on from to {stage}.max_steps={max_steps}; "
+            f"use another run_dir, with init_from={context.run_dir} to start from these weights"
+        )
+    return True
 
 
 def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -204,3 +204,14 @@ def test_an_average_that_was_chosen_is_told_of_as_long_as_it_stands(tmp_path):
     assert json.loads((run_dir / "model.json").read_text())["ema"] == {"student": choice}
     train(run_dir, "student.max_steps=7")
     assert json.loads((run_dir / "model.json").read_text())["ema"] == {}
+
+
+def test_weights_without_checkpoints_are_not_written_over(tmp_path, capsys):
+    train(tmp_path, "student.max_steps=0")
+    before = state(tmp_path, "teacher")
+    shutil.rmtree(tmp_path / "teacher" / "checkpoints")
+    train(tmp_path, "student.max_steps=0")
+    assert "teacher: its weights are trained, its checkpoints gone; nothing to do" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"teacher/weights\.safetensors is trained to step 6 and has no checkpoint"):
+        train(tmp_path, "teacher.max_steps=8", "student.max_steps=0")
+    assert same(state(tmp_path, "teacher"), before)
