@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +24,7 @@ from scm_media.training.reporting import Reporter, TermAverages
 from scm_media.training.schedule import rate_factor
 from scm_media.training.snapshots import FOLDER as SNAPSHOTS
 from scm_media.training.snapshots import Snapshots
+from scm_media.training.state import TrainingState
 
 
 @dataclass
@@ -76,11 +76,13 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     if task.compile is not None and max(checkpoints.steps(folder / "checkpoints"), default=0) < max_steps:
         task.compile()
     optimizer = build(settings["optimizer"], params=[p for p in task.loss.parameters() if p.requires_grad])
-    peak_rate = optimizer.param_groups[0]["lr"]
     module, optimizer = fabric.setup(_Unopened(task.loss), optimizer)
     ema = PowerEMA(task.model, settings["ema_std"])
-    snapshots = _snapshots(task, trainer, folder, ema)
-    start, skipped, skipped_in_a_row, snapshots = _restore(folder / "checkpoints", task, optimizer, ema, snapshots)
+    snapshots = None
+    if task.snapshots and trainer["snapshot_every"]:
+        snapshots = Snapshots(folder / SNAPSHOTS, task.model, ema, trainer["snapshot_every"], trainer["keep_snapshots"])
+    state = TrainingState(task.name, task.loss, optimizer, ema, snapshots)
+    start = state.restore(folder / "checkpoints")
     if start >= max_steps:
         on_first(fabric, lambda: task.finish(ema.averaged, start))
         if fabric.global_rank == 0:
@@ -91,68 +93,48 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
     terms = TermAverages()
     stream = _stream(data, share, start, max_steps, trainer, seed, fabric)
-    ticks = (time.monotonic(), start)
     try:
         if start == 0:
-            if snapshots is not None:
-                on_first(fabric, snapshots.clear)
+            if state.snapshots is not None:
+                on_first(fabric, state.snapshots.clear)
             _preview(fabric, task, ema, 0, folder, reporter)
         for step in range(start, max_steps):
-            rate = peak_rate * rate_factor(
-                step, max_steps, settings["warmup_steps"], settings["decay"], settings.get("decay_steps")
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rate = state.set_rate(_rate_factor(step, settings))
             total = _backward(fabric, module, task, stream, trainer["accumulate"], seed, step, terms)
             gradient_norm, own_norm = _clip(task, trainer["gradient_clip"])
-            if all(map(math.isfinite, (total, gradient_norm, own_norm))):
+            finite = all(map(math.isfinite, (total, gradient_norm, own_norm)))
+            if finite:
                 optimizer.step()
                 renormalize(task.model)
-                skipped_in_a_row = 0
-            else:
-                skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
-                if skipped_in_a_row > trainer["max_nonfinite_steps"]:
-                    raise ValueError(
-                        f"{task.name}: loss or gradient was not finite for {skipped_in_a_row} steps in a row (to step "
-                        f"{step}): lower {task.name}.optimizer.lr ({peak_rate}) or set precision=32-true"
-                    )
+            state.count(finite, step, trainer["max_nonfinite_steps"])
             optimizer.zero_grad(set_to_none=True)
-            ema.update(step + 1)
 
             done = step + 1
             last = done == max_steps
-            if snapshots is not None:
-                snapshots.update(done)
-                if snapshots.due(done) or last:
-                    on_first(fabric, partial(snapshots.write, done))
+            state.average(done)
+            if state.snapshots is not None and (state.snapshots.due(done) or last):
+                on_first(fabric, partial(state.snapshots.write, done))
             if reporter is not None:
                 reporter.advance(done)
                 if done % trainer["log_every"] == 0 or last:
-                    now = time.monotonic()
-                    speed = (done - ticks[1]) * settings["batch_size"] / (now - ticks[0])
-                    ticks = (now, done)
                     figures = terms.take() | {"total": total, "gradient_norm": gradient_norm, "rate": rate}
-                    reporter.log(done, figures | {"samples_per_second": speed, "skipped_steps": float(skipped)})
-                    reporter.show(done, figures["loss"], speed)
+                    reporter.tell(done, figures | {"skipped_steps": float(state.skipped)}, settings["batch_size"])
                 if done % trainer["validate_every"] == 0 or last:
                     reporter.log(done, _validate(fabric, task, held_out, seed))
                 if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
                     _preview(fabric, task, ema, done, folder, reporter)
             if done % trainer["checkpoint_every"] == 0 or last:
-                state = {
-                    "loss": task.loss.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "ema": ema.state_dict(),
-                    "skipped": skipped,
-                    "skipped_in_a_row": skipped_in_a_row,
-                    "snapshots": None if snapshots is None else snapshots.state_dict(),
-                }
-                keep = trainer["keep_checkpoints"]
-                on_first(fabric, partial(checkpoints.save, folder / "checkpoints", done, state, keep, task.decisions))
+                saved, keep = state.state_dict(), trainer["keep_checkpoints"]
+                on_first(fabric, partial(checkpoints.save, folder / "checkpoints", done, saved, keep, task.decisions))
     finally:
         if reporter is not None:
             reporter.close()
     on_first(fabric, lambda: task.finish(ema.averaged, max_steps))
+
+
+def _rate_factor(step: int, settings: dict[str, Any]) -> float:
+    warmup_steps, decay, decay_steps = settings["warmup_steps"], settings["decay"], settings.get("decay_steps")
+    return rate_factor(step, settings["max_steps"], warmup_steps, decay, decay_steps)
 
 
 def _share(task: Task, world: int, accumulate: int) -> int:
@@ -202,59 +184,6 @@ def _stream(
 ) -> Iterator[Batch]:
     first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
     return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, trainer["num_workers"])
-
-
-def _snapshots(task: Task, trainer: dict[str, Any], folder: Path, ema: PowerEMA) -> Snapshots | None:
-    """What keeps averages of other lengths; None where the task or the recipe wants none."""
-    every = trainer["snapshot_every"]
-    if not task.snapshots or every == 0:
-        return None
-    return Snapshots(folder / SNAPSHOTS, task.model, ema, every, trainer["keep_snapshots"])
-
-
-def _restore(
-    folder: Path, task: Task, optimizer: Any, ema: PowerEMA, snapshots: Snapshots | None
-) -> tuple[int, int, int, Snapshots | None]:
-    """Step, skipped steps and how many of them came last, of the last checkpoint, whose state everything takes.
-
-    Zeros where there is no checkpoint. Snapshots are given up where the checkpoint has none of their averages.
-    """
-    found = checkpoints.steps(folder)
-    if not found:
-        return 0, 0, 0, snapshots
-    state = checkpoints.load(folder, found[-1])
-    if lacking := [name for name in ("loss", "optimizer", "ema", "skipped") if name not in state]:
-        raise ValueError(
-            f"{folder}/step-{found[-1]} is a checkpoint of something else: it has {', '.join(state) or 'nothing'} and "
-            f"lacks {', '.join(lacking)}; use another run_dir"
-        )
-    own, kept = task.loss.state_dict(), state["loss"]
-    problems = []
-    if missing := sorted(own.keys() - kept.keys()):
-        problems.append(f"missing {', '.join(missing[:6])}")
-    if unexpected := sorted(kept.keys() - own.keys()):
-        problems.append(f"unexpected {', '.join(unexpected[:6])}")
-    problems += [
-        f"{name} {tuple(kept[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in kept and kept[name].shape != own[name].shape
-    ][:4]
-    groups = state["optimizer"].get("param_groups") or [{}]
-    if optimizer.param_groups[0].keys() != groups[0].keys():
-        problems.append("another optimizer")
-    if problems:
-        raise ValueError(
-            f"{folder}/step-{found[-1]} belongs to another recipe ({'; '.join(problems)}): use another run_dir"
-        )
-    task.loss.load_state_dict(kept)
-    optimizer.load_state_dict(state["optimizer"])
-    ema.load_state_dict(state["ema"])
-    if snapshots is not None and state.get("snapshots") is not None:
-        snapshots.load_state_dict(state["snapshots"])
-    elif snapshots is not None:
-        print(f"{task.name}: no snapshots of averages, its training began without (step {found[-1]})", file=sys.stderr)
-        snapshots = None
-    return found[-1], state["skipped"], state.get("skipped_in_a_row", 0), snapshots  # absent from earlier checkpoints
 
 
 def _clip(task: Task, limit: float | None) -> tuple[float, float]:

@@ -100,6 +100,7 @@ class Reporter:
         self._drop_later_lines(folder / "metrics.jsonl", start_step)
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (see close)
         self._started, self._start_step = time.monotonic(), start_step
+        self._told = (self._started, start_step)
         self._bar = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -152,6 +153,14 @@ class Reporter:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def tell(self, step: int, figures: Mapping[str, float], batch_size: int) -> None:
+        """Keeps and shows a step's figures, with the samples/s since figures were last told."""
+        now, (before, earlier) = time.monotonic(), self._told
+        self._told = (now, step)
+        speed = (step - earlier) * batch_size / (now - before)
+        self.log(step, {**figures, "samples_per_second": speed})
+        self.show(step, figures["loss"], speed)
 
     def show(self, step: int, loss: float, samples_per_second: float) -> None:
         """Shows step, loss, samples/s and time left: in the bar, or as a line where standard error is no terminal.
