@@ -1,0 +1,57 @@
+"""Which part of a recording is taken: silence at its ends left out, and its ends looked at without reading the rest."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from modalities.audio.levels import HOP, frame_power
+from modalities.audio.reading import Recording, SoundError, opened, read_frames
+
+ENDS = 15.0
+"""Seconds at either end of a file that are decoded where something is to be known of it; what is shorter than both
+together is decoded whole."""
+
+
+def ends_of(recording: Recording) -> list[np.ndarray]:
+    """The frames ``(n, C)`` of a recording, or of its first and last ``ENDS`` seconds. SoundError as ``read_frames``."""
+    num = round(ENDS * recording.rate)
+    if recording.frames <= 2 * num:
+        return [read_frames(recording, 0, recording.frames)]
+    return [read_frames(recording, 0, num), read_frames(recording, recording.frames - num, recording.frames)]
+
+
+def sounding_part(recording: Recording, decibels: float | None) -> tuple[int, int]:
+    """First and last + 1 frame of a recording without the silence at its ends: all of it for None.
+
+    Silence is what lies more than so many dB below the loudest frame, as ``librosa.effects.trim`` has it. Of a file
+    longer than 30 s that is sought in its first and last 15 s alone, and no more than those are left out. A file on
+    a disk is decoded for it once. Raises SoundError for one that is silent from end to end.
+    """
+    if decibels is None:
+        return 0, recording.frames
+    if not isinstance(recording.file, str | Path):
+        return _sought(recording, decibels)
+    status = Path(recording.file).stat()
+    return _known(str(recording.file), status.st_size, status.st_mtime_ns, decibels)
+
+
+@lru_cache(maxsize=1 << 18)
+def _known(path: str, size: int, changed: int, decibels: float) -> tuple[int, int]:
+    with opened(path) as recording:
+        return _sought(recording, decibels)
+
+
+def _sought(recording: Recording, decibels: float) -> tuple[int, int]:
+    parts = ends_of(recording)
+    powers = [frame_power(torch.from_numpy(part.T)) for part in parts]
+    loudest = max(power.max().item() for power in powers)
+    if loudest == 0 and len(parts) == 1:
+        raise SoundError(recording.file, "silent", "is silent from end to end: take it away, or set modality.trim=null")
+    above = [(power > loudest * 10 ** (-decibels / 10)).nonzero().flatten() for power in powers]
+    first = int(above[0][0]) * HOP if len(above[0]) else len(parts[0])
+    left = (int(above[-1][-1]) + 1) * HOP if len(above[-1]) else 0
+    return first, min(recording.frames, recording.frames - len(parts[-1]) + left)

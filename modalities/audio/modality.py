@@ -1,0 +1,221 @@
+"""Sounds: reading, bringing to a recipe's rate and length, writing with metadata inside, showing many at once."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from modalities.audio.cropping import ends_of, sounding_part
+from modalities.audio.levels import NORMALISATIONS, limited, normalised, sounding
+from modalities.audio.reading import SUFFIXES, File, Recording, SoundError, num_frames, opened, read_window
+from modalities.audio.sheet import sheet
+from modalities.audio.writing import BITS, FORMATS, write_sound
+from scm_media.interfaces import Extent
+
+CROPS = ("random", "start", "centre")
+PADDINGS = ("silence", "masked")
+LONGEST = 3600.0
+"""Seconds beyond which a file is not read as a whole; crops of it are."""
+
+
+class AudioModality:
+    """Sounds of one (mono) or two (stereo) channels at one sample rate, ``duration`` seconds long.
+
+    sample_rate: in Hz, what files of any rate are resampled to. multiple: a clip's number of samples is the positive
+    multiple of it that is nearest to the duration, since front ends need whole frames. crop: which part of a longer
+    sound is taken, "random" (needs the generator that ``conform`` is given; without one it is the centre), "start" or
+    "centre". A shorter sound is followed by zeros; padding "masked" also tells which places they are, so that no
+    network learns them, "silence" does not. trim: None, or how many dB below a file's loudest frame the silence is
+    that is cut from its ends. normalise: None, "peak" or "loudness" (ITU-R BS.1770-4), of each clip after it is
+    cropped, at ``level`` dBFS or LUFS (None: −1 or −23), by at most 40 dB. bits: of WAV and FLAC that are written, 16,
+    24 or 32.
+
+    One channel is repeated for stereo, several are averaged for mono; other numbers than the recipe's are refused.
+    """
+
+    name = "audio"
+    suffixes = SUFFIXES
+    written_suffixes = tuple(FORMATS)
+    feature_networks: Mapping[str, Mapping[str, Any]] = {}
+    pipeline_tag = "text-to-audio"
+
+    def __init__(
+        self,
+        sample_rate: int = 22050,
+        duration: float = 1.0,
+        channels: int = 1,
+        multiple: int = 1,
+        crop: str = "random",
+        padding: str = "silence",
+        trim: float | None = None,
+        normalise: str | None = None,
+        level: float | None = None,
+        bits: int = 16,
+    ) -> None:
+        if sample_rate < 1:
+            raise ValueError(f"modality.sample_rate must be at least 1 Hz, got {sample_rate}")
+        if channels not in (1, 2):
+            raise ValueError(f"modality.channels must be 1 (mono) or 2 (stereo), got {channels}")
+        if multiple < 1:
+            raise ValueError(f"modality.multiple must be at least 1 sample, got {multiple}")
+        for key, value, known in (("crop", crop, CROPS), ("padding", padding, PADDINGS), ("bits", bits, BITS)):
+            if value not in known:
+                raise ValueError(f"modality.{key} must be one of {', '.join(map(str, known))}, got {value!r}")
+        if normalise is not None and normalise not in NORMALISATIONS:
+            raise ValueError(f"modality.normalise must be null, {' or '.join(NORMALISATIONS)}, got {normalise!r}")
+        if level is not None and (normalise is None or not level <= 0):
+            raise ValueError(f"modality.level must be at most 0, and needs modality.normalise; got {level}")
+        if trim is not None and not trim > 0:
+            raise ValueError(f"modality.trim must be positive (dB below the loudest), or null; got {trim}")
+        self.sample_rate, self.channels, self.multiple = sample_rate, channels, multiple
+        self.crop, self.padding, self.trim, self.bits = crop, padding, trim, bits
+        self.normalise = normalise
+        self.level = NORMALISATIONS.get(normalise or "") if level is None else level
+        self.extents: Mapping[str, Extent] = {"duration": Extent(duration, "seconds", "length of a clip")}
+        self.num_samples = self.shape()[1]
+
+    def shape(self, **extents: float) -> tuple[int, ...]:
+        """``(channels, T)``, T a multiple of ``multiple``; ValueError for an extent that sounds do not have."""
+        if unknown := set(extents) - set(self.extents):
+            raise ValueError(f"sounds have no {', '.join(sorted(unknown))}; they have: {', '.join(self.extents)}")
+        duration = extents.get("duration", self.extents["duration"].default)
+        if not 0 < duration < math.inf:
+            raise ValueError(f"duration must be a positive number of seconds, got {duration}")
+        return (self.channels, max(1, round(duration * self.sample_rate / self.multiple)) * self.multiple)
+
+    @property
+    def augments(self) -> bool:
+        """Whether ``conform`` makes use of its generator."""
+        return self.crop == "random"
+
+    def read(self, path: str | Path) -> Tensor:
+        """The whole sound ``(channels, T)``, float32 in [-1, 1], at the recipe's rate.
+
+        Raises ValueError, in one line with the file's name, for what is no sound, is cut short, holds samples that are
+        not finite, is shorter than ``multiple`` or longer than an hour.
+        """
+        return self._whole(path)
+
+    def decode(self, content: bytes, source: str) -> Tensor:
+        """The whole sound of a file's content, as ``read``; ValueError that names the source."""
+        return self._whole(_named(content, source))
+
+    def _whole(self, file: File) -> Tensor:
+        with opened(file) as recording:
+            total = self._checked(recording, recording.frames)
+            if (seconds := recording.frames / recording.rate) > LONGEST:
+                raise SoundError(
+                    file, "too long", f"is {seconds / 60:.0f} minutes long; at most {LONGEST / 60:.0f} are read at once"
+                )
+            return limited(self._to_channels(read_window(recording, self.sample_rate, 0, total)))[0]
+
+    def read_conformed(
+        self, file: File, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What ``conform`` makes of a file, and its mask ``(1, T)``; no more of the file is read than the clip.
+
+        The mask is one where the clip is no padding; None where padding is silence. Raises ValueError as ``read``.
+        """
+        with opened(file) as recording:
+            first, last = sounding_part(recording, self.trim)
+            total = self._checked(recording, last - first)
+            start = self._place(total, generator)
+            stop = min(total, start + self.num_samples)
+            window = read_window(recording, self.sample_rate, start, stop, origin=first)
+        return self._finished(self._to_channels(window))
+
+    def probe(self, file: File) -> None:
+        """Raises ValueError as ``read`` for a file that cannot be used, by its header, its first and its last 15 s.
+
+        What is shorter than 30 s is decoded whole. A sample that is not finite in the middle of a longer one is found
+        when a clip has it.
+        """
+        with opened(file) as recording:
+            self._checked(recording, recording.frames)
+            if self.trim is None:
+                ends_of(recording)
+            else:
+                first, last = sounding_part(recording, self.trim)
+                self._checked(recording, last - first)
+
+    def measure(self, file: File) -> Mapping[str, float]:
+        """``seconds``: how long the sound in a clip of this file is, from its header (and, with trim, its ends)."""
+        with opened(file) as recording:
+            first, last = sounding_part(recording, self.trim)
+            return {"seconds": min((last - first) / recording.rate, self.num_samples / self.sample_rate)}
+
+    def _checked(self, recording: Recording, frames: int) -> int:
+        """How many samples so many of its frames are at the recipe's rate; SoundError for what does not fit the recipe."""
+        if recording.channels not in (1, self.channels) and self.channels != 1:
+            raise SoundError(
+                recording.file,
+                "channels",
+                f"has {recording.channels} channels, the recipe {self.channels}: which of them belong left and right "
+                "is not known; mix it down, or set modality.channels=1 (their mean)",
+            )
+        total = num_frames(frames, recording.rate, self.sample_rate)
+        if total < self.multiple:
+            raise SoundError(
+                recording.file,
+                "too short",
+                f"is {1000 * frames / recording.rate:.3g} ms long, shorter than one frame of the recipe's "
+                f"({1000 * self.multiple / self.sample_rate:.3g} ms, modality.multiple={self.multiple})",
+            )
+        return total
+
+    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The sample ``(C, T)``, at the recipe's rate, brought to ``shape()``; random only through the generator."""
+        if sample.ndim != 2 or (sample.shape[0] not in (1, self.channels) and self.channels != 1):
+            raise ValueError(f"a sound of this recipe is ({self.channels}, T), got {tuple(sample.shape)}")
+        first, last = (0, sample.shape[1]) if self.trim is None else sounding(sample, self.trim)
+        start = first + self._place(last - first, generator)
+        return self._finished(self._to_channels(sample[:, start : min(last, start + self.num_samples)]))[0]
+
+    def _to_channels(self, sample: Tensor) -> Tensor:
+        if sample.shape[0] == self.channels:
+            return sample
+        return sample.mean(0, keepdim=True) if self.channels == 1 else sample.expand(self.channels, -1)
+
+    def _place(self, total: int, generator: torch.Generator | None) -> int:
+        """Where of ``total`` samples a clip begins."""
+        room = total - self.num_samples
+        if room <= 0 or self.crop == "start":
+            return 0
+        if self.crop == "random" and generator is not None:
+            return int(torch.randint(room + 1, (), generator=generator))
+        return room // 2
+
+    def _finished(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A cut sample, limited, normalised and padded, and its mask."""
+        sample, _ = limited(sample)
+        if self.normalise is not None and self.level is not None and sample.shape[1]:
+            sample = normalised(sample, self.sample_rate, self.normalise, self.level)
+        frame = (0, self.num_samples - sample.shape[1])
+        valid = None if self.padding == "silence" else functional.pad(torch.ones(1, sample.shape[1]), frame)
+        return functional.pad(sample, frame).contiguous(), valid
+
+    def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
+        """Writes ``(C, T)``, whole or not at all, as WAV, FLAC, OGG (Vorbis) or MP3, with the metadata as its comment.
+
+        Returns a remark where its peak was above 1 and had to be limited, else None. Raises ValueError for another
+        suffix, for samples that are not finite, and for a rate that MP3 does not have.
+        """
+        return write_sound(Path(path), sample, self.sample_rate, self.bits, metadata)
+
+    def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
+        """A grid of mel spectrograms of samples ``(B, C, T)``, captions below; near-square unless told."""
+        return sheet(samples, self.sample_rate, captions, columns)
+
+
+def _named(content: bytes, source: str) -> io.BytesIO:
+    file = io.BytesIO(content)
+    file.name = source  # type: ignore[attr-defined]  # what errors call it
+    return file
