@@ -1,0 +1,79 @@
+"""Short-time Fourier transforms with one frame a hop exactly, and their least-squares inverse."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class FourierFrames(nn.Module):
+    """Waveforms to the spectra of overlapping Hann-windowed frames and back.
+
+    window, hop: in samples. A waveform is mirrored at both ends over ``margin`` = (window - hop) / 2 samples, so that
+    one of K · hop samples has exactly K frames; zeros there would be a jump, heard in all bins of the outermost frames.
+    The window is scaled to unit energy: a bin of white noise of deviation s has E|X|² = s².
+    Raises ValueError for hops that do not fit the window.
+    """
+
+    taper: Tensor
+
+    def __init__(self, window: int, hop: int) -> None:
+        super().__init__()
+        if window < 4 or window % 2:
+            raise ValueError(f"autoencoder.network.window must be an even number of samples, at least 4; got {window}")
+        if not 1 <= hop <= window // 2 or (window - hop) % 2:
+            raise ValueError(
+                f"autoencoder.network.hop must be even or odd as the window is, and at most half of it "
+                f"({window // 2}), got {hop}"
+            )
+        self.window, self.hop, self.margin = window, hop, (window - hop) // 2
+        taper = torch.hann_window(window, periodic=True, dtype=torch.float64)
+        # Not saved: it follows from the configuration.
+        self.register_buffer("taper", (taper / taper.square().sum().sqrt()).float(), persistent=False)
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Complex spectra ``(*, K, window / 2 + 1)`` of waveforms ``(*, K · hop)``, longer than the margin."""
+        padded = functional.pad(waveform.reshape(-1, waveform.shape[-1]), (self.margin, self.margin), mode="reflect")
+        frames = padded.unfold(-1, self.window, self.hop) * self.taper.to(waveform.dtype)
+        return torch.fft.rfft(frames.reshape(*waveform.shape[:-1], *frames.shape[1:]))
+
+    def num_frames(self, num_samples: int) -> int:
+        """How many frames a waveform has. Raises ValueError where the hop does not divide it, or it is too short."""
+        if num_samples % self.hop or num_samples <= self.margin:
+            raise ValueError(
+                f"waveforms of {num_samples} samples cannot be encoded: the autoencoder needs a multiple of its hop, "
+                f"{self.hop}, and more than {self.margin} samples; set modality.multiple={self.hop}"
+            )
+        return num_samples // self.hop
+
+    def synthesise(self, spectrum: Tensor) -> Tensor:
+        """Waveforms ``(*, K · hop)``: those whose spectra come nearest to ``(*, K, window / 2 + 1)``, without margins.
+
+        Overlap-add divided by the summed squared window (Griffin & Lim 1984, equation 6): of the spectra that
+        ``analyse`` gave it is the exact inverse, at the edges too.
+        """
+        frames = torch.fft.irfft(spectrum, n=self.window)
+        taper = self.taper.to(frames.dtype)
+        energy = self._overlapped(taper.square().expand(frames.shape[-2], -1))
+        return self._overlapped(frames * taper) / energy
+
+    def _overlapped(self, frames: Tensor) -> Tensor:
+        """Sums ``(*, K · hop)`` of frames ``(*, K, window)`` laid a hop apart, the margins cut off."""
+        num_hops, num_frames = math.ceil(self.window / self.hop), frames.shape[-2]
+        pieces = functional.pad(frames, (0, num_hops * self.hop - self.window)).unflatten(-1, (num_hops, self.hop))
+        total = frames.new_zeros(*frames.shape[:-2], num_frames + num_hops - 1, self.hop)
+        for place in range(num_hops):
+            total[..., place : place + num_frames, :] += pieces[..., place, :]
+        return total.flatten(-2)[..., self.margin : self.margin + num_frames * self.hop]
+
+
+def check_waveform(sample: Tensor, channels: int) -> None:
+    """ValueError for what is no batch of waveforms ``(B, channels, T)``."""
+    if sample.ndim != 3 or sample.shape[1] != channels:
+        raise ValueError(
+            f"the autoencoder takes waveforms (batch, {channels}, samples), got a tensor of shape "
+            f"{tuple(sample.shape)}: check modality.channels against autoencoder.network.channels"
+        )

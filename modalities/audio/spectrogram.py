@@ -1,0 +1,167 @@
+"""Complex spectrograms of compressed magnitude as latents: exactly invertible, so that no vocoder is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from modalities.audio.fourier import FourierFrames, check_waveform
+
+_FLOOR = 1e-5
+"""Amplitude of a bin below which compression is linear, so that its slope is finite: half a step of 16 bits."""
+_QUIETEST_DB = -80.0
+"""Bins that are quieter than the loudest by more are not raised further: they hold rounding, not sound."""
+
+
+class ComplexSpectrogram(nn.Module):
+    """Latents |X|^exponent · e^{i·phase} of the short-time Fourier transform X, two channels a waveform's channel.
+
+    channels: of waveforms ``(B, channels, T)``. window, hop: in samples; T must be a multiple of hop. Latents are
+    ``(B, 2 · channels, window / 2, T / hop)``: real and imaginary part, frequency upwards, time. The bin at half the
+    sampling rate, real as that at 0 Hz is, is kept as its imaginary part ("packed"): a power of two of bins.
+    exponent: of the magnitude, in (0, 1]; 1 is no compression.
+    equalise: between one scale for a channel (0) and one for each frequency of it (1: each bin has deviation
+    sigma_data), by the power of the bin's measured deviation. Bins more than 80 dB below the loudest are raised as
+    one at 80 dB would be, so that bins that never change stay silent.
+
+    ``fit`` measures the deviations; ``encode`` and ``decode`` refuse (ValueError) before, or before weights are loaded.
+    Real and imaginary part share one scale and silence is zero: a turned phase is a turned latent.
+    """
+
+    deviation: Tensor
+    trained: Tensor
+
+    def __init__(
+        self,
+        channels: int = 1,
+        window: int = 512,
+        hop: int = 256,
+        exponent: float = 0.5,
+        equalise: float = 0.5,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"autoencoder.network.channels must be at least 1, got {channels}")
+        if not 0 < exponent <= 1:
+            raise ValueError(f"autoencoder.network.exponent must lie in (0, 1], got {exponent}")
+        if not 0 <= equalise <= 1:
+            raise ValueError(f"autoencoder.network.equalise must lie in [0, 1], got {equalise}")
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
+        self.channels, self.exponent, self.equalise, self.sigma_data = channels, exponent, equalise, sigma_data
+        self.frames = FourierFrames(window, hop)
+        self.num_bins = window // 2
+        self.register_buffer("deviation", torch.ones(channels, self.num_bins))
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
+        self._known_trained = False
+
+    def fit(self, samples: Iterable[Tensor]) -> None:
+        """Measures the root mean square of each channel's bins over batches ``(B, channels, T)``, in float64.
+
+        Raises ValueError when there is nothing to measure, when a value is not finite, and for a silent channel.
+        """
+        total, count = torch.zeros(self.channels, self.num_bins, dtype=torch.float64), 0
+        for sample in samples:
+            with torch.no_grad():
+                spectrum = self._compressed(sample.to(self.deviation.device))
+            # Of real and imaginary part together: (B, K, C, F, 2) to (C, F).
+            total += spectrum.double().square().mean(-1).sum((0, 2)).cpu()
+            count += spectrum.shape[0] * spectrum.shape[2]
+        if count == 0:
+            raise ValueError("the autoencoder was given no samples to measure: check data.root and its reject counts")
+        deviation = (total / count).sqrt()
+        for channel, loudest in enumerate(deviation.amax(1).tolist()):
+            if not 0 < loudest < float("inf"):
+                raise ValueError(
+                    f"the spectra of waveform channel {channel} have deviation {loudest}, expected a positive one: "
+                    "check the data (silence? not finite?), or modality.channels"
+                )
+        self.deviation.copy_(deviation)
+        self.trained.fill_(True)
+
+    def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Latents ``(B, 2 · channels, window / 2, T / hop)``; nothing is drawn, so the generator is not used."""
+        spectrum = self._compressed(sample)
+        spectrum = spectrum * self._gain(spectrum)[:, None, :, None]
+        return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2).contiguous()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
+        return self.waveform(latent).clamp(-1, 1)
+
+    def waveform(self, latent: Tensor) -> Tensor:
+        """What ``decode`` gives before it is clipped: gradients pass everywhere."""
+        self._check_latent(latent)
+        latent = latent if latent.dtype == torch.float64 else latent.float()
+        spectrum = latent.unflatten(1, (self.channels, 2)).permute(0, 1, 4, 3, 2)
+        spectrum = spectrum / self._gain(spectrum)[:, None, :, None]
+        if self.exponent < 1:
+            power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR ** (2 * self.exponent))
+            spectrum = spectrum * power.pow((1 / self.exponent - 1) / 2)
+        return self.frames.synthesise(_unpacked(torch.view_as_complex(spectrum.contiguous())))
+
+    def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
+        """``(2C, window / 2, T / hop)``; ValueError where the hop does not divide T."""
+        return (2 * self.channels, self.num_bins, self.frames.num_frames(sample_shape[-1]))
+
+    def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
+        """``(C, T)``: a hop for each frame."""
+        return (self.channels, latent_shape[-1] * self.frames.hop)
+
+    def latent_mask(self, mask: Tensor) -> Tensor:
+        """``(B, 1, window / 2, T / hop)``: one where the frame's own hop of ``(B, 1, T)`` is one throughout."""
+        num = self.frames.num_frames(mask.shape[-1])
+        whole = mask.reshape(len(mask), 1, 1, num, self.frames.hop).amin(-1)
+        return whole.repeat(1, 1, self.num_bins, 1)
+
+    def _compressed(self, sample: Tensor) -> Tensor:
+        """Spectra of compressed magnitude, not scaled: ``(B, channels, T / hop, window / 2, 2)``."""
+        check_waveform(sample, self.channels)
+        self.frames.num_frames(sample.shape[-1])
+        sample = sample if sample.dtype == torch.float64 else sample.float()
+        spectrum = torch.view_as_real(_packed(self.frames.analyse(sample)))
+        if self.exponent == 1:
+            return spectrum
+        power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR**2)
+        return spectrum * power.pow((self.exponent - 1) / 2)
+
+    def _gain(self, like: Tensor) -> Tensor:
+        """What brings compressed spectra to deviation sigma_data: ``(channels, window / 2)``."""
+        self._require_trained()
+        deviation = self.deviation.to(like.dtype)
+        quietest = deviation.amax(1, keepdim=True) * 10 ** (_QUIETEST_DB / 20 * self.exponent)
+        raised = deviation.clamp(min=quietest).pow(-self.equalise)
+        return self.sigma_data * raised / (deviation * raised).square().mean(1, keepdim=True).sqrt()
+
+    def _check_latent(self, latent: Tensor) -> None:
+        if latent.ndim != 4 or tuple(latent.shape[1:3]) != (2 * self.channels, self.num_bins):
+            raise ValueError(
+                f"the autoencoder takes latents (batch, {2 * self.channels}, {self.num_bins}, frames), got a tensor of "
+                f"shape {tuple(latent.shape)}: check autoencoder.network.window and channels"
+            )
+
+    def _require_trained(self) -> None:
+        # Asked of the buffer only until it says yes: on an accelerator each question waits for the device.
+        if self._known_trained:
+            return
+        if not bool(self.trained):
+            raise ValueError(
+                "this autoencoder was never fitted, so that it knows no deviations: "
+                "run stage=autoencoder, or load its weights"
+            )
+        self._known_trained = True
+
+
+def _packed(spectrum: Tensor) -> Tensor:
+    """Bins ``(*, n)`` of spectra ``(*, n + 1)``: the last, which is real, as the imaginary part of the first."""
+    first = torch.complex(spectrum[..., :1].real, spectrum[..., -1:].real)
+    return torch.cat([first, spectrum[..., 1:-1]], -1)
+
+
+def _unpacked(packed: Tensor) -> Tensor:
+    """What ``_packed`` was made of."""
+    first, last = packed[..., :1].real, packed[..., :1].imag
+    return torch.cat([torch.complex(first, torch.zeros_like(first)), packed[..., 1:], last.to(packed.dtype)], -1)
