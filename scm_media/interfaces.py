@@ -116,6 +116,14 @@ class Modality(Protocol):
 
     A modality may also offer ``feature_networks`` (name to the configuration of an ``Embedder`` that was trained
     elsewhere, for ``evaluate --features``) and ``pipeline_tag`` (what the Hugging Face hub calls its models' task).
+
+    Where files are large or carry more than a sample, it may also offer these, of a file that is a path or opened
+    bytes with a ``name``; a ValueError may have a ``reason``, a few words that rejects are counted by:
+
+    - ``read_conformed(file, generator) -> (sample, valid)``: what ``conform`` makes of the file, read no further than
+      it needs, and its mask ``(1, *S)``, one where the sample is no padding, or None (of every file, or of none);
+    - ``probe(file)``: raises ValueError for a file that cannot be used, without reading all of it;
+    - ``measure(file) -> {name: number}``: what ``data.measures`` may make labels of.
     """
 
     name: str
@@ -134,8 +142,8 @@ class Modality(Protocol):
         """The sample brought to ``shape()``: cut, padded, flipped as the recipe says; random only through generator."""
         ...
 
-    def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
-        """Writes one sample ``(C, *S)`` with the metadata inside the file."""
+    def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
+        """Writes one sample ``(C, *S)`` with the metadata inside the file; what had to be changed of it, in words."""
         ...
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Any:

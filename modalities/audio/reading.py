@@ -164,8 +164,8 @@ def read_frames(recording: Recording, start: int, stop: int) -> np.ndarray:
         raise SoundError(
             recording.file,
             "cut short",
-            f"is cut short: {(start + len(frames)) / recording.rate:.2f} of the "
-            f"{recording.frames / recording.rate:.2f} s that its header promises can be decoded; fetch it again",
+            f"is cut short or damaged: its header promises {recording.frames / recording.rate:.2f} s, but not all of "
+            f"{start / recording.rate:.2f} to {stop / recording.rate:.2f} s can be decoded; fetch it again",
         )
     if not np.isfinite(frames).all():
         place = start + int(np.flatnonzero(~np.isfinite(frames).all(1))[0])

@@ -87,7 +87,12 @@ def _lonely_classes(dataset: Any, held_out: Any) -> list[str]:
 
 
 def _remarks(modality: Any, examples: Sequence[Any]) -> list[str]:
-    return modality.remarks([example.sample for example in examples]) if hasattr(modality, "remarks") else []
+    told = modality.remarks([example.sample for example in examples]) if hasattr(modality, "remarks") else []
+    masks = [example.valid for example in examples if example.valid is not None]
+    if masks:
+        share = 1 - sum(mask.mean().item() for mask in masks) / len(masks)
+        told = [*told, f"{share:.0%} of the {len(masks)} examples that were looked at is padding, and left out"]
+    return told
 
 
 def _spread(dataset: Any) -> list[Any]:

@@ -48,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     else:
         for clip in report["clips"]:
             print(clip["path"])
+    for remark in report["remarks"]:
+        print(f"note: {remark}", file=sys.stderr)
     print(
         f"{len(report['clips'])} clips in {parsed.out}: {report['steps']} steps, {report['evaluations']} evaluations a "
         f"clip, {report['seconds_model']:.2f} s sampling, {report['seconds_decode']:.2f} s decoding",
@@ -143,6 +145,7 @@ def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, f
         "evaluations": 0,
         "seconds_model": 0.0,
         "seconds_decode": 0.0,
+        "remarks": [],
     }
     progress = Progress()
     for clips in batches:
@@ -153,7 +156,8 @@ def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, f
         for sample, labels, seed, index in zip(clips.samples, clips.labels, clips.seeds, clips.indices, strict=True):
             label = _label_text(labels)
             path = parsed.out / _file_name(seed, index, label, suffix)
-            _write(pipeline.modality, path, sample, {**made, "seed": seed, "index": index, "label": label})
+            remark = _write(pipeline.modality, path, sample, {**made, "seed": seed, "index": index, "label": label})
+            report["remarks"] += [f"{path}: {remark}"] if remark else []
             report["clips"].append(
                 {"path": str(path), "label": label, "prompt": parsed.prompt, "seed": seed, "index": index}
             )
@@ -161,12 +165,16 @@ def _generate(pipeline: Any, parsed: argparse.Namespace, extents: Mapping[str, f
     return report
 
 
-def _write(modality: Any, path: Path, sample: Any, metadata: Mapping[str, Any]) -> None:
-    """Writes a clip aside and renames it, so that none is half there. Raises OSError that names the file."""
+def _write(modality: Any, path: Path, sample: Any, metadata: Mapping[str, Any]) -> str | None:
+    """Writes a clip aside and renames it, so that none is half there; what the modality remarks on it.
+
+    Raises OSError that names the file.
+    """
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        modality.write(aside, sample, metadata)
+        remark = modality.write(aside, sample, metadata)
         os.replace(aside, path)
+        return remark
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"{reason}; free some space or choose another --out", str(path)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Protocol
@@ -18,34 +18,45 @@ class Example:
     """One sample ``(C, *S)``, float32 in [-1, 1], with what is known of it.
 
     labels: name to class number, or to a float for a scalar label. source: the file, or what stands for it.
+    valid: ``(1, *S)``, one where the sample is no padding; None where all of it is to be learned.
     """
 
     sample: Tensor
     labels: Mapping[str, int | float] = field(default_factory=dict)
     caption: str | None = None
     source: str = ""
+    valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
     """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars.
 
-    encoded: the samples are latents ``(B, c, *s)`` already.
+    encoded: the samples are latents ``(B, c, *s)`` already. valid: ``(B, 1, *S)``, of latents ``(B, 1, *s)``, one
+    where a sample is no padding; None where there is none.
     """
 
     sample: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     captions: list[str] | None = None
     encoded: bool = False
+    valid: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
-        return replace(self, sample=self.sample.to(device, non_blocking=True), labels=labels)
+        valid = None if self.valid is None else self.valid.to(device, non_blocking=True)
+        return replace(self, sample=self.sample.to(device, non_blocking=True), labels=labels, valid=valid)
 
-    def conditioning(self) -> Conditioning:
-        """What a backbone is told of the batch: its labels."""
-        return Conditioning(labels=dict(self.labels))
+    def conditioning(self, latent_mask: Callable[[Tensor], Tensor] | None = None) -> Conditioning:
+        """What a backbone is told of the batch: its labels, and what is padding where ``latent_mask`` is given.
+
+        latent_mask: the autoencoder's, which brings masks to latents. What is sampled without it is whole.
+        """
+        valid = None
+        if self.valid is not None and latent_mask is not None:
+            valid = self.valid if self.encoded else latent_mask(self.valid)
+        return Conditioning(labels=dict(self.labels), valid=valid)
 
 
 class Dataset(Protocol):
@@ -80,6 +91,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         dtype = torch.float32 if isinstance(first, float) else torch.int64
         labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
     captions = [example.caption for example in examples if example.caption is not None]
+    masks = [example.valid for example in examples if example.valid is not None]
+    assert len(masks) in (0, len(examples)), "a modality tells the padding of every example, or of none"
     if len(shapes := {tuple(example.sample.shape) for example in examples}) > 1:
         raise ValueError(
             f"samples of the shapes {', '.join(map(str, sorted(shapes)))} cannot be one batch; what "
@@ -89,6 +102,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         sample=torch.stack([example.sample for example in examples]),
         labels=labels,
         captions=captions if len(captions) == len(examples) else None,
+        valid=torch.stack(masks) if masks else None,
     )
 
 

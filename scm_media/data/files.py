@@ -4,107 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import repeat
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
+from scm_media.data.entries import Entry, Rejects
 from scm_media.data.examples import Batch, Example, check_split, collate
+from scm_media.data.labelling import check_new, measured
 from scm_media.interfaces import Modality
 
 CHUNK = 4096
 """Files that wait to be looked at: a million at once would take more memory than their names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file and what is said of it: class names (str) and scalars (float) by label.
-
-    group: what has the same is held out together or not at all; None stands alone.
-    """
-
-    path: Path
-    name: str
-    labels: Mapping[str, str | float] = field(default_factory=dict)
-    caption: str | None = None
-    group: str | None = None
-
-    def read(self, modality: Modality) -> Tensor:
-        """The sample ``(C, *S)``; ValueError or OSError where it cannot be read."""
-        return modality.read(self.path)
-
-    def bucket(self, modality: Any) -> int:
-        """Which of the modality's buckets the sample is for; ValueError where it cannot be read."""
-        return modality.bucket(self.path)
-
-    @property
-    def source(self) -> str:
-        """The file, in words for the user."""
-        return str(self.path)
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.path.stat().st_size
-
-    @property
-    def version(self) -> tuple[str, int, int]:
-        """What changes when the content does: path, size, time of change."""
-        status = self.path.stat()
-        return str(self.path), status.st_size, status.st_mtime_ns
-
-
-class Rejects:
-    """What was left out: counted by reason, listed by source."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.listed: list[tuple[str, str]] = []
-
-    def add(self, source: object, reason: str, detail: str = "") -> None:
-        """One more source left out; ``detail`` is listed and not counted by."""
-        self.counts[reason] += 1
-        self.listed.append((str(source), f"{reason}: {detail}" if detail else reason))
-
-    def refuse(self, source: object, remedy: str) -> ValueError:
-        """The error for a source of which nothing is left."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.counts.most_common()) or "it is empty"
-        first = f" (first: {self.listed[0][0]})" if self.listed else ""
-        return ValueError(f"nothing in {source} can be used: {reasons}{first}; {remedy}")
-
-
-class Unusable(Exception):
-    """Why an example is left out."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | None) -> str | float:
-    """The class name, or the scalar, that an example was given; Unusable where it is missing, unknown or no number."""
-    if value is None or value == "" or isinstance(value, (list, dict)):
-        raise Unusable("missing label", name)
-    if scalar:
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise Unusable("scalar label that is no number", f"{name}={value}")
-        return number
-    if classes is not None and str(value) not in classes:
-        raise Unusable("unknown label", f"{name}={value}")
-    return str(value)
 
 
 class FileDataset:
@@ -112,8 +26,9 @@ class FileDataset:
 
     label_names: label to its classes, ``()`` for a scalar, None to take the classes that the usable files have.
     held_out: the part of the files, in (0, 1), that the split "held_out" has and "train" has not; which ones depends
-    on their names alone, or on their groups' where they have one. verify: read every file now and leave out what
-    cannot be read; without it such a file stops the run that meets it (ValueError).
+    on their names alone, or on their groups' where they have one. verify: look at every file now and leave out what
+    cannot be used; without it such a file stops the run that meets it (ValueError). measures: what the modality
+    measures of each file and is a scalar label of the same name.
     """
 
     def __init__(
@@ -126,11 +41,16 @@ class FileDataset:
         split: str = "train",
         held_out: float = 0.02,
         verify: bool = True,
+        measures: Sequence[str] = (),
     ) -> None:
         check_split(split)
         if not 0 < held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1, got {held_out}")
-        usable = sorted(_readable(entries, modality, rejects) if verify else entries, key=lambda entry: entry.name)
+        check_new(measures, list(label_names), "measures")
+        label_names = {**label_names, **dict.fromkeys(measures, ())}
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+            found = _readable(entries, modality, rejects, pool) if verify else entries
+            usable = sorted(measured(found, modality, measures, pool), key=lambda entry: entry.name)
         if not usable:
             kinds = ", ".join(sorted(modality.suffixes))
             raise rejects.refuse(source, f"check data.root; files of {modality.name}: {kinds}")
@@ -183,44 +103,40 @@ class FileDataset:
             name: float(entry.labels[name]) if not numbers else numbers[str(entry.labels[name])]
             for name, numbers in self._numbers.items()
         }
-        sample = self.modality.conform(entry.read(self.modality), generator)
-        return Example(sample, labels, entry.caption, entry.source)
+        sample, valid = entry.read_conformed(self.modality, generator)
+        return Example(sample, labels, entry.caption, entry.source, valid)
 
 
-_faults: dict[int, tuple[Modality, dict[tuple[str, int, int], str]]] = {}
-"""Per modality, what was wrong with a file of this path, size and time of change, so that both splits of a dataset
-read it once. The modality is kept, since another could be given its id."""
+_faults: dict[int, tuple[Modality, dict[tuple[str, int, int], tuple[str, str]]]] = {}
+"""Per modality, what was wrong with a file of this path, size and time of change (reason and detail), so that both
+splits of a dataset look at it once. The modality is kept, since another could be given its id."""
 
 
-def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects) -> list[Entry]:
-    """The entries whose files the modality reads; the others are counted."""
+def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects, pool: Executor) -> list[Entry]:
+    """The entries whose files the modality can use; the others are counted."""
     _, known = _faults.setdefault(id(modality), (modality, {}))
-
-    def fault(entry: Entry) -> str:
-        key = entry.version
-        if key not in known:
-            try:
-                entry.read(modality)
-                known[key] = ""
-            except (ValueError, OSError) as error:
-                known[key] = str(error).replace(f"{entry.path.parent}{os.sep}", "")
-        return known[key]
 
     def judge(entry: Entry) -> tuple[str, str]:
         if not entry.path.is_file():
             return "missing file", ""
-        found = fault(entry)
-        return ("undecodable", found) if found else ("", "")
+        key = entry.version
+        if key not in known:
+            try:
+                entry.probe(modality)
+                known[key] = "", ""
+            except (ValueError, OSError) as error:
+                detail = str(error).replace(f"{entry.path.parent}{os.sep}", "")
+                known[key] = getattr(error, "reason", "undecodable"), detail
+        return known[key]
 
     usable = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-        for start in range(0, len(entries), CHUNK):
-            chunk = entries[start : start + CHUNK]
-            for entry, (reason, detail) in zip(chunk, pool.map(judge, chunk), strict=True):
-                if reason:
-                    rejects.add(entry.source, reason, detail)
-                else:
-                    usable.append(entry)
+    for start in range(0, len(entries), CHUNK):
+        chunk = entries[start : start + CHUNK]
+        for entry, (reason, detail) in zip(chunk, pool.map(judge, chunk), strict=True):
+            if reason:
+                rejects.add(entry.source, reason, detail)
+            else:
+                usable.append(entry)
     return usable
 
 

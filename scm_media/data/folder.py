@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scm_media.data.files import Entry, FileDataset, Rejects
+from scm_media.data.entries import Entry, Rejects
+from scm_media.data.files import FileDataset
+from scm_media.data.labelling import LabelFunction, LabelNames, complete
 from scm_media.interfaces import Modality
 
 
 class FolderDataset(FileDataset):
     """Every file below ``root`` that the modality reads; links are followed.
 
-    labels: "subfolder", the label "class" is the name of the first folder below root, or "none". Hidden files, files
-    of other kinds, files outside any class and class folders without a file are counted among the rejects. See
-    ``FileDataset`` for ``held_out`` and ``verify``; ValueError when fewer than two files are usable.
+    labels: "subfolder", the label "class" is the name of the first folder below root, or "none". label_function: gives
+    more labels, for a file's path (see ``labelling.complete``). scalars: labels that are numbers. Hidden files, files
+    of other kinds, files outside any class, class folders without a file, and files that the function leaves out are
+    counted among the rejects. See ``FileDataset`` for ``held_out``, ``verify`` and ``measures``; ValueError when fewer
+    than two files are usable.
     """
 
     def __init__(
@@ -26,6 +30,9 @@ class FolderDataset(FileDataset):
         split: str = "train",
         held_out: float = 0.02,
         verify: bool = True,
+        label_function: LabelFunction | None = None,
+        scalars: Sequence[str] = (),
+        measures: Sequence[str] = (),
     ) -> None:
         if labels not in ("subfolder", "none"):
             raise ValueError(f'data.labels must be "subfolder" or "none", got {labels!r}')
@@ -52,8 +59,9 @@ class FolderDataset(FileDataset):
             for folder in sorted(root.iterdir()):
                 if folder.is_dir() and not folder.name.startswith(".") and folder.name not in labels_of:
                     rejects.add(folder, "empty class folder")
-        names = {"class": None} if labels == "subfolder" else {}
-        super().__init__(entries, modality, names, root, rejects, split, held_out, verify)
+        names: LabelNames = {"class": None} if labels == "subfolder" else {}
+        entries, names = complete(entries, [()] * len(entries), label_function, names, scalars, {}, rejects)
+        super().__init__(entries, modality, names, root, rejects, split, held_out, verify, measures)
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -1,7 +1,8 @@
 """Latents that were encoded once: memory-mapped shards and a manifest that says what they were made of.
 
 A folder holds ``manifest.json`` and ``00000.safetensors`` …, each shard with the latents
-``(N, variants, c, *s)`` of neighbouring examples and their labels. A shard is complete or absent.
+``(N, variants, c, *s)`` of neighbouring examples, their masks ``(N, variants, 1, *s)`` where padding is told, and
+their labels. A shard is complete or absent.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from scm_media.data.examples import Batch, Dataset, Example
 
 MANIFEST = "manifest.json"
 DTYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
-LATENTS, LABEL = "latents", "label."
+LATENTS, VALID, LABEL = "latents", "valid", "label."
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,15 @@ def missing_shards(folder: Path, manifest: Manifest) -> list[int]:
 
 
 def write_shard(
-    folder: Path, number: int, latents: Tensor, labels: Mapping[str, Tensor], captions: Sequence[str] | None, dtype: str
+    folder: Path,
+    number: int,
+    latents: Tensor,
+    labels: Mapping[str, Tensor],
+    captions: Sequence[str] | None,
+    dtype: str,
+    valid: Tensor | None = None,
 ) -> None:
-    """Writes one shard, whole or not at all: latents ``(N, variants, c, *s)`` and labels ``(N,)``.
+    """Writes one shard, whole or not at all: latents ``(N, variants, c, *s)``, labels ``(N,)``, masks of the latents.
 
     Raises ValueError where a latent is not finite or does not fit the dtype.
     """
@@ -108,6 +115,8 @@ def write_shard(
             "or train the autoencoder again"
         )
     state = {LATENTS: stored, **{LABEL + name: label.cpu() for name, label in labels.items()}}
+    if valid is not None:
+        state[VALID] = valid.to("cpu", torch.uint8)
     weights.save(_file(folder, number), state, {}, {"captions": None if captions is None else list(captions)})
 
 
@@ -132,7 +141,7 @@ class LatentDataset:
         self.label_names, self.label_counts = of.label_names, of.label_counts
         self.rejects, self.rejected = of.rejects, of.rejected
         self.shape = tuple(self.manifest.shape)
-        self._opened: dict[int, Tensor] = {}
+        self._opened: dict[int, Mapping[str, Tensor]] = {}
         self._captions: list[str | None] = []
         labels = []
         for number in range(self.manifest.num_shards):
@@ -154,7 +163,7 @@ class LatentDataset:
         expected = (len(self.manifest.shard(number)), self.manifest.variants, *self.shape)
         if latents.shape != expected:
             raise ValueError(f"{file} holds latents {tuple(latents.shape)}, expected {expected}: {remedy}")
-        self._opened[number] = latents
+        self._opened[number] = component.state
         return component
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,28 +176,37 @@ class LatentDataset:
     def __getitem__(self, index: int) -> Example:
         batch = self.batch([index])
         labels = {name: label.item() for name, label in batch.labels.items()}
-        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}")
+        valid = None if batch.valid is None else batch.valid[0]
+        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}", valid)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
-        """The batch of these examples, latents ``(B, c, *s)`` in float32."""
+        """The batch of these examples, latents ``(B, c, *s)`` in float32, with their masks where there are any."""
         variants = [0] * len(indices)
         if generators is not None and self.manifest.variants > 1:
             variants = [int(torch.randint(self.manifest.variants, (), generator=own)) for own in generators]
-        rows = [self._latent(index, variant) for index, variant in zip(indices, variants, strict=True)]
+        places = list(zip(indices, variants, strict=True))
+        masks = [self._latent(*place, VALID) for place in places] if self._masked() else []
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         captions = [caption for index in indices if (caption := self._captions[index]) is not None]
         return Batch(
-            torch.stack(rows).float(),
+            torch.stack([self._latent(*place) for place in places]).float(),
             {name: label[chosen] for name, label in self._labels.items()},
             captions if len(captions) == len(indices) else None,
             encoded=True,
+            valid=torch.stack(masks).float() if masks else None,
         )
 
-    def _latent(self, index: int, variant: int) -> Tensor:
+    def _latent(self, index: int, variant: int, what: str = LATENTS) -> Tensor:
         number, row = divmod(index, self.manifest.shard_size)
+        return self._shard(number)[what][row, variant]
+
+    def _masked(self) -> bool:
+        return VALID in self._shard(0)
+
+    def _shard(self, number: int) -> Mapping[str, Tensor]:
         if number not in self._opened:
             self._open(number)
-        return self._opened[number][row, variant]
+        return self._opened[number]
 
 
 def encode_missing(
@@ -198,10 +216,12 @@ def encode_missing(
     encode: Callable[[Tensor], Tensor],
     batch_size: int,
     progress: Callable[[str, int, int], None] | None = None,
+    latent_mask: Callable[[Tensor], Tensor] | None = None,
 ) -> int:
     """Encodes the shards that are not there yet and returns how many examples that were.
 
     read: stretches of examples to an iterator of one list of batches (a batch a variant) for each of them.
+    latent_mask: from masks ``(B, 1, *S)`` to those of latents, for samples that tell what is padding.
     """
     missing = missing_shards(folder, manifest)
     for left in folder.glob(".*.part"):
@@ -217,10 +237,12 @@ def encode_missing(
     num_missing = sum(len(manifest.shard(number)) for number in missing)
     done = manifest.num - num_missing
     for number in missing:
-        latents, labels, captions = [], [], []
+        latents, labels, captions, masks = [], [], [], []
         for stretch in stretches[number]:
             batches = next(stream)
             latents.append(torch.stack([encode(batch.sample).cpu() for batch in batches], dim=1))
+            valid = [mask for batch in batches if (mask := batch.conditioning(latent_mask).valid) is not None]
+            masks += [torch.stack(valid, dim=1)] if valid else []
             labels.append(batches[0].labels)
             captions.append(batches[0].captions)
             done += len(stretch)
@@ -228,5 +250,6 @@ def encode_missing(
                 progress(f"latents of {folder.name}", done, manifest.num)
         joined = {name: torch.cat([part[name] for part in labels]) for name in labels[0]}
         words = None if None in captions else [word for part in captions for word in part]
-        write_shard(folder, number, torch.cat(latents), joined, words, manifest.dtype)
+        mask = torch.cat(masks) if masks else None
+        write_shard(folder, number, torch.cat(latents), joined, words, manifest.dtype, mask)
     return num_missing

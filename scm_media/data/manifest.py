@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scm_media.data.files import Entry, FileDataset, Rejects, Unusable, read_label
+from scm_media.data.entries import Entry, Rejects, Unusable, read_label
+from scm_media.data.files import FileDataset
+from scm_media.data.labelling import LabelFunction, LabelNames, complete
 from scm_media.interfaces import Modality
 
 _OWN_COLUMNS = ("path", "caption")
@@ -21,8 +23,10 @@ class ManifestDataset(FileDataset):
     labels: the columns that are labels, None for every named column but path and caption. scalars: those of them
     that are numbers. classes: label to its classes in order; a label that is not listed there has those found.
     group: a column whose equal values are held out together or not at all; it is no label unless ``labels`` says so.
+    label_function: gives more labels, for a file's path and its row (see ``labelling.complete``).
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
-    label, a scalar that is no number, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``.
+    label, a scalar that is no number, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``,
+    ``measures``.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class ManifestDataset(FileDataset):
         split: str = "train",
         held_out: float = 0.02,
         verify: bool = True,
+        label_function: LabelFunction | None = None,
+        measures: Sequence[str] = (),
     ) -> None:
         path = Path(path).expanduser()
         rejects = Rejects()
@@ -47,9 +53,9 @@ class ManifestDataset(FileDataset):
         fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
         if labels is None:
             labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group)]
-        _check_columns(path, columns, labels, [*scalars, *fixed], group)
+        _check_columns(path, columns, labels, group)
         start = path.parent if root is None else Path(root).expanduser()
-        entries = []
+        entries, used = [], []
         taken = set()
         for place, row in rows:
             source = f"{path}:{place}"
@@ -70,24 +76,19 @@ class ManifestDataset(FileDataset):
             caption = row.get("caption")
             together = None if group is None or row.get(group) in (None, "") else str(row[group])
             entries.append(Entry(start / name, name, own, None if caption is None else str(caption), together))
-        label_names = {label: () if label in scalars else fixed.get(label) for label in labels}
-        super().__init__(entries, modality, label_names, path, rejects, split, held_out, verify)
+            used.append((row,))
+        names: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}
+        entries, names = complete(entries, used, label_function, names, scalars, fixed, rejects)
+        super().__init__(entries, modality, names, path, rejects, split, held_out, verify, measures)
 
 
-def _check_columns(
-    path: Path, columns: Sequence[str], labels: Sequence[str], described: Sequence[str], group: str | None
-) -> None:
+def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], group: str | None) -> None:
     own = [] if group is None else [group]
     missing = [column for column in ["path", *labels, *own] if column not in columns]
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}: the file's column is called "
             "path, the label columns are named in data.labels, the column of the split in data.group"
-        )
-    strangers = [name for name in described if name not in labels]
-    if strangers:
-        raise ValueError(
-            f"data.scalars and data.classes name {', '.join(strangers)}, which is no label; labels: {', '.join(labels)}"
         )
 
 

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from torch import Tensor
 
 from scm_media import weights
-from scm_media.data.files import Entry, FileDataset, Rejects, Unusable, read_label
+from scm_media.data.entries import Entry, Rejects, Unusable, read_label
+from scm_media.data.files import FileDataset
 from scm_media.interfaces import Modality
 
 TEXTS = ("cls", "json", "txt")
@@ -52,9 +53,15 @@ class Member(Entry):
     def bucket(self, modality: Any) -> int:
         """As ``Entry.bucket``."""
         try:
-            return modality.bucket(io.BytesIO(self._content()))
+            return modality.bucket(self.file())
         except ValueError as error:
             raise ValueError(f"{self.source}: {error}") from error
+
+    def file(self) -> IO[bytes]:
+        """The member's content, called by its source."""
+        content = io.BytesIO(self._content())
+        content.name = self.source  # type: ignore[attr-defined]  # by which a modality knows suffix and source
+        return content
 
     def _content(self) -> bytes:
         with self.path.open("rb") as file:
@@ -88,7 +95,7 @@ class ShardsDataset(FileDataset):
 
     Counted among the rejects: shards that are missing, cut short (what stands before the cut is used) or no plain tar,
     members of the same name as an earlier one, examples without a file of the modality's or a label, and what
-    ``FileDataset`` leaves out; see there for ``held_out`` and ``verify``.
+    ``FileDataset`` leaves out; see there for ``held_out``, ``verify`` and ``measures``.
     """
 
     def __init__(
@@ -104,6 +111,7 @@ class ShardsDataset(FileDataset):
         split: str = "train",
         held_out: float = 0.02,
         verify: bool = True,
+        measures: Sequence[str] = (),
     ) -> None:
         labels = dict(labels or {})
         for key, place in [*((f"labels.{name}", place) for name, place in labels.items()), ("caption", caption)]:
@@ -123,7 +131,8 @@ class ShardsDataset(FileDataset):
                 except Unusable as error:
                     rejects.add(f"{path}#{name}", error.reason, error.detail)
         label_names = {name: () if name in scalars else fixed.get(name) for name in labels}
-        super().__init__(entries, modality, label_names, f"data.shards={shards}", rejects, split, held_out, verify)
+        source = f"data.shards={shards}"
+        super().__init__(entries, modality, label_names, source, rejects, split, held_out, verify, measures)
 
 
 def expand(shards: str | Sequence[str], root: Path) -> list[Path]:

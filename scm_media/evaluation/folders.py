@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.data.entries import Entry
 from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.kernel import kernel_distance
@@ -72,7 +73,7 @@ def _embed_folder(
     features, batch = [], []
     for place, file in enumerate(files):
         try:
-            batch.append(modality.conform(modality.read(file)))
+            batch.append(Entry(file, file.name).read_conformed(modality, None)[0])
         except ValueError as error:
             rejects[str(error).replace(str(file), "").strip(" :")] += 1
         if batch and (len(batch) == batch_size or place + 1 == len(files)):

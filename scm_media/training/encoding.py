@@ -43,7 +43,9 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
             manifest.save(folder)
         workers = config["trainer"]["num_workers"]
         read = partial(stretches, data, variants=manifest.variants, seed=config["seed"], num_workers=workers)
-        encoded += encode_missing(folder, manifest, read, to_latents, settings["batch_size"], progress)
+        encoded += encode_missing(
+            folder, manifest, read, to_latents, settings["batch_size"], progress, autoencoder.latent_mask
+        )
     return {
         "folder": folder_of(context, "train").parent,
         "examples": encoded,
@@ -57,8 +59,8 @@ def _check_variants(context: Context) -> None:
     augments = getattr(context.modality, "augments", False)
     if augments and variants == 1:
         raise ValueError(
-            "the recipe augments at random (modality.flip, modality.random_crop), which latents of one variant cannot: "
-            "set latents.variants=K for K random variants of each example, or switch the augmentation off"
+            "the recipe augments at random (modality.flip, modality.random_crop, modality.crop=random), which latents "
+            "of one variant cannot: set latents.variants=K for K random variants of each example, or switch that off"
         )
     if variants > 1 and not augments:
         raise ValueError(

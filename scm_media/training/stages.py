@@ -164,7 +164,7 @@ class _Latents:
             self.frozen.to(device)
         with torch.no_grad():
             latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
-        return latents, batch.conditioning()
+        return latents, batch.conditioning(self.autoencoder.latent_mask)
 
 
 def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:

@@ -1,0 +1,109 @@
+"""Labels that no column and no folder tells: from a function of the user's own, and measured by the modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from scm_media.data.entries import Entry, Rejects, Unusable, read_label
+from scm_media.interfaces import Modality
+
+LabelFunction = Callable[..., Mapping[str, Any] | None]
+"""Called with a file's path, and with its row where a manifest lists it: label names and values, None to leave it out."""
+LabelNames = Mapping[str, Sequence[str] | None]
+"""Label to its classes, ``()`` for a number, None for the classes that the files have."""
+
+
+def complete(
+    entries: Sequence[Entry],
+    rows: Sequence[tuple[Mapping[str, Any], ...]],
+    function: LabelFunction | None,
+    names: LabelNames,
+    scalars: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+    rejects: Rejects,
+) -> tuple[list[Entry], LabelNames]:
+    """The entries with the labels that a user's function gives as well, and all label names.
+
+    rows: what the function is given of each entry beside the path. scalars: labels that are numbers. classes: the
+    classes of labels whose classes are given. Entries that the function leaves out (None), refuses (ValueError) or
+    gives an unusable label are counted. Raises ValueError where scalars or classes name what is no label, and, with
+    the file's name, for whatever goes wrong in the function.
+    """
+    told = [] if function is None else list(_told(entries, rows, function, rejects))
+    new = list(dict.fromkeys(name for _, labels in told for name in labels))
+    check_new(new, list(names), "label_function")
+    known = [*names, *new]
+    if strangers := [name for name in [*scalars, *classes] if name not in known]:
+        raise ValueError(
+            f"data.scalars and data.classes name {', '.join(strangers)}, which is no label; labels: "
+            f"{', '.join(known) or 'none'}"
+        )
+    if function is None:
+        return list(entries), names
+    labelled = []
+    for entry, labels in told:
+        try:
+            own = {name: read_label(labels.get(name), name, name in scalars, classes.get(name)) for name in new}
+        except Unusable as error:
+            rejects.add(entry.source, error.reason, error.detail)
+        else:
+            labelled.append(replace(entry, labels={**entry.labels, **own}))
+    return labelled, {**names, **{name: () if name in scalars else classes.get(name) for name in new}}
+
+
+def _told(
+    entries: Sequence[Entry], rows: Sequence[tuple[Mapping[str, Any], ...]], function: Any, rejects: Rejects
+) -> list[tuple[Entry, Mapping[str, Any]]]:
+    """What a user's function says of each entry that it takes."""
+    if not callable(function):
+        raise ValueError(
+            "data.label_function must be {_target_: package.function, _partial_: true}, the package being named in "
+            f"SCM_MEDIA_ALLOW; got {function!r}"
+        )
+    name = getattr(getattr(function, "func", function), "__name__", "data.label_function")
+    taken = []
+    for entry, row in zip(entries, rows, strict=True):
+        try:
+            labels = function(entry.path, *row)
+        except ValueError as error:
+            rejects.add(entry.source, "refused by data.label_function", str(error))
+            continue
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise ValueError(f"data.label_function {name} failed for {entry.path} ({problem}); mend it") from error
+        if labels is None:
+            rejects.add(entry.source, "left out by data.label_function")
+        elif not isinstance(labels, Mapping):
+            raise ValueError(
+                f"data.label_function {name} gave {labels!r} for {entry.path}; expected a mapping of label names to "
+                "values, or None to leave the file out"
+            )
+        else:
+            taken.append((entry, labels))
+    return taken
+
+
+def check_new(names: Sequence[str], known: Sequence[str], key: str) -> None:
+    """Refuses (ValueError) names of ``key`` that are labels already."""
+    if twice := [name for name in names if name in known]:
+        raise ValueError(f"data.{key} gives {', '.join(twice)}, which is a label already; call one of them otherwise")
+
+
+def measured(entries: Sequence[Entry], modality: Modality, names: Sequence[str], pool: Executor) -> list[Entry]:
+    """The entries with what the modality measures of each as scalar labels; ValueError for what it does not measure."""
+    if not names:
+        return list(entries)
+    if not hasattr(modality, "measure"):
+        raise ValueError(f"data.measures={list(names)}: nothing is measured of {modality.name}; set data.measures=[]")
+    return list(pool.map(partial(_with_measures, modality=modality, names=names), entries))
+
+
+def _with_measures(entry: Entry, modality: Any, names: Sequence[str]) -> Entry:
+    found = entry.measure(modality)
+    if unknown := [name for name in names if name not in found]:
+        raise ValueError(f"data.measures: {modality.name} measures {', '.join(found)}, not {', '.join(unknown)}")
+    return replace(entry, labels={**entry.labels, **{name: float(found[name]) for name in names}})
