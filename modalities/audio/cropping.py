@@ -17,7 +17,7 @@ together is decoded whole."""
 
 
 def ends_of(recording: Recording) -> list[np.ndarray]:
-    """The frames ``(n, C)`` of a recording, or of its first and last ``ENDS`` seconds. SoundError as ``read_frames``."""
+    """The frames ``(n, C)`` of a recording, or of its first and last ``ENDS`` seconds; raises as ``read_frames``."""
     num = round(ENDS * recording.rate)
     if recording.frames <= 2 * num:
         return [read_frames(recording, 0, recording.frames)]

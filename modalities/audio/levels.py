@@ -22,7 +22,7 @@ OFFSET = -0.691
 """dB that make a 997 Hz sine of full scale in one channel −3.01 LUFS (BS.1770-4, equation 2)."""
 
 FRAME, HOP = 2048, 512
-"""Samples that silence is looked for in at once, and from one look to the next, as ``librosa.effects.trim`` has them."""
+"""Samples in which silence is looked for at once, and from one look to the next; those of ``librosa.effects.trim``."""
 
 
 def limited(sample: Tensor) -> tuple[Tensor, float]:
@@ -86,7 +86,11 @@ def _k_response(size: int, rate: int) -> np.ndarray:
     middle = high**0.4996667741545416
     shelf = _section(
         z,
-        (high + middle * warped / quality + warped**2, 2 * (warped**2 - high), high - middle * warped / quality + warped**2),
+        (
+            high + middle * warped / quality + warped**2,
+            2 * (warped**2 - high),
+            high - middle * warped / quality + warped**2,
+        ),
         (1 + warped / quality + warped**2, 2 * (warped**2 - 1), 1 - warped / quality + warped**2),
     )
     warped, quality = math.tan(math.pi * 38.13547087602444 / rate), 0.5003270373238773
@@ -102,7 +106,7 @@ def _section(z: np.ndarray, zeros: tuple[float, float, float], poles: tuple[floa
 
 
 def frame_power(sample: Tensor) -> Tensor:
-    """Mean square ``(n,)`` of ``(C, T)`` in frames of ``FRAME`` samples around every ``HOP``-th; the loudest channel's."""
+    """Mean square ``(n,)`` of ``(C, T)``, of the loudest channel, in ``FRAME`` samples around every ``HOP``-th."""
     return functional.avg_pool1d(sample.square(), FRAME, HOP, padding=FRAME // 2).amax(0)
 
 

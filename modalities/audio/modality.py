@@ -17,6 +17,7 @@ from modalities.audio.cropping import ends_of, sounding_part
 from modalities.audio.levels import NORMALISATIONS, limited, normalised, sounding
 from modalities.audio.reading import SUFFIXES, File, Recording, SoundError, num_frames, opened, read_window
 from modalities.audio.sheet import sheet
+from modalities.audio.survey import propose, remarks
 from modalities.audio.writing import BITS, FORMATS, write_sound
 from scm_media.interfaces import Extent
 
@@ -82,6 +83,15 @@ class AudioModality:
         self.extents: Mapping[str, Extent] = {"duration": Extent(duration, "seconds", "length of a clip")}
         self.num_samples = self.shape()[1]
 
+    @classmethod
+    def propose(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see ``survey.propose``."""
+        return propose(paths)
+
+    def remarks(self, samples: Sequence[Tensor]) -> list[str]:
+        """What somebody who looks at data for this modality should be told of clips ``(C, T)``."""
+        return remarks(samples, self.sample_rate)
+
     def shape(self, **extents: float) -> tuple[int, ...]:
         """``(channels, T)``, T a multiple of ``multiple``; ValueError for an extent that sounds do not have."""
         if unknown := set(extents) - set(self.extents):
@@ -117,9 +127,7 @@ class AudioModality:
                 )
             return limited(self._to_channels(read_window(recording, self.sample_rate, 0, total)))[0]
 
-    def read_conformed(
-        self, file: File, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def read_conformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """What ``conform`` makes of a file, and its mask ``(1, T)``; no more of the file is read than the clip.
 
         The mask is one where the clip is no padding; None where padding is silence. Raises ValueError as ``read``.
@@ -153,7 +161,7 @@ class AudioModality:
             return {"seconds": min((last - first) / recording.rate, self.num_samples / self.sample_rate)}
 
     def _checked(self, recording: Recording, frames: int) -> int:
-        """How many samples so many of its frames are at the recipe's rate; SoundError for what does not fit the recipe."""
+        """How many samples so many of its frames are at the recipe's rate; SoundError where they do not fit the recipe."""
         if recording.channels not in (1, self.channels) and self.channels != 1:
             raise SoundError(
                 recording.file,
@@ -217,5 +225,5 @@ class AudioModality:
 
 def _named(content: bytes, source: str) -> io.BytesIO:
     file = io.BytesIO(content)
-    file.name = source  # type: ignore[attr-defined]  # what errors call it
+    file.name = source  # by which errors call it, and its suffix is known
     return file

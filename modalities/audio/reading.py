@@ -22,7 +22,22 @@ File = str | Path | IO[bytes]
 """A sound on a disk, or the content of one; the name of the latter, if it has one, tells the suffix."""
 
 LIBSNDFILE = frozenset(
-    {".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".caf", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
+    {
+        ".wav",
+        ".wave",
+        ".rf64",
+        ".w64",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".caf",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+    }
 )
 FFMPEG = frozenset({".m4a", ".aac", ".g722", ".wma"})
 SUFFIXES = LIBSNDFILE | FFMPEG
@@ -158,7 +173,7 @@ def read_window(recording: Recording, rate: int, start: int, stop: int, origin: 
 
 
 def read_frames(recording: Recording, start: int, stop: int) -> np.ndarray:
-    """Frames ``start`` to ``stop``, ``(stop − start, channels)``; SoundError for a cut or samples that are not finite."""
+    """Frames ``start`` to ``stop``, ``(n, channels)``; SoundError where some are missing or not finite."""
     frames = recording.read(start, stop)
     if len(frames) < stop - start:
         raise SoundError(

@@ -45,7 +45,9 @@ def write_sound(path: Path, sample: Tensor, rate: int, bits: int, metadata: Mapp
         raise ValueError(f"{path}: sounds are written as {', '.join(FORMATS)}")
     if kind == "MP3" and rate not in MP3_RATES:
         known = ", ".join(map(str, MP3_RATES))
-        raise ValueError(f"{path}: an MP3 has one of the rates {known} Hz, the sound has {rate}; write WAV, FLAC or OGG")
+        raise ValueError(
+            f"{path}: an MP3 has one of the rates {known} Hz, the sound has {rate}; write WAV, FLAC or OGG"
+        )
     sample = sample.detach().float().cpu()
     if not bool(torch.isfinite(sample).all()):
         raise ValueError(f"{path}: a sample is not finite (NaN or infinity), so that no sound can be made of it")
@@ -53,7 +55,7 @@ def write_sound(path: Path, sample: Tensor, rate: int, bits: int, metadata: Mapp
     write_whole(path, _encoded(sample, rate, kind, bits, json.dumps({KEY: dict(metadata)})))
     if peak <= 1:
         return None
-    return f"peak {peak:.3g} ({20 * math.log10(peak):+.1f} dB over full scale) was limited: the sound is turned down to 1"
+    return f"peak {peak:.3g} ({20 * math.log10(peak):+.1f} dBFS) was limited: the whole sound is turned down to 1"
 
 
 def _encoded(sample: Tensor, rate: int, kind: str, bits: int, comment: str) -> bytes:

@@ -12,7 +12,10 @@ from importlib import metadata
 from scm_media.cli import DISTRIBUTION, foreign_modalities
 from scm_media.cli.arguments import parser
 
-LIBRARIES = ("torch", "torchvision", "torchaudio", "einops", "numpy", "safetensors", "hydra-core", "lightning")
+LIBRARIES = (
+    *("torch", "torchvision", "torchaudio", "einops", "numpy", "safetensors", "hydra-core", "lightning"),
+    *("soundfile", "soxr", "av", "librosa"),
+)
 DEVELOPMENT = ("dev", "all")
 
 

@@ -12,7 +12,7 @@ from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.interfaces import Modality
 
 LabelFunction = Callable[..., Mapping[str, Any] | None]
-"""Called with a file's path, and with its row where a manifest lists it: label names and values, None to leave it out."""
+"""From a file's path, and its row where a manifest lists it, to label names and values; None leaves the file out."""
 LabelNames = Mapping[str, Sequence[str] | None]
 """Label to its classes, ``()`` for a number, None for the classes that the files have."""
 

@@ -60,7 +60,7 @@ class Member(Entry):
     def file(self) -> IO[bytes]:
         """The member's content, called by its source."""
         content = io.BytesIO(self._content())
-        content.name = self.source  # type: ignore[attr-defined]  # by which a modality knows suffix and source
+        content.name = self.source  # by which a modality knows suffix and source
         return content
 
     def _content(self) -> bytes:
