@@ -49,6 +49,11 @@ class FourierFrames(nn.Module):
             )
         return num_samples // self.hop
 
+    def mask(self, mask: Tensor) -> Tensor:
+        """``(B, 1, 1, K)``: one where all of a frame's own hop of a mask ``(B, 1, K · hop)`` is one."""
+        num_frames = self.num_frames(mask.shape[-1])
+        return mask.reshape(len(mask), 1, 1, num_frames, self.hop).amin(-1)
+
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms ``(*, K · hop)``: those whose spectra come nearest to ``(*, K, window / 2 + 1)``, without margins.
 

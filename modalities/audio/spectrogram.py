@@ -113,9 +113,7 @@ class ComplexSpectrogram(nn.Module):
 
     def latent_mask(self, mask: Tensor) -> Tensor:
         """``(B, 1, window / 2, T / hop)``: one where the frame's own hop of ``(B, 1, T)`` is one throughout."""
-        num = self.frames.num_frames(mask.shape[-1])
-        whole = mask.reshape(len(mask), 1, 1, num, self.frames.hop).amin(-1)
-        return whole.repeat(1, 1, self.num_bins, 1)
+        return self.frames.mask(mask).repeat(1, 1, self.num_bins, 1)
 
     def _compressed(self, sample: Tensor) -> Tensor:
         """Spectra of compressed magnitude, not scaled: ``(B, channels, T / hop, window / 2, 2)``."""
