@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -15,6 +16,9 @@ RAW = frozenset({"aac", "g722"})
 """Formats without an index, whose length is that of their packets."""
 PREROLL = 0.25
 """Seconds that a decoder is given before a window, since its first frames after a jump lean on earlier ones."""
+
+SLACK = 0.1
+"""Seconds by which a file may end before its container says so: they are silent."""
 
 
 class ContainerRecording:
@@ -45,11 +49,16 @@ class ContainerRecording:
         """Of one unit of the stream's time stamps."""
         return float(self._stream.time_base or 0)
 
+    @property
+    def _exact(self) -> bool:
+        """Whether time stamps tell samples apart."""
+        return self._seconds * self.rate <= 1
+
     def _no_sound(self, detail: str) -> SoundError:
         return SoundError(self.file, "not audio", f"cannot be decoded as a sound: {detail}")
 
     def _count_frames(self) -> int:
-        if self._stream.duration and self._container.format.name not in RAW:
+        if self._stream.duration and self._exact and self._container.format.name not in RAW:
             return round(self._stream.duration * self._seconds * self.rate)
         try:
             total = sum(packet.duration or 0 for packet in self._container.demux(self._stream) if packet.size)
@@ -58,26 +67,40 @@ class ContainerRecording:
         return round(total * self._seconds * self.rate)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """As ``Recording.read``: each decoded frame is put where its time stamp says."""
+        """As ``Recording.read``: decoded from a little before the window on, or from the file's start.
+
+        The latter where time stamps are coarser than a sample (milliseconds in WMA), so that after a jump nobody could
+        tell which sample it is that comes.
+        """
+        exact = self._exact
+        seconds = start / self.rate - PREROLL if exact else 0.0
+        self._container.seek(self._stamp(seconds), stream=self._stream, backward=True)
         found = np.zeros((stop - start, self.channels), np.float32)
-        reached = start
-        self._container.seek(self._stamp(start / self.rate - PREROLL), stream=self._stream, backward=True)
+        place, reached = None, start
+        for frame_place, values in self._decoded():
+            if place is None or (exact and frame_place > place):
+                place = frame_place if exact else 0
+            first, last = max(place, start), min(place + len(values), stop)
+            if last > first:
+                found[first - start : last - start] = values[first - place : last - place]
+                reached = last
+            place += len(values)
+            if place >= stop:
+                break
+        if stop == self.frames and stop - reached < SLACK * self.rate:
+            reached = stop
+        return found[: reached - start]
+
+    def _decoded(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Place and values ``(n, channels)`` of each frame from here on, as far as it can be decoded."""
         to_float = av.AudioResampler(format="fltp")
         try:
             for packet in self._container.decode(self._stream):
                 place = round(((packet.pts or 0) * self._seconds - self._begin) * self.rate)
-                if place >= stop:
-                    break
                 for frame in to_float.resample(packet):
-                    values = frame.to_ndarray().T
-                    first, last = max(place, start), min(place + len(values), stop)
-                    if last > first:
-                        found[first - start : last - start] = values[first - place : last - place]
-                        reached = max(reached, last)
-                    place += len(values)
-        except av.error.FFmpegError:  # cut short: what was decoded until then counts
-            pass
-        return found[: reached - start]
+                    yield place, frame.to_ndarray().T
+        except av.error.FFmpegError:  # what was decoded until here counts
+            return
 
     def _stamp(self, seconds: float) -> int:
         return int((max(0.0, seconds) + self._begin) / self._seconds)

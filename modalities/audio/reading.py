@@ -46,6 +46,17 @@ MARGIN = 256
 """Frames of the slower rate on either side of a window, beyond which soxr's filter (HQ) does not reach."""
 
 
+PREROLL = 0.5
+"""Seconds that MP3 and Opus are decoded before a window: their first frames after a jump lean on earlier ones (an
+MP3's reservoir of bits reaches back half a second at the lowest bit rates)."""
+
+IN_WORDS = {
+    "SF_INFO struct incomplete": "its header gives a sample rate of 0 Hz, or no channels",
+    "File does not exist or is not a regular file (possibly a pipe?)": "no frame of sound is in it",
+}
+"""What libsndfile says and nobody would understand."""
+
+
 class SoundError(ValueError):
     """What is wrong with a sound, in one line; ``reason`` is what it is counted by among the rejects of a dataset."""
 
@@ -78,12 +89,15 @@ class SoundFileRecording:
         self.file = file
         self._sound = soundfile.SoundFile(str(file) if isinstance(file, str | Path) else file)
         self.rate, self.channels, self.frames = self._sound.samplerate, self._sound.channels, self._sound.frames
+        leans = self._sound.format == "MP3" or self._sound.subtype == "OPUS"
+        self._preroll = round(PREROLL * self.rate) if leans else 0
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """As ``Recording.read``."""
+        first = max(0, start - self._preroll)
         try:
-            self._sound.seek(start)
-            return self._sound.read(stop - start, dtype="float32", always_2d=True)
+            self._sound.seek(first)
+            return self._sound.read(stop - first, dtype="float32", always_2d=True)[start - first :]
         except RuntimeError:  # what libsndfile says of a FLAC that ends too early
             return np.empty((0, self.channels), np.float32)
 
@@ -132,7 +146,8 @@ def _open(file: File) -> Recording:
         try:
             return SoundFileRecording(file)
         except RuntimeError as error:
-            refused = str(error).rpartition(": ")[2].rstrip(".")
+            said = str(error).rpartition(": ")[2].rstrip(".")
+            refused = IN_WORDS.get(said, said)
         except ValueError:
             # A rate or a number of channels that no sound has; FFmpeg's header tells which.
             refused = "its header is damaged"

@@ -1,0 +1,69 @@
+"""Sound files of every kind, written for tests: WAVs byte by byte, the rest by libsndfile and FFmpeg."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+PCM, FLOAT = 1, 3
+
+
+def tone(rate: int, seconds: float = 1.0, frequency: float = 440.0, level: float = 0.5, channels: int = 1) -> np.ndarray:
+    """A sine ``(T, channels)`` float32; every channel a little softer than the one before."""
+    wave = level * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)
+    return np.stack([wave / (1 + place) for place in range(channels)], axis=1).astype(np.float32)
+
+
+def wav(
+    content: bytes, rate: int = 22050, channels: int = 1, kind: int = PCM, bits: int = 16, size: int | None = None
+) -> bytes:
+    """A WAV around these bytes; size: what its header says that they are."""
+    size = len(content) if size is None else size
+    frame = channels * bits // 8
+    header = struct.pack("<HHIIHH", kind, channels, rate, rate * frame % (1 << 32), frame, bits)
+    riff = struct.pack("<I", min(36 + size, 0xFFFFFFFF))
+    return b"RIFF" + riff + b"WAVEfmt \x10\0\0\0" + header + b"data" + struct.pack("<I", size) + content
+
+
+def sixteen(frames: np.ndarray) -> bytes:
+    """Frames in [-1, 1] as 16-bit samples."""
+    return np.round(frames * 32767).astype("<i2").tobytes()
+
+
+def by_libsndfile(path: Path, frames: np.ndarray, rate: int, kind: str, subtype: str) -> Path:
+    """Writes frames ``(T, C)`` as one of libsndfile's formats."""
+    soundfile.write(path, frames, rate, subtype=subtype, format=kind)
+    return path
+
+
+def by_ffmpeg(path: Path, frames: np.ndarray, rate: int, codec: str, container: str, sample: str) -> Path:
+    """Writes frames ``(T, C)``, one or two channels, as one of FFmpeg's formats; sample: its name for the samples."""
+    layout = {1: "mono", 2: "stereo"}[frames.shape[1]]
+    if sample.startswith("s16"):
+        frames = np.round(frames * 32767).astype(np.int16)
+    with av.open(str(path), "w", format=container) as file:
+        stream = file.add_stream(codec, rate=rate, layout=layout)
+        if codec != "g722":  # which knows one alone
+            stream.bit_rate = 96000 * frames.shape[1]
+        if codec == "aac":
+            stream.options = {"aac_coder": "fast"}
+        for start in range(0, len(frames), 1024):
+            part = frames[start : start + 1024]
+            laid = part.T if sample.endswith("p") else part.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(laid), format=sample, layout=layout)
+            frame.sample_rate, frame.pts = rate, start
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def amplitude_at(wave: np.ndarray, rate: int, frequency: float) -> float:
+    """The amplitude of the sine of this frequency in ``(T,)``, over a whole number of its periods."""
+    periods = int(len(wave) * frequency / rate)
+    num = round(periods * rate / frequency)
+    turns = np.exp(-2j * np.pi * frequency * np.arange(num) / rate)
+    return float(2 * abs(np.mean(wave[:num] * turns)))
