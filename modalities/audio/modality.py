@@ -161,7 +161,7 @@ class AudioModality:
             return {"seconds": min((last - first) / recording.rate, self.num_samples / self.sample_rate)}
 
     def _checked(self, recording: Recording, frames: int) -> int:
-        """How many samples so many of its frames are at the recipe's rate; SoundError where they do not fit the recipe."""
+        """How many samples so many of its frames are at the recipe's rate; SoundError where they do not fit it."""
         if recording.channels not in (1, self.channels) and self.channels != 1:
             raise SoundError(
                 recording.file,

@@ -12,7 +12,9 @@ import soundfile
 PCM, FLOAT = 1, 3
 
 
-def tone(rate: int, seconds: float = 1.0, frequency: float = 440.0, level: float = 0.5, channels: int = 1) -> np.ndarray:
+def tone(
+    rate: int, seconds: float = 1.0, frequency: float = 440.0, level: float = 0.5, channels: int = 1
+) -> np.ndarray:
     """A sine ``(T, channels)`` float32; every channel a little softer than the one before."""
     wave = level * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)
     return np.stack([wave / (1 + place) for place in range(channels)], axis=1).astype(np.float32)

@@ -1,0 +1,145 @@
+"""What is wrong with a file is said in one line, and counted by reason where a dataset is opened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from modalities.audio import AudioModality
+from scm_media.data import FolderDataset
+from tests.modalities.audio.files import FLOAT, by_libsndfile, sixteen, tone, wav
+
+TONE = tone(22050)
+
+
+def with_value(value):
+    frames = TONE.copy()
+    frames[100] = value
+    return wav(frames.astype("<f4").tobytes(), kind=FLOAT, bits=32)
+
+
+def cut(folder, name, kind, subtype):
+    """A file of ten seconds without its last fifth."""
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (220500, 1))
+    content = by_libsndfile(folder / f"whole-{name}", noise, 22050, kind, subtype).read_bytes()
+    (folder / f"whole-{name}").unlink()
+    return content[: len(content) * 4 // 5]
+
+
+BAD = {
+    "text.wav": (b"no such thing" * 50, "not audio", "text.wav cannot be decoded as a sound: Format not recognised"),
+    "text.mp3": (b"no such thing" * 500, "not audio", "cannot be decoded as a sound: no frame of sound is in it"),
+    "text.m4a": (b"no such thing" * 50, "not audio", "cannot be decoded as a sound: Invalid data"),
+    "list.m4a": (b"#EXTM3U\n#EXTINF:10,\n/etc/hostname\n", "not audio", "cannot be decoded as a sound"),
+    "rate-0.wav": (wav(sixteen(TONE), rate=0), "not audio", "its header gives a sample rate of 0 Hz"),
+    "no-channel.wav": (wav(sixteen(TONE), channels=0), "damaged header", "22050 Hz and 0 channels in its header"),
+    "half-header.wav": (wav(sixteen(TONE))[:20], "not audio", "Malformed 'fmt ' chunk"),
+    "nothing.wav": (b"", "empty", r"nothing.wav is empty \(0 bytes\)"),
+    "no-samples.wav": (wav(b""), "empty", "no-samples.wav holds no samples"),
+    "short.wav": (
+        wav(sixteen(TONE[:200])),
+        "too short",
+        r"is 9.07 ms long, shorter than .* \(11.6 ms, modality.multiple",
+    ),
+    "nan.wav": (
+        with_value(np.nan),
+        "samples that are not finite",
+        r"not finite \(NaN or infinity\), the first at 0.005 s",
+    ),
+    "infinity.wav": (with_value(-np.inf), "samples that are not finite", "the first at 0.005 s"),
+    "cut.flac": (("FLAC", "PCM_16"), "cut short", r"its header promises 10.00 s, but not all of 0.00 to 10.00 s"),
+    "cut.mp3": (("MP3", "MPEG_LAYER_III"), "cut short", "its header promises 10.00 s"),
+}
+
+
+def write_bad(folder, name):
+    content = BAD[name][0]
+    (folder / name).write_bytes(content if isinstance(content, bytes) else cut(folder, name, *content))
+    return folder / name
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_is_refused_in_one_line_that_names_it(tmp_path, name):
+    path, (_, reason, words) = write_bad(tmp_path, name), BAD[name]
+    modality = AudioModality(multiple=256)
+    for look in (modality.read, modality.probe, modality.read_conformed):
+        if look == modality.read_conformed and reason == "cut short":
+            continue  # what a clip needs of it may be there
+        with pytest.raises(ValueError, match=words) as caught:
+            look(path)
+        assert caught.value.reason == reason
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.wav is no file"):
+        AudioModality().read(tmp_path / "gone.wav")
+
+
+def test_a_clip_from_what_is_cut_off_is_refused_and_from_what_is_there_is_not(tmp_path):
+    modality, path = AudioModality(), write_bad(tmp_path, "cut.flac")
+    outcomes = [attempt(modality, path, seed) for seed in range(20)]
+    heard = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert 10 <= len(heard) < 20  # about four fifths
+    assert all(clip.abs().max() > 0.2 for clip in heard)
+    assert all("cut short" in outcome for outcome in outcomes if isinstance(outcome, str))
+
+
+def attempt(modality, path, seed):
+    """The clip, or why there is none."""
+    try:
+        return modality.read_conformed(path, torch.Generator().manual_seed(seed))[0]
+    except ValueError as error:
+        return str(error)
+
+
+def test_what_stands_before_the_cut_of_a_wav_is_used(tmp_path):
+    (tmp_path / "cut.wav").write_bytes(wav(sixteen(TONE))[: 44 + 20001])
+    assert AudioModality().read(tmp_path / "cut.wav").shape == (1, 10000)
+
+
+@pytest.mark.parametrize("channels", [3, 6, 7])
+def test_many_channels_are_averaged_for_mono_and_refused_for_stereo(tmp_path, channels):
+    frames = tone(22050, channels=channels)
+    (tmp_path / "a.wav").write_bytes(wav(sixteen(frames), channels=channels))
+    mono = AudioModality().read(tmp_path / "a.wav")
+    assert np.abs(mono[0].numpy() - frames.mean(1)).max() < 1e-4
+    with pytest.raises(ValueError, match=rf"a\.wav has {channels} channels, the recipe 2: .*modality\.channels=1"):
+        AudioModality(channels=2).read(tmp_path / "a.wav")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(6):
+        (tmp_path / "data" / "hum").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "hum" / f"{number}.wav").write_bytes(wav(sixteen(tone(22050, 0.5 + 0.1 * number))))
+    for name in BAD:
+        write_bad(tmp_path / "data" / "hum", name)
+    (tmp_path / "data" / "hum" / "notes.txt").write_text("no sound")
+    return tmp_path / "data"
+
+
+def test_a_dataset_counts_them_by_reason_and_names_them(folder):
+    dataset = FolderDataset(AudioModality(multiple=256), folder)
+    assert dataset.rejects == {
+        "of another kind": 1,
+        "not audio": 6,
+        "damaged header": 1,
+        "empty": 2,
+        "too short": 1,
+        "samples that are not finite": 2,
+        "cut short": 2,
+    }
+    assert len(dataset) == 5
+    listed = {source.rpartition("/")[2]: reason for source, reason in dataset.rejected}
+    assert listed["nan.wav"].startswith("samples that are not finite: nan.wav holds samples that are not finite")
+
+
+def test_without_verify_they_stop_the_run_that_meets_them(folder):
+    dataset = FolderDataset(AudioModality(multiple=256), folder, verify=False)
+    assert len(dataset) == 19  # and one held out
+    places = {entry.path.name: place for place, entry in enumerate(dataset._entries)}
+    with pytest.raises(ValueError, match=r"nan\.wav holds samples that are not finite"):
+        _ = dataset[places["nan.wav"]]

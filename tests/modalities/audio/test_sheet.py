@@ -1,0 +1,106 @@
+"""Sheets: what is loud is bright, at its time and at its frequency."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from modalities.audio import AudioModality
+from modalities.audio.sheet import (
+    COLOURS,
+    GAP,
+    HEIGHT,
+    LEFT,
+    OUTLINE,
+    WIDTH,
+    coloured,
+    hertz,
+    mel,
+    mel_picture,
+)
+
+RATE = 22050
+
+
+def tones(*frequencies, seconds=1.0):
+    time = torch.arange(round(seconds * RATE)) / RATE
+    return torch.stack([0.5 * torch.sin(2 * math.pi * frequency * time) for frequency in frequencies])[:, None]
+
+
+def test_mels_are_slaneys():
+    assert mel(np.array([0.0, 500.0, 1000.0, 6400.0])).tolist() == pytest.approx([0, 7.5, 15, 42])
+    assert hertz(mel(np.array([20.0, 999.0, 4321.0]))).tolist() == pytest.approx([20, 999, 4321])
+
+
+@pytest.mark.parametrize("frequency", [200, 1000, 4000, 9000])
+def test_a_tone_lies_in_the_row_of_its_frequency(frequency):
+    picture = mel_picture(tones(frequency), RATE)[0]
+    assert picture.shape == (HEIGHT, WIDTH)
+    row = int(picture.mean(1).argmax())
+    found = hertz(mel(RATE / 2) * (HEIGHT - row - 0.5) / (HEIGHT + 1))
+    assert float(found) == pytest.approx(frequency, rel=0.04, abs=25)
+    assert picture.max() - picture[(row + HEIGHT // 2) % HEIGHT].median() > 60
+
+
+def test_time_runs_from_left_to_right_and_channels_do_not_cancel():
+    sample = torch.zeros(1, 2, RATE)
+    sample[:, 0, RATE // 2 :] = torch.randn(RATE - RATE // 2) * 0.2
+    sample[:, 1] = -sample[:, 0]
+    picture = mel_picture(sample, RATE)[0]
+    assert picture[:, : WIDTH // 2 - 8].max() < -60
+    assert picture[:, WIDTH // 2 + 8 :].median() > 0
+
+
+def test_colours_rise_in_lightness():
+    level = torch.linspace(-80, 0, 200)
+    pixels = coloured(level, 0.0).astype(float)
+    luminance = (pixels / 255) ** 2.2 @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > -1e-3).all()
+    assert tuple(pixels[0]) == COLOURS[0]
+    assert tuple(pixels[-1]) == COLOURS[-1]
+    assert tuple(coloured(torch.tensor(-300.0), 0.0)) == COLOURS[0]
+
+
+def panel(page, number, columns):
+    """The spectrogram's pixels of a panel of a sheet without captions."""
+    row, column = divmod(number, columns)
+    height = (page.height - GAP - 30) // max(1, (page.height - GAP - 30) // (OUTLINE + HEIGHT + 18 + GAP))
+    left, top = LEFT + column * (WIDTH + GAP), GAP + row * height + OUTLINE
+    return np.asarray(page.crop((left, top, left + WIDTH, top + HEIGHT)), dtype=float)
+
+
+def test_a_sheet_has_one_scale_for_all_and_lays_them_out_row_by_row():
+    samples = tones(1000, 1000, 4000)
+    samples[1] *= 0.01  # 40 dB softer
+    page = AudioModality().preview(samples, columns=2)
+    brightness = [panel(page, number, 2).sum(2) for number in range(3)]
+    assert brightness[0].max() > brightness[1].max() + 150
+    assert brightness[2].mean(1).argmax() < brightness[0].mean(1).argmax()
+    near_square = AudioModality().preview(samples)
+    assert near_square.size == page.size
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.05, 1.0, 10.0])
+def test_sounds_of_any_length_are_shown(seconds):
+    page = AudioModality(channels=2).preview(tones(440, 880, seconds=seconds).expand(-1, 2, -1), ["one", "two"])
+    assert page.width == LEFT + 2 * (WIDTH + GAP) + GAP
+
+
+def test_captions_wrap_and_silence_is_dark():
+    plain = AudioModality().preview(torch.zeros(1, 1, RATE), ["word"])
+    assert panel(plain, 0, 1).max() == max(COLOURS[-1]) or panel(plain, 0, 1).sum(2).max() <= sum(COLOURS[0])
+    long = AudioModality().preview(torch.zeros(1, 1, RATE), ["many words in a caption that wraps " * 3])
+    assert long.height > plain.height
+
+
+def test_a_sheet_needs_sounds_and_as_many_captions():
+    modality = AudioModality()
+    with pytest.raises(ValueError, match="at least one sound"):
+        modality.preview(torch.zeros(0, 1, 100))
+    with pytest.raises(ValueError, match="1 captions for 2 sounds"):
+        modality.preview(torch.zeros(2, 1, 100), ["one"])
+    with pytest.raises(ValueError, match="columns of a sheet must be at least 1, got 0"):
+        modality.preview(torch.zeros(2, 1, 100), columns=0)
