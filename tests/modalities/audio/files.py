@@ -38,7 +38,9 @@ def sixteen(frames: np.ndarray) -> bytes:
 
 def by_libsndfile(path: Path, frames: np.ndarray, rate: int, kind: str, subtype: str) -> Path:
     """Writes frames ``(T, C)`` as one of libsndfile's formats."""
-    soundfile.write(path, frames, rate, subtype=subtype, format=kind)
+    with soundfile.SoundFile(path, "w", rate, frames.shape[1], subtype, format=kind) as file:
+        for start in range(0, len(frames), 1 << 16):  # libvorbis crashes on minutes at once
+            file.write(frames[start : start + (1 << 16)])
     return path
 
 

@@ -172,7 +172,7 @@ def test_loudness_is_brought_to_its_level_as_far_as_the_peak_allows():
 
 
 def trimmed(wave, decibels):
-    """The ends as ``librosa.effects.trim`` defines them, without waiting for librosa: frames in dB below the loudest."""
+    """The ends as ``librosa.effects.trim`` defines them, without its import: frames in dB below the loudest."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(wave, 1024), 2048)[::512]
     level = 20 * np.log10(np.maximum(1e-5, np.sqrt(np.mean(frames**2, axis=1))))
     loud = np.flatnonzero(level - level.max() > -decibels)
