@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from scm_media.interfaces import Embedder
 from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_distance
+
+Distance = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+"""Samples and their reconstructions ``(B, C, *S)`` to terms ``(B,)`` by name, whose sum is the distance."""
 
 _PEAK = 2.0
 """Samples lie in [-1, 1]."""
@@ -30,10 +34,13 @@ def feature_error(features: Tensor, other: Tensor) -> Tensor:
 class ReconstructionLoss(nn.Module):
     """Reconstruction + perceptual distance + divergence from N(0, 1), and optionally a critic (Rombach et al. 2021).
 
-    distance: "l1" or "l2", averaged over a clip. perceptual_weight: of the error in the embedder's features, or of
-    the distance of slopes at several scales where there is no embedder. kl_weight: of the divergence in nats, averaged
-    over a latent's places. adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the
-    critic's pull on the reconstructions has this many times the norm of the distance's pull.
+    network: a ``KLAutoencoder``, or a module with its ``posterior``, ``synthesize``, ``channels`` and ``rank``.
+    distance: "l1" or "l2", averaged over a clip, or a ``Distance``, whose terms are reported by name.
+    perceptual_weight: of the error in the embedder's features, or of the distance of slopes at several scales where
+    there is no embedder. kl_weight: of the divergence in nats, averaged over a latent's places.
+    adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the critic's pull on the
+    reconstructions has this many times the norm of the distance's pull. critic: gives scores ``(B, 1, *patches)`` of
+    samples, by default a ``PatchDiscriminator``.
 
     Autoencoder and critic are trained by one optimiser in one backward pass. The critic sees reconstructions without
     the autoencoder's graph, so that the hinge loss reaches the critic alone; the slope of its scores with respect to
@@ -45,14 +52,15 @@ class ReconstructionLoss(nn.Module):
         self,
         network: KLAutoencoder,
         embedder: Embedder | None = None,
-        distance: Literal["l1", "l2"] = "l1",
+        distance: Literal["l1", "l2"] | Distance = "l1",
         perceptual_weight: float = 0.1,
         kl_weight: float = 1e-4,
         adversarial_weight: float = 0.0,
         adversarial_start: int = 0,
+        critic: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if distance not in ("l1", "l2"):
+        if not callable(distance) and distance not in ("l1", "l2"):
             raise ValueError(f"autoencoder.loss.distance must be 'l1' or 'l2', got {distance!r}")
         weights = {"perceptual": perceptual_weight, "kl": kl_weight, "adversarial": adversarial_weight}
         for name, weight in weights.items():
@@ -63,7 +71,9 @@ class ReconstructionLoss(nn.Module):
         self._embedder = (embedder,)
         self.perceptual_weight, self.kl_weight = perceptual_weight, kl_weight
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
-        self.discriminator = PatchDiscriminator(network.channels, network.rank) if adversarial_weight > 0 else None
+        self.discriminator: nn.Module | None = None
+        if adversarial_weight > 0:
+            self.discriminator = critic or PatchDiscriminator(network.channels, network.rank)
 
     @property
     def embedder(self) -> Embedder | None:
@@ -78,10 +88,10 @@ class ReconstructionLoss(nn.Module):
         mean, log_variance = self.network.posterior(sample)
         code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         made = self.network.synthesize(code).float()
-        distance, perceptual = self._distance(sample, made), self._perceptual(sample, made)
-        kl = gaussian_kl(mean, log_variance)
+        distances, perceptual = self._distances(sample, made), self._perceptual(sample, made)
+        distance, kl = torch.stack(list(distances.values())).sum(0), gaussian_kl(mean, log_variance)
         each = distance + self.perceptual_weight * perceptual + self.kl_weight * kl
-        terms = {"loss": each, "reconstruction": distance, "perceptual": perceptual, "kl": kl}
+        terms = {**distances, "loss": each, "reconstruction": distance, "perceptual": perceptual, "kl": kl}
         terms = {name: term.detach() for name, term in terms.items()} | {"psnr": psnr(sample, made.detach())}
         loss = each.mean()
         if self.discriminator is not None:
@@ -89,10 +99,12 @@ class ReconstructionLoss(nn.Module):
             loss, terms = loss + judgement, terms | scores
         return loss, terms
 
-    def _distance(self, sample: Tensor, made: Tensor) -> Tensor:
+    def _distances(self, sample: Tensor, made: Tensor) -> Mapping[str, Tensor]:
+        if callable(self.distance):
+            return self.distance(sample, made)
         difference = made - sample
         size = difference.abs() if self.distance == "l1" else difference.square()
-        return size.flatten(1).mean(1)
+        return {"reconstruction": size.flatten(1).mean(1)}
 
     def _perceptual(self, sample: Tensor, made: Tensor) -> Tensor:
         if self.embedder is None:
@@ -102,7 +114,7 @@ class ReconstructionLoss(nn.Module):
         return feature_error(wanted, self.embedder.features(made))
 
     def _judged(
-        self, critic: PatchDiscriminator, sample: Tensor, made: Tensor, active: bool
+        self, critic: nn.Module, sample: Tensor, made: Tensor, active: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's hinge loss and its pull on the reconstructions; scores ``(B,)`` of both, 0 before the start."""
         if not active:
@@ -116,7 +128,8 @@ class ReconstructionLoss(nn.Module):
         loss = (1 - of_real).relu().mean() + (1 + of_made).relu().mean()
         if trains:
             (pull,) = torch.autograd.grad(-of_made.mean(), picture, retain_graph=True)
-            (plain,) = torch.autograd.grad(self._distance(sample, picture).mean(), picture)
+            distance = torch.stack(list(self._distances(sample, picture).values())).sum(0)
+            (plain,) = torch.autograd.grad(distance.mean(), picture)
             strength = self.adversarial_weight * plain.norm() / pull.norm().clamp(min=1e-12)
             # Its value says nothing: what counts is its gradient, strength · pull, with respect to the picture.
             loss = loss + ((made - picture.detach()) * (strength * pull)).sum()

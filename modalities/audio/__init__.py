@@ -1,8 +1,17 @@
 """Sounds: files, spectrograms, networks."""
 
+from modalities.audio.autoencoder import SpectralAutoencoder
 from modalities.audio.mel import LogMelSpectrogram
 from modalities.audio.modality import AudioModality
 from modalities.audio.spectrogram import ComplexSpectrogram
+from modalities.audio.vocoder import VocodedMel
 from modalities.audio.writing import read_metadata
 
-__all__ = ["AudioModality", "ComplexSpectrogram", "LogMelSpectrogram", "read_metadata"]
+__all__ = [
+    "AudioModality",
+    "ComplexSpectrogram",
+    "LogMelSpectrogram",
+    "SpectralAutoencoder",
+    "VocodedMel",
+    "read_metadata",
+]

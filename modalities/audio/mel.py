@@ -78,7 +78,8 @@ class LogMel(nn.Module):
         check_waveform(sample, self.channels)
         self.frames.num_frames(sample.shape[-1])
         sample = sample if sample.dtype == torch.float64 else sample.float()
-        bands = self.frames.analyse(sample).abs() @ self.filters.to(sample.dtype)
+        with torch.autocast(sample.device.type, enabled=False):
+            bands = self.frames.analyse(sample).abs() @ self.filters.to(sample.dtype)
         return bands.clamp(min=_FLOOR).log().transpose(-1, -2)
 
     def magnitudes(self, log_mel: Tensor, num_iterations: int) -> Tensor:
@@ -122,42 +123,29 @@ def _of_unit_size(spectrum: Tensor) -> Tensor:
     return torch.view_as_complex(parts * parts.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt())
 
 
-class LogMelSpectrogram(nn.Module):
+class MelLatents(nn.Module):
     """Latents ``(B, channels, num_mels, T / hop)``: log-mel spectrograms, normalised by mean and deviation.
 
-    The phase is lost: ``decode`` finds magnitudes by non-negative least squares and phases by Griffin–Lim, the same
-    for the same latent. Better sound comes from a vocoder (``modalities.audio.vocoder``) or from complex spectrograms.
-    channels … highest: as in ``LogMel``; hops of a quarter of the window keep the phases findable.
-    phase_iterations, magnitude_iterations: of the two searches.
-    ``fit`` measures mean and deviation; ``encode`` and ``decode`` refuse (ValueError) before, or before weights are
-    loaded.
+    How they become sound again is left to ``waveform`` of those who inherit. mel: the spectrograms.
+    ``fit`` measures mean and deviation of each channel; ``encode`` and ``decode`` refuse (ValueError) before, or
+    before weights are loaded.
     """
 
-    def __init__(
-        self,
-        sample_rate: int,
-        channels: int = 1,
-        window: int = 1024,
-        hop: int = 256,
-        num_mels: int = 80,
-        lowest: float = 0.0,
-        highest: float | None = None,
-        phase_iterations: int = 32,
-        magnitude_iterations: int = 30,
-        sigma_data: float = 0.5,
-    ) -> None:
+    def __init__(self, mel: LogMel, sigma_data: float) -> None:
         super().__init__()
-        for name, value in (("phase", phase_iterations), ("magnitude", magnitude_iterations)):
-            if value < 0:
-                raise ValueError(f"autoencoder.network.{name}_iterations must not be negative, got {value}")
-        self.phase_iterations, self.magnitude_iterations = phase_iterations, magnitude_iterations
-        self.mel = LogMel(channels, sample_rate, window, hop, num_mels, lowest, highest)
+        self.mel = mel
+        self.channels = self.latent_channels = mel.channels
         self.scale = ChannelScale(
-            channels,
+            mel.channels,
             sigma_data,
             what="the log-mel spectrogram of waveform channel {}",
             remedy="check the data (silence? not finite?), or modality.channels",
         )
+
+    @property
+    def frames(self) -> FourierFrames:
+        """The transform below the spectrograms."""
+        return self.mel.frames
 
     def fit(self, samples: Iterable[Tensor]) -> None:
         """Measures mean and deviation over batches ``(B, channels, T)``; raises ValueError as ``ChannelScale.fit``."""
@@ -170,18 +158,57 @@ class LogMelSpectrogram(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
-        latent = latent if latent.dtype == torch.float64 else latent.float()
-        magnitudes = self.mel.magnitudes(self.scale.denormalize(latent), self.magnitude_iterations)
-        return griffin_lim(self.mel.frames, magnitudes, self.phase_iterations).clamp(-1, 1)
+        return self.waveform(latent).clamp(-1, 1)
+
+    def waveform(self, latent: Tensor) -> Tensor:
+        """What ``decode`` gives before it is clipped."""
+        raise NotImplementedError
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(C, num_mels, T / hop)``; ValueError where the hop does not divide T."""
-        return (self.mel.channels, self.mel.num_mels, self.mel.frames.num_frames(sample_shape[-1]))
+        return (self.channels, self.mel.num_mels, self.frames.num_frames(sample_shape[-1]))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
         """``(C, T)``: a hop for each frame."""
-        return (self.mel.channels, latent_shape[-1] * self.mel.frames.hop)
+        return (self.channels, latent_shape[-1] * self.frames.hop)
 
     def latent_mask(self, mask: Tensor) -> Tensor:
         """``(B, 1, num_mels, T / hop)``: one where the frame's own hop of ``(B, 1, T)`` is one throughout."""
-        return self.mel.frames.mask(mask).repeat(1, 1, self.mel.num_mels, 1)
+        return self.frames.mask(mask).repeat(1, 1, self.mel.num_mels, 1)
+
+    def _log_mel(self, latent: Tensor) -> Tensor:
+        return self.scale.denormalize(latent if latent.dtype == torch.float64 else latent.float())
+
+
+class LogMelSpectrogram(MelLatents):
+    """Log-mel spectrograms as latents; sound is made of them without a network.
+
+    The phase is lost: magnitudes are found by non-negative least squares and phases by Griffin–Lim, the same for the
+    same latent. Better sound comes from a vocoder (``modalities.audio.vocoder``) or from complex spectrograms.
+    sample_rate … highest: as in ``LogMel``; hops of a quarter of the window keep the phases findable.
+    magnitude_iterations, phase_iterations: of the two searches.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        channels: int = 1,
+        window: int = 1024,
+        hop: int = 256,
+        num_mels: int = 80,
+        lowest: float = 0.0,
+        highest: float | None = None,
+        magnitude_iterations: int = 30,
+        phase_iterations: int = 32,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__(LogMel(channels, sample_rate, window, hop, num_mels, lowest, highest), sigma_data)
+        for name, value in (("phase", phase_iterations), ("magnitude", magnitude_iterations)):
+            if value < 0:
+                raise ValueError(f"autoencoder.network.{name}_iterations must not be negative, got {value}")
+        self.phase_iterations, self.magnitude_iterations = phase_iterations, magnitude_iterations
+
+    def waveform(self, latent: Tensor) -> Tensor:
+        """Waveforms ``(B, channels, T)``, not clipped."""
+        magnitudes = self.mel.magnitudes(self._log_mel(latent), self.magnitude_iterations)
+        return griffin_lim(self.frames, magnitudes, self.phase_iterations)

@@ -15,6 +15,22 @@ _QUIETEST_DB = -80.0
 """Bins that are quieter than the loudest by more are not raised further: they hold rounding, not sound."""
 
 
+def compressed(spectrum: Tensor, exponent: float, floor: float = _FLOOR) -> Tensor:
+    """|X|^exponent · e^{i·phase} of spectra ``(*, 2)``, real and imaginary part; linear where |X| < floor."""
+    if exponent == 1:
+        return spectrum
+    power = spectrum.square().sum(-1, keepdim=True).clamp(min=floor**2)
+    return spectrum * power.pow((exponent - 1) / 2)
+
+
+def expanded(spectrum: Tensor, exponent: float) -> Tensor:
+    """The spectra ``(*, 2)`` that ``compressed`` made these of."""
+    if exponent == 1:
+        return spectrum
+    power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR ** (2 * exponent))
+    return spectrum * power.pow((1 / exponent - 1) / 2)
+
+
 class ComplexSpectrogram(nn.Module):
     """Latents |X|^exponent · e^{i·phase} of the short-time Fourier transform X, two channels a waveform's channel.
 
@@ -54,6 +70,7 @@ class ComplexSpectrogram(nn.Module):
         self.channels, self.exponent, self.equalise, self.sigma_data = channels, exponent, equalise, sigma_data
         self.frames = FourierFrames(window, hop)
         self.num_bins = window // 2
+        self.latent_channels = 2 * channels
         self.register_buffer("deviation", torch.ones(channels, self.num_bins))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
         self._known_trained = False
@@ -98,14 +115,11 @@ class ComplexSpectrogram(nn.Module):
         latent = latent if latent.dtype == torch.float64 else latent.float()
         spectrum = latent.unflatten(1, (self.channels, 2)).permute(0, 1, 4, 3, 2)
         spectrum = spectrum / self._gain(spectrum)[:, None, :, None]
-        if self.exponent < 1:
-            power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR ** (2 * self.exponent))
-            spectrum = spectrum * power.pow((1 / self.exponent - 1) / 2)
-        return self.frames.synthesise(_unpacked(torch.view_as_complex(spectrum.contiguous())))
+        return self.frames.synthesise(_unpacked(torch.view_as_complex(expanded(spectrum, self.exponent).contiguous())))
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(2C, window / 2, T / hop)``; ValueError where the hop does not divide T."""
-        return (2 * self.channels, self.num_bins, self.frames.num_frames(sample_shape[-1]))
+        return (self.latent_channels, self.num_bins, self.frames.num_frames(sample_shape[-1]))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
         """``(C, T)``: a hop for each frame."""
@@ -120,11 +134,7 @@ class ComplexSpectrogram(nn.Module):
         check_waveform(sample, self.channels)
         self.frames.num_frames(sample.shape[-1])
         sample = sample if sample.dtype == torch.float64 else sample.float()
-        spectrum = torch.view_as_real(_packed(self.frames.analyse(sample)))
-        if self.exponent == 1:
-            return spectrum
-        power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR**2)
-        return spectrum * power.pow((self.exponent - 1) / 2)
+        return compressed(torch.view_as_real(_packed(self.frames.analyse(sample))), self.exponent)
 
     def _gain(self, like: Tensor) -> Tensor:
         """What brings compressed spectra to deviation sigma_data: ``(channels, window / 2)``."""
@@ -135,10 +145,10 @@ class ComplexSpectrogram(nn.Module):
         return self.sigma_data * raised / (deviation * raised).square().mean(1, keepdim=True).sqrt()
 
     def _check_latent(self, latent: Tensor) -> None:
-        if latent.ndim != 4 or tuple(latent.shape[1:3]) != (2 * self.channels, self.num_bins):
+        if latent.ndim != 4 or tuple(latent.shape[1:3]) != (self.latent_channels, self.num_bins):
             raise ValueError(
-                f"the autoencoder takes latents (batch, {2 * self.channels}, {self.num_bins}, frames), got a tensor of "
-                f"shape {tuple(latent.shape)}: check autoencoder.network.window and channels"
+                f"the autoencoder takes latents (batch, {self.latent_channels}, {self.num_bins}, frames), got a tensor "
+                f"of shape {tuple(latent.shape)}: check autoencoder.network.window and channels"
             )
 
     def _require_trained(self) -> None:

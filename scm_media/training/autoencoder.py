@@ -23,6 +23,8 @@ from scm_media.training.previews import save_sheet
 
 BATCH_SIZE = 256
 """Samples at once of an autoencoder that is not trained; of others as many as in a step."""
+NUM_PREPARED = 4096
+"""Training samples that a network may measure before it is trained."""
 NUM_WATCHED = 512
 """Held-out samples that are measured while an autoencoder trains; all of them are when it is done."""
 
@@ -63,9 +65,15 @@ def fit_autoencoder(context: Context) -> None:
 
 
 def autoencoder_task(context: Context) -> Task:
-    """The autoencoder, trained to give samples back; its loss sees the features of the recipe's embedder, if any."""
+    """The autoencoder, trained to give samples back; its loss sees the features of the recipe's embedder, if any.
+
+    A network with a method ``prepare(samples)`` is first shown training samples, in batches ``(B, C, *S)``, to measure
+    what its own input is scaled by.
+    """
     settings = dict(context.config["autoencoder"])
     network = build(settings["network"])
+    if hasattr(network, "prepare") and not checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints"):
+        network.prepare(_samples(context, context.data, min(NUM_PREPARED, len(context.data))))
     embedder = None if context.config["embedder"] is None else context.trained("embedder")
     _check_nothing_stands_on_it(context)
     return Task(

@@ -1,0 +1,139 @@
+"""How far a sound is from another as the ear has it: by spectra of several resolutions, and by a critic of spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from modalities.audio.fourier import FourierFrames
+from modalities.audio.mel import LogMel
+from modalities.audio.spectrogram import compressed
+from scm_media.nn.discriminator import PatchDiscriminator
+
+_FLOOR = 1e-4
+"""Amplitude of a bin that quieter ones are raised to before the logarithm: 80 dB below full scale."""
+_QUIET = 1e-3
+"""Amplitude of a bin below which a root is linear."""
+_SILENCE, _ROOT_OF_SILENCE = 1e-3, 1e-2
+"""What a clip's root mean square, and the mean of its roots, are raised to before they are divided by."""
+
+
+class SpectralDistance(nn.Module):
+    """Terms of the distance of two sounds, each times its weight; those of weight 0 are left out.
+
+    waveform: mean |x − y|. complex: Σ|A − B| / Σ|A| for the compressed complex spectra A = |X|^½ e^{i·phase}, which
+    minds phases. convergence, log_magnitude: ‖|X| − |Y|‖ / ‖|X|‖ and mean |ln|X| − ln|Y|| (Yamamoto et al. 2020,
+    "Parallel WaveGAN", equations 4 and 5), which do not. The last three are averaged over the windows (in samples,
+    hops a quarter). mel: mean distance of log-mel spectrograms, for which sample_rate in Hz is needed.
+    Raises ValueError for weights that are negative or all 0, and for waveforms that are no longer than half a window.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[int] = (512, 1024, 2048),
+        waveform_weight: float = 1.0,
+        complex_weight: float = 1.0,
+        convergence_weight: float = 1.0,
+        log_magnitude_weight: float = 1.0,
+        mel_weight: float = 0.0,
+        sample_rate: int | None = None,
+        num_mels: int = 80,
+    ) -> None:
+        super().__init__()
+        weights = {
+            "waveform": waveform_weight,
+            "complex": complex_weight,
+            "convergence": convergence_weight,
+            "log_magnitude": log_magnitude_weight,
+            "mel": mel_weight,
+        }
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise ValueError(f"autoencoder.loss.distance.{name}_weight must not be negative, got {weight}")
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise ValueError("autoencoder.loss.distance: all weights are 0, so that nothing would be learned")
+        if not windows or any(window % 4 for window in windows):
+            raise ValueError(f"autoencoder.loss.distance.windows must be multiples of 4 samples, got {list(windows)}")
+        self.transforms = nn.ModuleList(FourierFrames(window, window // 4) for window in windows)
+        self.mel: LogMel | None = None
+        if mel_weight > 0:
+            if sample_rate is None:
+                raise ValueError("autoencoder.loss.distance.mel_weight needs distance.sample_rate (Hz)")
+            self.mel = LogMel(1, sample_rate, num_mels=num_mels)
+
+    def forward(self, sample: Tensor, made: Tensor) -> dict[str, Tensor]:
+        """Weighted terms ``(B,)`` by name for waveforms ``(B, C, T)``."""
+        with torch.autocast(sample.device.type, enabled=False):
+            sample, made = (x if x.dtype == torch.float64 else x.float() for x in (sample, made))
+            found: dict[str, list[Tensor]] = {"waveform": [_mean((made - sample).abs())]}
+            if self.mel is not None:
+                found["mel"] = [_mean((self._log_mel(made) - self._log_mel(sample)).abs())]
+            if self.weights.keys() & {"complex", "convergence", "log_magnitude"}:
+                for transform in self.transforms:
+                    for name, term in _spectral_terms(transform, sample, made).items():
+                        found.setdefault(name, []).append(term)
+        return {name: weight * torch.stack(found[name]).mean(0) for name, weight in self.weights.items()}
+
+    def _log_mel(self, waveform: Tensor) -> Tensor:
+        assert self.mel is not None
+        return self.mel(waveform.flatten(0, 1)[:, None]).unflatten(0, waveform.shape[:2])
+
+
+def _spectral_terms(transform: nn.Module, sample: Tensor, made: Tensor) -> dict[str, Tensor]:
+    if sample.shape[-1] <= transform.margin:
+        raise ValueError(
+            f"waveforms of {sample.shape[-1]} samples are too short for a window of {transform.window}: take smaller "
+            "autoencoder.loss.distance.windows"
+        )
+    spectra = [torch.view_as_real(transform.analyse(waveform)) for waveform in (sample, made)]
+    powers = [spectrum.square().sum(-1) for spectrum in spectra]
+    wanted, found = (power.clamp(min=_FLOOR**2).sqrt() for power in powers)
+    size = wanted.flatten(1).square().mean(1).sqrt().clamp(min=_SILENCE)
+    roots = [_root(spectrum) for spectrum in spectra]
+    apart = _root_of_sum((roots[1] - roots[0]).square().sum(-1))
+    return {
+        "complex": _mean(apart) / _mean(roots[0].square().sum(-1).sqrt()).clamp(min=_ROOT_OF_SILENCE),
+        "convergence": _root_of_sum((found - wanted).flatten(1).square().mean(1)) / size,
+        "log_magnitude": _mean((found.log() - wanted.log()).abs()),
+    }
+
+
+def _root_of_sum(squares: Tensor) -> Tensor:
+    """√squares, rounded off near 0, where the slope of a root is not finite."""
+    return (squares + _FLOOR**2).sqrt() - _FLOOR
+
+
+def _root(spectrum: Tensor) -> Tensor:
+    """|X|^½ · e^{i·phase}."""
+    return compressed(spectrum, 0.5, _QUIET)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.flatten(1).mean(1)
+
+
+class SpectrogramCritic(nn.Module):
+    """Scores ``(B, 1, n)`` of patches of a sound's compressed complex spectrograms, high for what looks real.
+
+    A ``PatchDiscriminator`` for each window (in samples, hops a quarter), as the multi-resolution critics of Jang et
+    al. 2021 (UnivNet) and Défossez et al. 2022 (EnCodec). channels: of waveforms ``(B, channels, T)``.
+    width, num_layers: of each.
+    """
+
+    def __init__(
+        self, channels: int = 1, windows: Sequence[int] = (512, 1024, 2048), width: int = 16, num_layers: int = 3
+    ) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(FourierFrames(window, window // 4) for window in windows)
+        self.critics = nn.ModuleList(PatchDiscriminator(2 * channels, 2, width, num_layers) for _ in windows)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Scores of waveforms ``(B, channels, T)``, of all windows one after the other."""
+        scores = []
+        for transform, critic in zip(self.transforms, self.critics, strict=True):
+            spectrum = _root(torch.view_as_real(transform.analyse(sample.float())))
+            scores.append(critic(spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2)).flatten(2))
+        return torch.cat(scores, 2)
