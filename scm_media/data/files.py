@@ -20,6 +20,8 @@ from scm_media.interfaces import Modality
 CHUNK = 4096
 """Files that wait to be looked at: a million at once would take more memory than their names."""
 
+NUM_QUANTILES = 11
+
 
 class FileDataset:
     """The examples of some files, in the order of their names.
@@ -74,6 +76,30 @@ class FileDataset:
     def _count(self, name: str) -> tuple[int, ...]:
         counts = Counter(entry.labels[name] for entry in self._entries)
         return tuple(counts[label] for label in self.label_names[name])
+
+    @property
+    def label_combinations(self) -> dict[tuple[int, ...], int]:
+        """How often classes of several labels occur together; empty where fewer than two labels have classes."""
+        named = {name: numbers for name, numbers in self._numbers.items() if numbers}
+        if len(named) < 2:
+            return {}
+        return dict(
+            Counter(
+                tuple(numbers[str(entry.labels[name])] for name, numbers in named.items()) for entry in self._entries
+            )
+        )
+
+    @property
+    def label_quantiles(self) -> dict[str, list[float]]:
+        """Scalar label to its quantiles, evenly spaced from the least to the largest."""
+        scalars = [name for name, numbers in self._numbers.items() if not numbers]
+        spaced = torch.linspace(0, 1, NUM_QUANTILES, dtype=torch.float64)
+        found = {}
+        for name in scalars:
+            values = torch.tensor([float(entry.labels[name]) for entry in self._entries], dtype=torch.float64)
+            places = (spaced * (len(values) - 1)).round().long()
+            found[name] = values.sort().values[places].tolist()
+        return found
 
     def __len__(self) -> int:
         return len(self._entries)

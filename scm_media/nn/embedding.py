@@ -66,8 +66,9 @@ def _half_embedding(num: int, width: int) -> nn.Module:
 class LabelEmbedding(nn.Module):
     """The sum of the embeddings of every label of a clip; a label that is not given has an embedding of its own.
 
-    labels: name to the number of classes; 0 stands for a scalar label, which is embedded like a time. table, scalar:
-    the layers for the two, of (num, width) and of (width).
+    labels: name to the number of classes; 0 stands for a scalar label, which is embedded like a time. units: scalar
+    label to what it is divided by (1 where it is not named), so that its range is about that of a time in radians.
+    table, scalar: the layers for the two, of (num, width) and of (width).
     """
 
     def __init__(
@@ -76,9 +77,13 @@ class LabelEmbedding(nn.Module):
         width: int,
         table: Callable[[int, int], nn.Module] = _half_embedding,
         scalar: Callable[[int], nn.Module] = ScalarEmbedding,
+        units: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = dict(labels)
+        self.units = dict(units or {})
+        if wrong := [f"{name} {unit}" for name, unit in self.units.items() if labels.get(name) != 0 or not unit > 0]:
+            raise ValueError(f"label_units are positive numbers of labels without classes, got {', '.join(wrong)}")
         self.tables = nn.ModuleDict({name: table(num + 1, width) for name, num in labels.items() if num > 0})
         self.scalars = nn.ModuleDict({name: scalar(width) for name, num in labels.items() if num == 0})
         self.absent = nn.ParameterDict(
@@ -103,7 +108,8 @@ class LabelEmbedding(nn.Module):
                 total = total + self.absent[name]
             else:
                 given = ~torch.isnan(label)
-                embedded = self.scalars[name](torch.where(given, label, 0.0).to(like.dtype))
+                value = torch.where(given, label, 0.0).to(like.dtype) / self.units.get(name, 1.0)
+                embedded = self.scalars[name](value)
                 total = total + torch.where(given[:, None], embedded, self.absent[name])
         return total
 

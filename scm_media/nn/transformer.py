@@ -13,7 +13,7 @@ from scm_media.interfaces import Conditioning
 from scm_media.nn.attention import SelfAttention
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
-from scm_media.nn.pair import Dropout, Linear, Signal, add, concatenate, linearly, silu, value_of
+from scm_media.nn.pair import Dropout, Linear, Signal, add, concatenate, linearly, multiply, silu, value_of
 
 
 class FeedForward(nn.Module):
@@ -53,8 +53,12 @@ class Transformer(nn.Module):
     """F(u, t, cond): patches of ``(B, c, *s)`` as tokens, time and labels by adaptive double norm.
 
     Any rank and any extent that the patch divides. Carries a ``Pair`` through every layer. labels: name to number of
-    classes (0: a scalar label). aligned_channels: channels of ``cond.aligned``. guidance: whether the guidance scale
-    is an input (sCM, section 5.2; Meng et al. 2023).
+    classes (0: a scalar label); label_units: see ``LabelEmbedding``. aligned_channels: channels of ``cond.aligned``.
+    guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023).
+
+    skip: whether each token also says how much of its own patch of u belongs to F: out + gate · u, element by element.
+    Without it F lies in ``width`` directions of each patch, so that noise in the others is never taken away: a patch
+    of more values than ``width`` (long latents, few tokens) needs it. In a direction without data F is cot(t) · u.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
         aligned_channels: int = 0,
         guidance: bool = False,
+        label_units: Mapping[str, float] | None = None,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels, self.aligned_channels = in_channels, aligned_channels
@@ -81,7 +87,7 @@ class Transformer(nn.Module):
         self.patch_in = Linear((in_channels + aligned_channels) * volume, width)
         self.position = PositionEmbedding(rank, width)
         self.time = ScalarEmbedding(width)
-        self.labels = LabelEmbedding(labels or {}, width)
+        self.labels = LabelEmbedding(labels or {}, width, units=label_units)
         self.guidance = ScalarEmbedding(width) if guidance else None
         if self.guidance is not None:  # at first the scale says nothing: a student starts as its teacher
             nn.init.zeros_(self.guidance.second.weight)
@@ -91,8 +97,11 @@ class Transformer(nn.Module):
         )
         self.out_norm = AdaptiveDoubleNorm(width, width)
         self.patch_out = Linear(width, in_channels * volume)
-        nn.init.zeros_(self.patch_out.weight)
-        nn.init.zeros_(self.patch_out.bias)
+        self.gate = Linear(width, in_channels * volume) if skip else None
+        for last in (self.patch_out, self.gate):
+            if last is not None:
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def forward(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
         """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
@@ -104,6 +113,7 @@ class Transformer(nn.Module):
         if any(extent % step for extent, step in zip(shape[2:], self.patch, strict=True)):
             raise ValueError(f"extents {tuple(shape[2:])} must be multiples of the patch {self.patch}")
         grid = [extent // step for extent, step in zip(shape[2:], self.patch, strict=True)]
+        own = u
         if self.aligned_channels:
             aligned = cond.aligned
             if aligned is None:
@@ -120,8 +130,11 @@ class Transformer(nn.Module):
         c = self.condition(t, cond)
         for block in self.blocks:
             x = block(x, c, angles, key_mask)
-        x = self.patch_out(self.out_norm(x, c))
-        return linearly(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), x)
+        x = self.out_norm(x, c)
+        out = self.patch_out(x)
+        if self.gate is not None:
+            out = add(out, multiply(self.gate(x), linearly(lambda v: to_patches(v, self.patch), own)))
+        return linearly(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), out)
 
     def condition(self, t: Signal, cond: Conditioning) -> Signal:
         """The vector ``(B, width)`` that every block is modulated by; float32 under any precision."""

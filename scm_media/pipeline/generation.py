@@ -71,7 +71,7 @@ class Pipeline:
         self.flow: TrigFlow = build(description["flow"])
         self.modality: Modality = build(description["modality"])
         self.settings: dict[str, Any] = dict(description["sampler"])
-        self.labels = LabelSet(description["labels"], description["label_counts"])
+        self.labels = LabelSet.of(description)
         self._networks: dict[str, nn.Module] = {}
         self.to(device, precision)
 

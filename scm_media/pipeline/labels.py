@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -21,19 +21,38 @@ IRRATIONALS = (math.sqrt(5) / 2 - 0.5, math.sqrt(2) - 1, math.sqrt(3) - 1, math.
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The labels that a model knows: name to classes (none: a number), and how often each class is in its data."""
+    """The labels that a model knows: name to classes (none: a number), and how often each class is in its data.
+
+    combinations: class numbers of all labels that have classes, in their order, and how often the data have them
+    together; empty where labels are independent. quantiles: number to its quantiles in the data, evenly spaced from
+    the least to the largest; a number without any is not drawn.
+    """
 
     names: Mapping[str, Sequence[str]]
     counts: Mapping[str, Sequence[int]]
+    combinations: Mapping[tuple[int, ...], int] = field(default_factory=dict)
+    quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> LabelSet:
+        """The labels that a model's description tells."""
+        return cls(
+            description["labels"],
+            description["label_counts"],
+            _from_text(description.get("label_combinations", ())),
+            description.get("label_quantiles", {}),
+        )
 
     def resolve(self, label: Label, seed: int, index: int) -> dict[str, str | float]:
         """Label names and values of clip ``index``: those that are given, the others drawn from (seed, index).
 
-        label: a class, ``"name=value name=value"``, or a mapping. A number that is not given is left out.
+        label: a class, ``"name=value name=value"``, or a mapping. Classes are drawn as the data have them together
+        with those that are given; where they have them never, each on its own. A number that is neither given nor
+        known from the data is left out.
         Raises ValueError with the labels or classes there are for one that is unknown.
         """
-        drawn = {name: self._draw(name, seed, index) for name, classes in self.names.items() if classes}
-        resolved = {**drawn, **self.parse(label)}
+        given = self.parse(label)
+        resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
 
     def parse(self, label: Label) -> dict[str, str | float]:
@@ -59,14 +78,40 @@ class LabelSet:
                 tensors[name] = torch.tensor([float(label.get(name, math.nan)) for label in labels])
         return Conditioning(labels=tensors)
 
-    def _draw(self, name: str, seed: int, index: int) -> str:
+    def _draw(self, given: Mapping[str, str | float], seed: int, index: int) -> dict[str, str | float]:
+        named = [name for name, classes in self.names.items() if classes]
+        wanted = {
+            place: list(self.names[name]).index(str(given[name])) for place, name in enumerate(named) if name in given
+        }
+        rows = {
+            row: count
+            for row, count in self.combinations.items()
+            if all(row[place] == number for place, number in wanted.items())
+        }
+        if rows:
+            row = _chosen(rows.items(), self._quantile(named[0], seed, index))
+            drawn: dict[str, str | float] = {
+                name: self.names[name][number] for name, number in zip(named, row, strict=True)
+            }
+        else:
+            drawn = {
+                name: _chosen(
+                    zip(self.names[name], self.counts.get(name) or [1] * len(self.names[name]), strict=True),
+                    self._quantile(name, seed, index),
+                )
+                for name in named
+            }
+        for name, values in self.quantiles.items():
+            place = self._quantile(name, seed, index) * (len(values) - 1)
+            below = int(place)
+            value = values[below] + (place - below) * (values[below + 1] - values[below])
+            drawn[name] = float(f"{value:.4g}")  # what stands in a file's name and metadata can be asked for again
+        return drawn
+
+    def _quantile(self, name: str, seed: int, index: int) -> float:
         # A rotation by an irrational number spreads any run of clips evenly over the classes.
         place = list(self.names).index(name)
-        step = IRRATIONALS[place % len(IRRATIONALS)]
-        quantile = (seed_offset(seed, place) + index * step) % 1.0
-        classes = self.names[name]
-        cumulated = list(accumulate(self.counts.get(name) or [1] * len(classes)))
-        return next(label for label, bound in zip(classes, cumulated, strict=True) if quantile * cumulated[-1] < bound)
+        return (seed_offset(seed, place) + index * IRRATIONALS[place % len(IRRATIONALS)]) % 1.0
 
     def _value(self, name: str, value: Any) -> str | float:
         if name not in self.names:
@@ -77,9 +122,14 @@ class LabelSet:
                 raise ValueError(self._unknown(str(value), (name,)))
             return found
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"label {name} is a number, got {value!r}") from error
+        if (known := self.quantiles.get(name)) and not known[0] <= number <= known[-1]:
+            raise ValueError(
+                f"label {name} must lie in {known[0]:g} … {known[-1]:g}, what the model was trained on; got {value}"
+            )
+        return number
 
     def _find(self, name: str, value: str) -> str | None:
         wanted = value.strip().casefold()
@@ -94,3 +144,21 @@ class LabelSet:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         listed = "; ".join(f"{name}: {', '.join(classes) or 'a number'}" for name, classes in known.items())
         return f"the model knows no label {value!r}{hint}; it knows {listed}"
+
+
+def to_text(combinations: Mapping[tuple[int, ...], int]) -> list[str]:
+    """Combinations of classes as a model's description holds them: numbers and count, a line each."""
+    return [" ".join(map(str, (*row, count))) for row, count in sorted(combinations.items())]
+
+
+def _from_text(lines: Sequence[str]) -> dict[tuple[int, ...], int]:
+    """What ``to_text`` wrote."""
+    rows = (tuple(map(int, line.split())) for line in lines)
+    return {row[:-1]: row[-1] for row in rows}
+
+
+def _chosen(weighted: Iterable[tuple[Any, int]], quantile: float) -> Any:
+    """The item at a quantile in [0, 1) of items and their counts."""
+    items, counts = zip(*weighted, strict=True)
+    cumulated = list(accumulate(counts))
+    return next(item for item, bound in zip(items, cumulated, strict=True) if quantile * cumulated[-1] < bound)

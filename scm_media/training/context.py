@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -93,6 +94,11 @@ class Context:
             config["in_channels"] = self.latent_shape[0]
         if config.get("labels") is None:
             config["labels"] = self.num_classes
+        if config.get("label_units", 0) is None:
+            config["label_units"] = {
+                name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
+                for name, values in getattr(self.data, "label_quantiles", {}).items()
+            }
         return config
 
     def autoencoder(self) -> Any:

@@ -15,6 +15,7 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data.order import mix
 from scm_media.pipeline.folder import FORMAT, ModelFolder
+from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
 from scm_media.training.context import Context, check_devices
 from scm_media.training.decisions import check_decisions, stage_settings, trained_decision
@@ -24,6 +25,9 @@ from scm_media.training.ranks import on_first
 
 STAGES = ("embedder", "autoencoder", "teacher", "guide", "student")
 """In order: an autoencoder may be trained on the features of the embedder, which needs none of the others."""
+
+MOST_COMBINATIONS = 20_000
+"""Of classes of several labels that a model's description lists; with more, labels are drawn one by one."""
 
 
 def run(config: dict[str, Any]) -> None:
@@ -143,6 +147,7 @@ def _description(context: Context) -> dict[str, Any]:
         "sampler": config["sampler"] | {"times": config["sampler"]["times"] or _searched_times(run_dir)},
         "labels": {name: list(names) for name, names in context.data.label_names.items()},
         "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
+        **_joint_labels(context.data),
         "sample_shape": list(context.data.shape),
         "latent_shape": list(context.latent_shape),
         "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
@@ -154,6 +159,15 @@ def _description(context: Context) -> dict[str, Any]:
         "ema": chosen_averages(run_dir),
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],
+    }
+
+
+def _joint_labels(data: Any) -> dict[str, Any]:
+    """Which classes the data have together, and how their numbers are spread; nothing where the data do not say."""
+    combinations = getattr(data, "label_combinations", {})
+    return {
+        "label_combinations": to_text(combinations) if len(combinations) <= MOST_COMBINATIONS else [],
+        "label_quantiles": {name: list(values) for name, values in getattr(data, "label_quantiles", {}).items()},
     }
 
 

@@ -45,6 +45,24 @@ def open_manifest(path, **options):
     return ManifestDataset(modality=ImageModality(size=8), path=path, **{"held_out": 0.1, **options})
 
 
+def test_labels_that_occur_together_are_counted_and_numbers_told_by_quantiles(tmp_path, rows):
+    for number, row in enumerate(rows):
+        row["size"] = "large" if number > 5 else "small"
+    dataset = open_manifest(write(tmp_path, rows, "jsonl"), scalars=["pitch"])
+    counted = dict.fromkeys(dataset.label_combinations, 0)
+    for example in map(dataset.__getitem__, range(len(dataset))):
+        counted[example.labels["family"], example.labels["size"]] += 1
+    assert dataset.label_combinations == counted
+    assert len(counted) == 4
+    pitches = sorted(dataset[place].labels["pitch"] for place in range(len(dataset)))
+    quantiles = dataset.label_quantiles["pitch"]
+    assert (quantiles[0], quantiles[5], quantiles[-1]) == (pitches[0], pitches[5], pitches[-1])
+    assert quantiles == sorted(quantiles)
+    one = open_manifest(write(tmp_path, rows, "jsonl"), labels=["family"])
+    assert one.label_combinations == {}
+    assert one.label_quantiles == {}
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_labels_scalars_and_captions_stay_with_their_file(tmp_path, rows, kind):
     dataset = open_manifest(write(tmp_path, rows, kind), scalars=["pitch"])

@@ -64,6 +64,18 @@ def test_labels_add_up_and_an_absent_one_has_an_embedding_of_its_own():
     assert (embedded[0] - none[0]).abs().max() > 0.1
 
 
+def test_a_scalar_is_embedded_in_its_own_unit():
+    torch.manual_seed(0)
+    plain = LabelEmbedding({"velocity": 0}, 8)
+    scaled = LabelEmbedding({"velocity": 0}, 8, units={"velocity": 64.0})
+    scaled.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(
+        scaled({"velocity": torch.tensor([32.0, 96.0])}, LIKE), plain({"velocity": torch.tensor([0.5, 1.5])}, LIKE)
+    )
+    with pytest.raises(ValueError, match=r"positive numbers of labels without classes, got class 2, velocity 0"):
+        LabelEmbedding({"velocity": 0, "class": 3}, 8, units={"class": 2, "velocity": 0})
+
+
 def test_an_absent_scalar_leaves_gradients_finite():
     layer = labels()
     layer({"pitch": torch.tensor([math.nan, 1.0])}, LIKE).square().sum().backward()

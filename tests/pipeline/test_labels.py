@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from scm_media.pipeline.labels import LabelSet
+from scm_media.pipeline.labels import LabelSet, to_text
 
 NOTES = LabelSet({"family": ("guitar", "bass drum"), "pitch": ()}, {"family": (3, 1)})
 
@@ -42,6 +42,53 @@ def test_what_is_not_given_is_drawn_or_left_out():
     assert cond.labels["family"].tolist() == [1, 0]
     assert math.isnan(cond.labels["pitch"][0])
     assert cond.labels["pitch"].dtype == torch.float32
+
+
+def test_classes_are_drawn_as_the_data_have_them_together():
+    names = {"family": ("bass", "pipe"), "pitch": ("28", "60", "96"), "velocity": ()}
+    labels = LabelSet(
+        names,
+        {"family": (4, 4), "pitch": (3, 2, 3)},
+        combinations={(0, 0): 3, (0, 1): 1, (1, 1): 1, (1, 2): 3},
+        quantiles={"velocity": (32.0, 80.0, 128.0)},
+    )
+    drawn = [labels.resolve(None, 2, k) for k in range(800)]
+    pairs = [(found["family"], found["pitch"]) for found in drawn]
+    assert {pair: round(pairs.count(pair) / 100) for pair in set(pairs)} == {
+        ("bass", "28"): 3,
+        ("bass", "60"): 1,
+        ("pipe", "60"): 1,
+        ("pipe", "96"): 3,
+    }
+    velocities = sorted(found["velocity"] for found in drawn)
+    assert velocities[0] == pytest.approx(32, abs=1)
+    assert velocities[400] == pytest.approx(80, abs=1)
+    assert velocities[-1] == pytest.approx(128, abs=1)
+    of_pipes = [labels.resolve("pipe", 2, k)["pitch"] for k in range(400)]
+    assert of_pipes.count("28") == 0
+    assert of_pipes.count("96") == pytest.approx(300, abs=4)
+    # A combination that the data never have is made as it is asked for.
+    never = labels.resolve("family=pipe pitch=28 velocity=100", 2, 0)
+    assert never == {"family": "pipe", "pitch": "28", "velocity": 100.0}
+
+
+def test_a_number_outside_of_what_was_learned_is_refused():
+    labels = LabelSet({"velocity": ()}, {}, quantiles={"velocity": (32.0, 127.0)})
+    assert labels.parse("velocity=127") == {"velocity": 127.0}
+    with pytest.raises(
+        ValueError, match=r"label velocity must lie in 32 … 127, what the model was trained on; got 500"
+    ):
+        labels.parse("velocity=500")
+
+
+def test_a_description_tells_combinations_and_quantiles():
+    combinations = {(1, 0): 2, (0, 12): 5}
+    assert to_text(combinations) == ["0 12 5", "1 0 2"]
+    description = {"labels": {"a": ["x", "y"]}, "label_counts": {"a": [1, 1]}}
+    assert LabelSet.of(description) == LabelSet({"a": ["x", "y"]}, {"a": [1, 1]}), "of models of before"
+    told = {**description, "label_combinations": to_text(combinations), "label_quantiles": {"b": [0.0, 1.0]}}
+    assert LabelSet.of(told).combinations == combinations
+    assert LabelSet.of(told).quantiles == {"b": [0.0, 1.0]}
 
 
 def test_unknown_labels_tell_what_is_known():
