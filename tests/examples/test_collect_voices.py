@@ -1,4 +1,4 @@
-"""Recorded voices: decoded, with their texts, what is no speech left out, listed in a manifest that training can use."""
+"""Recorded voices: decoded, with their texts, without what is no speech, listed in a manifest."""
 
 from __future__ import annotations
 
