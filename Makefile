@@ -16,6 +16,9 @@ BIN := $(VENV)/bin
 LEAN := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456
 PYTEST := $(LEAN) $(BIN)/python -m pytest
 
+# It pins versions of NumPy and others from years ago, and needs none of them.
+NO_DEPENDENCIES := aisfx==0.1.2
+
 .PHONY: help install dev lint format test test-all demo wheel clean
 
 help:
@@ -39,6 +42,7 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media and its development tools into $(VENV) (PyTorch is large: a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
 	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed

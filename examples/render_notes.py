@@ -1,7 +1,7 @@
 """Renders notes of the 128 General MIDI instruments into a folder with a manifest, for the recipe audio/notes.
 
     apt-get install fluid-soundfont-gm
-    pip install soundfile torchaudio && pip install --no-deps tinysoundfont
+    pip install soundfile soxr && pip install --no-deps tinysoundfont
     python examples/render_notes.py data/notes
     scm-media check audio/notes data.path=data/notes/manifest.jsonl
 
@@ -179,10 +179,9 @@ class Player:
     def _down(self, played: np.ndarray) -> np.ndarray:
         if self.oversampling == 1:
             return played
-        import torch
-        from torchaudio.functional import resample
+        import soxr
 
-        return resample(torch.from_numpy(played), self.oversampling, 1, lowpass_filter_width=64, rolloff=0.96).numpy()
+        return soxr.resample(played, self._played_rate, self.rate, quality="VHQ")
 
     def _faded(self, note: np.ndarray) -> np.ndarray:
         num = round(self.rate * FADE_SECONDS)

@@ -45,7 +45,7 @@ class AiSFX(nn.Module):
         except ImportError as error:
             raise ValueError(
                 f"the features aisfx need the package {error.name}, which is not installed: "
-                "pip install --no-deps aisfx==0.1.2"
+                "pip install --no-deps aisfx==0.1.2 (its pins of other packages are not needed)"
             ) from error
         if sample_rate < 1:
             raise ValueError(f"sample_rate must be in Hz, got {sample_rate}")
@@ -60,9 +60,10 @@ class AiSFX(nn.Module):
         """What the network sees ``(B, frames, 96)``, about 0 to 1, of waveforms ``(B, C, T)`` in [-1, 1]."""
         wave = sample.float().mean(1)
         if self.sample_rate != RATE:
-            from torchaudio.functional import resample
+            import soxr
 
-            wave = resample(wave, self.sample_rate, RATE)
+            resampled = soxr.resample(wave.T.cpu().numpy(), self.sample_rate, RATE)
+            wave = torch.from_numpy(resampled).T.to(wave)
         wave = functional.pad(wave, (WINDOW // 2, WINDOW // 2))
         power = torch.fft.rfft(wave.unfold(-1, WINDOW, HOP) * self.taper).abs() ** 2
         return torch.log10(1 + 1e4 * (power @ self.filters.T)) / LARGEST

@@ -45,7 +45,6 @@ class AudioModality:
     name = "audio"
     suffixes = SUFFIXES
     written_suffixes = tuple(FORMATS)
-    feature_networks: Mapping[str, Mapping[str, Any]] = {}
     pipeline_tag = "text-to-audio"
 
     def __init__(
@@ -82,6 +81,7 @@ class AudioModality:
         self.level = NORMALISATIONS.get(normalise or "") if level is None else level
         self.extents: Mapping[str, Extent] = {"duration": Extent(duration, "seconds", "length of a clip")}
         self.num_samples = self.shape()[1]
+        self.feature_networks = {"aisfx": {"_target_": "modalities.audio.aisfx.AiSFX", "sample_rate": sample_rate}}
 
     @classmethod
     def propose(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:

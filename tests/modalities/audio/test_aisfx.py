@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 
-from modalities.audio import aisfx
+from modalities.audio import AudioModality, aisfx
 from modalities.audio.aisfx import AiSFX
+from scm_media.evaluation import named_network, projected
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,14 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "aisfx.models.cnn2d", None)
     with pytest.raises(ValueError, match=r"aisfx.*pip install --no-deps aisfx==0\.1\.2"):
         AiSFX(22_050)
+
+
+@torch.inference_mode()
+def test_it_is_offered_by_name_at_the_modality_s_own_rate():
+    found = named_network("aisfx", AudioModality(sample_rate=16_000))
+    assert found.network.sample_rate == 16_000
+    assert found.features(tone(440, 16_000)).shape == (1, 512)
+    assert projected(found, (1, 16_000)).features(tone(440, 16_000)).shape == (1, 128)
 
 
 def test_a_rate_that_is_none_is_refused():
