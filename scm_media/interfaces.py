@@ -26,6 +26,7 @@ class Conditioning:
     aligned: ``(B, k, *s)``, what is known at each place of the latent.
     valid: ``(B, 1, *s)``, one where the latent is no padding.
     guidance: ``(B,)`` float32, the guidance scale of a guided student.
+    known: ``(B, 1, *s)``, one where the latent is given (``aligned`` says as what): losses leave these places out.
     """
 
     labels: Mapping[str, Tensor] = field(default_factory=dict)
@@ -34,6 +35,15 @@ class Conditioning:
     aligned: Tensor | None = None
     valid: Tensor | None = None
     guidance: Tensor | None = None
+    known: Tensor | None = None
+
+    @property
+    def counted(self) -> Tensor | None:
+        """``(B, 1, *s)``, one at the places that losses are taken over: neither padding nor given; None for all."""
+        if self.known is None:
+            return self.valid
+        unknown = 1 - self.known
+        return unknown if self.valid is None else unknown * self.valid
 
     def _map(self, function) -> Conditioning:
         changed: dict[str, Any] = {"labels": {name: function(label) for name, label in self.labels.items()}}
@@ -103,11 +113,25 @@ class Autoencoder(Protocol):
 
 @dataclass(frozen=True)
 class Extent:
-    """One measure of a sample that a user may set: its unit and default; the CLI's flags come from here."""
+    """One measure of a sample that a user may set: its unit and default; the CLI's flags come from here.
+
+    axis: the axis of samples ``(C, *S)`` that it measures, counted from the end (-1: the last); with it clips can be
+    continued and filled along that axis. rate: places of the sample along the axis in one unit (22,050 a second).
+    longest: what is drawn at once, in the same unit; longer clips are drawn in windows that overlap. None: no limit.
+    """
 
     default: float
     unit: str
     help: str
+    longest: float | None = None
+    axis: int | None = None
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.axis is None and self.longest is not None:
+            raise ValueError(f"an extent with longest={self.longest} needs the axis along which it is continued")
+        if self.axis is not None and self.axis >= 0:
+            raise ValueError(f"the axis of an extent is counted from the end (-1: the last), got {self.axis}")
 
 
 @runtime_checkable
@@ -124,6 +148,11 @@ class Modality(Protocol):
       it needs, and its mask ``(1, *S)``, one where the sample is no padding, or None (of every file, or of none);
     - ``probe(file)``: raises ValueError for a file that cannot be used, without reading all of it;
     - ``measure(file) -> {name: number}``: what ``data.measures`` may make labels of.
+
+    For edits it may offer ``read_whole(path)``, the file's sample as ``conform`` would have it (rate, channels, size)
+    but as long as it is, untrimmed and no louder, along the axis that an extent measures; and
+    ``blend(known, made, mask)``, how samples ``(B, C, *S)`` that are to be kept (mask ``(B, 1, *S)`` one) are joined
+    to made ones: without it each place is the one or the other.
     """
 
     name: str

@@ -47,7 +47,7 @@ def _learned_weight(weight: Weight) -> LearnedWeight | None:
 
 
 def masked_mean_square(x: Tensor, valid: Tensor | None) -> Tensor:
-    """mean(x²) of each clip ``(B,)`` over the places that are no padding: ‖x‖²/D; in float32 or wider."""
+    """mean(x²) of each clip ``(B,)`` over the places that count (``valid`` one): ‖x‖²/D; in float32 or wider."""
     wide = x if x.dtype == torch.float64 else x.float()
     square = wide.square().flatten(1)
     if valid is None:
@@ -100,7 +100,7 @@ class DiffusionLoss(_FlowLoss):
         cond = self.drop_labels(cond, x0.shape[0], x0.device)
         x_t = self.flow.interpolate(x0, z, t)
         F = self.backbone(x_t / self.flow.sigma_data, t, cond)
-        error = masked_mean_square(self.flow.sigma_data * F.float() - self.flow.velocity(x0, z, t), cond.valid)
+        error = masked_mean_square(self.flow.sigma_data * F.float() - self.flow.velocity(x0, z, t), cond.counted)
         w = torch.zeros_like(t) if self.weight is None else self.weight(t)
         loss = (w.exp() * error - w).mean()
         return loss, {"t": t, "loss": error.detach(), "weight": w.detach()}
@@ -161,11 +161,15 @@ class ConsistencyLoss(_FlowLoss):
         return replace(cond, guidance=1 + (self.guidance_max - 1) * torch.rand(num, device=device))
 
     def direction(self, x0: Tensor, z: Tensor, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """dx/dt along the trajectory: the teacher's, or the data's own velocity."""
+        """dx/dt along the trajectory: the teacher's, or the data's own velocity.
+
+        At known places it is the data's own in any case: what is given has one value, and every trajectory ends there.
+        """
         if self.teacher is None:
             return self.flow.velocity(x0, z, t)
         with torch.no_grad():
-            return self.flow.sigma_data * self.teacher(x_t / self.flow.sigma_data, t, cond).to(x_t.dtype)
+            dxdt = self.flow.sigma_data * self.teacher(x_t / self.flow.sigma_data, t, cond).to(x_t.dtype)
+        return dxdt if cond.known is None else torch.where(cond.known > 0, self.flow.velocity(x0, z, t), dxdt)
 
     def residual(self, x_t: Tensor, dxdt: Tensor, F: Tensor, dF: Tensor, t: Tensor, r: Tensor | float) -> Tensor:
         """g before it is normalised, for dF = cos t sin t · dF/dt; zero for an exact consistency function at r = 1."""
@@ -174,11 +178,11 @@ class ConsistencyLoss(_FlowLoss):
         sigma = self.flow.sigma_data
         return -cos.square() * (sigma * F - dxdt) - r * (cos * sin * x_t + sigma * dF)
 
-    def normalize(self, g: Tensor, valid: Tensor | None) -> Tensor:
+    def normalize(self, g: Tensor, counted: Tensor | None) -> Tensor:
         """g over its root mean square (or its norm) plus ``norm_constant``."""
-        size = masked_mean_square(g, valid).sqrt()
+        size = masked_mean_square(g, counted).sqrt()
         if self.norm == "l2":
-            num = g[0].numel() if valid is None else valid.expand_as(g).flatten(1).sum(1)
+            num = g[0].numel() if counted is None else counted.expand_as(g).flatten(1).sum(1)
             size = size * torch.as_tensor(num, device=g.device, dtype=g.dtype).sqrt()
         return g / (broadcast_time(size, g) + self.norm_constant)
 
@@ -197,15 +201,15 @@ class ConsistencyLoss(_FlowLoss):
         r = (step / max(1, self.tangent_warmup)).clamp(max=1.0)
         with torch.no_grad():
             g = self.residual(x_t, dxdt, F_minus, dF, t, r)
-            target = F_minus + self.normalize(g, cond.valid)
+            target = F_minus + self.normalize(g, cond.counted)
         w = torch.zeros_like(t) if self.weight is None else self.weight(t) * (r >= 1)
-        error = masked_mean_square(F - target, cond.valid)
+        error = masked_mean_square(F - target, cond.counted)
         loss = (w.exp() * error - w).mean()
         terms = {
             "t": t,
             "loss": error.detach(),
             "weight": w.detach(),
-            "g_rms": masked_mean_square(g, cond.valid).sqrt(),
-            "dF_dt_rms": masked_mean_square(dF, cond.valid).sqrt() / speed.clamp(min=1e-4),
+            "g_rms": masked_mean_square(g, cond.counted).sqrt(),
+            "dF_dt_rms": masked_mean_square(dF, cond.counted).sqrt() / speed.clamp(min=1e-4),
         }
         return loss, terms
