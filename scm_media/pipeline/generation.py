@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +13,18 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.build import build
 from scm_media.guidance import Guided
-from scm_media.interfaces import Autoencoder, Backbone, Conditioning, Modality
+from scm_media.interfaces import Autoencoder, Conditioning, Modality
+from scm_media.pipeline import sampling
+from scm_media.pipeline.drawing import Clips, Drawing
 from scm_media.pipeline.export import export
 from scm_media.pipeline.folder import ModelFolder
+from scm_media.pipeline.inputs import Source, canvas_of
 from scm_media.pipeline.labels import Label, LabelSet
-from scm_media.pipeline.randomness import clip_noise
-from scm_media.samplers import (
-    Counted,
-    check_times,
-    consistency_times,
-    sample_consistency,
-    sample_dpm_solver,
-    sample_heun,
-    teacher_times,
-)
+from scm_media.pipeline.windows import longer, windows_of
+from scm_media.samplers import Counted
 from scm_media.trigflow import TrigFlow
 
-TEACHER_SAMPLERS = {"heun": sample_heun, "dpm_solver": sample_dpm_solver}
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
-Run = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Clips:
-    """What a pipeline made: samples ``(B, C, *S)`` in [-1, 1] on the CPU, and how.
-
-    labels: one mapping a clip, label name to class or number. seeds, indices: clip k's noise follows from both.
-    evaluations: network calls a clip; a guided call without a guided network counts two.
-    seconds_model, seconds_decode: spent on sampling and on decoding, for all clips together.
-    """
-
-    samples: Tensor
-    labels: list[dict[str, Any]]
-    seeds: list[int]
-    indices: list[int]
-    evaluations: int
-    seconds_model: float
-    seconds_decode: float
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
 
 class Pipeline:
@@ -117,32 +87,15 @@ class Pipeline:
             self._networks[name] = module.eval().requires_grad_(False).to(self.device)
         return self._networks[name]
 
-    def __call__(
-        self,
-        num: int = 1,
-        label: Label | Sequence[Label] = None,
-        steps: int | None = None,
-        times: Sequence[float] | None = None,
-        guidance: float | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        teacher: bool = False,
-        guidance_interval: Sequence[float] | None = None,
-        **extents: float,
-    ) -> Clips:
+    def __call__(self, num: int = 1, label: Label | Sequence[Label] = None, **arguments: Any) -> Clips:
         """``num`` clips; the arguments are those of ``batches``."""
-        parts = list(
-            self.batches(num, label, steps, times, guidance, seed, batch_size, teacher, 0, guidance_interval, **extents)
-        )
-        return Clips(
-            samples=torch.cat([part.samples for part in parts]),
-            labels=[label for part in parts for label in part.labels],
-            seeds=[seed for part in parts for seed in part.seeds],
-            indices=[index for part in parts for index in part.indices],
-            evaluations=parts[0].evaluations,
-            seconds_model=sum(part.seconds_model for part in parts),
-            seconds_decode=sum(part.seconds_decode for part in parts),
-        )
+        return Clips.joined(list(self.batches(num, label, **arguments)))
+
+    def edit(
+        self, task: str, source: Source, num: int = 1, label: Label | Sequence[Label] = None, **wanted: Any
+    ) -> Clips:
+        """``num`` clips in which a part of the source is kept; the arguments are those of ``edit_batches``."""
+        return Clips.joined(list(self.edit_batches(task, source, num, label, **wanted)))
 
     def batches(
         self,
@@ -156,6 +109,7 @@ class Pipeline:
         teacher: bool = False,
         first: int = 0,
         guidance_interval: Sequence[float] | None = None,
+        overlap: float | None = None,
         **extents: float,
     ) -> Iterator[Clips]:
         """Clips ``first`` to ``first + num - 1`` of a seed, batch by batch; clip k's noise depends on (seed, k) alone.
@@ -165,37 +119,138 @@ class Pipeline:
         model's own number when None. times: in radians, instead of steps. guidance: scale, 1 is none; when None, the
         model's own for its teacher and for a student that takes the scale as an input, else none.
         guidance_interval: times (low, high) in radians that guidance is kept to; the model's own when None.
-        extents: what the modality lets one set, e.g. seconds. Raises ValueError for anything the model cannot do.
+        extents: what the modality lets one set, e.g. seconds. A clip longer than what is drawn at once is drawn in
+        windows, each of which knows ``overlap`` of the one before (in the extent's unit; None: a quarter of a window).
+        Raises ValueError for anything the model cannot do.
         """
-        for name, count in (("num", num), ("batch_size", batch_size)):
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+        labels = self._labels(num, label, seed, first, drawn=True)
+        canvas = longer(self.modality, overlap, extents)
+        if canvas is not None and teacher:
+            raise ValueError("the teacher draws a clip at once; the student goes on in windows: leave the teacher out")
+        shape = () if canvas is not None else self.latent_shape(**extents)
+        for drawing in self._drawings(
+            labels, seed, first, batch_size, teacher, steps, times, guidance, guidance_interval
+        ):
+            if canvas is None:
+                yield drawing.clips(drawing.at_once(shape))
+            else:
+                yield drawing.clips(drawing.complete(canvas, *windows_of(canvas, self.modality, overlap, extents)))
+
+    def edit_batches(
+        self,
+        task: str,
+        source: Source,
+        num: int = 1,
+        label: Label | Sequence[Label] = None,
+        keep: float | None = None,
+        region: Sequence[float] | None = None,
+        mask: Source | None = None,
+        steps: int | None = None,
+        times: Sequence[float] | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        first: int = 0,
+        guidance_interval: Sequence[float] | None = None,
+        overlap: float | None = None,
+        **extents: float,
+    ) -> Iterator[Clips]:
+        """Clips in which a part of the source is kept and the rest is made, batch by batch (``edits.TASKS``).
+
+        source: a file, or a sample ``(C, *S)`` of the model's rate and size. keep: how much of it, in the unit of the
+        modality's extent. region: of what is made anew, (first, last) along that extent in its unit, or first and last
+        place along every axis. mask: a file or a sample, above 0 where it is made anew. extents: how long the clip is
+        to be, the model's own length when not given, the input's for inpaint. The other arguments are those of
+        ``batches``; a label that is not given is not told to a network that did without some in training, else drawn.
+        Source: Song et al. 2023 (arXiv 2303.01469), algorithm 4. Raises ValueError for anything the model cannot do.
+        """
+        canvas = canvas_of(self.modality, task, source, keep, region, mask, extents)
+        if guidance is not None and label is None and self.labels.names and not self._draws:
+            raise ValueError(f"guidance {guidance} steers towards a label: give one")
+        labels = self._labels(num, label, seed, first, self._draws)
+        windows = windows_of(canvas, self.modality, overlap, extents)
+        for drawing in self._drawings(
+            labels, seed, first, batch_size, False, steps, times, guidance, guidance_interval
+        ):
+            yield drawing.clips(drawing.complete(canvas, *windows))
+
+    @property
+    def edit_steps(self) -> int:
+        """Steps of an edit when nothing else is asked for."""
+        return len(self._edit_run(None, None).keywords["times"])
+
+    def drawn_labels(self, label: Label) -> list[str]:
+        """Labels with classes that an edit draws for each clip, since they are not given and the network needs them."""
+        given = self.labels.parse(label)
+        return [name for name, classes in self.labels.names.items() if classes and name not in given and self._draws]
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a class that an edit is not given is drawn: where the student never did without one in training."""
+        return not self.folder.description.get("student_label_dropout")
+
+    @property
+    def _tells(self) -> bool:
+        """Whether the networks were trained to be told what is known of a clip."""
+        return bool(self.folder.description.get("known"))
+
+    def _edit_run(self, steps: int | None, times: Sequence[float] | None) -> sampling.Run:
+        return sampling.edit_sampler(self.settings, self.flow, steps, times, self._tells)
+
+    def _labels(
+        self, num: int, label: Label | Sequence[Label], seed: int, first: int, drawn: bool
+    ) -> list[dict[str, Any]]:
+        """The labels of each clip; drawn: whether a class that is not given is, else the network is told none."""
+        if num < 1:
+            raise ValueError(f"num must be at least 1, got {num}")
         wanted = [label] * num if label is None or isinstance(label, str | Mapping) else list(label)
         if len(wanted) != num:
             raise ValueError(f"got {len(wanted)} labels for {num} clips; give one, or one a clip")
-        labels = [self.labels.resolve(one, seed, first + place) for place, one in enumerate(wanted)]
-        run = self._sampler(teacher, steps, times)
+        if not drawn:
+            return [self.labels.parse(one) for one in wanted]
+        return [self.labels.resolve(one, seed, first + place) for place, one in enumerate(wanted)]
+
+    def _drawings(
+        self,
+        labels: Sequence[dict[str, Any]],
+        seed: int,
+        first: int,
+        batch_size: int,
+        teacher: bool,
+        steps: int | None,
+        times: Sequence[float] | None,
+        guidance: float | None,
+        interval: Sequence[float] | None,
+    ) -> Iterator[Drawing]:
+        """Clips with these labels to be drawn, batch by batch; what was asked for is checked before the first."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        sampler = sampling.teacher_sampler if teacher else sampling.student_sampler
+        run = sampler(self.settings, self.flow, steps, times)
         own_scale, scale = self.scales(teacher, guidance)
-        interval = self._guidance_interval(guidance_interval, scale)
+        bounds = sampling.guidance_interval(self.settings, interval, scale)
         backbone = self.network("teacher" if teacher else "student")
-        shape = self.latent_shape(**extents)
-        for start in range(0, num, batch_size):
-            part = labels[start : start + batch_size]
-            indices = [first + start + place for place in range(len(part))]
-            counted, guide = Counted(backbone), self._guide(teacher, scale)
-            guided = counted if scale == 1 else Guided(counted, scale, interval, guide)
-            begun = time.perf_counter()
-            latent = self._latents(run, guided, self.conditioning(part, own_scale), seed, indices, shape)
-            sampled = time.perf_counter()
-            samples = self.decode(latent)
-            yield Clips(
-                samples=samples,
+        for start in range(0, len(labels), batch_size):
+            part = list(labels[start : start + batch_size])
+            counted = [Counted(backbone)]
+            guide = None
+            if teacher and scale != 1 and self.folder.has("guide"):  # else the network itself, without labels
+                counted.append(guide := Counted(self.network("guide")))
+            yield Drawing(
+                flow=self.flow,
+                modality=self.modality,
+                autoencoder=self.network("autoencoder"),
+                autocast=self.autocast,
+                device=self.device,
+                run=run,
+                edit_run=run if teacher else self._edit_run(steps, times),
+                backbone=counted[0] if scale == 1 else Guided(counted[0], scale, bounds, guide),
+                counted=counted,
+                cond=self.conditioning(part, own_scale),
+                tells=self._tells,
                 labels=part,
-                seeds=[seed] * len(part),
-                indices=indices,
-                evaluations=counted.evaluations + (0 if guide is None else guide.evaluations),
-                seconds_model=sampled - begun,
-                seconds_decode=time.perf_counter() - sampled,
+                seed=seed,
+                indices=[first + start + place for place in range(len(part))],
             )
 
     def latent_shape(self, **extents: float) -> tuple[int, ...]:
@@ -222,86 +277,12 @@ class Pipeline:
         autoencoder: Autoencoder = self.network("autoencoder")
         return autoencoder.decode(latent).cpu()
 
-    @torch.inference_mode()
-    def _latents(
-        self,
-        run: Run,
-        backbone: Backbone,
-        cond: Conditioning,
-        seed: int,
-        indices: Sequence[int],
-        shape: tuple[int, ...],
-    ) -> Tensor:
-        def noise(step: int) -> Tensor:
-            return clip_noise(seed, indices, step, shape).to(self.device) * self.flow.sigma_data
-
-        with self.autocast():
-            latent = run(backbone, self.flow, noise, cond=cond)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return latent
-
-    def _sampler(self, teacher: bool, steps: int | None, times: Sequence[float] | None) -> Run:
-        settings = self.settings
-        if teacher:
-            solver = TEACHER_SAMPLERS[settings.get("teacher", "heun")]
-            if times is None:
-                num_steps = settings.get("teacher_steps", 32) if steps is None else steps
-                times = teacher_times(num_steps, self.flow, sigma_max=settings.get("sigma_max", 80.0))
-            return partial(solver, times=tuple(times))
-        if times is None:
-            num_steps = settings.get("steps", 2) if steps is None else steps
-            times = (settings.get("times") or {}).get(str(num_steps)) or consistency_times(
-                num_steps, self.flow, settings.get("sigma_max", 80.0), settings.get("second_time", 1.1)
-            )
-        check_times(times)
-        return partial(sample_consistency, times=tuple(times))
-
     def scales(self, teacher: bool, guidance: float | None) -> tuple[float | None, float]:
         """The scale that a network takes as an input (None: it takes none), and the one it is guided by in two calls.
 
         guidance: as in ``batches``. Raises ValueError for a scale that the network cannot be guided by.
         """
-        highest = self.folder.description.get("guidance_max")
-        scale = guidance
-        if scale is None:  # a student that takes no scale has its teacher's guidance in it already
-            scale = 1.0 if not teacher and highest is None else self.settings.get("guidance", 1.0)
-        if not teacher and highest is not None:
-            if not 1 <= scale <= highest:
-                raise ValueError(f"guidance must lie in [1, {highest}], what the student was trained for, got {scale}")
-            return scale, 1.0
-        if teacher and self.folder.has("guide"):
-            return None, scale
-        if scale != 1 and not self.labels.names:
-            raise ValueError(f"the model was trained without labels, so guidance {scale} has nothing to steer by")
-        name = "teacher" if teacher else "student"
-        if scale != 1 and self.folder.description.get("label_dropout" if teacher else "student_label_dropout") == 0:
-            by_input = "" if teacher else " or student.loss.guidance_max=2"
-            raise ValueError(
-                f"the {name} never saw a clip without its label (label_dropout 0), so guidance {scale} has nothing to "
-                f"steer away from; train with {name}.loss.label_dropout=0.1{by_input}, or leave guidance out"
-            )
-        return None, scale
-
-    def _guide(self, teacher: bool, scale: float) -> Counted | None:
-        """What the teacher is steered away from instead of itself without labels, where the model has it."""
-        if not teacher or scale == 1 or not self.folder.has("guide"):
-            return None
-        return Counted(self.network("guide"))
-
-    def _guidance_interval(self, asked: Sequence[float] | None, scale: float) -> tuple[float, float] | None:
-        """The interval that guidance by two calls is kept to: what is asked for, else the model's own."""
-        if asked is not None and scale == 1:
-            raise ValueError(
-                f"guidance_interval {tuple(asked)} keeps nothing in bounds: there is no guidance by two calls here; "
-                "give a guidance scale, or leave the interval out"
-            )
-        interval = self.settings.get("guidance_interval") if asked is None else asked
-        if interval is None:
-            return None
-        if len(interval) != 2:
-            raise ValueError(f"guidance_interval must be (low, high) in radians, got {tuple(interval)}")
-        return float(interval[0]), float(interval[1])
+        return sampling.scales(self.folder, self.settings, teacher, guidance)
 
 
 def load(source: str | Path, device: str = "auto", precision: str = "float32") -> Pipeline:

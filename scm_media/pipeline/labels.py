@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.pipeline.randomness import seed_offset
 
 Label = str | Mapping[str, Any] | None
@@ -69,11 +69,12 @@ class LabelSet:
         return {name: self._value(name, value.strip()) for name, value in zip(pairs[1::2], pairs[2::2], strict=True)}
 
     def conditioning(self, labels: Sequence[Mapping[str, str | float]]) -> Conditioning:
-        """The conditioning of clips whose labels are resolved."""
+        """The conditioning of clips whose labels are resolved; a class that one lacks is not told to the network."""
         tensors = {}
         for name, classes in self.names.items():
             if classes:
-                tensors[name] = torch.tensor([list(classes).index(str(label[name])) for label in labels])
+                places: dict[Any, int] = {known: place for place, known in enumerate(classes)} | {None: NO_LABEL}
+                tensors[name] = torch.tensor([places[label.get(name)] for label in labels])
             else:
                 tensors[name] = torch.tensor([float(label.get(name, math.nan)) for label in labels])
         return Conditioning(labels=tensors)
