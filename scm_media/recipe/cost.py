@@ -63,6 +63,8 @@ def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
     shape = tuple(build(config["autoencoder"]["network"]).latent_shape(build(config["modality"]).shape()))
     filled: dict[str, Any] = {"in_channels": shape[0], "labels": {}}
     missing = {key: value for key, value in filled.items() if config["backbone"].get(key, 0) is None}
+    if config["conditioning"]["known"] is not None:
+        missing["aligned_channels"] = shape[0] + 1
     return build(config["backbone"], **missing), shape
 
 

@@ -55,6 +55,9 @@ TRAINED_AUTOENCODER: Mapping[str, Any] = {
 }
 """The same of an autoencoder's section: the keys of one that is measured, and of one that is trained."""
 
+KNOWN: Mapping[str, Any] = {"probability": 0.5, "kinds": [""], "axis": -1, "share": [0.1]}
+"""What ``conditioning.known`` may hold."""
+
 GUIDE: Mapping[str, Any] = {"backbone": {}, "max_steps": 1}
 """What a guide's section must hold; it may hold the teacher's other keys."""
 
@@ -72,6 +75,7 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
         _check_stage(config["guide"], "guide", GUIDE, may, source)
     _check_autoencoder(config["autoencoder"], source)
     _check_sampler(config["sampler"], source)
+    _check_known(config["conditioning"]["known"], source)
     for key, choices in CHOICES.items():
         value: Any = config
         for part in key.split("."):
@@ -91,6 +95,18 @@ def _check_sampler(sampler: Mapping[str, Any], source: str) -> None:
             f"{source}: sampler.guidance_interval must be [low, high] in radians within [0, π/2], or null for all "
             f"times, got {interval!r}"
         )
+
+
+def _check_known(section: Any, source: str) -> None:
+    if section is None:
+        return
+    _check_stage(section, "conditioning.known", {}, KNOWN, source)
+    from scm_media.known import KnownRegions  # brings torch along, which a recipe is listed without
+
+    try:
+        KnownRegions(**section)
+    except ValueError as error:
+        raise ValueError(f"{source}: conditioning.known: {error}") from error
 
 
 def _check_autoencoder(section: Mapping[str, Any], source: str) -> None:
@@ -117,6 +133,9 @@ def _check_stage(section: Any, stage: str, must: Mapping[str, Any], may: Mapping
             raise ValueError(f"{source}: {stage} needs the key {key!r}; it takes {', '.join(known)}")
         if isinstance(must[key], Mapping) and not isinstance(section[key], Mapping):
             raise ValueError(f"{source}: {stage}.{key} must be a mapping of keys, got {section[key]!r}")
+    for key in section:
+        if key not in known:
+            raise ValueError(f"{source}: unknown key '{stage}.{key}'{nearest(key, known)}; known: {', '.join(known)}")
     left_out = may.keys() - section.keys()
     _check_section(section, {key: kind for key, kind in known.items() if key not in left_out}, source, f"{stage}.")
 

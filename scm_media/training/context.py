@@ -18,6 +18,7 @@ from scm_media.build import build
 from scm_media.data import Dataset
 from scm_media.guidance import Guided
 from scm_media.interfaces import Modality
+from scm_media.known import KnownRegions
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
 from scm_media.training.decisions import by_input
@@ -67,6 +68,17 @@ class Context:
             autoencoder.latent_shape((self.data.shape[0], *bucket))
         return autoencoder.latent_shape(self.data.shape)
 
+    @cached_property
+    def known_regions(self) -> KnownRegions | None:
+        """What draws the regions that networks are given in training; None where the recipe wants none."""
+        section = self.config["conditioning"]["known"]
+        return None if section is None else KnownRegions(**section)
+
+    @property
+    def num_told(self) -> int:
+        """Channels by which a network is told what is known: the latent's, and a mask; 0 where it is not."""
+        return 0 if self.known_regions is None else self.latent_shape[0] + 1
+
     @property
     def num_classes(self) -> dict[str, int]:
         """Label to its number of classes, 0 for a scalar label."""
@@ -99,6 +111,13 @@ class Context:
                 name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
                 for name, values in getattr(self.data, "label_quantiles", {}).items()
             }
+        if self.num_told:
+            aligned = config.setdefault("aligned_channels", self.num_told)
+            if aligned < self.num_told:
+                raise ValueError(
+                    f"backbone.aligned_channels must be at least {self.num_told} for conditioning.known: the channels of "
+                    f"the latent and a mask; got {aligned}: leave it out"
+                )
         return config
 
     def autoencoder(self) -> Any:
@@ -127,6 +146,11 @@ class Context:
             return teacher
         guide = None if self.config["guide"] is None else self.trained("guide")
         return Guided(teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
+
+    def check_known(self) -> None:
+        """ValueError where the latents have no such axis as ``conditioning.known`` has regions along."""
+        if self.known_regions is not None:
+            self.known_regions.check_rank(len(self.latent_shape) - 1)
 
     def check_guidance(self) -> None:
         """ValueError where a student is to be distilled at scales that its teacher cannot be steered by."""

@@ -15,7 +15,7 @@ def model_decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     if stage not in ("teacher", "guide", "student"):
         return {}
     loss = stage_settings(config, stage)["loss"]
-    found = {"label_dropout": loss.get("label_dropout")}
+    found = {"label_dropout": loss.get("label_dropout"), "known": config["conditioning"]["known"]}
     if stage == "student":
         found |= {"objective": config["student"]["objective"], "guidance_max": loss.get("guidance_max")}
         if found["objective"] == "scd":
@@ -73,6 +73,8 @@ def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> An
 def _key(stage: str, name: str) -> str:
     if name in ("guidance", "guidance_interval"):
         return f"sampler.{name}"
+    if name == "known":
+        return "conditioning.known"
     return f"{stage}.loss.{name}" if name in ("label_dropout", "guidance_max") else f"{stage}.{name}"
 
 

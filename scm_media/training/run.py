@@ -44,6 +44,7 @@ def run(config: dict[str, Any]) -> None:
     context = prepare(config)
     if "student" in chosen:
         context.check_guidance()
+    context.check_known()
     for stage in chosen:
         if stage != "autoencoder" or "max_steps" in config["autoencoder"]:
             check_decisions(config, context.run_dir, stage)
@@ -156,6 +157,7 @@ def _description(context: Context) -> dict[str, Any]:
             run_dir, "student", "label_dropout", student_loss.get("label_dropout")
         ),
         "guidance_max": trained_decision(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
+        "known": trained_decision(run_dir, "student", "known", config["conditioning"]["known"]),
         "ema": chosen_averages(run_dir),
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],

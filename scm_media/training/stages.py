@@ -14,6 +14,7 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Batch
 from scm_media.guidance import Guided
+from scm_media.known import tell_known
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
 from scm_media.training.decisions import by_input, decisions, model_decisions, stage_settings
@@ -136,14 +137,14 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
     if not context.config["trainer"]["compile"]:
         return None
     shape, classes = context.latent_shape, context.num_classes
-    precision, device = context.config["precision"], context.device
+    precision, device, told = context.config["precision"], context.device, context.num_told
 
     def compile_networks() -> None:
-        compile_backbone(backbone, shape, classes, precision, context.tangent_method, device)
+        compile_backbone(backbone, shape, classes, precision, context.tangent_method, device, told)
         networks = (frozen.backbone, frozen.guide) if isinstance(frozen, Guided) else (frozen,)
         for network in networks:
             if isinstance(network, nn.Module):
-                compile_backbone(network, shape, classes, precision, None, device)
+                compile_backbone(network, shape, classes, precision, None, device, told)
 
     return compile_networks
 
@@ -151,11 +152,13 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
 class _Latents:
     """Batches to latents and conditioning, by the frozen autoencoder where they are not encoded already.
 
-    Frozen networks follow the batch's device.
+    Of a part of each clip the networks are told what it is, where the recipe wants that. Frozen networks follow the
+    batch's device.
     """
 
     def __init__(self, context: Context, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = context.autoencoder(), frozen
+        self.known_regions, self.sigma_data = context.known_regions, context.flow.sigma_data
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
         device = batch.sample.device
@@ -164,7 +167,10 @@ class _Latents:
             self.frozen.to(device)
         with torch.no_grad():
             latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
-        return latents, batch.conditioning(self.autoencoder.latent_mask)
+        cond = batch.conditioning(self.autoencoder.latent_mask)
+        if self.known_regions is not None:
+            cond = tell_known(cond, latents, self.known_regions.draw(latents), self.sigma_data)
+        return latents, cond
 
 
 def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
