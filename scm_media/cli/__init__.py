@@ -19,6 +19,7 @@ COMMANDS = {
     "encode": "write the latents of a recipe's data once, for train to read",
     "train": "train a recipe, all stages in order; the same command goes on where it stopped",
     "generate": "make clips with a model",
+    "edit": "keep a part of a file and have the rest made: continue, interpolate, animate, inpaint",
     "evaluate": "measure a model",
     "export": "write a run as a self-contained model folder",
     "doctor": "versions, devices, what is missing and how to get it",
