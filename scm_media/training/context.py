@@ -115,8 +115,8 @@ class Context:
             aligned = config.setdefault("aligned_channels", self.num_told)
             if aligned < self.num_told:
                 raise ValueError(
-                    f"backbone.aligned_channels must be at least {self.num_told} for conditioning.known: the channels of "
-                    f"the latent and a mask; got {aligned}: leave it out"
+                    f"backbone.aligned_channels must be at least {self.num_told} for conditioning.known: the channels "
+                    f"of the latent and a mask; got {aligned}: leave it out"
                 )
         return config
 
