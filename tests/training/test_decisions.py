@@ -79,6 +79,7 @@ def test_a_finished_run_tells_what_its_weights_are_whatever_it_is_run_with(tmp_p
         "recipe": "image/tiny",
         "objective": "scd",
         "label_dropout": 0.0,
+        "known": None,
         "guidance": 1.0,
         "guidance_interval": None,
         "guidance_max": None,
