@@ -23,6 +23,21 @@ def test_clips_carry_how_they_were_made(model, tmp_path, capsys):
     assert "2 clips" in said.err
 
 
+def test_what_a_modality_remarks_on_a_clip_is_said_beside_its_name(model, tmp_path, capsys, monkeypatch):
+    write = ImageModality.write
+
+    def remarking(self, path, sample, metadata):
+        write(self, path, sample, metadata)
+        return "too bright, turned down" if metadata["index"] == 1 else None
+
+    monkeypatch.setattr(ImageModality, "write", remarking)
+    assert main(["generate", model, "-n", "3", "--steps", "1", "--json", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert report["remarks"] == [f"{report['clips'][1]['path']}: too bright, turned down"]
+    assert f"note: {report['remarks'][0]}\n" in said.err
+
+
 def test_json_is_one_object_with_the_promised_fields(model, tmp_path, capsys):
     assert main(["generate", model, "-n", "3", "--steps", "1", "--json", "--out", str(tmp_path)]) == 0
     report = json.loads(capsys.readouterr().out)
