@@ -47,6 +47,15 @@ def check_modality(
     error = (back - conformed).square().mean().sqrt().item()
     _require(error <= tolerance, f"write() and read() change a sample by {error:.4f} rms, expected ≤ {tolerance}")
 
+    if hasattr(modality, "read_conformed"):
+        again, valid = modality.read_conformed(path, None)
+        _is_sample("read_conformed()", again, shape)
+        error = (again - modality.conform(back)).abs().max().item()
+        _require(error <= 1e-3, f"read_conformed() and conform(read()) differ by {error:.4f}")
+        if valid is not None:
+            _same("shape of read_conformed()'s mask", valid.shape, (1, *shape[1:]))
+    if hasattr(modality, "probe"):
+        modality.probe(path)
     broken = folder / f"broken{suffix}"
     broken.write_bytes(b"no such thing")
     for bad in (broken, folder / f"missing{suffix}"):
@@ -137,9 +146,12 @@ def _close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 def _refuses(modality: Modality, path: Path) -> None:
-    try:
-        modality.read(path)
-    except (ValueError, OSError) as error:
-        _require(path.name in str(error), f"read() must name the file it cannot read ({path.name}), said: {error}")
-        return
-    raise AssertionError(f"read() of {path.name}, which is missing or broken, must raise ValueError")
+    for name in ("read", "probe", "read_conformed"):
+        if not hasattr(modality, name):
+            continue
+        try:
+            getattr(modality, name)(path)
+        except (ValueError, OSError) as error:
+            _require(path.name in str(error), f"{name}() must name the file that it refuses ({path.name}): {error}")
+        else:
+            raise AssertionError(f"{name}() of {path.name}, which is missing or broken, must raise ValueError")

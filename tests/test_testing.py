@@ -74,3 +74,18 @@ def test_a_linear_backbone_conforms():
 def test_a_wrong_backbone_is_found(wrong, message):
     with pytest.raises(AssertionError, match=message):
         check_backbone(Scaled(wrong), (2, 5))
+
+
+@pytest.mark.parametrize(
+    ("offered", "words"),
+    [
+        ({"read_conformed": lambda path, generator: (torch.zeros(3, 8, 8), None)}, r"conform\(read\(\)\) differ by"),
+        ({"probe": lambda path: None}, r"probe\(\) of broken\.png, which is missing or broken, must raise ValueError"),
+    ],
+)
+def test_a_modality_that_reads_a_part_otherwise_or_takes_what_is_broken_is_found(tmp_path, offered, words):
+    modality = ImageModality(size=8, channels=3)
+    for name, method in offered.items():
+        setattr(modality, name, method)
+    with pytest.raises(AssertionError, match=words):
+        check_modality(modality, tmp_path, pictures()[0])
