@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -15,7 +16,9 @@ from scm_media.recipe.cost import count_parameters
 SIZES = {"imagenet64": ("s", "m", "l", "xl"), "imagenet512": ("s", "m", "l", "xl", "xxl")}
 PAPER = ("image/cifar10", *(f"image/{data}-{size}" for data, sizes in SIZES.items() for size in sizes))
 """Recipes of the sCM paper: their data are the user's to name, and their networks are built without storage."""
-SHIPPED = ("image/emoji", "image/fashion", "image/fashion-latent", "image/folder", "image/tiny", *PAPER)
+IMAGE = ("image/emoji", "image/fashion", "image/fashion-latent", "image/folder", "image/tiny", *PAPER)
+AUDIO = ("audio/fullband", "audio/folder", "audio/notes", "audio/tiny", "audio/voices")
+SHIPPED = (*IMAGE, *AUDIO)
 ROOT = "++data.root=mine"
 
 
@@ -113,3 +116,24 @@ def test_settings_of_the_paper(name):
 def test_any_recipe_takes_a_folder_of_ones_own():
     for name in SHIPPED:
         assert recipe.compose(name, ["data=folder", ROOT])["data"]["root"] == "mine"
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_sounds_have_few_tokens_of_whole_patches(name):
+    """The clip is whole patches, without padding; and what a patch holds fits the width, or the skip carries it."""
+    config = recipe.compose(name, [ROOT])
+    modality, backbone = build(config["modality"]), config["backbone"]
+    with torch.device("meta"):
+        channels, *places = build(config["autoencoder"]["network"]).latent_shape(modality.shape())
+    assert all(extent % step == 0 for extent, step in zip(places, backbone["patch"], strict=True))
+    tokens = math.prod(extent // step for extent, step in zip(places, backbone["patch"], strict=True))
+    assert tokens <= (400 if name == "audio/fullband" else 180)
+    assert backbone["skip"] or channels * math.prod(backbone["patch"]) <= backbone["width"]
+
+
+def test_the_lengths_of_sounds_are_what_the_headers_say():
+    shapes = {name: build(recipe.compose(name, [ROOT])["modality"]).shape() for name in AUDIO}
+    assert shapes["audio/notes"] == (1, 22_528)
+    assert shapes["audio/voices"] == (1, 32_768)
+    assert shapes["audio/fullband"] == (2, 393_216)
+    assert 6 * 44_100 <= shapes["audio/fullband"][1] <= 12 * 44_100
