@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from scm_media.training.schedule import rate_factor
 from scm_media.training.snapshots import FOLDER as SNAPSHOTS
 from scm_media.training.snapshots import Snapshots
 from scm_media.training.state import TrainingState
+from scm_media.training.waiting import TimedBatches
 
 
 @dataclass
@@ -92,13 +94,14 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     logger = fabric.logger if fabric.loggers else None
     reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
     terms = TermAverages()
-    stream = _stream(data, share, start, max_steps, trainer, seed, fabric)
+    stream = TimedBatches(_stream(data, share, start, max_steps, trainer, seed, fabric))
     try:
         if start == 0:
             if state.snapshots is not None:
                 on_first(fabric, state.snapshots.clear)
             _preview(fabric, task, ema, 0, folder, reporter)
         for step in range(start, max_steps):
+            begun = time.perf_counter()
             rate = state.set_rate(_rate_factor(step, settings))
             total = _backward(fabric, module, task, stream, trainer["accumulate"], seed, step, terms)
             gradient_norm, own_norm = _clip(task, trainer["gradient_clip"])
@@ -108,6 +111,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                 renormalize(task.model)
             state.count(finite, step, trainer["max_nonfinite_steps"])
             optimizer.zero_grad(set_to_none=True)
+            stream.stepped(time.perf_counter() - begun)
 
             done = step + 1
             last = done == max_steps
@@ -118,7 +122,8 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                 reporter.advance(done)
                 if done % trainer["log_every"] == 0 or last:
                     figures = terms.take() | {"total": total, "gradient_norm": gradient_norm, "rate": rate}
-                    reporter.tell(done, figures | {"skipped_steps": float(state.skipped)}, settings["batch_size"])
+                    figures |= {"skipped_steps": float(state.skipped), "data_wait": stream.take_share()}
+                    reporter.tell(done, figures, settings["batch_size"])
                 if done % trainer["validate_every"] == 0 or last:
                     reporter.log(done, _validate(fabric, task, held_out, seed))
                 if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:

@@ -160,15 +160,16 @@ class Reporter:
         self._told = (now, step)
         speed = (step - earlier) * batch_size / (now - before)
         self.log(step, {**figures, "samples_per_second": speed})
-        self.show(step, figures["loss"], speed)
+        self.show(step, figures["loss"], speed, figures.get("data_wait"))
 
-    def show(self, step: int, loss: float, samples_per_second: float) -> None:
+    def show(self, step: int, loss: float, samples_per_second: float, data_wait: float | None = None) -> None:
         """Shows step, loss, samples/s and time left: in the bar, or as a line where standard error is no terminal.
 
-        Of a student also g_rms and, as last measured, its distance to the teacher.
+        data_wait: the share of the steps' time that they wait for their batches. Of a student also g_rms and, as last measured, its distance to the teacher.
         """
         watched = "".join(f", {name} {value:.3f}" for name, value in sorted(self._watch.latest.items()))
-        figures = f"loss {loss:.4f}{watched}, {samples_per_second:.0f} samples/s"
+        waiting = "" if data_wait is None else f", {100 * data_wait:.0f} % waiting for data"
+        figures = f"loss {loss:.4f}{watched}, {samples_per_second:.0f} samples/s{waiting}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
             return

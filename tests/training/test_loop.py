@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -77,6 +78,20 @@ def test_bf16_is_resumed_to_the_bit(tmp_path):
     assert same(state(straight, "teacher"), state(tmp_path / "resumed", "teacher"))
     wide = train(tmp_path / "wide", "student.max_steps=0", "teacher.max_steps=4")
     assert not same(state(straight, "teacher"), state(wide, "teacher"))
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(0.0, 0.0, 0.5), (0.03, 0.5, 1.0)])
+def test_the_share_of_time_that_steps_wait_for_data_is_told(tmp_path, capsys, seconds, low, high):
+    class Slow(Numbers):
+        def batch(self, indices, generators=None):
+            time.sleep(seconds)
+            return super().batch(indices, generators)
+
+    run_task(tmp_path, Slope(), 4, data=Slow(), log_every=2)
+    shares = [line["data_wait"] for line in metrics(tmp_path) if "data_wait" in line]
+    assert len(shares) == 2
+    assert all(low <= share <= high for share in shares)
+    assert f"{100 * shares[-1]:.0f} % waiting for data" in capsys.readouterr().err
 
 
 class Second(Fabric):
