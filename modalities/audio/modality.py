@@ -36,8 +36,8 @@ class AudioModality:
     "centre". A shorter sound is followed by zeros; padding "masked" also tells which places they are, so that no
     network learns them, "silence" does not. trim: None, or how many dB below a file's loudest frame the silence is
     that is cut from its ends. normalise: None, "peak" or "loudness" (ITU-R BS.1770-4), of each clip after it is
-    cropped, at ``level`` dBFS or LUFS (None: −1 or −23), by at most 40 dB. bits: of WAV and FLAC that are written, 16,
-    24 or 32.
+    cropped, at ``level`` dBFS or LUFS (None: −1 or −23), by at most 40 dB. shortest: seconds below which a file is
+    refused, a few hops of a front end. bits: of WAV and FLAC that are written, 16, 24 or 32.
 
     One channel is repeated for stereo, several are averaged for mono; other numbers than the recipe's are refused.
     """
@@ -58,6 +58,7 @@ class AudioModality:
         trim: float | None = None,
         normalise: str | None = None,
         level: float | None = None,
+        shortest: float = 0.02,
         bits: int = 16,
     ) -> None:
         if sample_rate < 1:
@@ -77,7 +78,9 @@ class AudioModality:
             raise ValueError(f"modality.trim must be positive (dB below the loudest), or null; got {trim}")
         self.sample_rate, self.channels, self.multiple = sample_rate, channels, multiple
         self.crop, self.padding, self.trim, self.bits = crop, padding, trim, bits
-        self.normalise = normalise
+        if not 0 <= shortest < math.inf:
+            raise ValueError(f"modality.shortest must be a number of seconds, at least 0, got {shortest}")
+        self.normalise, self.shortest = normalise, shortest
         self.level = NORMALISATIONS.get(normalise or "") if level is None else level
         self.extents: Mapping[str, Extent] = {"duration": Extent(duration, "seconds", "length of a clip")}
         self.num_samples = self.shape()[1]
@@ -110,7 +113,7 @@ class AudioModality:
         """The whole sound ``(channels, T)``, float32 in [-1, 1], at the recipe's rate.
 
         Raises ValueError, in one line with the file's name, for what is no sound, is cut short, holds samples that are
-        not finite, is shorter than ``multiple`` or longer than an hour.
+        not finite, is shorter than ``shortest`` or longer than an hour.
         """
         return self._whole(path)
 
@@ -170,12 +173,13 @@ class AudioModality:
                 "is not known; mix it down, or set modality.channels=1 (their mean)",
             )
         total = num_frames(frames, recording.rate, self.sample_rate)
-        if total < self.multiple:
+        least = min(self.shortest, self.num_samples / self.sample_rate)
+        if total < round(least * self.sample_rate):
             raise SoundError(
                 recording.file,
                 "too short",
-                f"is {1000 * frames / recording.rate:.3g} ms long, shorter than one frame of the recipe's "
-                f"({1000 * self.multiple / self.sample_rate:.3g} ms, modality.multiple={self.multiple})",
+                f"is {1000 * frames / recording.rate:.3g} ms long, expected at least {1000 * least:.3g} ms: take it "
+                "away, or lower modality.shortest",
             )
         return total
 

@@ -40,7 +40,7 @@ BAD = {
     "short.wav": (
         wav(sixteen(TONE[:200])),
         "too short",
-        r"is 9.07 ms long, shorter than .* \(11.6 ms, modality.multiple",
+        "is 9.07 ms long, expected at least 20 ms: .*modality.shortest",
     ),
     "nan.wav": (
         with_value(np.nan),
@@ -62,7 +62,7 @@ def write_bad(folder, name):
 @pytest.mark.parametrize("name", BAD)
 def test_each_is_refused_in_one_line_that_names_it(tmp_path, name):
     path, (_, reason, words) = write_bad(tmp_path, name), BAD[name]
-    modality = AudioModality(multiple=256)
+    modality = AudioModality()
     for look in (modality.read, modality.probe, modality.read_conformed):
         if look == modality.read_conformed and reason == "cut short":
             continue  # what a clip needs of it may be there
@@ -122,7 +122,7 @@ def folder(tmp_path):
 
 
 def test_a_dataset_counts_them_by_reason_and_names_them(folder):
-    dataset = FolderDataset(AudioModality(multiple=256), folder)
+    dataset = FolderDataset(AudioModality(), folder)
     assert dataset.rejects == {
         "of another kind": 1,
         "not audio": 6,
@@ -138,7 +138,7 @@ def test_a_dataset_counts_them_by_reason_and_names_them(folder):
 
 
 def test_without_verify_they_stop_the_run_that_meets_them(folder):
-    dataset = FolderDataset(AudioModality(multiple=256), folder, verify=False)
+    dataset = FolderDataset(AudioModality(), folder, verify=False)
     assert len(dataset) == 19  # and one held out
     places = {entry.path.name: place for place, entry in enumerate(dataset._entries)}
     with pytest.raises(ValueError, match=r"nan\.wav holds samples that are not finite"):

@@ -87,6 +87,7 @@ def test_other_extents_and_durations_are_refused():
         ({"level": -3.0}, "modality.level must be at most 0, and needs modality.normalise"),
         ({"normalise": "peak", "level": 3.0}, "modality.level must be at most 0"),
         ({"trim": 0.0}, "modality.trim must be positive"),
+        ({"shortest": -1.0}, "modality.shortest must be a number of seconds, at least 0"),
     ],
 )
 def test_keys_that_make_no_sense_are_named(keys, words):
@@ -224,3 +225,11 @@ def test_seconds_are_those_of_the_sound_in_the_clip(tmp_path):
     modality = AudioModality(duration=1.0)
     assert modality.measure(tmp_path / "0.25.wav") == {"seconds": 0.25}
     assert modality.measure(tmp_path / "2.0.wav") == {"seconds": 1.0}
+
+
+def test_a_clip_that_is_meant_to_be_short_may_be(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(sixteen(tone(22050, 0.01))))
+    with pytest.raises(ValueError, match=r"a\.wav is 9\.98 ms long, expected at least 20 ms"):
+        AudioModality().probe(tmp_path / "a.wav")
+    assert AudioModality(duration=0.01).read(tmp_path / "a.wav").shape == (1, 220)
+    assert AudioModality(shortest=0.005).read_conformed(tmp_path / "a.wav")[0].shape == (1, 22050)
