@@ -18,9 +18,9 @@ Every note has its key as the pitch, since that says how the recording was playe
 pitch of that name is heard: drums, the sound effects, the orchestra hit. Figures of pitch are of the others.
 
 The soundfont is played at a multiple of the rate, at least 44.1 kHz, and brought down by a steep filter, so that what
-it holds above half the rate does not fold back. All notes have one gain: soft ones stay soft. Notes whose peak is
-below -60 dBFS are left out and counted. The same seed gives the same samples; a run that was stopped goes on with the
-next program.
+it holds above half the rate does not fold back. The notes of a program have one gain, which brings the loudest of them
+to a peak of 0.9: soft ones stay soft. Notes whose peak is then below -60 dBFS are left out and counted. The same seed
+gives the same samples; a run that was stopped goes on with the next program.
 
 FluidR3 GM is by Frank Wen, under the MIT licence.
 """
@@ -47,8 +47,8 @@ SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 
 NUM_PROGRAMS = 128
 PLAYED_RATE = 44_100
-GAIN_DB = -6.0
-"""The loudest note of FluidR3, over all programs, pitches and velocities, then peaks just below 1."""
+LOUDEST_PEAK = 0.9
+"""Of the loudest note of each program: soundfonts set instruments of one band 30 dB apart."""
 
 VELOCITIES = range(32, 128)
 HELD = 0.75
@@ -150,7 +150,7 @@ class Player:
         self.rate, self.num_samples = rate, round(rate * seconds)
         self.oversampling = math.ceil(PLAYED_RATE / rate)
         self._played_rate = rate * self.oversampling
-        self._synth = tinysoundfont.Synth(gain=GAIN_DB, samplerate=self._played_rate)
+        self._synth = tinysoundfont.Synth(samplerate=self._played_rate)
         self._font = self._synth.sfload(str(soundfont))
 
     def play(self, program: int, notes: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -215,15 +215,13 @@ def render_program(
     import soundfile
 
     notes = score(program, num_notes, seed)
+    played = player.play(program.number, notes)
+    played *= LOUDEST_PEAK / max(np.abs(played).max(), 1e-9)
     (folder / program.folder).mkdir(parents=True, exist_ok=True)
     rows, left_out = [], Counter()
-    for (key, velocity), samples in zip(notes, player.play(program.number, notes), strict=True):
-        peak = np.abs(samples).max()
-        if peak < SILENCE_PEAK:
+    for (key, velocity), samples in zip(notes, played, strict=True):
+        if np.abs(samples).max() < SILENCE_PEAK:
             left_out[f"peak below {20 * math.log10(SILENCE_PEAK):.0f} dBFS"] += 1
-            continue
-        if peak > 1:
-            left_out["louder than full scale"] += 1
             continue
         path = f"{program.folder}/{key:03d}-{velocity:03d}{suffix}"
         soundfile.write(folder / path, samples, player.rate, subtype="PCM_16")
