@@ -165,7 +165,8 @@ class Reporter:
     def show(self, step: int, loss: float, samples_per_second: float, data_wait: float | None = None) -> None:
         """Shows step, loss, samples/s and time left: in the bar, or as a line where standard error is no terminal.
 
-        data_wait: the share of the steps' time that they wait for their batches. Of a student also g_rms and, as last measured, its distance to the teacher.
+        data_wait: the share of the steps' time that they wait for their batches. Of a student also g_rms and, as last
+        measured, its distance to the teacher.
         """
         watched = "".join(f", {name} {value:.3f}" for name, value in sorted(self._watch.latest.items()))
         waiting = "" if data_wait is None else f", {100 * data_wait:.0f} % waiting for data"

@@ -241,7 +241,7 @@ def test_guidance_without_a_label_has_nothing_to_steer_towards(folders):
 def test_the_teacher_and_a_needless_overlap_are_refused_for_long_clips(pipeline):
     with pytest.raises(ValueError, match="the teacher draws a clip at once"):
         pipeline(1, duration=5.0, teacher=True)
-    with pytest.raises(ValueError, match="overlap 0.5 joins nothing"):
+    with pytest.raises(ValueError, match=r"overlap 0\.5 joins nothing"):
         pipeline(1, overlap=0.5)
 
 

@@ -1,4 +1,4 @@
-"""A modality of one axis that goes on, its model with real networks, and Gaussian waves whose model is known exactly."""
+"""A modality of one axis that goes on, with a model of real networks, and Gaussian waves whose model is known."""
 
 from __future__ import annotations
 
