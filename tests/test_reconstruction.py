@@ -132,6 +132,36 @@ def test_both_players_learn_under_one_optimiser():
     assert both["score_real"] > both["score_made"] + 0.2
 
 
+def test_a_distance_of_ones_own_is_the_sum_of_its_terms_and_pulls_the_critics_weight():
+    def distance(sample, made):
+        apart = (made - sample).flatten(1)
+        return {"near": apart.abs().mean(1), "far": 2 * apart.square().mean(1)}
+
+    net, sample = network(), torch.randn(4, 1, 8, 8).clamp(-1, 1)
+    loss = ReconstructionLoss(net, distance=distance, perceptual_weight=0, kl_weight=0, adversarial_weight=0.7)
+    value, terms = loss(sample, STEP)
+    assert torch.allclose(terms["reconstruction"], terms["near"] + terms["far"])
+    assert torch.allclose(terms["loss"], terms["reconstruction"])
+    found = gradients(loss, sample)
+
+    torch.manual_seed(3)
+    mean, log_variance = net.posterior(sample)
+    made = net.synthesize(mean + (log_variance / 2).exp() * torch.randn_like(mean))
+    whole, score = sum(distance(sample, made).values()).mean(), -loss.discriminator(made).mean()
+    pulls = [torch.autograd.grad(term, made, retain_graph=True)[0].norm() for term in (whole, score)]
+    expected = torch.autograd.grad(whole + 0.7 * pulls[0] / pulls[1] * score, list(net.parameters()))
+    for (name, _), wanted in zip(net.named_parameters(), expected, strict=True):
+        assert torch.allclose(found[f"network.{name}"], wanted, rtol=1e-4, atol=1e-6), name
+
+
+def test_a_critic_of_ones_own_judges_where_there_is_a_weight():
+    critic = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(1, 1, 1))
+    assert ReconstructionLoss(network(), adversarial_weight=0.1, critic=critic).discriminator is critic
+    without = ReconstructionLoss(network(), critic=critic)
+    assert without.discriminator is None
+    assert not any(parameter is weight for parameter in without.parameters() for weight in critic.parameters())
+
+
 def test_held_out_terms_need_no_gradient_and_name_the_same_figures():
     loss = ReconstructionLoss(network(), adversarial_weight=1.0, adversarial_start=5)
     sample = torch.randn(4, 1, 8, 8).clamp(-1, 1)

@@ -87,16 +87,17 @@ class LogMel(nn.Module):
 
         Accelerated projected gradient (Beck & Teboulle 2009, "FISTA") from the pseudo-inverse on.
         """
-        bands = log_mel.exp().transpose(-1, -2)
-        filters = self.filters.to(bands.dtype)
-        found = (bands @ self.inverse.to(bands.dtype)).clamp(min=0)
-        ahead, momentum = found, 1.0
-        for _ in range(num_iterations):
-            slope = (ahead @ filters - bands) @ filters.T
-            following = (ahead - self.step_size * slope).clamp(min=0)
-            stronger = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = following + (momentum - 1) / stronger * (following - found)
-            found, momentum = following, stronger
+        with torch.autocast(log_mel.device.type, enabled=False):
+            bands = log_mel.exp().transpose(-1, -2)
+            filters = self.filters.to(bands.dtype)
+            found = (bands @ self.inverse.to(bands.dtype)).clamp(min=0)
+            ahead, momentum = found, 1.0
+            for _ in range(num_iterations):
+                slope = (ahead @ filters - bands) @ filters.T
+                following = (ahead - self.step_size * slope).clamp(min=0)
+                stronger = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+                ahead = following + (momentum - 1) / stronger * (following - found)
+                found, momentum = following, stronger
         return found
 
 

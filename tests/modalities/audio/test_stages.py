@@ -11,7 +11,7 @@ import torch
 
 import scm_media
 from scm_media import recipe, weights
-from scm_media.build import build
+from scm_media.build import build, resolve
 from scm_media.cli import main
 from scm_media.training import autoencoder
 from tests.modalities.audio.signals import notes
@@ -56,6 +56,40 @@ FRONTS = {
     ),
 }
 """Group to the patch along frequency, keys of its network, its other keys, and the shape of a latent."""
+
+
+MADE_HERE = {
+    "complex_spectrogram": (2, 256, 88),
+    "log_mel": (1, 80, 88),
+    "vocoder": (1, 80, 88),
+    "spectral_kl": (16, 32, 22),
+    "mel_kl": (8, 20, 22),
+}
+"""Group to the shape of a latent of a second at 22.05 kHz."""
+
+
+def targets(config) -> list[str]:
+    if not isinstance(config, dict):
+        return []
+    inner = [target for value in config.values() for target in targets(value)]
+    return [config["_target_"], *inner] if "_target_" in config else inner
+
+
+@pytest.mark.parametrize("name", [*MADE_HERE, "vocos", "oobleck"])
+def test_each_group_composes_and_describes_what_can_be_built(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(RECIPE.format(name=name, patch=1))
+    second = ["modality.sample_rate=22050", "modality.duration=1", "modality.multiple=1024"]
+    given = [] if name in MADE_HERE else ["autoencoder.network.weights=mine.safetensors"]
+    config = recipe.compose("mine.yaml", [*second, *given])
+    for target in targets(config["autoencoder"]):
+        resolve(target)
+    if name in MADE_HERE:
+        with torch.device("meta"):
+            network = build(config["autoencoder"]["network"])
+            if "loss" in config["autoencoder"]:
+                build(config["autoencoder"]["loss"], network=network)
+        assert network.latent_shape(build(config["modality"]).shape()) == MADE_HERE[name]
 
 
 @pytest.fixture

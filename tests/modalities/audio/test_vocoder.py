@@ -112,6 +112,20 @@ def test_training_by_the_reconstruction_loss_brings_spectra_back_better():
     assert {"convergence", "log_magnitude", "mel"} <= terms.keys()
 
 
+def test_under_autocast_spectra_stay_in_single_precision_and_gradients_finite():
+    samples, net = notes(num=2, length=2048), network()
+    log_mel = net.mel(samples)
+    magnitudes = net.mel.magnitudes(log_mel, 2)
+    loss = ReconstructionLoss(net, distance=SpectralDistance(windows=(256,)), perceptual_weight=0, kl_weight=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net.mel(samples), log_mel)
+        assert torch.equal(net.mel.magnitudes(log_mel, 2), magnitudes)
+        value, _ = loss(samples, torch.tensor(0.0))
+    value.backward()
+    assert net.synthesize(log_mel).dtype == torch.float32
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
 def test_weights_hold_the_vocoder_and_the_scale_alone():
     names = network().state_dict()
     assert all(name.startswith(("vocoder.", "scale.")) for name in names)
