@@ -80,14 +80,19 @@ def test_bf16_is_resumed_to_the_bit(tmp_path):
     assert not same(state(straight, "teacher"), state(wide, "teacher"))
 
 
-@pytest.mark.parametrize(("seconds", "low", "high"), [(0.0, 0.0, 0.5), (0.03, 0.5, 1.0)])
-def test_the_share_of_time_that_steps_wait_for_data_is_told(tmp_path, capsys, seconds, low, high):
-    class Slow(Numbers):
+@pytest.mark.parametrize(("of_data", "of_step", "low", "high"), [(0.0, 0.1, 0.0, 0.5), (0.1, 0.0, 0.5, 1.0)])
+def test_the_share_of_time_that_steps_wait_for_data_is_told(tmp_path, capsys, of_data, of_step, low, high):
+    class SlowData(Numbers):
         def batch(self, indices, generators=None):
-            time.sleep(seconds)
+            time.sleep(of_data)
             return super().batch(indices, generators)
 
-    run_task(tmp_path, Slope(), 4, data=Slow(), log_every=2)
+    class SlowStep(Slope):
+        def forward(self, x, step):
+            time.sleep(of_step)
+            return super().forward(x, step)
+
+    run_task(tmp_path, SlowStep(), 4, data=SlowData(), log_every=2)
     shares = [line["data_wait"] for line in metrics(tmp_path) if "data_wait" in line]
     assert len(shares) == 2
     assert all(low <= share <= high for share in shares)
