@@ -22,6 +22,7 @@ COMMANDS = {
     "edit": "keep a part of a file and have the rest made: continue, interpolate, animate, inpaint",
     "evaluate": "measure a model",
     "export": "write a run as a self-contained model folder",
+    "bench": "time training steps, sampling and loading side by side",
     "doctor": "versions, devices, what is missing and how to get it",
 }
 """Command to what it does; each is a module of this package with ``run(arguments) -> exit code``."""

@@ -1,0 +1,99 @@
+"""``scm-media bench``: the speed table, all of it measured side by side in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scm_media.cli.arguments import parser
+from scm_media.cli.progress import Progress
+
+PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """0 when the table is printed."""
+    parsed = _parser().parse_intermixed_args(arguments)
+    config, labels = _config(parsed.name, parsed.overrides)
+    if parsed.precision is not None:
+        config["precision"] = PRECISIONS[parsed.precision]
+    if parsed.compile:
+        config["trainer"] = {**config["trainer"], "compile": True}
+    if parsed.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {parsed.repeats}")
+
+    from scm_media.evaluation.speed import measure_speed
+    from scm_media.pipeline.generation import choose_device
+
+    device = choose_device(parsed.device)
+    table = measure_speed(config, device, parsed.batch_size, parsed.repeats, labels, Progress())
+    if parsed.json:
+        print(json.dumps(table, ensure_ascii=False))
+    else:
+        _print(table)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = parser(
+        "bench",
+        "Times training steps, one evaluation, decoding and loading in turns, in one run: medians after a warm-up.",
+        usage="scm-media bench RECIPE|MODEL [KEY=VALUE ...] [flags]",
+        epilog="Networks are fresh: speed does not hang on weights. Without the recipe's data all else is timed.",
+    )
+    commands.add_argument("name", metavar="RECIPE|MODEL", help="a recipe's name or YAML file, or a run or model folder")
+    commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a recipe, e.g. trainer.num_workers=4")
+    commands.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    commands.add_argument("--precision", choices=tuple(PRECISIONS), help="default: the recipe's")
+    commands.add_argument("--batch-size", type=int, metavar="B", help="default: the student's")
+    commands.add_argument("--compile", action="store_true", help="compile the networks, whatever the recipe says")
+    commands.add_argument("--repeats", type=int, default=7, metavar="R", help="rounds; default: 7")
+    commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return commands
+
+
+def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Sequence[str]]]:
+    """The recipe that is measured, and the labels that a model says its data has."""
+    from scm_media import recipe
+
+    if name in recipe.names() or name.endswith(recipe.SUFFIX):
+        return recipe.compose(name, overrides), {}
+    if overrides:
+        raise ValueError(f"{' '.join(overrides)}: overrides go with a recipe, and {name} is none that is installed")
+
+    import yaml
+
+    from scm_media.pipeline import ModelFolder
+
+    folder = ModelFolder.open(name)
+    file = folder.path / "recipe.yaml"
+    if not file.is_file():
+        raise ValueError(f"{folder.path} holds no recipe.yaml, so its training is not known; name its recipe instead")
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config.setdefault("conditioning", {"known": None})  # recipes that were kept before there was any
+    return config, folder.description["labels"]
+
+
+def _print(table: Mapping[str, Any]) -> None:
+    compiled = ", compiled" if table["compile"] else ""
+    print(
+        f"{table['recipe']} on {table['device']} ({table['num_threads']} threads), {table['precision']}{compiled}, "
+        f"batches of {table['batch_size']}; seconds a batch"
+    )
+    width = max(len(row["what"]) for row in table["rows"])
+    print(f"{'':{width}}  {'median':>9}  {'least':>9}  {'most':>9}  {'ratio':>6}")
+    for row in table["rows"]:
+        seconds = "  ".join(f"{row[f'seconds_{which}']:9.4f}" for which in ("median", "min", "max"))
+        print(f"{row['what']:{width}}  {seconds}  {row['ratio']:6.3f}")
+    for what, reason in table["left_out"].items():
+        print(f"{what}: not measured ({reason})")
+    data = table["data"]
+    if "missing" in data:
+        print(f"loading: not measured, the data are not here ({data['missing']})")
+        return
+    print(
+        f"loading: {data['examples_per_second']:.0f} examples/s with {data['workers']} workers; a diffusion step that "
+        f"is fed by them waits {100 * data['wait_share']:.1f} % of its time"
+    )

@@ -1,0 +1,109 @@
+"""The speed table: what is measured, that jobs take turns, and that data are timed or said to be missing."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+
+from scm_media import recipe
+from scm_media.evaluation import speed
+from scm_media.evaluation.speed import in_turns, measure_speed
+from tests.training.small import SMALL
+
+CPU = torch.device("cpu")
+
+
+def small(*overrides: str) -> dict:
+    return recipe.compose("image/tiny", [*SMALL, *overrides])
+
+
+def test_jobs_take_turns():
+    order = []
+    jobs = {name: lambda name=name: order.append(name) for name in "ab"}
+    jobs["slow"] = lambda: time.sleep(0.02)
+    seconds = in_turns(jobs, 3)
+    assert order == list("ababab")
+    assert [len(each) for each in seconds.values()] == [3, 3, 3]
+    assert min(seconds["slow"]) >= 0.02
+
+
+def test_every_kind_of_step_is_in_the_table_with_its_ratio():
+    table = measure_speed(small(), CPU, batch_size=4, repeats=2)
+    names = [row["what"] for row in table["rows"]]
+    assert names[:4] == ["diffusion step", "sCD step", "two-pass sCD step", "sCT step"]
+    assert names[4:] == ["one evaluation", "decoding", "encoding", "loading a batch"]
+    for row in table["rows"]:
+        assert 0 < row["seconds_min"] <= row["seconds_median"] <= row["seconds_max"]
+        assert row["ratio"] == pytest.approx(row["seconds_median"] / table["rows"][0]["seconds_median"])
+    assert table["rows"][0]["ratio"] == 1
+    assert (table["device"], table["batch_size"], table["left_out"]) == ("cpu", 4, {})
+    assert table["data"]["examples"] == 64
+    assert table["data"]["examples_per_second"] > 0
+    assert 0 < table["data"]["wait_share"] < 1
+
+
+def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
+    config = small("sampler.guidance=2.0", "teacher.loss.label_dropout=0.1", "conditioning.known={kinds: [box]}")
+    seen = []
+    real = speed.Bench._consistency_step
+
+    def watching(self, settings, teacher):
+        seen.append((type(teacher).__name__, settings["tangent_method"]))
+        return real(self, settings, teacher)
+
+    monkeypatch.setattr(speed.Bench, "_consistency_step", watching)
+    table = measure_speed(config, CPU, batch_size=4, repeats=1)
+    assert "sCD step, guided teacher" in [row["what"] for row in table["rows"]]
+    assert seen == [
+        ("Transformer", "one_pass"),
+        ("Transformer", "forward"),
+        ("NoneType", "one_pass"),
+        ("Guided", "one_pass"),
+    ]
+
+
+def test_slow_data_are_waited_for(monkeypatch):
+    from scm_media.data.shapes import ShapesDataset
+
+    real = ShapesDataset.batch
+
+    def slow(self, indices, generators=None):
+        time.sleep(0.3)
+        return real(self, indices, generators)
+
+    monkeypatch.setattr(ShapesDataset, "batch", slow)
+    data = measure_speed(small(), CPU, batch_size=4, repeats=2)["data"]
+    assert data["examples_per_second"] < 4 / 0.3
+    assert data["wait_share"] > 0.4
+
+
+def test_without_data_all_else_is_timed_and_the_reason_told(tmp_path):
+    config = small()
+    config["data"] = {"_target_": "scm_media.data.folder.FolderDataset", "root": str(tmp_path / "nowhere")}
+    table = measure_speed(config, CPU, batch_size=4, repeats=1, labels={"class": ["a", "b"]})
+    assert "nowhere" in table["data"]["missing"]
+    assert [row["what"] for row in table["rows"]][-1] == "encoding"
+    assert all(math.isfinite(row["ratio"]) for row in table["rows"])
+
+
+def test_a_way_to_the_tangent_that_fails_is_left_out_with_its_reason(monkeypatch):
+    real = speed.Bench._consistency_step
+
+    def without_forward(self, settings, teacher):
+        def fail(latent, cond):
+            raise NotImplementedError("no forward-mode rule\nfor this")
+
+        return fail if settings["tangent_method"] == "forward" else real(self, settings, teacher)
+
+    monkeypatch.setattr(speed.Bench, "_consistency_step", without_forward)
+    table = measure_speed(small(), CPU, batch_size=2, repeats=1)
+    assert table["left_out"] == {"two-pass sCD step": "no forward-mode rule"}
+    assert "two-pass sCD step" not in [row["what"] for row in table["rows"]]
+
+
+def test_no_batch_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        measure_speed(small(), CPU, batch_size=0)
