@@ -20,11 +20,14 @@ from modalities.audio.sheet import sheet
 from modalities.audio.survey import propose, remarks
 from modalities.audio.writing import BITS, FORMATS, write_sound
 from scm_media.interfaces import Extent
+from scm_media.pipeline.blending import crossfade
 
 CROPS = ("random", "start", "centre")
 PADDINGS = ("silence", "masked")
 LONGEST = 3600.0
 """Seconds beyond which a file is not read as a whole; crops of it are."""
+FADE = 0.01
+"""Seconds over which what is kept in an edit turns into what was made."""
 
 
 class AudioModality:
@@ -82,7 +85,9 @@ class AudioModality:
             raise ValueError(f"modality.shortest must be a number of seconds, at least 0, got {shortest}")
         self.normalise, self.shortest = normalise, shortest
         self.level = NORMALISATIONS.get(normalise or "") if level is None else level
-        self.extents: Mapping[str, Extent] = {"duration": Extent(duration, "seconds", "length of a clip")}
+        self.extents: Mapping[str, Extent] = {
+            "duration": Extent(duration, "seconds", "length of a clip", longest=duration, axis=-1, rate=sample_rate)
+        }
         self.num_samples = self.shape()[1]
         self.feature_networks = {"aisfx": {"_target_": "modalities.audio.aisfx.AiSFX", "sample_rate": sample_rate}}
 
@@ -221,6 +226,13 @@ class AudioModality:
         suffix, for samples that are not finite, and for a rate that MP3 does not have.
         """
         return write_sound(Path(path), sample, self.sample_rate, self.bits, metadata)
+
+    def blend(self, known: Tensor, made: Tensor, mask: Tensor) -> Tensor:
+        """Sounds ``(B, C, T)`` that are known where mask ``(B, 1, T)`` is one, but for 10 ms before each border.
+
+        There they fade into the made ones: a jump would click.
+        """
+        return crossfade(known, made, mask, round(FADE * self.sample_rate))
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A grid of mel spectrograms of samples ``(B, C, T)``, captions below; near-square unless told."""
