@@ -180,9 +180,9 @@ class Pipeline:
         return len(self._edit_run(None, None).keywords["times"])
 
     def drawn_labels(self, label: Label) -> list[str]:
-        """Labels with classes that an edit draws for each clip, since they are not given and the network needs them."""
+        """Labels that an edit draws for each clip, since they are not given and the network never did without."""
         given = self.labels.parse(label)
-        return [name for name, classes in self.labels.names.items() if classes and name not in given and self._draws]
+        return [name for name in self.labels.resolve(label, 0, 0) if name not in given] if self._draws else []
 
     @property
     def _draws(self) -> bool:
