@@ -56,12 +56,33 @@ def check_modality(
             _same("shape of read_conformed()'s mask", valid.shape, (1, *shape[1:]))
     if hasattr(modality, "probe"):
         modality.probe(path)
+    _check_edits(modality, conformed)
     broken = folder / f"broken{suffix}"
     broken.write_bytes(b"no such thing")
     for bad in (broken, folder / f"missing{suffix}"):
         _refuses(modality, bad)
     picture = modality.preview(torch.stack([conformed, back]), ["first", "second"], columns=2)
     _require(min(picture.size) > 0, f"preview() must be a picture, got one of size {picture.size}")
+
+
+def _check_edits(modality: Modality, sample: Tensor) -> None:
+    """What edits lean on: the extent along which clips go on, and how what is kept is joined to what was made."""
+    for name, extent in modality.extents.items():
+        if extent.axis is None:
+            continue
+        places, default = modality.shape()[extent.axis], extent.default * extent.rate
+        _require(
+            abs(places - default) <= 0.1 * places,
+            f"extent {name}: a clip has {places} places along axis {extent.axis}, but default × rate is {default:g}",
+        )
+    if hasattr(modality, "blend"):
+        known, made = sample[None], torch.zeros_like(sample)[None]
+        for value, expected in ((1.0, known), (0.0, made)):
+            mask = torch.full((1, 1, *sample.shape[1:]), value)
+            blended = modality.blend(known, made, mask)
+            _require(
+                torch.equal(blended, expected), f"blend() must leave a sample alone whose mask is {value:g} all over"
+            )
 
 
 def check_autoencoder(

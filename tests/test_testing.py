@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,8 @@ from modalities.image.modality import ImageModality
 from scm_media.interfaces import Conditioning
 from scm_media.nn.pair import linearly
 from scm_media.nn.transformer import Transformer
-from scm_media.testing import check_autoencoder, check_backbone, check_modality
+from scm_media.testing import _check_edits, check_autoencoder, check_backbone, check_modality
+from tests.pipeline.waves import FadingWaveModality
 
 
 def pictures(num=64):
@@ -43,6 +46,21 @@ def test_a_modality_that_reads_wrongly_is_found(tmp_path):
     modality.read = lambda path: read(path).flip(-1)
     with pytest.raises(AssertionError, match="change a sample"):
         check_modality(modality, tmp_path, pictures()[0])
+
+
+def test_what_edits_lean_on_is_held_to():
+    wave = torch.sin(torch.arange(32.0))[None]
+    _check_edits(FadingWaveModality(), wave)
+    wrong = FadingWaveModality()
+    wrong.extents = {"duration": replace(wrong.extents["duration"], rate=1.0)}
+    with pytest.raises(
+        AssertionError, match="extent duration: a clip has 32 places along axis -1, but default × rate is 2"
+    ):
+        _check_edits(wrong, wave)
+    wrong = FadingWaveModality()
+    wrong.blend = lambda known, made, mask: 0.5 * (known + made)
+    with pytest.raises(AssertionError, match="whose mask is 1 all over"):
+        _check_edits(wrong, wave)
 
 
 def test_latents_of_another_deviation_are_found():
