@@ -139,7 +139,7 @@ def test_a_distance_of_ones_own_is_the_sum_of_its_terms_and_pulls_the_critics_we
 
     net, sample = network(), torch.randn(4, 1, 8, 8).clamp(-1, 1)
     loss = ReconstructionLoss(net, distance=distance, perceptual_weight=0, kl_weight=0, adversarial_weight=0.7)
-    value, terms = loss(sample, STEP)
+    _value, terms = loss(sample, STEP)
     assert torch.allclose(terms["reconstruction"], terms["near"] + terms["far"])
     assert torch.allclose(terms["loss"], terms["reconstruction"])
     found = gradients(loss, sample)
