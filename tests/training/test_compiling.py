@@ -42,6 +42,23 @@ def test_a_right_network_is_compiled_in_place_and_unchanged(backbone, compiled, 
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("method", ["one_pass", None])
+def test_a_network_that_is_told_what_is_known_is_checked_as_it_is_told(compiled, method):
+    backbone = Transformer(1, rank=2, patch=4, width=16, depth=1, num_heads=2, labels=LABELS, aligned_channels=2)
+    seen = []
+    original = Transformer.forward
+
+    def watching(self, u, t, cond):
+        seen.append(cond.aligned)
+        return original(self, u, t, cond)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transformer, "forward", watching)
+        compile_backbone(backbone, LATENT, LABELS, "32-true", method, num_aligned=2)
+    assert len(seen) >= 2
+    assert all(aligned.shape == (4, 2, 8, 8) and aligned.abs().max() > 0 for aligned in seen)
+
+
 @pytest.mark.parametrize("what", ["value", "tangent"])
 def test_a_network_that_compiles_wrongly_is_refused(backbone, compiled, monkeypatch, what):
     def wrong(net, *args, **kwargs):
