@@ -25,15 +25,12 @@ def fitted(samples, **changes) -> LogMelSpectrogram:
 
 
 @pytest.mark.parametrize(("rate", "window", "num_mels", "lowest", "highest"), BANDS)
-def test_filters_are_librosas_and_torchaudios(rate, window, num_mels, lowest, highest):
+def test_filters_are_librosas(rate, window, num_mels, lowest, highest):
     from librosa.filters import mel
-    from torchaudio.functional import melscale_fbanks
 
     filters = mel_filters(rate, window, num_mels, lowest, highest) / (rate / window)
     wanted = mel(sr=rate, n_fft=window, n_mels=num_mels, fmin=lowest, fmax=highest).T
     assert np.abs(filters - wanted).max() < 1e-6 * wanted.max() + 1e-8
-    also = melscale_fbanks(window // 2 + 1, lowest, highest, num_mels, rate, "slaney", "slaney").numpy()
-    assert np.abs(filters - also).max() < 1e-4 * also.max()
     assert np.abs(filters.sum(0) * (rate / window) - 1).max() < 0.15
 
 
