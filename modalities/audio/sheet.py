@@ -67,7 +67,8 @@ def mel_picture(samples: Tensor, rate: int, height: int = HEIGHT, width: int = W
     falling = 1 - (bins - edges[1:-1, None]) / reach[1:, None]
     weights = np.maximum(0, np.minimum(rising, falling))
     weights /= weights.sum(1, keepdims=True)
-    rows = torch.from_numpy(weights[::-1].copy()).float() @ power
+    with torch.autocast("cpu", enabled=False):  # sheets are drawn in the midst of training too
+        rows = torch.from_numpy(weights[::-1].copy()).float() @ power
     columns = torch.linspace(0, rows.shape[-1] - 1, width).round().long()
     return 10 * rows[..., columns].clamp(min=1e-20).log10()
 
