@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -11,6 +12,8 @@ from modalities.audio.fourier import FourierFrames, check_waveform
 
 _FLOOR = 1e-5
 """Amplitude of a bin below which compression is linear, so that its slope is finite: half a step of 16 bits."""
+_TINY = 1e-30
+PHASES = ("absolute", "advance")
 _QUIETEST_DB = -80.0
 """Bins that are quieter than the loudest by more are not raised further: they hold rounding, not sound."""
 
@@ -38,6 +41,10 @@ class ComplexSpectrogram(nn.Module):
     ``(B, 2 · channels, window / 2, T / hop)``: real and imaginary part, frequency upwards, time. The bin at half the
     sampling rate, real as that at 0 Hz is, is kept as its imaginary part ("packed"): a power of two of bins.
     exponent: of the magnitude, in (0, 1]; 1 is no compression.
+    phase: absolute, or advance: a bin's phase is how much further it turned since the frame before than a sound at the
+    bin's own frequency does (Engel et al. 2019, GANSynth, section 2.1: "instantaneous frequency", here as the phase of
+    the compressed magnitude, so that quiet bins do not matter). A steady tone is then the same in all frames, whatever
+    its phase; a model need not keep count of phases. The first frame and the bin at 0 Hz stay absolute.
     equalise: between one scale for a channel (0) and one for each frequency of it (1: each bin has deviation
     sigma_data), by the power of the bin's measured deviation. Bins more than 80 dB below the loudest are raised as
     one at 80 dB would be, so that bins that never change stay silent.
@@ -57,8 +64,11 @@ class ComplexSpectrogram(nn.Module):
         exponent: float = 0.5,
         equalise: float = 0.5,
         sigma_data: float = 0.5,
+        phase: str = "absolute",
     ) -> None:
         super().__init__()
+        if phase not in PHASES:
+            raise ValueError(f"autoencoder.network.phase must be one of {', '.join(PHASES)}, got {phase!r}")
         if channels < 1:
             raise ValueError(f"autoencoder.network.channels must be at least 1, got {channels}")
         if not 0 < exponent <= 1:
@@ -68,6 +78,7 @@ class ComplexSpectrogram(nn.Module):
         if not sigma_data > 0:
             raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
         self.channels, self.exponent, self.equalise, self.sigma_data = channels, exponent, equalise, sigma_data
+        self.phase = phase
         self.frames = FourierFrames(window, hop)
         self.num_bins = window // 2
         self.latent_channels = 2 * channels
@@ -102,6 +113,8 @@ class ComplexSpectrogram(nn.Module):
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, 2 · channels, window / 2, T / hop)``; nothing is drawn, so the generator is not used."""
         spectrum = self._compressed(sample)
+        if self.phase == "advance":
+            spectrum = torch.view_as_real(self._advancing(torch.view_as_complex(spectrum)))
         spectrum = spectrum * self._gain(spectrum)[:, None, :, None]
         return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2).contiguous()
 
@@ -114,8 +127,11 @@ class ComplexSpectrogram(nn.Module):
         self._check_latent(latent)
         latent = latent if latent.dtype == torch.float64 else latent.float()
         spectrum = latent.unflatten(1, (self.channels, 2)).permute(0, 1, 4, 3, 2)
-        spectrum = spectrum / self._gain(spectrum)[:, None, :, None]
-        return self.frames.synthesise(_unpacked(torch.view_as_complex(expanded(spectrum, self.exponent).contiguous())))
+        spectrum = expanded(spectrum / self._gain(spectrum)[:, None, :, None], self.exponent)
+        spectrum = torch.view_as_complex(spectrum.contiguous())
+        if self.phase == "advance":
+            spectrum = self._turning(spectrum)
+        return self.frames.synthesise(_unpacked(spectrum))
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(2C, window / 2, T / hop)``; ValueError where the hop does not divide T."""
@@ -135,6 +151,35 @@ class ComplexSpectrogram(nn.Module):
         self.frames.num_frames(sample.shape[-1])
         sample = sample if sample.dtype == torch.float64 else sample.float()
         return compressed(torch.view_as_real(_packed(self.frames.analyse(sample))), self.exponent)
+
+    def _advancing(self, spectrum: Tensor) -> Tensor:
+        """Spectra ``(*, K, window / 2)`` with the phase by which each frame went further than its bin's frequency."""
+        before = spectrum[..., :-1, 1:]
+        loudness = before.abs()
+        unit = torch.where(loudness > 0, before / loudness.clamp(min=_TINY), torch.ones_like(before))
+        turned = spectrum.clone()
+        turned[..., 1:, 1:] = spectrum[..., 1:, 1:] * (unit * self._own_turn(spectrum)).conj()
+        return turned
+
+    def _turning(self, spectrum: Tensor) -> Tensor:
+        """What ``_advancing`` was made of: phases summed over frames, anew after a bin was exactly zero."""
+        further = spectrum[..., 1:].angle().double()
+        own = self._own_turn(further.to(torch.complex128)).angle()
+        silent = spectrum[..., 1:] == 0
+        # What is added at each frame but the first; after silence the frame before counts as phase 0.
+        phase = further + torch.cat([torch.zeros_like(further[..., :1, :]), own.expand_as(further)[..., 1:, :]], -2)
+        total = phase.masked_fill(silent, 0).cumsum(-2)
+        frame = torch.arange(phase.shape[-2], device=phase.device)[:, None]
+        last = torch.where(silent, frame, -1).cummax(-2).values
+        start = torch.where(last >= 0, total.gather(-2, last.clamp(min=0)), 0)
+        whole = torch.polar(spectrum[..., 1:].abs().double(), total - start)
+        return torch.cat([spectrum[..., :1], whole.to(spectrum.dtype)], -1)
+
+    def _own_turn(self, like: Tensor) -> Tensor:
+        """e^{i ω hop} of the bins from the second: ``(window / 2 - 1,)``."""
+        bins = torch.arange(1, self.num_bins, dtype=torch.float64, device=like.device)
+        angle = torch.remainder(bins * self.frames.hop, self.frames.window) * (2 * math.pi / self.frames.window)
+        return torch.polar(torch.ones_like(angle), angle).to(like.dtype)
 
     def _gain(self, like: Tensor) -> Tensor:
         """What brings compressed spectra to deviation sigma_data: ``(channels, window / 2)``."""
