@@ -134,6 +134,18 @@ class Extent:
             raise ValueError(f"the axis of an extent is counted from the end (-1: the last), got {self.axis}")
 
 
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that is one sample of its own, from ``start`` to ``stop`` seconds (None: the file's end)."""
+
+    path: Path
+    start: float
+    stop: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.start:g} to {'its end' if self.stop is None else f'{self.stop:g} s'})"
+
+
 @runtime_checkable
 class Modality(Protocol):
     """How samples of one kind are read, brought to a recipe's shape, written and shown.
@@ -148,6 +160,9 @@ class Modality(Protocol):
       it needs, and its mask ``(1, *S)``, one where the sample is no padding, or None (of every file, or of none);
     - ``probe(file)``: raises ValueError for a file that cannot be used, without reading all of it;
     - ``measure(file) -> {name: number}``: what ``data.measures`` may make labels of.
+
+    One whose three methods above take a ``Part`` for a file says so by ``takes_parts = True``, so that manifests may cut
+    long files; one whose samples may also be folders tells by ``holds(folder)`` which are, and takes their paths.
 
     For edits it may offer ``read_whole(path)``, the file's sample as ``conform`` would have it (rate, channels, size)
     but as long as it is, untrimmed and no louder, along the axis that an extent measures; and

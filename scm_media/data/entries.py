@@ -12,14 +12,15 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from scm_media.interfaces import Modality
+from scm_media.interfaces import Modality, Part
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file and what is said of it: class names (str) and scalars (float) by label.
 
-    group: what has the same is held out together or not at all; None stands alone.
+    group: what has the same is held out together or not at all; None stands alone. part: the seconds of the file, from
+    and to (None: its end), that the entry is; None for all of it. A path may be a folder that is one sample.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class Entry:
     labels: Mapping[str, str | float] = field(default_factory=dict)
     caption: str | None = None
     group: str | None = None
+    part: tuple[float, float | None] | None = None
 
     def read(self, modality: Modality) -> Tensor:
         """The sample ``(C, *S)``; ValueError or OSError where it cannot be read."""
@@ -56,25 +58,26 @@ class Entry:
         """What the modality measures of the file, by name; ValueError where it cannot be read."""
         return modality.measure(self.file())
 
-    def file(self) -> Path | IO[bytes]:
-        """What a modality reads: the file, or the content of one that lies inside another."""
-        return self.path
+    def file(self) -> Path | Part | IO[bytes]:
+        """What a modality reads: the file, a part of it, or the content of one that lies inside another."""
+        return self.path if self.part is None else Part(self.path, *self.part)
 
     @property
     def source(self) -> str:
         """The file, in words for the user."""
-        return str(self.path)
+        return str(self.file())
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes, of a folder those of its files."""
+        if self.path.is_dir():
+            return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
         return self.path.stat().st_size
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """What changes when the content does: path, size, time of change."""
-        status = self.path.stat()
-        return str(self.path), status.st_size, status.st_mtime_ns
+        """What changes when the content does: path (and part), size, time of change."""
+        return self.source, self.size, self.path.stat().st_mtime_ns
 
 
 class Rejects:

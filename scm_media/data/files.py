@@ -143,7 +143,7 @@ def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects, po
     _, known = _faults.setdefault(id(modality), (modality, {}))
 
     def judge(entry: Entry) -> tuple[str, str]:
-        if not entry.path.is_file():
+        if not entry.path.is_file() and not (entry.path.is_dir() and hasattr(modality, "holds")):
             return "missing file", ""
         key = entry.version
         if key not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from scm_media.data.entries import Entry, Rejects
@@ -13,7 +13,7 @@ from scm_media.interfaces import Modality
 
 
 class FolderDataset(FileDataset):
-    """Every file below ``root`` that the modality reads; links are followed.
+    """Every file below ``root`` that the modality reads, and every folder that it holds to be one sample; links count.
 
     labels: "subfolder", the label "class" is the name of the first folder below root, or "none". label_function: gives
     more labels, for a file's path (see ``labelling.complete``). scalars: labels that are numbers. Hidden files, files
@@ -42,11 +42,11 @@ class FolderDataset(FileDataset):
         rejects = Rejects()
         entries = []
         labels_of: dict[str, dict[str, str]] = {}  # one for all files of a class: there can be millions
-        for path in _walk(root):
+        for path in walk(root, modality):
             inside = path.relative_to(root)
             if inside.name.startswith("."):
                 rejects.add(path, "hidden")
-            elif path.suffix.lower() not in modality.suffixes:
+            elif not path.is_dir() and path.suffix.lower() not in modality.suffixes:
                 rejects.add(path, "of another kind", path.suffix or "no suffix")
             elif labels == "none":
                 entries.append(Entry(path, inside.as_posix()))
@@ -64,15 +64,19 @@ class FolderDataset(FileDataset):
         super().__init__(entries, modality, names, root, rejects, split, held_out, verify, measures)
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files below root in a fixed order; a hidden folder is given as one path, a folder met again is not entered."""
+def walk(root: Path, modality: Modality) -> Iterator[Path]:
+    """Files below root in a fixed order; a folder that is hidden, or one sample of the modality, is given as one path.
+
+    A folder that is met again is not entered.
+    """
     entered = set()
+    holds: Callable[[Path], bool] = getattr(modality, "holds", lambda folder: False)
     for folder, folders, files in os.walk(root, followlinks=True):
         here = os.path.realpath(folder)
         if here in entered:
             folders.clear()
             continue
         entered.add(here)
-        hidden = [name for name in folders if name.startswith(".")]
-        folders[:] = sorted(set(folders) - set(hidden))
-        yield from (Path(folder, name) for name in sorted(files + hidden))
+        whole = [name for name in folders if name.startswith(".") or holds(Path(folder, name))]
+        folders[:] = sorted(set(folders) - set(whole))
+        yield from (Path(folder, name) for name in sorted(files + whole))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,10 @@ class ManifestDataset(FileDataset):
     that are numbers. classes: label to its classes in order; a label that is not listed there has those found.
     group: a column whose equal values are held out together or not at all; it is no label unless ``labels`` says so.
     label_function: gives more labels, for a file's path and its row (see ``labelling.complete``).
+    cut: two columns, the seconds from and to which a row's part of its file reaches (an empty one: its start, its end),
+    for modalities that read parts of files; parts of one file are held out together unless ``group`` says otherwise.
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
-    label, a scalar that is no number, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``,
+    label, a scalar that is no number, a cut that is none, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``,
     ``measures``.
     """
 
@@ -43,7 +46,9 @@ class ManifestDataset(FileDataset):
         verify: bool = True,
         label_function: LabelFunction | None = None,
         measures: Sequence[str] = (),
+        cut: Sequence[str] | None = None,
     ) -> None:
+        _check_cut(cut, modality)
         path = Path(path).expanduser()
         rejects = Rejects()
         rows = _read_rows(path, rejects)
@@ -52,8 +57,8 @@ class ManifestDataset(FileDataset):
             raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
         fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
         if labels is None:
-            labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group)]
-        _check_columns(path, columns, labels, group)
+            labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group, *(cut or ()))]
+        _check_columns(path, columns, [*labels, *(cut or ())], group)
         start = path.parent if root is None else Path(root).expanduser()
         entries, used = [], []
         taken = set()
@@ -64,22 +69,49 @@ class ManifestDataset(FileDataset):
                 rejects.add(source, "no path")
                 continue
             name = os.path.normpath(file)
-            if name in taken:
-                rejects.add(source, "duplicate", file)
-                continue
-            taken.add(name)
             try:
+                part = None if cut is None else _read_part(row, cut)
+                whole_name = name if part is None else f"{name}#{part}"
+                if whole_name in taken:
+                    raise Unusable("duplicate", whole_name)
+                taken.add(whole_name)
                 own = {label: read_label(row.get(label), label, label in scalars, fixed.get(label)) for label in labels}
             except Unusable as error:
                 rejects.add(source, error.reason, error.detail)
                 continue
             caption = row.get("caption")
-            together = None if group is None or row.get(group) in (None, "") else str(row[group])
-            entries.append(Entry(start / name, name, own, None if caption is None else str(caption), together))
+            together = name if part is not None else None
+            if group is not None:
+                together = None if row.get(group) in (None, "") else str(row[group])
+            words = None if caption is None else str(caption)
+            entries.append(Entry(start / name, whole_name, own, words, together, part))
             used.append((row,))
         names: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}
         entries, names = complete(entries, used, label_function, names, scalars, fixed, rejects)
         super().__init__(entries, modality, names, path, rejects, split, held_out, verify, measures)
+
+
+def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:
+    if cut is None:
+        return
+    if isinstance(cut, str) or len(cut) != 2:
+        raise ValueError(f"data.cut must be two columns, the seconds from and to which a part reaches; got {cut!r}")
+    if not getattr(modality, "takes_parts", False):
+        raise ValueError(f"data.cut={list(cut)}: files of {modality.name} are read whole; set data.cut=null")
+
+
+def _read_part(row: Mapping[str, Any], cut: Sequence[str]) -> tuple[float, float | None]:
+    """From and to which second a row's part reaches, None for the file's end; Unusable where that cannot be."""
+    first, last = (row.get(column) for column in cut)
+    told = f"{cut[0]}={first}, {cut[1]}={last}"
+    try:
+        begin = 0.0 if first in (None, "") else float(first)  # type: ignore[arg-type]
+        end = math.inf if last in (None, "") else float(last)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise Unusable("cut that is no number of seconds", told) from None
+    if not 0 <= begin < end:
+        raise Unusable("cut that ends before it begins", told)
+    return begin, None if end == math.inf else end
 
 
 def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], group: str | None) -> None:

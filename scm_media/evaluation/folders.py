@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scm_media.data.entries import Entry
+from scm_media.data.folder import walk
 from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.kernel import kernel_distance
@@ -68,7 +69,7 @@ def _embed_folder(
 ) -> tuple[Tensor, dict[str, int]]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that holds {', '.join(sorted(modality.suffixes))} files")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in modality.suffixes)
+    files = sorted(file for file in walk(folder, modality) if _is_sample(file, modality))
     rejects: Counter[str] = Counter()
     features, batch = [], []
     for place, file in enumerate(files):
@@ -88,3 +89,9 @@ def _embed_folder(
             f" with the suffixes {', '.join(sorted(modality.suffixes))}"
         )
     return torch.cat(features), dict(rejects)
+
+
+def _is_sample(path: Path, modality: Modality) -> bool:
+    if path.is_dir():  # one sample as a whole, or hidden
+        return not path.name.startswith(".")
+    return path.suffix.lower() in modality.suffixes

@@ -1,0 +1,130 @@
+"""Videos that Pillow reads: folders of frames, single pictures, animated WebP (which FFmpeg does not decode)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+
+from PIL import Image
+
+from modalities.video.pixels import StillFrame, upright
+from modalities.video.reading import File, VideoError, path_of
+
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+SHORTEST, USUAL = 10, 100
+"""Milliseconds: a WebP's frame that is to be shown for no more than the first is shown for the second, as browsers do."""
+ORIENTATION, LYING = 0x0112, range(5, 9)
+"""The EXIF entry of how a picture was held, and those values of it that swap width and height."""
+
+
+class FolderFootage:
+    """Pictures of one size, so many a second. Raises VideoError where there are none, or the first cannot be opened."""
+
+    def __init__(self, file: File, paths: Sequence[Path], rate: float) -> None:
+        if not paths:
+            raise VideoError(file, "no frames", "holds no pictures (PNG, JPEG, BMP, TIFF), so it is no video")
+        self.file, self.rate, self._paths = file, rate, paths
+        self.num_frames = len(paths)
+        self.duration = len(paths) / rate
+        self.height, self.width = self._size(paths[0])
+
+    def _size(self, path: Path) -> tuple[int, int]:
+        try:
+            with Image.open(path) as picture:
+                width, height = picture.size
+                lies = picture.getexif().get(ORIENTATION) in LYING
+        except DECODING_ERRORS as error:
+            raise self._damaged(path, error) from error
+        return (width, height) if lies else (height, width)
+
+    def _damaged(self, path: Path, error: Exception) -> VideoError:
+        return VideoError(self.file, "damaged", f"holds a frame that cannot be decoded, {path.name}: {error}")
+
+    def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
+        """As ``Footage.frames``; a frame of another size than the first is refused."""
+        first = min(max(0, int(start * self.rate + 1e-6)), len(self._paths) - 1)
+        for place in range(first, len(self._paths)):
+            yield place / self.rate, (place + 1) / self.rate, StillFrame(self._picture(self._paths[place]))
+
+    def _picture(self, path: Path) -> Image.Image:
+        try:
+            with Image.open(path) as file:
+                file.load()
+                picture = upright(file)
+        except DECODING_ERRORS as error:
+            raise self._damaged(path, error) from error
+        if picture.size != (self.width, self.height):
+            raise VideoError(
+                self.file,
+                "frames of different sizes",
+                f"has frames of different sizes: {self._paths[0].name} is {self.width}×{self.height}, {path.name} "
+                f"{picture.width}×{picture.height}; bring them to one size",
+            )
+        return picture
+
+    def close(self) -> None:
+        """As ``Footage.close``: nothing is held open."""
+
+
+class WebPFootage:
+    """An animated WebP, or a still one. Raises VideoError where it cannot be decoded."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        path = path_of(file)
+        try:
+            if path is None:
+                file.seek(0)  # type: ignore[union-attr]
+            self._picture = Image.open(path or file)  # type: ignore[arg-type]
+            if self._picture.format != "WEBP":
+                raise ValueError(f"it is a {self._picture.format}")
+            self.width, self.height = self._picture.size
+            status = None if path is None else path.stat()
+            self._ends = (
+                _ends(self._picture) if status is None else _known_ends(str(path), status.st_size, status.st_mtime_ns)
+            )
+        except DECODING_ERRORS as error:
+            raise self._no_video(error) from error
+        self.num_frames = len(self._ends)
+        self.duration = self._ends[-1]
+        self.rate = len(self._ends) / self.duration
+
+    def _no_video(self, error: Exception) -> VideoError:
+        return VideoError(self.file, "not a video", f"cannot be decoded as an animated WebP: {error}")
+
+    def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
+        """As ``Footage.frames``; decoded from the first on, since each leans on the one before."""
+        begin = 0.0
+        for place, end in enumerate(self._ends):
+            if end > start or place + 1 == len(self._ends):
+                try:
+                    self._picture.seek(place)
+                    yield begin, end, StillFrame(self._picture.copy())
+                except DECODING_ERRORS as error:
+                    raise VideoError(self.file, "damaged", f"cannot be decoded at {begin:.2f} s: {error}") from error
+            begin = end
+
+    def close(self) -> None:
+        """As ``Footage.close``."""
+        self._picture.close()
+
+
+@lru_cache(maxsize=1 << 16)
+def _known_ends(path: str, size: int, changed: int) -> tuple[float, ...]:
+    with Image.open(path) as picture:
+        return _ends(picture)
+
+
+def _ends(picture: Image.Image) -> tuple[float, ...]:
+    """When each frame of an animation ends, in seconds; all are decoded for it."""
+    durations = []
+    for place in range(getattr(picture, "n_frames", 1)):
+        picture.seek(place)
+        picture.load()
+        duration = picture.info.get("duration", 0)
+        durations.append(duration if duration > SHORTEST else USUAL)
+    return tuple(total / 1000 for total in accumulate(durations))

@@ -1,0 +1,107 @@
+"""What a look at somebody's videos tells: which can be used, which keys of a recipe fit them, what is odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from modalities.video.reading import SLACK, Footage, VideoError, opened
+from modalities.video.timing import Span
+
+WHOLE = 20.0
+"""Seconds up to which a video is decoded from end to end when it is looked at; of a longer one three stretches are."""
+STRETCH = 4.0
+NUM_FRAMES = 16
+RATES = (8.0, 30.0)
+"""Frames a second of a proposal: the least unless files have fewer, and what pictures are looked at in folders."""
+SIZES = (16, 64)
+"""Pixels of a proposal: one may ask for more, and then needs a GPU."""
+STILL = 2 / 255
+"""Mean change from frame to frame below which nothing moves: what coding alone makes of a still."""
+BLACK = -0.95
+
+
+def inspect(footage: Footage, span: Span, wanted: int) -> None:
+    """Raises VideoError for footage that cannot be used for clips of ``wanted`` frames, by decoding it.
+
+    All of the span up to ``WHOLE`` seconds; of a longer one ``STRETCH`` seconds at its start, in its middle and at its
+    end. Reasons: "damaged", "cut short" (it ends before its header says), "one frame", "no frames".
+    """
+    length = span.stop - span.start
+    starts = [span.start]
+    reach = length
+    if length > WHOLE:
+        starts, reach = [span.start, span.start + (length - STRETCH) / 2, span.stop - STRETCH], STRETCH
+    num, end = 0, 0.0
+    for start in starts:
+        for begin, stop, _ in footage.frames(start + span.tolerance):
+            if begin >= start + reach:
+                break
+            num, end = num + 1, stop
+    if num == 0:
+        raise VideoError(footage.file, "no frames", "holds no frame that can be decoded: record it again")
+    if end < span.stop - SLACK - 1 / footage.rate:
+        raise VideoError(
+            footage.file,
+            "cut short",
+            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it again",
+        )
+    if num == 1 and wanted > 1:
+        raise VideoError(footage.file, "one frame", "is a single picture, expected a video: take it away")
+
+
+def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+    """Keys of a recipe's ``modality`` that fit these files by their headers, and what was seen in them, in words.
+
+    frame_rate: at least 8, and as high as it must be that 16 frames fit into the median file, if its own rate is. size:
+    the median of the shorter sides as a multiple of 8, from 16 to 64. padding: "hold" where the median file is shorter
+    than that. Raises ValueError when none of them can be opened.
+    """
+    rates, lengths, sides, sizes, problem = [], [], [], [], ""
+    for path in paths:
+        try:
+            with opened(path, RATES[1]) as footage:
+                rates.append(footage.rate)
+                lengths.append(footage.duration)
+                sides.append(min(footage.height, footage.width))
+                sizes.append((footage.width, footage.height))
+        except ValueError as error:
+            problem = problem or str(error)
+    if not rates:
+        raise ValueError(f"none of {len(paths)} files can be decoded; {problem or 'there are none'}")
+    usual = median(lengths)
+    rate = min(max(RATES[0], NUM_FRAMES / usual), median(rates))
+    keys = {
+        "frame_rate": float(f"{rate:.4g}"),
+        "size": min(max(8 * round(median(sides) / 8), SIZES[0]), SIZES[1]),
+        "padding": "hold" if usual * rate < NUM_FRAMES - 0.5 else "refuse",
+    }
+    seen = (
+        f"{len(rates)} of {len(paths)} opened files are videos, {'×'.join(map(str, min(sizes)))} to "
+        f"{'×'.join(map(str, max(sizes)))} pixels, {min(rates):.4g} to {max(rates):.4g} frames/s, {min(lengths):.3g} to "
+        f"{max(lengths):.3g} s long (half of them at most {usual:.3g} s)"
+    )
+    return keys, seen
+
+
+def remarks(samples: Sequence[Tensor]) -> list[str]:
+    """What somebody who looks at data should be told of clips ``(C, T, H, W)``: black, without motion, or grey."""
+    told = []
+    if black := sum(bool(sample.max() < BLACK) for sample in samples):
+        told.append(f"{black} of {len(samples)} clips that were looked at are black from end to end: take them away")
+    moving = [sample for sample in samples if sample.shape[1] > 1 and not sample.max() < BLACK]
+    if still := sum(bool(sample.diff(dim=1).abs().mean() < STILL) for sample in moving):
+        told.append(
+            f"nothing moves in {still} of {len(samples)} clips that were looked at: a model learns stills from them; "
+            "modality.frame_rate lower than it is shows slow motion"
+        )
+    if samples and samples[0].shape[0] == 3 and all(bool((sample == sample[:1]).all()) for sample in samples):
+        told.append(
+            f"all {len(samples)} clips that were looked at are grey, and the recipe is in colour: modality.channels=1 would "
+            "learn a third of the values"
+        )
+    return told
