@@ -161,8 +161,8 @@ class Modality(Protocol):
     - ``probe(file)``: raises ValueError for a file that cannot be used, without reading all of it;
     - ``measure(file) -> {name: number}``: what ``data.measures`` may make labels of.
 
-    One whose three methods above take a ``Part`` for a file says so by ``takes_parts = True``, so that manifests may cut
-    long files; one whose samples may also be folders tells by ``holds(folder)`` which are, and takes their paths.
+    One whose three methods above take a ``Part`` for a file says so by ``takes_parts = True``, so that manifests may
+    cut long files; one whose samples may also be folders tells by ``holds(folder)`` which are, and takes their paths.
 
     For edits it may offer ``read_whole(path)``, the file's sample as ``conform`` would have it (rate, channels, size)
     but as long as it is, untrimmed and no louder, along the axis that an extent measures; and

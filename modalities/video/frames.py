@@ -15,7 +15,7 @@ from modalities.video.reading import Picture
 
 @dataclass(frozen=True)
 class Framing:
-    """How frames come to ``size`` (height, width): resampled to ``scaled``, of which the part at ``corner`` is taken."""
+    """How frames come to ``size`` (height, width): resampled to ``scaled``, of which the part at ``corner`` is cut."""
 
     scaled: tuple[int, int]
     corner: tuple[int, int]

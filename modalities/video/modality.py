@@ -172,9 +172,9 @@ class VideoModality:
 
     def probe(self, file: File) -> None:
         """Raises ValueError as ``read_conformed`` for a file that cannot be used: see ``survey.inspect``."""
-        with opened(file, self.folder_rate, strict=True) as footage:
+        with opened(file, self.folder_rate) as footage:
             span = span_of(footage, self.frame_rate)
-            inspect(footage, span, self.num_frames)
+            inspect(footage, span, self.folder_rate, self.num_frames)
             self._checked(file, span)
 
     def measure(self, file: File) -> Mapping[str, float]:
@@ -206,13 +206,14 @@ class VideoModality:
         return int(torch.randint(max(1, math.ceil(latest * footage.rate)), (), generator=generator)) / footage.rate
 
     def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The sample ``(C, T, H, W)``, at the recipe's rate, brought to ``shape()``; random only through the generator."""
+        """The sample ``(C, T, H, W)``, at the recipe's rate, brought to ``shape()``; random by the generator alone."""
         if sample.ndim != 4 or sample.shape[0] != self.channels or not sample.numel():
             raise ValueError(f"a video of this recipe is ({self.channels}, T, H, W), got {tuple(sample.shape)}")
         room = sample.shape[1] - self.num_frames
         if room < 0 and self.padding == "refuse":
             raise ValueError(
-                f"a video of {sample.shape[1]} frames is too short for clips of {self.num_frames}: set modality.padding=hold"
+                f"a video of {sample.shape[1]} frames is too short for clips of {self.num_frames}: set "
+                "modality.padding=hold"
             )
         first = 0 if room <= 0 or self.window == "start" else room // 2
         if room > 0 and self.window == "random" and generator is not None:

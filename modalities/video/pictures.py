@@ -16,7 +16,7 @@ from modalities.video.reading import File, VideoError, path_of
 
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 SHORTEST, USUAL = 10, 100
-"""Milliseconds: a WebP's frame that is to be shown for no more than the first is shown for the second, as browsers do."""
+"""Milliseconds: what a WebP wants shown for no more than the first is shown for the second, as browsers do."""
 ORIENTATION, LYING = 0x0112, range(5, 9)
 """The EXIF entry of how a picture was held, and those values of it that swap width and height."""
 

@@ -87,7 +87,8 @@ def path_of(file: File) -> Path | None:
 def opened(file: File, folder_rate: float, strict: bool = False) -> Iterator[Footage]:
     """The footage of a file (all of it, where a part is given), or of a folder of frames at ``folder_rate``.
 
-    strict: whether damage that decoders could conceal is an error too, in what is decoded of it. Raises VideoError for what is missing, empty, no video, or has frames that are larger than may be.
+    strict: whether damage that decoders could conceal is an error too, in what is decoded of it. Raises VideoError for
+    what is missing, empty, no video, or has frames that are larger than may be.
     """
     path = path_of(file)
     _check_there(file, path)

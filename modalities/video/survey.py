@@ -1,4 +1,4 @@
-"""What a look at somebody's videos tells: which can be used, which keys of a recipe fit them, what is odd about them."""
+"""What a look at somebody's videos tells: which can be used, what keys of a recipe fit them, what is odd about them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ STILL = 2 / 255
 BLACK = -0.95
 
 
-def inspect(footage: Footage, span: Span, wanted: int) -> None:
+def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> None:
     """Raises VideoError for footage that cannot be used for clips of ``wanted`` frames, by decoding it.
 
-    All of the span up to ``WHOLE`` seconds; of a longer one ``STRETCH`` seconds at its start, in its middle and at its
+    From a file's start on, damage that decoders could conceal counts too: after a jump they lack what came before, and
+    would complain of sound files. All of the span up to ``WHOLE`` seconds; of a longer one ``STRETCH`` seconds at its start, in its middle and at its
     end. Reasons: "damaged", "cut short" (it ends before its header says), "one frame", "no frames".
     """
     length = span.stop - span.start
@@ -38,20 +39,33 @@ def inspect(footage: Footage, span: Span, wanted: int) -> None:
         starts, reach = [span.start, span.start + (length - STRETCH) / 2, span.stop - STRETCH], STRETCH
     num, end = 0, 0.0
     for start in starts:
-        for begin, stop, _ in footage.frames(start + span.tolerance):
-            if begin >= start + reach:
-                break
-            num, end = num + 1, stop
+        if start > 0:
+            added, end = _decode(footage, start, reach, span.tolerance)
+        else:
+            with opened(footage.file, folder_rate, strict=True) as strict:
+                added, end = _decode(strict, start, reach, span.tolerance)
+        num += added
     if num == 0:
         raise VideoError(footage.file, "no frames", "holds no frame that can be decoded: record it again")
     if end < span.stop - SLACK - 1 / footage.rate:
         raise VideoError(
             footage.file,
             "cut short",
-            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it again",
+            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it "
+            "again",
         )
     if num == 1 and wanted > 1:
         raise VideoError(footage.file, "one frame", "is a single picture, expected a video: take it away")
+
+
+def _decode(footage: Footage, start: float, reach: float, tolerance: float) -> tuple[int, float]:
+    """How many frames are shown in so many seconds from ``start`` on, and when the last ends."""
+    num, end = 0, 0.0
+    for begin, stop, _ in footage.frames(start + tolerance):
+        if begin >= start + reach:
+            break
+        num, end = num + 1, stop
+    return num, end
 
 
 def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
@@ -82,8 +96,8 @@ def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     }
     seen = (
         f"{len(rates)} of {len(paths)} opened files are videos, {'×'.join(map(str, min(sizes)))} to "
-        f"{'×'.join(map(str, max(sizes)))} pixels, {min(rates):.4g} to {max(rates):.4g} frames/s, {min(lengths):.3g} to "
-        f"{max(lengths):.3g} s long (half of them at most {usual:.3g} s)"
+        f"{'×'.join(map(str, max(sizes)))} pixels, {min(rates):.4g} to {max(rates):.4g} frames/s, "
+        f"{min(lengths):.3g} to {max(lengths):.3g} s long (half of them at most {usual:.3g} s)"
     )
     return keys, seen
 
@@ -101,7 +115,7 @@ def remarks(samples: Sequence[Tensor]) -> list[str]:
         )
     if samples and samples[0].shape[0] == 3 and all(bool((sample == sample[:1]).all()) for sample in samples):
         told.append(
-            f"all {len(samples)} clips that were looked at are grey, and the recipe is in colour: modality.channels=1 would "
-            "learn a third of the values"
+            f"all {len(samples)} clips that were looked at are grey, and the recipe is in colour: modality.channels=1 "
+            "would learn a third of the values"
         )
     return told

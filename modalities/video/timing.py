@@ -67,7 +67,8 @@ def shown_at(footage: Footage, times: Sequence[float], tolerance: float) -> Iter
         raise VideoError(
             footage.file,
             "cut short",
-            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it again",
+            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it "
+            "again",
         )
     yield len(waiting), shown
 

@@ -71,8 +71,8 @@ def write_video(path: Path, sample: Tensor, rate: float, metadata: Mapping[str, 
     if not odd:
         return None
     return (
-        f"{width}×{height} is odd, and H.264 that browsers play is even: written as {frames.shape[2]}×{frames.shape[1]}, "
-        "the last row or column twice (WebM keeps odd sizes)"
+        f"{width}×{height} is odd, and H.264 that browsers play is even: written as "
+        f"{frames.shape[2]}×{frames.shape[1]}, the last row or column twice (WebM keeps odd sizes)"
     )
 
 
@@ -101,7 +101,8 @@ def _gif(frames: np.ndarray, rate: float, comment: str) -> bytes:
     ends = [round(100 * (number + 1) / rate) for number in range(len(frames))]
     durations = [10 * (end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
     pictures = [
-        Image.fromarray(pixels).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for pixels in frames
+        Image.fromarray(pixels).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+        for pixels in frames
     ]
     content = io.BytesIO()
     first, *rest = pictures

@@ -122,7 +122,9 @@ def write_clips(
         for sample, labels, seed, index in zip(clips.samples, clips.labels, clips.seeds, clips.indices, strict=True):
             label = _label_text(labels)
             path = parsed.out / _file_name(seed, index, label, suffix)
-            remark = _write(pipeline.modality, path, sample, {**made, "seed": seed, "index": index, "label": label})
+            both = {name: value for name, value in labels.items() if name in pipeline.modality.extents}
+            metadata = {**made, **both, "seed": seed, "index": index, "label": label}
+            remark = _write(pipeline.modality, path, sample, metadata)
             report["remarks"] += [f"{path}: {remark}"] if remark else []
             prompt = getattr(parsed, "prompt", None)
             report["clips"].append({"path": str(path), "label": label, "prompt": prompt, "seed": seed, "index": index})

@@ -28,8 +28,8 @@ class ManifestDataset(FileDataset):
     cut: two columns, the seconds from and to which a row's part of its file reaches (an empty one: its start, its end),
     for modalities that read parts of files; parts of one file are held out together unless ``group`` says otherwise.
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
-    label, a scalar that is no number, a cut that is none, a row that cannot be parsed. See ``FileDataset`` for ``held_out``, ``verify``,
-    ``measures``.
+    label, a scalar that is no number, a cut that is none, a row that cannot be parsed. See ``FileDataset`` for
+    ``held_out``, ``verify``, ``measures``.
     """
 
     def __init__(

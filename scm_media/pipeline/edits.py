@@ -67,10 +67,13 @@ def prepended(sample: Tensor, wish: Wish) -> Canvas:
 
 
 def interpolated(sample: Tensor, wish: Wish) -> Canvas:
-    """The clip starts as the input starts and ends as it ends; a quarter of it each, unless told otherwise."""
+    """The clip starts as the input starts and ends as it ends; a quarter of it each, unless told otherwise.
+
+    Of a short input no more than its halves: of two frames, one at each end.
+    """
     axis, length = _line(sample, wish)
     size = sample.shape[axis]
-    keep = _kept(wish, length // 4, size, (length - 1) // 2, "at each end")
+    keep = _kept(wish, min(length // 4, max(1, size // 2)), size, (length - 1) // 2, "at each end")
     ends = torch.cat([sample.narrow(axis, 0, keep), sample.narrow(axis, size - keep, keep)], axis)
     return _laid(ends, axis, length, [(0, keep), (length - keep, length)])
 

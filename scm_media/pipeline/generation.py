@@ -123,7 +123,7 @@ class Pipeline:
         windows, each of which knows ``overlap`` of the one before (in the extent's unit; None: a quarter of a window).
         Raises ValueError for anything the model cannot do.
         """
-        labels = self._labels(num, label, seed, first, drawn=True)
+        labels = self._labels(num, label, seed, first, True, extents)
         canvas = longer(self.modality, overlap, extents)
         if canvas is not None and teacher:
             raise ValueError("the teacher draws a clip at once; the student goes on in windows: leave the teacher out")
@@ -167,7 +167,7 @@ class Pipeline:
         canvas = canvas_of(self.modality, task, source, keep, region, mask, extents)
         if guidance is not None and label is None and self.labels.names and not self._draws:
             raise ValueError(f"guidance {guidance} steers towards a label: give one")
-        labels = self._labels(num, label, seed, first, self._draws)
+        labels = self._labels(num, label, seed, first, self._draws, extents)
         windows = windows_of(canvas, self.modality, overlap, extents)
         for drawing in self._drawings(
             labels, seed, first, batch_size, False, steps, times, guidance, guidance_interval
@@ -198,14 +198,25 @@ class Pipeline:
         return sampling.edit_sampler(self.settings, self.flow, steps, times, self._tells)
 
     def _labels(
-        self, num: int, label: Label | Sequence[Label], seed: int, first: int, drawn: bool
+        self,
+        num: int,
+        label: Label | Sequence[Label],
+        seed: int,
+        first: int,
+        drawn: bool,
+        extents: Mapping[str, float],
     ) -> list[dict[str, Any]]:
-        """The labels of each clip; drawn: whether a class that is not given is, else the network is told none."""
+        """The labels of each clip; drawn: whether a class that is not given is, else the network is told none.
+
+        An extent that is a label of the model too (the rate of frames) is one, unless the label says otherwise.
+        """
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}")
         wanted = [label] * num if label is None or isinstance(label, str | Mapping) else list(label)
         if len(wanted) != num:
             raise ValueError(f"got {len(wanted)} labels for {num} clips; give one, or one a clip")
+        if both := {name: value for name, value in extents.items() if name in self.labels.names}:
+            wanted = [{**both, **self.labels.parse(one)} for one in wanted]
         if not drawn:
             return [self.labels.parse(one) for one in wanted]
         return [self.labels.resolve(one, seed, first + place) for place, one in enumerate(wanted)]
