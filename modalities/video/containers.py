@@ -92,22 +92,24 @@ class ContainerFootage:
         if first is None:
             raise VideoError(self.file, "no frames", "has a video stream without any frame that can be decoded")
         begin = (first.pts or 0) * self._seconds
-        length = self._length_by_header(begin)
-        if length is None:
-            length = self._length_by_packets(begin)
+        # Headers may count by decoding times, which end before the last frame is shown; a file may end before both.
+        length = max(self._length_by_header(begin), self._length_by_packets(begin))
+        if length <= 0:
+            raise VideoError(self.file, "no frames", "has a video stream that lasts 0 s: record it again")
         return begin, length, round(first.rotation / 90) % 4
 
-    def _length_by_header(self, begin: float) -> float | None:
+    def _length_by_header(self, begin: float) -> float:
+        """Seconds from the first frame to the last one's end; 0 where it says nothing (a browser's recorder)."""
         if self._stream.duration:
             return self._stream.duration * self._seconds
         told = next((text for key, text in self._stream.metadata.items() if key.upper().startswith("DURATION")), "")
         if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", told):
             hours, minutes, seconds = map(float, match.groups())
             return 3600 * hours + 60 * minutes + seconds - begin
-        return None
+        return 0.0
 
     def _length_by_packets(self, begin: float) -> float:
-        """Where the header tells nothing (WebM from a browser's recorder): the end of the last packet."""
+        """Seconds from the first frame to the end of the last packet."""
         if self._container.duration and not self._sequential:
             self._seek(self._container.duration / av.time_base)
         else:

@@ -50,8 +50,8 @@ def stacked(frames: Iterable[tuple[int, Picture]], framing: Framing, channels: i
     """The clip ``(C, T, H, W)``, float32 in [-1, 1], of frames and how often each is repeated."""
     made = []
     for num, picture in frames:
-        made += [torch.from_numpy(np.ascontiguousarray(framing.pixels(picture, channels, background)))] * num
-    return (torch.stack(made).permute(3, 0, 1, 2).float() / 127.5 - 1).contiguous()
+        made += [framing.pixels(picture, channels, background)] * num
+    return (torch.from_numpy(np.stack(made)).permute(3, 0, 1, 2).float() / 127.5 - 1).contiguous()
 
 
 def to_bytes(sample: Tensor) -> np.ndarray:
