@@ -72,8 +72,8 @@ def bad_packets(path):
 
 
 def lost_packets(path):
-    write_numbered(path.with_name("sound.mp4"), 30, codec=("libx264", "yuv420p", {"g": "30", "bf": "0"}))
-    damaged(path.with_name("sound.mp4"), path, (14,), drop=True)
+    noise(path.with_name("sound.mp4"), 30)
+    damaged(path.with_name("sound.mp4"), path, (14, 15), drop=True)
     path.with_name("sound.mp4").unlink()
 
 
@@ -90,7 +90,7 @@ BAD = {
     "text.gif": (lambda path: path.write_bytes(b"no such thing" * 99), "not a video", "cannot be decoded as a video"),
     "list.mp4": (lambda path: path.write_bytes(b"#EXTM3U\n#EXTINF:10,\n/etc/hostname\n"), "not a video", "cannot be"),
     "nothing.webm": (lambda path: path.write_bytes(b""), "empty", r"is empty \(0 bytes\)"),
-    "no-frames.mp4": (
+    "no-frames.mkv": (lambda path: no_frames(path), "no frames", "without any"),
         lambda path: write_frames(path, [], 10) if False else no_frames(path),
         "no frames",
         "without any",
@@ -203,7 +203,7 @@ def test_what_is_to_be_turned_is_read_upright(tmp_path, clockwise):
     ("name", "codec"),
     [
         ("a.webm", ("libvpx-vp9", "yuva420p", {"lossless": "1"})),
-        ("b.webm", ("libvpx", "yuva420p", {"crf": "4", "b": "4M"})),
+        ("b.webm", ("libvpx", "yuva420p", {"crf": "4", "b": "4M", "auto-alt-ref": "0"})),
         ("a.mkv", ("ffv1", "bgra", {})),
         ("a.mov", ("qtrle", "argb", {})),
     ],

@@ -131,11 +131,11 @@ def test_extents_and_shapes():
 
 def test_conform_cuts_and_flips_by_the_generator_alone():
     modality = VideoModality(num_frames=4, size=16, crop="random", flip=True)
-    sample = moving(9, 20)
+    sample = moving(9, 20)[..., :16, :]
     seen = {
         tuple(modality.conform(sample, torch.Generator().manual_seed(seed)).flatten().tolist()) for seed in range(30)
     }
-    assert len(seen) > 25
-    assert torch.equal(modality.conform(sample[..., 2:18, 2:18][:, 2:6]), sample[:, 2:6, 2:18, 2:18])
+    assert len(seen) > 20
+    assert torch.equal(modality.conform(sample), sample[:, 2:6, :, 2:18])
     with pytest.raises(ValueError, match="3 frames is too short for clips of 4"):
         modality.conform(sample[:, :3])
