@@ -28,9 +28,10 @@ BLACK = -0.95
 def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> None:
     """Raises VideoError for footage that cannot be used for clips of ``wanted`` frames, by decoding it.
 
-    From a file's start on, damage that decoders could conceal counts too: after a jump they lack what came before, and
-    would complain of sound files. All of the span up to ``WHOLE`` seconds; of a longer one ``STRETCH`` seconds at its start, in its middle and at its
-    end. Reasons: "damaged", "cut short" (it ends before its header says), "one frame", "no frames".
+    All of the span up to ``WHOLE`` seconds; of a longer one ``STRETCH`` seconds at its start, in its middle and at its
+    end. From a file's start on, damage that decoders could conceal counts too: after a jump they lack what came before,
+    and would complain of sound files. Reasons: "damaged", "cut short" (it ends before its header says), "one frame",
+    "no frames".
     """
     length = span.stop - span.start
     starts = [span.start]

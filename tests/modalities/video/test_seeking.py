@@ -74,7 +74,7 @@ def test_a_part_holds_no_frame_of_another(video):
     modality.probe(part)
     assert modality.measure(part)["seconds"] == 1
     assert numbers(modality.read_conformed(Part(video, 5.4), generator())[0]) == list(range(54, 60))
-    with pytest.raises(ValueError, match="has 5 frames at 10 a second .*expected at least 6") as caught:
+    with pytest.raises(ValueError, match=r"has 5 frames at 10 a second .*expected at least 6") as caught:
         modality.probe(Part(video, 2.0, 2.5))
     assert caught.value.reason == "too short"
     for start, stop in ((7, 8), (5, 9)):
