@@ -36,6 +36,8 @@ class ContainerFootage:
             if path is None:
                 file.seek(0)  # type: ignore[union-attr]
             self._container = av.open(file if path is None else str(path), options={"format_whitelist": FORMATS})
+        except av.error.EOFError as error:
+            raise VideoError(file, "no frames", "ends before its first frame: record it again") from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(file, "not a video", f"cannot be decoded as a video: {_words(error)}") from error
         try:

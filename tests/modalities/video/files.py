@@ -90,14 +90,12 @@ def write_folder(path: Path, num: int, suffix: str = ".png") -> Path:
     return path
 
 
-def damaged(source: Path, target: Path, places: Sequence[int], drop: bool = False) -> Path:
-    """A copy of a video whose packets at some places are zeros, or are not there."""
+def damaged(source: Path, target: Path, places: Sequence[int]) -> Path:
+    """A copy of a video whose packets at some places are zeros."""
     with av.open(str(source)) as given, av.open(str(target), "w") as made:
         stream = given.streams.video[0]
         copy = made.add_stream_from_template(stream)
         for number, packet in enumerate(packet for packet in given.demux(stream) if packet.size):
-            if number in places and drop:
-                continue
             if number in places:
                 bad = av.Packet(bytes(packet.size))
                 bad.pts, bad.dts, bad.duration, bad.time_base = (

@@ -13,7 +13,7 @@ from modalities.video import VideoModality, read_metadata
 from scm_media import weights
 from scm_media.build import build
 from scm_media.cli import main
-from tests.modalities.video.files import moving, write_folder, write_frames
+from tests.modalities.video.files import moving, write_frames
 
 MODALITY = {
     "_target_": "modalities.video.modality.VideoModality",
@@ -99,7 +99,10 @@ def test_a_picture_is_set_in_motion(model, tmp_path, suffix):
 
 
 def test_what_lies_between_two_pictures_is_made(model, tmp_path):
-    write_folder(tmp_path / "ends", 2)
+    (tmp_path / "ends").mkdir()
+    for name, frame in zip(("a", "b"), moving(4, 16).movedim(1, 0)[::2], strict=True):
+        pixels = ((frame + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "ends" / f"{name}.png")
     pipeline = scm_media.load(model, "cpu")
     samples = pipeline.edit("interpolate", tmp_path / "ends", 1, steps=2).samples[0]
     ends = pipeline.modality.read_whole(tmp_path / "ends")
