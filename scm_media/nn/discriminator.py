@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from scm_media.nn.kl_autoencoder import CONVOLUTIONS, group_norm
+from scm_media.nn.autoencoder_layers import CONVOLUTIONS, group_norm
 
 
 class PatchDiscriminator(nn.Module):

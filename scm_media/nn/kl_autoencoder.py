@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scm_media.nn.autoencoder_layers import CONVOLUTIONS, Chain, Convolutions, Enlargement, Memory, ResidualBlock
 from scm_media.nn.channel_scale import ChannelScale
 
-CONVOLUTIONS: Mapping[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-"""Convolution by the number of axes of a sample."""
-
-_GROUP = 8
 _LOG_VARIANCE = (-30.0, 20.0)
-
-
-def group_norm(width: int) -> nn.GroupNorm:
-    """Group norm over groups of eight channels, of all where eight do not divide them."""
-    return nn.GroupNorm(width // _GROUP if width % _GROUP == 0 else 1, width)
-
-
-class _Block(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))); the last convolution starts at zero."""
-
-    def __init__(self, width: int, rank: int) -> None:
-        super().__init__()
-        convolution = CONVOLUTIONS[rank]
-        last = convolution(width, width, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        first = convolution(width, width, 3, padding=1)
-        self.layers = nn.Sequential(group_norm(width), nn.SiLU(), first, group_norm(width), nn.SiLU(), last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
-
-
-class _Enlarged(nn.Module):
-    """A convolution to ``prod(stride)`` times the channels, which are then laid out as places ("sub-pixel").
-
-    All places of one output start with the same weights, so that a fresh layer makes no checkerboard.
-    """
-
-    def __init__(self, in_width: int, out_width: int, stride: Sequence[int]) -> None:
-        super().__init__()
-        self.out_width, self.stride = out_width, tuple(stride)
-        places = math.prod(stride)
-        self.convolution = CONVOLUTIONS[len(stride)](in_width, out_width * places, 3, padding=1)
-        for parameter in (self.convolution.weight, self.convolution.bias):
-            parameter.data.copy_(parameter.data[::places].repeat_interleave(places, 0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.convolution(x)
-        if math.prod(self.stride) == 1:
-            return x
-        rank, sizes = len(self.stride), x.shape[2:]
-        x = x.reshape(len(x), self.out_width, *self.stride, *sizes)
-        axes = itertools.chain.from_iterable((2 + rank + axis, 2 + axis) for axis in range(rank))
-        shape = [size * step for size, step in zip(sizes, self.stride, strict=True)]
-        return x.permute(0, 1, *axes).reshape(len(x), self.out_width, *shape)
 
 
 class KLAutoencoder(nn.Module):
@@ -73,6 +22,9 @@ class KLAutoencoder(nn.Module):
     strides: of each level, a whole number or one an axis; their product is how much smaller latents are. A first
     stride of 1 gives a level at full resolution, which costs most of the time.
     widths: channels of each level. depth: residual blocks of each level, in encoder and decoder alike.
+    causal: along the first axis, whose first place is coded alone: 1 + stride · k places are 1 + k of the latent, and
+    none depends on a later one. Then no more than ``piece`` latent places of that axis are coded at once outside of
+    training, so that the memory for what lies between does not grow along it.
 
     ``encode`` gives the posterior's mean without a generator and draws from the posterior with one. Latents are
     normalised by mean and deviation of the posterior means, which ``fit`` measures; ``encode`` and ``decode`` refuse
@@ -90,9 +42,14 @@ class KLAutoencoder(nn.Module):
         widths: Sequence[int] = (32, 64, 128),
         depth: int = 1,
         sigma_data: float = 0.5,
+        causal: bool = False,
+        piece: int = 4,
     ) -> None:
         super().__init__()
+        if piece < 1:
+            raise ValueError(f"piece of the autoencoder must be at least 1 latent place, got {piece}")
         self.channels, self.latent_channels, self.rank = channels, latent_channels, rank
+        self.causal, self.piece = causal, piece
         levels = _levels(rank, strides, widths)
         self.strides = tuple(math.prod(step) for step in zip(*levels, strict=True))
         self.scale = ChannelScale(
@@ -102,26 +59,29 @@ class KLAutoencoder(nn.Module):
             remedy="it carries nothing: lower autoencoder.loss.kl_weight or autoencoder.network.latent_channels, "
             "or train longer (autoencoder.max_steps)",
         )
-        convolution = CONVOLUTIONS[rank]
+        kind = Convolutions(rank, causal)
         down: list[nn.Module] = []
         up: list[nn.Module] = []
         before = channels
         for stride, width in zip(levels, widths, strict=True):
-            # Kernel = stride + 2 with one place of padding: exactly size / stride places, each seeing its neighbours.
-            down += [convolution(before, width, [step + 2 for step in stride], stride, padding=1)]
-            down += [_Block(width, rank) for _ in range(depth)]
-            last = [group_norm(width), nn.SiLU()] if not up else []
-            up = [*(_Block(width, rank) for _ in range(depth)), *last, _Enlarged(width, before, stride), *up]
+            down += [kind.convolution(before, width, stride)]
+            down += [ResidualBlock(width, kind) for _ in range(depth)]
+            last = [kind.norm(width), nn.SiLU()] if not up else []
+            up = [
+                *(ResidualBlock(width, kind) for _ in range(depth)),
+                *last,
+                Enlargement(width, before, stride, kind),
+                *up,
+            ]
             before = width
-        down += [group_norm(before), nn.SiLU(), convolution(before, 2 * latent_channels, 3, padding=1)]
-        self.encoder = nn.Sequential(*down)
-        self.decoder = nn.Sequential(convolution(latent_channels, before, 3, padding=1), *up)
+        down += [kind.norm(before), nn.SiLU(), kind.convolution(before, 2 * latent_channels)]
+        self.encoder = Chain(*down)
+        self.decoder = Chain(kind.convolution(latent_channels, before), *up)
 
     def posterior(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance ``(B, c, *s)`` of the codes of samples ``(B, C, *S)``."""
         self._check_sample(sample)
-        mean, log_variance = self.encoder(self._laid_out(sample)).chunk(2, 1)
-        return mean, log_variance.clamp(*_LOG_VARIANCE)
+        return _moments(self.encoder(self._laid_out(sample)))
 
     def synthesize(self, code: Tensor) -> Tensor:
         """Samples ``(B, C, *S)``, not clipped, for codes ``(B, c, *s)``."""
@@ -138,7 +98,9 @@ class KLAutoencoder(nn.Module):
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, c, *s)`` of deviation sigma_data: the posterior's mean, or a draw from it by the generator."""
-        code, log_variance = self.posterior(sample)
+        self._check_sample(sample)
+        moments = _joined(self._in_pieces(self.encoder, sample, self.strides[0]))
+        code, log_variance = _moments(moments)
         if generator is not None:
             noise = torch.randn(code.shape, generator=generator, device=generator.device, dtype=code.dtype)
             code = code + (log_variance / 2).exp() * noise.to(code.device)
@@ -146,31 +108,68 @@ class KLAutoencoder(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Samples ``(B, C, *S)``, clipped to [-1, 1]."""
-        return self.synthesize(self.scale.denormalize(latent)).clamp(-1, 1)
+        return _joined(self.decode_in_pieces(latent))
+
+    def decode_in_pieces(self, latent: Tensor) -> Iterator[Tensor]:
+        """What ``decode`` gives, one stretch along the first axis of S after the other; one where it is not causal."""
+        for made in self._in_pieces(self.decoder, self.scale.denormalize(latent), 1):
+            yield made.clamp(-1, 1)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(c, *s)``: each axis of ``(C, *S)`` by its strides. ValueError where they do not divide it."""
-        sizes = tuple(sample_shape[1:])
-        if len(sizes) != self.rank or any(size % step for size, step in zip(sizes, self.strides, strict=True)):
+        sizes, alone = tuple(sample_shape[1:]), self._alone
+        if len(sizes) != self.rank or any(
+            size < first or (size - first) % step for size, step, first in zip(sizes, self.strides, alone, strict=True)
+        ):
+            causal = f" (along the first of them 1 more: {self._lengths(sizes)})" if self.causal else ""
             raise ValueError(
                 f"samples of size {'×'.join(map(str, sizes))} cannot be encoded: the autoencoder needs {self.rank} "
-                f"axes in multiples of {'×'.join(map(str, self.strides))} (autoencoder.network); choose another size"
+                f"axes in multiples of {'×'.join(map(str, self.strides))}{causal} (autoencoder.network); choose "
+                "another size"
             )
-        return (self.latent_channels, *(size // step for size, step in zip(sizes, self.strides, strict=True)))
+        grid = zip(sizes, self.strides, alone, strict=True)
+        return (self.latent_channels, *(first + (size - first) // step for size, step, first in grid))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
         """``(C, *S)``: each axis of ``(c, *s)`` times its strides."""
-        return (self.channels, *(size * step for size, step in zip(latent_shape[1:], self.strides, strict=True)))
+        grid = zip(latent_shape[1:], self.strides, self._alone, strict=True)
+        return (self.channels, *(first + (size - first) * step for size, step, first in grid))
 
     def latent_mask(self, mask: Tensor) -> Tensor:
         """``(B, 1, *s)``: one where all of the places ``(B, 1, *S)`` that a latent place stands for are one."""
-        sizes = self.latent_shape(mask.shape[1:])[1:]
-        pieces = itertools.chain.from_iterable(zip(sizes, self.strides, strict=True))
-        return mask.reshape(len(mask), 1, *pieces).amin(tuple(range(3, 3 + 2 * self.rank, 2)))
+        self.latent_shape(mask.shape[1:])
+        if not self.causal:
+            return _all_within(mask, self.strides)
+        first, rest = mask[:, :, :1], mask[:, :, 1:]
+        return torch.cat([_all_within(first, (1, *self.strides[1:])), _all_within(rest, self.strides)], 2)
+
+    @property
+    def _alone(self) -> tuple[int, ...]:
+        """For each axis how many places at its start are coded alone: one along that of a causal network."""
+        return (int(self.causal), *[0] * (self.rank - 1))
+
+    def _lengths(self, sizes: Sequence[int]) -> str:
+        """The lengths nearest to the one asked for that a causal network takes."""
+        step, size = self.strides[0], sizes[0] if sizes else 1
+        below = 1 + max(0, size - 1) // step * step
+        return f"{below}, {below + step}"
+
+    def _in_pieces(self, network: Chain, x: Tensor, stride: int) -> Iterator[Tensor]:
+        """What a network makes of x, piece by piece along the first axis; stride: how many places are one latent's."""
+        if not self.causal:
+            yield network(self._laid_out(x))
+            return
+        memory: Memory = {}
+        begin, end = 0, 1 + stride * (self.piece - 1)
+        while begin < x.shape[2]:
+            yield network(self._laid_out(x[:, :, begin:end]), memory)
+            begin, end = end, end + stride * self.piece
 
     def _laid_out(self, x: Tensor) -> Tensor:
         # Convolutions follow the layout of their input; channels last is a third faster on a CPU.
-        return x.contiguous(memory_format=torch.channels_last) if self.rank == 2 else x
+        if self.rank == 2:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last_3d) if self.rank == 3 and self.causal else x
 
     def _check_sample(self, sample: Tensor) -> None:
         if sample.ndim != 2 + self.rank or sample.shape[1] != self.channels:
@@ -179,6 +178,24 @@ class KLAutoencoder(nn.Module):
                 f"shape {tuple(sample.shape)}: check the modality against autoencoder.network"
             )
         self.latent_shape(sample.shape[1:])
+
+
+def _moments(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and logarithm of the variance, of what an encoder gives."""
+    mean, log_variance = encoded.chunk(2, 1)
+    return mean, log_variance.clamp(*_LOG_VARIANCE)
+
+
+def _joined(pieces: Iterable[Tensor]) -> Tensor:
+    found = list(pieces)
+    return found[0] if len(found) == 1 else torch.cat(found, 2)
+
+
+def _all_within(mask: Tensor, strides: Sequence[int]) -> Tensor:
+    """``(B, 1, *s)``: one where all of a block of ``strides`` places is."""
+    rank = len(strides)
+    pieces = [part for size, step in zip(mask.shape[2:], strides, strict=True) for part in (size // step, step)]
+    return mask.reshape(len(mask), 1, *pieces).amin(tuple(range(3, 3 + 2 * rank, 2)))
 
 
 def _levels(rank: int, strides: Sequence[int | Sequence[int]], widths: Sequence[int]) -> list[tuple[int, ...]]:
@@ -204,14 +221,13 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
 def gradient_distance(difference: Tensor, num_scales: int = 3) -> Tensor:
     """Mean absolute slope of a difference ``(B, C, *S)`` of each clip ``(B,)``, over its axes and several scales.
 
-    Each scale has half the places of the one before, averaged, for as long as every axis has two.
+    Each scale has half the places of the one before, averaged; an axis of one place (of a picture as a clip of one
+    frame) has no slope.
     """
-    rank = difference.ndim - 2
-    pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[rank]
+    pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[difference.ndim - 2]
     slopes = []
     for _ in range(num_scales):
-        if min(difference.shape[2:]) < 2:
-            break
-        slopes += [difference.diff(dim=2 + axis).abs().flatten(1).mean(1) for axis in range(rank)]
-        difference = pool(difference, 2)
+        axes = [axis for axis in range(2, difference.ndim) if difference.shape[axis] > 1]
+        slopes += [difference.diff(dim=axis).abs().flatten(1).mean(1) for axis in axes]
+        difference = pool(difference, [min(2, size) for size in difference.shape[2:]])
     return torch.stack(slopes).mean(0) if slopes else difference.new_zeros(len(difference))
