@@ -88,7 +88,11 @@ class Backbone(Protocol):
 
 
 class Autoencoder(Protocol):
-    """Samples to latents and back; frozen while a backbone trains."""
+    """Samples to latents and back; frozen while a backbone trains.
+
+    It may also offer ``decode_in_pieces(latent)``, an iterator of what ``decode`` gives, one stretch along the first
+    axis of S after the other, so that the memory of decoding does not grow along it.
+    """
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, c, *s)`` of deviation sigma_data per channel, for samples ``(B, C, *S)``."""

@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from modalities.audio.fourier import check_waveform
 from scm_media.nn.channel_scale import ChannelScale
+from scm_media.nn.foreign import ForeignAutoencoder
 
 
-class _Foreign(nn.Module):
-    """A frozen network that is described by keys, and whose weights are read when it is fitted.
-
-    Once fitted, they are kept with what was measured: the file is not asked for again.
-    """
-
-    def __init__(self, network: nn.Module, weights: str | None, scale: ChannelScale) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.weights, self.scale = weights, scale
-
-    def train(self, mode: bool = True) -> _Foreign:
-        """Itself: it is frozen."""
-        return self
-
-    def fit(self, samples: Iterable[Tensor]) -> None:
-        """Reads the weights, then measures what normalises latents over batches ``(B, channels, T)``.
-
-        Raises ValueError for weights that are not there, no safetensors or of another network.
-        """
-        self._load()
-        device = self.scale.mean.device
-        with torch.no_grad():
-            self.scale.fit(self._code(sample.to(device))[0] for sample in samples)
-
-    def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents of deviation sigma_data: the mean of the posterior, or a draw from it by the generator."""
-        code, deviation = self._code(sample)
-        if generator is not None and deviation is not None:
-            noise = torch.randn(code.shape, generator=generator, device=generator.device, dtype=code.dtype)
-            code = code + deviation * noise.to(code.device)
-        return self.scale.normalize(code)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
-        return self._sound(self.scale.denormalize(latent.float())).clamp(-1, 1)
-
-    def _load(self) -> None:
-        _read(self.network, self.weights)
-
-    def _code(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and deviation (None: there is none) of what the network makes of waveforms."""
-        raise NotImplementedError
-
-    def _sound(self, code: Tensor) -> Tensor:
-        """Waveforms of codes."""
-        raise NotImplementedError
-
-
-class VocosMel(_Foreign):
+class VocosMel(ForeignAutoencoder):
     """Latents ``(B, channels, num_mels, T / hop)``: log-mel spectrograms, made into sound by the package ``vocos``.
 
     weights: a safetensors file of a ``vocos.Vocos`` over mel spectrograms. The other keys describe it; they start at
@@ -134,14 +83,14 @@ class VocosMel(_Foreign):
         features = self.network.feature_extractor(sample.float().flatten(0, 1))[..., :num_frames]
         return features.unflatten(0, sample.shape[:2]), None
 
-    def _sound(self, code: Tensor) -> Tensor:
+    def _synthesize(self, code: Tensor) -> Tensor:
         features = code.flatten(0, 1)
         if self.padding == "center":
             features = torch.cat([features, features[..., -1:]], -1)
         return self.network.head(self.network.backbone(features)).unflatten(0, code.shape[:2])
 
 
-class OobleckAutoencoder(_Foreign):
+class OobleckAutoencoder(ForeignAutoencoder):
     """Latents ``(B, latent_channels, 1, T / hop)`` of Stable Audio's autoencoder, diffusers' ``AutoencoderOobleck``.
 
     weights: the safetensors file of its folder (``vae/diffusion_pytorch_model.safetensors``). The other keys describe
@@ -199,7 +148,7 @@ class OobleckAutoencoder(_Foreign):
         posterior: Any = self.network.encode(sample.float()).latent_dist
         return posterior.mean[:, :, None], posterior.std[:, :, None]
 
-    def _sound(self, code: Tensor) -> Tensor:
+    def _synthesize(self, code: Tensor) -> Tensor:
         return self.network.decode(code.squeeze(2)).sample
 
 
@@ -215,28 +164,3 @@ def _num_frames(num_samples: int, hop: int) -> int:
 def _by_hop(mask: Tensor, hop: int) -> Tensor:
     """``(B, 1, 1, K)``: one where all of a hop of ``(B, 1, K · hop)`` is one."""
     return mask.reshape(len(mask), 1, 1, _num_frames(mask.shape[-1], hop), hop).amin(-1)
-
-
-def _read(network: nn.Module, weights: str | None) -> None:
-    """Gives a network the weights of a safetensors file; ValueError that says what is wrong with it."""
-    key = "autoencoder.network.weights"
-    if weights is None:
-        raise ValueError(f"{key} must name the safetensors file that the network's weights are in")
-    file = Path(weights).expanduser()
-    if not file.is_file():
-        raise ValueError(f"{key}={weights} is no file")
-    if file.suffix != ".safetensors":
-        raise ValueError(
-            f"{key}={weights} must be a safetensors file: pickles are not read. Of one that you trust make it once: "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')"
-        )
-    try:
-        found = load_file(file)
-        missing, unexpected = network.load_state_dict(found, strict=False)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{key}={weights} does not fit the network that the other keys describe: {error}") from error
-    if missing or unexpected:
-        raise ValueError(
-            f"{key}={weights} does not fit the network that the other keys describe: {len(missing)} tensors are "
-            f"missing ({', '.join(missing[:2])}), {len(unexpected)} are of none ({', '.join(unexpected[:2])})"
-        )

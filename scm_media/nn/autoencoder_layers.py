@@ -1,8 +1,9 @@
 """Layers of convolutional autoencoders, causal along the first axis of their input or not.
 
 Causal: no place depends on one after it. Before the first place that place itself is repeated, so that the code of a
-still is that of its picture through any weights. A ``Memory`` lets an input be passed in pieces along that axis, with the same outcome as at
-once. Source: Yu et al. 2023 (MAGVIT-v2, arXiv 2310.05737), section 3.2, with the padding and the norms told here.
+still is that of its picture through any weights. A ``Memory`` lets an input be passed in pieces along that axis, with
+the same outcome as at once. Source: Yu et al. 2023 (MAGVIT-v2, arXiv 2310.05737), section 3.2, with the padding and
+the norms told here.
 """
 
 from __future__ import annotations

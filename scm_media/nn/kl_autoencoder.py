@@ -139,9 +139,9 @@ class KLAutoencoder(nn.Module):
         """``(B, 1, *s)``: one where all of the places ``(B, 1, *S)`` that a latent place stands for are one."""
         self.latent_shape(mask.shape[1:])
         if not self.causal:
-            return _all_within(mask, self.strides)
+            return all_within(mask, self.strides)
         first, rest = mask[:, :, :1], mask[:, :, 1:]
-        return torch.cat([_all_within(first, (1, *self.strides[1:])), _all_within(rest, self.strides)], 2)
+        return torch.cat([all_within(first, (1, *self.strides[1:])), all_within(rest, self.strides)], 2)
 
     @property
     def _alone(self) -> tuple[int, ...]:
@@ -191,7 +191,7 @@ def _joined(pieces: Iterable[Tensor]) -> Tensor:
     return found[0] if len(found) == 1 else torch.cat(found, 2)
 
 
-def _all_within(mask: Tensor, strides: Sequence[int]) -> Tensor:
+def all_within(mask: Tensor, strides: Sequence[int]) -> Tensor:
     """``(B, 1, *s)``: one where all of a block of ``strides`` places is."""
     rank = len(strides)
     pieces = [part for size, step in zip(mask.shape[2:], strides, strict=True) for part in (size // step, step)]

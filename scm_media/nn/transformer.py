@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -93,7 +94,7 @@ class Transformer(nn.Module):
             nn.init.zeros_(self.guidance.second.weight)
             nn.init.zeros_(self.guidance.second.bias)
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, num_heads, int(width * mlp_ratio), width, dropout) for _ in range(depth)
+            self.make_block(width, num_heads, int(width * mlp_ratio), width, dropout) for _ in range(depth)
         )
         self.out_norm = AdaptiveDoubleNorm(width, width)
         self.patch_out = Linear(width, in_channels * volume)
@@ -122,19 +123,29 @@ class Transformer(nn.Module):
         x = self.patch_in(linearly(lambda v: to_patches(v, self.patch), u))
         x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
         x = add(x, self.position(grid, value_of(u)))
-        angles = rotary_angles(grid, self.head_width, value_of(u).device)
-        key_mask = None
-        if cond.valid is not None:
-            key_mask = to_patches(cond.valid, self.patch).amax(-1) > 0
-            key_mask = key_mask | ~key_mask.any(-1, keepdim=True)  # a clip that is all padding attends to itself
+        valid = None if cond.valid is None else to_patches(cond.valid, self.patch).amax(-1) > 0
+        places = self.places(grid, valid, value_of(u).device)
         c = self.condition(t, cond)
         for block in self.blocks:
-            x = block(x, c, angles, key_mask)
+            x = block(x, c, *places)
         x = self.out_norm(x, c)
         out = self.patch_out(x)
         if self.gate is not None:
             out = add(out, multiply(self.gate(x), linearly(lambda v: to_patches(v, self.patch), own)))
         return linearly(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), out)
+
+    def make_block(self, *arguments: Any) -> nn.Module:
+        """A block of this network; its arguments are ``TransformerBlock``'s."""
+        return TransformerBlock(*arguments)
+
+    def places(self, grid: Sequence[int], valid: Tensor | None, device: torch.device) -> tuple[Any, ...]:
+        """What every block is told of a grid of tokens: rotary angles, and which of them ``(B, L)`` may be seen.
+
+        valid: ``(B, L)``, true where a token is no padding.
+        """
+        angles = rotary_angles(grid, self.head_width, device)
+        # A clip that is all padding attends to itself.
+        return angles, None if valid is None else valid | ~valid.any(-1, keepdim=True)
 
     def condition(self, t: Signal, cond: Conditioning) -> Signal:
         """The vector ``(B, width)`` that every block is modulated by; float32 under any precision."""

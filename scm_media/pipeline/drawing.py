@@ -14,6 +14,7 @@ from torch import Tensor
 from scm_media.interfaces import Autoencoder, Backbone, Conditioning, Modality
 from scm_media.known import tell_known
 from scm_media.pipeline.blending import blend, surroundings
+from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.edits import Canvas
 from scm_media.pipeline.randomness import clip_noise
 from scm_media.pipeline.sampling import Run
@@ -175,10 +176,9 @@ class Drawing:
         self.seconds_model += time.perf_counter() - begun
         return latent
 
-    @torch.inference_mode()
     def _decode(self, latent: Tensor) -> Tensor:
         begun = time.perf_counter()
-        sample = self.autoencoder.decode(latent).cpu()
+        sample = decoded(self.autoencoder, latent)
         self.seconds_decode += time.perf_counter() - begun
         return sample
 

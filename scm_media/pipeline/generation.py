@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.build import build
 from scm_media.guidance import Guided
-from scm_media.interfaces import Autoencoder, Conditioning, Modality
+from scm_media.interfaces import Conditioning, Modality
 from scm_media.pipeline import sampling
+from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.drawing import Clips, Drawing
 from scm_media.pipeline.export import export
 from scm_media.pipeline.folder import ModelFolder
@@ -282,11 +283,9 @@ class Pipeline:
         dtype = PRECISIONS[self.precision]
         return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
-    @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
         """Samples ``(B, C, *S)`` on the CPU for latents ``(B, c, *s)``."""
-        autoencoder: Autoencoder = self.network("autoencoder")
-        return autoencoder.decode(latent).cpu()
+        return decoded(self.network("autoencoder"), latent)
 
     def scales(self, teacher: bool, guidance: float | None) -> tuple[float | None, float]:
         """The scale that a network takes as an input (None: it takes none), and the one it is guided by in two calls.

@@ -88,9 +88,9 @@ def test_the_code_of_a_still_is_that_of_its_picture_through_any_weights(strides)
     picture = sample(3)[:, :, :1]
     code = network.posterior(picture.expand(-1, -1, 13, -1, -1))[0]
     torch.testing.assert_close(code, network.posterior(picture)[0].expand_as(code), rtol=0, atol=1e-12)
-    made = network.synthesize(code)
-    before, after = made[:, :, -4:], made[:, :, -8:-4]
-    torch.testing.assert_close(before, after, rtol=0, atol=1e-12)  # beyond what the first place reaches
+    if network.strides[0] == 1:  # else the frames of a group have weights of their own
+        made = network.synthesize(code)
+        torch.testing.assert_close(made, made[:, :, :1].expand_as(made), rtol=0, atol=1e-12)
 
 
 def test_a_place_is_normalised_by_itself_as_group_norm_would_it_alone():

@@ -1,0 +1,132 @@
+"""The transformer over space and time: attention within frames and along time in turn, or over all places at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from scm_media.nn.attention import SelfAttention
+from scm_media.nn.embedding import rotary_angles
+from scm_media.nn.normalization import AdaptiveDoubleNorm
+from scm_media.nn.pair import Signal, add, linearly, value_of
+from scm_media.nn.transformer import Transformer, TransformerBlock
+
+FRAMES_FIRST, PLACES_FIRST = "b (t n) c -> (b t) n c", "b (t n) c -> (b n) t c"
+
+
+class SpaceTimeBlock(TransformerBlock):
+    """Attention within each frame, attention along time at each place, and a feed-forward layer.
+
+    Each after an adaptive double norm, each added to the residual stream. A clip of one frame passes the attention
+    along time as it is. Source: Ho et al. 2022 (Video Diffusion Models, arXiv 2204.03458), section 3.
+    """
+
+    def __init__(self, width: int, num_heads: int, hidden: int, cond_width: int, dropout: float) -> None:
+        super().__init__(width, num_heads, hidden, cond_width, dropout)
+        self.time_norm = AdaptiveDoubleNorm(width, cond_width)
+        self.time_attention = SelfAttention(width, num_heads)
+        for parameter in self.time_attention.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(  # type: ignore[override]
+        self, x: Signal, c: Signal, space: Tensor, time: Tensor, space_mask: Tensor | None, time_mask: Tensor | None
+    ) -> Signal:
+        """Tokens ``(B, T · N, width)``, frame by frame; space ``(N, d)`` and time ``(T, d)``: their angles.
+
+        space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be seen.
+        """
+        num_frames = len(time)
+        x = add(x, _within(FRAMES_FIRST, self.attention, self.attention_norm(x, c), space, space_mask, num_frames))
+        if num_frames > 1:
+            part = self.time_norm(x, c)
+            x = add(x, _within(PLACES_FIRST, self.time_attention, part, time, time_mask, num_frames))
+        else:
+            x = self._untouched(x)
+        return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
+
+    def _untouched(self, x: Signal) -> Signal:
+        """x, with a gradient of zero for what one frame does not need: data parallelism waits for each one's."""
+        if not (self.training and torch.is_grad_enabled()):
+            return x
+        unused = [*self.time_norm.parameters(), *self.time_attention.parameters()]
+        return add(x, sum((parameter.sum() for parameter in unused), torch.zeros(()).to(unused[0])) * 0)
+
+
+def _within(
+    pattern: str, attention: SelfAttention, x: Signal, angles: Tensor, mask: Tensor | None, num_frames: int
+) -> Signal:
+    """Attention among the tokens ``(B, T · N, width)`` that a pattern brings together."""
+    there, back = pattern.split(" -> ")
+    num_places = value_of(x).shape[1] // num_frames
+    sizes = {"t": num_frames, "n": num_places}
+    apart = linearly(lambda v: rearrange(v, pattern, **sizes), x)
+    return linearly(lambda v: rearrange(v, f"{back} -> {there}", **sizes), attention(apart, angles, mask))
+
+
+class SpaceTimeTransformer(Transformer):
+    """F(u, t, cond) for latents ``(B, c, T, H, W)`` of videos, with any number of frames, one included.
+
+    attention: "factorised", within frames and along time in turn, or "full", over all places at once, which costs
+    more with every frame. Positions are rotary along each axis: of factorised attention two within a frame and one
+    along time, of full attention all three at once. patch: along frames, height and width; along frames 1 where
+    pictures are clips of one frame. The other keys are ``Transformer``'s; the frame rate is a scalar label like any
+    other (``fps``). Raises ValueError for another attention.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        patch: int | Sequence[int] = (1, 2, 2),
+        width: int = 192,
+        depth: int = 6,
+        num_heads: int = 6,
+        attention: Literal["factorised", "full"] = "factorised",
+        labels: Mapping[str, int] | None = None,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        aligned_channels: int = 0,
+        guidance: bool = False,
+        label_units: Mapping[str, float] | None = None,
+        skip: bool = False,
+    ) -> None:
+        if attention not in ("factorised", "full"):
+            raise ValueError(f"backbone.attention must be factorised or full, got {attention!r}")
+        self.factorised = attention == "factorised"
+        super().__init__(
+            in_channels,
+            3,
+            patch,
+            width,
+            depth,
+            num_heads,
+            labels=labels,
+            mlp_ratio=mlp_ratio,
+            dropout=dropout,
+            aligned_channels=aligned_channels,
+            guidance=guidance,
+            label_units=label_units,
+            skip=skip,
+        )
+
+    def make_block(self, *arguments: Any) -> nn.Module:
+        """A block of this network."""
+        return SpaceTimeBlock(*arguments) if self.factorised else super().make_block(*arguments)
+
+    def places(self, grid: Sequence[int], valid: Tensor | None, device: torch.device) -> tuple[Any, ...]:
+        """What every block is told of the grid ``(T, H, W)``, with the tokens ``(B, L)`` that are no padding."""
+        if not self.factorised:
+            return super().places(grid, valid, device)
+        space, time = (rotary_angles(axes, self.head_width, device) for axes in (grid[1:], grid[:1]))
+        if valid is None:
+            return space, time, None, None
+        masks = (rearrange(valid[..., None], pattern, t=grid[0])[..., 0] for pattern in (FRAMES_FIRST, PLACES_FIRST))
+        return space, time, *(_seen(mask) for mask in masks)
+
+
+def _seen(mask: Tensor) -> Tensor:
+    """Where nothing may be seen, everything is: what is all padding attends to itself."""
+    return mask | ~mask.any(-1, keepdim=True)
