@@ -141,9 +141,9 @@ def test_lengths_and_options_that_do_not_fit_are_named(kind):
             made.latent_shape(shape)
     with pytest.raises(ValueError, match=r"clips \(batch, 3, frames, height, width\)"):
         made._code(torch.zeros(1, 1, 1, side, side))
-    with pytest.raises(ValueError, match="options: AutoencoderKL.* does not take them"):
+    with pytest.raises(ValueError, match=r"options: AutoencoderKL.* does not take them"):
         make(options={"no_such_key": 1})
-    with pytest.raises(ValueError, match="options must leave .* to the keys beside it"):
+    with pytest.raises(ValueError, match=r"options must leave .* to the keys beside it"):
         make(options={"z_dim": 4, "latent_channels": 4})
 
 

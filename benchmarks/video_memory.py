@@ -1,0 +1,85 @@
+"""Peak memory of decoding videos of several lengths, whole and in pieces: each in a process of its own.
+
+python benchmarks/video_memory.py [--size 64] [--frames 16 64 256] [--space 8] [--time 3] [--width 32] [--piece 4]
+
+Prints one line a length: the decoded frames themselves, and what the peak of the process's memory (on a GPU: of the
+device's) lies above what it held before decoding. "in pieces" hands each piece on, as a writer of files would; "joined"
+keeps them all, as a pipeline's clips are; "whole" runs the decoder over all frames at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+MIB = 2**20
+WAYS = ("in pieces", "joined", "whole")
+
+
+def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, float]:
+    """MiB of the peak above what was held before, and seconds, of decoding one clip in this process."""
+    import torch
+
+    from modalities.video import VideoAutoencoder
+    from scm_media.pipeline.decoding import decoded
+
+    torch.set_num_threads(1)
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    network = VideoAutoencoder(3, options.space, options.time, width=options.width, piece=options.piece)
+    network.scale.trained.fill_(True)
+    network.to(device).eval().requires_grad_(False)
+    sides = (options.size // options.space,) * 2
+    latent = torch.randn(1, 8, 1 + -(-(frames - 1) // options.time), *sides, device=device)
+    network.decode(latent[:, :, :1])  # what the libraries allocate once
+
+    def held() -> float:
+        if on_gpu:
+            return torch.cuda.max_memory_allocated() / MIB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    before, begun = held(), time.perf_counter()
+    with torch.inference_mode():
+        if way == "in pieces":
+            for piece in network.decode_in_pieces(latent):
+                piece.mean().item()
+        elif way == "joined":
+            decoded(network, latent)
+        else:
+            network.synthesize(network.scale.denormalize(latent)).mean().item()
+    return {"mib": held() - before, "seconds": time.perf_counter() - begun}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table, or what one of its cells holds (``--cell``)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name, default in (("size", 64), ("space", 8), ("time", 3), ("width", 32), ("piece", 4)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
+    parser.add_argument("--cell", nargs=2, metavar=("WAY", "FRAMES"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.cell:
+        print(json.dumps(measured(options.cell[0], int(options.cell[1]), options)))
+        return
+    print(f"| frames of {options.size}×{options.size} | themselves |" + "".join(f" {way} |" for way in WAYS))
+    print("|---:|---:|" + "---:|" * len(WAYS))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for frames in options.frames:
+        themselves = 3 * frames * options.size**2 * 4 / MIB
+        cells = []
+        for way in WAYS:
+            command = [sys.executable, __file__, *given, "--cell", way, str(frames)]
+            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            cells.append(f"{told['mib']:.0f} MiB, {told['seconds']:.2f} s")
+        print(f"| {frames} | {themselves:.1f} MiB | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
