@@ -15,7 +15,7 @@ from scm_media.interfaces import Modality
 SHAPE_CLASSES = ("circle", "square", "triangle", "cross")
 
 
-def _distance(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
+def distance_outside(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
     """How far each place (x, y) ``(B, H, W)`` lies outside each shape, ``(B, 4, H, W)``; negative inside."""
     circle = torch.hypot(x, y) - radius
     square = torch.maximum(x.abs(), y.abs()) - 0.8 * radius
@@ -84,7 +84,7 @@ class ShapesDataset:
         x = torch.linspace(-1, 1, width) - (across - 0.5) * 2 * (0.95 - radius)
         y = torch.linspace(-1, 1, height)[:, None] - (down - 0.5) * 2 * (0.95 - radius)
         cos, sin = torch.cos(turn * 2 * math.pi), torch.sin(turn * 2 * math.pi)
-        distance = _distance(x * cos + y * sin, y * cos - x * sin, radius)[torch.arange(len(own)), classes]
+        distance = distance_outside(x * cos + y * sin, y * cos - x * sin, radius)[torch.arange(len(own)), classes]
         coverage = (0.5 - distance * max(height, width) / 2).clamp(0, 1)
         brightness = 0.4 + 0.6 * chance[:, 4:, None, None]
         return coverage[:, None] * brightness * 2 - 1

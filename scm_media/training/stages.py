@@ -14,6 +14,7 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Batch
 from scm_media.guidance import Guided
+from scm_media.interfaces import NO_LABEL
 from scm_media.known import tell_known
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
@@ -24,7 +25,11 @@ from scm_media.training.previews import FlowPreview
 
 
 class ClassificationLoss(nn.Module):
-    """Cross entropy of a classifier, averaged over its labels."""
+    """Cross entropy of a classifier, averaged over its labels; those that are not given (``NO_LABEL``) count nothing.
+
+    A network with a method ``pose(sample, labels) -> (sample, labels)`` is trained on what that makes of each batch, so
+    that it can set itself tasks whose answers are known (the order of frames) beside the labels of the data.
+    """
 
     def __init__(self, network: nn.Module, smoothing: float = 0.05) -> None:
         super().__init__()
@@ -32,14 +37,22 @@ class ClassificationLoss(nn.Module):
 
     def forward(self, sample: Tensor, labels: Mapping[str, Tensor], step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss over samples ``(B, C, *S)``; terms: loss and accuracy of each clip."""
-        losses, hits = [], []
+        pose: Any = getattr(self.network, "pose", None)
+        if pose is not None:
+            sample, labels = pose(sample, labels)
+        losses, hits, given = [], [], []
         for name, scores in self.network(sample).items():
+            wanted = labels[name]
             losses.append(
-                nnf.cross_entropy(scores.float(), labels[name], reduction="none", label_smoothing=self.smoothing)
+                nnf.cross_entropy(
+                    scores.float(), wanted, reduction="none", label_smoothing=self.smoothing, ignore_index=NO_LABEL
+                )
             )
-            hits.append((scores.argmax(-1) == labels[name]).float())
-        loss = torch.stack(losses).mean(0)
-        return loss.mean(), {"loss": loss.detach(), "accuracy": torch.stack(hits).mean(0)}
+            hits.append((scores.argmax(-1) == wanted).float())
+            given.append((wanted != NO_LABEL).float())
+        num = torch.stack(given).sum(0).clamp(min=1)
+        loss = torch.stack(losses).sum(0) / num
+        return loss.mean(), {"loss": loss.detach(), "accuracy": torch.stack(hits).sum(0) / num}
 
 
 def embedder_task(context: Context) -> Task:

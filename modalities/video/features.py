@@ -1,0 +1,163 @@
+"""The feature network of videos: a small 3-D CNN that is trained to see motion, and another that sees frames alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.interfaces import NO_LABEL
+
+ORDERS = ("forward", "reversed", "shuffled", "frozen")
+"""What training does to the frames of a clip, for the network to tell."""
+
+SPEEDS = (0.25, 0.5, 1.0)
+"""Of the clip's own; slower ones by interpolation, since a clip has no frames left to be faster."""
+
+SMALLEST_SIDE, FEWEST_FRAMES = 16, 2
+
+
+def in_order(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
+    """Clips ``(B, C, T, H, W)`` with their frames in one of ``ORDERS``; what is random is drawn for each clip.
+
+    shuffled: a permutation; frozen: one of the frames, as often as there are frames.
+    """
+    num, length = sample.shape[0], sample.shape[2]
+    if order == "forward":
+        return sample
+    if order == "reversed":
+        return sample.flip(2)
+    drawn = torch.rand(num, length, generator=generator, device=sample.device)
+    if order == "shuffled":
+        return _frames(sample, drawn.argsort(1))
+    if order == "frozen":
+        return _frames(sample, (drawn[:, :1] * length).long().clamp(max=length - 1).expand(-1, length))
+    raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+
+
+def at_speed(sample: Tensor, speed: Tensor, chance: Tensor) -> Tensor:
+    """Clips ``(B, C, T, H, W)`` played at ``speed`` ``(B,)`` in (0, 1], frames between frames interpolated linearly.
+
+    chance: ``(B,)`` in [0, 1), where in the clip the slower one begins.
+    """
+    length = sample.shape[2]
+    steps = torch.arange(length, device=sample.device)
+    place = chance[:, None] * (length - 1) * (1 - speed[:, None]) + speed[:, None] * steps
+    before = place.floor().long().clamp(max=length - 1)
+    share = (place - before)[:, None, :, None, None]
+    after = (before + 1).clamp(max=length - 1)
+    return torch.lerp(_frames(sample, before), _frames(sample, after), share.to(sample.dtype))
+
+
+def _frames(sample: Tensor, places: Tensor) -> Tensor:
+    """The frames at ``places`` ``(B, T)`` of clips ``(B, C, T, H, W)``."""
+    return sample.gather(2, places[:, None, :, None, None].expand_as(sample))
+
+
+def _block(in_channels: int, out_channels: int, kernel: int, stride: tuple[int, int, int]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(
+            in_channels, out_channels, (3, kernel, kernel), stride, padding=(1, kernel // 2, kernel // 2), bias=False
+        ),
+        nn.BatchNorm3d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class MotionNetwork(nn.Module):
+    """Class scores of clips, of the order of their frames and of their speed, and the features these are read from.
+
+    Told apart besides the labels: ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So features
+    of clips whose frames are shuffled lie elsewhere than those of the same clips as they were filmed, which those of a
+    network of frames do not. Sources: Misra et al. 2016 (arXiv 1603.08561, order); Benaim et al. 2020 (arXiv
+    2004.06130, speed).
+
+    channels: of the clips, whose sides are at least 16 pixels. labels: name to number of classes; scalar labels (0) get
+    no scores, and without any the order and the speed are told alone. width: channels of the first layer; the next have
+    twice and four times as many. num_features: the dimension of the features.
+    Raises ValueError for a label called order or speed, and for clips that are too small or too short.
+    """
+
+    def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 128) -> None:
+        super().__init__()
+        tasks = {"order": len(ORDERS), "speed": len(SPEEDS)}
+        if taken := sorted(tasks.keys() & labels.keys()):
+            raise ValueError(f"the label {', '.join(taken)} is one that the network makes itself: call it otherwise")
+        self.num_features = num_features
+        self.labels = [name for name, num in labels.items() if num > 0]
+        # A quarter of the resolution at once: three of four operations are saved, and motion is left.
+        self.trunk = nn.Sequential(
+            nn.BatchNorm3d(channels),
+            _block(channels, width, 5, (1, 4, 4)),
+            _block(width, 2 * width, 3, (1, 2, 2)),
+            _block(2 * width, 4 * width, 3, (2, 1, 1)),
+            _block(4 * width, 4 * width, 3, (2, 2, 2)),
+            nn.AdaptiveAvgPool3d(2),
+            nn.Flatten(),
+            nn.Linear(4 * width * 8, num_features, bias=False),
+            nn.BatchNorm1d(num_features),
+            nn.ReLU(),
+        )
+        scores = {name: labels[name] for name in self.labels} | tasks
+        self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in scores.items()})
+
+    def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clips ``(B, C, T, H, W)`` in an order and at a speed drawn for each, and their labels with these two.
+
+        From the global random state. A clip that is frozen has no speed (``NO_LABEL``).
+        """
+        num = len(sample)
+        chance = torch.rand(3, num, device=sample.device)
+        speed = (chance[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
+        order = (chance[1] * len(ORDERS)).long().clamp(max=len(ORDERS) - 1)
+        posed = at_speed(sample, torch.tensor(SPEEDS, device=sample.device)[speed], chance[2])
+        for number, name in enumerate(ORDERS):
+            own = (order == number).nonzero().flatten()
+            posed = posed.index_copy(0, own, in_order(posed[own], name))
+        speed = torch.where(order == ORDERS.index("frozen"), NO_LABEL, speed)
+        return posed, {**labels, "order": order, "speed": speed}
+
+    def features(self, sample: Tensor) -> Tensor:
+        """Features ``(B, num_features)`` of clips ``(B, C, T, H, W)`` in [-1, 1]."""
+        if sample.ndim != 5 or min(sample.shape[3:]) < SMALLEST_SIDE or sample.shape[2] < FEWEST_FRAMES:
+            raise ValueError(
+                f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and {SMALLEST_SIDE} pixels "
+                f"a side, got {tuple(sample.shape)}; set embedder: null"
+            )
+        return self.trunk(sample)
+
+    def logits(self, sample: Tensor) -> dict[str, Tensor]:
+        """Label name to class scores ``(B, num_classes)``."""
+        features = self.features(sample)
+        return {name: self.heads[name](features) for name in self.labels}
+
+    def forward(self, sample: Tensor) -> dict[str, Tensor]:
+        """The scores of labels, order and speed: what training calls."""
+        features = self.features(sample)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+class FrameNetwork(nn.Module):
+    """Features of a clip's frames by a network of pictures: blind to their order, and named so where it is used.
+
+    network: an ``Embedder`` of pictures ``(B, C, H, W)``, for example modalities.image.imagenet.EfficientNetLite0.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def frame_features(self, sample: Tensor) -> Tensor:
+        """Features ``(B, T, d)`` of each frame of clips ``(B, C, T, H, W)`` in [-1, 1]."""
+        frames = sample.transpose(1, 2)
+        return self.network.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def features(self, sample: Tensor) -> Tensor:
+        """Features ``(B, d)`` of clips, the mean over their frames."""
+        return self.frame_features(sample).mean(1)
+
+    def logits(self, sample: Tensor) -> dict[str, Tensor]:
+        """Nothing: it knows no labels."""
+        return {}

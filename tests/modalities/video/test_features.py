@@ -1,0 +1,124 @@
+"""The feature network of videos: what it is trained to tell, and that it tells it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from modalities.video.features import ORDERS, FrameNetwork, MotionNetwork, at_speed, in_order
+from modalities.video.moving import MovingShapesDataset
+from scm_media.interfaces import NO_LABEL
+from scm_media.training.stages import ClassificationLoss
+
+CLIPS = SimpleNamespace(name="video", shape=lambda: (1, 8, 16, 16), conform=lambda sample, generator: sample)
+
+
+def numbered(num: int = 3, length: int = 8) -> torch.Tensor:
+    """Clips ``(num, 1, length, 1, 1)`` whose frames carry their numbers."""
+    return torch.arange(float(length)).expand(num, length)[:, None, :, None, None].clone()
+
+
+def test_frames_are_put_in_the_order_that_is_named():
+    clips = numbered()
+    generator = torch.Generator().manual_seed(0)
+    found = {order: in_order(clips, order, generator)[:, 0, :, 0, 0] for order in ORDERS}
+    assert torch.equal(found["forward"], clips[:, 0, :, 0, 0])
+    assert torch.equal(found["reversed"][1], torch.arange(7.0, -1, -1))
+    assert torch.equal(found["shuffled"].sort(1).values, clips[:, 0, :, 0, 0])
+    assert not torch.equal(found["shuffled"][0], found["shuffled"][1])
+    assert (found["frozen"] == found["frozen"][:, :1]).all()
+    with pytest.raises(ValueError, match="order must be one of forward"):
+        in_order(clips, "backwards")
+
+
+def test_slower_clips_show_the_frames_between():
+    clips = numbered(3)
+    speed, chance = torch.tensor([1.0, 0.5, 0.25]), torch.tensor([0.7, 0.0, 0.999])
+    full, half, quarter = at_speed(clips, speed, chance)[:, 0, :, 0, 0]
+    assert torch.equal(full, torch.arange(8.0))
+    assert torch.allclose(half, torch.arange(8) * 0.5)
+    assert quarter[-1] == pytest.approx(7, abs=0.01), "as late as it can begin"
+    assert torch.allclose(quarter.diff(), torch.full((7,), 0.25))
+
+
+def test_training_poses_tasks_beside_the_labels():
+    network = MotionNetwork(1, {"motion": 4, "speed_of_player": 0}, width=4, num_features=8)
+    torch.manual_seed(0)
+    sample = torch.rand(200, 1, 4, 16, 16)
+    posed, labels = network.pose(sample, {"motion": torch.arange(200) % 4})
+    assert posed.shape == sample.shape
+    assert labels.keys() == {"motion", "order", "speed"}
+    assert torch.bincount(labels["order"], minlength=4).min() > 30
+    frozen = labels["order"] == ORDERS.index("frozen")
+    assert (labels["speed"][frozen] == NO_LABEL).all()
+    assert (labels["speed"][~frozen] >= 0).all()
+    still = (posed - posed[:, :, :1]).abs().amax((1, 2, 3, 4)) == 0
+    assert torch.equal(still, frozen)
+
+
+def test_what_is_not_given_counts_neither_in_the_loss_nor_in_the_accuracy():
+    scores = {"a": torch.tensor([[9.0, 0.0], [9.0, 0.0]]), "b": torch.tensor([[0.0, 9.0], [0.0, 9.0]])}
+    network = torch.nn.Identity()
+    network.forward = lambda sample: scores
+    given = {"a": torch.tensor([0, 1]), "b": torch.tensor([NO_LABEL, 1])}
+    loss, terms = ClassificationLoss(network, smoothing=0.0)(torch.zeros(2), given, torch.zeros(()))
+    right, wrong = (torch.log1p(torch.exp(torch.tensor(value))).item() for value in (-9.0, 9.0))
+    assert terms["loss"].tolist() == pytest.approx([right, (right + wrong) / 2], rel=1e-4)
+    assert terms["accuracy"].tolist() == [1.0, 0.5]
+    assert loss.item() == pytest.approx(terms["loss"].mean().item())
+
+
+def test_it_learns_which_way_shapes_go_and_shuffled_clips_are_far():
+    """Which way a shape goes is in no frame: a network of frames could not do better than one in four."""
+    torch.manual_seed(0)
+    data = MovingShapesDataset(modality=CLIPS, num=192)
+    network = MotionNetwork(1, {"motion": 4}, width=8, num_features=16)
+    loss, optimizer = ClassificationLoss(network), torch.optim.Adam(network.parameters(), 5e-3)
+    batch = data.batch(range(192))
+    for step in range(30):
+        part = slice(step % 3 * 64, step % 3 * 64 + 64)
+        total, _ = loss(batch.sample[part], {"motion": batch.labels["motion"][part]}, torch.tensor(step))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    network.eval()
+    held_out = MovingShapesDataset(modality=CLIPS, num=64, split="held_out", held_out=1.0).batch(range(64))
+    with torch.no_grad():
+        right = network.logits(held_out.sample)["motion"].argmax(1) == held_out.labels["motion"]
+        assert right.float().mean() > 0.7
+        forward = network.features(held_out.sample)
+        halves = (forward[::2].mean(0) - forward[1::2].mean(0)).square().sum()
+        for order in ("reversed", "shuffled", "frozen"):
+            moved = network.features(in_order(held_out.sample, order)).mean(0)
+            distance = (moved - forward.mean(0)).square().sum()
+            if order != "reversed":  # what goes left goes right then: the mean may stay
+                assert distance > 2 * halves
+    assert set(network.logits(held_out.sample)) == {"motion"}
+    assert set(network(held_out.sample)) == {"motion", "order", "speed"}
+
+
+def test_a_network_of_frames_is_blind_to_their_order():
+    pictures = SimpleNamespace(features=lambda sample: sample.flatten(1)[:, :5])
+    network = FrameNetwork(pictures)
+    sample = torch.rand(2, 3, 6, 4, 4)
+    assert network.frame_features(sample).shape == (2, 6, 5)
+    assert torch.equal(network.frame_features(sample)[1, 4], sample[1, :, 4].flatten()[:5])
+    assert torch.allclose(network.features(sample.flip(2)), network.features(sample))
+    assert network.logits(sample) == {}
+
+
+def test_fits_its_share_of_a_bundled_model():
+    network = MotionNetwork(3, {"scenario": 11})
+    assert 4 * sum(tensor.numel() for tensor in network.state_dict().values()) < 2_500_000
+
+
+def test_what_it_cannot_see_is_refused():
+    with pytest.raises(ValueError, match="the label speed is one that the network makes itself"):
+        MotionNetwork(3, {"speed": 3})
+    network = MotionNetwork(1, {}, width=2, num_features=4).eval()
+    for shape in ((1, 1, 4, 8, 64), (1, 1, 1, 16, 16), (1, 1, 16, 16)):
+        with pytest.raises(ValueError, match="of at least 2 frames and 16 pixels a side"):
+            network.features(torch.zeros(shape))
+    assert network.features(torch.zeros(2, 1, 2, 16, 16)).shape == (2, 4)
