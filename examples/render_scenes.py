@@ -138,7 +138,7 @@ class Scene:
         self.game.init()
 
     def play(self, seed: int, episode: int, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frames ``(N, SIZE, SIZE, 3)`` uint8 and the buttons that led to each, ``(N, len(BUTTONS))``; N ≤ num_steps."""
+        """Frames ``(N, SIZE, SIZE, 3)`` uint8 and the buttons that led to each, ``(N, len(BUTTONS))``."""
         own = [seed, SCENARIOS.index(self.scenario), episode]
         generator = np.random.default_rng(own)
         self.game.set_seed(int(np.random.SeedSequence(own).generate_state(1)[0] % 2**31))

@@ -13,6 +13,9 @@ from scm_media.interfaces import NO_LABEL
 ORDERS = ("forward", "reversed", "shuffled", "frozen")
 """What training does to the frames of a clip, for the network to tell."""
 
+IN_ORDER = 0.5
+"""Share of the clips that training leaves in their order."""
+
 SPEEDS = (0.25, 0.5, 1.0)
 """Of the clip's own; slower ones by interpolation, since a clip has no frames left to be faster."""
 
@@ -106,25 +109,27 @@ class MotionNetwork(nn.Module):
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clips ``(B, C, T, H, W)`` in an order and at a speed drawn for each, and their labels with these two.
 
-        From the global random state. A clip that is frozen has no speed (``NO_LABEL``).
+        From the global random state; half of the clips stay in order. Labels of the others count nothing (``NO_LABEL``),
+        since what a label says may be turned round with the frames; nor does the speed of frozen ones.
         """
-        num = len(sample)
-        chance = torch.rand(3, num, device=sample.device)
+        chance = torch.rand(4, len(sample), device=sample.device)
         speed = (chance[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
-        order = (chance[1] * len(ORDERS)).long().clamp(max=len(ORDERS) - 1)
+        other = 1 + (chance[1] * (len(ORDERS) - 1)).long().clamp(max=len(ORDERS) - 2)
+        order = torch.where(chance[3] < IN_ORDER, 0, other)
         posed = at_speed(sample, torch.tensor(SPEEDS, device=sample.device)[speed], chance[2])
         for number, name in enumerate(ORDERS):
             own = (order == number).nonzero().flatten()
             posed = posed.index_copy(0, own, in_order(posed[own], name))
+        told = {name: torch.where(order == 0, labels[name], NO_LABEL) for name in self.labels}
         speed = torch.where(order == ORDERS.index("frozen"), NO_LABEL, speed)
-        return posed, {**labels, "order": order, "speed": speed}
+        return posed, {**told, "order": order, "speed": speed}
 
     def features(self, sample: Tensor) -> Tensor:
         """Features ``(B, num_features)`` of clips ``(B, C, T, H, W)`` in [-1, 1]."""
         if sample.ndim != 5 or min(sample.shape[3:]) < SMALLEST_SIDE or sample.shape[2] < FEWEST_FRAMES:
             raise ValueError(
-                f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and {SMALLEST_SIDE} pixels "
-                f"a side, got {tuple(sample.shape)}; set embedder: null"
+                f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and "
+                f"{SMALLEST_SIDE} pixels a side, got {tuple(sample.shape)}; set embedder: null"
             )
         return self.trunk(sample)
 

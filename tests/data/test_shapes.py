@@ -10,7 +10,7 @@ import torch
 
 from modalities.image import ImageModality
 from scm_media.data import ShapesDataset
-from scm_media.data.shapes import SHAPE_CLASSES, _distance
+from scm_media.data.shapes import SHAPE_CLASSES, distance_outside
 
 
 def test_pictures_are_functions_of_seed_and_index():
@@ -50,7 +50,7 @@ def test_samples_lie_in_range_and_use_it(channels):
 
 def test_shapes_have_the_areas_that_geometry_gives_them():
     side = torch.linspace(-1, 1, 801)
-    inside = _distance(side, side[:, None], torch.full((1, 1, 1), 0.8)) < 0
+    inside = distance_outside(side, side[:, None], torch.full((1, 1, 1), 0.8)) < 0
     area = inside.float().mean((0, 2, 3)) * 4
     expected = [
         math.pi * 0.64,

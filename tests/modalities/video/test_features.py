@@ -50,7 +50,10 @@ def test_training_poses_tasks_beside_the_labels():
     posed, labels = network.pose(sample, {"motion": torch.arange(200) % 4})
     assert posed.shape == sample.shape
     assert labels.keys() == {"motion", "order", "speed"}
-    assert torch.bincount(labels["order"], minlength=4).min() > 30
+    assert torch.bincount(labels["order"], minlength=4).tolist() == pytest.approx([100, 33, 33, 33], abs=20)
+    in_place = labels["order"] == ORDERS.index("forward")
+    assert torch.equal(labels["motion"][in_place], (torch.arange(200) % 4)[in_place])
+    assert (labels["motion"][~in_place] == NO_LABEL).all(), "what goes left goes right when it is reversed"
     frozen = labels["order"] == ORDERS.index("frozen")
     assert (labels["speed"][frozen] == NO_LABEL).all()
     assert (labels["speed"][~frozen] >= 0).all()
@@ -65,7 +68,7 @@ def test_what_is_not_given_counts_neither_in_the_loss_nor_in_the_accuracy():
     given = {"a": torch.tensor([0, 1]), "b": torch.tensor([NO_LABEL, 1])}
     loss, terms = ClassificationLoss(network, smoothing=0.0)(torch.zeros(2), given, torch.zeros(()))
     right, wrong = (torch.log1p(torch.exp(torch.tensor(value))).item() for value in (-9.0, 9.0))
-    assert terms["loss"].tolist() == pytest.approx([right, (right + wrong) / 2], rel=1e-4)
+    assert terms["loss"].tolist() == pytest.approx([right, (right + wrong) / 2], rel=1e-3)
     assert terms["accuracy"].tolist() == [1.0, 0.5]
     assert loss.item() == pytest.approx(terms["loss"].mean().item())
 
@@ -73,13 +76,12 @@ def test_what_is_not_given_counts_neither_in_the_loss_nor_in_the_accuracy():
 def test_it_learns_which_way_shapes_go_and_shuffled_clips_are_far():
     """Which way a shape goes is in no frame: a network of frames could not do better than one in four."""
     torch.manual_seed(0)
-    data = MovingShapesDataset(modality=CLIPS, num=192)
+    data = MovingShapesDataset(modality=CLIPS, num=80 * 64)
     network = MotionNetwork(1, {"motion": 4}, width=8, num_features=16)
     loss, optimizer = ClassificationLoss(network), torch.optim.Adam(network.parameters(), 5e-3)
-    batch = data.batch(range(192))
-    for step in range(30):
-        part = slice(step % 3 * 64, step % 3 * 64 + 64)
-        total, _ = loss(batch.sample[part], {"motion": batch.labels["motion"][part]}, torch.tensor(step))
+    for step in range(80):
+        batch = data.batch(range(step * 64, step * 64 + 64))
+        total, _ = loss(batch.sample, batch.labels, torch.tensor(step))
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -87,7 +89,7 @@ def test_it_learns_which_way_shapes_go_and_shuffled_clips_are_far():
     held_out = MovingShapesDataset(modality=CLIPS, num=64, split="held_out", held_out=1.0).batch(range(64))
     with torch.no_grad():
         right = network.logits(held_out.sample)["motion"].argmax(1) == held_out.labels["motion"]
-        assert right.float().mean() > 0.7
+        assert right.float().mean() > 0.6
         forward = network.features(held_out.sample)
         halves = (forward[::2].mean(0) - forward[1::2].mean(0)).square().sum()
         for order in ("reversed", "shuffled", "frozen"):
