@@ -18,7 +18,8 @@ PAPER = ("image/cifar10", *(f"image/{data}-{size}" for data, sizes in SIZES.item
 """Recipes of the sCM paper: their data are the user's to name, and their networks are built without storage."""
 IMAGE = ("image/emoji", "image/fashion", "image/fashion-latent", "image/folder", "image/tiny", *PAPER)
 AUDIO = ("audio/fullband", "audio/folder", "audio/notes", "audio/tiny", "audio/voices")
-SHIPPED = (*IMAGE, *AUDIO)
+VIDEO = ("video/folder", "video/kinetics-like", "video/scenes", "video/tiny")
+SHIPPED = (*IMAGE, *AUDIO, *VIDEO)
 ROOT = "++data.root=mine"
 
 
@@ -137,3 +138,22 @@ def test_the_lengths_of_sounds_are_what_the_headers_say():
     assert shapes["audio/voices"] == (1, 32_768)
     assert shapes["audio/fullband"] == (2, 393_216)
     assert 6 * 44_100 <= shapes["audio/fullband"][1] <= 12 * 44_100
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_videos_are_whole_groups_of_frames_and_whole_patches(name):
+    config = recipe.compose(name, [ROOT])
+    shape = build(config["modality"]).shape()
+    network, patch = config["autoencoder"]["network"], config["backbone"]["patch"]
+    assert (shape[1] - 1) % network["time_factor"] == 0, "the first frame alone, then groups"
+    with torch.device("meta"):
+        channels, *places = build(network).latent_shape(shape)
+    assert places[0] == 1 + (shape[1] - 1) // network["time_factor"]
+    assert all(extent % step == 0 for extent, step in zip(places, patch, strict=True))
+    assert channels * math.prod(patch) <= config["backbone"]["width"]
+
+
+def test_the_lengths_of_videos_are_what_the_headers_say():
+    shapes = {name: build(recipe.compose(name, [ROOT])["modality"]).shape() for name in VIDEO}
+    assert shapes["video/scenes"] == shapes["video/folder"] == (3, 16, 64, 64)
+    assert shapes["video/kinetics-like"] == (3, 61, 256, 256)
