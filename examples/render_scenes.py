@@ -91,9 +91,9 @@ class Walker:
             name: [(button, chance) for button, chance in way if button in buttons] for name, way in WAYS.items()
         }
         self.ways = {name: way for name, way in self.ways.items() if way}
-        if moving := [name for name in self.ways if name != "firing"]:
-            if len(moving) == 1:
-                self.ways[moving[0]] = [(button, ONLY_WAY) for button, _ in self.ways[moving[0]]]
+        moving = [name for name in self.ways if name != "firing"]
+        if len(moving) == 1:
+            self.ways[moving[0]] = [(button, ONLY_WAY) for button, _ in self.ways[moving[0]]]
         self.kept = dict.fromkeys(self.ways, 0)
         self.held: dict[str, str | None] = dict.fromkeys(self.ways)
 

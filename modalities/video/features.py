@@ -109,8 +109,8 @@ class MotionNetwork(nn.Module):
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clips ``(B, C, T, H, W)`` in an order and at a speed drawn for each, and their labels with these two.
 
-        From the global random state; half of the clips stay in order. Labels of the others count nothing (``NO_LABEL``),
-        since what a label says may be turned round with the frames; nor does the speed of frozen ones.
+        From the global random state; half of the clips stay in order. Labels of the others count nothing
+        (``NO_LABEL``), since what a label says may be turned round with the frames; nor does the speed of frozen ones.
         """
         chance = torch.rand(4, len(sample), device=sample.device)
         speed = (chance[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
