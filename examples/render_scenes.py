@@ -201,7 +201,8 @@ def render_scenario(scenario: str, folder: Path, num_clips: int, seed: int, crf:
     part = folder / ".parts" / f"{scenario}.json"
     if part.is_file():
         return
-    (folder / scenario).mkdir(parents=True, exist_ok=True)
+    for place in (folder / scenario, part.parent):
+        place.mkdir(parents=True, exist_ok=True)
     scene = Scene(scenario)
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
@@ -238,7 +239,6 @@ def render_scenario(scenario: str, folder: Path, num_clips: int, seed: int, crf:
 
 def render(folder: Path, scenarios: Sequence[str], num_clips: int, seed: int, crf: int, workers: int) -> Counter[str]:
     """Writes every scenario that is not there yet, then the manifest; gives the clips left out, by reason."""
-    (folder / ".parts").mkdir(parents=True, exist_ok=True)
     work = partial(render_scenario, folder=folder, num_clips=num_clips, seed=seed, crf=crf)
     # Games are processes of their own, which a forked interpreter would share.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
