@@ -105,8 +105,8 @@ def _read_part(row: Mapping[str, Any], cut: Sequence[str]) -> tuple[float, float
     first, last = (row.get(column) for column in cut)
     told = f"{cut[0]}={first}, {cut[1]}={last}"
     try:
-        begin = 0.0 if first in (None, "") else float(first)  # type: ignore[arg-type]
-        end = math.inf if last in (None, "") else float(last)  # type: ignore[arg-type]
+        begin = 0.0 if first in (None, "") else float(first)
+        end = math.inf if last in (None, "") else float(last)
     except (TypeError, ValueError):
         raise Unusable("cut that is no number of seconds", told) from None
     if not 0 <= begin < end:
