@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import scm_media
 from scm_media import recipe, training
 from scm_media.pipeline.decoding import decoded
 from scm_media.training.encoding import encode
-from tests.training.small import SMALL, metrics, same, state
+from tests.training.small import SMALL, metrics, state
 
 VIDEO = (
     "autoencoder=video_kl",
@@ -88,15 +89,13 @@ def test_a_first_frame_is_set_in_motion_and_a_clip_goes_on(run):
     assert torch.equal(longer.samples[0, :, :4], bars[:, 3:])
 
 
-def test_kept_latents_train_the_same_networks(run, tmp_path):
-    overrides = ("latents.dtype=float32", "teacher.max_steps=2", "student.max_steps=0")
-    straight = train(tmp_path / "straight", *overrides)
-    kept = train(tmp_path / "kept", *overrides, "teacher.max_steps=0")
-    assert train(kept, *overrides, encoded=True)["examples"] == 32 + 8
-    train(kept, *overrides)
-    for name, tensor in state(straight, "teacher").items():
-        torch.testing.assert_close(state(kept, "teacher")[name], tensor, rtol=1e-4, atol=1e-5)
-    assert same(state(straight, "autoencoder"), state(kept, "autoencoder"))
+def test_kept_latents_train_the_same_teacher(run, tmp_path):
+    shutil.copytree(run / "autoencoder", tmp_path / "autoencoder")
+    assert train(tmp_path, "latents.dtype=float32", encoded=True)["examples"] == 32 + 8
+    train(tmp_path, "latents.dtype=float32", "student.max_steps=0")
+    straight, kept = state(run, "teacher"), state(tmp_path, "teacher")
+    for name, tensor in straight.items():
+        torch.testing.assert_close(kept[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_are_clips_of_one_frame_among_the_others(tmp_path):
