@@ -37,7 +37,7 @@ def scene(script, monkeypatch):
             for step in range(num):
                 left = 8 if episode == 1 else step % 40
                 frames[step, 16:48, left : left + 24] = 150 + 20 * episode
-            return frames, np.arange(num * 7, dtype=np.uint8).reshape(num, 7) % 2
+            return frames, np.arange(num * 7).reshape(num, 7) % 2
 
         def close(self):
             pass
@@ -101,7 +101,7 @@ def test_the_part_of_a_scenario_lists_clips_with_the_buttons_of_their_frames(scr
     assert {row["episode"] for row in rows} <= {"basic-00000", "basic-00002", "basic-00003"}
     for row in rows:
         assert np.shape(row["actions"]) == (16, 7)
-        expected = np.arange(7 * row["start"], 7 * (row["start"] + 16), dtype=np.uint8).reshape(16, 7) % 2
+        expected = np.arange(7 * row["start"], 7 * (row["start"] + 16)).reshape(16, 7) % 2
         assert np.array_equal(row["actions"], expected), "of the frames that the clip has"
         with av.open(str(tmp_path / row["path"])) as container:
             assert len(list(container.decode(video=0))) == 16
