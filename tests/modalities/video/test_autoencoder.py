@@ -139,11 +139,11 @@ def test_it_trains_on_clips_and_pictures_and_brings_them_back_better(critic):
     loss = ReconstructionLoss(network, adversarial_weight=critic)
     optimizer = torch.optim.Adam(loss.parameters(), lr=5e-3)
     values = []
-    for number in range(24):
+    for number in range(40):
         batch = samples[:, :, :1] if number % 4 == 3 and not critic else samples
         value, terms = loss(batch, torch.tensor(number))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         values.append(terms["reconstruction"].mean().item())
-    assert values[-2] < 0.7 * values[0]
+    assert values[-2] < (0.85 if critic else 0.65) * values[0]  # a critic pulls elsewhere too

@@ -60,7 +60,8 @@ class AutoencoderKLLTXVideo(_StandIn):
     """By its calls."""
 
     def __init__(self, in_channels, out_channels, latent_channels, timestep_conditioning=False, **keys):
-        assert set(keys) <= set(LTX)
+        if not set(keys) <= set(LTX):
+            raise TypeError(f"unexpected keyword arguments {sorted(set(keys) - set(LTX))}")
         super().__init__(in_channels, latent_channels, 8, 32, timestep_conditioning=timestep_conditioning)
         self.temporal_compression_ratio, self.spatial_compression_ratio = 8, 32
 
