@@ -28,7 +28,7 @@ def main() -> None:
     """Prints a table a file."""
     commands = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands.add_argument("videos", nargs="*", type=Path)
-    commands.add_argument("--seconds", type=float, default=60.0)
+    commands.add_argument("--seconds", type=float, default=20.0)
     commands.add_argument("--rate", type=float, default=30.0)
     commands.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
     commands.add_argument("--clips", type=int, default=100)
