@@ -10,15 +10,31 @@ keeps them all, as a pipeline's clips are; "whole" runs the decoder over all fra
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 MIB = 2**20
+RETURNED = {
+    "MALLOC_MMAP_THRESHOLD_": "65536"
+}  # what is freed goes back to the system: needs are seen, not the allocator's stock
 WAYS = ("in pieces", "joined", "whole")
+
+
+def forget_peak() -> None:
+    """Lets the process's peak start anew from what it holds now (Linux: proc(5), clear_refs), imports forgotten."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def process_memory(name: str) -> float:
+    """MiB of a line of the process's status: VmRSS is what it holds, VmHWM the peak of that."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) * 1024 / MIB
 
 
 def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, float]:
@@ -38,14 +54,14 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
     latent = torch.randn(1, 8, 1 + -(-(frames - 1) // options.time), *sides, device=device)
     network.decode(latent[:, :, :1])  # what the libraries allocate once
 
-    def held() -> float:
-        if on_gpu:
-            return torch.cuda.max_memory_allocated() / MIB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
-
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    before, begun = held(), time.perf_counter()
+        before = torch.cuda.memory_allocated() / MIB
+    else:
+        gc.collect()
+        forget_peak()
+        before = process_memory("VmRSS")
+    begun = time.perf_counter()
     with torch.inference_mode():
         if way == "in pieces":
             for piece in network.decode_in_pieces(latent):
@@ -54,7 +70,9 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
             decoded(network, latent)
         else:
             network.synthesize(network.scale.denormalize(latent)).mean().item()
-    return {"mib": held() - before, "seconds": time.perf_counter() - begun}
+    seconds = time.perf_counter() - begun
+    peak = torch.cuda.max_memory_allocated() / MIB if on_gpu else process_memory("VmHWM")
+    return {"mib": peak - before, "seconds": seconds}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cells = []
         for way in WAYS:
             command = [sys.executable, __file__, *given, "--cell", way, str(frames)]
-            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            found = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | RETURNED)
+            told = json.loads(found.stdout)
             cells.append(f"{told['mib']:.0f} MiB, {told['seconds']:.2f} s")
         print(f"| {frames} | {themselves:.1f} MiB | {' | '.join(cells)} |", flush=True)
 
