@@ -107,10 +107,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--judge", type=Path, default=Path("runs/judges/family.safetensors"), metavar="FILE")
     parser.add_argument("--judge-steps", type=int, default=1_500, metavar="N", help="0: families are not told")
     parser.add_argument("--seed", type=int, default=0, metavar="I")
+    parser.add_argument("--precision", choices=("float32", "bf16"), help="of what the model makes; default: float32")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the figures there")
     asked = parser.parse_args(arguments)
-    pipeline = load(asked.model)
+    pipeline = load(asked.model, precision=asked.precision)
     train, held_out, manifest = data_of(pipeline.folder, asked.data)
     if manifest is None:
         parser.error(f"{asked.model} was not trained on a manifest of notes; see examples/render_notes.py")
