@@ -70,6 +70,8 @@ def front_ends(rate: int) -> dict[str, Any]:
         "complex 512/256, exponent 1": ComplexSpectrogram(exponent=1.0),
         "complex 1024/256": ComplexSpectrogram(window=1024),
         "complex 1024/512": ComplexSpectrogram(window=1024, hop=512),
+        "complex 512/256, phase advance": ComplexSpectrogram(phase="advance"),
+        "complex 1024/512, phase advance": ComplexSpectrogram(window=1024, hop=512, phase="advance"),
         "log-mel 80, Griffin-Lim": LogMelSpectrogram(rate),
         "log-mel 128, Griffin-Lim": LogMelSpectrogram(rate, num_mels=128),
     }

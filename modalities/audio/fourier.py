@@ -65,6 +65,30 @@ class FourierFrames(nn.Module):
         energy = self._overlapped(taper.square().expand(frames.shape[-2], -1))
         return self._overlapped(frames * taper) / energy
 
+    def griffin_lim(
+        self, magnitudes: Tensor, num_iterations: int, phases: Tensor | None = None, momentum: float = 0.99
+    ) -> Tensor:
+        """Waveforms ``(*, K · hop)`` whose spectra have about the magnitudes ``(*, K, window / 2 + 1)``.
+
+        The fast algorithm of Perraudin, Balazs & Søndergaard 2013: spectra of waveforms and spectra of these magnitudes
+        are met in turn, and each meeting is overshot by the momentum. phases: complex, of unit size, to start from
+        (where they are a waveform's own, nothing changes); without, from the same random ones whatever the clip.
+        """
+        if phases is None:
+            phases = self._random_phases(magnitudes)
+        before: Tensor | None = None
+        for _ in range(num_iterations):
+            met = self.analyse(self.synthesise(magnitudes * phases))
+            phases = of_unit_size(met if before is None else met + momentum * (met - before))
+            before = met
+        return self.synthesise(magnitudes * phases)
+
+    def _random_phases(self, magnitudes: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        angles = 2 * math.pi * torch.rand(magnitudes.shape[-2:], generator=generator, dtype=torch.float64)
+        phases = torch.polar(torch.ones_like(angles), angles).to(magnitudes.device)
+        return phases.to(torch.complex128 if magnitudes.dtype == torch.float64 else torch.complex64)
+
     def _overlapped(self, frames: Tensor) -> Tensor:
         """Sums ``(*, K · hop)`` of frames ``(*, K, window)`` laid a hop apart, the margins cut off."""
         num_hops, num_frames = math.ceil(self.window / self.hop), frames.shape[-2]
@@ -73,6 +97,12 @@ class FourierFrames(nn.Module):
         for place in range(num_hops):
             total[..., place : place + num_frames, :] += pieces[..., place, :]
         return total.flatten(-2)[..., self.margin : self.margin + num_frames * self.hop]
+
+
+def of_unit_size(spectrum: Tensor) -> Tensor:
+    """Complex numbers of size 1 and the phases of these; zero where these are."""
+    parts = torch.view_as_real(spectrum)
+    return torch.view_as_complex(parts * parts.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt())
 
 
 def check_waveform(sample: Tensor, channels: int) -> None:

@@ -101,29 +101,6 @@ class LogMel(nn.Module):
         return found
 
 
-def griffin_lim(frames: FourierFrames, magnitudes: Tensor, num_iterations: int, momentum: float = 0.99) -> Tensor:
-    """Waveforms ``(*, K · hop)`` whose spectra have about the magnitudes ``(*, K, window / 2 + 1)``.
-
-    The fast algorithm of Perraudin, Balazs & Søndergaard 2013: spectra of waveforms and spectra of these magnitudes
-    are met in turn, and each meeting is overshot by the momentum. It starts from the same phases whatever the clip.
-    """
-    generator = torch.Generator().manual_seed(0)
-    angles = 2 * math.pi * torch.rand(magnitudes.shape[-2:], generator=generator, dtype=torch.float64)
-    phases = torch.polar(torch.ones_like(angles), angles).to(magnitudes.device)
-    phases = phases.to(torch.complex128 if magnitudes.dtype == torch.float64 else torch.complex64)
-    before: Tensor | None = None
-    for _ in range(num_iterations):
-        met = frames.analyse(frames.synthesise(magnitudes * phases))
-        phases = _of_unit_size(met if before is None else met + momentum * (met - before))
-        before = met
-    return frames.synthesise(magnitudes * phases)
-
-
-def _of_unit_size(spectrum: Tensor) -> Tensor:
-    parts = torch.view_as_real(spectrum)
-    return torch.view_as_complex(parts * parts.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt())
-
-
 class MelLatents(nn.Module):
     """Latents ``(B, channels, num_mels, T / hop)``: log-mel spectrograms, normalised by mean and deviation.
 
@@ -212,4 +189,4 @@ class LogMelSpectrogram(MelLatents):
     def waveform(self, latent: Tensor) -> Tensor:
         """Waveforms ``(B, channels, T)``, not clipped."""
         magnitudes = self.mel.magnitudes(self._log_mel(latent), self.magnitude_iterations)
-        return griffin_lim(self.frames, magnitudes, self.phase_iterations)
+        return self.frames.griffin_lim(magnitudes, self.phase_iterations)

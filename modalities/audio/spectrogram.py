@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from modalities.audio.fourier import FourierFrames, check_waveform
+from modalities.audio.fourier import FourierFrames, check_waveform, of_unit_size
 
 _FLOOR = 1e-5
 """Amplitude of a bin below which compression is linear, so that its slope is finite: half a step of 16 bits."""
@@ -45,6 +45,9 @@ class ComplexSpectrogram(nn.Module):
     bin's own frequency does (Engel et al. 2019, GANSynth, section 2.1: "instantaneous frequency", here as the phase of
     the compressed magnitude, so that quiet bins do not matter). A steady tone is then the same in all frames, whatever
     its phase; a model need not keep count of phases. The first frame and the bin at 0 Hz stay absolute.
+    phase_iterations: of Griffin & Lim's algorithm when decoding, from the latent's own phases. Phases that a network
+    made do not quite agree from frame to frame, and are heard as a hum at the frames' rate; a few iterations take most
+    of it away. The spectra of a waveform stay what they are.
     equalise: between one scale for a channel (0) and one for each frequency of it (1: each bin has deviation
     sigma_data), by the power of the bin's measured deviation. Bins more than 80 dB below the loudest are raised as
     one at 80 dB would be, so that bins that never change stay silent.
@@ -65,6 +68,7 @@ class ComplexSpectrogram(nn.Module):
         equalise: float = 0.5,
         sigma_data: float = 0.5,
         phase: str = "absolute",
+        phase_iterations: int = 0,
     ) -> None:
         super().__init__()
         if phase not in PHASES:
@@ -78,7 +82,9 @@ class ComplexSpectrogram(nn.Module):
         if not sigma_data > 0:
             raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
         self.channels, self.exponent, self.equalise, self.sigma_data = channels, exponent, equalise, sigma_data
-        self.phase = phase
+        if phase_iterations < 0:
+            raise ValueError(f"autoencoder.network.phase_iterations must not be negative, got {phase_iterations}")
+        self.phase, self.phase_iterations = phase, phase_iterations
         self.frames = FourierFrames(window, hop)
         self.num_bins = window // 2
         self.latent_channels = 2 * channels
@@ -131,7 +137,10 @@ class ComplexSpectrogram(nn.Module):
         spectrum = torch.view_as_complex(spectrum.contiguous())
         if self.phase == "advance":
             spectrum = self._turning(spectrum)
-        return self.frames.synthesise(_unpacked(spectrum))
+        spectrum = _unpacked(spectrum)
+        if not self.phase_iterations:
+            return self.frames.synthesise(spectrum)
+        return self.frames.griffin_lim(spectrum.abs(), self.phase_iterations, of_unit_size(spectrum))
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(2C, window / 2, T / hop)``; ValueError where the hop does not divide T."""

@@ -118,7 +118,7 @@ def _chunk(
 
 
 def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: int) -> str:
-    """What a chunk depends on beside its clips: the networks' weights, the sampler, precision and seed.
+    """What a chunk depends on beside its clips: the networks and their weights, the sampler, precision and seed.
 
     Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
     """
@@ -126,7 +126,9 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
     networks = ["embedder", *(["teacher", "guide"] if row.teacher else ["student"])]
     for name in ("autoencoder", *(name for name in networks if pipeline.folder.has(name))):
         # The tensors and not the file: the same network exported again is the same network.
-        for key, tensor in sorted(pipeline.folder.read(name).state.items()):
+        component = pipeline.folder.read(name)
+        digest.update(json.dumps(component.config, sort_keys=True).encode())
+        for key, tensor in sorted(component.state.items()):
             digest.update(key.encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
