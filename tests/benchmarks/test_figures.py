@@ -119,7 +119,7 @@ def test_tones_are_heard_at_their_pitch_and_noise_at_none(note_figures):
 
 
 def test_notes_are_listened_to_from_every_source(tmp_path, note_figures, folder, monkeypatch, capsys):
-    monkeypatch.setattr(note_figures, "load", lambda model: FakePipeline(folder))
+    monkeypatch.setattr(note_figures, "load", lambda model, precision=None: FakePipeline(folder))
     judge = tmp_path / "judge.safetensors"
     arguments = ["model", "-n", "12", "--data", str(folder.manifest), "--judge", str(judge), "--judge-steps", "8"]
     note_figures.main([*arguments, "--rows", "1", "2", "--json", "--out", str(tmp_path / "figures.json")])
@@ -173,7 +173,7 @@ def test_clips_of_a_folder_carry_their_labels(tmp_path, clips):
 
 
 def test_voices_are_told_by_class(tmp_path, clips, voice_figures, folder, monkeypatch, capsys):
-    monkeypatch.setattr(voice_figures, "load", lambda model: FakePipeline(folder))
+    monkeypatch.setattr(voice_figures, "load", lambda model, precision=None: FakePipeline(folder))
     judge = tmp_path / "judge.safetensors"
     arguments = ["model", "-n", "12", "--data", str(folder.manifest), "--judge", str(judge), "--judge-steps", "12"]
     voice_figures.main([*arguments, "--label", "family", "--rows", "2", "--json"])
