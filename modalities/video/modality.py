@@ -47,7 +47,13 @@ class VideoModality:
     written_suffixes = FORMATS
     pipeline_tag = "text-to-video"
     takes_parts = True
-    feature_networks: Mapping[str, Mapping[str, Any]] = {}
+    feature_networks: Mapping[str, Mapping[str, Any]] = {
+        # Named as what it is: blind to the order of frames, so no measure of motion.
+        "frames": {
+            "_target_": "modalities.video.features.FrameNetwork",
+            "network": {"_target_": "modalities.image.imagenet.EfficientNetLite0"},
+        }
+    }
 
     def __init__(
         self,

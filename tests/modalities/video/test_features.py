@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from modalities.video import VideoModality
 from modalities.video.features import ORDERS, FrameNetwork, MotionNetwork, at_speed, in_order
 from modalities.video.moving import MovingShapesDataset
+from scm_media.evaluation.features import named_network, projected
 from scm_media.interfaces import NO_LABEL
 from scm_media.training.stages import ClassificationLoss
 
@@ -109,6 +111,24 @@ def test_a_network_of_frames_is_blind_to_their_order():
     assert torch.equal(network.frame_features(sample)[1, 4], sample[1, :, 4].flatten()[:5])
     assert torch.allclose(network.features(sample.flip(2)), network.features(sample))
     assert network.logits(sample) == {}
+
+
+def test_the_distance_of_frames_is_offered_by_name():
+    modality = VideoModality(num_frames=3, size=32)
+    network = projected(named_network("frames", modality), (3, 3, 32, 32))
+    assert network.describe(128, 7) == {
+        "name": "frames",
+        "dimension": 128,
+        "projected_from": 1280,
+        "num_samples": 7,
+    }
+    sample = torch.rand(2, 3, 3, 32, 32) * 2 - 1
+    found = network.features(sample)
+    assert found.shape == (2, 128)
+    assert torch.allclose(network.features(sample.flip(2)), found, atol=1e-5), "blind to order"
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    with pytest.raises(ValueError, match="no feature network 'motion' of the modality video"):
+        named_network("motion", modality)
 
 
 def test_fits_its_share_of_a_bundled_model():
