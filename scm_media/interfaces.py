@@ -23,7 +23,8 @@ class Conditioning:
 
     labels: name to ``(B,)`` int64 (categorical, ``NO_LABEL`` = not given) or float32 (scalar, NaN = not given).
     tokens, token_mask: ``(B, L, d)`` text embeddings and ``(B, L)`` bool, true where a token stands.
-    aligned: ``(B, k, *s)``, what is known at each place of the latent.
+    aligned: ``(B, k, *s)``, what is told at each place of the latent: what is known of it (``known.py``), then the
+    rows of numbers that go along with the sample (``aligned.py``).
     valid: ``(B, 1, *s)``, one where the latent is no padding.
     guidance: ``(B,)`` float32, the guidance scale of a guided student.
     known: ``(B, 1, *s)``, one where the latent is given (``aligned`` says as what): losses leave these places out.
@@ -67,7 +68,7 @@ class Conditioning:
         return self._map(lambda tensor: tensor[index])
 
     def drop(self, where: Tensor) -> Conditioning:
-        """Labels and text removed where ``where`` ``(B,)`` is true; what is known of the latent itself stays."""
+        """Labels and text removed where ``where`` ``(B,)`` is true; what is aligned with the latent stays."""
         labels = {
             name: torch.where(where, torch.nan if label.is_floating_point() else NO_LABEL, label)
             for name, label in self.labels.items()
@@ -167,6 +168,10 @@ class Modality(Protocol):
 
     One whose three methods above take a ``Part`` for a file says so by ``takes_parts = True``, so that manifests may
     cut long files; one whose samples may also be folders tells by ``holds(folder)`` which are, and takes their paths.
+
+    One whose samples may have rows of numbers along their first axis (the actions of each frame) offers
+    ``check_aligned()``, which raises ValueError, naming the keys, where what is read of a file does not begin at its
+    start, or is turned round, so that rows would lie beside other places than they belong to.
 
     For edits it may offer ``read_whole(path)``, the file's sample as ``conform`` would have it (rate, channels, size)
     but as long as it is, untrimmed and no louder, along the axis that an extent measures; and

@@ -127,6 +127,18 @@ class VideoModality:
         """Whether ``conform`` makes use of its generator."""
         return self.flip or self.window == "random" or self.crop == "random"
 
+    def check_aligned(self) -> None:
+        """ValueError where clips are not their file's (or part's) frames from the first on, left and right as filmed.
+
+        Rows of numbers are one for each frame of the clip, at the recipe's rate.
+        """
+        for key, value, wanted in (("window", self.window, "start"), ("flip", self.flip, False)):
+            if value != wanted:
+                raise ValueError(
+                    f"modality.{key}={value} with data.aligned: the numbers of a file's frames, from the first on, "
+                    f"would lie beside other frames, or say left for right; set modality.{key}={str(wanted).lower()}"
+                )
+
     def read(self, path: str | Path) -> Tensor:
         """The whole video ``(C, T, H, W)``, float32 in [-1, 1], upright, at the recipe's rate, as large as in the file.
 

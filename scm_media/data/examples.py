@@ -19,6 +19,8 @@ class Example:
 
     labels: name to class number, or to a float for a scalar label. source: the file, or what stands for it.
     valid: ``(1, *S)``, one where the sample is no padding; None where all of it is to be learned.
+    aligned: ``(k, n)`` float32, k numbers for each of the n places along the first axis of S (the actions of each
+    frame); None where there are none.
     """
 
     sample: Tensor
@@ -26,6 +28,7 @@ class Example:
     caption: str | None = None
     source: str = ""
     valid: Tensor | None = None
+    aligned: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Batch:
     """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars.
 
     encoded: the samples are latents ``(B, c, *s)`` already. valid: ``(B, 1, *S)``, of latents ``(B, 1, *s)``, one
-    where a sample is no padding; None where there is none.
+    where a sample is no padding; None where there is none. aligned: ``(B, k, n)``, the rows of numbers along the first
+    axis of S, of latents too; ``aligned.tell_rows`` lays them out beside a latent.
     """
 
     sample: Tensor
@@ -41,12 +45,16 @@ class Batch:
     captions: list[str] | None = None
     encoded: bool = False
     valid: Tensor | None = None
+    aligned: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
-        valid = None if self.valid is None else self.valid.to(device, non_blocking=True)
-        return replace(self, sample=self.sample.to(device, non_blocking=True), labels=labels, valid=valid)
+        valid, aligned = (
+            None if tensor is None else tensor.to(device, non_blocking=True) for tensor in (self.valid, self.aligned)
+        )
+        sample = self.sample.to(device, non_blocking=True)
+        return replace(self, sample=sample, labels=labels, valid=valid, aligned=aligned)
 
     def conditioning(self, latent_mask: Callable[[Tensor], Tensor] | None = None) -> Conditioning:
         """What a backbone is told of the batch: its labels, and what is padding where ``latent_mask`` is given.
@@ -68,6 +76,8 @@ class Dataset(Protocol):
     ``label_combinations`` (class numbers of all labels that have classes, in their order, to how often they occur
     together) and ``label_quantiles`` (scalar label to its evenly spaced quantiles) are what clips are drawn for.
     ``buckets`` ``(N,)`` int64, where not None, tells which examples are of one shape: a batch is of one bucket.
+    One whose examples are ``aligned`` names their k numbers by ``aligned_names`` and gives ``recorded(num) ->
+    Recorded``, some of their rows, which clips are made by where nothing else is asked for.
     """
 
     label_names: Mapping[str, tuple[str, ...]]
@@ -93,7 +103,9 @@ def collate(examples: Sequence[Example]) -> Batch:
         dtype = torch.float32 if isinstance(first, float) else torch.int64
         labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
     captions = [example.caption for example in examples if example.caption is not None]
+    rows = [example.aligned for example in examples if example.aligned is not None]
     masks = [example.valid for example in examples if example.valid is not None]
+    assert len(rows) in (0, len(examples)), "every example has rows, or none"
     assert len(masks) in (0, len(examples)), "a modality tells the padding of every example, or of none"
     if len(shapes := {tuple(example.sample.shape) for example in examples}) > 1:
         raise ValueError(
@@ -105,6 +117,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         labels=labels,
         captions=captions if len(captions) == len(examples) else None,
         valid=torch.stack(masks) if masks else None,
+        aligned=torch.stack(rows) if rows else None,
     )
 
 

@@ -73,6 +73,10 @@ class FileDataset:
         if getattr(modality, "buckets", None) is not None:
             self.buckets = torch.tensor([entry.bucket(modality) for entry in self._entries])
 
+    def class_numbers(self, name: str, places: Sequence[int]) -> torch.Tensor:
+        """The class numbers ``(N,)`` int64 of a label that has classes, of the examples at these places."""
+        return torch.tensor([self._numbers[name][str(self._entries[place].labels[name])] for place in places])
+
     def _count(self, name: str) -> tuple[int, ...]:
         counts = Counter(entry.labels[name] for entry in self._entries)
         return tuple(counts[label] for label in self.label_names[name])

@@ -1,8 +1,8 @@
 """Latents that were encoded once: memory-mapped shards and a manifest that says what they were made of.
 
 A folder holds ``manifest.json`` and ``00000.safetensors`` …, each shard with the latents
-``(N, variants, c, *s)`` of neighbouring examples, their masks ``(N, variants, 1, *s)`` where padding is told, and
-their labels. A shard is complete or absent.
+``(N, variants, c, *s)`` of neighbouring examples, their masks ``(N, variants, 1, *s)`` where padding is told, their
+rows ``(N, k, n)`` of numbers as the samples have them, and their labels. A shard is complete or absent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scm_media.data.examples import Batch, Dataset, Example
 
 MANIFEST = "manifest.json"
 DTYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
-LATENTS, VALID, LABEL = "latents", "valid", "label."
+LATENTS, VALID, ALIGNED, LABEL = "latents", "valid", "aligned", "label."
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,11 @@ def write_shard(
     captions: Sequence[str] | None,
     dtype: str,
     valid: Tensor | None = None,
+    aligned: Tensor | None = None,
 ) -> None:
     """Writes one shard, whole or not at all: latents ``(N, variants, c, *s)``, labels ``(N,)``, masks of the latents.
 
+    aligned: ``(N, k, n)``, in float32 whatever latents are stored as: a variant has the rows of its example.
     Raises ValueError where a latent is not finite or does not fit the dtype.
     """
     stored = latents.to("cpu", DTYPES[dtype])
@@ -117,6 +119,8 @@ def write_shard(
     state = {LATENTS: stored, **{LABEL + name: label.cpu() for name, label in labels.items()}}
     if valid is not None:
         state[VALID] = valid.to("cpu", torch.uint8)
+    if aligned is not None:
+        state[ALIGNED] = aligned.cpu()
     weights.save(_file(folder, number), state, {}, {"captions": None if captions is None else list(captions)})
 
 
@@ -140,6 +144,7 @@ class LatentDataset:
             )
         self.label_names, self.label_counts = of.label_names, of.label_counts
         self.rejects, self.rejected = of.rejects, of.rejected
+        self.aligned_names: Sequence[str] = getattr(of, "aligned_names", ())
         self.shape = tuple(self.manifest.shape)
         self._opened: dict[int, Mapping[str, Tensor]] = {}
         self._captions: list[str | None] = []
@@ -157,7 +162,8 @@ class LatentDataset:
             component = weights.read(file)  # on a CPU its tensors are mapped from the file, not read
         except ValueError as error:
             raise ValueError(f"{file} is no whole shard of latents: {remedy}") from error
-        if lacking := {LATENTS, *(LABEL + name for name in self.label_names)} - component.state.keys():
+        wanted = {LATENTS, *(LABEL + name for name in self.label_names), *([ALIGNED] if self.aligned_names else [])}
+        if lacking := wanted - component.state.keys():
             raise ValueError(f"{file} holds no {', '.join(sorted(lacking))}: {remedy}")
         latents = component.state[LATENTS]
         expected = (len(self.manifest.shard(number)), self.manifest.variants, *self.shape)
@@ -176,8 +182,8 @@ class LatentDataset:
     def __getitem__(self, index: int) -> Example:
         batch = self.batch([index])
         labels = {name: label.item() for name, label in batch.labels.items()}
-        valid = None if batch.valid is None else batch.valid[0]
-        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}", valid)
+        valid, aligned = (None if tensor is None else tensor[0] for tensor in (batch.valid, batch.aligned))
+        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}", valid, aligned)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         """The batch of these examples, latents ``(B, c, *s)`` in float32, with their masks where there are any."""
@@ -194,7 +200,12 @@ class LatentDataset:
             captions if len(captions) == len(indices) else None,
             encoded=True,
             valid=torch.stack(masks).float() if masks else None,
+            aligned=torch.stack([self._row(index) for index in indices]) if self.aligned_names else None,
         )
+
+    def _row(self, index: int) -> Tensor:
+        number, row = divmod(index, self.manifest.shard_size)
+        return self._shard(number)[ALIGNED][row]
 
     def _latent(self, index: int, variant: int, what: str = LATENTS) -> Tensor:
         number, row = divmod(index, self.manifest.shard_size)
@@ -237,12 +248,13 @@ def encode_missing(
     num_missing = sum(len(manifest.shard(number)) for number in missing)
     done = manifest.num - num_missing
     for number in missing:
-        latents, labels, captions, masks = [], [], [], []
+        latents, labels, captions, masks, rows = [], [], [], [], []
         for stretch in stretches[number]:
             batches = next(stream)
             latents.append(torch.stack([encode(batch.sample).cpu() for batch in batches], dim=1))
             valid = [mask for batch in batches if (mask := batch.conditioning(latent_mask).valid) is not None]
             masks += [torch.stack(valid, dim=1)] if valid else []
+            rows += [] if batches[0].aligned is None else [batches[0].aligned]
             labels.append(batches[0].labels)
             captions.append(batches[0].captions)
             done += len(stretch)
@@ -250,6 +262,6 @@ def encode_missing(
                 progress(f"latents of {folder.name}", done, manifest.num)
         joined = {name: torch.cat([part[name] for part in labels]) for name in labels[0]}
         words = None if None in captions else [word for part in captions for word in part]
-        mask = torch.cat(masks) if masks else None
-        write_shard(folder, number, torch.cat(latents), joined, words, manifest.dtype, mask)
+        mask, aligned = (torch.cat(parts) if parts else None for parts in (masks, rows))
+        write_shard(folder, number, torch.cat(latents), joined, words, manifest.dtype, mask, aligned)
     return num_missing
