@@ -29,6 +29,17 @@ def tell_known(cond: Conditioning, latent: Tensor, mask: Tensor, sigma_data: flo
     return replace(cond, aligned=torch.cat(told, dim=1), known=mask)
 
 
+def tell_nothing(cond: Conditioning, num_told: int) -> Conditioning:
+    """The conditioning of clips of which nothing is known, for a network that is told by ``num_told`` channels.
+
+    What is aligned comes after as many zeros; where nothing is, networks take zeros by themselves.
+    """
+    if cond.aligned is None or not num_told:
+        return cond
+    nothing = torch.zeros_like(cond.aligned[:, :1]).expand(-1, num_told, *[-1] * (cond.aligned.ndim - 2))
+    return replace(cond, aligned=torch.cat([nothing, cond.aligned], dim=1))
+
+
 class KnownRegions:
     """Regions of a clip that training gives to the network, drawn from the global random state.
 

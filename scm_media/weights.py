@@ -136,6 +136,19 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path
     module.load_state_dict(state)
 
 
+def widened(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with zeros after their second dimension (what a layer takes in), where those of ``like`` have more.
+
+    A layer that is widened so gives what it gave, whatever the channels that it takes besides.
+    """
+    wide = dict(state)
+    for name, tensor in state.items():
+        more = like[name].shape[1] - tensor.shape[1] if name in like and min(like[name].ndim, tensor.ndim) > 1 else 0
+        if more > 0:
+            wide[name] = torch.cat([tensor, tensor.new_zeros(len(tensor), more, *tensor.shape[2:])], 1)
+    return wide
+
+
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - NUM_KEYS_SHOWN
     return ", ".join(names[:NUM_KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scm_media.aligned import tell_rows
 from scm_media.build import build
 from scm_media.data import Batch, batches
 from scm_media.ema import PowerEMA
@@ -141,9 +142,9 @@ class Bench:
             device
         )
         self.latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
-        self.cond = self._told(self.latent, Conditioning(labels=self._labels()))
+        self.cond = self._told(self.latent, Conditioning(labels=self._labels()), self._rows())
         if config["trainer"]["compile"]:
-            shape, classes, told = context.latent_shape, context.num_classes, context.num_told
+            shape, classes, told = context.latent_shape, context.num_classes, context.num_aligned
             compile_backbone(self.teacher, shape, classes, config["precision"], None, device, told)
             compile_backbone(self.student, shape, classes, config["precision"], context.tangent_method, device, told)
         self._step = self._diffusion_step()
@@ -191,7 +192,8 @@ class Bench:
         begun = time.perf_counter()
         batch: Batch = next(stream).to(self.device)
         latent = self._encode(batch.sample)
-        self._step(latent, self._told(latent, batch.conditioning(self.autoencoder.latent_mask)))
+        cond = batch.conditioning(self.autoencoder.latent_mask)
+        self._step(latent, self._told(latent, cond, batch.aligned))
         stream.stepped(time.perf_counter() - begun)
 
     def _stream(self, num: int) -> Any:
@@ -213,8 +215,14 @@ class Bench:
             for name, classes in self.context.num_classes.items()
         }
 
-    def _told(self, latent: Tensor, cond: Conditioning) -> Conditioning:
+    def _rows(self) -> Tensor | None:
+        """Rows ``(B, k, n)`` of zeros, where the data has any: speed does not hang on what they say."""
+        names, num_places = getattr(self.context.data, "aligned_names", ()), self.context.data.shape[1]
+        return torch.zeros(self.batch_size, len(names), num_places, device=self.device) if names else None
+
+    def _told(self, latent: Tensor, cond: Conditioning, rows: Tensor | None) -> Conditioning:
         regions = self.context.known_regions
+        cond = tell_rows(cond, rows, self.context.grouping, latent.shape[2:])
         return cond if regions is None else tell_known(cond, latent, regions.draw(latent), self.context.flow.sigma_data)
 
     def _guided(self) -> Guided | None:

@@ -81,6 +81,11 @@ class ModelFolder:
             raise ValueError(f"{self.path} holds no {name} (it has: {there}); train that stage, or export with it")
         return weights.read(self.file(name))
 
+    @property
+    def recorded_file(self) -> Path:
+        """Where the rows of numbers of some training examples are, in a folder whose model takes such."""
+        return self.path / "recorded.safetensors"
+
     def metrics(self) -> dict[str, Any] | None:
         """The figures of ``metrics.json``, None when the model was not evaluated."""
         file = self.path / "metrics.json"

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from scm_media import weights
+from scm_media.aligned import Grouping
 from scm_media.build import build
 from scm_media.data import Dataset
 from scm_media.guidance import Guided
@@ -79,6 +80,19 @@ class Context:
         """Channels by which a network is told what is known: the latent's, and a mask; 0 where it is not."""
         return 0 if self.known_regions is None else self.latent_shape[0] + 1
 
+    @cached_property
+    def grouping(self) -> Grouping | None:
+        """How the rows of numbers of a sample's places lie beside its latent; None where the data has none."""
+        if not getattr(self.data, "aligned_names", ()):
+            return None
+        return Grouping.of(build(self.config["autoencoder"]["network"]), self.data.shape)
+
+    @property
+    def num_aligned(self) -> int:
+        """Channels of ``Conditioning.aligned``: what is known, then the rows of numbers; 0 where there is neither."""
+        rows = 0 if self.grouping is None else self.grouping.size * len(self.data.aligned_names)  # type: ignore[attr-defined]
+        return self.num_told + rows
+
     @property
     def num_classes(self) -> dict[str, int]:
         """Label to its number of classes, 0 for a scalar label."""
@@ -111,12 +125,15 @@ class Context:
                 name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
                 for name, values in getattr(self.data, "label_quantiles", {}).items()
             }
-        if self.num_told:
-            aligned = config.setdefault("aligned_channels", self.num_told)
-            if aligned < self.num_told:
+        if self.num_aligned:
+            aligned = config.setdefault("aligned_channels", self.num_aligned)
+            if aligned < self.num_aligned:
+                reasons = "conditioning.known: the channels of the latent and a mask" if self.num_told else ""
+                if self.grouping is not None:
+                    reasons += f"{' and ' if reasons else ''}data.aligned: the numbers of {self.grouping.size} places"
                 raise ValueError(
-                    f"backbone.aligned_channels must be at least {self.num_told} for conditioning.known: the channels "
-                    f"of the latent and a mask; got {aligned}: leave it out"
+                    f"backbone.aligned_channels must be at least {self.num_aligned} for {reasons}; got {aligned}: "
+                    "leave it out"
                 )
         return config
 
@@ -192,7 +209,11 @@ class Context:
             print(f"{stage}: {self.start.path} (init_from) holds none, so it starts from nothing", file=sys.stderr)
         else:
             component = self.start.read(stage)
-            weights.load_into(network, component.state, self.start.file(stage))
+            state, told = component.state, component.config.get("aligned_channels", 0)
+            if self.grouping is not None and hasattr(network, "aligned_channels") and told in (0, self.num_told):
+                # Trained without rows of numbers: the channels that tell them come last, and say nothing at first.
+                state = weights.widened(state, network.state_dict())
+            weights.load_into(network, state, self.start.file(stage))
 
     def fabric(self, folder: Path, precision: str | None = None, logged: bool = True) -> Any:
         """A launched Fabric for the recipe's devices, logged into a folder; precision: None for the recipe's."""

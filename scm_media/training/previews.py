@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scm_media.aligned import tell_rows
 from scm_media.data import batches
 from scm_media.interfaces import Conditioning, Modality
+from scm_media.known import tell_nothing
 from scm_media.pipeline.randomness import clip_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent
@@ -49,7 +51,8 @@ class FlowPreview:
         self.num, self.truth = len(batch.sample), batch.sample
         # The scale is for students that take it as an input, and for their teachers; others do not look at it.
         scale = torch.full((self.num,), float(self.sampler["guidance"]))
-        self.cond = replace(batch.conditioning(), guidance=scale)
+        cond = tell_rows(batch.conditioning(), batch.aligned, context.grouping, context.latent_shape[1:])
+        self.cond = replace(tell_nothing(cond, context.num_told), guidance=scale)
         self.autoencoder = context.autoencoder()
         self._teacher_latents: Tensor | None = None
 

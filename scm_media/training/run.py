@@ -132,6 +132,9 @@ def prepare(config: dict[str, Any]) -> Context:
 
 def _describe(context: Context, description: Mapping[str, Any]) -> None:
     recipe = yaml.safe_dump(context.config, sort_keys=False)
+    if description["aligned"]:
+        data: Any = context.data
+        data.recorded().save(ModelFolder(context.run_dir, dict(description)).recorded_file)
     weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
     weights.write_whole(context.run_dir / "model.json", (json.dumps(description, indent=2) + "\n").encode())
 
@@ -149,6 +152,7 @@ def _description(context: Context) -> dict[str, Any]:
         "labels": {name: list(names) for name, names in context.data.label_names.items()},
         "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
         **_joint_labels(context.data),
+        "aligned": list(getattr(context.data, "aligned_names", ())),
         "sample_shape": list(context.data.shape),
         "latent_shape": list(context.latent_shape),
         "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
@@ -183,8 +187,8 @@ def _searched_times(run_dir: Path) -> Any:
 def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         return
-    before = ModelFolder.open(path.parent).description
-    for key in ("labels", "sample_shape", "latent_shape", "flow"):
+    before = {"aligned": [], **ModelFolder.open(path.parent).description}
+    for key in ("labels", "aligned", "sample_shape", "latent_shape", "flow"):
         if before[key] != description[key]:
             raise ValueError(
                 f"{path.parent} holds a run whose {key} is {before[key]}, this recipe's is {description[key]}: "

@@ -11,6 +11,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media import weights
+from scm_media.aligned import tell_rows
 from scm_media.build import build
 from scm_media.data import Batch
 from scm_media.guidance import Guided
@@ -150,7 +151,7 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
     if not context.config["trainer"]["compile"]:
         return None
     shape, classes = context.latent_shape, context.num_classes
-    precision, device, told = context.config["precision"], context.device, context.num_told
+    precision, device, told = context.config["precision"], context.device, context.num_aligned
 
     def compile_networks() -> None:
         compile_backbone(backbone, shape, classes, precision, context.tangent_method, device, told)
@@ -165,13 +166,14 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
 class _Latents:
     """Batches to latents and conditioning, by the frozen autoencoder where they are not encoded already.
 
-    Of a part of each clip the networks are told what it is, where the recipe wants that. Frozen networks follow the
-    batch's device.
+    The networks are told the rows of numbers that go along with each clip, where the data has them, and what a part of
+    it is, where the recipe wants that. Frozen networks follow the batch's device.
     """
 
     def __init__(self, context: Context, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = context.autoencoder(), frozen
         self.known_regions, self.sigma_data = context.known_regions, context.flow.sigma_data
+        self.grouping = context.grouping
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
         device = batch.sample.device
@@ -181,6 +183,7 @@ class _Latents:
         with torch.no_grad():
             latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
+        cond = tell_rows(cond, batch.aligned, self.grouping, latents.shape[2:])
         if self.known_regions is not None:
             cond = tell_known(cond, latents, self.known_regions.draw(latents), self.sigma_data)
         return latents, cond
