@@ -36,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
     _print_labels(dataset)
+    if names := getattr(dataset, "aligned_names", ()):
+        print(f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(names)}")
     _print_rejects(dataset)
     examples = _spread(dataset)
     for remark in [*_lonely_classes(dataset, held_out), *_remarks(modality, examples)]:

@@ -25,6 +25,11 @@ def add_drawing_flags(commands: argparse.ArgumentParser, out: str) -> None:
     how = commands.add_mutually_exclusive_group()
     how.add_argument("--steps", type=int, metavar="K", help="default: what the model was measured with")
     how.add_argument("--times", type=float, nargs="+", metavar="T", help="radians, descending, instead of --steps")
+    commands.add_argument(
+        "--actions",
+        metavar="A",
+        help='numbers for each frame, of models trained with such: a .jsonl, a .csv or "ahead*8,ahead+left*8"',
+    )
     commands.add_argument("--guidance", type=float, metavar="S", help="classifier-free guidance scale; 1 is none")
     commands.add_argument(
         "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="radians of t where guidance acts"
@@ -119,17 +124,27 @@ def write_clips(
         report["evaluations"] = clips.evaluations
         report["seconds_model"] += clips.seconds_model
         report["seconds_decode"] += clips.seconds_decode
-        for sample, labels, seed, index in zip(clips.samples, clips.labels, clips.seeds, clips.indices, strict=True):
+        done = [{}] * len(clips) if clips.actions is None else [_actions(rows, pipeline) for rows in clips.actions]
+        each = zip(clips.samples, clips.labels, clips.seeds, clips.indices, done, strict=True)
+        for sample, labels, seed, index, actions in each:
             label = _label_text(labels)
             path = parsed.out / _file_name(seed, index, label, suffix)
             both = {name: value for name, value in labels.items() if name in pipeline.modality.extents}
-            metadata = {**made, **both, "seed": seed, "index": index, "label": label}
+            metadata = {**made, **both, **actions, "seed": seed, "index": index, "label": label}
             remark = _write(pipeline.modality, path, sample, metadata)
             report["remarks"] += [f"{path}: {remark}"] if remark else []
             prompt = getattr(parsed, "prompt", None)
             report["clips"].append({"path": str(path), "label": label, "prompt": prompt, "seed": seed, "index": index})
         progress("clips", len(report["clips"]), parsed.num)
     return report
+
+
+def _actions(rows: Any, pipeline: Any) -> dict[str, str]:
+    """What a file says of a clip's actions, as ``--actions`` takes them; nothing where they cannot be said so."""
+    from scm_media.pipeline.actions import to_text
+
+    text = to_text(rows, pipeline.actions.names)
+    return {} if text is None else {"actions": text}
 
 
 def how_made(pipeline: Any, parsed: argparse.Namespace, **more: Any) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         seed=parsed.seed,
         batch_size=parsed.batch_size,
         overlap=parsed.overlap,
+        actions=parsed.actions,
         **extents,
     )
     steps = len(parsed.times) if parsed.times else parsed.steps or pipeline.edit_steps

@@ -29,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         batch_size=parsed.batch_size,
         teacher=parsed.teacher,
         overlap=parsed.overlap,
+        actions=parsed.actions,
         **extents,
     )
     steps = _num_steps(pipeline.settings, parsed)

@@ -131,6 +131,8 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
         for key, tensor in sorted(component.state.items()):
             digest.update(key.encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    if pipeline.folder.recorded_file.is_file():  # clips are drawn for these actions
+        digest.update(pipeline.folder.recorded_file.read_bytes())
     settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]

@@ -69,6 +69,8 @@ def model_card(
     ]
     for label, classes in description["labels"].items():
         lines.append(f"- Label `{label}`: {', '.join(classes) if classes else 'a number'}")
+    if actions := description.get("aligned"):
+        lines.append(f"- Actions, a row of numbers for each frame (`--actions`): {', '.join(actions)}")
     scale, highest = description["sampler"].get("guidance", 1.0), description.get("guidance_max")
     if highest is not None:
         lines.append(f"- Guidance: an input of the student, from 1 to {highest:g}; {scale:g} when not given")

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.aligned import Grouping, tell_rows
 from scm_media.interfaces import Autoencoder, Backbone, Conditioning, Modality
-from scm_media.known import tell_known
+from scm_media.known import tell_known, tell_nothing
 from scm_media.pipeline.blending import blend, surroundings
 from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.edits import Canvas
@@ -29,6 +30,7 @@ class Clips:
     labels: one mapping a clip, label name to class or number. seeds, indices: clip k's noise follows from both.
     evaluations: network calls a clip; a guided call without a guided network counts two.
     seconds_model, seconds_decode: spent on sampling and on the autoencoder, for all clips together.
+    actions: ``(B, n, k)``, the row of numbers of each place along the first axis of S; None of a model without.
     """
 
     samples: Tensor
@@ -38,6 +40,7 @@ class Clips:
     evaluations: int
     seconds_model: float
     seconds_decode: float
+    actions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -53,6 +56,7 @@ class Clips:
             evaluations=parts[0].evaluations,
             seconds_model=sum(part.seconds_model for part in parts),
             seconds_decode=sum(part.seconds_decode for part in parts),
+            actions=torch.cat(actions) if (actions := [p.actions for p in parts if p.actions is not None]) else None,
         )
 
 
@@ -61,7 +65,8 @@ class Drawing:
     """A batch of clips that is being drawn.
 
     run, edit_run: the samplers where nothing and where something of a clip is known. counted: the networks that the
-    backbone calls. tells: whether the network was trained to be told what is known. The seconds add up.
+    backbone calls. tells: whether the network was trained to be told what is known. rows: ``(B, k, n)``, for each place
+    along the first axis of the clips, with how the latent's places stand for these. The seconds add up.
     """
 
     flow: TrigFlow
@@ -78,6 +83,8 @@ class Drawing:
     labels: list[dict[str, Any]]
     seed: int
     indices: list[int]
+    rows: Tensor | None = None
+    grouping: Grouping | None = None
     seconds_model: float = 0.0
     seconds_decode: float = 0.0
 
@@ -91,11 +98,12 @@ class Drawing:
             evaluations=sum(network.evaluations for network in self.counted),
             seconds_model=self.seconds_model,
             seconds_decode=self.seconds_decode,
+            actions=None if self.rows is None else self.rows.transpose(1, 2).cpu(),
         )
 
     def at_once(self, latent_shape: Sequence[int]) -> Tensor:
         """Samples ``(B, C, *S)`` of latents ``(c, *s)`` of which nothing is known."""
-        return self._decode(self._sample(self.run, latent_shape, 0, self.cond))
+        return self._decode(self._sample(self.run, latent_shape, 0, self._told(latent_shape, self.rows)))
 
     def complete(self, canvas: Canvas, starts: Sequence[int], window: int | None) -> Tensor:
         """Samples ``(B, C, *S)``: the canvas with what is not kept made anew.
@@ -107,12 +115,14 @@ class Drawing:
         sample = canvas.sample.expand(num, *canvas.sample.shape).clone()
         mask = canvas.mask.clone()[None]
         for number, start in enumerate(starts):
-            part, known = sample, mask
+            part, known, rows = sample, mask, self.rows
             if window is not None and axis is not None:
                 part, known = (_window(each, axis, start, window) for each in (sample, mask))
+                if rows is not None and axis == 2 - sample.ndim:  # the axis that the rows are along
+                    rows = _window(rows, -1, start, window)
             if not bool((known <= 0).any()):
                 continue  # a window before this one has made all of it
-            made = self._window(part, known, axis, number)
+            made = self._window(part, known, axis, number, rows)
             blended = blend(self.modality, part, made, known.expand(num, *known.shape[1:]))
             if window is None or axis is None:
                 return blended
@@ -121,16 +131,14 @@ class Drawing:
             mask.narrow(axis, start, inside).fill_(1)
         return sample
 
-    def _window(self, part: Tensor, known: Tensor, axis: int | None, number: int) -> Tensor:
+    def _window(self, part: Tensor, known: Tensor, axis: int | None, number: int, rows: Tensor | None) -> Tensor:
         """Samples ``(B, C, *S)`` for known ones where the mask ``(1, 1, *S)`` is one."""
         shape = self.autoencoder.latent_shape(part.shape[1:])
         if not bool((known > 0).any()):
-            latent = self._sample(self.run, shape, number, self.cond)
+            latent = self._sample(self.run, shape, number, self._told(shape, rows))
         else:
             given, mask = self._encode(surroundings(part, known, axis), known)
-            cond = self.cond
-            if self.tells:
-                cond = tell_known(cond, given, mask.expand(len(given), *mask.shape[1:]), self.flow.sigma_data)
+            cond = self._told(shape, rows, given, mask)
 
             def constrain(x0: Tensor, step: int) -> Tensor:
                 return torch.where(mask > 0, given.to(x0), x0)
@@ -145,6 +153,20 @@ class Drawing:
         for place, size in enumerate(part.shape[2:]):
             made = made.narrow(2 + place, 0, size)
         return made
+
+    def _told(
+        self, shape: Sequence[int], rows: Tensor | None, given: Tensor | None = None, mask: Tensor | None = None
+    ) -> Conditioning:
+        """What the network is told of latents ``(c, *s)``: rows ``(B, k, n)``, and what is given where the mask is one.
+
+        A network that is told what is known is told so too where nothing is.
+        """
+        cond = tell_rows(self.cond, rows, self.grouping, shape[1:])
+        if not self.tells:
+            return cond
+        if given is None or mask is None:
+            return tell_nothing(cond, shape[0] + 1)
+        return tell_known(cond, given, mask.expand(len(given), *mask.shape[1:]), self.flow.sigma_data)
 
     def _encode(self, sample: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``(B, c, *s)`` and their mask ``(1, 1, *s)``; ValueError where no place of them is known wholly."""

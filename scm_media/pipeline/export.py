@@ -50,6 +50,8 @@ def export(
     for name in ("reference", *_named_references(source)):
         if source.has(name):
             weights.write_whole(target / f"{name}.safetensors", source.file(name).read_bytes())
+    if source.recorded_file.is_file():
+        weights.write_whole(target / source.recorded_file.name, source.recorded_file.read_bytes())
     if (source.path / "recipe.yaml").is_file():
         weights.write_whole(target / "recipe.yaml", _without_places(source.path / "recipe.yaml").encode())
     for file in (*source.path.glob("metrics*.json"), source.path / "nearest.json"):

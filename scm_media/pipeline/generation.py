@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from scm_media import weights
+from scm_media.aligned import Grouping
 from scm_media.build import build
 from scm_media.guidance import Guided
 from scm_media.interfaces import Conditioning, Modality
 from scm_media.pipeline import sampling
+from scm_media.pipeline.actions import Actions, ActionSet
 from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.drawing import Clips, Drawing
 from scm_media.pipeline.export import export
@@ -43,6 +45,7 @@ class Pipeline:
         self.modality: Modality = build(description["modality"])
         self.settings: dict[str, Any] = dict(description["sampler"])
         self.labels = LabelSet.of(description)
+        self.actions = ActionSet.of(folder)
         self._networks: dict[str, nn.Module] = {}
         self.to(device, precision)
 
@@ -111,6 +114,7 @@ class Pipeline:
         first: int = 0,
         guidance_interval: Sequence[float] | None = None,
         overlap: float | None = None,
+        actions: Actions = None,
         **extents: float,
     ) -> Iterator[Clips]:
         """Clips ``first`` to ``first + num - 1`` of a seed, batch by batch; clip k's noise depends on (seed, k) alone.
@@ -120,6 +124,9 @@ class Pipeline:
         model's own number when None. times: in radians, instead of steps. guidance: scale, 1 is none; when None, the
         model's own for its teacher and for a student that takes the scale as an input, else none.
         guidance_interval: times (low, high) in radians that guidance is kept to; the model's own when None.
+        actions: of a model that was trained with some, a row of numbers for each place along the first axis of the
+        clip (each frame): a .jsonl or .csv, ``"ahead*8,left*8"``, or rows ``(n, k)``, one a clip ``(num, n, k)``; those
+        of a training example of the clip's classes, drawn from (seed, k), when None.
         extents: what the modality lets one set, e.g. seconds. A clip longer than what is drawn at once is drawn in
         windows, each of which knows ``overlap`` of the one before (in the extent's unit; None: a quarter of a window).
         Raises ValueError for anything the model cannot do.
@@ -129,8 +136,10 @@ class Pipeline:
         if canvas is not None and teacher:
             raise ValueError("the teacher draws a clip at once; the student goes on in windows: leave the teacher out")
         shape = () if canvas is not None else self.latent_shape(**extents)
+        num_places = (self.modality.shape(**extents) if canvas is None else canvas.sample.shape)[1]
+        rows = self.actions.resolve(actions, labels, num_places, seed, first)
         for drawing in self._drawings(
-            labels, seed, first, batch_size, teacher, steps, times, guidance, guidance_interval
+            labels, rows, seed, first, batch_size, teacher, steps, times, guidance, guidance_interval
         ):
             if canvas is None:
                 yield drawing.clips(drawing.at_once(shape))
@@ -154,6 +163,7 @@ class Pipeline:
         first: int = 0,
         guidance_interval: Sequence[float] | None = None,
         overlap: float | None = None,
+        actions: Actions = None,
         **extents: float,
     ) -> Iterator[Clips]:
         """Clips in which a part of the source is kept and the rest is made, batch by batch (``edits.TASKS``).
@@ -162,7 +172,8 @@ class Pipeline:
         modality's extent. region: of what is made anew, (first, last) along that extent in its unit, or first and last
         place along every axis. mask: a file or a sample, above 0 where it is made anew. extents: how long the clip is
         to be, the model's own length when not given, the input's for inpaint. The other arguments are those of
-        ``batches``; a label that is not given is not told to a network that did without some in training, else drawn.
+        ``batches``; actions are of the whole clip, what is kept included. A label that is not given is not told to a
+        network that did without some in training, else drawn.
         Source: Song et al. 2023 (arXiv 2303.01469), algorithm 4. Raises ValueError for anything the model cannot do.
         """
         canvas = canvas_of(self.modality, task, source, keep, region, mask, extents)
@@ -170,8 +181,9 @@ class Pipeline:
             raise ValueError(f"guidance {guidance} steers towards a label: give one")
         labels = self._labels(num, label, seed, first, self._draws, extents)
         windows = windows_of(canvas, self.modality, overlap, extents)
+        rows = self.actions.resolve(actions, labels, canvas.sample.shape[1], seed, first)
         for drawing in self._drawings(
-            labels, seed, first, batch_size, False, steps, times, guidance, guidance_interval
+            labels, rows, seed, first, batch_size, False, steps, times, guidance, guidance_interval
         ):
             yield drawing.clips(drawing.complete(canvas, *windows))
 
@@ -225,6 +237,7 @@ class Pipeline:
     def _drawings(
         self,
         labels: Sequence[dict[str, Any]],
+        rows: Tensor | None,
         seed: int,
         first: int,
         batch_size: int,
@@ -234,7 +247,7 @@ class Pipeline:
         guidance: float | None,
         interval: Sequence[float] | None,
     ) -> Iterator[Drawing]:
-        """Clips with these labels to be drawn, batch by batch; what was asked for is checked before the first."""
+        """Clips with these labels and rows to be drawn, batch by batch; what was asked is checked before the first."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         sampler = sampling.teacher_sampler if teacher else sampling.student_sampler
@@ -242,6 +255,9 @@ class Pipeline:
         own_scale, scale = self.scales(teacher, guidance)
         bounds = sampling.guidance_interval(self.settings, interval, scale)
         backbone = self.network("teacher" if teacher else "student")
+        grouping = None
+        if rows is not None:
+            grouping = Grouping.of(self.network("autoencoder"), self.folder.description["sample_shape"])
         for start in range(0, len(labels), batch_size):
             part = list(labels[start : start + batch_size])
             counted = [Counted(backbone)]
@@ -263,6 +279,8 @@ class Pipeline:
                 labels=part,
                 seed=seed,
                 indices=[first + start + place for place in range(len(part))],
+                rows=None if rows is None else rows[start : start + batch_size].to(self.device),
+                grouping=grouping,
             )
 
     def latent_shape(self, **extents: float) -> tuple[int, ...]:

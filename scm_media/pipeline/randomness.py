@@ -25,6 +25,11 @@ def seed_offset(seed: int, stream: int) -> float:
     return float(_generator(seed, 0, 2**16 - 1 - stream).random())
 
 
+def clip_share(seed: int, index: int, stream: int) -> float:
+    """A number in [0, 1) for each (seed, clip, stream)."""
+    return float(_generator(seed, index, stream).random())
+
+
 def _generator(seed: int, index: int, stream: int, window: int = 0) -> np.random.Generator:
     # Philox takes the whole 128-bit key, so no two clips, steps or seeds share their noise; no draw is so long that it
     # counts into the top 64 of the counter's 256 bits, which number the windows.

@@ -32,14 +32,13 @@ class StripModality:
         """A strip begins where its file does."""
 
     def read(self, path: Path) -> Tensor:
-        return torch.tensor(json.loads(Path(path).read_text()))
+        return torch.tensor(json.loads(Path(path).read_text())["sample"])
 
     def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return sample[:, :PLACES]
 
     def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
-        Path(path).write_text(json.dumps(sample.tolist()))
-        Path(path).with_suffix(".made").write_text(json.dumps(dict(metadata)))
+        Path(path).write_text(json.dumps({"sample": sample.tolist(), "metadata": dict(metadata)}))
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         return Image.new("L", (samples.shape[-1], len(samples)))

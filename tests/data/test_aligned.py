@@ -20,7 +20,7 @@ from tests.data.strips import PLACES, StripModality, write_strips
 def rows(tmp_path):
     """Twelve strips whose rows say their own number: [number, place]."""
     return [
-        {"path": path, "kind": "even odd".split()[number % 2], "moves": [[number, place] for place in range(PLACES)]}
+        {"path": path, "kind": ["even", "odd"][number % 2], "moves": [[number, place] for place in range(PLACES)]}
         for number, path in enumerate(write_strips(tmp_path, 12))
     ]
 

@@ -1,0 +1,65 @@
+"""A model folder of strips that takes two numbers a place, with real networks that were never trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from scm_media import weights
+from scm_media.build import build
+from scm_media.data.aligned import Recorded
+from tests.data.strips import ACROSS, PLACES
+
+NAMES = ["left", "right"]
+KNOWN = {"probability": 0.5, "kinds": ["start"], "axis": -2, "share": [0.1, 0.9]}
+BACKBONE = {
+    "_target_": "scm_media.nn.transformer.Transformer",
+    "in_channels": 1,
+    "rank": 2,
+    "patch": [1, 4],
+    "width": 16,
+    "depth": 1,
+    "num_heads": 2,
+    "labels": {"way": 2},
+}
+
+
+def write_moves_model(folder: Path, known: bool = True, aligned: bool = True, **description) -> Path:
+    """An exported folder; of its twelve recorded sequences the first eight are of the class "back"."""
+    channels = 2 * known + 2 * aligned
+    networks = {
+        "autoencoder": {"_target_": "modalities.image.autoencoder.PixelAutoencoder", "channels": 1},
+        "teacher": {**BACKBONE, "aligned_channels": channels},
+        "student": {**BACKBONE, "aligned_channels": channels},
+    }
+    for seed, (name, config) in enumerate(networks.items()):
+        network = build(config)
+        generator = torch.Generator().manual_seed(seed)
+        if name == "autoencoder":
+            network.fit([torch.randn(4, 1, 8, 8, generator=generator) * 0.3])
+        for parameter in network.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+        weights.save(folder / f"{name}.safetensors", network.state_dict(), config)
+    if aligned:
+        rows = torch.arange(12.0)[:, None, None].expand(12, 2, PLACES).contiguous()
+        way = (torch.arange(12) >= 8).long()
+        Recorded(rows, {"way": way}).save(folder / "recorded.safetensors")
+    whole = {
+        "format": 1,
+        "name": "test/moves",
+        "modality": {"_target_": "tests.data.strips.StripModality"},
+        "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},
+        "sampler": {"steps": 2, "second_time": 1.1, "sigma_max": 80, "teacher_steps": 3, "teacher": "heun"},
+        "labels": {"way": ["back", "forth"]},
+        "label_counts": {"way": [1, 1]},
+        "sample_shape": [1, PLACES, ACROSS],
+        "latent_shape": [1, PLACES, ACROSS],
+        "label_dropout": 0.1,
+        "known": KNOWN if known else None,
+        **({"aligned": NAMES} if aligned else {}),
+        **description,
+    }
+    (folder / "model.json").write_text(json.dumps(whole))
+    return folder
