@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from examples.render_scenes import BUTTONS
 from scm_media import recipe
 from scm_media.build import build, resolve
 from scm_media.nn.pair import Dropout
@@ -18,7 +19,7 @@ PAPER = ("image/cifar10", *(f"image/{data}-{size}" for data, sizes in SIZES.item
 """Recipes of the sCM paper: their data are the user's to name, and their networks are built without storage."""
 IMAGE = ("image/emoji", "image/fashion", "image/fashion-latent", "image/folder", "image/tiny", *PAPER)
 AUDIO = ("audio/fullband", "audio/folder", "audio/notes", "audio/tiny", "audio/voices")
-VIDEO = ("video/folder", "video/kinetics-like", "video/scenes", "video/tiny")
+VIDEO = ("video/folder", "video/kinetics-like", "video/scenes", "video/scenes-actions", "video/tiny")
 SHIPPED = (*IMAGE, *AUDIO, *VIDEO)
 ROOT = "++data.root=mine"
 
@@ -157,3 +158,12 @@ def test_the_lengths_of_videos_are_what_the_headers_say():
     shapes = {name: build(recipe.compose(name, [ROOT])["modality"]).shape() for name in VIDEO}
     assert shapes["video/scenes"] == shapes["video/folder"] == (3, 16, 64, 64)
     assert shapes["video/kinetics-like"] == (3, 61, 256, 256)
+
+
+def test_the_actions_of_scenes_are_the_buttons_that_are_rendered():
+    config = recipe.compose("video/scenes-actions")
+    assert config["data"]["aligned"] == "actions"
+    names = [name.upper().replace("-", "_") for name in config["data"]["aligned_names"]]
+    moved = {"AHEAD": "MOVE_FORWARD", "BACK": "MOVE_BACKWARD", "LEFT": "MOVE_LEFT", "RIGHT": "MOVE_RIGHT"}
+    assert tuple({**moved, "FIRE": "ATTACK"}.get(name, name) for name in names) == BUTTONS
+    build(config["modality"]).check_aligned()

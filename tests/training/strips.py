@@ -30,14 +30,13 @@ def write_moves(folder: Path, num: int = 24) -> Path:
     lines = []
     for number in range(num):
         generator = torch.Generator().manual_seed(number)
-        steps = torch.randint(-1, 2, (PLACES,), generator=generator)
-        steps = steps.abs() * (-1 if number % 2 else 1)  # the class says which way
+        steps = torch.randint(-1, 2, (2,), generator=generator).repeat_interleave(PLACES // 2)
         bright = (number + steps.cumsum(0)) % ACROSS
         sample = torch.full((1, PLACES, ACROSS), -0.8)
-        sample[0, torch.arange(PLACES), bright] = 0.8
+        sample[0, torch.arange(PLACES), bright] = [0.9, 0.5][number % 2]
         StripModality().write(folder / f"{number:02d}.json", sample, {})
         moves = [[int(step < 0), int(step > 0)] for step in steps.tolist()]
-        lines.append({"path": f"{number:02d}.json", "way": ["right", "left"][number % 2], "moves": moves})
+        lines.append({"path": f"{number:02d}.json", "kind": ["bright", "dim"][number % 2], "moves": moves})
     path = folder / "moves.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -50,7 +49,7 @@ def compose(manifest: Path, run_dir: Path, *overrides: str, aligned: str | None 
     config["data"] = {
         "_target_": "scm_media.data.manifest.ManifestDataset",
         "path": str(manifest),
-        "labels": ["way"],
+        "labels": ["kind"],
         "held_out": 0.2,
     }
     if aligned is not None:

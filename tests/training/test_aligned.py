@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scm_media
-from scm_media import recipe, weights
+from scm_media import weights
 from scm_media.data import batches
 from scm_media.evaluation.speed import Bench
 from scm_media.training.run import prepare
@@ -95,7 +95,7 @@ def test_a_model_without_rows_is_what_a_training_with_them_starts_from(manifest,
     assert after["patch_in.weight"].shape[1] == before["patch_in.weight"].shape[1] * 3
     assert after["patch_in.weight"][:, before["patch_in.weight"].shape[1] :].abs().max() == 0
     assert all(torch.equal(after[name], before[name]) for name in before if name != "patch_in.weight")
-    one, other = (scm_media.load(folder, "cpu")(2, label="left", teacher=True, steps=2) for folder in (plain, again))
+    one, other = (scm_media.load(folder, "cpu")(2, label="dim", teacher=True, steps=2) for folder in (plain, again))
     torch.testing.assert_close(one.samples, other.samples, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match=r"wrong shape: .*patch_in.weight"):
         train(manifest, tmp_path / "less", f"init_from={again}", "student.max_steps=0", aligned=None)
@@ -118,12 +118,3 @@ def test_steps_are_timed_with_rows_too(manifest, tmp_path):
     assert bench.cond.aligned.shape[1] == context.num_aligned == 4
     bench.jobs()["sCD step"]()
     assert bench.feeding(1, [1.0])["examples"] == len(context.data)
-
-
-def test_the_recipe_of_scenes_names_the_buttons_that_are_rendered():
-    from examples.render_scenes import BUTTONS
-
-    config = recipe.compose("video/scenes-actions")
-    assert config["data"]["aligned"] == "actions"
-    assert len(config["data"]["aligned_names"]) == len(BUTTONS)
-    assert config["modality"]["window"] == "start"
