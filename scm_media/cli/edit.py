@@ -26,6 +26,8 @@ def run(arguments: Sequence[str]) -> int:
             f"{parsed.model} always knows the {' and '.join(unsaid)} of a clip: drawn for each; --label L says it",
             file=sys.stderr,
         )
+    if pipeline.actions.names and parsed.actions is None:
+        print(f"{parsed.model} makes clips by actions: recorded ones are drawn; --actions A says them", file=sys.stderr)
     batches = pipeline.edit_batches(
         parsed.task,
         parsed.input,

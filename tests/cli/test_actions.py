@@ -44,6 +44,8 @@ def test_a_file_goes_on_by_actions(moves, tmp_path, capsys):
     assert told["actions"] == "left*6"
     assert one[0][:2] == other[0][:2] == json.loads(given.read_text())["sample"][0][:2]
     assert one[0][2:] != other[0][2:]
+    assert main([*map(str, words), "--out", str(tmp_path / "drawn")]) == 0
+    assert "recorded ones are drawn; --actions A says them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 import scm_media
 from scm_media import recipe, training
 from scm_media.cli import main
+from scm_media.evaluation import evaluate
 from tests.modalities.video.files import moving, write_frames
 
 NAMES = ["left", "right"]
@@ -22,7 +23,8 @@ SETTINGS = (
     "modality.frame_rate=10.0",
     "modality.channels=3",
     "conditioning.known={probability: 0.6, kinds: [first, start], axis: -3}",
-    "embedder=null",
+    "embedder.max_steps=1",
+    "embedder.batch_size=4",
     "device=cpu",
     "logger=none",
     "autoencoder.max_steps=2",
@@ -94,6 +96,12 @@ def test_recorded_actions_are_drawn_whole(pipeline):
     assert torch.equal(drawn[:, :, 0], torch.arange(7.0).expand(6, 7))
     assert len(drawn[:, 0, 1].unique()) > 2
     assert (drawn[:, :, 1] == drawn[:, :1, 1]).all()
+
+
+def test_figures_are_of_clips_with_recorded_actions(pipeline, told):
+    figures = evaluate(pipeline, 6, rows=(1,), batch_size=3, timing_batch_size=1, timing_repeats=1)
+    assert figures["rows"][0]["frechet"] > 0
+    assert torch.equal(torch.cat([aligned[:, 5:] for aligned in told[:2]])[:, 5, 0, 0, 0], pipeline(6).actions[:, 0, 1])
 
 
 def test_a_frame_is_set_in_motion_and_windows_go_on_by_their_own_actions(pipeline, told):
