@@ -83,7 +83,7 @@ def usual_width(values: Iterable[Any]) -> int:
     widths = Counter(
         len(value[0]) for value in values if isinstance(value, list) and value and isinstance(value[0], list)
     )
-    return widths.most_common(1)[0][0] if widths else 1
+    return max(1, widths.most_common(1)[0][0]) if widths else 1
 
 
 def read_rows(value: Any, column: str, num_places: int, width: int) -> Tensor:
