@@ -6,14 +6,18 @@ latent stands for a group of these places, and is told the rows of its group as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scm_media import weights
 from scm_media.interfaces import Autoencoder, Conditioning
+
+ROWS, LABEL = "rows", "label."
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,25 @@ def tell_rows(
     if rows is None or grouping is None:
         return cond
     return replace(cond, aligned=grouping.lay_out(rows, places))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Rows ``(N, k, n)`` of some examples, and the class numbers ``(N,)`` of each of their labels that has classes."""
+
+    rows: Tensor
+    labels: Mapping[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file."""
+        state = {ROWS: self.rows, **{LABEL + name: numbers for name, numbers in self.labels.items()}}
+        weights.save(path, state, {"_target_": f"{__name__}.Recorded"})
+
+    @classmethod
+    def load(cls, path: Path) -> Recorded:
+        """What ``save`` wrote; ValueError for a file that is missing, cut short or another thing."""
+        state = weights.read(path).state
+        if ROWS not in state:
+            raise ValueError(f"{path} holds no {ROWS}, so it is none of recorded rows; export the model again")
+        labels = {name.removeprefix(LABEL): state[name] for name in state if name.startswith(LABEL)}
+        return cls(state[ROWS], labels)

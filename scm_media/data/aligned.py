@@ -1,48 +1,22 @@
-"""Rows of numbers that a dataset has for the places of its samples: read, checked, and some of them kept."""
+"""Rows of numbers that a dataset has for the places of its samples: checked, read, and which of them are kept."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scm_media import weights
 from scm_media.data.entries import Unusable
 from scm_media.interfaces import Modality
 
 MOST_RECORDED, MOST_BYTES = 512, 1 << 20
 """Sequences of rows that a model carries, and bytes of them."""
-
-ROWS, LABEL = "rows", "label."
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Rows ``(N, k, n)`` of some examples, and the class numbers ``(N,)`` of each of their labels that has classes."""
-
-    rows: Tensor
-    labels: Mapping[str, Tensor]
-
-    def save(self, path: Path) -> None:
-        """Writes one safetensors file."""
-        state = {ROWS: self.rows, **{LABEL + name: numbers for name, numbers in self.labels.items()}}
-        weights.save(path, state, {"_target_": f"{__name__}.Recorded"})
-
-    @classmethod
-    def load(cls, path: Path) -> Recorded:
-        """What ``save`` wrote; ValueError for a file that is missing, cut short or another thing."""
-        state = weights.read(path).state
-        if ROWS not in state:
-            raise ValueError(f"{path} holds no {ROWS}, so it is none of recorded rows; export the model again")
-        labels = {name.removeprefix(LABEL): state[name] for name in state if name.startswith(LABEL)}
-        return cls(state[ROWS], labels)
 
 
 def chosen(num: int, rows_shape: Sequence[int], wanted: int = MOST_RECORDED) -> list[int]:

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.data.aligned import MOST_RECORDED, Recorded, check_aligned, chosen, read_rows, usual_width
+from scm_media.aligned import Recorded
+from scm_media.data.aligned import MOST_RECORDED, check_aligned, chosen, read_rows, usual_width
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.aligned import Recorded
 from scm_media.build import nearest
-from scm_media.data.aligned import Recorded
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.randomness import clip_share
 

@@ -10,8 +10,9 @@ import torch
 
 from modalities.image import ImageModality
 from modalities.video import VideoModality
+from scm_media.aligned import Recorded
 from scm_media.data import LatentDataset, ManifestDataset, batches, gather, stretches
-from scm_media.data.aligned import Recorded, chosen
+from scm_media.data.aligned import chosen
 from scm_media.data.latents import Manifest, encode_missing
 from tests.data.strips import PLACES, StripModality, write_strips
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from scm_media import weights
+from scm_media.aligned import Recorded
 from scm_media.build import build
-from scm_media.data.aligned import Recorded
 from tests.data.strips import ACROSS, PLACES
 
 NAMES = ["left", "right"]
