@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media.interfaces import NO_LABEL
@@ -13,13 +14,19 @@ from scm_media.interfaces import NO_LABEL
 ORDERS = ("forward", "reversed", "shuffled", "frozen")
 """What training does to the frames of a clip, for the network to tell."""
 
-IN_ORDER = 0.5
-"""Share of the clips that training leaves in their order."""
+IN_ORDER = 0.4
+"""Share of the clips that training leaves in their order; as many are the same clips reversed."""
 
 SPEEDS = (0.25, 0.5, 1.0)
 """Of the clip's own; slower ones by interpolation, since a clip has no frames left to be faster."""
 
 SMALLEST_SIDE, FEWEST_FRAMES = 16, 2
+
+LARGEST_SIDE = 64
+"""Of the shorter side, in pixels; larger clips are averaged down to it."""
+
+REACH = 3
+"""Places of four pixels that matches between two frames are looked for in, to each side."""
 
 
 def in_order(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
@@ -59,11 +66,33 @@ def _frames(sample: Tensor, places: Tensor) -> Tensor:
     return sample.gather(2, places[:, None, :, None, None].expand_as(sample))
 
 
-def _block(in_channels: int, out_channels: int, kernel: int, stride: tuple[int, int, int]) -> nn.Sequential:
+def correlation(places: Tensor, reach: int = REACH) -> Tensor:
+    """How well each place matches those around it in the frame before: ``((2 reach + 1)^2, T, H, W)`` a clip.
+
+    places: ``(B, C, T, H, W)``. Returned are cosines in [-1, 1] between features less their mean over the frame, row by
+    row of the neighbourhood; 0 beyond the edges and for the first frame, which has none before it. Source: the
+    correlation layer of Dosovitskiy et al. 2015 (FlowNet, arXiv 1504.06852, eq. 1) with patches of one place.
+    """
+    height, width = places.shape[3:]
+    unit = nnf.normalize(places - places.mean((3, 4), keepdim=True), dim=1).flatten(3).permute(0, 2, 3, 1)
+    each = unit[:, 1:] @ unit[:, :-1].transpose(2, 3)
+    place, offset = (
+        torch.arange(height * width, device=places.device),
+        torch.arange(-reach, reach + 1).to(places.device),
+    )
+    row = (place // width)[:, None, None] + offset[None, :, None]
+    column = (place % width)[:, None, None] + offset[None, None, :]
+    inside = ((row >= 0) & (row < height) & (column >= 0) & (column < width)).flatten(1)
+    where = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).flatten(1)
+    found = each.gather(3, where.expand(*each.shape[:2], -1, -1)) * inside
+    return nnf.pad(found.permute(0, 3, 1, 2).unflatten(3, (height, width)), (0, 0, 0, 0, 1, 0))
+
+
+def _block(
+    in_channels: int, out_channels: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
+) -> nn.Module:
     return nn.Sequential(
-        nn.Conv3d(
-            in_channels, out_channels, (3, kernel, kernel), stride, padding=(1, kernel // 2, kernel // 2), bias=False
-        ),
+        nn.Conv3d(in_channels, out_channels, kernel, stride, padding=tuple(side // 2 for side in kernel), bias=False),
         nn.BatchNorm3d(out_channels),
         nn.ReLU(),
     )
@@ -74,12 +103,15 @@ class MotionNetwork(nn.Module):
 
     Told apart besides the labels: ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So features
     of clips whose frames are shuffled lie elsewhere than those of the same clips as they were filmed, which those of a
-    network of frames do not. Sources: Misra et al. 2016 (arXiv 1603.08561, order); Benaim et al. 2020 (arXiv
-    2004.06130, speed).
+    network of frames do not. What tells time's direction in clips of a moving camera is which way things move, seen
+    from what they look like; so the network is given the matches between consecutive frames (``correlation``) beside
+    the frames, and sees each clip and its reverse in the same batch. Sources: Misra et al. 2016 (arXiv 1603.08561,
+    order); Wei et al. 2018 (Learning and using the arrow of time, CVPR); Benaim et al. 2020 (arXiv 2004.06130, speed).
 
-    channels: of the clips, whose sides are at least 16 pixels. labels: name to number of classes; scalar labels (0) get
-    no scores, and without any the order and the speed are told alone. width: channels of the first layer; the next have
-    twice and four times as many. num_features: the dimension of the features.
+    channels: of the clips, whose sides are at least 16 pixels; those with a shorter side of more than 64 are averaged
+    down to it. labels: name to number of classes; scalar labels (0) get no scores, and without any the order and the
+    speed are told alone. width: channels of the first layer; the next have twice and four times as many.
+    num_features: the dimension of the features.
     Raises ValueError for a label called order or speed, and for clips that are too small or too short.
     """
 
@@ -91,12 +123,11 @@ class MotionNetwork(nn.Module):
         self.num_features = num_features
         self.labels = [name for name, num in labels.items() if num > 0]
         # A quarter of the resolution at once: three of four operations are saved, and motion is left.
+        self.frames = nn.Sequential(nn.BatchNorm3d(channels), _block(channels, width, (1, 5, 5), (1, 4, 4)))
         self.trunk = nn.Sequential(
-            nn.BatchNorm3d(channels),
-            _block(channels, width, 5, (1, 4, 4)),
-            _block(width, 2 * width, 3, (1, 2, 2)),
-            _block(2 * width, 4 * width, 3, (2, 1, 1)),
-            _block(4 * width, 4 * width, 3, (2, 2, 2)),
+            _block(width + (2 * REACH + 1) ** 2, 2 * width, (3, 3, 3), (1, 2, 2)),
+            _block(2 * width, 4 * width, (3, 3, 3), (2, 1, 1)),
+            _block(4 * width, 4 * width, (3, 3, 3), (2, 2, 2)),
             nn.AdaptiveAvgPool3d(2),
             nn.Flatten(),
             nn.Linear(4 * width * 8, num_features, bias=False),
@@ -107,16 +138,23 @@ class MotionNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in scores.items()})
 
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Clips ``(B, C, T, H, W)`` in an order and at a speed drawn for each, and their labels with these two.
+        """Clips ``(B, C, T, H, W)`` in an order and at a speed that is drawn for each, and their labels with these two.
 
-        From the global random state; half of the clips stay in order. Labels of the others count nothing
-        (``NO_LABEL``), since what a label says may be turned round with the frames; nor does the speed of frozen ones.
+        Of a batch, the first two fifths stay in order; the next are the same, at the same speed, reversed, so that what
+        a clip shows says nothing of its order; the rest are shuffled and frozen in turn. Speeds are drawn from the
+        global random state. Labels of the others than those in order count nothing (``NO_LABEL``), since what a label
+        says may be turned round with the frames; nor does the speed of frozen ones.
         """
-        chance = torch.rand(4, len(sample), device=sample.device)
+        num = len(sample)
+        pairs = min(round(IN_ORDER * num) or 1, max(num - 1, 1))
+        chance = torch.rand(2, num, device=sample.device)
         speed = (chance[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
-        other = 1 + (chance[1] * (len(ORDERS) - 1)).long().clamp(max=len(ORDERS) - 2)
-        order = torch.where(chance[3] < IN_ORDER, 0, other)
-        posed = at_speed(sample, torch.tensor(SPEEDS, device=sample.device)[speed], chance[2])
+        order = ORDERS.index("shuffled") + torch.arange(num, device=sample.device) % 2
+        order[:pairs], order[pairs : 2 * pairs] = ORDERS.index("forward"), ORDERS.index("reversed")
+        again = torch.arange(num, device=sample.device)
+        again[pairs : 2 * pairs] = again[: len(again[pairs : 2 * pairs])]
+        speed, place = speed[again], chance[1][again]
+        posed = at_speed(sample[again], torch.tensor(SPEEDS, device=sample.device)[speed], place)
         for number, name in enumerate(ORDERS):
             own = (order == number).nonzero().flatten()
             posed = posed.index_copy(0, own, in_order(posed[own], name))
@@ -131,7 +169,11 @@ class MotionNetwork(nn.Module):
                 f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and "
                 f"{SMALLEST_SIDE} pixels a side, got {tuple(sample.shape)}; set embedder: null"
             )
-        return self.trunk(sample)
+        if (shorter := min(sample.shape[3:])) > LARGEST_SIDE:
+            sides = [max(LARGEST_SIDE, side * LARGEST_SIDE // shorter) for side in sample.shape[3:]]
+            sample = nnf.adaptive_avg_pool3d(sample, (sample.shape[2], *sides))
+        places = self.frames(sample)
+        return self.trunk(torch.cat([places, correlation(places)], 1))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
         """Label name to class scores ``(B, num_classes)``."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modalities.video import VideoModality
-from modalities.video.features import ORDERS, FrameNetwork, MotionNetwork, at_speed, in_order
+from modalities.video.features import ORDERS, FrameNetwork, MotionNetwork, at_speed, correlation, in_order
 from modalities.video.moving import MovingShapesDataset
 from scm_media.evaluation.features import named_network, projected
 from scm_media.interfaces import NO_LABEL
@@ -52,7 +52,9 @@ def test_training_poses_tasks_beside_the_labels():
     posed, labels = network.pose(sample, {"motion": torch.arange(200) % 4})
     assert posed.shape == sample.shape
     assert labels.keys() == {"motion", "order", "speed"}
-    assert torch.bincount(labels["order"], minlength=4).tolist() == pytest.approx([100, 33, 33, 33], abs=20)
+    assert torch.bincount(labels["order"], minlength=4).tolist() == [80, 80, 20, 20]
+    assert torch.equal(posed[80:160], posed[:80].flip(2)), "each beside its own reverse"
+    assert torch.equal(labels["speed"][80:160], labels["speed"][:80])
     in_place = labels["order"] == ORDERS.index("forward")
     assert torch.equal(labels["motion"][in_place], (torch.arange(200) % 4)[in_place])
     assert (labels["motion"][~in_place] == NO_LABEL).all(), "what goes left goes right when it is reversed"
@@ -61,6 +63,37 @@ def test_training_poses_tasks_beside_the_labels():
     assert (labels["speed"][~frozen] >= 0).all()
     still = (posed - posed[:, :, :1]).abs().amax((1, 2, 3, 4)) == 0
     assert torch.equal(still, frozen)
+
+
+def test_batches_of_a_few_clips_are_posed():
+    network = MotionNetwork(1, {}, width=2, num_features=4)
+    for num, wanted in ((1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (5, [0, 0, 1, 1, 2])):
+        posed, labels = network.pose(torch.rand(num, 1, 4, 16, 16), {})
+        assert labels["order"].tolist() == wanted
+        assert posed.shape[0] == num
+
+
+def test_matches_say_which_way_a_frame_moved():
+    """A frame that moves by (1, -2) places is its own match there; the reverse has it at (-1, 2)."""
+    frame = torch.randn(1, 6, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    clip = torch.stack([frame, frame.roll((1, -2), (2, 3))], 2)
+    found = correlation(clip, 3).unflatten(1, (7, 7))[0]
+    assert found.shape == (7, 7, 2, 9, 9)
+    assert (found[:, :, 0] == 0).all(), "nothing is before the first frame"
+    assert found[3 - 1, 3 + 2, 1, 3:7, 1:6].min().item() == pytest.approx(1.0)
+    back = correlation(clip.flip(2), 3).unflatten(1, (7, 7))[0]
+    assert back[3 + 1, 3 - 2, 1, 3:7, 3:7].min().item() == pytest.approx(1.0)
+    assert (found[0, :, 1, :3] == 0).all() and (found[:, 6, 1, :, 6:] == 0).all(), "nothing lies beyond the edges"
+    unit = torch.nn.functional.normalize(clip - clip.mean((3, 4), keepdim=True), dim=1)[0]
+    own = (unit[:, 1, 4, 5] * unit[:, 0, 4 + 2, 5 - 3]).sum()
+    assert found[3 + 2, 3 - 3, 1, 4, 5].item() == pytest.approx(own.item())
+
+
+def test_large_clips_are_averaged_down():
+    network = MotionNetwork(1, {}, width=2, num_features=4).eval()
+    small = torch.rand(1, 1, 3, 64, 96)
+    large = small.repeat_interleave(3, 3).repeat_interleave(3, 4)
+    assert torch.allclose(network.features(large), network.features(small), atol=1e-6)
 
 
 def test_what_is_not_given_counts_neither_in_the_loss_nor_in_the_accuracy():
