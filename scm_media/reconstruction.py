@@ -37,7 +37,8 @@ class ReconstructionLoss(nn.Module):
     network: a ``KLAutoencoder``, or a module with its ``posterior``, ``synthesize``, ``channels`` and ``rank``.
     distance: "l1" or "l2", averaged over a clip, or a ``Distance``, whose terms are reported by name.
     perceptual: "features" of the embedder, whose error is weighed by perceptual_weight, or "slopes": the distance of
-    slopes at several scales, which is taken without an embedder too. kl_weight: of the divergence in nats, averaged over a latent's places.
+    slopes at several scales, which is taken without an embedder too. kl_weight: of the divergence in nats, averaged
+    over a latent's places.
     adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the critic's pull on the
     reconstructions has this many times the norm of the distance's pull. critic: gives scores ``(B, 1, *patches)`` of
     samples, by default a ``PatchDiscriminator``.

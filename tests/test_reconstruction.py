@@ -77,7 +77,7 @@ def test_slopes_are_taken_where_they_are_asked_for_with_an_embedder_or_without()
     made = net.synthesize(mean + (log_variance / 2).exp() * torch.randn_like(mean))
     for terms in found:
         assert torch.allclose(terms, gradient_distance(made - sample), rtol=1e-5)
-    with pytest.raises(ValueError, match="autoencoder.loss.perceptual must be 'features' or 'slopes', got 'looks'"):
+    with pytest.raises(ValueError, match=r"autoencoder.loss.perceptual must be 'features' or 'slopes', got 'looks'"):
         ReconstructionLoss(net, perceptual="looks")
 
 

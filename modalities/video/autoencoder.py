@@ -47,9 +47,7 @@ class VideoAutoencoder(KLAutoencoder):
         sigma_data: float = 0.5,
     ) -> None:
         if shortcut and image_weights is not None:
-            raise ValueError(
-                "autoencoder.network: training starts from image_weights or from a shortcut, not from both"
-            )
+            raise ValueError("autoencoder.network: training starts from image_weights or a shortcut, not from both")
         super().__init__(
             channels,
             latent_channels,

@@ -108,7 +108,7 @@ def test_data_with_fewer_components_and_wishes_that_exclude_each_other_are_refus
         components.fit([torch.zeros(4, 1, 4, 4)])
     with pytest.raises(ValueError, match=r"a block of 4 values has no 5 components"):
         BlockComponents(1, 5, (2, 2), causal=False)
-    with pytest.raises(ValueError, match="from image_weights or from a shortcut, not from both"):
+    with pytest.raises(ValueError, match="from image_weights or a shortcut, not from both"):
         VideoAutoencoder(3, 8, 3, width=8, shortcut=True, image_weights="pictures.safetensors")
 
 
