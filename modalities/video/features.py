@@ -25,8 +25,11 @@ SMALLEST_SIDE, FEWEST_FRAMES = 16, 2
 LARGEST_SIDE = 64
 """Of the shorter side, in pixels; larger clips are averaged down to it."""
 
-REACH = 3
-"""Places of four pixels that matches between two frames are looked for in, to each side."""
+SCALES = (1, 2)
+"""Pixels a side that are averaged before movement is looked for: fine ones tell small steps, coarse ones large ones."""
+
+LARGEST_STEP = 3.0
+"""Of a scale's pixels a frame; what is found to move further is cut to it, since its slopes do not reach so far."""
 
 
 def in_order(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
@@ -66,26 +69,30 @@ def _frames(sample: Tensor, places: Tensor) -> Tensor:
     return sample.gather(2, places[:, None, :, None, None].expand_as(sample))
 
 
-def correlation(places: Tensor, reach: int = REACH) -> Tensor:
-    """How well each place matches those around it in the frame before: ``((2 reach + 1)^2, T, H, W)`` a clip.
+def movement(sample: Tensor, scale: int = 1, softness: float = 1e-3) -> Tensor:
+    """How far what is seen moved since the frame before: ``(B, 2, T, H, W)``, to the right and down, in pixels.
 
-    places: ``(B, C, T, H, W)``. Returned are cosines in [-1, 1] between features less their mean over the frame, row by
-    row of the neighbourhood; 0 beyond the edges and for the first frame, which has none before it. Source: the
-    correlation layer of Dosovitskiy et al. 2015 (FlowNet, arXiv 1504.06852, eq. 1) with patches of one place.
+    sample: clips ``(B, C, T, H, W)`` in [-1, 1], whose pixels are averaged ``scale`` by ``scale`` before that; H and W
+    of the outcome, and its unit, are theirs. The shift that explains the change of 3x3 pixels best by their slopes,
+    drawn towards 0 by ``softness`` where there are none; 0 in the first frame. The reverse of a clip has it the other
+    way round. Source: Lucas & Kanade 1981 (An iterative image registration technique, IJCAI), one iteration.
     """
-    height, width = places.shape[3:]
-    unit = nnf.normalize(places - places.mean((3, 4), keepdim=True), dim=1).flatten(3).permute(0, 2, 3, 1)
-    each = unit[:, 1:] @ unit[:, :-1].transpose(2, 3)
-    place, offset = (
-        torch.arange(height * width, device=places.device),
-        torch.arange(-reach, reach + 1).to(places.device),
-    )
-    row = (place // width)[:, None, None] + offset[None, :, None]
-    column = (place % width)[:, None, None] + offset[None, None, :]
-    inside = ((row >= 0) & (row < height) & (column >= 0) & (column < width)).flatten(1)
-    where = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).flatten(1)
-    found = each.gather(3, where.expand(*each.shape[:2], -1, -1)) * inside
-    return nnf.pad(found.permute(0, 3, 1, 2).unflatten(3, (height, width)), (0, 0, 0, 0, 1, 0))
+    frames = nnf.avg_pool3d(sample, (1, scale, scale))
+    before, after = frames[:, :, :-1], frames[:, :, 1:]
+    middle, change = (before + after) / 2, after - before
+    wide = nnf.pad(middle.flatten(0, 1), (1, 1, 1, 1), mode="replicate").unflatten(0, middle.shape[:2])
+    right, down = (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
+
+    def around(product: Tensor) -> Tensor:
+        return nnf.avg_pool2d(product.sum(1), 3, 1, 1, count_include_pad=False)
+
+    across, along, both = around(right * right) + softness, around(down * down) + softness, around(right * down)
+    with_right, with_down = around(right * change), around(down * change)
+    determinant = across * along - both * both  # at least softness squared
+    x = (both * with_down - along * with_right) / determinant
+    y = (both * with_right - across * with_down) / determinant
+    found = torch.stack([x, y], 1).clamp(-LARGEST_STEP, LARGEST_STEP)
+    return nnf.pad(found, (0, 0, 0, 0, 1, 0))
 
 
 def _block(
@@ -104,8 +111,8 @@ class MotionNetwork(nn.Module):
     Told apart besides the labels: ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So features
     of clips whose frames are shuffled lie elsewhere than those of the same clips as they were filmed, which those of a
     network of frames do not. What tells time's direction in clips of a moving camera is which way things move, seen
-    from what they look like; so the network is given the matches between consecutive frames (``correlation``) beside
-    the frames, and sees each clip and its reverse in the same batch. Sources: Misra et al. 2016 (arXiv 1603.08561,
+    from what they look like; so the network is given the movement between consecutive frames (``movement``) beside the
+    frames, and sees each clip and its reverse in the same batch. Sources: Misra et al. 2016 (arXiv 1603.08561,
     order); Wei et al. 2018 (Learning and using the arrow of time, CVPR); Benaim et al. 2020 (arXiv 2004.06130, speed).
 
     channels: of the clips, whose sides are at least 16 pixels; those with a shorter side of more than 64 are averaged
@@ -115,7 +122,7 @@ class MotionNetwork(nn.Module):
     Raises ValueError for a label called order or speed, and for clips that are too small or too short.
     """
 
-    def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 128) -> None:
+    def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 64) -> None:
         super().__init__()
         tasks = {"order": len(ORDERS), "speed": len(SPEEDS)}
         if taken := sorted(tasks.keys() & labels.keys()):
@@ -125,7 +132,7 @@ class MotionNetwork(nn.Module):
         # A quarter of the resolution at once: three of four operations are saved, and motion is left.
         self.frames = nn.Sequential(nn.BatchNorm3d(channels), _block(channels, width, (1, 5, 5), (1, 4, 4)))
         self.trunk = nn.Sequential(
-            _block(width + (2 * REACH + 1) ** 2, 2 * width, (3, 3, 3), (1, 2, 2)),
+            _block(width + 2 * len(SCALES), 2 * width, (3, 3, 3), (1, 2, 2)),
             _block(2 * width, 4 * width, (3, 3, 3), (2, 1, 1)),
             _block(4 * width, 4 * width, (3, 3, 3), (2, 2, 2)),
             nn.AdaptiveAvgPool3d(2),
@@ -173,7 +180,8 @@ class MotionNetwork(nn.Module):
             sides = [max(LARGEST_SIDE, side * LARGEST_SIDE // shorter) for side in sample.shape[3:]]
             sample = nnf.adaptive_avg_pool3d(sample, (sample.shape[2], *sides))
         places = self.frames(sample)
-        return self.trunk(torch.cat([places, correlation(places)], 1))
+        moves = [nnf.adaptive_avg_pool3d(movement(sample, scale), places.shape[2:]) for scale in SCALES]
+        return self.trunk(torch.cat([places, *moves], 1))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
         """Label name to class scores ``(B, num_classes)``."""

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from modalities.video import VideoModality
-from modalities.video.features import ORDERS, FrameNetwork, MotionNetwork, at_speed, correlation, in_order
+from modalities.video.features import (
+    LARGEST_STEP,
+    ORDERS,
+    FrameNetwork,
+    MotionNetwork,
+    at_speed,
+    in_order,
+    movement,
+)
 from modalities.video.moving import MovingShapesDataset
 from scm_media.evaluation.features import named_network, projected
 from scm_media.interfaces import NO_LABEL
@@ -73,20 +81,32 @@ def test_batches_of_a_few_clips_are_posed():
         assert posed.shape[0] == num
 
 
-def test_matches_say_which_way_a_frame_moved():
-    """A frame that moves by (1, -2) places is its own match there; the reverse has it at (-1, 2)."""
-    frame = torch.randn(1, 6, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    clip = torch.stack([frame, frame.roll((1, -2), (2, 3))], 2)
-    found = correlation(clip, 3).unflatten(1, (7, 7))[0]
-    assert found.shape == (7, 7, 2, 9, 9)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_movement_is_the_shift_of_a_smooth_picture(scale):
+    """A sum of waves that moves by (0.6, -0.3) pixels a frame; its reverse moves the other way, a still not at all."""
+    time, y, x = torch.meshgrid(torch.arange(4.0), torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    x, y = (x - 0.6 * time) / 5, (y + 0.3 * time) / 5
+    clip = (0.4 * torch.sin(x + 0.5 * y) + 0.4 * torch.sin(y - 0.7 * x + 1)).double()[None, None]
+    found = movement(clip, scale, softness=1e-6)
+    assert found.shape == (1, 2, 4, 32 // scale, 32 // scale)
     assert (found[:, :, 0] == 0).all(), "nothing is before the first frame"
-    assert found[3 - 1, 3 + 2, 1, 3:7, 1:6].min().item() == pytest.approx(1.0)
-    back = correlation(clip.flip(2), 3).unflatten(1, (7, 7))[0]
-    assert back[3 + 1, 3 - 2, 1, 3:7, 3:7].min().item() == pytest.approx(1.0)
-    assert (found[0, :, 1, :3] == 0).all() and (found[:, 6, 1, :, 6:] == 0).all(), "nothing lies beyond the edges"
-    unit = torch.nn.functional.normalize(clip - clip.mean((3, 4), keepdim=True), dim=1)[0]
-    own = (unit[:, 1, 4, 5] * unit[:, 0, 4 + 2, 5 - 3]).sum()
-    assert found[3 + 2, 3 - 3, 1, 4, 5].item() == pytest.approx(own.item())
+    inside = (found * scale)[0, :, 1:, 2:-2, 2:-2]
+    assert inside[0].mean().item() == pytest.approx(0.6, abs=0.03)
+    assert inside[1].mean().item() == pytest.approx(-0.3, abs=0.03)
+    assert inside.std((1, 2, 3)).max() < 0.1
+    back = movement(clip.flip(2), scale, softness=1e-6)
+    assert torch.allclose(back[:, :, 1:], -found[:, :, 1:].flip(2), atol=1e-9)
+    assert (movement(clip[:, :, :1].expand(-1, -1, 4, -1, -1), scale) == 0).all()
+
+
+def test_movement_beyond_the_slopes_is_cut_and_flat_pictures_do_not_move():
+    flat = torch.stack([torch.full((1, 16, 16), value) for value in (-0.5, 0.5)], 1)[None]
+    assert (movement(flat) == 0).all()
+    noise = (
+        torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 9, 1])[:, None, None]
+    )
+    assert movement(noise, softness=1e-9).abs().max() == LARGEST_STEP
 
 
 def test_large_clips_are_averaged_down():
