@@ -22,7 +22,7 @@ NO_DEPENDENCIES := aisfx==0.1.2
 .PHONY: help install dev lint format test test-all demo wheel clean
 
 help:
-	@echo "make demo      install, draw sheets and sounds from the bundled models, train a tiny one and draw from it"
+	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
 	@echo "make test      install, lint, check types, run the fast tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff, import contracts, types;  make format  rewrite the sources as ruff wants them"
@@ -36,7 +36,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media into $(VENV) (PyTorch is large: this takes a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audio]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audio,video]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
@@ -70,13 +70,18 @@ demo: install
 	@echo "2. the bundled model audio/notes: eight sounds of a guitar, and a sheet of 1, 2 and 4 steps and its teacher"
 	@$(BIN)/scm-media generate audio/notes --label "family=guitar pitch=60" -n 8 --out $(OUT)/notes
 	@$(BIN)/python examples/few_steps.py audio/notes -n 6 --out $(OUT)/notes.png
-	@echo "3. image/tiny trained from nothing: autoencoder, feature network, teacher, student"
+	@echo "3. the bundled model video/scenes: four clips of a corridor, one of them continued, and a sheet"
+	@$(BIN)/scm-media generate video/scenes --label deadly_corridor -n 4 --out $(OUT)/scenes
+	@$(BIN)/scm-media edit video/scenes --task continue --keep 7 --label deadly_corridor \
+		--input "$$(ls $(OUT)/scenes/*.mp4 | head -n 1)" -n 1 --out $(OUT)/scenes-continued
+	@$(BIN)/python examples/few_steps.py video/scenes -n 6 --out $(OUT)/scenes.png
+	@echo "4. image/tiny trained from nothing: autoencoder, feature network, teacher, student"
 	@$(LEAN) $(BIN)/scm-media train image/tiny run_dir=$(OUT)/tiny
-	@echo "4. pictures from what was just trained"
+	@echo "5. pictures from what was just trained"
 	@$(BIN)/scm-media generate $(OUT)/tiny -n 4 --out $(OUT)/tiny-clips
 	@$(BIN)/python examples/few_steps.py $(OUT)/tiny --out $(OUT)/tiny.png
-	@echo "done; look at $(OUT)/fashion.png, $(OUT)/notes.png, $(OUT)/tiny.png and the single pictures in"
-	@echo "$(OUT)/tiny-clips, listen to the sounds in $(OUT)/notes"
+	@echo "done; look at $(OUT)/fashion.png, $(OUT)/notes.png, $(OUT)/scenes.png, $(OUT)/tiny.png and the single pictures"
+	@echo "in $(OUT)/tiny-clips, listen to the sounds in $(OUT)/notes, play the clips in $(OUT)/scenes"
 
 wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation

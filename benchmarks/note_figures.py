@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--judge", type=Path, default=Path("runs/judges/family.safetensors"), metavar="FILE")
     parser.add_argument("--judge-steps", type=int, default=1_500, metavar="N", help="0: families are not told")
     parser.add_argument("--seed", type=int, default=0, metavar="I")
-    parser.add_argument("--precision", choices=("float32", "bf16"), help="of what the model makes; default: float32")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of what a model makes")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the figures there")
     asked = parser.parse_args(arguments)

@@ -27,6 +27,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -127,6 +128,9 @@ class Scene:
         offered = {button.name for button in self.game.get_available_buttons()}
         self.buttons = [name for name in BUTTONS if name in offered]
         self.game.set_available_buttons([getattr(vizdoom.Button, name) for name in self.buttons])
+        # Else the engine leaves its settings where the command was typed.
+        self.settings = tempfile.TemporaryDirectory()
+        self.game.set_doom_config_path(os.path.join(self.settings.name, "vizdoom.ini"))
         self.game.set_window_visible(False)
         self.game.set_sound_enabled(False)
         self.game.set_render_hud(False)
@@ -166,6 +170,7 @@ class Scene:
     def close(self) -> None:
         """Ends the game's process."""
         self.game.close()
+        self.settings.cleanup()
 
 
 def shrink(screen: np.ndarray) -> np.ndarray:

@@ -36,8 +36,9 @@ class ReconstructionLoss(nn.Module):
 
     network: a ``KLAutoencoder``, or a module with its ``posterior``, ``synthesize``, ``channels`` and ``rank``.
     distance: "l1" or "l2", averaged over a clip, or a ``Distance``, whose terms are reported by name.
-    perceptual_weight: of the error in the embedder's features, or of the distance of slopes at several scales where
-    there is no embedder. kl_weight: of the divergence in nats, averaged over a latent's places.
+    perceptual: "features" of the embedder, whose error is weighed by perceptual_weight, or "slopes": the distance of
+    slopes at several scales, which is taken without an embedder too. kl_weight: of the divergence in nats, averaged
+    over a latent's places.
     adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the critic's pull on the
     reconstructions has this many times the norm of the distance's pull. critic: gives scores ``(B, 1, *patches)`` of
     samples, by default a ``PatchDiscriminator``.
@@ -53,6 +54,7 @@ class ReconstructionLoss(nn.Module):
         network: KLAutoencoder,
         embedder: Embedder | None = None,
         distance: Literal["l1", "l2"] | Distance = "l1",
+        perceptual: Literal["features", "slopes"] = "features",
         perceptual_weight: float = 0.1,
         kl_weight: float = 1e-4,
         adversarial_weight: float = 0.0,
@@ -62,13 +64,15 @@ class ReconstructionLoss(nn.Module):
         super().__init__()
         if not callable(distance) and distance not in ("l1", "l2"):
             raise ValueError(f"autoencoder.loss.distance must be 'l1' or 'l2', got {distance!r}")
+        if perceptual not in ("features", "slopes"):
+            raise ValueError(f"autoencoder.loss.perceptual must be 'features' or 'slopes', got {perceptual!r}")
         weights = {"perceptual": perceptual_weight, "kl": kl_weight, "adversarial": adversarial_weight}
         for name, weight in weights.items():
             if not weight >= 0:
                 raise ValueError(f"autoencoder.loss.{name}_weight must not be negative, got {weight}")
         self.network, self.distance = network, distance
         # Held out of the module tree: the embedder is frozen and must not be wrapped, saved or trained with the rest.
-        self._embedder = (embedder,)
+        self._embedder = (embedder if perceptual == "features" else None,)
         self.perceptual_weight, self.kl_weight = perceptual_weight, kl_weight
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
         self.discriminator: nn.Module | None = None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl
+from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_distance
 from scm_media.reconstruction import ReconstructionLoss, feature_error, psnr
 
 STEP = torch.tensor(0.0)
@@ -64,6 +64,21 @@ def test_features_of_the_embedder_take_the_place_of_slopes():
     mean, log_variance = net.posterior(sample)
     made = net.synthesize(mean + (log_variance / 2).exp() * torch.randn_like(mean))
     assert torch.allclose(terms["perceptual"], feature_error(Blur().features(sample), Blur().features(made)), rtol=1e-5)
+
+
+def test_slopes_are_taken_where_they_are_asked_for_with_an_embedder_or_without():
+    net, sample = network(), torch.randn(4, 1, 8, 8).clamp(-1, 1)
+    found = []
+    for embedder, asked in ((Blur(), "slopes"), (None, "slopes"), (None, "features")):
+        torch.manual_seed(5)
+        found.append(ReconstructionLoss(net, embedder, perceptual=asked)(sample, STEP)[1]["perceptual"])
+    torch.manual_seed(5)
+    mean, log_variance = net.posterior(sample)
+    made = net.synthesize(mean + (log_variance / 2).exp() * torch.randn_like(mean))
+    for terms in found:
+        assert torch.allclose(terms, gradient_distance(made - sample), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"autoencoder.loss.perceptual must be 'features' or 'slopes', got 'looks'"):
+        ReconstructionLoss(net, perceptual="looks")
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

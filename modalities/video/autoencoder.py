@@ -26,6 +26,7 @@ class VideoAutoencoder(KLAutoencoder):
     for. finest_time: frames that it stands for, 1, or the whole time_factor, which is several times faster (of 4: 2
     too); what is left of it is taken by the coarsest levels. piece: latent frames that are coded at once.
 
+    shortcut: principal components of blocks of f frames and p x p pixels go past the network, which starts from them.
     image_weights: a safetensors file of an ``ImageAutoencoder`` of the same factor, latent_channels, width, depth and
     finest, which training starts from (``inflate``). Raises ValueError for factors that are none.
     """
@@ -41,9 +42,12 @@ class VideoAutoencoder(KLAutoencoder):
         finest: int = 2,
         finest_time: int = 1,
         piece: int = 4,
+        shortcut: bool = False,
         image_weights: str | None = None,
         sigma_data: float = 0.5,
     ) -> None:
+        if shortcut and image_weights is not None:
+            raise ValueError("autoencoder.network: training starts from image_weights or a shortcut, not from both")
         super().__init__(
             channels,
             latent_channels,
@@ -54,14 +58,16 @@ class VideoAutoencoder(KLAutoencoder):
             sigma_data=sigma_data,
             causal=True,
             piece=piece,
+            shortcut=shortcut,
         )
         self.image_weights = image_weights
 
     def prepare(self, samples: Iterable[Tensor]) -> None:
-        """Takes the weights of ``image_weights``, where it is given; the samples are not looked at.
+        """Takes the weights of ``image_weights``, or measures the components of a shortcut, where there is either.
 
         Raises ValueError for a file that is missing, no safetensors, or of another network.
         """
+        super().prepare(samples)
         if self.image_weights is None:
             return
         key, file = "autoencoder.network.image_weights", Path(self.image_weights).expanduser()

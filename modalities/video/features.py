@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media.interfaces import NO_LABEL
@@ -13,13 +14,22 @@ from scm_media.interfaces import NO_LABEL
 ORDERS = ("forward", "reversed", "shuffled", "frozen")
 """What training does to the frames of a clip, for the network to tell."""
 
-IN_ORDER = 0.5
-"""Share of the clips that training leaves in their order."""
+IN_ORDER = 0.4
+"""Share of the clips that training leaves in their order; as many are the same clips reversed."""
 
 SPEEDS = (0.25, 0.5, 1.0)
 """Of the clip's own; slower ones by interpolation, since a clip has no frames left to be faster."""
 
 SMALLEST_SIDE, FEWEST_FRAMES = 16, 2
+
+LARGEST_SIDE = 64
+"""Of the shorter side, in pixels; larger clips are averaged down to it."""
+
+SCALES = (1, 2)
+"""Pixels a side that are averaged before movement is looked for: fine ones tell small steps, coarse ones large ones."""
+
+LARGEST_STEP = 3.0
+"""Of a scale's pixels a frame; what is found to move further is cut to it, since its slopes do not reach so far."""
 
 
 def in_order(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
@@ -59,11 +69,37 @@ def _frames(sample: Tensor, places: Tensor) -> Tensor:
     return sample.gather(2, places[:, None, :, None, None].expand_as(sample))
 
 
-def _block(in_channels: int, out_channels: int, kernel: int, stride: tuple[int, int, int]) -> nn.Sequential:
+def movement(sample: Tensor, scale: int = 1, softness: float = 1e-3) -> Tensor:
+    """How far what is seen moved since the frame before: ``(B, 2, T, H, W)``, to the right and down, in pixels.
+
+    sample: clips ``(B, C, T, H, W)`` in [-1, 1], whose pixels are averaged ``scale`` by ``scale`` before that; H and W
+    of the outcome, and its unit, are theirs. The shift that explains the change of 3x3 pixels best by their slopes,
+    drawn towards 0 by ``softness`` where there are none; 0 in the first frame. The reverse of a clip has it the other
+    way round. Source: Lucas & Kanade 1981 (An iterative image registration technique, IJCAI), one iteration.
+    """
+    frames = nnf.avg_pool3d(sample, (1, scale, scale))
+    before, after = frames[:, :, :-1], frames[:, :, 1:]
+    middle, change = (before + after) / 2, after - before
+    wide = nnf.pad(middle.flatten(0, 1), (1, 1, 1, 1), mode="replicate").unflatten(0, middle.shape[:2])
+    right, down = (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
+
+    def around(product: Tensor) -> Tensor:
+        return nnf.avg_pool2d(product.sum(1), 3, 1, 1, count_include_pad=False)
+
+    across, along, both = around(right * right) + softness, around(down * down) + softness, around(right * down)
+    with_right, with_down = around(right * change), around(down * change)
+    determinant = across * along - both * both  # at least softness squared
+    x = (both * with_down - along * with_right) / determinant
+    y = (both * with_right - across * with_down) / determinant
+    found = torch.stack([x, y], 1).clamp(-LARGEST_STEP, LARGEST_STEP)
+    return nnf.pad(found, (0, 0, 0, 0, 1, 0))
+
+
+def _block(
+    in_channels: int, out_channels: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
+) -> nn.Module:
     return nn.Sequential(
-        nn.Conv3d(
-            in_channels, out_channels, (3, kernel, kernel), stride, padding=(1, kernel // 2, kernel // 2), bias=False
-        ),
+        nn.Conv3d(in_channels, out_channels, kernel, stride, padding=tuple(side // 2 for side in kernel), bias=False),
         nn.BatchNorm3d(out_channels),
         nn.ReLU(),
     )
@@ -74,16 +110,19 @@ class MotionNetwork(nn.Module):
 
     Told apart besides the labels: ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So features
     of clips whose frames are shuffled lie elsewhere than those of the same clips as they were filmed, which those of a
-    network of frames do not. Sources: Misra et al. 2016 (arXiv 1603.08561, order); Benaim et al. 2020 (arXiv
-    2004.06130, speed).
+    network of frames do not. What tells time's direction in clips of a moving camera is which way things move, seen
+    from what they look like; so the network is given the movement between consecutive frames (``movement``) beside the
+    frames, and sees each clip and its reverse in the same batch. Sources: Misra et al. 2016 (arXiv 1603.08561,
+    order); Wei et al. 2018 (Learning and using the arrow of time, CVPR); Benaim et al. 2020 (arXiv 2004.06130, speed).
 
-    channels: of the clips, whose sides are at least 16 pixels. labels: name to number of classes; scalar labels (0) get
-    no scores, and without any the order and the speed are told alone. width: channels of the first layer; the next have
-    twice and four times as many. num_features: the dimension of the features.
+    channels: of the clips, whose sides are at least 16 pixels; those with a shorter side of more than 64 are averaged
+    down to it. labels: name to number of classes; scalar labels (0) get no scores, and without any the order and the
+    speed are told alone. width: channels of the first layer; the next have twice and four times as many.
+    num_features: the dimension of the features.
     Raises ValueError for a label called order or speed, and for clips that are too small or too short.
     """
 
-    def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 128) -> None:
+    def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 64) -> None:
         super().__init__()
         tasks = {"order": len(ORDERS), "speed": len(SPEEDS)}
         if taken := sorted(tasks.keys() & labels.keys()):
@@ -91,12 +130,11 @@ class MotionNetwork(nn.Module):
         self.num_features = num_features
         self.labels = [name for name, num in labels.items() if num > 0]
         # A quarter of the resolution at once: three of four operations are saved, and motion is left.
+        self.frames = nn.Sequential(nn.BatchNorm3d(channels), _block(channels, width, (1, 5, 5), (1, 4, 4)))
         self.trunk = nn.Sequential(
-            nn.BatchNorm3d(channels),
-            _block(channels, width, 5, (1, 4, 4)),
-            _block(width, 2 * width, 3, (1, 2, 2)),
-            _block(2 * width, 4 * width, 3, (2, 1, 1)),
-            _block(4 * width, 4 * width, 3, (2, 2, 2)),
+            _block(width + 2 * len(SCALES), 2 * width, (3, 3, 3), (1, 2, 2)),
+            _block(2 * width, 4 * width, (3, 3, 3), (2, 1, 1)),
+            _block(4 * width, 4 * width, (3, 3, 3), (2, 2, 2)),
             nn.AdaptiveAvgPool3d(2),
             nn.Flatten(),
             nn.Linear(4 * width * 8, num_features, bias=False),
@@ -107,16 +145,23 @@ class MotionNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in scores.items()})
 
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Clips ``(B, C, T, H, W)`` in an order and at a speed drawn for each, and their labels with these two.
+        """Clips ``(B, C, T, H, W)`` in an order and at a speed that is drawn for each, and their labels with these two.
 
-        From the global random state; half of the clips stay in order. Labels of the others count nothing
-        (``NO_LABEL``), since what a label says may be turned round with the frames; nor does the speed of frozen ones.
+        Of a batch, the first two fifths stay in order; the next are the same, at the same speed, reversed, so that what
+        a clip shows says nothing of its order; the rest are shuffled and frozen in turn. Speeds are drawn from the
+        global random state. Labels of the others than those in order count nothing (``NO_LABEL``), since what a label
+        says may be turned round with the frames; nor does the speed of frozen ones.
         """
-        chance = torch.rand(4, len(sample), device=sample.device)
+        num = len(sample)
+        pairs = min(round(IN_ORDER * num) or 1, max(num - 1, 1))
+        chance = torch.rand(2, num, device=sample.device)
         speed = (chance[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
-        other = 1 + (chance[1] * (len(ORDERS) - 1)).long().clamp(max=len(ORDERS) - 2)
-        order = torch.where(chance[3] < IN_ORDER, 0, other)
-        posed = at_speed(sample, torch.tensor(SPEEDS, device=sample.device)[speed], chance[2])
+        order = ORDERS.index("shuffled") + torch.arange(num, device=sample.device) % 2
+        order[:pairs], order[pairs : 2 * pairs] = ORDERS.index("forward"), ORDERS.index("reversed")
+        again = torch.arange(num, device=sample.device)
+        again[pairs : 2 * pairs] = again[: len(again[pairs : 2 * pairs])]
+        speed, place = speed[again], chance[1][again]
+        posed = at_speed(sample[again], torch.tensor(SPEEDS, device=sample.device)[speed], place)
         for number, name in enumerate(ORDERS):
             own = (order == number).nonzero().flatten()
             posed = posed.index_copy(0, own, in_order(posed[own], name))
@@ -131,7 +176,12 @@ class MotionNetwork(nn.Module):
                 f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and "
                 f"{SMALLEST_SIDE} pixels a side, got {tuple(sample.shape)}; set embedder: null"
             )
-        return self.trunk(sample)
+        if (shorter := min(sample.shape[3:])) > LARGEST_SIDE:
+            sides = [max(LARGEST_SIDE, side * LARGEST_SIDE // shorter) for side in sample.shape[3:]]
+            sample = nnf.adaptive_avg_pool3d(sample, (sample.shape[2], *sides))
+        places = self.frames(sample)
+        moves = [nnf.adaptive_avg_pool3d(movement(sample, scale), places.shape[2:]) for scale in SCALES]
+        return self.trunk(torch.cat([places, *moves], 1))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
         """Label name to class scores ``(B, num_classes)``."""

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from scm_media.nn.autoencoder_layers import CONVOLUTIONS, Chain, Convolutions, Enlargement, Memory, ResidualBlock
 from scm_media.nn.channel_scale import ChannelScale
+from scm_media.nn.components import BlockComponents, Shortcut
 
 _LOG_VARIANCE = (-30.0, 20.0)
 
@@ -25,6 +26,8 @@ class KLAutoencoder(nn.Module):
     causal: along the first axis, whose first place is coded alone: 1 + stride · k places are 1 + k of the latent, and
     none depends on a later one. Then no more than ``piece`` latent places of that axis are coded at once outside of
     training, so that the memory for what lies between does not grow along it.
+    shortcut: the principal components of blocks of prod(strides) places go past the network on both ways, so that it
+    learns what they leave; ``prepare`` measures them before training (``scm_media.nn.components``).
 
     ``encode`` gives the posterior's mean without a generator and draws from the posterior with one. Latents are
     normalised by mean and deviation of the posterior means, which ``fit`` measures; ``encode`` and ``decode`` refuse
@@ -44,6 +47,7 @@ class KLAutoencoder(nn.Module):
         sigma_data: float = 0.5,
         causal: bool = False,
         piece: int = 4,
+        shortcut: bool = False,
     ) -> None:
         super().__init__()
         if piece < 1:
@@ -75,8 +79,19 @@ class KLAutoencoder(nn.Module):
             ]
             before = width
         down += [kind.norm(before), nn.SiLU(), kind.convolution(before, 2 * latent_channels)]
-        self.encoder = Chain(*down)
-        self.decoder = Chain(kind.convolution(latent_channels, before), *up)
+        up = [kind.convolution(latent_channels, before), *up]
+        self.components: BlockComponents | None = None
+        if shortcut:
+            self.components = BlockComponents(channels, latent_channels, self.strides, causal)
+            self.encoder: Chain = Shortcut(down, self.components, encodes=True)
+            self.decoder: Chain = Shortcut(up, self.components, encodes=False)
+        else:
+            self.encoder, self.decoder = Chain(*down), Chain(*up)
+
+    def prepare(self, samples: Iterable[Tensor]) -> None:
+        """Measures the components of batches ``(B, C, *S)``, before training; looks at none without a shortcut."""
+        if self.components is not None:
+            self.components.fit(samples)
 
     def posterior(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance ``(B, c, *s)`` of the codes of samples ``(B, C, *S)``."""

@@ -67,6 +67,8 @@ def fit_autoencoder(context: Context) -> None:
 def autoencoder_task(context: Context) -> Task:
     """The autoencoder, trained to give samples back; its loss sees the features of the recipe's embedder, if any.
 
+    With ``loss.perceptual: slopes`` it does not, and this stage does not wait for the embedder's.
+
     A network with a method ``prepare(samples)`` is first shown training samples, in batches ``(B, C, *S)``, to measure
     what its own input is scaled by.
     """
@@ -74,7 +76,8 @@ def autoencoder_task(context: Context) -> Task:
     network = build(settings["network"])
     if hasattr(network, "prepare") and not checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints"):
         network.prepare(_samples(context, context.data, min(NUM_PREPARED, len(context.data))))
-    embedder = None if context.config["embedder"] is None else context.trained("embedder")
+    by_features = settings["loss"].get("perceptual", "features") == "features"
+    embedder = context.trained("embedder") if by_features and context.config["embedder"] is not None else None
     _check_nothing_stands_on_it(context)
     return Task(
         name="autoencoder",

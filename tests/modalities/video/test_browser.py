@@ -61,6 +61,7 @@ def played(browser: str, folder, suffix: str) -> dict:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required")
     flags += (f"--user-data-dir={folder / 'profile'}", "--no-first-run", "--disable-dev-shm-usage", "--mute-audio")
+    flags += ("--disable-background-networking", "--disable-component-update", "--disable-sync")  # it asks nobody
     with subprocess.Popen(
         [browser, *flags, f"http://127.0.0.1:{server.server_port}/"],
         stdout=subprocess.DEVNULL,

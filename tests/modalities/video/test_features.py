@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from modalities.video import VideoModality
-from modalities.video.features import ORDERS, FrameNetwork, MotionNetwork, at_speed, in_order
+from modalities.video.features import (
+    LARGEST_STEP,
+    ORDERS,
+    FrameNetwork,
+    MotionNetwork,
+    at_speed,
+    in_order,
+    movement,
+)
 from modalities.video.moving import MovingShapesDataset
 from scm_media.evaluation.features import named_network, projected
 from scm_media.interfaces import NO_LABEL
@@ -52,7 +60,9 @@ def test_training_poses_tasks_beside_the_labels():
     posed, labels = network.pose(sample, {"motion": torch.arange(200) % 4})
     assert posed.shape == sample.shape
     assert labels.keys() == {"motion", "order", "speed"}
-    assert torch.bincount(labels["order"], minlength=4).tolist() == pytest.approx([100, 33, 33, 33], abs=20)
+    assert torch.bincount(labels["order"], minlength=4).tolist() == [80, 80, 20, 20]
+    assert torch.equal(posed[80:160], posed[:80].flip(2)), "each beside its own reverse"
+    assert torch.equal(labels["speed"][80:160], labels["speed"][:80])
     in_place = labels["order"] == ORDERS.index("forward")
     assert torch.equal(labels["motion"][in_place], (torch.arange(200) % 4)[in_place])
     assert (labels["motion"][~in_place] == NO_LABEL).all(), "what goes left goes right when it is reversed"
@@ -61,6 +71,49 @@ def test_training_poses_tasks_beside_the_labels():
     assert (labels["speed"][~frozen] >= 0).all()
     still = (posed - posed[:, :, :1]).abs().amax((1, 2, 3, 4)) == 0
     assert torch.equal(still, frozen)
+
+
+def test_batches_of_a_few_clips_are_posed():
+    network = MotionNetwork(1, {}, width=2, num_features=4)
+    for num, wanted in ((1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (5, [0, 0, 1, 1, 2])):
+        posed, labels = network.pose(torch.rand(num, 1, 4, 16, 16), {})
+        assert labels["order"].tolist() == wanted
+        assert posed.shape[0] == num
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_movement_is_the_shift_of_a_smooth_picture(scale):
+    """A sum of waves that moves by (0.6, -0.3) pixels a frame; its reverse moves the other way, a still not at all."""
+    time, y, x = torch.meshgrid(torch.arange(4.0), torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    x, y = (x - 0.6 * time) / 5, (y + 0.3 * time) / 5
+    clip = (0.4 * torch.sin(x + 0.5 * y) + 0.4 * torch.sin(y - 0.7 * x + 1)).double()[None, None]
+    found = movement(clip, scale, softness=1e-6)
+    assert found.shape == (1, 2, 4, 32 // scale, 32 // scale)
+    assert (found[:, :, 0] == 0).all(), "nothing is before the first frame"
+    inside = (found * scale)[0, :, 1:, 2:-2, 2:-2]
+    assert inside[0].mean().item() == pytest.approx(0.6, abs=0.03)
+    assert inside[1].mean().item() == pytest.approx(-0.3, abs=0.03)
+    assert inside.std((1, 2, 3)).max() < 0.1
+    back = movement(clip.flip(2), scale, softness=1e-6)
+    assert torch.allclose(back[:, :, 1:], -found[:, :, 1:].flip(2), atol=1e-9)
+    assert (movement(clip[:, :, :1].expand(-1, -1, 4, -1, -1), scale) == 0).all()
+
+
+def test_movement_beyond_the_slopes_is_cut_and_flat_pictures_do_not_move():
+    flat = torch.stack([torch.full((1, 16, 16), value) for value in (-0.5, 0.5)], 1)[None]
+    assert (movement(flat) == 0).all()
+    noise = (
+        torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 9, 1])[:, None, None]
+    )
+    assert movement(noise, softness=1e-9).abs().max() == LARGEST_STEP
+
+
+def test_large_clips_are_averaged_down():
+    network = MotionNetwork(1, {}, width=2, num_features=4).eval()
+    small = torch.rand(1, 1, 3, 64, 96)
+    large = small.repeat_interleave(3, 3).repeat_interleave(3, 4)
+    assert torch.allclose(network.features(large), network.features(small), atol=1e-6)
 
 
 def test_what_is_not_given_counts_neither_in_the_loss_nor_in_the_accuracy():

@@ -18,6 +18,7 @@ VIDEO = (
     "autoencoder=video_kl",
     "backbone=spacetime",
     "autoencoder.network={space_factor: 4, time_factor: 3, latent_channels: 2, width: 8, finest: 2, piece: 1}",
+    "autoencoder.network.shortcut=true",
     "backbone.patch=[1,2,2]",
     "autoencoder.max_steps=4",
     "autoencoder.batch_size=4",
