@@ -72,8 +72,13 @@ def front_ends(rate: int) -> dict[str, Any]:
         "complex 1024/512": ComplexSpectrogram(window=1024, hop=512),
         "complex 512/256, phase advance": ComplexSpectrogram(phase="advance"),
         "complex 1024/512, phase advance": ComplexSpectrogram(window=1024, hop=512, phase="advance"),
-        "log-mel 80, Griffin-Lim": LogMelSpectrogram(rate),
-        "log-mel 128, Griffin-Lim": LogMelSpectrogram(rate, num_mels=128),
+        "log-mel 80": LogMelSpectrogram(rate),
+        "log-mel 128": LogMelSpectrogram(rate, num_mels=128),
+        "log-mel 128, quietest 1e-3": LogMelSpectrogram(rate, num_mels=128, quietest=1e-3),
+        "log-mel 128, as audio/notes": LogMelSpectrogram(
+            rate, num_mels=128, quietest=1e-3, magnitude_iterations=12, phase_iterations=4
+        ),
+        "log-mel 128, random phases, 32": LogMelSpectrogram(rate, num_mels=128, phase="random", phase_iterations=32),
     }
 
 

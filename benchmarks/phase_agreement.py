@@ -1,11 +1,11 @@
-"""What a few iterations of Griffin and Lim are worth to sounds whose phases a network made.
+"""What a few iterations of Griffin and Lim are worth to sounds whose phases a network made, or peaks.
 
     python benchmarks/phase_agreement.py MODEL [-n 128] [--row 2] [--iterations 0 2 4 16 64]
 
-MODEL: one of notes, over a complex spectrogram. Its clips are made once and decoded with each number of
+MODEL: one of notes, over a complex or a log-mel spectrogram. Its clips are made once and decoded with each number of
 ``phase_iterations``: how many of those with a pitch are heard at their label (as by note_figures.py), by how much
 frames disagree (the energy between the latent's compressed magnitudes and those of the sound, over that of the
-latent's, in dB), and milliseconds of decoding a clip.
+latent's, in dB; of log-mels the bands' square roots), and milliseconds of decoding a clip.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clips import Clips, data_of, say, table
 from note_figures import figures, pitched_families
 from torch import Tensor
 
-from modalities.audio import ComplexSpectrogram
+from modalities.audio import ComplexSpectrogram, LogMelSpectrogram
 from scm_media import load
 from scm_media.evaluation.rows import Row
 
@@ -37,7 +37,7 @@ COLUMNS = {
 
 def latents_of(pipeline: Any, row: str, num: int, seed: int) -> tuple[Tensor, Sequence[Any], int]:
     """Latents, labels and evaluations a clip of what a row makes."""
-    front: ComplexSpectrogram = pipeline.network("autoencoder")
+    front = pipeline.network("autoencoder")
     kept: list[Tensor] = []
     hook = front.decode
 
@@ -51,9 +51,16 @@ def latents_of(pipeline: Any, row: str, num: int, seed: int) -> tuple[Tensor, Se
     return torch.cat(kept), made.labels, made.evaluations
 
 
-def disagreement(front: ComplexSpectrogram, latent: Tensor, sound: Tensor) -> float:
+def magnitudes(front: ComplexSpectrogram | LogMelSpectrogram, latent: Tensor) -> Tensor:
+    """Compressed magnitudes ``(B, channels, F, K)`` of latents."""
+    if isinstance(front, ComplexSpectrogram):
+        return latent.unflatten(1, (front.channels, 2)).norm(dim=2)
+    return (front.scale.denormalize(latent).exp() - front.mel.quietest).clamp(min=0).sqrt()
+
+
+def disagreement(front: ComplexSpectrogram | LogMelSpectrogram, latent: Tensor, sound: Tensor) -> float:
     """dB of the energy by which a sound's compressed magnitudes miss its latent's."""
-    wanted, heard = (each.unflatten(1, (front.channels, 2)).norm(dim=2) for each in (latent, front.encode(sound)))
+    wanted, heard = magnitudes(front, latent), magnitudes(front, front.encode(sound))
     return 10 * math.log10(float((wanted - heard).square().sum() / wanted.square().sum()))
 
 
@@ -71,8 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     pipeline = load(asked.model, "cpu")
     _, _, manifest = data_of(pipeline.folder, asked.data)
     front = pipeline.network("autoencoder")
-    if manifest is None or not isinstance(front, ComplexSpectrogram):
-        parser.error(f"{asked.model} is no model of notes over a complex spectrogram")
+    if manifest is None or not isinstance(front, ComplexSpectrogram | LogMelSpectrogram):
+        parser.error(f"{asked.model} is no model of notes over a complex or a log-mel spectrogram")
     families = pitched_families(manifest)
     latent, labels, evaluations = latents_of(pipeline, asked.row, asked.num, asked.seed)
     rows = []

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as latents, turned back into sound without a network: least squares, then Griffin–Lim."""
+"""Log-mel spectrograms as latents, turned back into sound without a network: least squares, peaks, Griffin–Lim."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from modalities.audio.fourier import FourierFrames, check_waveform
+from modalities.audio.phases import peak_phases
 from modalities.audio.sheet import hertz, mel
 from scm_media.nn.channel_scale import ChannelScale
 
-_FLOOR = 1e-5
-"""Amplitude that quieter bands are raised to before the logarithm: half a step of 16 bits."""
+QUIETEST = 1e-5
+"""Added to bands before the logarithm: half a step of 16 bits."""
+
+PHASES = ("peaks", "random")
 
 
 def mel_filters(sample_rate: int, window: int, num_mels: int, lowest: float, highest: float) -> np.ndarray:
@@ -43,14 +46,17 @@ def mel_filters(sample_rate: int, window: int, num_mels: int, lowest: float, hig
 
 
 class LogMel(nn.Module):
-    """The logarithm of the magnitudes in mel bands, and a waveform made of it.
+    """The logarithm of the magnitudes in mel bands, log(band + quietest), and a waveform made of it.
 
     channels: of waveforms ``(B, channels, T)``. sample_rate, lowest, highest: in Hz; highest: None for half the rate.
-    window, hop: in samples. Raises ValueError as ``FourierFrames`` and ``mel_filters``.
+    window, hop: in samples. quietest: the magnitude about which the logarithm turns into a straight line; nothing is
+    lost by it. A sine of full scale has sqrt(window / 6), so that 1e-3 lies 82 dB below one in 1,024 samples.
+    Raises ValueError as ``FourierFrames`` and ``mel_filters``, and for a quietest that is not positive.
     """
 
     filters: Tensor
     inverse: Tensor
+    steps: Tensor
 
     def __init__(
         self,
@@ -61,9 +67,12 @@ class LogMel(nn.Module):
         num_mels: int = 80,
         lowest: float = 0.0,
         highest: float | None = None,
+        quietest: float = QUIETEST,
     ) -> None:
         super().__init__()
-        self.channels, self.num_mels = channels, num_mels
+        if not quietest > 0:
+            raise ValueError(f"autoencoder.network.quietest must be a positive magnitude, got {quietest}")
+        self.channels, self.num_mels, self.quietest = channels, num_mels, quietest
         self.frames = FourierFrames(window, hop)
         highest = sample_rate / 2 if highest is None else highest
         filters = mel_filters(sample_rate, window, num_mels, lowest, highest)
@@ -71,7 +80,11 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters.astype(np.float32)), persistent=False)
         inverse = np.linalg.pinv(filters).astype(np.float32)
         self.register_buffer("inverse", torch.from_numpy(inverse), persistent=False)
-        self.step_size = 1 / float(np.linalg.norm(filters, 2)) ** 2
+        # One over the row sums of filters · filtersᵀ, none negative: the largest steps of which each bin may have its
+        # own, since the product then has no eigenvalue above 1.
+        overlap = filters @ filters.sum(0)
+        steps = np.divide(1, overlap, out=np.zeros_like(overlap), where=overlap > 0).astype(np.float32)
+        self.register_buffer("steps", torch.from_numpy(steps), persistent=False)
 
     def forward(self, sample: Tensor) -> Tensor:
         """Log-mel spectrograms ``(B, channels, num_mels, T / hop)`` of waveforms, in nepers."""
@@ -80,25 +93,28 @@ class LogMel(nn.Module):
         sample = sample if sample.dtype == torch.float64 else sample.float()
         with torch.autocast(sample.device.type, enabled=False):
             bands = self.frames.analyse(sample).abs() @ self.filters.to(sample.dtype)
-        return bands.clamp(min=_FLOOR).log().transpose(-1, -2)
+        return (bands + self.quietest).log().transpose(-1, -2)
 
     def magnitudes(self, log_mel: Tensor, num_iterations: int) -> Tensor:
         """Magnitudes ``(*, T / hop, window / 2 + 1)``, none negative, whose mel bands come nearest to those given.
 
-        Accelerated projected gradient (Beck & Teboulle 2009, "FISTA") from the pseudo-inverse on.
+        Accelerated projected gradient (Beck & Teboulle 2009, "FISTA") from the pseudo-inverse on, in steps of each
+        bin's own length.
         """
         with torch.autocast(log_mel.device.type, enabled=False):
-            bands = log_mel.exp().transpose(-1, -2)
+            bands = (log_mel.exp() - self.quietest).clamp(min=0).transpose(-1, -2)
             filters = self.filters.to(bands.dtype)
-            found = (bands @ self.inverse.to(bands.dtype)).clamp(min=0)
+            rows = bands.flatten(0, -2)
+            downhill = -self.steps.to(bands.dtype) * filters.T
+            found = (rows @ self.inverse.to(bands.dtype)).clamp(min=0)
             ahead, momentum = found, 1.0
             for _ in range(num_iterations):
-                slope = (ahead @ filters - bands) @ filters.T
-                following = (ahead - self.step_size * slope).clamp(min=0)
+                slope = torch.addmm(rows, ahead, filters, beta=-1)
+                following = torch.addmm(ahead, slope, downhill).clamp(min=0)
                 stronger = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-                ahead = following + (momentum - 1) / stronger * (following - found)
+                ahead = torch.lerp(found, following, 1 + (momentum - 1) / stronger)
                 found, momentum = following, stronger
-        return found
+        return found.unflatten(0, bands.shape[:-1])
 
 
 class MelLatents(nn.Module):
@@ -161,10 +177,11 @@ class MelLatents(nn.Module):
 class LogMelSpectrogram(MelLatents):
     """Log-mel spectrograms as latents; sound is made of them without a network.
 
-    The phase is lost: magnitudes are found by non-negative least squares and phases by Griffin–Lim, the same for the
-    same latent. Better sound comes from a vocoder (``modalities.audio.vocoder``) or from complex spectrograms.
-    sample_rate … highest: as in ``LogMel``; hops of a quarter of the window keep the phases findable.
-    magnitude_iterations, phase_iterations: of the two searches.
+    The phase is lost: magnitudes are found by non-negative least squares, phases by following the peaks of the spectra
+    (``modalities.audio.phases``) and then by Griffin–Lim, the same for the same latent. sample_rate … quietest: as in
+    ``LogMel``; hops of a quarter of the window keep the phases findable.
+    phase: what Griffin–Lim starts from, peaks, or random ones. magnitude_iterations, phase_iterations: of the two
+    searches; from the peaks few are needed.
     """
 
     def __init__(
@@ -176,17 +193,24 @@ class LogMelSpectrogram(MelLatents):
         num_mels: int = 80,
         lowest: float = 0.0,
         highest: float | None = None,
+        quietest: float = QUIETEST,
         magnitude_iterations: int = 30,
-        phase_iterations: int = 32,
+        phase: str = "peaks",
+        phase_iterations: int = 16,
         sigma_data: float = 0.5,
     ) -> None:
-        super().__init__(LogMel(channels, sample_rate, window, hop, num_mels, lowest, highest), sigma_data)
+        mel = LogMel(channels, sample_rate, window, hop, num_mels, lowest, highest, quietest)
+        super().__init__(mel, sigma_data)
         for name, value in (("phase", phase_iterations), ("magnitude", magnitude_iterations)):
             if value < 0:
                 raise ValueError(f"autoencoder.network.{name}_iterations must not be negative, got {value}")
-        self.phase_iterations, self.magnitude_iterations = phase_iterations, magnitude_iterations
+        if phase not in PHASES:
+            raise ValueError(f"autoencoder.network.phase must be one of {', '.join(PHASES)}, got {phase!r}")
+        self.phase, self.phase_iterations = phase, phase_iterations
+        self.magnitude_iterations = magnitude_iterations
 
     def waveform(self, latent: Tensor) -> Tensor:
         """Waveforms ``(B, channels, T)``, not clipped."""
         magnitudes = self.mel.magnitudes(self._log_mel(latent), self.magnitude_iterations)
-        return self.frames.griffin_lim(magnitudes, self.phase_iterations)
+        phases = peak_phases(magnitudes, self.frames.hop) if self.phase == "peaks" else None
+        return self.frames.griffin_lim(magnitudes, self.phase_iterations, phases)

@@ -57,6 +57,34 @@ def test_least_squares_come_near_those_of_an_exact_solver():
     assert (np.linalg.norm(start, axis=1) > 1.1 * error).all()
 
 
+def test_nothing_is_lost_by_what_bounds_the_logarithm():
+    samples = notes().double()
+    bounded, fine = LogMel(1, RATE, quietest=1e-3).double(), LogMel(1, RATE, quietest=1e-9).double()
+    wanted = fine.magnitudes(fine(samples), 0)
+    assert torch.allclose(bounded.magnitudes(bounded(samples), 0), wanted, atol=1e-7, rtol=0)
+    assert bounded(torch.zeros_like(samples)).amax().item() == pytest.approx(math.log(1e-3))
+
+
+def test_each_bin_steps_as_far_as_it_may():
+    mel = LogMel(1, RATE, window=256, hop=64, num_mels=24).double()
+    product = mel.steps[:, None] * (mel.filters @ mel.filters.T)
+    largest = torch.linalg.eigvals(product).abs().max().item()
+    assert largest == pytest.approx(1, abs=1e-5)
+    assert mel.steps.max() > 3 * mel.steps[mel.steps > 0].min(), "one length for all would be the least of them"
+
+
+def test_peaks_find_phases_in_few_iterations():
+    samples = notes()
+    wanted = LogMel(1, RATE)(samples)
+    loud = wanted > wanted.amax() - math.log(10**3)
+
+    def error(**keys):
+        front = fitted(samples, **keys)
+        return (front.mel(front.decode(front.encode(samples))) - wanted)[loud].abs().mean().item()
+
+    assert error(phase="peaks", phase_iterations=4) < 0.9 * error(phase="random", phase_iterations=4)
+
+
 def test_phases_are_found_for_true_magnitudes():
     frames, samples = FourierFrames(1024, 256), notes()
     magnitudes = frames.analyse(samples).abs()
@@ -136,6 +164,8 @@ def test_what_cannot_be_measured_is_refused():
         ({"highest": 12000.0}, r"\[0, 11025\] Hz.*got 0 and 12000"),
         ({"lowest": 500.0, "highest": 400.0}, "got 500 and 400"),
         ({"phase_iterations": -1}, "phase_iterations must not be negative"),
+        ({"phase": "zero"}, "phase must be one of peaks, random, got 'zero'"),
+        ({"quietest": 0.0}, r"quietest must be a positive magnitude, got 0\.0"),
     ],
 )
 def test_keys_that_cannot_be_are_refused(keys, expected):
