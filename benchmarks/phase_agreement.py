@@ -55,7 +55,7 @@ def magnitudes(front: ComplexSpectrogram | LogMelSpectrogram, latent: Tensor) ->
     """Compressed magnitudes ``(B, channels, F, K)`` of latents."""
     if isinstance(front, ComplexSpectrogram):
         return latent.unflatten(1, (front.channels, 2)).norm(dim=2)
-    return (front.scale.denormalize(latent).exp() - front.mel.quietest).clamp(min=0).sqrt()
+    return front.mel.bands(front.scale.denormalize(latent)).sqrt()
 
 
 def disagreement(front: ComplexSpectrogram | LogMelSpectrogram, latent: Tensor, sound: Tensor) -> float:

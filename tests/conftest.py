@@ -35,3 +35,20 @@ def _no_hydra_left_behind():
 def generator() -> torch.Generator:
     """A CPU generator of its own, for tests that draw."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def allowed():
+    """Configurations may name what stands under tests/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCM_MEDIA_ALLOW", "tests")
+        yield
+
+
+@pytest.fixture
+def told(pipeline):
+    """What the student of a module's ``pipeline`` is told beside its latents, call by call."""
+    seen = []
+    handle = pipeline.network("student").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].aligned))
+    yield seen
+    handle.remove()

@@ -95,6 +95,10 @@ class LogMel(nn.Module):
             bands = self.frames.analyse(sample).abs() @ self.filters.to(sample.dtype)
         return (bands + self.quietest).log().transpose(-1, -2)
 
+    def bands(self, log_mel: Tensor) -> Tensor:
+        """The magnitudes in mel bands, none negative, that spectrograms of the same shape are the logarithms of."""
+        return (log_mel.exp() - self.quietest).clamp(min=0)
+
     def magnitudes(self, log_mel: Tensor, num_iterations: int) -> Tensor:
         """Magnitudes ``(*, T / hop, window / 2 + 1)``, none negative, whose mel bands come nearest to those given.
 
@@ -102,7 +106,7 @@ class LogMel(nn.Module):
         bin's own length.
         """
         with torch.autocast(log_mel.device.type, enabled=False):
-            bands = (log_mel.exp() - self.quietest).clamp(min=0).transpose(-1, -2)
+            bands = self.bands(log_mel).transpose(-1, -2)
             filters = self.filters.to(bands.dtype)
             rows = bands.flatten(0, -2)
             downhill = -self.steps.to(bands.dtype) * filters.T

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _SILENT = 1e-8
+"""Magnitude below which bins are alike: a logarithm needs one."""
 
 
 def peak_phases(magnitudes: Tensor, hop: int) -> Tensor:
@@ -18,9 +19,9 @@ def peak_phases(magnitudes: Tensor, hop: int) -> Tensor:
     of the three bins about it, and its phase for what that of the same bin was a frame earlier, turned on by
     2π · frequency · hop. All bins of a peak, down to the valleys beside it, have its phase at the middle of the
     window (Beauregard, Harish & Wyse 2015, "Single pass spectrogram inversion", section 3). hop: in samples.
+    No gradient passes: which bin is a peak has none.
     """
-    flat = magnitudes.detach().flatten(0, -3) if magnitudes.ndim > 3 else magnitudes.detach()
-    level = flat.clamp(min=_SILENT).log()
+    level = magnitudes.detach().clamp(min=_SILENT).log()
     bins = torch.arange(level.shape[-1], device=level.device)
     below, above = _neighbours(level)
     peak, valley = (level >= below) & (level > above), (level <= below) & (level < above)
@@ -35,7 +36,7 @@ def peak_phases(magnitudes: Tensor, hop: int) -> Tensor:
         frames.append(phase)
     # From the middle of the window to its beginning: half a window at each bin's own frequency.
     total = torch.stack(frames, -2) - math.pi * (bins % 2)
-    return torch.polar(torch.ones_like(total), total).reshape(magnitudes.shape)
+    return torch.polar(torch.ones_like(total), total)
 
 
 def _neighbours(level: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from scm_media import weights
 from scm_media.aligned import Recorded
-from scm_media.build import build
 from tests.data.strips import ACROSS, PLACES
+from tests.pipeline.tiny import write_networks
 
 NAMES = ["left", "right"]
 KNOWN = {"probability": 0.5, "kinds": ["start"], "axis": -2, "share": [0.1, 0.9]}
@@ -34,14 +33,7 @@ def write_moves_model(folder: Path, known: bool = True, aligned: bool = True, **
         "teacher": {**BACKBONE, "aligned_channels": channels},
         "student": {**BACKBONE, "aligned_channels": channels},
     }
-    for seed, (name, config) in enumerate(networks.items()):
-        network = build(config)
-        generator = torch.Generator().manual_seed(seed)
-        if name == "autoencoder":
-            network.fit([torch.randn(4, 1, 8, 8, generator=generator) * 0.3])
-        for parameter in network.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-        weights.save(folder / f"{name}.safetensors", network.state_dict(), config)
+    write_networks(folder, networks)
     if aligned:
         rows = torch.arange(12.0)[:, None, None].expand(12, 2, PLACES).contiguous()
         way = (torch.arange(12) >= 8).long()

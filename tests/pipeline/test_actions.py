@@ -12,15 +12,9 @@ from scm_media.pipeline.actions import to_text
 from tests.data.strips import ACROSS, PLACES
 from tests.pipeline.moves import NAMES, write_moves_model
 
+pytestmark = pytest.mark.usefixtures("allowed")
 SIX = "left*2,none,left+right,right*2"
 ROWS = [[1.0, 0], [1, 0], [0, 0], [1, 1], [0, 1], [0, 1]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def allowed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCM_MEDIA_ALLOW", "tests")
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +25,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pipeline(folder, allowed):
     return scm_media.load(folder, "cpu")
-
-
-@pytest.fixture
-def told(pipeline):
-    """What the student is told, call by call."""
-    seen = []
-    handle = pipeline.network("student").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].aligned))
-    yield seen
-    handle.remove()
 
 
 def test_actions_are_written_by_name_or_stand_in_files(pipeline, tmp_path):

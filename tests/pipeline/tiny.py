@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,16 +52,20 @@ DESCRIPTION = {
 }
 
 
-def write_tiny_model(folder: Path, run_folder: bool = False, **description) -> Path:
-    """An exported folder, or one laid out as training leaves it."""
-    for seed, (name, config) in enumerate(NETWORKS.items()):
+def write_networks(folder: Path, networks: Mapping[str, dict[str, Any]], file: str = "{}.safetensors") -> None:
+    """Weights of networks by name, drawn from seeds; file: where each one's lie, its name in the braces."""
+    for seed, (name, config) in enumerate(networks.items()):
         network = build(config)
         generator = torch.Generator().manual_seed(seed)
         if name == "autoencoder":
             network.fit([torch.randn(4, 1, 8, 8, generator=generator) * 0.3])
         for parameter in network.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-        file = f"{name}/weights.safetensors" if run_folder else f"{name}.safetensors"
-        weights.save(folder / file, network.state_dict(), config)
+        weights.save(folder / file.format(name), network.state_dict(), config)
+
+
+def write_tiny_model(folder: Path, run_folder: bool = False, **description) -> Path:
+    """An exported folder, or one laid out as training leaves it."""
+    write_networks(folder, NETWORKS, "{}/weights.safetensors" if run_folder else "{}.safetensors")
     (folder / "model.json").write_text(json.dumps({**DESCRIPTION, **description}))
     return folder

@@ -18,15 +18,9 @@ from tests.data.strips import PLACES
 from tests.training.small import same, state
 from tests.training.strips import compose, keep_latents, train, write_moves
 
+pytestmark = pytest.mark.usefixtures("allowed")
 KNOWN = "conditioning.known={probability: 0.6, kinds: [start], axis: -2, share: [0.2, 0.6]}"
 GUIDED = ("guide={backbone: {width: 8}, max_steps: 4}", "sampler.guidance=1.5")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def allowed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCM_MEDIA_ALLOW", "tests")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ import pytest
 import soundfile
 
 from modalities.audio import read_metadata
+from scm_media import load
 from scm_media.cli import main
+from scm_media.evaluation.reference import agreement
 
 ASKED = "family=guitar pitch=60 velocity=100"
 
@@ -38,3 +40,10 @@ def test_most_are_heard_at_the_pitch_that_was_asked_for(files, monkeypatch):
     heard_pitch = importlib.import_module("note_figures").heard_pitch
     heard = [heard_pitch(*soundfile.read(file, dtype="float32")) for file in files]
     assert sum(abs(pitch - 60) * 100 <= 50 for pitch in heard) >= 5, heard
+
+
+def test_most_notes_are_heard_as_the_family_that_was_asked_for():
+    pipeline = load("audio/notes", "cpu")
+    clips = pipeline(64, steps=2)
+    right = agreement(pipeline.network("embedder"), clips.samples, pipeline.conditioning(clips.labels).labels)
+    assert right.float().mean() >= 0.65

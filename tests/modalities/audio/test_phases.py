@@ -54,10 +54,10 @@ def test_the_bins_of_a_peak_agree_in_the_middle_of_the_window():
         assert (middle[peak - 2 : peak + 3] - middle[peak]).abs().max() < 1e-6
 
 
-def test_few_iterations_from_the_peaks_do_what_many_from_random_phases_do():
+def test_few_iterations_from_the_peaks_do_more_than_many_from_random_phases():
     magnitudes = FRAMES.analyse(notes()).abs()
     peaks = FRAMES.griffin_lim(magnitudes, 4, peak_phases(magnitudes, FRAMES.hop))
-    assert convergence(magnitudes, peaks) > convergence(magnitudes, FRAMES.griffin_lim(magnitudes, 4)) + 3
+    assert convergence(magnitudes, peaks) > convergence(magnitudes, FRAMES.griffin_lim(magnitudes, 32)) + 3
 
 
 def test_phases_are_of_unit_size_whatever_the_magnitudes():

@@ -68,14 +68,6 @@ def pipeline(folder):
     return scm_media.load(folder / "run", "cpu")
 
 
-@pytest.fixture
-def told(pipeline):
-    seen = []
-    handle = pipeline.network("student").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].aligned))
-    yield seen
-    handle.remove()
-
-
 def told_rows(aligned):
     """What clip 0 is told of the actions, latent frame by latent frame."""
     return aligned[0, 5:, :, 1, 2].T.tolist()

@@ -14,6 +14,7 @@ from scm_media.pipeline.decoding import decoded
 from scm_media.training.encoding import encode
 from tests.training.small import SMALL, metrics, state
 
+pytestmark = pytest.mark.usefixtures("allowed")
 VIDEO = (
     "autoencoder=video_kl",
     "backbone=spacetime",
@@ -38,13 +39,6 @@ def train(run_dir, *overrides, pictures=False, encoded=False):
         return encode(config)
     training.run(config)
     return run_dir
-
-
-@pytest.fixture(scope="module", autouse=True)
-def allowed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCM_MEDIA_ALLOW", "tests")
-        yield
 
 
 @pytest.fixture(scope="module")
