@@ -50,7 +50,9 @@ def main() -> None:
     of_teacher, of_student = errors(pipeline, times, asked.num)
     recipe = yaml.safe_load((asked.recipe or pipeline.folder.path / "recipe.yaml").read_text())
     drawn = training_times(recipe, pipeline.flow)
-    print("| t | tan t | the teacher in one step | the student | training times from t up |\n|---:|---:|---:|---:|---:|")
+    print(
+        "| t | tan t | the teacher in one step | the student | training times from t up |\n|---:|---:|---:|---:|---:|"
+    )
     for place in range(0, len(times) - 1, asked.every):
         t = torch.tensor(times[place])
         share = (drawn >= t).double().mean().item()

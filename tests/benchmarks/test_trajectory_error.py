@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.oracles import Gaussian
 from scm_media.interfaces import Conditioning
 from scm_media.samplers import teacher_times
+from tests.oracles import Gaussian
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
