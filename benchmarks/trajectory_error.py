@@ -100,7 +100,7 @@ def square_errors(
 ) -> Tensor:
     """Sum over clips of the mean square, over sigma_data², of one step from each state but the last to the last."""
     end, sums = states[-1], []
-    for x, time in zip(states[:-1], times, strict=False):
+    for x, time in zip(states[:-1], times[:-1], strict=True):
         t = torch.full((len(x),), time, dtype=x.dtype)
         x0 = flow.denoise(x, backbone(x / flow.sigma_data, t, cond), t)
         sums.append(((x0 - end) / flow.sigma_data).double().square().flatten(1).mean(1).sum())

@@ -51,3 +51,13 @@ def test_training_times_are_those_of_the_recipe(trajectory_error):
     sigma = drawn.tan() * oracle.flow.sigma_data
     assert sigma.median().item() == pytest.approx(math.exp(0.5), rel=0.03)
     assert (sigma >= math.exp(2.5)).double().mean().item() == pytest.approx(0.1587, abs=0.005)  # one deviation above
+
+
+def test_a_guided_model_is_measured_from_the_command_line(trajectory_error, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["trajectory_error.py", "image/fashion", "--num", "4", "--every", "16"])
+    trajectory_error.main()
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [float(row[0]) for row in rows] == sorted((float(row[0]) for row in rows), reverse=True)
+    first, last = rows[0], rows[-1]
+    assert float(first[3]) < 0.8 * float(first[2])  # what distillation is for: one step from noise
+    assert float(last[3]) < float(first[3])
