@@ -56,6 +56,16 @@ def test_unknown_recipe_names_the_nearest():
     [
         ("studnt.max_steps=3", "no key takes the override 'studnt.max_steps' (nearest: student.max_steps"),
         ("student.max_step=3", "no key takes the override 'student.max_step' (nearest: student.max_steps"),
+        (
+            "student.loss.proposal.stratified=true",
+            "what student.loss.proposal takes but no recipe has set yet is added by "
+            "+student.loss.proposal.stratified=VALUE",
+        ),
+        (
+            "student.loss.proposal={stratified: true}",
+            "student.loss.proposal has keys of its own, but not all that were given; set one at a time: "
+            "student.loss.proposal.KEY=VALUE",
+        ),
         ("+student.max_step=3", "unknown key 'student.max_step' (nearest: max_steps"),
         ("dta=folder", "no key takes the override 'dta' (nearest: data)"),
         ("data=fashon", "nothing is called 'data/fashon' (nearest: fashion); there are:"),

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_argument(
         "--search-times",
         action="store_true",
-        help="search the times of two and four steps instead, on clips of another seed; kept in MODEL's model.json",
+        help="search the times of 1, 2 and 4 steps instead, on clips of another seed; kept in MODEL's model.json",
     )
     commands.add_argument(
         "--search-ema",

@@ -1,4 +1,4 @@
-"""Searching the times of few steps: the second of two, and those of four, by Fréchet distance over a small grid."""
+"""Searching the times of few steps by Fréchet distance: how much noise the first starts from, then the second time."""
 
 from __future__ import annotations
 
@@ -16,50 +16,69 @@ from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.pipeline.sources import MODEL_FILE
 from scm_media.samplers import consistency_times
 
-GRID = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
+FIRST_SIGMAS = (10.0, 20.0, 40.0)
+"""Noise levels that are tried for the first step, where they lie below the model's own sigma_max, which is tried too.
+
+A student is worst at the most noise (``benchmarks/trajectory_error.py``), and where data's structure is below the noise
+long before sigma_max, less of it is as good a start.
+"""
+
+GRID = (0.2, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 """Second times that are tried, in radians; the model's own is tried beside them."""
 
 STEPS = (2, 4)
+"""Numbers of steps whose second time is searched; one step has none."""
 
 
 def search_times(
     pipeline: Pipeline,
     num_samples: int = 2_000,
     grid: Sequence[float] = GRID,
+    first_sigmas: Sequence[float] = FIRST_SIGMAS,
     steps: Sequence[int] = STEPS,
     batch_size: int = 64,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The Fréchet distance over the second time, and the best times by number of steps.
+    """The Fréchet distance of one step over the noise it starts from, of more over the second time; the best times.
 
-    More than two steps go evenly down from the second time, as ``consistency_times`` has it. All tries start from the
-    same noise and labels; take another seed than the evaluation's, so that the times are not chosen on its clips.
-    Gives {model, num_samples, seed, curve: [{steps, second_time, times, frechet}], times: {steps: times}}.
+    The noise level that is best for one step is where more steps start too; these go evenly down from the second
+    time, as ``consistency_times`` has it. All tries start from the same noise and labels; take another seed than the
+    evaluation's, so that the times are not chosen on its clips.
+    Gives {model, num_samples, seed, curve: [{steps, first_time, second_time, times, frechet}], times: {steps: times}},
+    second_time None for one step.
     Raises ValueError when the model carries no embedder or statistics, or num_samples is below 2.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
     network, reference = measured_by(pipeline)
-    sigma_max = pipeline.settings.get("sigma_max", 80.0)
-    latest = pipeline.flow.time_from_sigma(sigma_max)
-    seconds = sorted(second for second in {*grid, pipeline.settings.get("second_time", 1.1)} if second < latest)
+    own_sigma, own_second = pipeline.settings.get("sigma_max", 80.0), pipeline.settings.get("second_time", 1.1)
+    sigmas = sorted({own_sigma, *(sigma for sigma in first_sigmas if sigma < own_sigma)})
+    seconds = sorted({*grid, own_second})
     curve: list[dict[str, Any]] = []
+
+    def measure(num_steps: int, sigma: float, second: float | None) -> dict[str, Any]:
+        times = consistency_times(num_steps, pipeline.flow, sigma, own_second if second is None else second)
+        batches = pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size)
+        features = torch.cat([embed(network, clips.samples.to(pipeline.device)) for clips in batches])
+        entry = {"steps": num_steps, "first_time": times[0], "second_time": second, "times": list(times)}
+        curve.append({**entry, "frechet": reference.frechet(features)})
+        if progress is not None:
+            progress("times tried", len(curve), len(sigmas) + len(seconds) * len(steps))
+        return curve[-1]
+
+    first_sigma = min(sigmas, key=lambda sigma: measure(1, sigma, None)["frechet"])
+    latest = pipeline.flow.time_from_sigma(first_sigma)
+    seconds = [second for second in seconds if second < latest]
     for num_steps in steps:
         for second in seconds:
-            times = consistency_times(num_steps, pipeline.flow, sigma_max, second)
-            batches = pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size)
-            features = torch.cat([embed(network, clips.samples.to(pipeline.device)) for clips in batches])
-            entry = {"steps": num_steps, "second_time": second, "times": list(times)}
-            curve.append({**entry, "frechet": reference.frechet(features)})
-            if progress is not None:
-                progress("times tried", len(curve), len(seconds) * len(steps))
+            measure(num_steps, first_sigma, second)
     return {
         "model": pipeline.name,
         "num_samples": num_samples,
         "seed": seed,
         "curve": curve,
-        "times": {str(num_steps): _best(curve, num_steps)["times"] for num_steps in steps},
+        "times": {str(num_steps): _best(curve, num_steps)["times"] for num_steps in (1, *steps)},
     }
 
 
@@ -74,10 +93,15 @@ def keep_times(folder: ModelFolder, found: dict[str, Any]) -> None:
 
 def times_report(found: dict[str, Any]) -> str:
     """The curve of a search as text: a line a try, the best of each number of steps marked."""
-    lines = [f"{found['model']}: Fréchet distance of {found['num_samples']} samples over the second time (radians)"]
+    lines = [
+        f"{found['model']}: Fréchet distance of {found['num_samples']} samples over the first and the second time "
+        "(radians)"
+    ]
     for entry in found["curve"]:
         mark = "  best" if entry is _best(found["curve"], entry["steps"]) else ""
-        lines.append(f"{entry['steps']} steps  {entry['second_time']:.3f}  {entry['frechet']:10.4g}{mark}")
+        second = "     " if entry["second_time"] is None else f"{entry['second_time']:.3f}"
+        steps = "1 step " if entry["steps"] == 1 else f"{entry['steps']} steps"
+        lines.append(f"{steps}  {entry['first_time']:.4f}  {second}  {entry['frechet']:10.4g}{mark}")
     return "\n".join(lines)
 
 

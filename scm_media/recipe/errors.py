@@ -41,8 +41,7 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], know
         key = error.full_key or text.rpartition(" ")[2]
         return f"{key} has no value; pass {key}=VALUE"
     if match := _NO_KEY.search(text):
-        key = match[1].partition("=")[0].lstrip("+~")
-        return f"no key takes the override {key!r}{nearest(key, known_keys())}"
+        return _no_key(match[1].partition("=")[0].lstrip("+~"), set(known_keys()))
     if match := _NO_OPTION.search(text):
         options = match[2].split() if match[2] else []
         known = f"; there are: {', '.join(options)}" if options else ""
@@ -50,6 +49,14 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], know
     if match := _NO_CONFIG.search(text):
         return f"it inherits {match[1]!r}, which does not exist{nearest(match[1], known_recipes)}"
     return _one_line(error)
+
+
+def _no_key(key: str, known: set[str]) -> str:
+    if key in known:
+        return f"{key} has keys of its own, but not all that were given; set one at a time: {key}.KEY=VALUE"
+    parent = key.rpartition(".")[0]
+    adding = f"; what {parent} takes but no recipe has set yet is added by +{key}=VALUE" if parent in known else ""
+    return f"no key takes the override {key!r}{nearest(key, known)}{adding}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The search of times: a curve over the second time, its best kept where the pipeline finds it."""
+"""The search of times: curves over the first and the second time, their best kept where the pipeline finds it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import scm_media
 from scm_media.evaluation import evaluate, keep_times, search_times, times_report
 
 GRID = (0.6, 1.0)
+SIGMAS = (5.0, 20.0, 90.0)
 
 
 @pytest.fixture(scope="module")
@@ -21,31 +22,43 @@ def pipeline(evaluated_model):
 
 @pytest.fixture(scope="module")
 def found(pipeline):
-    return search_times(pipeline, num_samples=60, grid=GRID, seed=0)
+    return search_times(pipeline, num_samples=60, grid=GRID, first_sigmas=SIGMAS, seed=0)
 
 
-def test_the_curve_holds_each_second_time_and_the_models_own(found, pipeline):
-    assert [(entry["steps"], entry["second_time"]) for entry in found["curve"]] == [
-        (steps, second) for steps in (2, 4) for second in (0.6, 1.0, 1.1)
-    ]
-    t_max = pipeline.flow.time_from_sigma(80.0)
-    assert found["curve"][0]["times"] == pytest.approx([t_max, 0.6])
-    assert found["curve"][3]["times"] == pytest.approx([t_max, 0.6, 0.4, 0.2])
+def test_the_curve_holds_noise_levels_up_to_the_models_own_then_second_times_and_its_own(found, pipeline):
+    first = [pipeline.flow.time_from_sigma(sigma) for sigma in (5.0, 20.0, 80.0)]
+    tries = [(entry["steps"], entry["first_time"], entry["second_time"]) for entry in found["curve"]]
+    assert tries[:3] == [(1, pytest.approx(time), None) for time in first]
+    best = found["times"]["1"]
+    assert tries[3:] == [(steps, best[0], second) for steps in (2, 4) for second in (0.6, 1.0, 1.1)]
+    assert [entry["times"] for entry in found["curve"][:3]] == [[pytest.approx(time)] for time in first]
+    assert found["curve"][3]["times"] == pytest.approx([*best, 0.6])
+    assert found["curve"][6]["times"] == pytest.approx([*best, 0.6, 0.4, 0.2])
 
 
-def test_distances_are_those_of_an_evaluation_and_the_best_is_the_least(found, pipeline, monkeypatch):
-    rows = evaluate(pipeline, num_samples=60, rows=(2, 4), timing_batch_size=2, timing_repeats=1)["rows"]
-    curve = {(entry["steps"], entry["second_time"]): entry for entry in found["curve"]}
+def test_distances_are_those_of_an_evaluation_and_the_best_is_the_least(found, pipeline, tmp_path):
+    folder = shutil.copytree(pipeline.folder.path, tmp_path / "model")
+    keep_times(scm_media.load(folder, "cpu").folder, found)
+    again = scm_media.load(folder, "cpu")
+    rows = evaluate(again, num_samples=60, rows=(1, 2, 4), timing_batch_size=2, timing_repeats=1)["rows"]
     for row in rows:
-        assert curve[row["steps"], 1.1]["frechet"] == pytest.approx(row["frechet"], rel=1e-4)
-        distances = {tuple(e["times"]): e["frechet"] for (steps, _), e in curve.items() if steps == row["steps"]}
-        assert tuple(found["times"][str(row["steps"])]) == min(distances, key=distances.get)
-        assert len(set(distances.values())) == 3
+        tried = [entry for entry in found["curve"] if entry["steps"] == row["steps"]]
+        distances = [entry["frechet"] for entry in tried]
+        assert min(distances) == pytest.approx(row["frechet"], rel=1e-4)
+        assert found["times"][str(row["steps"])] == tried[distances.index(min(distances))]["times"]
+        assert len(set(distances)) == 3
+
+
+def test_a_second_time_at_or_above_the_first_is_not_tried(pipeline):
+    found = search_times(pipeline, 20, grid=(0.6, 1.3), first_sigmas=(0.9,), steps=(2,))
+    first = found["times"]["1"][0]
+    tried = [entry["second_time"] for entry in found["curve"] if entry["steps"] == 2]
+    assert tried == [second for second in (0.6, 1.1, 1.3) if second < first]
 
 
 def test_what_is_found_is_kept_and_used(found, pipeline, tmp_path):
     folder = shutil.copytree(pipeline.folder.path, tmp_path / "model")
-    chosen = {**found, "times": {"2": found["curve"][0]["times"]}}
+    chosen = {**found, "times": {"2": found["curve"][3]["times"]}}
     keep_times(scm_media.load(folder, "cpu").folder, chosen)
     again = scm_media.load(folder, "cpu")
     assert torch.equal(again(2, steps=2).samples, pipeline(2, times=chosen["times"]["2"]).samples)
@@ -57,8 +70,9 @@ def test_what_is_found_is_kept_and_used(found, pipeline, tmp_path):
 
 def test_the_report_marks_one_best_a_number_of_steps(found):
     text = times_report(found)
-    assert text.count("best") == 2
-    assert len(text.splitlines()) == 7
+    assert text.count("best") == 3
+    assert len(text.splitlines()) == 10
+    assert text.splitlines()[1].startswith("1 step   1.4711         ")
 
 
 def test_too_few_samples_are_refused(pipeline):
