@@ -84,9 +84,11 @@ def search_times(
 
 def keep_times(folder: ModelFolder, found: dict[str, Any]) -> None:
     """Writes searched times into the folder's ``model.json``, as ``sampler.times``; those of other steps stay."""
-    sampler = folder.description["sampler"]
+    written = ModelFolder.open(folder.path).description  # what another search has kept since
+    sampler = written["sampler"]
     times = {**(sampler.get("times") or {}), **found["times"]}
-    description = {**folder.description, "sampler": {**sampler, "times": times}}
+    times = {num_steps: times[num_steps] for num_steps in sorted(times, key=int)}
+    description = {**written, "sampler": {**sampler, "times": times}}
     text = json.dumps(description, indent=2, ensure_ascii=False)
     weights.write_whole(folder.path / MODEL_FILE, f"{text}\n".encode())
 

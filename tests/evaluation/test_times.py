@@ -65,6 +65,9 @@ def test_what_is_found_is_kept_and_used(found, pipeline, tmp_path):
     keep_times(again.folder, {**found, "times": {"4": found["times"]["4"]}})
     description = json.loads((folder / "model.json").read_text())
     assert description["sampler"]["times"] == {"2": chosen["times"]["2"], "4": found["times"]["4"]}
+    keep_times(again.folder, {**found, "times": {"1": found["times"]["1"]}})
+    kept = json.loads((folder / "model.json").read_text())["sampler"]["times"]
+    assert list(kept) == ["1", "2", "4"], "in order, whatever was searched last"
     assert {**description, "sampler": None} == {**pipeline.folder.description, "sampler": None}
 
 
