@@ -10,7 +10,7 @@ import torch
 
 from scm_media import weights
 from scm_media.evaluation.recipe_data import measured_by
-from scm_media.evaluation.reference import embed
+from scm_media.evaluation.reference import agreement, embed
 from scm_media.evaluation.rows import Progress
 from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.pipeline.sources import MODEL_FILE
@@ -25,6 +25,9 @@ long before sigma_max, less of it is as good a start.
 
 GRID = (0.2, 0.35, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 """Second times that are tried, in radians; the model's own is tried beside them."""
+
+AGREEMENT_LOST = 0.005
+"""Of the share of labels that are told right: what a nearer distance may cost."""
 
 STEPS = (2, 4)
 """Numbers of steps whose second time is searched; one step has none."""
@@ -43,10 +46,12 @@ def search_times(
     """The Fréchet distance of one step over the noise it starts from, of more over the second time; the best times.
 
     The noise level that is best for one step is where more steps start too; these go evenly down from the second
-    time, as ``consistency_times`` has it. All tries start from the same noise and labels; take another seed than the
-    evaluation's, so that the times are not chosen on its clips.
-    Gives {model, num_samples, seed, curve: [{steps, first_time, second_time, times, frechet}], times: {steps: times}},
-    second_time None for one step.
+    time, as ``consistency_times`` has it. Best is the least distance of those whose clips keep to their labels: whose
+    agreement, as the model's embedder tells it, lies at most ``AGREEMENT_LOST`` below the highest of as many steps.
+    All tries start from the same noise and labels; take another seed than the evaluation's, so that the times are not
+    chosen on its clips.
+    Gives {model, num_samples, seed, curve: [{steps, first_time, second_time, times, frechet, agreement}], times:
+    {steps: times}}, second_time None for one step, agreement None where the embedder tells no label.
     Raises ValueError when the model carries no embedder or statistics, or num_samples is below 2.
     """
     if num_samples < 2:
@@ -59,16 +64,23 @@ def search_times(
 
     def measure(num_steps: int, sigma: float, second: float | None) -> dict[str, Any]:
         times = consistency_times(num_steps, pipeline.flow, sigma, own_second if second is None else second)
-        batches = pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size)
-        features = torch.cat([embed(network, clips.samples.to(pipeline.device)) for clips in batches])
+        features, rights = [], []
+        for clips in pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size):
+            sample = clips.samples.to(pipeline.device)
+            features.append(embed(network, sample))
+            right = agreement(network, sample, pipeline.conditioning(clips.labels).labels)
+            rights += [] if right is None else [right]
         entry = {"steps": num_steps, "first_time": times[0], "second_time": second, "times": list(times)}
-        curve.append({**entry, "frechet": reference.frechet(features)})
+        told = torch.cat(rights).mean().item() if rights else None
+        curve.append({**entry, "frechet": reference.frechet(torch.cat(features)), "agreement": told})
         if progress is not None:
             progress("times tried", len(curve), len(sigmas) + len(seconds) * len(steps))
         return curve[-1]
 
-    first_sigma = min(sigmas, key=lambda sigma: measure(1, sigma, None)["frechet"])
-    latest = pipeline.flow.time_from_sigma(first_sigma)
+    for sigma in sigmas:
+        measure(1, sigma, None)
+    latest = _best(curve, 1)["first_time"]
+    first_sigma = pipeline.flow.sigma_from_time(latest)
     seconds = [second for second in seconds if second < latest]
     for num_steps in steps:
         for second in seconds:
@@ -97,15 +109,20 @@ def times_report(found: dict[str, Any]) -> str:
     """The curve of a search as text: a line a try, the best of each number of steps marked."""
     lines = [
         f"{found['model']}: Fréchet distance of {found['num_samples']} samples over the first and the second time "
-        "(radians)"
+        "(radians), and agreement with labels"
     ]
     for entry in found["curve"]:
         mark = "  best" if entry is _best(found["curve"], entry["steps"]) else ""
         second = "     " if entry["second_time"] is None else f"{entry['second_time']:.3f}"
         steps = "1 step " if entry["steps"] == 1 else f"{entry['steps']} steps"
-        lines.append(f"{steps}  {entry['first_time']:.4f}  {second}  {entry['frechet']:10.4g}{mark}")
+        told = "" if entry["agreement"] is None else f"  {entry['agreement']:.3f}"
+        lines.append(f"{steps}  {entry['first_time']:.4f}  {second}  {entry['frechet']:10.4g}{told}{mark}")
     return "\n".join(lines)
 
 
 def _best(curve: Sequence[dict[str, Any]], num_steps: int) -> dict[str, Any]:
-    return min((entry for entry in curve if entry["steps"] == num_steps), key=lambda entry: entry["frechet"])
+    tried = [entry for entry in curve if entry["steps"] == num_steps]
+    if all(entry["agreement"] is not None for entry in tried):
+        fewest = max(entry["agreement"] for entry in tried) - AGREEMENT_LOST
+        tried = [entry for entry in tried if entry["agreement"] >= fewest]
+    return min(tried, key=lambda entry: entry["frechet"])

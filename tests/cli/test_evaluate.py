@@ -104,7 +104,9 @@ def test_a_search_prints_its_curve_and_keeps_the_best(own, monkeypatch, capsys):
         "model": "test/tiny",
         "num_samples": 30,
         "seed": 1,
-        "curve": [{"steps": 2, "first_time": 1.5, "second_time": 0.9, "times": [1.5, 0.9], "frechet": 7.0}],
+        "curve": [
+            {"steps": 2, "first_time": 1.5, "second_time": 0.9, "times": [1.5, 0.9], "frechet": 7.0, "agreement": None}
+        ],
         "times": {"2": [1.5, 0.9]},
     }
     asked = []
