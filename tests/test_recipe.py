@@ -42,6 +42,14 @@ def test_composing_twice_leaves_nothing_behind():
     assert recipe.compose("image/tiny")["seed"] == 0
 
 
+def test_a_key_that_nothing_takes_is_not_said_to_be_addable():
+    for override in ("student.max_step=3", "recipe.foo=1", "student.max_steps.foo=1", "~student.max_step"):
+        assert "no key takes" in message("image/tiny", override)
+        assert "added" not in message("image/tiny", override)
+    added = recipe.compose("image/tiny", ["+student.loss.proposal={stratified: true}"])
+    assert added["student"]["loss"]["proposal"]["stratified"] is True
+
+
 def test_a_file_of_the_other_yaml_suffix_is_asked_to_be_renamed(tmp_path):
     (tmp_path / "mine.yml").write_text("defaults: [image/tiny, _self_]\n")
     assert message(str(tmp_path / "mine.yml")).endswith("mine.yml: a recipe's file ends in .yaml; rename it")
@@ -58,14 +66,14 @@ def test_unknown_recipe_names_the_nearest():
         ("student.max_step=3", "no key takes the override 'student.max_step' (nearest: student.max_steps"),
         (
             "student.loss.proposal.stratified=true",
-            "what student.loss.proposal takes but no recipe has set yet is added by "
+            "one that student.loss.proposal takes and this recipe has not set is added by "
             "+student.loss.proposal.stratified=VALUE",
         ),
         (
             "student.loss.proposal={stratified: true}",
-            "student.loss.proposal has keys of its own, but not all that were given; set one at a time: "
-            "student.loss.proposal.KEY=VALUE",
+            "student.loss.proposal is given keys that this recipe has not set: add them by +student.loss.proposal={…}",
         ),
+        ("+student.max_steps=3", "student.max_steps is set already: leave out the +"),
         ("+student.max_step=3", "unknown key 'student.max_step' (nearest: max_steps"),
         ("dta=folder", "no key takes the override 'dta' (nearest: data)"),
         ("data=fashon", "nothing is called 'data/fashon' (nearest: fashion); there are:"),

@@ -28,7 +28,10 @@ def search_times(parsed: Any) -> int:
     print(json.dumps(found, ensure_ascii=False) if parsed.json else times_report(found))
     if Path(parsed.model).is_dir():
         keep_times(pipeline.folder, found)
-        print(f"kept in {pipeline.folder.path / 'model.json'}, so that 1, 2 and 4 steps use them", file=sys.stderr)
+        print(
+            f"kept in {pipeline.folder.path / 'model.json'}, so that {', '.join(found['times'])} steps use them",
+            file=sys.stderr,
+        )
     else:
         print("not kept: a bundled or downloaded model is not yours to write to; export it", file=sys.stderr)
     return 0

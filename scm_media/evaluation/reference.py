@@ -151,8 +151,17 @@ def embed(embedder: Embedder, sample: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
+def labels_told(embedder: Embedder, sample: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whether the embedder tells each sample's label right, ``(B,)`` of 0 and 1 by name; not of those it scores not."""
+    scores = embedder.logits(sample)
+    return {
+        name: (scores[name].argmax(1) == value.to(sample.device)).double().cpu()
+        for name, value in labels.items()
+        if name in scores
+    }
+
+
 def agreement(embedder: Embedder, sample: Tensor, labels: Mapping[str, Tensor]) -> Tensor | None:
     """Share of each sample's labels ``(B,)`` that the embedder tells right; None when it scores none of them."""
-    scores = embedder.logits(sample)
-    right = [(scores[name].argmax(1) == labels[name].to(sample.device)).double() for name in labels if name in scores]
-    return torch.stack(right).mean(0).cpu() if right else None
+    told = labels_told(embedder, sample, labels)
+    return torch.stack(list(told.values())).mean(0) if told else None

@@ -12,7 +12,7 @@ from yaml import YAMLError
 
 from scm_media.build import nearest
 
-_NO_KEY = re.compile(r"Could not (?:override|delete|append).*?'([^']+)'")
+_NO_KEY = re.compile(r"Could not (override|delete|append).*?'([^']+)'")
 _NO_OPTION = re.compile(
     r"Could not find '([^']+)'(?:.*?Available options in '[^']*':\s*(.*?))?(?:Config search|$)", re.S
 )
@@ -41,7 +41,7 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], know
         key = error.full_key or text.rpartition(" ")[2]
         return f"{key} has no value; pass {key}=VALUE"
     if match := _NO_KEY.search(text):
-        return _no_key(match[1].partition("=")[0].lstrip("+~"), set(known_keys()))
+        return _no_key(match[1], match[2].partition("=")[0].lstrip("+~"), set(known_keys()))
     if match := _NO_OPTION.search(text):
         options = match[2].split() if match[2] else []
         known = f"; there are: {', '.join(options)}" if options else ""
@@ -51,11 +51,16 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], know
     return _one_line(error)
 
 
-def _no_key(key: str, known: set[str]) -> str:
-    if key in known:
-        return f"{key} has keys of its own, but not all that were given; set one at a time: {key}.KEY=VALUE"
-    parent = key.rpartition(".")[0]
-    adding = f"; what {parent} takes but no recipe has set yet is added by +{key}=VALUE" if parent in known else ""
+def _no_key(what: str, key: str, known: set[str]) -> str:
+    """A key that is not there, or that is there and was to be appended; ``what`` Hydra could not do."""
+    if what == "append" and key in known:
+        return f"{key} is set already: leave out the +"
+    if what == "override" and key in known:
+        return f"{key} is given keys that this recipe has not set: add them by +{key}={{…}}"
+    adding = ""
+    section = key.rpartition(".")[0]
+    if what == "override" and "loss" in section.split(".") and any(other.startswith(f"{section}.") for other in known):
+        adding = f"; one that {section} takes and this recipe has not set is added by +{key}=VALUE"
     return f"no key takes the override {key!r}{nearest(key, known)}{adding}"
 
 

@@ -28,7 +28,8 @@ def keep_average(folder: ModelFolder, stage: str, state: Mapping[str, Tensor], c
     if KEY not in component.info:
         weights.write_whole(trained, file.read_bytes())
     weights.save(file, state, component.config, {**component.info, KEY: dict(choice)})
-    description = {**folder.description, KEY: {**(folder.description.get(KEY) or {}), stage: dict(choice)}}
+    written = ModelFolder.open(folder.path).description  # with what a search of times has kept since
+    description = {**written, KEY: {**(written.get(KEY) or {}), stage: dict(choice)}}
     text = json.dumps(description, indent=2, ensure_ascii=False)
     weights.write_whole(folder.path / MODEL_FILE, f"{text}\n".encode())
     return trained

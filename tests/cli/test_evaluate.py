@@ -105,7 +105,15 @@ def test_a_search_prints_its_curve_and_keeps_the_best(own, monkeypatch, capsys):
         "num_samples": 30,
         "seed": 1,
         "curve": [
-            {"steps": 2, "first_time": 1.5, "second_time": 0.9, "times": [1.5, 0.9], "frechet": 7.0, "agreement": None}
+            {
+                "steps": 2,
+                "own": True,
+                "first_time": 1.5,
+                "second_time": 0.9,
+                "times": [1.5, 0.9],
+                "frechet": 7.0,
+                "labels": {},
+            }
         ],
         "times": {"2": [1.5, 0.9]},
     }
