@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from scm_media import weights
 from scm_media.evaluation.recipe_data import measured_by
 from scm_media.evaluation.reference import embed, labels_told
 from scm_media.evaluation.rows import Progress
 from scm_media.pipeline import ModelFolder, Pipeline
-from scm_media.pipeline.sources import MODEL_FILE
 from scm_media.samplers import consistency_times
 
 FIRST_SIGMAS = (10.0, 20.0, 40.0)
@@ -105,13 +102,12 @@ def search_times(
 
 def keep_times(folder: ModelFolder, found: dict[str, Any]) -> None:
     """Writes searched times into the folder's ``model.json``, as ``sampler.times``; those of other steps stay."""
-    written = ModelFolder.open(folder.path).description  # what another search has kept since
-    sampler = written["sampler"]
-    times = {**(sampler.get("times") or {}), **found["times"]}
-    times = {num_steps: times[num_steps] for num_steps in sorted(times, key=int)}
-    description = {**written, "sampler": {**sampler, "times": times}}
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    weights.write_whole(folder.path / MODEL_FILE, f"{text}\n".encode())
+
+    def change(written: dict[str, Any]) -> dict[str, Any]:
+        times = {**(written["sampler"].get("times") or {}), **found["times"]}
+        return {"sampler": {**written["sampler"], "times": {steps: times[steps] for steps in sorted(times, key=int)}}}
+
+    folder.redescribe(change)
 
 
 def times_report(found: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ class ModelFolder:
                 f"{file} has format {description['format']}, this version reads {FORMAT}; update scm-media"
             )
         return cls(path, description)
+
+    def redescribe(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Writes ``model.json`` with the keys that ``change`` gives for what stands there now.
+
+        It is read anew, so that nothing is lost which was written since this folder was opened; ``description`` stays
+        as it was.
+        """
+        written = ModelFolder.open(self.path).description
+        text = json.dumps({**written, **change(written)}, indent=2, ensure_ascii=False)
+        weights.write_whole(self.path / MODEL_FILE, f"{text}\n".encode())
 
     @property
     def is_run(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.pipeline.folder import ModelFolder
-from scm_media.pipeline.sources import MODEL_FILE
 
 KEY = "ema"
 """Of a weight file's information: how its average was chosen."""
@@ -28,10 +26,7 @@ def keep_average(folder: ModelFolder, stage: str, state: Mapping[str, Tensor], c
     if KEY not in component.info:
         weights.write_whole(trained, file.read_bytes())
     weights.save(file, state, component.config, {**component.info, KEY: dict(choice)})
-    written = ModelFolder.open(folder.path).description  # with what a search of times has kept since
-    description = {**written, KEY: {**(written.get(KEY) or {}), stage: dict(choice)}}
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    weights.write_whole(folder.path / MODEL_FILE, f"{text}\n".encode())
+    folder.redescribe(lambda written: {KEY: {**(written.get(KEY) or {}), stage: dict(choice)}})
     return trained
 
 

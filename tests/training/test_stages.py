@@ -199,7 +199,10 @@ def test_searched_times_outlive_a_training_that_says_none(tmp_path):
 def test_an_average_that_was_chosen_is_told_of_as_long_as_it_stands(tmp_path):
     run_dir = train(tmp_path / "run")
     choice = {"std": 0.1, "num_samples": 2}
-    keep_average(ModelFolder.open(run_dir), "student", state(run_dir, "student"), choice)
+    folder = ModelFolder.open(run_dir)
+    folder.redescribe(lambda written: {"sampler": {**written["sampler"], "times": {"1": [1.5]}}})
+    keep_average(folder, "student", state(run_dir, "student"), choice)
+    assert json.loads((run_dir / "model.json").read_text())["sampler"]["times"] == {"1": [1.5]}, "kept meanwhile"
     train(run_dir)
     assert json.loads((run_dir / "model.json").read_text())["ema"] == {"student": choice}
     train(run_dir, "student.max_steps=7")
