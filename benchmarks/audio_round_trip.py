@@ -55,7 +55,7 @@ def main() -> None:
         print(row(name, front, clips, asked.rate), flush=True)
     for file in asked.trained:
         component = weights.read(file)
-        front = build(component.config)
+        front = build(component.config, "autoencoder")
         weights.load_into(front, component.state, file)
         print(row(str(file.parent.parent.name), front.eval(), clips, asked.rate), flush=True)
 

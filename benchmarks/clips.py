@@ -56,8 +56,8 @@ def data_of(folder: ModelFolder, manifest: Path | None) -> tuple[Dataset, Datase
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     if manifest is not None:
         config["data"]["path"] = str(manifest)
-    modality = build(config["modality"])
-    train, held_out = (build(config["data"], modality=modality, split=split) for split in ("train", "held_out"))
+    modality = build(config["modality"], "modality")
+    train, held_out = (build(config["data"], "data", modality=modality, split=split) for split in ("train", "held_out"))
     path = config["data"].get("path")
     return train, held_out, None if path is None else Path(path)
 
@@ -137,7 +137,7 @@ class Judge:
             "width": 16,
         }
         torch.manual_seed(seed)
-        network: AudioClassifier = build(config)
+        network: AudioClassifier = build(config, "embedder")
         if file.is_file():
             component = weights.read(file)
             if component.info.get("classes") != list(classes):

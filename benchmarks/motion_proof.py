@@ -82,7 +82,7 @@ def proof(train: Dataset, held_out: Dataset, num: int, features: Mapping[str, Fe
 def networks(folder: ModelFolder, shape: Sequence[int], frames: bool) -> dict[str, Features]:
     """The run's own network and, if wanted, that of frames."""
     component = folder.read("embedder")
-    network = build(component.config)
+    network = build(component.config, "embedder")
     weights.load_into(network, component.state, folder.file("embedder"))
     found: dict[str, Features] = {"frechet": network.eval().features}
     if frames:

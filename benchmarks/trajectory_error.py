@@ -109,7 +109,7 @@ def square_errors(
 
 def training_times(recipe: dict[str, Any], flow: TrigFlow) -> Tensor:
     """Times as the student of a recipe is trained at, ascending."""
-    proposal = build(recipe["student"]["loss"]["proposal"])
+    proposal = build(recipe["student"]["loss"]["proposal"], "proposal")
     generator = torch.Generator().manual_seed(0)
     return proposal.sample(NUM_TIMES, flow.sigma_data, generator).sort().values
 

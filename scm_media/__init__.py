@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scm_media.interfaces import Conditioning
     from scm_media.losses import ConsistencyLoss, DiffusionLoss
+    from scm_media.parts import part
     from scm_media.pipeline import Clips, Pipeline, load
     from scm_media.proposals import LogNormalProposal, UniformProposal
     from scm_media.samplers import sample_consistency, sample_dpm_solver, sample_heun
@@ -26,6 +27,7 @@ _MODULES = {
     "TrigFlow": "trigflow",
     "UniformProposal": "proposals",
     "load": "pipeline",
+    "part": "parts",
     "sample_consistency": "samplers",
     "sample_dpm_solver": "samplers",
     "sample_heun": "samplers",
@@ -42,6 +44,7 @@ __all__ = [
     "TrigFlow",
     "UniformProposal",
     "load",
+    "part",
     "sample_consistency",
     "sample_dpm_solver",
     "sample_heun",

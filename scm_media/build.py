@@ -1,8 +1,9 @@
-"""From a resolved configuration to objects: only what the allow-list permits is ever imported and called.
+"""From a configuration to objects, one role at a time; only registered parts are ever called.
 
-A configuration may come from a downloaded checkpoint, so ``_target_`` is not trusted: the name is refused before
-anything outside the allow-list is imported, and the object that a name leads to is checked again by the module
-that it was defined in (``scm_media.pipeline.os.system`` starts in our package and ends elsewhere).
+A configuration may come from a downloaded model, so nothing in it is trusted. ``_target_`` must name a part that is
+registered (``scm_media.parts``) for the role that the caller expects: a backbone where a backbone is expected. Modules
+outside our packages, installed plugins and ``SCM_MEDIA_ALLOW`` are not even imported. Arguments are held against the
+part's signature, and no value may be infinite, not a number, or an address where a place on a disk is expected.
 """
 
 from __future__ import annotations
@@ -13,62 +14,75 @@ import importlib
 import importlib.util
 import inspect
 import os
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
+from scm_media.parts import FOREIGN, ROLES, Registration, registration
+from scm_media.typed import check_value, shown
+
 TARGET, PARTIAL = "_target_", "_partial_"
 ALLOW_VARIABLE = "SCM_MEDIA_ALLOW"
 OWN_PACKAGES = ("scm_media", "modalities")
 
-NAMED = frozenset(
-    [f"torch.optim.{name}" for name in ("RAdam", "Adam", "AdamW", "SGD")]
-    + [f"torch.nn.{name}" for name in ("SiLU", "GELU", "ReLU", "LeakyReLU", "ELU", "Tanh", "Softplus", "Identity")]
-    + [f"lightning.fabric.loggers.{name}" for name in ("TensorBoardLogger", "CSVLogger")]
-)
-"""Classes of others that a configuration may name, spelled as here."""
 
-PROGRAMS = ("build", "cli", "evaluation", "pipeline", "recipe", "testing", "training", "weights")
-"""Our modules that act (train, write files): nothing in them is a part that a configuration may name."""
+def build(config: Any, role: str, **kwargs: Any) -> Any:
+    """Returns the object that ``config`` describes: its ``_target_`` called with its other keys, inner parts first.
 
-
-def build(config: Mapping[str, Any], **kwargs: Any) -> Any:
-    """The object that ``config`` describes: its ``_target_`` called with its other keys, inner ones built first.
-
-    ``kwargs`` are what only the caller knows; they stand above the configuration's keys. ``_partial_: true`` gives
-    a ``functools.partial`` instead of a call. Raises ValueError for a target that is not allowed or does not exist
-    and for keys that it does not take or that are missing.
+    role: one of ``parts.ROLES``, the one that the target must be registered for. ``kwargs`` are what only the caller
+    knows; they take precedence over the configuration's keys. A label function, which takes a file and not a
+    configuration, comes back as a ``functools.partial`` of its keys.
+    Raises ValueError for a target that does not exist, is not registered or has another role, for keys that it does
+    not take or that are missing, and for values of the wrong type.
     """
     if not isinstance(config, Mapping) or TARGET not in config:
-        raise ValueError(f"expected a mapping with the key {TARGET}, got {config!r}")
+        raise ValueError(f"expected {ROLES[role]} as a mapping with the key {TARGET}, got {shown(config)}")
     name = config[TARGET]
-    target = resolve(name)
-    arguments = {key: _build_inner(value) for key, value in config.items() if key not in (TARGET, PARTIAL)} | kwargs
-    partial = bool(config.get(PARTIAL, False))
-    _check_arguments(name, target, arguments, partial)
-    return functools.partial(target, **arguments) if partial else target(**arguments)
+    target = resolve(name, role)
+    known = registration(target) or Registration(role)
+    given = {key: value for key, value in config.items() if key not in (TARGET, PARTIAL) and key not in kwargs}
+    _check_keys(name, target, {**given, **kwargs}, partial=role == "label_function")
+    _check_types(name, target, {key: value for key, value in given.items() if key not in known.inner})
+    arguments = {key: _inner(name, key, value, known.inner.get(key)) for key, value in given.items()} | kwargs
+    if role == "logger":
+        _check_local(name, arguments)
+    return functools.partial(target, **arguments) if role == "label_function" else target(**arguments)
 
 
-def resolve(name: str) -> Callable[..., Any]:
-    """The class or function of a dotted name. Raises ValueError when it is not allowed or does not exist."""
-    parts = name.split(".") if isinstance(name, str) else []
-    if len(parts) < 2 or not all(part.isidentifier() and not part.startswith("__") for part in parts):
-        raise ValueError(f"{TARGET} must be a dotted name such as scm_media.trigflow.TrigFlow, got {name!r}")
-    if name not in NAMED and parts[0] not in allowed_packages():
-        raise ValueError(_refusal(name, parts[0]))
+def resolve(name: Any, role: str) -> Callable[..., Any]:
+    """Returns the part that a dotted name leads to; ValueError where it is not registered for the role."""
+    parts = name.split(".") if isinstance(name, str) and len(name) < 200 else []
+    if len(parts) < 2 or not all(each.isidentifier() and not each.startswith("_") for each in parts):
+        raise ValueError(f"{TARGET} must be a dotted name such as scm_media.trigflow.TrigFlow, got {shown(name)}")
+    if name not in FOREIGN and parts[0] not in allowed_packages():
+        raise ValueError(
+            f"{TARGET}: {name} is not on the allow-list; if {parts[0]} is your own code, set {ALLOW_VARIABLE}="
+            f"{parts[0]} in the environment, or give its package the entry point [project.entry-points."
+            f'"scm_media.modalities"] {parts[0]} = "{parts[0]}"'
+        )
     module, rest = _import_longest(name, parts)
     found: Any = module
-    for part in rest:
-        if not hasattr(found, part):
+    for each in rest:
+        if not hasattr(found, each):
             public = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
-            raise ValueError(f"{TARGET}: {name} does not exist{nearest(part, public)}")
-        found = getattr(found, part)
-    if not (inspect.isclass(found) or inspect.isfunction(found)):
-        raise ValueError(f"{TARGET}: {name} is neither a class nor a function")
-    if name not in NAMED:
-        _check_origin(name, found)
+            raise ValueError(f"{TARGET}: {name} does not exist{nearest(each, public)}")
+        found = getattr(found, each)
+    told = FOREIGN.get(name) or (known.role if (known := _registration(found)) is not None else None)
+    if told is None:
+        raise ValueError(
+            f"{TARGET}: {name} is not registered as a part, so a configuration may not name it; if it is your own, put "
+            f"@scm_media.part({role!r}) above it"
+        )
+    if told != role:
+        raise ValueError(f"{TARGET}: {name} is {ROLES[told]}, expected {ROLES[role]}")
     return found
+
+
+def _registration(found: Any) -> Registration | None:
+    """Returns the registration of what a name led to; None of what cannot be registered, such as a module's values."""
+    return registration(found) if inspect.isclass(found) or inspect.isfunction(found) else None
 
 
 @functools.cache
@@ -77,13 +91,13 @@ def _plugin_packages() -> frozenset[str]:
 
 
 def allowed_packages() -> frozenset[str]:
-    """Top-level packages whose classes may be built: ours, installed plugins', and those named in SCM_MEDIA_ALLOW."""
+    """Returns the top-level packages whose modules may be imported: ours, plugins', and those of SCM_MEDIA_ALLOW."""
     by_hand = (package.strip() for package in os.environ.get(ALLOW_VARIABLE, "").split(","))
     return _plugin_packages() | frozenset(OWN_PACKAGES) | frozenset(package for package in by_hand if package)
 
 
 def _import_longest(name: str, parts: list[str]) -> tuple[ModuleType, list[str]]:
-    """The deepest module on the way of a name, and what is left of the name after it."""
+    """Returns the deepest module on the way of a name, and what is left of the name after it."""
     module = _import(name, parts[0])
     for depth in range(1, len(parts)):
         deeper = ".".join(parts[: depth + 1])
@@ -100,35 +114,20 @@ def _import(name: str, module: str) -> ModuleType:
         raise ValueError(f"{TARGET}: {name} needs the module {error.name}, which is not installed") from error
 
 
-def _check_origin(name: str, found: Callable[..., Any]) -> None:
-    origin = found.__module__.split(".")
-    if origin[0] not in allowed_packages():
-        raise ValueError(_refusal(f"{name}, which is {found.__module__}.{found.__qualname__},", origin[0]))
-    if "." in found.__qualname__:
-        raise ValueError(f"{TARGET}: {name} is a method or an inner object; name a class or a function of a module")
-    if origin[0] == "scm_media" and origin[1] in PROGRAMS:
-        raise ValueError(f"{TARGET}: {name} is something that acts, not a part that a configuration may name")
-
-
-def _refusal(name: str, package: str) -> str:
-    return (
-        f"{TARGET}: {name} is not on the allow-list; if {package} is your own code, set {ALLOW_VARIABLE}={package} in "
-        f'the environment, or give its package the entry point [project.entry-points."scm_media.modalities"] '
-        f'{package} = "{package}"'
-    )
-
-
-def _build_inner(value: Any) -> Any:
+def _inner(name: str, key: str, value: Any, role: str | None) -> Any:
+    """Returns a value of a configuration with the parts in it built."""
+    if isinstance(value, Mapping) and TARGET in value:
+        if role is None:
+            raise ValueError(f"{name}: {key} takes no part, got {TARGET}={shown(value[TARGET])}")
+        return build(value, role)
     if isinstance(value, Mapping):
-        if TARGET in value:
-            return build(value)
-        return {key: _build_inner(inner) for key, inner in value.items()}
+        return {inner: _inner(name, f"{key}.{inner}", each, None) for inner, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_build_inner(inner) for inner in value]
+        return [_inner(name, key, each, role) for each in value]
     return value
 
 
-def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool) -> None:
+def _check_keys(name: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool) -> None:
     parameters = inspect.signature(target).parameters
     named = {
         key: parameter
@@ -138,13 +137,37 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in arguments:
             if key not in named:
-                raise ValueError(f"{name} takes no key {key!r}{nearest(key, named)}; it takes {', '.join(named)}")
+                raise ValueError(f"{name} takes no key {shown(key)}{nearest(key, named)}; it takes {', '.join(named)}")
     missing = [key for key, parameter in named.items() if parameter.default is parameter.empty and key not in arguments]
     if missing and not partial:
         raise ValueError(f"{name} needs the key {', '.join(map(repr, missing))}; got {', '.join(arguments) or 'none'}")
 
 
+def _check_types(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Refuses (ValueError) values that are not what the parameters' annotations say."""
+    hints = _annotations(target)
+    for key, value in arguments.items():
+        check_value(value, hints.get(key, Any), f"{name}: {key}")
+
+
+@functools.cache
+def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the annotation of each parameter; none where they name what is imported for type checkers alone."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        return {}
+
+
+def _check_local(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuses (ValueError) addresses: a logger hands its folder to fsspec, which would open them."""
+    for key, value in arguments.items():
+        if isinstance(value, str) and ("://" in value or "::" in value):
+            raise ValueError(f"{name}: {key} must be a folder on this machine, got {shown(value)}")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`` (nearest: a, b)`` for the end of an error message, or nothing when no known word comes near."""
-    close = difflib.get_close_matches(str(word), list(known), n=3, cutoff=0.6)
+    """Returns `` (nearest: a, b)`` for the end of an error message, or nothing when no known word comes near."""
+    close = difflib.get_close_matches(str(word)[:80], list(known), n=3, cutoff=0.6)
     return f" (nearest: {', '.join(close)})" if close else ""

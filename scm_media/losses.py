@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scm_media.interfaces import Backbone, Conditioning
 from scm_media.nn.embedding import SinusoidalFeatures
+from scm_media.parts import part
 from scm_media.proposals import TimeProposal
 from scm_media.tangent import TangentMethod, value_and_tangent
 from scm_media.trigflow import TrigFlow, broadcast_time
@@ -81,6 +82,7 @@ class _FlowLoss(nn.Module):
         return cond.drop(torch.rand(num, device=device) < self.label_dropout)
 
 
+@part("loss", proposal="proposal")
 class DiffusionLoss(_FlowLoss):
     """mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ]: the teacher's loss (sCM, equation 3, with EDM2's weighting)."""
 
@@ -106,6 +108,7 @@ class DiffusionLoss(_FlowLoss):
         return loss, {"t": t, "loss": error.detach(), "weight": w.detach()}
 
 
+@part("loss", proposal="proposal")
 class ConsistencyLoss(_FlowLoss):
     """The continuous-time consistency loss, by distillation (sCD) or from data (sCT); sCM, algorithm 1.
 

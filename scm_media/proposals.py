@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from scm_media.parts import part
+
 
 class TimeProposal(Protocol):
     """A distribution of training times."""
@@ -18,6 +20,7 @@ class TimeProposal(Protocol):
         ...
 
 
+@part("proposal")
 @dataclass(frozen=True)
 class LogNormalProposal:
     """t = atan(e^τ / sigma_data), τ ~ N(mean, std²) (sCM, section 3.2 and appendix B).
@@ -45,6 +48,7 @@ class LogNormalProposal:
         return torch.atan(torch.exp(normal * self.std + self.mean) / sigma_data)
 
 
+@part("proposal")
 @dataclass(frozen=True)
 class UniformProposal:
     """t ~ U(low, high), in radians."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scm_media.interfaces import Embedder
 from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_distance
+from scm_media.parts import part
 
 Distance = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 """Samples and their reconstructions ``(B, C, *S)`` to terms ``(B,)`` by name, whose sum is the distance."""
@@ -31,6 +32,7 @@ def feature_error(features: Tensor, other: Tensor) -> Tensor:
     return (other - features).square().sum(1) / features.square().sum(1).clamp(min=1e-6)
 
 
+@part("loss", distance="distance", critic="critic")
 class ReconstructionLoss(nn.Module):
     """Reconstruction + perceptual distance + divergence from N(0, 1), and optionally a critic (Rombach et al. 2021).
 

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scm_media.parts import part
+
 
 def broadcast_time(t: Tensor, like: Tensor) -> Tensor:
     """t ``(B,)`` as ``(B, 1, ..., 1)``, so that it multiplies tensors of the rank of ``like``."""
     return t.reshape(-1, *([1] * (like.ndim - 1)))
 
 
+@part("flow")
 @dataclass(frozen=True)
 class TrigFlow:
     """The trigonometric flow for data of deviation ``sigma_data``; every method takes any rank ``(B, c, *s)``."""

@@ -111,10 +111,13 @@ def digest(component: Component) -> str:
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
-    """Copies tensors into a module, cast to its own types.
+    """Copies tensors into a module, cast to its own types; ValueError as ``check_fits``, the module being unchanged."""
+    check_fits(module, state, source)
+    module.load_state_dict(state)
 
-    Raises ValueError that lists missing and unexpected keys and wrong shapes; the module is then unchanged.
-    """
+
+def check_fits(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
+    """Raises ValueError that lists missing and unexpected keys and wrong shapes where tensors do not fit a module."""
     own = module.state_dict()
     problems = []
     if missing := [name for name in own if name not in state]:
@@ -133,7 +136,6 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path
             f"{source} does not fit {type(module).__name__} ({'; '.join(problems)}); it belongs to another "
             "configuration or version"
         )
-    module.load_state_dict(state)
 
 
 def widened(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modalities.audio.features import mel_filters
+from scm_media.parts import part
 
 WEIGHTS_SHA256 = "499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7eb5"
 RATE = 44_100
@@ -23,6 +24,7 @@ LARGEST = 9.457798957824707
 """Of the compressed mel spectrograms that it was trained on: what they are divided by."""
 
 
+@part("embedder")
 class AiSFX(nn.Module):
     """Features of 512 dimensions: what aiSFX tells categories of sound effects by, averaged over blocks of 2.3 s.
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from modalities.audio.fourier import check_waveform
 from scm_media.nn.kl_autoencoder import KLAutoencoder
+from scm_media.parts import part
 
 
+@part("autoencoder", front="autoencoder")
 class SpectralAutoencoder(nn.Module):
     """Waveforms to Gaussians over latents ``(B, latent_channels, F / f, K / k)`` of a front end's spectrograms.
 

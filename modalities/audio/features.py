@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scm_media.parts import part
+
 WINDOW_SECONDS = 0.08
 """About what the window lasts: long enough that neighbouring semitones of low notes differ in their overtones."""
 
@@ -45,6 +47,7 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+@part("embedder")
 class AudioClassifier(nn.Module):
     """Class scores of sounds and the features that they are read from.
 

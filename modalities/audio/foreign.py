@@ -12,8 +12,10 @@ from torch import Tensor
 from modalities.audio.fourier import check_waveform
 from scm_media.nn.channel_scale import ChannelScale
 from scm_media.nn.foreign import ForeignAutoencoder
+from scm_media.parts import part
 
 
+@part("autoencoder")
 class VocosMel(ForeignAutoencoder):
     """Latents ``(B, channels, num_mels, T / hop)``: log-mel spectrograms, made into sound by the package ``vocos``.
 
@@ -90,6 +92,7 @@ class VocosMel(ForeignAutoencoder):
         return self.network.head(self.network.backbone(features)).unflatten(0, code.shape[:2])
 
 
+@part("autoencoder")
 class OobleckAutoencoder(ForeignAutoencoder):
     """Latents ``(B, latent_channels, 1, T / hop)`` of Stable Audio's autoencoder, diffusers' ``AutoencoderOobleck``.
 

@@ -11,6 +11,7 @@ from modalities.audio.fourier import FourierFrames
 from modalities.audio.mel import LogMel
 from modalities.audio.spectrogram import compressed
 from scm_media.nn.discriminator import PatchDiscriminator
+from scm_media.parts import part
 
 _FLOOR = 1e-4
 """Amplitude of a bin that quieter ones are raised to before the logarithm: 80 dB below full scale."""
@@ -20,6 +21,7 @@ _SILENCE, _ROOT_OF_SILENCE = 1e-3, 1e-2
 """What a clip's root mean square, and the mean of its roots, are raised to before they are divided by."""
 
 
+@part("distance")
 class SpectralDistance(nn.Module):
     """Terms of the distance of two sounds, each times its weight; those of weight 0 are left out.
 
@@ -115,6 +117,7 @@ def _mean(x: Tensor) -> Tensor:
     return x.flatten(1).mean(1)
 
 
+@part("critic")
 class SpectrogramCritic(nn.Module):
     """Scores ``(B, 1, n)`` of patches of a sound's compressed complex spectrograms, high for what looks real.
 

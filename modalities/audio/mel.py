@@ -13,6 +13,7 @@ from modalities.audio.fourier import FourierFrames, check_waveform
 from modalities.audio.phases import peak_phases
 from modalities.audio.sheet import hertz, mel
 from scm_media.nn.channel_scale import ChannelScale
+from scm_media.parts import part
 
 QUIETEST = 1e-5
 """Added to bands before the logarithm: half a step of 16 bits."""
@@ -178,6 +179,7 @@ class MelLatents(nn.Module):
         return self.scale.denormalize(latent if latent.dtype == torch.float64 else latent.float())
 
 
+@part("autoencoder")
 class LogMelSpectrogram(MelLatents):
     """Log-mel spectrograms as latents; sound is made of them without a network.
 

@@ -20,6 +20,7 @@ from modalities.audio.sheet import sheet
 from modalities.audio.survey import propose, remarks
 from modalities.audio.writing import BITS, FORMATS, write_sound
 from scm_media.interfaces import Extent
+from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
 
 CROPS = ("random", "start", "centre")
@@ -30,6 +31,7 @@ FADE = 0.01
 """Seconds over which what is kept in an edit turns into what was made."""
 
 
+@part("modality")
 class AudioModality:
     """Sounds of one (mono) or two (stereo) channels at one sample rate, ``duration`` seconds long.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modalities.audio.fourier import FourierFrames, check_waveform, of_unit_size
+from scm_media.parts import part
 
 _FLOOR = 1e-5
 """Amplitude of a bin below which compression is linear, so that its slope is finite: half a step of 16 bits."""
@@ -34,6 +35,7 @@ def expanded(spectrum: Tensor, exponent: float) -> Tensor:
     return spectrum * power.pow((1 / exponent - 1) / 2)
 
 
+@part("autoencoder")
 class ComplexSpectrogram(nn.Module):
     """Latents |X|^exponent · e^{i·phase} of the short-time Fourier transform X, two channels a waveform's channel.
 

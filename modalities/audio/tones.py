@@ -11,6 +11,7 @@ from torch import Tensor
 from scm_media.data.examples import Batch, Example, check_split, conform_batch
 from scm_media.data.order import mix
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 KINDS = ("tone", "pluck", "sweep", "noise")
 LOWEST_PITCH, NUM_PITCHES = 57, 12
@@ -21,6 +22,7 @@ ATTACK, DECAY = 0.02, 0.2
 """Shares of a clip: how long a sound takes to rise, and in what a pluck falls to a third."""
 
 
+@part("data")
 class TonesDataset:
     """``num`` sounds of four kinds at twelve pitches; labels "kind" and "pitch" (a MIDI number, as a class).
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modalities.audio.mel import LogMel, MelLatents
+from scm_media.parts import part
 
 _CERTAIN = -30.0
 """Logarithm of a variance that is as good as none."""
@@ -70,6 +71,7 @@ class Vocoder(nn.Module):
             return self.mel.frames.synthesise(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
 
 
+@part("autoencoder")
 class VocodedMel(MelLatents):
     """Log-mel spectrograms as latents, made into sound by a ``Vocoder``, which the stage ``autoencoder`` trains.
 

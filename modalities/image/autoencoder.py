@@ -9,8 +9,10 @@ from torch import Tensor
 
 from scm_media.nn.channel_scale import ChannelScale
 from scm_media.nn.kl_autoencoder import KLAutoencoder
+from scm_media.parts import part
 
 
+@part("autoencoder")
 class PixelAutoencoder(ChannelScale):
     """Pixels shifted and scaled channel by channel, so that latents have mean 0 and deviation ``sigma_data``.
 
@@ -47,6 +49,7 @@ class PixelAutoencoder(ChannelScale):
         return mask
 
 
+@part("autoencoder")
 class ImageAutoencoder(KLAutoencoder):
     """A convolutional autoencoder of pictures, whose latents have ``factor`` times fewer places along each side.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scm_media.nn.unet import UNet
+from scm_media.parts import part
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "nano": {"channels": 32, "multipliers": (1, 2, 3), "num_blocks": 1, "attention_levels": (2,)},
@@ -22,6 +23,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 """What differs by size. From xxs to xxl they are EDM2's networks (table 2 of arXiv 2312.02696); the rest are ours."""
 
 
+@part("backbone")
 def unet(
     in_channels: int,
     size: str = "micro",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from scm_media.parts import part
+
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
@@ -14,6 +16,7 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+@part("embedder")
 class ImageClassifier(nn.Module):
     """Class scores of images and the features that they are read from.
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scm_media.parts import part
+
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 SMALLEST_SIDE, LARGEST_SIDE = 64, 224
 
 
+@part("embedder")
 class EfficientNetLite0(nn.Module):
     """Features of 1,280 dimensions: what ImageNet's class scores are read from, averaged over the picture.
 

@@ -19,6 +19,7 @@ from modalities.image.fitting import FILTERS, checked_buckets, nearest_bucket, r
 from modalities.image.reading import MODES, MOST_PIXELS, decode, upright_size
 from modalities.image.sheet import sheet
 from scm_media.interfaces import Extent
+from scm_media.parts import part
 
 METADATA_PREFIX = "scm_media:"
 _FITS = ("pad", "crop", "resize")
@@ -66,6 +67,7 @@ def _to_text(value: Any) -> str:
     return json.dumps(value)
 
 
+@part("modality")
 class ImageModality:
     """Pictures of one (grey) or three (RGB) channels, square unless there are buckets.
 

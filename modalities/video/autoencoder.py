@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from scm_media.nn.autoencoder_layers import Enlargement
 from scm_media.nn.kl_autoencoder import KLAutoencoder
+from scm_media.parts import part
 
 SPACE_FACTORS = (1, 2, 4, 8, 16)
 TIME_FACTORS = (1, 2, 3, 4)
 
 
+@part("autoencoder")
 class VideoAutoencoder(KLAutoencoder):
     """A convolutional autoencoder of videos, causal in time: ``(C, 1 + f · k, H, W)`` to ``(c, 1 + k, H / p, W / p)``.
 

@@ -14,6 +14,7 @@ from scm_media.nn.embedding import rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
 from scm_media.nn.pair import Signal, add, linearly, value_of
 from scm_media.nn.transformer import Transformer, TransformerBlock
+from scm_media.parts import part
 
 FRAMES_FIRST, PLACES_FIRST = "b (t n) c -> (b t) n c", "b (t n) c -> (b n) t c"
 
@@ -67,6 +68,7 @@ def _within(
     return linearly(lambda v: rearrange(v, f"{back} -> {there}", **sizes), attention(apart, angles, mask))
 
 
+@part("backbone")
 class SpaceTimeTransformer(Transformer):
     """F(u, t, cond) for latents ``(B, c, T, H, W)`` of videos, with any number of frames, one included.
 

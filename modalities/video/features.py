@@ -10,6 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media.interfaces import NO_LABEL
+from scm_media.parts import part
 
 ORDERS = ("forward", "reversed", "shuffled", "frozen")
 """What training does to the frames of a clip, for the network to tell."""
@@ -105,6 +106,7 @@ def _block(
     )
 
 
+@part("embedder")
 class MotionNetwork(nn.Module):
     """Class scores of clips, of the order of their frames and of their speed, and the features these are read from.
 
@@ -194,6 +196,7 @@ class MotionNetwork(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
+@part("embedder")
 class FrameNetwork(nn.Module):
     """Features of a clip's frames by a network of pictures: blind to their order, and named so where it is used.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from scm_media.nn.channel_scale import ChannelScale
 from scm_media.nn.foreign import ForeignAutoencoder
 from scm_media.nn.kl_autoencoder import all_within
+from scm_media.parts import part
 
 
 class _DiffusersVideo(ForeignAutoencoder):
@@ -99,6 +100,7 @@ class _DiffusersVideo(ForeignAutoencoder):
         return self.network.decode(code).sample
 
 
+@part("autoencoder")
 class WanAutoencoder(_DiffusersVideo):
     """The autoencoder of Wan, diffusers' ``AutoencoderKLWan``: 4 frames a latent frame, 8 pixels (2.2: 16) a side.
 
@@ -125,6 +127,7 @@ class WanAutoencoder(_DiffusersVideo):
         return int(network.config.scale_factor_temporal or 4), side, side
 
 
+@part("autoencoder")
 class LTXVideoAutoencoder(_DiffusersVideo):
     """The autoencoder of LTX-Video, diffusers' ``AutoencoderKLLTXVideo``: 8 frames a latent frame, 32 pixels a side.
 

@@ -19,6 +19,7 @@ from modalities.video.survey import inspect, propose, remarks
 from modalities.video.timing import Span, shown_at, span_of
 from modalities.video.writing import FORMATS, write_video
 from scm_media.interfaces import Extent
+from scm_media.parts import part
 
 WINDOWS = ("random", "start", "centre")
 CROPS = ("random", "centre")
@@ -29,6 +30,7 @@ USUAL_RATE = 24.0
 """Frames a second of clips whose rate is each file's own, where they are written and nothing else is asked for."""
 
 
+@part("modality")
 class VideoModality:
     """Videos of ``num_frames`` frames at ``frame_rate`` a second, ``size`` pixels (both sides, or height and width).
 

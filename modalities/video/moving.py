@@ -12,11 +12,13 @@ from scm_media.data.examples import Batch, Example, check_split, conform_batch, 
 from scm_media.data.order import mix
 from scm_media.data.shapes import SHAPE_CLASSES, distance_outside
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Where a shape goes: steps along x and y, which grows downwards."""
 
 
+@part("data")
 class MovingShapesDataset:
     """``num`` clips of one shape each that crosses a black picture evenly; labels "shape" and "motion".
 

@@ -63,15 +63,12 @@ def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mappin
     if overrides:
         raise ValueError(f"{' '.join(overrides)}: overrides go with a recipe, and {name} is none that is installed")
 
-    import yaml
-
     from scm_media.pipeline import ModelFolder
 
     folder = ModelFolder.open(name)
-    file = folder.path / "recipe.yaml"
-    if not file.is_file():
+    config = folder.recipe()
+    if config is None:
         raise ValueError(f"{folder.path} holds no recipe.yaml, so its training is not known; name its recipe instead")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
     config.setdefault("conditioning", {"known": None})  # recipes that were kept before there was any
     return config, folder.description["labels"]
 

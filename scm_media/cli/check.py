@@ -27,9 +27,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from scm_media.build import build
 
-    modality = build(config["modality"])
-    dataset = build(config["data"], modality=modality, split="train")
-    held_out = build(config["data"], modality=modality, split="held_out")
+    modality = build(config["modality"], "modality")
+    dataset = build(config["data"], "data", modality=modality, split="train")
+    held_out = build(config["data"], "data", modality=modality, split="held_out")
     if len(dataset) == 0:
         raise ValueError(f"{parsed.recipe}: no usable example ({_rejects(dataset.rejects) or 'the data is empty'})")
     print(f"{parsed.recipe}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")

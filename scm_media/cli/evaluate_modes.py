@@ -159,7 +159,7 @@ def _reader(folder: Path) -> str:
     there = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
     for name in bundled_names():
         model = ModelFolder.open(name)
-        if model.has("embedder") and there & build(model.description["modality"]).suffixes:
+        if model.has("embedder") and there & build(model.description["modality"], "modality").suffixes:
             return name
     raise ValueError(
         f"{folder}: no bundled model reads files of this folder ({', '.join(sorted(there)) or 'it has none'}); "

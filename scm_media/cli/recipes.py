@@ -86,7 +86,7 @@ def _with_cost(name: str) -> str:
 def _shape(config: dict[str, Any]) -> str:
     from scm_media.build import build
 
-    modality = build(config["modality"])
+    modality = build(config["modality"], "modality")
     return f"modality {modality.name}, sample {_times(modality.shape())}"
 
 
@@ -138,7 +138,7 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     for name in recipe.names():
         try:
             config = recipe.compose(name, NO_DATA)
-            usable.append((_effort(name, config), name, build(config["modality"])))
+            usable.append((_effort(name, config), name, build(config["modality"], "modality")))
         except ValueError as error:
             unusable.append(f"{name} is not usable here: {error}")
     for _, name, modality in sorted(usable, key=lambda entry: entry[:2]):

@@ -10,8 +10,10 @@ from scm_media.data.entries import Entry, Rejects
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 
+@part("data", label_function="label_function")
 class FolderDataset(FileDataset):
     """Every file below ``root`` that the modality reads, and every folder that it holds to be one sample; links count.
 

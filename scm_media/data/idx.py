@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scm_media.data.examples import Batch, Example, check_split, conform_batch, count_classes
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
@@ -73,6 +74,7 @@ def _find(root: str | Path | None, name: str) -> Path:
     raise ValueError(f"no Fashion-MNIST file {name} or {name}.gz in {start} (data.root): {_REMEDY}")
 
 
+@part("data")
 class FashionMNISTDataset:
     """60,000 grey pictures 28×28 of ten kinds of clothes, label "class"; held out: the 10,000 test pictures."""
 

@@ -22,10 +22,12 @@ from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 _OWN_COLUMNS = ("path", "caption")
 
 
+@part("data", label_function="label_function")
 class ManifestDataset(FileDataset):
     """The files that a manifest lists in its column "path", relative to ``root`` (by default the manifest's folder).
 

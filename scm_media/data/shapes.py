@@ -11,6 +11,7 @@ from torch import Tensor
 from scm_media.data.examples import Batch, Example, check_split, conform_batch
 from scm_media.data.order import mix
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 SHAPE_CLASSES = ("circle", "square", "triangle", "cross")
 
@@ -26,6 +27,7 @@ def distance_outside(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
     return torch.stack([circle, square, triangle, torch.minimum(lying, standing)], dim=1)
 
 
+@part("data")
 class ShapesDataset:
     """``num`` pictures of one shape each on black, turned, of any size, place and colour; label "class".
 

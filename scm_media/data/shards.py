@@ -25,6 +25,7 @@ from scm_media import weights
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.files import FileDataset
 from scm_media.interfaces import Modality
+from scm_media.parts import part
 
 TEXTS = ("cls", "json", "txt")
 """Suffixes of members whose text is kept in the index: labels and captions."""
@@ -84,6 +85,7 @@ class Member(Entry):
         return f"{self.path}#{self.offset}", self.length, self.path.stat().st_mtime_ns
 
 
+@part("data")
 class ShardsDataset(FileDataset):
     """The examples of some tar files that lie on a disk.
 

@@ -59,7 +59,7 @@ def named_network(name: str, modality: Modality, device: torch.device | str = "c
             f"there is no feature network {name!r} of the modality {modality.name} (nearest: "
             f"{', '.join(near) or 'it offers none'}); leave --features out for {OWN}"
         )
-    network: Any = build(known[name])
+    network: Any = build(known[name], "embedder")
     return FeatureNetwork(name, network.eval().requires_grad_(False).to(device))
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-
-import yaml
 
 from scm_media.build import build
 from scm_media.data import Batch, Dataset, gather
@@ -15,6 +14,8 @@ from scm_media.evaluation.reference import Reference, make_reference
 from scm_media.pipeline import ModelFolder, Pipeline
 
 BATCH_SIZE = 250
+WRITTEN = ("index",)
+"""Keys of data that name a folder which is written to."""
 
 
 def measured_by(
@@ -45,9 +46,8 @@ def measured_by(
 
 def _recipe(folder: ModelFolder) -> str:
     """A file name by the recipe, so that models measured into one folder do not take each other's data for theirs."""
-    file = folder.path / "recipe.yaml"
-    recipe = file.read_bytes() if file.is_file() else b""
-    return f"{hashlib.sha256(recipe).hexdigest()[:12]}.safetensors"
+    recipe = json.dumps(folder.recipe(), sort_keys=True, default=str)
+    return f"{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.safetensors"
 
 
 def reference_of(pipeline: Pipeline) -> Reference:
@@ -66,12 +66,14 @@ def reference_of(pipeline: Pipeline) -> Reference:
 
 def recipe_data(folder: ModelFolder) -> tuple[Dataset, Dataset]:
     """The training data and the held-out data of a model's recipe; ValueError when it has none, or they are gone."""
-    file = folder.path / "recipe.yaml"
-    if not file.is_file():
+    config = folder.recipe()
+    if config is None:
         raise ValueError(f"{folder.path} holds no recipe.yaml, so its training data are not known; use its run folder")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    modality = build(config["modality"])
-    train, held_out = (build(config["data"], modality=modality, split=split) for split in ("train", "held_out"))
+    modality = build(config.get("modality"), "modality")
+    data = config.get("data")
+    if isinstance(data, dict) and not folder.is_run:
+        data = {**data, **{key: None for key in WRITTEN if key in data}}  # a model's recipe says not where to write
+    train, held_out = (build(data, "data", modality=modality, split=split) for split in ("train", "held_out"))
     return train, held_out
 
 

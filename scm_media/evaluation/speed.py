@@ -57,7 +57,7 @@ def measure_speed(
     examples read and brought to the recipe's shape per second by its workers, and the share of diffusion steps fed by
     them that is spent waiting; or why it was not measured. Raises ValueError for a recipe that cannot be trained.
     """
-    modality = build(config["modality"])
+    modality = build(config["modality"], "modality")
     data, missing = _data(config, modality, labels or {})
     bench = Bench(Context(dict(config), Path(), modality, data, data), device, batch_size)
     jobs = bench.jobs()
@@ -115,7 +115,7 @@ def in_turns(
 def _data(config: Mapping[str, Any], modality: Any, labels: Mapping[str, Sequence[str]]) -> tuple[Any, str | None]:
     """The recipe's training data; where they cannot be read, what stands for them, and why."""
     try:
-        return build(config["data"], modality=modality, split="train"), None
+        return build(config["data"], "data", modality=modality, split="train"), None
     except (ValueError, OSError) as error:
         known = {name: tuple(classes) for name, classes in labels.items()}
         return Unread(modality.shape(), known), str(error)
@@ -136,11 +136,11 @@ class Bench:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         torch.manual_seed(config["seed"])
         self.autoencoder = self._autoencoder()
-        self.teacher: nn.Module = build(context.backbone_config()).to(device)
+        self.teacher: nn.Module = build(context.backbone_config(), "backbone").to(device)
         scale_input = {"guidance": True} if by_input(config) else {}
-        self.student: nn.Module = build(context.backbone_config(**config["student"]["backbone"], **scale_input)).to(
-            device
-        )
+        self.student: nn.Module = build(
+            context.backbone_config(**config["student"]["backbone"], **scale_input), "backbone"
+        ).to(device)
         self.latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
         self.cond = self._told(self.latent, Conditioning(labels=self._labels()), self._rows())
         if config["trainer"]["compile"]:
@@ -202,7 +202,7 @@ class Bench:
 
     def _autoencoder(self) -> Any:
         """The recipe's autoencoder with fresh weights, its statistics those of noise."""
-        autoencoder = build(self.context.config["autoencoder"]["network"]).to(self.device)
+        autoencoder = build(self.context.config["autoencoder"]["network"], "autoencoder").to(self.device)
         shape = self.context.data.shape
         with torch.no_grad():
             autoencoder.fit([torch.rand(2, *shape, device=self.device) * 2 - 1])
@@ -233,24 +233,24 @@ class Bench:
             return None
         guide = None
         if config["guide"] is not None:
-            guide = build(self.context.backbone_config(**config["guide"]["backbone"])).to(self.device)
+            guide = build(self.context.backbone_config(**config["guide"]["backbone"]), "backbone").to(self.device)
         return Guided(self.teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
 
     def _diffusion_step(self) -> Callable[[Tensor, Conditioning], None]:
         settings = self.context.config["teacher"]
-        return self._stepping(build(settings["loss"], backbone=self.teacher, flow=self.context.flow), settings)
+        return self._stepping(build(settings["loss"], "loss", backbone=self.teacher, flow=self.context.flow), settings)
 
     def _consistency_step(
         self, settings: Mapping[str, Any], teacher: nn.Module | None
     ) -> Callable[[Tensor, Conditioning], None]:
-        loss = build(settings, backbone=self.student, teacher=teacher, flow=self.context.flow)
+        loss = build(settings, "loss", backbone=self.student, teacher=teacher, flow=self.context.flow)
         return self._stepping(loss, self.context.config["student"])
 
     def _stepping(self, loss: nn.Module, settings: Mapping[str, Any]) -> Callable[[Tensor, Conditioning], None]:
         """A training step as the loop takes it: loss, gradients, clipping, optimiser, average."""
         loss.to(self.device).train()
         parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        optimizer = build(settings["optimizer"], params=parameters)
+        optimizer = build(settings["optimizer"], "optimizer", params=parameters)
         backbone: Any = loss.backbone
         ema, limit = PowerEMA(backbone, settings["ema_std"]), self.context.config["trainer"]["gradient_clip"]
         number = torch.tensor(1e6, device=self.device)

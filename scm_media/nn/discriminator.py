@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from scm_media.nn.autoencoder_layers import CONVOLUTIONS, group_norm
+from scm_media.parts import part
 
 
+@part("critic")
 class PatchDiscriminator(nn.Module):
     """A score of each patch of a sample, high for what looks real (Isola et al. 2016, section 3.2.2).
 

@@ -15,6 +15,7 @@ from scm_media.nn.attention import SelfAttention
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
 from scm_media.nn.pair import Dropout, Linear, Signal, add, concatenate, linearly, multiply, silu, value_of
+from scm_media.parts import part
 
 
 class FeedForward(nn.Module):
@@ -50,6 +51,7 @@ class TransformerBlock(nn.Module):
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
 
 
+@part("backbone")
 class Transformer(nn.Module):
     """F(u, t, cond): patches of ``(B, c, *s)`` as tokens, time and labels by adaptive double norm.
 

@@ -28,6 +28,7 @@ from scm_media.nn.magnitude import (
 )
 from scm_media.nn.normalization import rms_normalize
 from scm_media.nn.pair import Dropout, Signal, add, concatenate, full_precision, linearly, multiply, silu, value_of
+from scm_media.parts import part
 
 RESIDUAL_SHARE = 0.3
 """Of what a block adds to the stream (EDM2, config G)."""
@@ -127,6 +128,7 @@ class ScaleEmbedding(MPScalarEmbedding):
         return multiply(super().forward(t), self.gain)
 
 
+@part("backbone")
 class UNet(nn.Module):
     """F(u, t, cond): encoder and decoder blocks, each level at half the resolution of the one before.
 

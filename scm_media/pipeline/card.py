@@ -21,11 +21,11 @@ def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
 
     sheet: whether a picture of samples lies beside the card; None: when the folder has one.
     """
-    modality = build(folder.description["modality"])
+    modality = build(folder.description["modality"], "modality")
     return model_card(
         folder.description,
         folder.metrics(),
-        opinions=folder.second_opinions(),
+        opinions=list(folder.second_opinions().values()),
         nearest=folder.nearest(),
         kind=modality.name,
         task=getattr(modality, "pipeline_tag", None),

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.pipeline.card import SHEET_FILE, card_of
-from scm_media.pipeline.folder import FORMAT, NETWORKS, ModelFolder
+from scm_media.pipeline.description import FORMAT
+from scm_media.pipeline.folder import NETWORKS, ModelFolder
 from scm_media.pipeline.sources import MODEL_FILE
 
 MAX_REFERENCE = 2_000_000

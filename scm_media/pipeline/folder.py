@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
+from scm_media.pipeline.description import checked
 from scm_media.pipeline.sources import MODEL_FILE, find_folder
+from scm_media.reading import read_json, read_yaml
 
-FORMAT = 1
-REQUIRED = ("name", "modality", "flow", "sampler", "labels", "label_counts", "sample_shape", "latent_shape")
+RECIPE_FILE = "recipe.yaml"
 NETWORKS = ("autoencoder", "teacher", "guide", "student", "embedder")
 
 
@@ -25,27 +26,24 @@ class ModelFolder:
 
     @classmethod
     def open(cls, source: str | Path) -> ModelFolder:
-        """The folder of a bundled name, a path or ``hf://org/name``.
+        """Returns the folder of a bundled name, a path or ``hf://org/name``.
 
-        Raises ValueError when there is none, or its ``model.json`` is missing, incomplete or of a newer format.
+        Raises ValueError when there is none, when its ``model.json`` is missing, of a newer format or of other keys and
+        types than ``Description``, and when it is a link out of the folder.
         """
         path = find_folder(source)
-        file = path / MODEL_FILE
+        file = _within(path / MODEL_FILE, path)
         try:
-            description = json.loads(file.read_text(encoding="utf-8"))
+            description = read_json(file)
         except FileNotFoundError as error:
             raise ValueError(
                 f"{path} holds no {MODEL_FILE}, so it is no model or run folder; train or export a model into it"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is no valid JSON ({error}); export the model again") from error
-        if not isinstance(description, dict) or (missing := [key for key in REQUIRED if key not in description]):
-            raise ValueError(f"{file} lacks {', '.join(missing) if isinstance(description, dict) else 'an object'}")
-        if description.get("format", FORMAT) > FORMAT:
-            raise ValueError(
-                f"{file} has format {description['format']}, this version reads {FORMAT}; update scm-media"
-            )
-        return cls(path, description)
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"{error}; export the model again") from error
+        return cls(path, checked(description, file))
 
     def redescribe(self, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
         """Writes ``model.json`` with the keys that ``change`` gives for what stands there now.
@@ -67,14 +65,14 @@ class ModelFolder:
 
         ``reference-NAME`` are those of features that a named network makes.
         """
-        exported = self.path / f"{name}.safetensors"
+        exported = _within(self.path / f"{name}.safetensors", self.path)
         if exported.exists() or not self.is_run:
             return exported
         if name == "reference":
-            return self.path / "embedder" / "reference.safetensors"
+            return _within(self.path / "embedder" / "reference.safetensors", self.path)
         if name.startswith("reference-"):
-            return self.path / "evaluation" / f"{name}.safetensors"
-        return self.path / name / "weights.safetensors"
+            return _within(self.path / "evaluation" / f"{name}.safetensors", self.path)
+        return _within(self.path / name / "weights.safetensors", self.path)
 
     def has(self, name: str) -> bool:
         """Whether the folder holds a network, or the ``reference`` statistics."""
@@ -95,19 +93,50 @@ class ModelFolder:
     @property
     def recorded_file(self) -> Path:
         """Where the rows of numbers of some training examples are, in a folder whose model takes such."""
-        return self.path / "recorded.safetensors"
+        return _within(self.path / "recorded.safetensors", self.path)
+
+    def recipe(self) -> dict[str, Any] | None:
+        """Returns what ``recipe.yaml`` holds, None where there is none; ValueError where it holds no recipe.
+
+        It is read as plain values: interpolations in it stay as they are written.
+        """
+        file = _within(self.path / RECIPE_FILE, self.path)
+        if not file.is_file():
+            return None
+        return read_yaml(file)
 
     def metrics(self) -> dict[str, Any] | None:
-        """The figures of ``metrics.json``, None when the model was not evaluated."""
-        file = self.path / "metrics.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        """Returns the figures of ``metrics.json``, None when the model was not evaluated."""
+        return self._figures("metrics.json")
 
-    def second_opinions(self) -> list[dict[str, Any]]:
-        """The figures in other networks' features: of every ``metrics-NAME.json``, by name."""
-        files = sorted(self.path.glob("metrics-*.json"))
-        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    def second_opinions(self) -> dict[str, dict[str, Any]]:
+        """Returns the figures in other networks' features: those of every ``metrics-NAME.json`` by file name."""
+        names = sorted(file.name for file in self.path.glob("metrics-*.json"))
+        return {name: figures for name in names if (figures := self._figures(name)) is not None}
 
     def nearest(self) -> dict[str, Any] | None:
-        """How near samples come to training data: the figures of ``nearest.json``, None when that was not measured."""
-        file = self.path / "nearest.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        """Returns how near samples come to training data, of ``nearest.json``; None when that was not measured."""
+        return self._figures("nearest.json")
+
+    def _figures(self, name: str) -> dict[str, Any] | None:
+        file = _within(self.path / name, self.path)
+        if not file.is_file():
+            return None
+        figures = read_json(file)
+        if not isinstance(figures, dict):
+            raise ValueError(f"{file} holds no figures; evaluate the model again")
+        return figures
+
+
+def _within(file: Path, folder: Path) -> Path:
+    """Returns a file of a model's folder; ValueError for one that is a link out of it.
+
+    A model that was downloaded by the Hugging Face hub consists of links from ``snapshots/REVISION`` to ``blobs``
+    beside it, and these are taken.
+    """
+    root = folder.resolve()
+    if root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir():
+        root = root.parent.parent
+    if not file.resolve().is_relative_to(root):
+        raise ValueError(f"{file} is a link out of the model's folder; put the file itself in its place")
+    return file

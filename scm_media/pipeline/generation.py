@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scm_media import weights
 from scm_media.aligned import Grouping
 from scm_media.build import build
 from scm_media.guidance import Guided
 from scm_media.interfaces import Conditioning, Modality
+from scm_media.networks import restore
 from scm_media.pipeline import sampling
 from scm_media.pipeline.actions import Actions, ActionSet
 from scm_media.pipeline.decoding import decoded
@@ -41,8 +41,8 @@ class Pipeline:
         self.folder = folder
         description = folder.description
         self.name: str = description["name"]
-        self.flow: TrigFlow = build(description["flow"])
-        self.modality: Modality = build(description["modality"])
+        self.flow: TrigFlow = build(description["flow"], "flow")
+        self.modality: Modality = build(description["modality"], "modality")
         self.settings: dict[str, Any] = dict(description["sampler"])
         self.labels = LabelSet.of(description)
         self.actions = ActionSet.of(folder)
@@ -85,9 +85,7 @@ class Pipeline:
     def network(self, name: str) -> Any:
         """A network of the model by name (autoencoder, teacher, guide, student, embedder), ready for inference."""
         if name not in self._networks:
-            component = self.folder.read(name)
-            module = build(component.config)
-            weights.load_into(module, component.state, self.folder.file(name))
+            module = restore(self.folder.read(name), name, self.folder.file(name))
             self._networks[name] = module.eval().requires_grad_(False).to(self.device)
         return self._networks[name]
 

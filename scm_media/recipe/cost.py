@@ -60,12 +60,16 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
 
 def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
     """The backbone and the shape of its latents."""
-    shape = tuple(build(config["autoencoder"]["network"]).latent_shape(build(config["modality"]).shape()))
+    shape = tuple(
+        build(config["autoencoder"]["network"], "autoencoder").latent_shape(
+            build(config["modality"], "modality").shape()
+        )
+    )
     filled: dict[str, Any] = {"in_channels": shape[0], "labels": {}}
     missing = {key: value for key, value in filled.items() if config["backbone"].get(key, 0) is None}
     if config["conditioning"]["known"] is not None:
         missing["aligned_channels"] = shape[0] + 1
-    return build(config["backbone"], **missing), shape
+    return build(config["backbone"], "backbone", **missing), shape
 
 
 def _one_clip(backbone: nn.Module, shape: Sequence[int], narrow: bool) -> tuple[int, int]:

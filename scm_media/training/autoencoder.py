@@ -35,7 +35,7 @@ def is_trained(context: Context) -> bool:
     Raises ValueError for a recipe that says how to train a network without parameters, or does not say it.
     """
     config = context.config["autoencoder"]
-    has_parameters = any(parameter.requires_grad for parameter in build(config["network"]).parameters())
+    has_parameters = any(parameter.requires_grad for parameter in build(config["network"], "autoencoder").parameters())
     name = config["network"].get("_target_", "")
     if has_parameters and "max_steps" not in config:
         raise ValueError(f"autoencoder.max_steps is missing: {name} has to be trained; see configs/autoencoder/kl.yaml")
@@ -53,7 +53,7 @@ def fit_autoencoder(context: Context) -> None:
     if file.exists():
         return
     config = context.config["autoencoder"]
-    network = build(config["network"])
+    network = build(config["network"], "autoencoder")
     if context.start is not None and context.start.has("autoencoder"):
         context.start_from(network, "autoencoder")
         told = f"weights of {context.start.path}"
@@ -73,7 +73,7 @@ def autoencoder_task(context: Context) -> Task:
     what its own input is scaled by.
     """
     settings = dict(context.config["autoencoder"])
-    network = build(settings["network"])
+    network = build(settings["network"], "autoencoder")
     if hasattr(network, "prepare") and not checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints"):
         network.prepare(_samples(context, context.data, min(NUM_PREPARED, len(context.data))))
     by_features = settings["loss"].get("perceptual", "features") == "features"
@@ -81,7 +81,7 @@ def autoencoder_task(context: Context) -> Task:
     _check_nothing_stands_on_it(context)
     return Task(
         name="autoencoder",
-        loss=(loss := build(settings["loss"], network=network, embedder=embedder)),
+        loss=(loss := build(settings["loss"], "loss", network=network, embedder=embedder)),
         model=network,
         settings=settings,
         inputs=_Samples(embedder),
@@ -183,7 +183,7 @@ def _finish(context: Context, embedder: nn.Module | None) -> Callable[[dict[str,
     file, config = context.weights_file("autoencoder"), context.config["autoencoder"]
 
     def finish(state: dict[str, Tensor], step: int) -> None:
-        network = build(config["network"])
+        network = build(config["network"], "autoencoder")
         network.load_state_dict(state)
         if _is_left(file, network, config["network"], step):
             return

@@ -20,6 +20,7 @@ from scm_media.data import Dataset
 from scm_media.guidance import Guided
 from scm_media.interfaces import Modality
 from scm_media.known import KnownRegions
+from scm_media.networks import restore
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
 from scm_media.training.decisions import by_input
@@ -59,12 +60,12 @@ class Context:
     @cached_property
     def flow(self) -> TrigFlow:
         """The flow of the recipe."""
-        return build(self.config["flow"])
+        return build(self.config["flow"], "flow")
 
     @cached_property
     def latent_shape(self) -> tuple[int, ...]:
         """``(c, *s)`` of the latents that backbones are trained on; ValueError where a bucket has none."""
-        autoencoder = build(self.config["autoencoder"]["network"])
+        autoencoder = build(self.config["autoencoder"]["network"], "autoencoder")
         for bucket in getattr(self.modality, "buckets", None) or ():
             autoencoder.latent_shape((self.data.shape[0], *bucket))
         return autoencoder.latent_shape(self.data.shape)
@@ -85,7 +86,7 @@ class Context:
         """How the rows of numbers of a sample's places lie beside its latent; None where the data has none."""
         if not getattr(self.data, "aligned_names", ()):
             return None
-        return Grouping.of(build(self.config["autoencoder"]["network"]), self.data.shape)
+        return Grouping.of(build(self.config["autoencoder"]["network"], "autoencoder"), self.data.shape)
 
     @property
     def num_aligned(self) -> int:
@@ -146,10 +147,7 @@ class Context:
         file = self.weights_file(stage)
         if not file.exists():
             raise ValueError(f"{file} does not exist: train stage={stage} first, or stage=all")
-        component = weights.read(file)
-        network: nn.Module = build(component.config)
-        weights.load_into(network, component.state, file)
-        return network.eval().requires_grad_(False)
+        return restore(weights.read(file), stage, file).eval().requires_grad_(False)
 
     def guided_teacher(self) -> Any:
         """The trained teacher as it is sampled and distilled: steered by its guide, or by the labels it did without.
@@ -224,7 +222,7 @@ class Context:
         loggers = []
         if config["logger"] and logged:
             extra = {} if "root_dir" in config["logger"] else {"root_dir": str(folder), "name": "", "version": ""}
-            loggers.append(build(config["logger"], **extra))
+            loggers.append(build(config["logger"], "logger", **extra))
         fabric = Fabric(
             accelerator=config["device"],
             devices=config["num_devices"],

@@ -77,7 +77,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     share = _share(task, fabric.world_size, trainer["accumulate"])
     if task.compile is not None and max(checkpoints.steps(folder / "checkpoints"), default=0) < max_steps:
         task.compile()
-    optimizer = build(settings["optimizer"], params=[p for p in task.loss.parameters() if p.requires_grad])
+    optimizer = build(settings["optimizer"], "optimizer", params=[p for p in task.loss.parameters() if p.requires_grad])
     module, optimizer = fabric.setup(_Unopened(task.loss), optimizer)
     ema = PowerEMA(task.model, settings["ema_std"])
     snapshots = None

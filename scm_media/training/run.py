@@ -14,7 +14,8 @@ import yaml
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data.order import mix
-from scm_media.pipeline.folder import FORMAT, ModelFolder
+from scm_media.pipeline.description import FORMAT
+from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
 from scm_media.training.context import Context, check_devices
@@ -122,9 +123,9 @@ def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:
 def prepare(config: dict[str, Any]) -> Context:
     """Data, modality and the model to start from."""
     torch.manual_seed(config["seed"])
-    modality = build(config["modality"])
-    data = build(config["data"], modality=modality, split="train")
-    held_out = build(config["data"], modality=modality, split="held_out")
+    modality = build(config["modality"], "modality")
+    data = build(config["data"], "data", modality=modality, split="train")
+    held_out = build(config["data"], "data", modality=modality, split="held_out")
     run_dir = Path(config["run_dir"])
     start = None if config["init_from"] is None else ModelFolder.open(config["init_from"])
     return Context(config, run_dir, modality, data, held_out, start)

@@ -60,7 +60,7 @@ def embedder_task(context: Context) -> Task:
     """The feature network that figures are measured in, trained to tell the labels."""
     settings = dict(context.config["embedder"])
     config = {**settings.pop("network"), "labels": context.num_classes}
-    network = build(config)
+    network = build(config, "embedder")
     context.start_from(network, "embedder")
     settings = {"warmup_steps": 0, "decay": "cosine", "ema_std": 0.05} | settings
 
@@ -90,10 +90,10 @@ def guide_task(context: Context) -> Task:
 
 
 def _diffusion_task(context: Context, stage: str, config: dict[str, Any]) -> Task:
-    backbone = build(config)
+    backbone = build(config, "backbone")
     context.start_from(backbone, stage)
     settings = stage_settings(context.config, stage)
-    loss = build(settings["loss"], backbone=backbone, flow=context.flow)
+    loss = build(settings["loss"], "loss", backbone=backbone, flow=context.flow)
     return Task(
         name=stage,
         loss=loss,
@@ -120,7 +120,7 @@ def student_task(context: Context) -> Task:
     if objective == "sct" and has_teacher:  # what it starts from, and is shown beside
         teacher = context.trained("teacher")
     config = context.backbone_config(**settings["backbone"], **({"guidance": True} if by_input(context.config) else {}))
-    backbone = build(config)
+    backbone = build(config, "backbone")
     if context.start is not None and context.start.has("student"):
         context.start_from(backbone, "student")
     elif teacher is not None:
@@ -129,7 +129,7 @@ def student_task(context: Context) -> Task:
         own = {name: value for name, value in backbone.state_dict().items() if name.startswith("guidance.")}
         weights.load_into(backbone, {**own, **weights.read(file).state}, file)
     loss = build(
-        settings["loss"], backbone=backbone, teacher=teacher if objective == "scd" else None, flow=context.flow
+        settings["loss"], "loss", backbone=backbone, teacher=teacher if objective == "scd" else None, flow=context.flow
     )
     return Task(
         name="student",

@@ -21,7 +21,7 @@ def test_list_says_modality_parameters_and_data(capsys):
     for block in listed.values():
         assert "data:" in block
     config = recipe.compose("image/tiny")
-    backbone = build(config["backbone"], in_channels=1, labels={})
+    backbone = build(config["backbone"], "backbone", in_channels=1, labels={})
     million = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     assert f"modality image, sample 1×16×16, {million:.2f} M parameters" in listed["image/tiny"]
     assert torch.zeros(1).device.type == "cpu", "the mode without storage is left again"

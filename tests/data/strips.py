@@ -12,10 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from scm_media.interfaces import Extent
+from scm_media.parts import part
 
 PLACES, ACROSS = 6, 8
 
 
+@part("modality")
 class StripModality:
     """Strips ``(1, N, 8)``, of which six places are drawn at once."""
 

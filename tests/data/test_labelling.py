@@ -18,6 +18,10 @@ from scm_media.data import FolderDataset, ManifestDataset, ShardsDataset, batche
 from tests.modalities.audio.files import sixteen, tone, wav
 
 OWN = '''
+from scm_media import part
+
+
+@part("label_function")
 def from_name(path, row=None):
     """kick-03-fast.png: kind, number and speed; those without a speed are no examples."""
     kind, number, *speed = path.stem.split("-")
@@ -66,6 +70,7 @@ def test_a_folders_files_are_labelled_by_their_names(root, own):
             "scalars": ["number"],
             "held_out": 0.1,
         },
+        "data",
         modality=ImageModality(size=8),
         split="train",
     )
@@ -88,7 +93,7 @@ def test_rows_of_a_manifest_are_given_too(root, own, tmp_path):
         manifest,
         scalars=["number"],
         classes={"kind": ["snare", "kick"]},
-        label_function=build(own),
+        label_function=build(own, "label_function"),
     )
     assert dataset.label_names == {"kind": ("snare", "kick"), "number": (), "author": ("BY KICK", "BY SNAR")}
     assert all(dataset[place].labels["kind"] == int(number_of(dataset[place]) % 3 > 0) for place in range(len(dataset)))
@@ -97,7 +102,7 @@ def test_rows_of_a_manifest_are_given_too(root, own, tmp_path):
 def test_what_the_function_leaves_out_or_refuses_is_counted(root, own):
     for name in ("kick-99.png", "noise-01-slow.png"):
         Image.new("L", (8, 8)).save(root / "loud" / name)
-    dataset = open_folder(root, build(own))
+    dataset = open_folder(root, build(own, "label_function"))
     assert dataset.rejects == {"left out by data.label_function": 1, "refused by data.label_function": 1}
     assert dict(dataset.rejected)[str(root / "loud" / "noise-01-slow.png")].endswith(": noise is of no kind")
 
@@ -127,7 +132,7 @@ def test_a_function_that_is_wrong_is_named_with_the_file(root, function, words):
 
 def test_scalars_that_nobody_gives_are_named(root, own):
     with pytest.raises(ValueError, match=r"name pitch, which is no label; labels: class, kind, number"):
-        open_folder(root, build(own), scalars=["pitch"])
+        open_folder(root, build(own, "label_function"), scalars=["pitch"])
     with pytest.raises(ValueError, match=r"name pitch, which is no label; labels: class$"):
         open_folder(root, None, scalars=["pitch"])
 
@@ -137,6 +142,7 @@ def test_a_function_that_is_not_allowed_is_refused(own, monkeypatch, root):
     with pytest.raises(ValueError, match=r"my_labels\.from_name is not on the allow-list.*SCM_MEDIA_ALLOW=my_labels"):
         build(
             {"_target_": "scm_media.data.FolderDataset", "root": str(root), "label_function": own},
+            "data",
             modality=ImageModality(size=8),
         )
 

@@ -11,6 +11,7 @@ import torch
 
 from scm_media import weights
 from scm_media.build import build
+from scm_media.networks import ROLES
 
 CLASSES = ["circle", "Ankle boot", "T-shirt/top"]
 BACKBONE = {
@@ -55,7 +56,7 @@ DESCRIPTION = {
 def write_networks(folder: Path, networks: Mapping[str, dict[str, Any]], file: str = "{}.safetensors") -> None:
     """Weights of networks by name, drawn from seeds; file: where each one's lie, its name in the braces."""
     for seed, (name, config) in enumerate(networks.items()):
-        network = build(config)
+        network = build(config, ROLES[name])
         generator = torch.Generator().manual_seed(seed)
         if name == "autoencoder":
             network.fit([torch.randn(4, 1, 8, 8, generator=generator) * 0.3])

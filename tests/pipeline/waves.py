@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.build import build
 from scm_media.interfaces import Conditioning, Extent
+from scm_media.networks import ROLES
+from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
 
 RATE = 16.0
@@ -21,6 +23,7 @@ WINDOW = 32
 """Places a second, and how many of them are drawn at once: two seconds."""
 
 
+@part("modality")
 class WaveModality:
     """Waves ``(1, T)`` of 16 places a second, of which two seconds are drawn at once; one number a line in a file."""
 
@@ -56,6 +59,7 @@ class WaveModality:
         return Image.new("L", (samples.shape[-1], len(samples)))
 
 
+@part("modality")
 class FadingWaveModality(WaveModality):
     """The same, joined by a cross-fade over two places."""
 
@@ -63,6 +67,7 @@ class FadingWaveModality(WaveModality):
         return crossfade(known, made, mask, length=2)
 
 
+@part("autoencoder")
 class HalvedWaves(nn.Module):
     """An autoencoder of no parameters: two neighbouring places are two channels of one place."""
 
@@ -138,7 +143,7 @@ def write_wave_model(folder: Path, modality: str = "WaveModality", longest: floa
         "student": {**BACKBONE, **({"aligned_channels": 3} if description.get("known") else {})},
     }
     for seed, (name, config) in enumerate(networks.items()):
-        network = build(config)
+        network = build(config, ROLES[name])
         generator = torch.Generator().manual_seed(seed)
         for parameter in network.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3

@@ -24,11 +24,19 @@ SHIPPED = (*IMAGE, *AUDIO, *VIDEO)
 ROOT = "++data.root=mine"
 
 
-def targets(config) -> list[str]:
-    if not isinstance(config, dict):
-        return []
-    inner = [target for value in config.values() for target in targets(value)]
-    return [config["_target_"], *inner] if "_target_" in config else inner
+def targets(config, path=()):
+    """Yields each part that a configuration names, and the role that its place in the configuration asks for."""
+    for key, value in config.items():
+        if key == "_target_":
+            yield value, role_of(path)
+        elif isinstance(value, dict):
+            yield from targets(value, (*path, key))
+
+
+def role_of(path):
+    if path[-1] == "network":  # of the autoencoder or of the embedder
+        return path[-2]
+    return "autoencoder" if path[-1] == "front" else path[-1]
 
 
 def test_they_are_all_there():
@@ -58,26 +66,30 @@ def test_composes_for_both_objectives_and_names_only_what_may_be_built(name, obj
     config = recipe.compose(name, [f"student.objective={objective}", ROOT])
     assert config["recipe"] == name
     assert config["student"]["objective"] == objective
-    for target in targets(config):
-        resolve(target)
+    for target, role in targets(config):
+        resolve(target, role)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_parts_can_be_built_and_fit_each_other(name):
     config = recipe.compose(name, [ROOT])
-    modality = build(config["modality"])
+    modality = build(config["modality"], "modality")
     with torch.device("meta"):
-        latent_shape = build(config["autoencoder"]["network"]).latent_shape(modality.shape())
+        latent_shape = build(config["autoencoder"]["network"], "autoencoder").latent_shape(modality.shape())
         parts = {"in_channels": latent_shape[0], "labels": {"class": 4}}
         backbone, own = (
-            build({**config["backbone"], **differing}, **parts) for differing in ({}, config["student"]["backbone"])
+            build({**config["backbone"], **differing}, "backbone", **parts)
+            for differing in ({}, config["student"]["backbone"])
         )
-        flow = build(config["flow"])
-        teacher = build(config["teacher"]["loss"], backbone=backbone, flow=flow)
+        flow = build(config["flow"], "flow")
+        teacher = build(config["teacher"]["loss"], "loss", backbone=backbone, flow=flow)
         guided = {"guidance_max": None}  # for which a guided teacher is needed
-        student = build({**config["student"]["loss"], **guided}, backbone=own, teacher=None, flow=flow)
-    optimizer = build(config["student"]["optimizer"], params=student.parameters())
-    assert build(config["teacher"]["optimizer"], params=teacher.parameters()).defaults["lr"] > optimizer.defaults["lr"]
+        student = build({**config["student"]["loss"], **guided}, "loss", backbone=own, teacher=None, flow=flow)
+    optimizer = build(config["student"]["optimizer"], "optimizer", params=student.parameters())
+    assert (
+        build(config["teacher"]["optimizer"], "optimizer", params=teacher.parameters()).defaults["lr"]
+        > optimizer.defaults["lr"]
+    )
     assert optimizer.defaults["weight_decay"] == 0
 
 
@@ -110,7 +122,7 @@ def test_settings_of_the_paper(name):
     assert config["backbone"]["dropout"] == (0.0 if size == "s" else 0.1)
     with torch.device("meta"):
         sct = {**config["backbone"], **student["backbone"], "dropout": 0.45}
-        found = dropouts(build(sct, in_channels=4))
+        found = dropouts(build(sct, "backbone", in_channels=4))
     assert found.count(0.45) == 19, "levels of 16 and 8 places a side: 8 encoder, 2 middle and 9 decoder blocks"
     assert found.count(0.0) == len(found) - 19
 
@@ -124,9 +136,9 @@ def test_any_recipe_takes_a_folder_of_ones_own():
 def test_sounds_have_few_tokens_of_whole_patches(name):
     """The clip is whole patches, without padding; and what a patch holds fits the width, or the skip carries it."""
     config = recipe.compose(name, [ROOT])
-    modality, backbone = build(config["modality"]), config["backbone"]
+    modality, backbone = build(config["modality"], "modality"), config["backbone"]
     with torch.device("meta"):
-        channels, *places = build(config["autoencoder"]["network"]).latent_shape(modality.shape())
+        channels, *places = build(config["autoencoder"]["network"], "autoencoder").latent_shape(modality.shape())
     assert all(extent % step == 0 for extent, step in zip(places, backbone["patch"], strict=True))
     tokens = math.prod(extent // step for extent, step in zip(places, backbone["patch"], strict=True))
     assert tokens <= (400 if name == "audio/fullband" else 180)
@@ -134,7 +146,7 @@ def test_sounds_have_few_tokens_of_whole_patches(name):
 
 
 def test_the_lengths_of_sounds_are_what_the_headers_say():
-    shapes = {name: build(recipe.compose(name, [ROOT])["modality"]).shape() for name in AUDIO}
+    shapes = {name: build(recipe.compose(name, [ROOT])["modality"], "modality").shape() for name in AUDIO}
     assert shapes["audio/notes"] == (1, 22_528)
     assert shapes["audio/voices"] == (1, 32_768)
     assert shapes["audio/fullband"] == (2, 393_216)
@@ -144,18 +156,18 @@ def test_the_lengths_of_sounds_are_what_the_headers_say():
 @pytest.mark.parametrize("name", VIDEO)
 def test_videos_are_whole_groups_of_frames_and_whole_patches(name):
     config = recipe.compose(name, [ROOT])
-    shape = build(config["modality"]).shape()
+    shape = build(config["modality"], "modality").shape()
     network, patch = config["autoencoder"]["network"], config["backbone"]["patch"]
     assert (shape[1] - 1) % network["time_factor"] == 0, "the first frame alone, then groups"
     with torch.device("meta"):
-        channels, *places = build(network).latent_shape(shape)
+        channels, *places = build(network, "autoencoder").latent_shape(shape)
     assert places[0] == 1 + (shape[1] - 1) // network["time_factor"]
     assert all(extent % step == 0 for extent, step in zip(places, patch, strict=True))
     assert channels * math.prod(patch) <= config["backbone"]["width"]
 
 
 def test_the_lengths_of_videos_are_what_the_headers_say():
-    shapes = {name: build(recipe.compose(name, [ROOT])["modality"]).shape() for name in VIDEO}
+    shapes = {name: build(recipe.compose(name, [ROOT])["modality"], "modality").shape() for name in VIDEO}
     assert shapes["video/scenes"] == shapes["video/folder"] == (3, 16, 64, 64)
     assert shapes["video/kinetics-like"] == (3, 61, 256, 256)
 
@@ -166,4 +178,4 @@ def test_the_actions_of_scenes_are_the_buttons_that_are_rendered():
     names = [name.upper().replace("-", "_") for name in config["data"]["aligned_names"]]
     moved = {"AHEAD": "MOVE_FORWARD", "BACK": "MOVE_BACKWARD", "LEFT": "MOVE_LEFT", "RIGHT": "MOVE_RIGHT"}
     assert tuple({**moved, "FIRE": "ATTACK"}.get(name, name) for name in names) == BUTTONS
-    build(config["modality"]).check_aligned()
+    build(config["modality"], "modality").check_aligned()

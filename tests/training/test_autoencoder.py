@@ -70,9 +70,9 @@ def test_the_stage_reports_reconstructions_of_held_out_samples(run_dir):
     assert any("held_out/psnr" in line for line in lines)
     told = json.loads((run_dir / "autoencoder" / "metrics.json").read_text())
     config = recipe.compose(str(run_dir / "recipe.yaml"))
-    held_out = build(config["data"], modality=build(config["modality"]), split="held_out")
+    held_out = build(config["data"], "data", modality=build(config["modality"], "modality"), split="held_out")
     assert told["num_samples"] == len(held_out) == 13  # more than a step takes: measured in two batches
-    network = build(config["autoencoder"]["network"])
+    network = build(config["autoencoder"]["network"], "autoencoder")
     network.load_state_dict(state(run_dir, "autoencoder"))
     sample = next(batches(held_out, len(held_out), 0, 1, 0)).sample
     error = (network.decode(network.encode(sample)) - sample).square().flatten(1).mean(1)
@@ -85,8 +85,8 @@ def test_the_stage_reports_reconstructions_of_held_out_samples(run_dir):
 
 def test_latents_of_the_training_set_have_the_flows_deviation(run_dir):
     config = recipe.compose(str(run_dir / "recipe.yaml"))
-    data = build(config["data"], modality=build(config["modality"]), split="train")
-    network = build(config["autoencoder"]["network"])
+    data = build(config["data"], "data", modality=build(config["modality"], "modality"), split="train")
+    network = build(config["autoencoder"]["network"], "autoencoder")
     network.load_state_dict(state(run_dir, "autoencoder"))
     latent = network.encode(next(batches(data, len(data), 0, 1, 0)).sample).detach().transpose(0, 1).flatten(1)
     assert torch.allclose(latent.mean(1), torch.zeros(2), atol=1e-4)
@@ -138,7 +138,7 @@ def test_training_brings_samples_back_better(tmp_path):
 
 def test_samples_for_statistics_are_each_training_sample_once(run_dir):
     config = recipe.compose(str(run_dir / "recipe.yaml"))
-    data = build(config["data"], modality=build(config["modality"]), split="train")
+    data = build(config["data"], "data", modality=build(config["modality"], "modality"), split="train")
     context = prepare(config)
     everything = torch.cat(list(autoencoder._samples(context, data, len(data))))
     wanted = torch.stack([data[index].sample for index in range(len(data))])

@@ -51,7 +51,7 @@ def test_rows_are_unit_after_each_step_and_in_a_network_that_takes_the_average(t
     component = weights.read(trained / stage / "weights.safetensors")
     if stage == "teacher":
         assert rows(component.state).min() < 1 - 1e-4, "the average is shorter than what it averages"
-    network = build(component.config)
+    network = build(component.config, "backbone")
     weights.load_into(network, component.state)
     assert (rows(network.state_dict()) - 1).abs().max() < 2e-5
 

@@ -13,6 +13,7 @@ from modalities.audio.modality import AudioModality
 from scm_media import weights
 from scm_media.build import build
 from scm_media.cli import main
+from scm_media.networks import ROLES
 
 RATE, CLIP = 8000, 2048
 MODALITY = {
@@ -41,7 +42,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sounds")
     generator = torch.Generator().manual_seed(0)
     for name, config in NETWORKS.items():
-        network = build(config)
+        network = build(config, ROLES[name])
         if name == "autoencoder":
             network.fit([torch.sin(torch.arange(CLIP) ** 1.5 / 50)[None, None] * 0.5])
         for parameter in network.parameters():

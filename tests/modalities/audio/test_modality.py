@@ -40,7 +40,7 @@ def test_the_configuration_names_every_key_with_its_default():
     config = yaml.safe_load((ROOT / "configs" / "modality" / "audio.yaml").read_text(encoding="utf-8"))
     defaults = {key: each.default for key, each in inspect.signature(AudioModality).parameters.items()}
     assert config == {"_target_": "modalities.audio.modality.AudioModality", **defaults}
-    assert build(config).shape() == (1, 22050)
+    assert build(config, "modality").shape() == (1, 22050)
 
 
 @pytest.mark.parametrize(

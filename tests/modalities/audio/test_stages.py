@@ -86,10 +86,10 @@ def test_each_group_composes_and_describes_what_can_be_built(name, tmp_path, mon
         resolve(target)
     if name in MADE_HERE:
         with torch.device("meta"):
-            network = build(config["autoencoder"]["network"])
+            network = build(config["autoencoder"]["network"], "autoencoder")
             if "loss" in config["autoencoder"]:
-                build(config["autoencoder"]["loss"], network=network)
-        assert network.latent_shape(build(config["modality"]).shape()) == MADE_HERE[name]
+                build(config["autoencoder"]["loss"], "loss", network=network)
+        assert network.latent_shape(build(config["modality"], "modality").shape()) == MADE_HERE[name]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_recipe_with_it_is_trained_and_makes_clips(folder, name):
     assert made.samples.std() > 0
     # What is left is all that is needed: the scales measured on the way are among the weights.
     config = recipe.compose(str(run_dir / "recipe.yaml"))
-    network = build(config["autoencoder"]["network"])
+    network = build(config["autoencoder"]["network"], "autoencoder")
     weights.load_into(network, state(run_dir, "autoencoder"), run_dir)
     samples = torch.stack(
         [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in sorted(folder.glob("sounds/*/*.wav"))]

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from scm_media.data import Example
 from scm_media.interfaces import Extent
+from scm_media.parts import part
 
 FRAMES, SIZE = 7, 16
 
 
+@part("modality")
 class ClipModality:
     """Grey clips ``(1, T, 16, 16)``, of which seven frames are drawn at once."""
 
@@ -44,6 +46,7 @@ class ClipModality:
         return Image.new("L", (samples.shape[-1], len(samples)))
 
 
+@part("data")
 class MovingBars:
     """Bright bars that move to the right by a class's speed; with ``pictures``, every other example is one frame."""
 

@@ -13,6 +13,7 @@ from modalities.video import VideoModality, read_metadata
 from scm_media import weights
 from scm_media.build import build
 from scm_media.cli import main
+from scm_media.networks import ROLES
 from tests.modalities.video.files import moving, write_frames
 
 MODALITY = {
@@ -42,7 +43,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     generator = torch.Generator().manual_seed(0)
     for name, config in NETWORKS.items():
-        network = build(config)
+        network = build(config, ROLES[name])
         for parameter in network.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
         if name == "autoencoder":

@@ -97,7 +97,7 @@ def test_the_configuration_names_every_key_with_its_default():
     config = yaml.safe_load((ROOT / "configs" / "modality" / "video.yaml").read_text(encoding="utf-8"))
     defaults = {key: each.default for key, each in inspect.signature(VideoModality).parameters.items()}
     assert config == {"_target_": "modalities.video.modality.VideoModality", **defaults}
-    assert build(config).shape() == (3, 16, 64, 64)
+    assert build(config, "modality").shape() == (3, 16, 64, 64)
 
 
 @pytest.mark.parametrize(

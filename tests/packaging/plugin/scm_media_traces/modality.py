@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from scm_media.interfaces import Extent
+from scm_media.parts import part
 
 
+@part("modality")
 class TraceModality:
     """Recordings ``(1, T)`` of values in [-1, 1]."""
 
@@ -54,6 +56,7 @@ class TraceModality:
         return picture
 
 
+@part("autoencoder")
 class ScaledTraces(nn.Module):
     """Recordings scaled to the flow's deviation: the simplest autoencoder there is."""
 

@@ -1,0 +1,89 @@
+"""Text and JSON that may come from a stranger: of regular files alone, and of a bounded size."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 1 << 24
+"""How large a file of text may be: a model's description with a hundred thousand classes has a few megabytes."""
+
+
+MOST_NODES = 100_000
+"""How many values a YAML file may stand for."""
+
+
+def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """Returns a regular file's content.
+
+    Raises FileNotFoundError where there is none, and ValueError for a pipe, a device or a folder, which may never end,
+    and for a file of more than ``most`` bytes.
+    """
+    path = Path(path)
+    # Opened before it is looked at, so that it cannot be exchanged in between; a pipe without a writer does not block.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path} is no regular file; copy the folder again")
+        if status.st_size > most:
+            raise ValueError(f"{path} has {status.st_size} bytes, expected at most {most}; it is no file of this kind")
+        return file.read(most)
+
+
+def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
+    """Returns a regular file's text in UTF-8; raises as ``read_bytes``, and ValueError for bytes that are no UTF-8."""
+    try:
+        return read_bytes(path, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
+    """Returns what a JSON file holds; raises as ``read_text``, and ValueError for what is no valid JSON."""
+    return parse_json(read_text(path, most), str(path))
+
+
+def read_yaml(path: str | Path, most: int = 1 << 20) -> dict[str, Any]:
+    """Returns the mapping that a YAML file holds, as plain values; raises as ``read_text``.
+
+    Raises ValueError for what is no mapping, and for aliases that stand for more than ``MOST_NODES`` values: a few
+    lines may stand for thousands of millions.
+    """
+    try:
+        found = yaml.safe_load(read_text(path, most))
+        num = _count_nodes(found, {})
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is not readable as YAML: {reason}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no mapping of keys")
+    if num > MOST_NODES:
+        raise ValueError(f"{path} stands for {num} values by its aliases, expected at most {MOST_NODES}")
+    return found
+
+
+def _count_nodes(value: Any, counted: dict[int, int]) -> int:
+    """Returns how many values a value is when every alias is written out; ``counted`` holds what was counted by id."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = 0  # an alias to what it stands in is not followed again
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count_nodes(each, counted) for each in parts)
+    return counted[id(value)]
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Returns what a text in JSON holds; ValueError, naming the source, for any other."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{source} is no valid JSON for this program: its brackets are nested too deep") from error
+    except ValueError as error:
+        raise ValueError(f"{source} is no valid JSON ({error})") from error
