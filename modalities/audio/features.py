@@ -16,6 +16,7 @@ WINDOW_SECONDS = 0.08
 
 NUM_BANDS = 128
 LOWEST_HERTZ = 30.0
+HIGHEST_RATE = 384_000
 QUIETEST = 1e-8
 """Of a band's power: what is quieter looks alike."""
 
@@ -65,8 +66,10 @@ class AudioClassifier(nn.Module):
         classes = {name: num for name, num in labels.items() if num > 0}
         if not classes:
             raise ValueError(f"a classifier needs a label with classes, got {dict(labels)}; set embedder: null")
-        if sample_rate < 2 * LOWEST_HERTZ:
-            raise ValueError(f"embedder.network.sample_rate must be in Hz, got {sample_rate}")
+        if not 2 * LOWEST_HERTZ <= sample_rate <= HIGHEST_RATE:
+            raise ValueError(
+                f"embedder.network.sample_rate must lie in {2 * LOWEST_HERTZ:g} … {HIGHEST_RATE} Hz, got {sample_rate}"
+            )
         self.num_features = num_features
         self.window = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
         self.register_buffer("taper", torch.hann_window(self.window), persistent=False)

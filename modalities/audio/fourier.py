@@ -8,6 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LONGEST_WINDOW = 1 << 14
+"""Samples; a third of a second at 48 kHz."""
+MOST_ITERATIONS = 1000
+"""Iterations of Griffin and Lim's algorithm, and of the least squares before it, beyond which nothing changes."""
+
+
+def check_iterations(name: str, value: int) -> None:
+    """Raises ValueError for a number of iterations that is negative or beyond ``MOST_ITERATIONS``."""
+    if not 0 <= value <= MOST_ITERATIONS:
+        raise ValueError(f"autoencoder.network.{name} must lie in 0 … {MOST_ITERATIONS}, got {value}")
+
 
 class FourierFrames(nn.Module):
     """Waveforms to the spectra of overlapping Hann-windowed frames and back.
@@ -22,8 +33,10 @@ class FourierFrames(nn.Module):
 
     def __init__(self, window: int, hop: int) -> None:
         super().__init__()
-        if window < 4 or window % 2:
-            raise ValueError(f"autoencoder.network.window must be an even number of samples, at least 4; got {window}")
+        if not 4 <= window <= LONGEST_WINDOW or window % 2:
+            raise ValueError(
+                f"autoencoder.network.window must be an even number of samples in 4 … {LONGEST_WINDOW}, got {window}"
+            )
         if not 1 <= hop <= window // 2 or (window - hop) % 2:
             raise ValueError(
                 f"autoencoder.network.hop must be even or odd as the window is, and at most half of it "

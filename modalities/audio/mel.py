@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modalities.audio.fourier import FourierFrames, check_waveform
+from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform
 from modalities.audio.phases import peak_phases
 from modalities.audio.sheet import hertz, mel
 from scm_media.nn.channel_scale import ChannelScale
@@ -19,6 +19,7 @@ QUIETEST = 1e-5
 """Added to bands before the logarithm: half a step of 16 bits."""
 
 PHASES = ("peaks", "random")
+MOST_MELS = 512
 
 
 def mel_filters(sample_rate: int, window: int, num_mels: int, lowest: float, highest: float) -> np.ndarray:
@@ -32,8 +33,8 @@ def mel_filters(sample_rate: int, window: int, num_mels: int, lowest: float, hig
             f"autoencoder.network.lowest and highest must lie in [0, {sample_rate / 2:g}] Hz, half the sampling rate, "
             f"in this order; got {lowest:g} and {highest:g}"
         )
-    if num_mels < 1:
-        raise ValueError(f"autoencoder.network.num_mels must be at least 1, got {num_mels}")
+    if not 1 <= num_mels <= MOST_MELS:
+        raise ValueError(f"autoencoder.network.num_mels must lie in 1 … {MOST_MELS}, got {num_mels}")
     edges = hertz(np.linspace(mel(lowest), mel(highest), num_mels + 2))
     bins = np.linspace(0, sample_rate / 2, window // 2 + 1)[:, None]
     rising, falling = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -207,9 +208,8 @@ class LogMelSpectrogram(MelLatents):
     ) -> None:
         mel = LogMel(channels, sample_rate, window, hop, num_mels, lowest, highest, quietest)
         super().__init__(mel, sigma_data)
-        for name, value in (("phase", phase_iterations), ("magnitude", magnitude_iterations)):
-            if value < 0:
-                raise ValueError(f"autoencoder.network.{name}_iterations must not be negative, got {value}")
+        check_iterations("phase_iterations", phase_iterations)
+        check_iterations("magnitude_iterations", magnitude_iterations)
         if phase not in PHASES:
             raise ValueError(f"autoencoder.network.phase must be one of {', '.join(PHASES)}, got {phase!r}")
         self.phase, self.phase_iterations = phase, phase_iterations

@@ -25,6 +25,7 @@ from scm_media.pipeline.blending import crossfade
 
 CROPS = ("random", "start", "centre")
 PADDINGS = ("silence", "masked")
+HIGHEST_RATE = 384_000
 LONGEST = 3600.0
 """Seconds beyond which a file is not read as a whole; crops of it are."""
 FADE = 0.01
@@ -66,8 +67,8 @@ class AudioModality:
         shortest: float = 0.02,
         bits: int = 16,
     ) -> None:
-        if sample_rate < 1:
-            raise ValueError(f"modality.sample_rate must be at least 1 Hz, got {sample_rate}")
+        if not 1 <= sample_rate <= HIGHEST_RATE:
+            raise ValueError(f"modality.sample_rate must lie in 1 … {HIGHEST_RATE} Hz, got {sample_rate}")
         if channels not in (1, 2):
             raise ValueError(f"modality.channels must be 1 (mono) or 2 (stereo), got {channels}")
         if multiple < 1:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from modalities.audio.fourier import FourierFrames, check_waveform, of_unit_size
+from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform, of_unit_size
 from scm_media.parts import part
 
 _FLOOR = 1e-5
@@ -84,8 +84,7 @@ class ComplexSpectrogram(nn.Module):
         if not sigma_data > 0:
             raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
         self.channels, self.exponent, self.equalise, self.sigma_data = channels, exponent, equalise, sigma_data
-        if phase_iterations < 0:
-            raise ValueError(f"autoencoder.network.phase_iterations must not be negative, got {phase_iterations}")
+        check_iterations("phase_iterations", phase_iterations)
         self.phase, self.phase_iterations = phase, phase_iterations
         self.frames = FourierFrames(window, hop)
         self.num_bins = window // 2

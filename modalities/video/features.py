@@ -196,7 +196,7 @@ class MotionNetwork(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-@part("embedder")
+@part("embedder", network="embedder")
 class FrameNetwork(nn.Module):
     """Features of a clip's frames by a network of pictures: blind to their order, and named so where it is used.
 

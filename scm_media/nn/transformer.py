@@ -82,6 +82,8 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.aligned_channels = in_channels, aligned_channels
+        if not 1 <= rank <= 4:
+            raise ValueError(f"rank of the transformer must lie in 1 … 4, got {rank}")
         self.patch = (patch,) * rank if isinstance(patch, int) else tuple(patch)
         if len(self.patch) != rank:
             raise ValueError(f"patch {self.patch} must have one entry for each of the {rank} axes")

@@ -43,6 +43,11 @@ class Pipeline:
         self.name: str = description["name"]
         self.flow: TrigFlow = build(description["flow"], "flow")
         self.modality: Modality = build(description["modality"], "modality")
+        if tuple(self.modality.shape()) != tuple(description["sample_shape"]):
+            raise ValueError(
+                f"{folder.path}: its modality makes samples of shape {tuple(self.modality.shape())}, but sample_shape "
+                f"is {tuple(description['sample_shape'])}; export the model again"
+            )
         self.settings: dict[str, Any] = dict(description["sampler"])
         self.labels = LabelSet.of(description)
         self.actions = ActionSet.of(folder)

@@ -13,6 +13,7 @@ from scm_media import recipe
 from scm_media.build import build, resolve
 from scm_media.nn.pair import Dropout
 from scm_media.recipe.cost import count_parameters
+from tests.named_parts import named_parts
 
 SIZES = {"imagenet64": ("s", "m", "l", "xl"), "imagenet512": ("s", "m", "l", "xl", "xxl")}
 PAPER = ("image/cifar10", *(f"image/{data}-{size}" for data, sizes in SIZES.items() for size in sizes))
@@ -22,21 +23,6 @@ AUDIO = ("audio/fullband", "audio/folder", "audio/notes", "audio/tiny", "audio/v
 VIDEO = ("video/folder", "video/kinetics-like", "video/scenes", "video/scenes-actions", "video/tiny")
 SHIPPED = (*IMAGE, *AUDIO, *VIDEO)
 ROOT = "++data.root=mine"
-
-
-def targets(config, path=()):
-    """Yields each part that a configuration names, and the role that its place in the configuration asks for."""
-    for key, value in config.items():
-        if key == "_target_":
-            yield value, role_of(path)
-        elif isinstance(value, dict):
-            yield from targets(value, (*path, key))
-
-
-def role_of(path):
-    if path[-1] == "network":  # of the autoencoder or of the embedder
-        return path[-2]
-    return "autoencoder" if path[-1] == "front" else path[-1]
 
 
 def test_they_are_all_there():
@@ -66,7 +52,7 @@ def test_composes_for_both_objectives_and_names_only_what_may_be_built(name, obj
     config = recipe.compose(name, [f"student.objective={objective}", ROOT])
     assert config["recipe"] == name
     assert config["student"]["objective"] == objective
-    for target, role in targets(config):
+    for target, role in named_parts(config):
         resolve(target, role)
 
 

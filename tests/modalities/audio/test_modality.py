@@ -77,7 +77,7 @@ def test_other_extents_and_durations_are_refused():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"sample_rate": 0}, "modality.sample_rate must be at least 1 Hz, got 0"),
+        ({"sample_rate": 0}, "modality.sample_rate must lie in 1 … 384000 Hz, got 0"),
         ({"channels": 3}, "modality.channels must be 1"),
         ({"multiple": 0}, "modality.multiple must be at least 1"),
         ({"crop": "end"}, "modality.crop must be one of random, start, centre, got 'end'"),

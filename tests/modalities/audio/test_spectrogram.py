@@ -280,7 +280,7 @@ def test_what_cannot_be_measured_is_refused_and_leaves_the_old_scales():
     ("keys", "expected"),
     [
         ({"window": 511}, "window must be an even number"),
-        ({"phase_iterations": -1}, "phase_iterations must not be negative, got -1"),
+        ({"phase_iterations": -1}, "phase_iterations must lie in 0 … 1000, got -1"),
         ({"hop": 300}, r"at most half of it \(256\), got 300"),
         ({"hop": 255}, "even or odd as the window"),
         ({"hop": 0}, "got 0"),

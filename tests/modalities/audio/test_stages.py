@@ -15,6 +15,7 @@ from scm_media.build import build, resolve
 from scm_media.cli import main
 from scm_media.training import autoencoder
 from tests.modalities.audio.signals import notes
+from tests.named_parts import named_parts
 from tests.training.small import metrics, same, state
 
 RECIPE = """
@@ -68,13 +69,6 @@ MADE_HERE = {
 """Group to the shape of a latent of a second at 22.05 kHz."""
 
 
-def targets(config) -> list[str]:
-    if not isinstance(config, dict):
-        return []
-    inner = [target for value in config.values() for target in targets(value)]
-    return [config["_target_"], *inner] if "_target_" in config else inner
-
-
 @pytest.mark.parametrize("name", [*MADE_HERE, "vocos", "oobleck"])
 def test_each_group_composes_and_describes_what_can_be_built(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -82,8 +76,8 @@ def test_each_group_composes_and_describes_what_can_be_built(name, tmp_path, mon
     second = ["modality.sample_rate=22050", "modality.duration=1", "modality.multiple=1024"]
     given = [] if name in MADE_HERE else ["autoencoder.network.weights=mine.safetensors"]
     config = recipe.compose("mine.yaml", [*second, *given])
-    for target in targets(config["autoencoder"]):
-        resolve(target)
+    for target, role in named_parts(config["autoencoder"], ("autoencoder",)):
+        resolve(target, role)
     if name in MADE_HERE:
         with torch.device("meta"):
             network = build(config["autoencoder"]["network"], "autoencoder")

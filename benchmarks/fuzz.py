@@ -1,0 +1,290 @@
+"""Feeds mutated files and settings to everything that reads what a stranger may have made, and counts what escapes.
+
+    python benchmarks/fuzz.py --num 20000 --seconds 1200 --seed 0
+
+Each input is a valid file of its kind, made here, with bytes flipped, cut out, doubled or set to zero, or (JSON and YAML)
+with values of other types, sizes, targets and paths. It may be used, or refused by ValueError or OSError in one line.
+Anything else counts: another exception, more than five seconds, a process that dies, a gigabyte of memory. An audit hook
+notes every file that is opened for writing outside the input's own folder, every program that is started and every
+connection; the folder of a sentinel and a port of this machine are named in inputs, and must stay as they are.
+Prints a table in Markdown, and the seed of each input that did not behave: the same seed makes the same input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import queue
+import random
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fuzzing import mutations, targets
+
+SECONDS_AN_INPUT = 5.0
+SECONDS_UNTIL_KILLED = 20.0
+MEMORY = 1 << 30
+SHOWN = 5
+
+
+@dataclass
+class Tally:
+    """What became of the inputs of one target."""
+
+    used: int = 0
+    refused: int = 0
+    escaped: Counter[str] = field(default_factory=Counter)
+    slow: int = 0
+    died: int = 0
+    large: int = 0
+    acted: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    peak: int = 0
+    seeds: list[str] = field(default_factory=list)
+
+    @property
+    def num(self) -> int:
+        return self.used + self.refused + sum(self.escaped.values()) + self.died
+
+    @property
+    def clean(self) -> bool:
+        return not (self.escaped or self.slow or self.died or self.large or self.acted)
+
+
+class Watch:
+    """Notes by an audit hook what code does outside the folder that it may write to."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.noted: Counter[str] = Counter()
+        self.active = False
+        sys.addaudithook(self._hook)
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.active:
+            return
+        if event == "open" and _writes(arguments) and not self._may_write(arguments[0]):
+            self.noted[f"wrote {arguments[0]}"] += 1
+        elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "os.kill"):
+            self.noted[event] += 1
+        elif event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shutil.rmtree"):
+            if not self._may_write(arguments[0]):
+                self.noted[f"{event} {arguments[0]}"] += 1
+
+    def _may_write(self, path: Any) -> bool:
+        if isinstance(path, int):
+            return True
+        text = os.path.abspath(os.fsdecode(path))
+        return text.startswith((self.folder, "/dev/null", "/dev/shm", "/proc/self"))
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = (*arguments, None, None)[:3]
+    if isinstance(mode, str):
+        return any(letter in mode for letter in "wax+")
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+def work(name: str, seed: int, todo: Any, done: Any, base: str, places: Mapping[str, str]) -> None:
+    """Runs inputs of a target by their numbers and reports each; one process."""
+    os.chdir(base)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
+    import torch
+
+    torch.set_num_threads(1)
+    target = targets.TARGETS[name](Path(base), places)
+    folder = Path(base) / "inputs" / str(os.getpid())
+    target.run(target.valid(folder / "warm"))  # what is imported on first use is not an input's doing
+    watch = Watch()
+    signal.signal(signal.SIGALRM, _too_late)
+    while (number := todo.get()) is not None:
+        generator = random.Random(f"{seed} {name} {number}")
+        place = folder / "input"
+        shutil.rmtree(place, ignore_errors=True)
+        made = target.make(place, generator)
+        done.put((name, number, "began", None))
+        watch.folder, watch.noted = str(place), Counter()
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_AN_INPUT)
+        watch.active = True
+        try:
+            target.run(made)
+            what = "used"
+        except (ValueError, OSError) as error:
+            what = "refused" if "\n" not in str(error) else f"{type(error).__name__} of several lines"
+        except TimeoutError:
+            what = "slow"
+        except BaseException as error:
+            what = f"{type(error).__name__}: {str(error)[:80]}"
+        finally:
+            watch.active = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        done.put((name, number, what, (time.monotonic() - began, grown, dict(watch.noted))))
+    done.put((name, None, "ended", None))
+
+
+def _too_late(*_: Any) -> None:
+    raise TimeoutError
+
+
+def fuzz(name: str, num: int, seconds: float, seed: int, base: str, places: Mapping[str, str]) -> Tally:
+    """Returns what became of ``num`` inputs of a target, or of those that ``seconds`` allowed."""
+    tally, context = Tally(), multiprocessing.get_context("spawn")
+    number, deadline = 0, time.monotonic() + seconds
+    while number < num and time.monotonic() < deadline:
+        todo, done = context.Queue(), context.Queue()
+        process = context.Process(target=work, args=(name, seed, todo, done, base, places), daemon=True)
+        process.start()
+        last, began = None, time.monotonic() + 60  # starting takes a while
+        todo.put(number)
+        while True:
+            try:
+                _, at, what, figures = done.get(timeout=0.5)
+            except queue.Empty:
+                if not process.is_alive() or time.monotonic() - began > SECONDS_UNTIL_KILLED:
+                    break
+                continue
+            if what == "began":
+                last, began = at, time.monotonic()
+                continue
+            if what == "ended":
+                last = None
+                break
+            last = None
+            _count(tally, f"{name} {at}", what, figures)
+            number = at + 1
+            todo.put(number if number < num and time.monotonic() < deadline else None)
+        process.kill()
+        process.join()
+        if last is not None or number == 0:
+            tally.died += 1
+            tally.seeds.append(f"{name} {number}: the process died or hung")
+            number += 1
+        elif number >= num or time.monotonic() >= deadline:
+            break
+    return tally
+
+
+def _count(tally: Tally, key: str, what: str, figures: tuple[float, int, dict[str, int]]) -> None:
+    seconds, grown, acted = figures
+    tally.slowest, tally.peak = max(tally.slowest, seconds), max(tally.peak, grown)
+    if what == "used":
+        tally.used += 1
+    elif what == "refused":
+        tally.refused += 1
+    else:
+        tally.escaped[what] += 1
+    tally.slow += seconds > SECONDS_AN_INPUT
+    tally.large += grown > MEMORY
+    tally.acted.update(acted)
+    if what not in ("used", "refused") or seconds > SECONDS_AN_INPUT or grown > MEMORY or acted:
+        tally.seeds.append(f"{key}: {what}, {seconds:.1f} s, {grown / 1e6:.0f} MB{f', {acted}' if acted else ''}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num", type=int, default=20_000, help="inputs in all, at most")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="for all of them, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--targets", nargs="+", choices=targets.TARGETS, default=list(targets.TARGETS))
+    parser.add_argument("--input", metavar="TARGET NUMBER", nargs=2, help="run one input here, with its traceback")
+    parsed = parser.parse_args()
+    base = tempfile.mkdtemp(prefix="fuzz-")
+    sentinel = Path(base) / "sentinel"
+    sentinel.mkdir()
+    for file in ("precious.txt", "precious.wav", "model.json"):
+        (sentinel / file).write_bytes(os.urandom(256))
+    told = _digest(sentinel)
+    listener = socket.create_server(("127.0.0.1", 0))
+    visits = Counter[str]()
+    threading.Thread(target=_listen, args=(listener, visits), daemon=True).start()
+    places = {"sentinel": str(sentinel), "address": f"http://127.0.0.1:{listener.getsockname()[1]}/x"}
+    if parsed.input:
+        return _one(parsed.input[0], int(parsed.input[1]), parsed.seed, base, places)
+    share = sum(mutations.SHARES[name] for name in parsed.targets)
+    tallies = {}
+    for name in parsed.targets:
+        part = mutations.SHARES[name] / share
+        tallies[name] = fuzz(name, round(parsed.num * part), parsed.seconds * part, parsed.seed, base, places)
+        print(_row(name, tallies[name]), flush=True, file=sys.stderr)
+    shutil.rmtree(Path(base) / "inputs", ignore_errors=True)
+    unchanged = _digest(sentinel) == told
+    print(_table(tallies))
+    print(f"\nsentinel unchanged: {unchanged}; connections to the listener: {sum(visits.values())}; seed {parsed.seed}")
+    for tally in tallies.values():
+        print("".join(f"\n{line}" for line in tally.seeds[:SHOWN]), end="")
+    print()
+    shutil.rmtree(base, ignore_errors=True)
+    return 0 if unchanged and not visits and all(tally.clean for tally in tallies.values()) else 1
+
+
+def _one(name: str, number: int, seed: int, base: str, places: Mapping[str, str]) -> int:
+    os.chdir(base)
+    target = targets.TARGETS[name](Path(base), places)
+    made = target.make(Path(base) / "input", random.Random(f"{seed} {name} {number}"))
+    print(made)
+    target.run(made)
+    return 0
+
+
+def _listen(listener: socket.socket, visits: Counter[str]) -> None:
+    while True:
+        connection, address = listener.accept()
+        visits[str(address)] += 1
+        connection.close()
+
+
+def _digest(folder: Path) -> str:
+    told = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        told.update(file.name.encode() + file.read_bytes())
+    return told.hexdigest()
+
+
+COLUMNS: Mapping[str, Callable[[Tally], Any]] = {
+    "inputs": lambda tally: tally.num,
+    "used": lambda tally: tally.used,
+    "refused": lambda tally: tally.refused,
+    "exceptions that escaped": lambda tally: sum(tally.escaped.values()),
+    "over 5 s": lambda tally: tally.slow,
+    "processes that died": lambda tally: tally.died,
+    "over 1 GB": lambda tally: tally.large,
+    "written, run or connected outside": lambda tally: sum(tally.acted.values()),
+    "slowest, s": lambda tally: f"{tally.slowest:.2f}",
+    "largest growth, MB": lambda tally: f"{tally.peak / 1e6:.0f}",
+}
+
+
+def _row(name: str, tally: Tally) -> str:
+    return f"| {name} | {' | '.join(str(column(tally)) for column in COLUMNS.values())} |"
+
+
+def _table(tallies: Mapping[str, Tally]) -> str:
+    head = f"| target | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}"
+    total = Tally()
+    for tally in tallies.values():
+        for key in ("used", "refused", "slow", "died", "large"):
+            setattr(total, key, getattr(total, key) + getattr(tally, key))
+        total.escaped.update(tally.escaped)
+        total.acted.update(tally.acted)
+        total.slowest, total.peak = max(total.slowest, tally.slowest), max(total.peak, tally.peak)
+    return "\n".join([head, *(_row(name, tally) for name, tally in tallies.items()), _row("all", total)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Inputs for ``benchmarks/fuzz.py``: valid files of each kind, and what is done to them."""

@@ -1,0 +1,114 @@
+"""What is done to valid bytes and to valid trees of values."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping
+from typing import Any
+
+SHARES: Mapping[str, float] = {
+    "pictures": 5, "sounds": 4, "videos": 2, "manifests": 3, "tars": 2, "recipes": 2, "descriptions": 4, "headers": 3,
+    "figures": 1,
+}  # fmt: skip
+"""Each target's share of all inputs."""
+
+NAMES = (
+    "scm_media.trigflow.TrigFlow", "scm_media.weights.write_whole", "scm_media.pipeline.generation.load",
+    "modalities.audio.writing.write_sound", "modalities.audio.containers.ContainerRecording", "os.system",
+    "modalities.image.modality.ImageModality", "modalities.video.modality.VideoModality", "builtins.eval",
+    "lightning.fabric.loggers.CSVLogger", "torch.optim.Adam", "scm_media.data.shards.ShardsDataset", "torch.load",
+    "scm_media.nn.transformer.Transformer", "scm_media.nn.unet.UNet", "modalities.audio.mel.LogMelSpectrogram",
+    "modalities.audio.foreign.VocosMel", "modalities.video.foreign.WanAutoencoder", "subprocess.run",
+    "modalities.image.autoencoder.PixelAutoencoder", "scm_media.data.folder.FolderDataset", "", "a", "__import__",
+)  # fmt: skip
+
+
+def bytes_of(valid: bytes, generator: random.Random) -> bytes:
+    """Returns bytes that differ from valid ones in one to eight places, ranges or lengths."""
+    made = bytearray(valid)
+    for _ in range(generator.choice((1, 1, 1, 2, 4, 8))):
+        if not made:
+            break
+        place, length = generator.randrange(len(made)), generator.choice((1, 2, 4, 16, 64, 1024))
+        if generator.random() < 0.4:
+            place = generator.randrange(min(len(made), 512))  # headers matter most
+        kind = generator.randrange(7)
+        if kind == 0:
+            made[place] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            made[place : place + length] = generator.randbytes(min(length, len(made) - place))
+        elif kind == 2:
+            del made[place : place + length]
+        elif kind == 3:
+            made[place:place] = made[place : place + length]
+        elif kind == 4:
+            made[place : place + length] = bytes(min(length, len(made) - place))
+        elif kind == 5:
+            made[place : place + 4] = generator.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01"))
+        else:
+            del made[place:]
+    return bytes(made)
+
+
+def tree_of(valid: Any, generator: random.Random, places: Mapping[str, str]) -> Any:
+    """Returns a tree of dictionaries and lists in which one to three values, keys or parts differ from a valid one."""
+    made = copy.deepcopy(valid)
+    for _ in range(generator.choice((1, 1, 2, 3))):
+        holder, key = generator.choice(_places(made))
+        chance = generator.random()
+        if chance < 0.08 and isinstance(holder, dict):
+            del holder[key]
+        elif chance < 0.14 and isinstance(holder, dict):
+            holder[_word(generator, places)] = holder[key]
+        elif chance < 0.2:
+            other, place = generator.choice(_places(valid))
+            holder[key] = copy.deepcopy(other[place])
+        else:
+            holder[key] = _value(generator, places)
+        if not isinstance(made, dict) or not made:
+            break
+    return made
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    keys = tree.keys() if isinstance(tree, dict) else range(len(tree))
+    found = [(tree, key) for key in keys]
+    return found + [place for key in keys if isinstance(tree[key], dict | list) for place in _places(tree[key])]
+
+
+def _word(generator: random.Random, places: Mapping[str, str]) -> str:
+    return generator.choice(
+        ("_target_", "_partial_", "../../x", "${oc.env:HOME}", "${name}", "\x1b[31m", "a\nb", "ß" * 300, "\U0001f600" * 60)
+        + ("\x00", "-", "yes", "steps", places["sentinel"], places["address"])
+    )  # fmt: skip
+
+
+def _value(generator: random.Random, places: Mapping[str, str]) -> Any:
+    sentinel, address = places["sentinel"], places["address"]
+    numbers = (0, -1, 1, 2, 7, 255, 1 << 16, 1 << 24, 10**9, 1 << 31, 1 << 53, 1 << 64, 10**30, -(10**9), 10**310)
+    floats = (0.5, -0.5, 1e-30, 1e308, -1e308, float("nan"), float("inf"))
+    parts = [{"_target_": generator.choice(NAMES), generator.choice(("path", "root_dir", "weights", "size", "root")):
+              generator.choice((f"{sentinel}/precious.txt", address, f"reference://::{address}", 1 << 20))}]  # fmt: skip
+    deep: Any = []
+    for _ in range(generator.choice((5, 200, 20_000)) if generator.random() < 0.05 else 1):
+        deep = [deep]
+    texts = (
+        _word(generator, places),
+        generator.choice(NAMES),
+        f"{sentinel}/precious.wav",
+        f"file://{sentinel}",
+        address,
+    )
+    kinds = (
+        None,
+        True,
+        False,
+        generator.choice(numbers),
+        generator.choice(floats),
+        generator.choice(texts),
+        [],
+        {},
+        deep,
+    )
+    return generator.choice((*kinds, *parts, [generator.choice(numbers)] * generator.choice((1, 3, 1000))))
