@@ -2,11 +2,11 @@
 
     python benchmarks/fuzz.py --num 20000 --seconds 1200 --seed 0
 
-Each input is a valid file of its kind, made here, with bytes flipped, cut out, doubled or set to zero, or (JSON and YAML)
-with values of other types, sizes, targets and paths. It may be used, or refused by ValueError or OSError in one line.
-Anything else counts: another exception, more than five seconds, a process that dies, a gigabyte of memory. An audit hook
-notes every file that is opened for writing outside the input's own folder, every program that is started and every
-connection; the folder of a sentinel and a port of this machine are named in inputs, and must stay as they are.
+Each input is a valid file of its kind, made here, with bytes flipped, cut out, doubled or set to zero, or (JSON and
+YAML) with values of other types, sizes, targets and paths. It may be used, or refused by ValueError or OSError in one
+line. Anything else counts: another exception, more than five seconds, a process that dies, a gigabyte of memory. An
+audit hook notes every file that is opened for writing outside the input's own folder, every program that is started and
+every connection; the folder of a sentinel and a port of this machine are named in inputs, and must stay as they are.
 Prints a table in Markdown, and the seed of each input that did not behave: the same seed makes the same input.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import multiprocessing
 import os
 import queue
@@ -36,8 +37,11 @@ from benchmarks.fuzzing import mutations, targets
 
 SECONDS_AN_INPUT = 5.0
 SECONDS_UNTIL_KILLED = 20.0
+SECONDS_TO_START = 180.0
 MEMORY = 1 << 30
 SHOWN = 5
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shutil.rmtree")
+"""Events of the audit hook that change a file system."""
 
 
 @dataclass
@@ -80,9 +84,8 @@ class Watch:
             self.noted[f"wrote {arguments[0]}"] += 1
         elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "os.kill"):
             self.noted[event] += 1
-        elif event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shutil.rmtree"):
-            if not self._may_write(arguments[0]):
-                self.noted[f"{event} {arguments[0]}"] += 1
+        elif event in CHANGES and not self._may_write(arguments[0]):
+            self.noted[f"{event} {arguments[0]}"] += 1
 
     def _may_write(self, path: Any) -> bool:
         if isinstance(path, int):
@@ -145,12 +148,12 @@ def _too_late(*_: Any) -> None:
 def fuzz(name: str, num: int, seconds: float, seed: int, base: str, places: Mapping[str, str]) -> Tally:
     """Returns what became of ``num`` inputs of a target, or of those that ``seconds`` allowed."""
     tally, context = Tally(), multiprocessing.get_context("spawn")
-    number, deadline = 0, time.monotonic() + seconds
+    number, deadline = 0, math.inf
     while number < num and time.monotonic() < deadline:
         todo, done = context.Queue(), context.Queue()
         process = context.Process(target=work, args=(name, seed, todo, done, base, places), daemon=True)
         process.start()
-        last, began = None, time.monotonic() + 60  # starting takes a while
+        last, began = None, time.monotonic() + SECONDS_TO_START - SECONDS_UNTIL_KILLED
         todo.put(number)
         while True:
             try:
@@ -161,6 +164,7 @@ def fuzz(name: str, num: int, seconds: float, seed: int, base: str, places: Mapp
                 continue
             if what == "began":
                 last, began = at, time.monotonic()
+                deadline = min(deadline, began + seconds)  # starting does not count
                 continue
             if what == "ended":
                 last = None

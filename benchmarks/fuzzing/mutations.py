@@ -78,37 +78,33 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def _word(generator: random.Random, places: Mapping[str, str]) -> str:
-    return generator.choice(
-        ("_target_", "_partial_", "../../x", "${oc.env:HOME}", "${name}", "\x1b[31m", "a\nb", "ß" * 300, "\U0001f600" * 60)
-        + ("\x00", "-", "yes", "steps", places["sentinel"], places["address"])
-    )  # fmt: skip
+    words = (
+        "_target_",
+        "_partial_",
+        "../../x",
+        "${oc.env:HOME}",
+        "${name}",
+        "\x1b[31m",
+        "a\nb",
+        "ß" * 300,
+        "\x00",
+        "-",
+    )
+    others = ("\U0001f600" * 60, "yes", "steps", places["sentinel"], places["address"])
+    return generator.choice((*words, *others))
 
 
 def _value(generator: random.Random, places: Mapping[str, str]) -> Any:
     sentinel, address = places["sentinel"], places["address"]
     numbers = (0, -1, 1, 2, 7, 255, 1 << 16, 1 << 24, 10**9, 1 << 31, 1 << 53, 1 << 64, 10**30, -(10**9), 10**310)
     floats = (0.5, -0.5, 1e-30, 1e308, -1e308, float("nan"), float("inf"))
-    parts = [{"_target_": generator.choice(NAMES), generator.choice(("path", "root_dir", "weights", "size", "root")):
-              generator.choice((f"{sentinel}/precious.txt", address, f"reference://::{address}", 1 << 20))}]  # fmt: skip
+    key = generator.choice(("path", "root_dir", "weights", "size", "root"))
+    aim = generator.choice((f"{sentinel}/precious.txt", address, f"reference://::{address}", 1 << 20))
+    part = {"_target_": generator.choice(NAMES), key: aim}
     deep: Any = []
     for _ in range(generator.choice((5, 200, 20_000)) if generator.random() < 0.05 else 1):
         deep = [deep]
-    texts = (
-        _word(generator, places),
-        generator.choice(NAMES),
-        f"{sentinel}/precious.wav",
-        f"file://{sentinel}",
-        address,
-    )
-    kinds = (
-        None,
-        True,
-        False,
-        generator.choice(numbers),
-        generator.choice(floats),
-        generator.choice(texts),
-        [],
-        {},
-        deep,
-    )
-    return generator.choice((*kinds, *parts, [generator.choice(numbers)] * generator.choice((1, 3, 1000))))
+    text = generator.choice((_word(generator, places), generator.choice(NAMES), f"{sentinel}/precious.wav", address))
+    many = [generator.choice(numbers)] * generator.choice((1, 3, 1000))
+    number, other = generator.choice(numbers), generator.choice(floats)
+    return generator.choice((None, True, False, number, other, text, [], {}, deep, part, many))

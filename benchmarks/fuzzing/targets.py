@@ -259,9 +259,7 @@ class Recipes(Target):
         from scm_media import recipe
 
         config = recipe.compose("image/tiny")
-        (folder / "recipe.json").write_text(
-            json.dumps({key: value for key, value in config.items() if key != "recipe"})
-        )
+        (folder / "recipe.json").write_text(json.dumps({**config, "recipe": "mine"}))
 
     def make(self, folder: Path, generator: random.Random) -> Path:
         folder.mkdir(parents=True)

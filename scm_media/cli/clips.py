@@ -15,6 +15,9 @@ from scm_media.build import nearest
 from scm_media.cli.arguments import add_network_flags
 from scm_media.cli.progress import Progress
 
+LONGEST_LABEL = 120
+"""Bytes of a label in a file's name, of which most file systems take 255."""
+
 
 def add_drawing_flags(commands: argparse.ArgumentParser, out: str) -> None:
     """Flags of both commands, but for those of the model's modality. out: where files go by default."""
@@ -209,4 +212,6 @@ def _label_text(labels: Mapping[str, Any]) -> str | None:
 def _file_name(seed: int, index: int, label: str | None, suffix: str) -> str:
     """A name that the same seed, index and label always give."""
     words = re.sub(r"[^\w=+-]+", "_", label or "").strip("_")[:60]
+    while len(os.fsencode(words)) > LONGEST_LABEL:
+        words = words[:-1]
     return f"{seed}-{index:05d}{f'-{words}' if words else ''}{suffix}"

@@ -22,6 +22,16 @@ def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
     sheet: whether a picture of samples lies beside the card; None: when the folder has one.
     """
     modality = build(folder.description["modality"], "modality")
+    try:
+        return _card(folder, modality, sheet)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{folder.path}: its figures (metrics.json, metrics-*.json, nearest.json) are not as an evaluation writes "
+            f"them ({type(error).__name__}: {error}); evaluate the model again"
+        ) from error
+
+
+def _card(folder: ModelFolder, modality: Any, sheet: bool | None) -> str:
     return model_card(
         folder.description,
         folder.metrics(),
