@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scm_media.evaluation.frechet import too_few
 from scm_media.evaluation.gate import teacher_gate
 from scm_media.evaluation.recipe_data import measured_by, reference_of
 from scm_media.evaluation.reference import Reference
@@ -30,6 +31,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Distances, precision, recall, agreement and seconds of each row, as ``evaluate --json`` prints them.
 
+    ``too_few`` in the result is true where num_samples or the number of training samples (num_reference) is at most
+    the dimension of the features: distances then say little.
     rows: numbers of student steps, "teacher", "teacher:STEPS"; a teacher that the model lacks is left out. All rows
     start from the same noise and labels. guidance: scales that every row is measured at, instead of the model's own;
     of several, figures that hold students against the teacher are None. features: a network that the modality offers
@@ -55,10 +58,13 @@ def evaluate(
         _row(row, result, reference, clock) for row, result, clock in zip(wanted, measured, seconds.rows, strict=True)
     ]
     compared = table if len(guidance) < 2 else []
+    dimension = reference.mean.numel()
     return {
         "model": pipeline.name,
-        "features": network.describe(reference.mean.numel(), num_samples),
+        "features": network.describe(dimension, num_samples),
         "num_samples": num_samples,
+        "num_reference": reference.num_train,
+        "too_few": too_few(dimension, num_samples, reference.num_train),
         "dtype": pipeline.precision,
         "rows": table,
         "frechet_floor": reference.floor(num_samples),

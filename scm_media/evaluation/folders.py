@@ -13,7 +13,7 @@ from torch import Tensor
 from scm_media.data.entries import Entry
 from scm_media.data.folder import walk
 from scm_media.evaluation.features import FeatureNetwork
-from scm_media.evaluation.frechet import Moments, frechet_distance
+from scm_media.evaluation.frechet import Moments, frechet_distance, too_few
 from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.neighbours import precision_recall
 from scm_media.evaluation.reference import embed
@@ -32,7 +32,8 @@ def evaluate_folders(
     """Fréchet and kernel distance, precision and recall of the files of one folder against another's.
 
     Samples are first brought to the modality's ``shape()``. Files that cannot be read are counted in ``rejects`` by
-    folder and reason. Raises ValueError when a folder has fewer than five that can.
+    folder and reason. ``too_few`` is true where a folder has no more files than the features have dimensions: the
+    Fréchet distance then says little. Raises ValueError when a folder has fewer than five files that can be read.
     """
     sides = {"samples": Path(samples_dir), "reference": Path(reference_dir)}
     features, rejects = {}, {}
@@ -46,6 +47,7 @@ def evaluate_folders(
         "shape": list(modality.shape()),
         "num_samples": len(features["samples"]),
         "num_reference": len(features["reference"]),
+        "too_few": too_few(features["samples"].shape[1], *map(len, features.values())),
         "rejects": rejects,
         "frechet": frechet_distance(
             moments["samples"].mean,

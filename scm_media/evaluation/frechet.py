@@ -39,6 +39,14 @@ class Moments:
         return self._scatter / (self.count - 1)
 
 
+def too_few(dimension: int, *counts: int) -> bool:
+    """Returns whether a set of features has no more members than its features have dimensions.
+
+    Its covariance is then singular, and a Fréchet distance over it says little.
+    """
+    return min(counts) <= dimension
+
+
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
     """|μ_a − μ_b|² + tr(A + B − 2 (A^½ B A^½)^½), for means ``(d,)`` and covariances ``(d, d)``.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.evaluation.curve import curve_svg
+from scm_media.evaluation.frechet import too_few
 from scm_media.pipeline.card import metrics_table, projection
 
 NEAREST_SHEET = "nearest.png"
@@ -16,12 +17,7 @@ NEAREST_SHEET = "nearest.png"
 
 def report(metrics: Mapping[str, Any]) -> str:
     """The figures of ``evaluate`` or ``evaluate_folders`` as text (Markdown)."""
-    features = metrics["features"]
-    few = (
-        ["- fewer samples than feature dimensions: the Fréchet distance says little"]
-        if metrics["num_samples"] <= features["dimension"]
-        else []
-    )
+    features, few = metrics["features"], _few(metrics)
     if "rows" in metrics:
         return "\n".join([f"{metrics['model']}\n\n{metrics_table(metrics)}", *few])
     lines = [
@@ -32,6 +28,18 @@ def report(metrics: Mapping[str, Any]) -> str:
     for side, reasons in metrics["rejects"].items():
         lines += [f"- left out of {side}: {count} × {reason}" for reason, count in reasons.items()]
     return "\n".join([*lines, *few])
+
+
+def _few(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns a remark for each side that is too small for its covariance."""
+    dimension = metrics["features"]["dimension"]
+    counts = {"samples": metrics["num_samples"], "reference samples": metrics.get("num_reference")}
+    return [
+        f"- only {num} {side} for {dimension} feature dimensions: the Fréchet distance says little; use more than "
+        f"{dimension}, better 5,000"
+        for side, num in counts.items()
+        if num is not None and too_few(dimension, num)
+    ]
 
 
 def write_report_page(metrics: Mapping[str, Any], path: str | Path) -> None:

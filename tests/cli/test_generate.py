@@ -179,7 +179,8 @@ def test_evaluate_compares_two_folders_in_the_features_of_a_model(model, tmp_pat
     folders = ["--samples", str(tmp_path / "one"), "--reference", str(tmp_path / "other")]
     assert main(["evaluate", model, *folders, "--json", "--out", str(tmp_path / "figures")]) == 0
     metrics = json.loads(capsys.readouterr().out)
-    assert metrics["num_samples"] == metrics["num_reference"] == 8
+    assert metrics["num_samples"] == metrics["num_reference"] == metrics["features"]["dimension"] == 8
+    assert metrics["too_few"] is True
     assert metrics["frechet"] > 0
     assert json.loads((tmp_path / "figures" / "metrics.json").read_text()) == metrics
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from scm_media.evaluation import Reference, evaluate, report, rows
 from scm_media.evaluation.report import write_report_page
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
+# The package's function of the same name hides it.
+evaluate_module = importlib.import_module("scm_media.evaluation.evaluate")
 QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
 
 
@@ -81,6 +84,24 @@ def test_a_scale_that_cannot_be_is_refused_before_anything_is_measured(evaluated
     with pytest.raises(ValueError, match=r"guidance must lie in \[1, 2\.0\].*got 3"):
         evaluate(pipeline, num_samples=20, rows=("teacher", 1), guidance=(1.0, 3.0), work=tmp_path / "work", **QUICK)
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(("num_samples", "num_train", "side"), [(8, 600, "samples"), (120, 8, "reference samples")])
+def test_too_few_samples_and_too_little_training_data_are_flagged(
+    pipeline, result, monkeypatch, num_samples, num_train, side
+):
+    assert (result["too_few"], result["num_reference"]) == (False, 600)
+    assert "says little" not in report(result)
+    original = evaluate_module.measured_by
+
+    def measured_by(*arguments):
+        network, reference = original(*arguments)
+        return network, replace(reference, num_train=num_train)
+
+    monkeypatch.setattr(evaluate_module, "measured_by", measured_by)
+    few = evaluate(pipeline, num_samples=num_samples, rows=(1,), **QUICK)
+    assert (few["too_few"], few["num_reference"]) == (True, num_train)
+    assert f"- only 8 {side} for 8 feature dimensions: the Fréchet distance says little" in report(few)
 
 
 def test_figures_do_not_depend_on_the_batch_size(pipeline, result):

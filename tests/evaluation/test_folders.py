@@ -40,6 +40,27 @@ def test_distances_grow_with_the_difference(tmp_path, embedder):
     assert (near["num_samples"], near["num_reference"]) == (30, 40)
 
 
+@pytest.mark.parametrize(
+    ("num_samples", "num_reference", "remarks"),
+    [
+        (30, 40, []),
+        (8, 40, ["only 8 samples for 8 feature dimensions"]),
+        (30, 8, ["only 8 reference samples for 8 feature dimensions"]),
+        (5, 6, ["only 5 samples for 8 feature dimensions", "only 6 reference samples for 8 feature dimensions"]),
+        (9, 9, []),
+    ],
+)
+def test_too_few_files_on_either_side_are_remarked(tmp_path, num_samples, num_reference, remarks):
+    torch.manual_seed(0)
+    embedder = FeatureNetwork("eight numbers", ImageClassifier(1, {"class": 3}, width=4, num_features=8).eval())
+    folders = _write(tmp_path / "samples", num_samples), _write(tmp_path / "reference", num_reference, seed=1)
+    result = evaluate_folders(*folders, MODALITY, embedder)
+    assert result["too_few"] is bool(remarks)
+    assert (result["num_samples"], result["num_reference"]) == (num_samples, num_reference)
+    told = [line for line in report(result).splitlines() if "says little" in line]
+    assert [line.partition(":")[0] for line in told] == [f"- {remark}" for remark in remarks]
+
+
 def test_unreadable_files_are_counted_by_reason(tmp_path, embedder):
     reference = _write(tmp_path / "reference", 6)
     (reference / "bad.png").write_bytes(b"no picture")
