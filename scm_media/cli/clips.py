@@ -37,7 +37,7 @@ def add_drawing_flags(commands: argparse.ArgumentParser, out: str) -> None:
     commands.add_argument(
         "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="radians of t where guidance acts"
     )
-    commands.add_argument("--seed", type=int, default=0, metavar="I", help="clip k depends on (seed, k); default: 0")
+    commands.add_argument("--seed", type=int, default=0, metavar="I", help="clip k has noise of (seed, k); default: 0")
     commands.add_argument("--format", metavar="EXT", help="file format; default: the modality's first")
     commands.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help=f"default: {out}")
     commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

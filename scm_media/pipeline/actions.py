@@ -16,7 +16,7 @@ from torch import Tensor
 from scm_media.aligned import Recorded
 from scm_media.build import nearest
 from scm_media.pipeline.folder import ModelFolder
-from scm_media.pipeline.randomness import clip_share
+from scm_media.pipeline.randomness import FIRST_DRAW, clip_share
 
 Actions = str | Path | Tensor | Sequence[Any] | None
 """A .jsonl or .csv file, ``"ahead*8,ahead+left*8"``, or rows ``(n, k)`` or ``(B, n, k)`` of numbers."""
@@ -24,9 +24,6 @@ Actions = str | Path | Tensor | Sequence[Any] | None
 SUFFIXES = (".jsonl", ".csv")
 NONE = "none"
 """What is written where nothing is done."""
-
-FIRST_STREAM = 1 << 15
-"""Of a clip's randomness: steps count from zero, labels from the end."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class ActionSet:
                 alike &= numbers == list(self.classes[name]).index(str(label[name]))
         among = alike.nonzero().flatten() if bool(alike.any()) else torch.arange(len(rows))
         num = -(-num_places // rows.shape[-1])
-        shares = [clip_share(seed, index, FIRST_STREAM + part) for part in range(num)]
+        shares = [clip_share(seed, index, FIRST_DRAW + part) for part in range(num)]
         return torch.cat([rows[among[int(share * len(among))]] for share in shares], -1)[:, :num_places]
 
 
