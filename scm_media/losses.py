@@ -117,9 +117,10 @@ class ConsistencyLoss(_FlowLoss):
     sigma_data F_teacher, or v = cos t z − sin t x0 where there is no teacher.
 
     norm "rms": g / (rms(g) + norm_constant); "l2": g / (‖g‖ + norm_constant). r rises from 0 to 1 over the first
-    ``tangent_warmup`` steps. weight "learned": w stays 0 until r is 1 and is clamped. guidance_max: each clip's scale
-    s is drawn from U[1, guidance_max] and given to student and teacher as ``cond.guidance``, so that one student makes
-    clips of any scale (sCM, section 5.2; Meng et al. 2023, arXiv 2210.03142); by distillation alone.
+    ``tangent_warmup`` steps (0: it is 1 from the first step on). weight "learned": w stays 0 until r is 1 and is
+    clamped. guidance_max: each clip's scale s is drawn from U[1, guidance_max] and given to student and teacher as
+    ``cond.guidance``, so that one student makes clips of any scale (sCM, section 5.2; Meng et al. 2023, arXiv
+    2210.03142); by distillation alone. Raises ValueError for settings out of range.
     """
 
     def __init__(
@@ -146,6 +147,8 @@ class ConsistencyLoss(_FlowLoss):
             )
         if norm not in ("rms", "l2"):
             raise ValueError(f"norm must be 'rms' or 'l2', got {norm!r}")
+        if not tangent_warmup >= 0:
+            raise ValueError(f"tangent_warmup must be a number of steps of at least 0, got {tangent_warmup}")
         # Held out of the module tree: the teacher is frozen and must not be wrapped, saved or averaged with the rest.
         self._teacher = (teacher,)
         self.norm, self.norm_constant = norm, norm_constant
@@ -181,6 +184,12 @@ class ConsistencyLoss(_FlowLoss):
         sigma = self.flow.sigma_data
         return -cos.square() * (sigma * F - dxdt) - r * (cos * sin * x_t + sigma * dF)
 
+    def warmup(self, step: Tensor) -> Tensor:
+        """Returns r in [0, 1] at a training step, a scalar tensor like ``step``."""
+        if self.tangent_warmup == 0:
+            return torch.ones_like(step, dtype=torch.float32)
+        return (step / self.tangent_warmup).clamp(max=1.0)
+
     def normalize(self, g: Tensor, counted: Tensor | None) -> Tensor:
         """g over its root mean square (or its norm) plus ``norm_constant``."""
         size = masked_mean_square(g, counted).sqrt()
@@ -201,7 +210,7 @@ class ConsistencyLoss(_FlowLoss):
             self.backbone, x_t / sigma, t, cond, broadcast_time(speed, x_t) * dxdt / sigma, speed, self.tangent_method
         )
         F, F_minus, dF = pair.value.float(), pair.value.detach().float(), pair.tangent.float()
-        r = (step / max(1, self.tangent_warmup)).clamp(max=1.0)
+        r = self.warmup(step)
         with torch.no_grad():
             g = self.residual(x_t, dxdt, F_minus, dF, t, r)
             target = F_minus + self.normalize(g, cond.counted)
