@@ -81,7 +81,11 @@ class Conditioning:
 
 
 class Backbone(Protocol):
-    """The network F of the flow: unit-variance input and output, always one tensor back."""
+    """The network F of the flow: unit-variance input and output, always one tensor back.
+
+    A backbone may have an attribute ``takes_pairs``, which says whether it also maps pairs of a value and its tangent
+    (``scm_media.nn.pair.Pair``) to a pair. ``value_and_tangent`` finds out where it has none.
+    """
 
     def __call__(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """F(u, t) ``(B, c, *s)`` for u = x_t / sigma_data ``(B, c, *s)`` and t ``(B,)`` in radians."""

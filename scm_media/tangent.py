@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scm_media.interfaces import Backbone, Conditioning
-from scm_media.nn.pair import Pair
+from scm_media.nn.pair import Pair, full_precision
 
 TangentMethod = Literal["one_pass", "forward", "finite_difference"]
+
+_RandomState = tuple[Tensor, list[Tensor]]
 
 
 def value_and_tangent(
@@ -23,42 +29,157 @@ def value_and_tangent(
     method: TangentMethod = "one_pass",
     step: float | None = None,
 ) -> Pair:
-    """F(u, t, cond) with its graph, and dF = ∂F/∂u · du + ∂F/∂t · dt without one; cond has zero tangent.
+    """Returns F(u, t, cond) with its graph, and dF = ∂F/∂u · du + ∂F/∂t · dt without one.
 
-    one_pass: the backbone carries the pair through its layers; it must take ``Pair`` for u and t.
-    forward: a second, forward-mode pass (``torch.func.jvp``) for any backbone whose operations have a rule for it.
-    finite_difference: central differences of ``step`` (default: the cube root of the type's epsilon).
-    Dropout draws the same mask in the value and in its tangent, whichever the way.
+    The conditioning has zero tangent. The value is computed under autocast where autocast is on.
+
+    one_pass: The backbone carries the pair through its layers. A backbone says with the attribute ``takes_pairs``
+    whether it can. Where the attribute is absent, the first call finds out and sets it. A backbone that cannot is
+    handled by "forward", and a warning says so once.
+    forward: A second, forward-mode pass (``torch.func.jvp``) works for any backbone whose operations have a rule for
+    it. On a CPU it leaves autocast and runs in float32.
+    finite_difference: Central differences of ``step`` (default: the cube root of the type's epsilon). They leave
+    autocast and TF32 on every device, because rounding to 16 bits is larger than the differences.
+
+    Dropout draws the same mask in the value and in its tangent with every method.
+
+    Raises ValueError for an unknown method, a backbone that returns a tensor for pairs, an operation without a
+    forward-mode rule, and finite differences of 16-bit weights.
     """
-    if method == "one_pass":
-        out = backbone(Pair(u, du), Pair(t, dt), cond)  # type: ignore[arg-type]
-        if not isinstance(out, Pair):
-            raise ValueError(
-                f"{type(backbone).__name__} returned {type(out).__name__} for a Pair: "
-                "write its layers with scm_media.nn, or set tangent_method to 'forward'"
-            )
-        return out
-    if method not in ("forward", "finite_difference"):
+    if method not in get_args(TangentMethod):
         raise ValueError(f"tangent method must be one_pass, forward or finite_difference, got {method!r}")
+    if method == "one_pass":
+        takes_pairs = getattr(backbone, "takes_pairs", None)
+        if takes_pairs is None:
+            return _first_pass(backbone, u, t, cond, du, dt)
+        if takes_pairs:
+            return _checked(backbone(Pair(u, du), Pair(t, dt), cond), backbone)  # type: ignore[arg-type]
+        method = "forward"
+    return _two_passes(backbone, u, t, cond, du, dt, method, step)
 
-    devices = [u.device] if u.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        before = torch.random.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
-        tangent = _two_pass_tangent(backbone, u, t, cond, du, dt, method, step, before)
+
+def _checked(out: object, backbone: Backbone) -> Pair:
+    if not isinstance(out, Pair):
+        raise ValueError(
+            f"{type(backbone).__name__} returned {type(out).__name__} for a Pair: "
+            "write its layers with scm_media.nn, or set tangent_method to 'forward'"
+        )
+    return out
+
+
+def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> Pair:
+    """Returns the pair of a backbone that has not been asked before, and keeps whether it takes pairs."""
+    before = _random_state(u.device)
+    try:
+        out = backbone(Pair(u, du), Pair(t, dt), cond)  # type: ignore[arg-type]
+    except Exception as error:
+        # Python, torch, einops and checks of types all name the type that they cannot handle. An error that does not
+        # name it is the backbone's own.
+        if not re.search(r"\bPair\b", str(error)):
+            raise
+        reason = next(line.strip() for line in str(error).splitlines() if line.strip())
+    else:
+        pair = _checked(out, backbone)
+        _keep(backbone, True)
+        return pair
+    _set_random_state(before, u.device)
+    pair = _two_passes(backbone, u, t, cond, du, dt, "forward", None)
+    _keep(backbone, False)
+    warnings.warn(
+        f"{type(backbone).__name__} cannot carry a value and its tangent in one pass ({reason}), so a second, "
+        "forward-mode pass computes the tangent. Layers of scm_media.nn carry both, which is faster; "
+        "tangent_method 'forward' asks for the second pass without this warning",
+        stacklevel=3,
+    )
+    return pair
+
+
+def _keep(backbone: Backbone, takes_pairs: bool) -> None:
+    with suppress(AttributeError, TypeError):  # bound methods and slotted objects keep nothing and are asked again
+        backbone.takes_pairs = takes_pairs  # type: ignore[attr-defined]
+
+
+def _two_passes(
+    backbone: Backbone,
+    u: Tensor,
+    t: Tensor,
+    cond: Conditioning,
+    du: Tensor,
+    dt: Tensor,
+    method: TangentMethod,
+    step: float | None,
+) -> Pair:
+    before = _random_state(u.device)
+    with torch.random.fork_rng([u.device] if u.device.type == "cuda" else []), torch.no_grad():
+
+        def evaluate(u_: Tensor, t_: Tensor) -> Tensor:
+            _set_random_state(before, u.device)
+            return backbone(u_, t_, cond)
+
+        if method == "forward":
+            tangent = _forward_mode(evaluate, backbone, u, t, du, dt)
+        else:
+            tangent = _central_difference(evaluate, backbone, u, t, du, dt, step)
     return Pair(backbone(u, t, cond), tangent)
 
 
-def _two_pass_tangent(backbone, u, t, cond, du, dt, method, step, random_state) -> Tensor:
-    def evaluate(u_: Tensor, t_: Tensor) -> Tensor:
-        torch.random.set_rng_state(random_state[0])
-        if random_state[1]:
-            torch.cuda.set_rng_state(random_state[1][0], u.device)
-        return backbone(u_, t_, cond)
+def _forward_mode(evaluate, backbone: Backbone, u: Tensor, t: Tensor, du: Tensor, dt: Tensor) -> Tensor:
+    context: AbstractContextManager[object] = nullcontext()
+    if u.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not _has_narrow_weights(backbone):
+        # Under a CPU's autocast group norm gives a value of 16 bits a tangent of 32, which the next layer refuses.
+        context = full_precision(u)
+        u, t, du, dt = _at_least_float32(u, t, du, dt)
+    try:
+        # The fused attention kernels have no forward-mode rule.
+        with context, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return torch.func.jvp(evaluate, (u, t), (du, dt))[1]
+    except NotImplementedError as error:
+        if "forward AD" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(backbone).__name__} has an operation without a forward-mode rule "
+            f"({str(error).split(' because')[0]}): set tangent_method to 'finite_difference'"
+        ) from error
 
-    with torch.no_grad():
-        if method == "forward":
-            # The fused attention kernels have no forward-mode rule.
-            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-                return torch.func.jvp(evaluate, (u, t), (du, dt))[1]
-        h = torch.finfo(u.dtype).eps ** (1 / 3) if step is None else step
+
+def _central_difference(evaluate, backbone: Backbone, u, t, du, dt, step: float | None) -> Tensor:
+    if _has_narrow_weights(backbone):
+        raise ValueError(
+            f"finite differences of {type(backbone).__name__} need weights in float32 or float64, got 16 bits: keep "
+            "the weights in float32 (precision bf16-mixed does), or set tangent_method to 'forward'"
+        )
+    u, t, du, dt = _at_least_float32(u, t, du, dt)
+    h = torch.finfo(u.dtype).eps ** (1 / 3) if step is None else step
+    with full_precision(u), _without_tf32():
         return (evaluate(u + h * du, t + h * dt) - evaluate(u - h * du, t - h * dt)) / (2 * h)
+
+
+def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+
+
+def _has_narrow_weights(backbone: Backbone) -> bool:
+    parameters = backbone.parameters() if isinstance(backbone, nn.Module) else ()
+    return any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in parameters)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Products of float32 in float32: TF32 keeps 10 bits of the mantissa, and convolutions use it by default."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _random_state(device: torch.device) -> _RandomState:
+    return torch.random.get_rng_state(), [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+
+
+def _set_random_state(state: _RandomState, device: torch.device) -> None:
+    torch.random.set_rng_state(state[0])
+    for of_device in state[1]:
+        torch.cuda.set_rng_state(of_device, device)

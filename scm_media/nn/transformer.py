@@ -64,6 +64,8 @@ class Transformer(nn.Module):
     of more values than ``width`` (long latents, few tokens) needs it. In a direction without data F is cot(t) · u.
     """
 
+    takes_pairs = True
+
     def __init__(
         self,
         in_channels: int,

@@ -139,6 +139,8 @@ class UNet(nn.Module):
     the guidance scale is an input (sCM, appendix G.2).
     """
 
+    takes_pairs = True
+
     def __init__(
         self,
         in_channels: int,

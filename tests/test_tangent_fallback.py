@@ -1,0 +1,247 @@
+"""A backbone that takes no ``Pair`` is found out once and handled by a forward-mode pass; its own errors stay."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from einops import rearrange
+from torch import nn
+
+from scm_media.interfaces import Conditioning
+from scm_media.losses import ConsistencyLoss
+from scm_media.nn.pair import Dropout, Linear, Pair, linearly
+from scm_media.proposals import LogNormalProposal
+from scm_media.tangent import value_and_tangent
+from scm_media.trigflow import TrigFlow
+from tests.nn.backbones import inputs as inputs_of_rank
+from tests.nn.backbones import transformer, unet
+from tests.plain import attentive, convolutional, pointwise
+
+NOTHING = Conditioning()
+
+
+def inputs(dtype=torch.float32):
+    """u, t, cond, du, dt."""
+    generator = torch.Generator().manual_seed(1)
+    u, du = torch.randn(2, 3, 2, 4, 6, generator=generator, dtype=dtype)
+    t, dt = torch.rand(2, 3, generator=generator, dtype=dtype)
+    return u, t, NOTHING, du, dt
+
+
+@pytest.fixture
+def silence():
+    """Turns every warning into an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("make", [convolutional, pointwise, attentive])
+def test_plain_layers_fall_back_on_forward_mode(make):
+    network = make().double()
+    expected = value_and_tangent(network, *inputs(torch.float64), "forward")
+    with pytest.warns(UserWarning, match=r"PlainBackbone cannot .*one pass \(cos.*not Pair\).*scm_media\.nn.*faster"):
+        pair = value_and_tangent(network, *inputs(torch.float64))
+    assert torch.equal(pair.tangent, expected.tangent)
+    assert torch.equal(pair.value, expected.value)
+    assert pair.value.requires_grad
+    assert not pair.tangent.requires_grad
+
+
+def test_a_backbone_is_asked_and_told_of_once():
+    seen = []
+
+    class Listening(nn.Module):
+        def forward(self, u, t, cond):
+            seen.append(type(u))
+            return torch.sin(u)
+
+    network, another = Listening(), Listening()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            value_and_tangent(network, *inputs())
+        assert len(told) == 1
+        assert told[0].filename == __file__
+        value_and_tangent(another, *inputs())
+    assert len(told) == 2
+    assert network.takes_pairs is another.takes_pairs is False
+    assert seen.count(Pair) == 2
+
+
+UNABLE = {
+    "operator": lambda u: 2 * u,
+    "operator of a tensor": lambda u: torch.ones(2, 1, 1) - u,
+    "comparison": lambda u: torch.where(u > 0, u, 0.1 * u),
+    "attribute": lambda u: u.reshape(*u.shape),
+    "unpacking": lambda u: torch.stack([*u]),
+    "index": lambda u: u[:, :, ::1],
+    "torch": torch.tanh,
+    "torch.cat": lambda u: torch.cat([u[:, :1] if isinstance(u, torch.Tensor) else u, u], 1)[:, 1:],
+    "functional": lambda u: nn.functional.conv2d(u, torch.ones(2, 2, 1, 1)),
+    "einops": lambda u: rearrange(u, "b c h w -> b c (h w)").reshape(3, 2, 4, 6),
+    "number": lambda u: u * math.cos(u if isinstance(u, Pair) else 1.0),
+    "check": lambda u: u if isinstance(u, torch.Tensor) else _refuse(u),
+    "half way": lambda u: torch.tanh(linearly(lambda v: 2 * v, u)),
+}
+
+
+def _refuse(u):
+    raise ValueError(f"expected a tensor, got {type(u).__name__}")
+
+
+@pytest.mark.parametrize("name", UNABLE)
+def test_whatever_meets_a_pair_without_a_rule_is_recognised(name):
+    def backbone(u, t, cond):
+        return UNABLE[name](u)
+
+    with pytest.warns(UserWarning, match="cannot carry") as told:
+        pair = value_and_tangent(backbone, *inputs())
+    assert "\n" not in str(told[0].message)
+    expected = value_and_tangent(backbone, *inputs(), "forward")
+    torch.testing.assert_close(pair.tangent, expected.tangent)
+    assert pair.tangent.abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes do not fit"),
+        TypeError("'NoneType' object is not callable"),
+        ValueError("too large"),
+        KeyError(3),
+    ],
+)
+def test_an_error_of_the_backbones_own_is_shown_as_it_is(error, silence):
+    class Broken(nn.Module):
+        def forward(self, u, t, cond):
+            raise error
+
+    network = Broken()
+    for _ in range(2):
+        with pytest.raises(type(error)) as shown:
+            value_and_tangent(network, *inputs())
+        assert shown.value is error
+    assert not hasattr(network, "takes_pairs")
+
+
+def test_an_error_after_the_fall_back_is_shown_and_decides_nothing(silence):
+    class Broken(nn.Module):
+        def forward(self, u, t, cond):
+            x = torch.tanh(u)
+            return nn.functional.linear(x, torch.ones(3, 7))
+
+    network = Broken()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        value_and_tangent(network, *inputs())
+    assert not hasattr(network, "takes_pairs")
+
+
+class HalfWay(nn.Module):
+    """Layers of ours with dropout, then one that takes no pair: the failed attempt has drawn a mask already."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.dropout, self.linear, self.again = Dropout(0.5), Linear(6, 6), nn.Dropout(0.5)
+
+    def forward(self, u, t, cond):
+        return self.again(torch.tanh(self.linear(self.dropout(u))))
+
+
+def test_dropout_draws_one_mask_after_a_failed_attempt():
+    network, (u, t, cond, du, dt) = HalfWay().double(), inputs(torch.float64)
+
+    def with_mask(step):
+        torch.manual_seed(7)
+        return network(u + step * du, t + step * dt, cond)
+
+    value, after = with_mask(0), torch.rand(4)
+    expected = (with_mask(1e-5) - with_mask(-1e-5)) / 2e-5
+    torch.manual_seed(7)
+    with pytest.warns(UserWarning, match="HalfWay"):
+        pair = value_and_tangent(network, u, t, cond, du, dt)
+    assert torch.equal(torch.rand(4), after)
+    assert torch.equal(pair.value, value)
+    torch.testing.assert_close(pair.tangent, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("takes_pairs", [False, True])
+def test_a_backbone_that_says_what_it_takes_is_not_asked(takes_pairs, silence):
+    network = HalfWay().eval()
+    network.takes_pairs = takes_pairs
+    if takes_pairs:
+        with pytest.raises(TypeError, match="must be Tensor, not Pair"):
+            value_and_tangent(network, *inputs())
+    else:
+        expected = value_and_tangent(network, *inputs(), "forward")
+        assert torch.equal(value_and_tangent(network, *inputs()).tangent, expected.tangent)
+
+
+def test_a_backbone_that_takes_pairs_is_found_to(silence):
+    network = Linear(6, 6)
+    value_and_tangent(lambda u, t, cond: network(u), *inputs())
+
+    class Wrapped(nn.Module):
+        def forward(self, u, t, cond):
+            return network(u)
+
+    wrapped = Wrapped()
+    pair = value_and_tangent(wrapped, *inputs())
+    assert wrapped.takes_pairs is True
+    torch.testing.assert_close(pair.tangent, inputs()[3] @ network.weight.T)
+
+
+def test_a_bound_method_is_a_backbone_too():
+    network = pointwise()
+    with pytest.warns(UserWarning, match="cannot carry"):
+        pair = value_and_tangent(network.forward, *inputs())
+    torch.testing.assert_close(pair.tangent, value_and_tangent(network, *inputs(), "forward").tangent)
+
+
+def test_a_student_of_plain_layers_trains_by_default():
+    flow, x0 = TrigFlow(0.5), 0.5 * torch.randn(16, 2, 4, 6, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for method in ("one_pass", "forward"):
+        network = convolutional(dropout=0.3).train()
+        loss = ConsistencyLoss(network, None, flow, LogNormalProposal(0.0, 1.0), tangent_method=method)
+        torch.manual_seed(0)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            value, _ = loss(x0, NOTHING, torch.tensor(10_000))
+        assert len(told) == (method == "one_pass")
+        gradients.append(torch.autograd.grad(value, list(network.parameters())))
+    for mine, other in zip(*gradients, strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("compiled", ["in place", "wrapped"])
+def test_a_compiled_backbone_falls_back_too(compiled):
+    network = convolutional()
+    expected = value_and_tangent(network, *inputs(), "forward")
+    torch._dynamo.reset()
+    if compiled == "in place":
+        network.compile(backend="eager")
+    else:
+        network = torch.compile(network, backend="eager")
+    with pytest.warns(UserWarning, match="cannot carry"):
+        pair = value_and_tangent(network, *inputs())
+    torch.testing.assert_close(pair.tangent, expected.tangent)
+    torch.testing.assert_close(pair.value, expected.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [transformer, unet])
+def test_backbones_of_ours_say_that_they_take_pairs_and_are_captured_whole(make, silence):
+    network = make(1)
+    assert network.takes_pairs is True
+    u, t, cond = inputs_of_rank(1)
+    arguments = (network, u.value, t.value, cond, u.tangent, t.tangent)
+    torch._dynamo.reset()
+    captured = torch.compile(value_and_tangent, backend="eager", fullgraph=True)(*arguments)
+    expected = value_and_tangent(*arguments)
+    torch.testing.assert_close(captured.tangent, expected.tangent)
+    torch.testing.assert_close(captured.value, expected.value)
