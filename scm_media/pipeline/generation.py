@@ -125,7 +125,7 @@ class Pipeline:
 
         Clip k's noise depends on (seed, k) alone, with seeds from 0 to 2^64 - 1. With another batch size matrix
         products round differently, and its samples change with them: in float32 by up to about 1e-5 (pictures) or 1e-3
-        (sounds), in bf16 by up to about 0.05 (pictures) or in the phases (sounds).
+        (sounds), in bf16 by up to about 0.05 (pictures); in sounds bf16 also moves phases.
         label: a class, "name=value ...", a mapping, or a list with one of these a clip; what is not given is drawn
         from (seed, k) as often as the training data has it. steps: of the student, or of the teacher's solver; the
         model's own number when None. times: in radians, instead of steps. guidance: scale, 1 is none; when None, the
