@@ -176,26 +176,6 @@ def test_the_tangent_is_warmed_up(step, r):
     torch.testing.assert_close(terms["g_rms"].double(), masked_mean_square(expected, None).sqrt(), rtol=1e-5, atol=1e-6)
 
 
-def test_without_a_warm_up_the_first_step_has_the_whole_tangent():
-    oracle = Gaussian.random((2, 5), torch.float32)
-    x0 = oracle.sample(16, torch.Generator().manual_seed(123))
-
-    def g_rms(step, **options):
-        torch.manual_seed(0)
-        loss = ConsistencyLoss(oracle, oracle, FLOW, PROPOSAL, weight="learned", **options)
-        nn.init.constant_(loss.weight.linear.bias, 2.0)
-        _, terms = loss(x0, NOTHING, torch.tensor(step))
-        return terms["g_rms"], terms["weight"].tolist()
-
-    whole, weight = g_rms(100, tangent_warmup=100)
-    assert whole.min() > 1e-3
-    for step in (0, 0.0, 1, torch.inf):
-        got, same = g_rms(step, tangent_warmup=0)
-        assert torch.equal(got, whole)
-        assert same == weight == [2.0] * 16
-    assert g_rms(0, tangent_warmup=100)[0].max() < 1e-6
-
-
 def test_norms_of_the_tangent():
     g = torch.randn(3, 2, 4, 5, dtype=torch.float64) * torch.tensor([0.01, 1.0, 100.0]).reshape(3, 1, 1, 1)
     rms = g.square().mean((1, 2, 3)).sqrt()
