@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from scm_media.interfaces import NO_LABEL, Conditioning
-from scm_media.losses import ConsistencyLoss
+from scm_media.losses import ConsistencyLoss, LearnedWeight
 from scm_media.nn.pair import Linear, linearly
 from scm_media.proposals import LogNormalProposal
 from scm_media.trigflow import TrigFlow
@@ -73,3 +73,13 @@ def test_the_learned_weight_scales_the_loss_and_is_charged_for():
     assert value.item() == pytest.approx(math.exp(0.7) * terms["loss"].mean().item() - 0.7, rel=1e-5)
     slope = torch.autograd.grad(value, loss.weight.linear.bias)[0].item()
     assert slope == pytest.approx(math.exp(0.7) * terms["loss"].mean().item() - 1, rel=1e-5)
+
+
+def test_the_learned_weight_is_computed_in_float32_under_autocast():
+    weight = LearnedWeight()
+    nn.init.normal_(weight.linear.weight)
+    t = torch.linspace(0.1, 1.5, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = weight(t)
+    assert narrow.dtype == torch.float32
+    assert torch.equal(narrow, weight(t))
