@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from scm_media.interfaces import NO_LABEL, Conditioning
-from scm_media.losses import ConsistencyLoss, LearnedWeight
+from scm_media.losses import ConsistencyLoss, LearnedWeight, masked_mean_square
 from scm_media.nn.pair import Linear, linearly
 from scm_media.proposals import LogNormalProposal
 from scm_media.trigflow import TrigFlow
@@ -83,3 +84,20 @@ def test_the_learned_weight_is_computed_in_float32_under_autocast():
         narrow = weight(t)
     assert narrow.dtype == torch.float32
     assert torch.equal(narrow, weight(t))
+
+
+def test_mean_squares_of_narrow_values_are_taken_in_float32():
+    x = torch.randn(3, 2, 500, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(masked_mean_square(x, None), masked_mean_square(x.float(), None))
+    valid = torch.ones(3, 1, 500)
+    valid[..., 400:] = 0
+    assert torch.equal(masked_mean_square(x, valid), masked_mean_square(x.float(), valid))
+    assert masked_mean_square(x.double(), None).dtype == torch.float64
+
+
+def test_terms_are_finite_where_the_path_has_no_speed():
+    proposal = SimpleNamespace(sample=lambda num, sigma_data: torch.tensor([0.0, math.pi / 2]))
+    loss = ConsistencyLoss(Listening(2), Listening(2), FLOW, proposal)
+    value, terms = loss(torch.randn(2, 2, 5), NOTHING, LATE)
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(term).all() for term in terms.values())
