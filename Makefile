@@ -19,12 +19,17 @@ PYTEST := $(LEAN) $(BIN)/python -m pytest
 # It pins versions of NumPy and others from years ago, and needs none of them.
 NO_DEPENDENCIES := aisfx==0.1.2
 
-.PHONY: help install dev lint format test test-all demo wheel clean
+# Packages through which what strangers made is read: the fast tests run on their lowest allowed versions too.
+LOWEST ?= .venv-lowest
+HELD := hydra-core fsspec lightning safetensors pillow
+
+.PHONY: help install dev lint format test test-all test-lowest audit demo wheel clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
 	@echo "make test      install, lint, check types, run the fast tests"
-	@echo "make test-all  the same with the slow tests"
+	@echo "make test-all  the same with the slow tests, and the fast ones on the lowest versions of what reads files"
+	@echo "make audit     ask for known faults of the installed packages (pip-audit; needs its data)"
 	@echo "make lint      ruff, import contracts, types;  make format  rewrite the sources as ruff wants them"
 	@echo "make wheel     build the wheel into dist/;      make clean   remove what the above made"
 
@@ -63,6 +68,22 @@ test: lint
 
 test-all: lint
 	$(PYTEST) -n $(WORKERS) -m "not gpu" --durations=20
+	@$(MAKE) --no-print-directory test-lowest
+
+$(LOWEST)/.installed: pyproject.toml setup.py
+	@echo "installing the lowest versions that pyproject.toml allows into $(LOWEST)"
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+		$$($(PYTHON) tests/packaging/lowest.py $(HELD))
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed
+	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+
+audit: dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 demo: install
 	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
@@ -87,4 +108,4 @@ wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -19,6 +19,9 @@ from scm_media.parts import part
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
 
+MOST_BYTES = 1 << 28
+"""How large a file may be once it is unpacked; those of Fashion-MNIST have 47 MB at most."""
+
 FASHION_CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -46,11 +49,12 @@ def read_idx(path: Path) -> Tensor:
     Raises ValueError for a file that is truncated, of another kind, or holds no bytes.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an idx file: {error}") from error
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} unpacks to more than {MOST_BYTES} bytes, so it is no file of Fashion-MNIST")
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path} is no idx file of bytes: it begins with {content[:4].hex(' ')}, expected 00 00 08")
     num_dimensions = content[3]
