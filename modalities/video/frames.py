@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modalities.video.reading import Picture
+from modalities.video.reading import File, Picture, decoding
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,18 @@ class Framing:
         return sample[..., top : top + height, left : left + width]
 
 
-def stacked(frames: Iterable[tuple[int, Picture]], framing: Framing, channels: int, background: float) -> Tensor:
-    """The clip ``(C, T, H, W)``, float32 in [-1, 1], of frames and how often each is repeated."""
-    made = []
+def stacked(
+    file: File, frames: Iterable[tuple[int, Picture]], framing: Framing, channels: int, background: float
+) -> Tensor:
+    """Returns the clip ``(C, T, H, W)``, float32 in [-1, 1], of a file's frames and how often each is repeated.
+
+    Raises VideoError where a frame cannot be brought to pixels.
+    """
+    made: list[np.ndarray] = []
     for num, picture in frames:
-        made += [framing.pixels(picture, channels, background)] * num
+        with decoding(file, "has frames whose colours cannot be converted"):
+            pixels = framing.pixels(picture, channels, background)
+        made += [pixels] * num
     return (torch.from_numpy(np.stack(made)).permute(3, 0, 1, 2).float() / 127.5 - 1).contiguous()
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from modalities.video.frames import Framing, stacked
-from modalities.video.reading import SUFFIXES, File, Footage, VideoError, holds_frames, opened
+from modalities.video.reading import SUFFIXES, File, Footage, VideoError, holds_frames, name_of, opened, path_of
 from modalities.video.strip import strips
 from modalities.video.survey import inspect, propose, remarks
-from modalities.video.timing import Span, shown_at, span_of
+from modalities.video.timing import TIE, Span, shown_at, span_of
 from modalities.video.writing import FORMATS, write_video
 from scm_media.interfaces import Extent
 from scm_media.parts import part
@@ -93,6 +93,7 @@ class VideoModality:
         self.background, self.quality = background, quality
         self.written_rate = frame_rate or USUAL_RATE
         self.folder_rate = folder_rate or self.written_rate
+        self._odd: dict[str, set[str]] = {}
         self.extents: Mapping[str, Extent] = {
             "frames": Extent(num_frames, "frames", "length of a clip", longest=num_frames, axis=-3),
             "fps": Extent(
@@ -106,8 +107,8 @@ class VideoModality:
         return propose(paths)
 
     def remarks(self, samples: Sequence[Tensor]) -> list[str]:
-        """What somebody who looks at data for this modality should be told of clips ``(C, T, H, W)``."""
-        return remarks(samples)
+        """Returns what somebody who looks at data should be told of clips ``(C, T, H, W)`` and of the files so far."""
+        return remarks(samples, self._odd)
 
     def holds(self, folder: Path) -> bool:
         """Whether a folder is one video: pictures, and neither videos nor folders beside them."""
@@ -174,7 +175,7 @@ class VideoModality:
 
     def _stack(self, footage: Footage, span: Span, first: float, num: int, framing: Framing) -> Tensor:
         frames = shown_at(footage, span.times(first, num), span.tolerance)
-        return stacked(frames, framing, self.channels, self.background)
+        return stacked(footage.file, frames, framing, self.channels, self.background)
 
     def read_conformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """The clip of a file, and its mask ``(1, T, H, W)``, one where it is no padding; None unless that is masked.
@@ -183,6 +184,7 @@ class VideoModality:
         may begin at any frame of the file. Raises ValueError as ``read``, and where the file is too short.
         """
         with opened(file, self.folder_rate) as footage:
+            self._note(footage)
             span = self._checked(file, span_of(footage, self.frame_rate))
             first = self._place(footage, span, generator)
             own = generator if self.crop == "random" else None
@@ -196,6 +198,13 @@ class VideoModality:
             span = span_of(footage, self.frame_rate)
             inspect(footage, span, self.folder_rate, self.num_frames)
             self._checked(file, span)
+            self._note(footage)
+
+    def _note(self, footage: Footage) -> None:
+        """Keeps the name of a file that ``remarks`` has something to say about."""
+        path = path_of(footage.file)
+        for name in footage.oddities:
+            self._odd.setdefault(name, set()).add(name_of(footage.file) if path is None else str(path))
 
     def measure(self, file: File) -> Mapping[str, float]:
         """``fps``: different frames a second of a clip of this file; ``seconds``: how long the file (or part) is."""
@@ -223,7 +232,8 @@ class VideoModality:
             return room // 2 / span.rate
         # At any frame of the file, not only at those which the recipe's rate counted from its start would meet.
         latest = span.stop - span.start - span.tolerance - (self.num_frames - 1) / span.rate
-        return int(torch.randint(max(1, math.ceil(latest * footage.rate)), (), generator=generator)) / footage.rate
+        num_places = max(1, math.ceil(latest * footage.rate - TIE))
+        return int(torch.randint(num_places, (), generator=generator)) / footage.rate
 
     def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The sample ``(C, T, H, W)``, at the recipe's rate, brought to ``shape()``; random by the generator alone."""

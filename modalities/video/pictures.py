@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -11,14 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from modalities.video.pixels import StillFrame, upright
-from modalities.video.reading import File, VideoError, path_of
+from modalities.video.reading import File, VideoError, path_of, words_of
+from modalities.video.stills import StillFrame, read_picture, size_of
 
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 SHORTEST, USUAL = 10, 100
 """Milliseconds: what a WebP wants shown for no more than the first is shown for the second, as browsers do."""
-ORIENTATION, LYING = 0x0112, range(5, 9)
-"""The EXIF entry of how a picture was held, and those values of it that swap width and height."""
 
 
 class FolderFootage:
@@ -30,32 +25,25 @@ class FolderFootage:
         self.file, self.rate, self._paths = file, rate, paths
         self.num_frames = len(paths)
         self.duration = len(paths) / rate
-        self.height, self.width = self._size(paths[0])
-
-    def _size(self, path: Path) -> tuple[int, int]:
+        self.oddities: tuple[str, ...] = ()
         try:
-            with Image.open(path) as picture:
-                width, height = picture.size
-                lies = picture.getexif().get(ORIENTATION) in LYING
-        except DECODING_ERRORS as error:
-            raise self._damaged(path, error) from error
-        return (width, height) if lies else (height, width)
+            self.width, self.height = size_of(paths[0])
+        except Exception as error:
+            raise self._damaged(paths[0], error) from error
 
     def _damaged(self, path: Path, error: Exception) -> VideoError:
-        return VideoError(self.file, "damaged", f"holds a frame that cannot be decoded, {path.name}: {error}")
+        return VideoError(self.file, "damaged", f"holds a frame that cannot be decoded, {path.name}: {words_of(error)}")
 
     def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
-        """As ``Footage.frames``; a frame of another size than the first is refused."""
+        """Yields what ``Footage.frames`` does; raises VideoError for a frame of another size than the first."""
         first = min(max(0, int(start * self.rate + 1e-6)), len(self._paths) - 1)
         for place in range(first, len(self._paths)):
             yield place / self.rate, (place + 1) / self.rate, StillFrame(self._picture(self._paths[place]))
 
     def _picture(self, path: Path) -> Image.Image:
         try:
-            with Image.open(path) as file:
-                file.load()
-                picture = upright(file)
-        except DECODING_ERRORS as error:
+            picture = read_picture(path)
+        except Exception as error:
             raise self._damaged(path, error) from error
         if picture.size != (self.width, self.height):
             raise VideoError(
@@ -67,7 +55,7 @@ class FolderFootage:
         return picture
 
     def close(self) -> None:
-        """As ``Footage.close``: nothing is held open."""
+        """Does nothing: no file is held open."""
 
 
 class WebPFootage:
@@ -87,29 +75,30 @@ class WebPFootage:
             self._ends = (
                 _ends(self._picture) if status is None else _known_ends(str(path), status.st_size, status.st_mtime_ns)
             )
-        except DECODING_ERRORS as error:
-            raise self._no_video(error) from error
+        except Exception as error:
+            detail = f"cannot be decoded as an animated WebP: {words_of(error)}"
+            raise VideoError(file, "not a video", detail) from error
+        self.oddities: tuple[str, ...] = ()
         self.num_frames = len(self._ends)
         self.duration = self._ends[-1]
         self.rate = len(self._ends) / self.duration
 
-    def _no_video(self, error: Exception) -> VideoError:
-        return VideoError(self.file, "not a video", f"cannot be decoded as an animated WebP: {error}")
-
     def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
-        """As ``Footage.frames``; decoded from the first on, since each leans on the one before."""
+        """Yields what ``Footage.frames`` does; decodes from the first on, since each leans on the one before."""
         begin = 0.0
         for place, end in enumerate(self._ends):
             if end > start or place + 1 == len(self._ends):
                 try:
                     self._picture.seek(place)
-                    yield begin, end, StillFrame(self._picture.copy())
-                except DECODING_ERRORS as error:
-                    raise VideoError(self.file, "damaged", f"cannot be decoded at {begin:.2f} s: {error}") from error
+                    picture = self._picture.copy()
+                except Exception as error:
+                    detail = f"cannot be decoded at {begin:.2f} s: {words_of(error)}"
+                    raise VideoError(self.file, "damaged", detail) from error
+                yield begin, end, StillFrame(picture)
             begin = end
 
     def close(self) -> None:
-        """As ``Footage.close``."""
+        """Lets go of the file."""
         self._picture.close()
 
 

@@ -6,6 +6,7 @@ and single pictures are Pillow's (``pictures.py``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,8 @@ class Picture(Protocol):
 class Footage(Protocol):
     """An opened video: upright frames of ``height`` × ``width`` that are shown from 0 to ``duration`` seconds.
 
-    rate: frames a second, on average. num_frames: None where only decoding tells.
+    rate: frames a second, on average. num_frames: None where only decoding tells. oddities: what somebody who looks at
+    data should be told of the file, by the keys of ``survey.ODDITIES``.
     """
 
     file: File
@@ -58,6 +60,7 @@ class Footage(Protocol):
     rate: float
     duration: float
     num_frames: int | None
+    oddities: tuple[str, ...]
 
     def frames(self, start: float) -> Iterator[tuple[float, float, Picture]]:
         """When each frame is shown (from, to, in seconds) and the frame, in order, from that shown at ``start`` on.
@@ -83,6 +86,23 @@ def path_of(file: File) -> Path | None:
     return Path(file) if isinstance(file, str | Path) else None
 
 
+def words_of(error: Exception) -> str:
+    """Returns what a decoder's error says, in one line; the name of its type where it says nothing."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(re.sub(r"<[\w.]+ object at 0x\w+>", "the file", text).split())
+
+
+@contextmanager
+def decoding(file: File, what: str = "cannot be decoded") -> Iterator[None]:
+    """Turns whatever a decoder raises within it, of any type, into a VideoError that names the file and a reason."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except Exception as error:
+        raise VideoError(file, "undecodable", f"{what}: {words_of(error)}") from error
+
+
 @contextmanager
 def opened(file: File, folder_rate: float, strict: bool = False) -> Iterator[Footage]:
     """The footage of a file (all of it, where a part is given), or of a folder of frames at ``folder_rate``.
@@ -92,7 +112,8 @@ def opened(file: File, folder_rate: float, strict: bool = False) -> Iterator[Foo
     """
     path = path_of(file)
     _check_there(file, path)
-    footage = _open(file, path, folder_rate, strict)
+    with decoding(file):
+        footage = _open(file, path, folder_rate, strict)
     try:
         if not 0 < footage.height * footage.width <= MOST_PIXELS:
             raise VideoError(
@@ -136,9 +157,16 @@ def frames_in(folder: Path) -> list[Path]:
 
 
 def holds_frames(folder: Path) -> bool:
-    """Whether a folder is one video: it has pictures, and neither videos nor folders beside them."""
+    """Returns whether a folder is one video: it has pictures, and neither videos nor folders beside them.
+
+    A folder that cannot be listed is none; whoever walks through folders meets the error again, and counts it.
+    """
     found = False
-    for path in folder.iterdir():
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
+        return False
+    for path in paths:
         suffix = path.suffix.lower()
         if suffix in SUFFIXES or (path.is_dir() and not path.name.startswith(".")):
             return False

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from torch import Tensor
 
-from modalities.video.reading import SLACK, Footage, VideoError, opened
+from modalities.video.reading import SLACK, Footage, VideoError, decoding, opened
 from modalities.video.timing import Span
 
 WHOLE = 20.0
@@ -23,6 +23,13 @@ SIZES = (16, 64)
 STILL = 2 / 255
 """Mean change from frame to frame below which nothing moves: what coding alone makes of a still."""
 BLACK = -0.95
+ODDITIES = {
+    "hdr": "HDR (PQ or HLG): they are read as if they were not, so that their colours are dull; convert them first, "
+    "for example with ffmpeg -i IN -vf zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable,"
+    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p OUT",
+    "tilted": "to be shown at an angle that is no multiple of 90 degrees: they are read turned to the nearest one",
+}
+"""What somebody who looks at data should be told of files, by the names that footage has for it."""
 
 
 def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> None:
@@ -60,11 +67,17 @@ def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> No
 
 
 def _decode(footage: Footage, start: float, reach: float, tolerance: float) -> tuple[int, float]:
-    """How many frames are shown in so many seconds from ``start`` on, and when the last ends."""
+    """Returns how many frames are shown in so many seconds from ``start`` on, and when the last ends.
+
+    The first is brought to pixels, which shows whether the others can be.
+    """
     num, end = 0, 0.0
-    for begin, stop, _ in footage.frames(start + tolerance):
+    for begin, stop, picture in footage.frames(start + tolerance):
         if begin >= start + reach:
             break
+        if num == 0:
+            with decoding(footage.file, "has frames whose colours cannot be converted"):
+                picture.pixels(1, 1, 3, 0.0)
         num, end = num + 1, stop
     return num, end
 
@@ -103,9 +116,15 @@ def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     return keys, seen
 
 
-def remarks(samples: Sequence[Tensor]) -> list[str]:
-    """What somebody who looks at data should be told of clips ``(C, T, H, W)``: black, without motion, or grey."""
-    told = []
+def remarks(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> list[str]:
+    """Returns what somebody who looks at data should be told of clips ``(C, T, H, W)`` and of files.
+
+    odd: names of files by a key of ``ODDITIES``. Clips are remarked on that are black, without motion, or all grey.
+    """
+    told = [
+        f"{len(files)} {'file is' if len(files) == 1 else 'files are'} (first: {min(files)}) {ODDITIES[name]}"
+        for name, files in odd.items()
+    ]
     if black := sum(bool(sample.max() < BLACK) for sample in samples):
         told.append(f"{black} of {len(samples)} clips that were looked at are black from end to end: take them away")
     moving = [sample for sample in samples if sample.shape[1] > 1 and not sample.max() < BLACK]

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from modalities.video.reading import SLACK, Footage, Picture, VideoError
 from scm_media.interfaces import Part
 
+TIE = 1e-9
+"""The error of sums of times: what lies within it of a tie, half a frame late, is that tie."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -18,12 +21,12 @@ class Span:
     stop: float
     rate: float
     tolerance: float
-    """Seconds that a frame may come later than its time: half a frame, since time stamps are rounded."""
+    """Seconds that a frame may come later than its time: half a frame."""
 
     @property
     def num_frames(self) -> int:
-        """Times 0, 1/rate, 2/rate … before the end: at least one."""
-        return max(1, math.ceil((self.stop - self.start - self.tolerance) * self.rate))
+        """The number of times 0, 1/rate, 2/rate … before the end: at least one."""
+        return max(1, math.ceil((self.stop - self.start - self.tolerance) * self.rate - TIE))
 
     def times(self, first: float, num: int) -> list[float]:
         """When ``num`` frames from ``first`` seconds on are shown."""
@@ -75,4 +78,4 @@ def shown_at(footage: Footage, times: Sequence[float], tolerance: float) -> Iter
 
 def _num_before(times: Sequence[float], bound: float) -> int:
     """How many of ascending times come before a bound."""
-    return next((place for place, time in enumerate(times) if time >= bound - 1e-9), len(times))
+    return next((place for place, time in enumerate(times) if time >= bound - TIE), len(times))

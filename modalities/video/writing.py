@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from modalities.video.frames import to_bytes
+from modalities.video.opening import address_of
 from modalities.video.pixels import EXACT
-from modalities.video.reading import File, VideoError, name_of, path_of
+from modalities.video.reading import File, VideoError, name_of, path_of, words_of
 from scm_media.weights import write_whole
 
 FORMATS = (".mp4", ".webm", ".gif")
@@ -125,10 +126,10 @@ def read_metadata(file: File) -> dict[str, Any]:
             with Image.open(source) as picture:
                 comments = [picture.info.get("comment", b"").decode("utf-8", "replace")]
         else:
-            with av.open(source) as container:
+            with av.open(source if path is None else address_of(path), metadata_errors="replace") as container:
                 comments = [text for key, text in container.metadata.items() if key.lower() == "comment"]
-    except (OSError, ValueError) as error:
-        raise VideoError(file, "not a video", f"cannot be read as a video: {error}") from error
+    except Exception as error:
+        raise VideoError(file, "not a video", f"cannot be read as a video: {words_of(error)}") from error
     for comment in comments:
         try:
             told = json.loads(comment)

@@ -1,0 +1,50 @@
+"""Which way frames are turned and mirrored when they are shown: the display matrix of a video."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+TILT = math.tan(math.radians(1.0))
+"""What one axis may lean towards the other to count as straight: FFmpeg's degree."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the eight ways in which a picture can be turned and mirrored: transposed first, then flipped.
+
+    flip_rows: upside down. flip_columns: left and right swapped. straight: False where the file asks for another
+    angle, such as 45 degrees, which is rounded to the nearest of the eight.
+    """
+
+    transposed: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+    straight: bool = True
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns pixels ``(H, W, C)`` as they are shown, ``(W, H, C)`` where they are transposed."""
+        if self.transposed:
+            pixels = pixels.swapaxes(0, 1)
+        return pixels[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+
+def orientation_of(frame: Any) -> Orientation:
+    """Returns the orientation that a decoded frame's display matrix asks for.
+
+    The matrix brings a point (x, y), y downwards, to (a x + c y, b x + d y); scale and shift are left out, as FFmpeg's
+    own players do.
+    """
+    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    if len(matrix) != 36:
+        return Orientation()
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+    across, along = abs(b) + abs(c), abs(a) + abs(d)
+    straight = min(across, along) <= TILT * max(across, along)
+    if across > along:
+        return Orientation(True, flip_rows=b < 0, flip_columns=c < 0, straight=straight)
+    return Orientation(False, flip_rows=d < 0, flip_columns=a < 0, straight=straight)
