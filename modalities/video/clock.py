@@ -52,7 +52,7 @@ def standard_rate(rate: float, length: float, step: float) -> float:
 
     Headers round rates, and lengths over which they are averaged: 59.94 is 19001/317 in Matroska.
     """
-    found = min((round(rate), round(rate * 1.001) * 1000 / 1001), key=lambda standard: abs(standard - rate))
+    found = min((float(round(rate)), round(rate * 1.001) * 1000 / 1001), key=lambda standard: abs(standard - rate))
     return found if abs(found / rate - 1) <= min(RATE_ERROR, 1.5 * step / length) else rate
 
 

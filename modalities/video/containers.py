@@ -17,13 +17,19 @@ from modalities.video.opening import open_container, video_stream
 from modalities.video.pixels import DecodedFrame
 from modalities.video.reading import File, VideoError, decoding, path_of, words_of
 
-SEQUENTIAL = frozenset({"gif"})
-"""Formats whose frames lean on all before them, so that they are decoded from the first on."""
+SEQUENTIAL = frozenset({"gif", "rpza"})
+"""Codecs that are decoded from the first frame on: a GIF's frames lean on all before them, and MOV may call every frame
+of RPZA a key frame."""
+LENIENT = frozenset({"tiff"})
+"""Codecs whose decoders find faults in good files where they are asked to be strict."""
 LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-UNTIMED = frozenset({("avi", "h264"), ("avi", "hevc")})
-"""Containers and codecs whose frames have no time stamp that can be used."""
-CLOSED = {"h264": re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]"), "hevc": re.compile(rb"\x00\x00\x01[\x26\x28]")}
-"""Key frames (IDR) that no frame before them leans on, by the first byte of the unit."""
+CLOSED = {
+    "h264": re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]"),
+    "hevc": re.compile(rb"\x00\x00\x01[\x26\x28]"),
+    "mpeg1video": re.compile(rb"\x00\x00\x01\xb8.{3}[\x40-\x7f\xc0-\xff]", re.DOTALL),
+}
+"""Codecs whose frames have no time stamp in AVI that can be used, and how a key frame looks that no frame shown before
+it leans on: IDR pictures of H.264 and HEVC, closed groups of MPEG-1."""
 HDR_TRANSFERS = frozenset({16, 18})
 """FFmpeg's numbers of the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)."""
 STEPS_BACK = (0.0, 1.0, 4.0, 16.0)
@@ -55,11 +61,11 @@ class ContainerFootage:
         try:
             self._stream = video_stream(self._container, file)
             self._stream.codec_context.thread_count = 1  # files are read side by side
-            if strict:
+            kind, codec = self._container.format.name, self._stream.codec_context.name
+            if strict and codec not in LENIENT:
                 self._stream.codec_context.options = {"err_detect": "explode"}
-            kind = self._container.format.name
-            self._sequential = kind in SEQUENTIAL
-            self._in_order = self._sequential or (kind, self._stream.codec_context.name) in UNTIMED
+            self._sequential, self._is_gif = codec in SEQUENTIAL, kind == "gif"
+            self._in_order = self._is_gif or (kind == "avi" and codec in CLOSED)
             self._step = float(self._stream.time_base or 0)
             self._clock = Clock(0.0, self._step, float(self._stream.average_rate or self._stream.guessed_rate or 1))
             measures = self._known_measures(path)
@@ -100,11 +106,11 @@ class ContainerFootage:
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         end, num_packets = self._last_packets(begin, rate)
         # Headers may count by decoding times, which end before the last frame is shown; a file may end before both.
-        length = end if self._sequential else max(self._length_by_header(begin), end)
+        length = end if self._is_gif else max(self._length_by_header(begin), end)
         if length <= 0:
             raise VideoError(self.file, "no frames", "has a video stream that lasts 0 s: record it again")
-        num_frames = num_packets if self._sequential else self._stream.frames or None
-        if rate <= 0 or self._sequential:
+        num_frames = num_packets if self._is_gif else self._stream.frames or None
+        if rate <= 0 or self._is_gif:
             rate = (num_frames or 1) / length
         clock = Clock(begin, self._step, standard_rate(rate, length, self._step))
         return Measures(clock, clock.length(length), num_frames, orientation_of(frame))
@@ -121,9 +127,9 @@ class ContainerFootage:
 
     def _last_packets(self, begin: float, rate: float) -> tuple[float, int]:
         """Returns the seconds from the first frame to the end of the last packet, and how many packets were met."""
-        length = 0 if self._sequential else self._container.duration or 0
+        length = 0 if self._is_gif else self._container.duration or 0
         self._seek(length / av.time_base)
-        stamps = StampsInOrder(self._step, delays=self._sequential) if self._in_order else None
+        stamps = StampsInOrder(self._step, delays=self._is_gif) if self._in_order else None
         usual = 1 / rate if rate > 0 else 0.0
         end, num = 0.0, 0
         try:
@@ -207,7 +213,7 @@ class ContainerFootage:
         """
         decoder = self._decoder()
         begin = -math.inf if first is None else self._stamp(first) or 0.0
-        stamps = StampsInOrder(self._step, delays=self._sequential) if self._in_order else None
+        stamps = StampsInOrder(self._step, delays=self._is_gif) if self._in_order else None
         time = max(begin, 0.0)
         try:
             for packet in self._packets(first):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import av
 import numpy as np
+from av.sidedata.sidedata import Type
 
 TILT = math.tan(math.radians(1.0))
 """What one axis may lean towards the other to count as straight: FFmpeg's degree."""
+
+UNNAMED = range(max(kind.value for kind in Type) + 1, 64)
+"""Kinds of data beside frames, such as EXIF, that FFmpeg may have and PyAV has no name for."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def orientation_of(frame: Any) -> Orientation:
     The matrix brings a point (x, y), y downwards, to (a x + c y, b x + d y); scale and shift are left out, as FFmpeg's
     own players do.
     """
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    matrix = next((bytes(data) for data in _side_data(frame) if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) != 36:
         return Orientation()
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
@@ -48,3 +54,18 @@ def orientation_of(frame: Any) -> Orientation:
     if across > along:
         return Orientation(True, flip_rows=b < 0, flip_columns=c < 0, straight=straight)
     return Orientation(False, flip_rows=d < 0, flip_columns=a < 0, straight=straight)
+
+
+def _side_data(frame: Any) -> Iterable[Any]:
+    """Returns the data beside a frame, of kinds that PyAV knows: it gives none at all where it meets another."""
+    try:
+        return frame.side_data
+    except ValueError:
+        graph = av.filter.Graph()
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        filters = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in UNNAMED]
+        graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
+        graph.push(frame)
+        return graph.pull().side_data

@@ -24,12 +24,18 @@ STILL = 2 / 255
 """Mean change from frame to frame below which nothing moves: what coding alone makes of a still."""
 BLACK = -0.95
 ODDITIES = {
-    "hdr": "HDR (PQ or HLG): they are read as if they were not, so that their colours are dull; convert them first, "
-    "for example with ffmpeg -i IN -vf zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable,"
-    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p OUT",
-    "tilted": "to be shown at an angle that is no multiple of 90 degrees: they are read turned to the nearest one",
+    "hdr": (
+        "HDR (PQ or HLG)",
+        "it is read as if it were not, so that its colours are dull; convert it first, for example with ffmpeg -i IN "
+        "-vf zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable,zscale=t=bt709:m=bt709:r=tv,"
+        "format=yuv420p OUT",
+    ),
+    "tilted": (
+        "footage to be shown at an angle that is no multiple of 90 degrees",
+        "it is read turned to the nearest multiple",
+    ),
 }
-"""What somebody who looks at data should be told of files, by the names that footage has for it."""
+"""What somebody who looks at data should be told of files, and what it means, by the names that footage has for it."""
 
 
 def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> None:
@@ -77,7 +83,7 @@ def _decode(footage: Footage, start: float, reach: float, tolerance: float) -> t
             break
         if num == 0:
             with decoding(footage.file, "has frames whose colours cannot be converted"):
-                picture.pixels(1, 1, 3, 0.0)
+                picture.pixels(16, 16, 3, 0.0)
         num, end = num + 1, stop
     return num, end
 
@@ -121,10 +127,10 @@ def remarks(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> li
 
     odd: names of files by a key of ``ODDITIES``. Clips are remarked on that are black, without motion, or all grey.
     """
-    told = [
-        f"{len(files)} {'file is' if len(files) == 1 else 'files are'} (first: {min(files)}) {ODDITIES[name]}"
-        for name, files in odd.items()
-    ]
+    told = []
+    for name, files in odd.items():
+        what, meaning = ODDITIES[name]
+        told.append(f"{what} in {len(files)} {'file' if len(files) == 1 else 'files'}, first {min(files)}: {meaning}")
     if black := sum(bool(sample.max() < BLACK) for sample in samples):
         told.append(f"{black} of {len(samples)} clips that were looked at are black from end to end: take them away")
     moving = [sample for sample in samples if sample.shape[1] > 1 and not sample.max() < BLACK]
