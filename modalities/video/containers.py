@@ -112,7 +112,8 @@ class ContainerFootage:
         num_frames = num_packets if self._is_gif else self._stream.frames or None
         if rate <= 0 or self._is_gif:
             rate = (num_frames or 1) / length
-        clock = Clock(begin, self._step, standard_rate(rate, length, self._step))
+        rounded = 0.0 if self._is_gif else self._step  # a GIF's delays are what is shown, not what time stamps came to
+        clock = Clock(begin, rounded, standard_rate(rate, length, rounded))
         return Measures(clock, clock.length(length), num_frames, orientation_of(frame))
 
     def _length_by_header(self, begin: float) -> float:

@@ -1,4 +1,4 @@
-"""Every container and codec that the bundled FFmpeg writes, under the suffixes that are read: all frames, each in place.
+"""Every container and codec that the bundled FFmpeg writes, under the suffixes that are read: all frames, in place.
 
 A clip's frames carry their number; windows at its start, in its middle and at its end show the right ones.
 """
