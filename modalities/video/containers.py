@@ -169,7 +169,8 @@ class ContainerFootage:
                 first = self._next_key_frame()
             except av.error.FFmpegError:
                 break  # a damaged index: from the start it may go
-            if first is None or self._stamp(first) is None or self._clock.seconds(self._stamp(first)) > start:
+            stamp = None if first is None else self._stamp(first)
+            if stamp is None or self._clock.seconds(stamp) > start:
                 continue
             yield from self._timed(self._decoded(first))
             return
