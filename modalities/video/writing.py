@@ -98,20 +98,36 @@ def _encode(path: Path, frames: np.ndarray, rate: float, comment: str, quality: 
 
 
 def _gif(frames: np.ndarray, rate: float, comment: str) -> bytes:
-    """An endless GIF; each frame with the 256 colours that fit it best, and no dither, which would flicker."""
-    ends = [round(100 * (number + 1) / rate) for number in range(len(frames))]
-    durations = [10 * (end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
-    pictures = [
-        Image.fromarray(pixels).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
-        for pixels in frames
-    ]
+    """Returns an endless GIF; each frame has the 256 colours that fit it best, and no dither, which would flicker.
+
+    FFmpeg writes it, since Pillow leaves out frames that are equal to the one before, and so changes a clip's rate.
+    """
+    begins = [round(100 * number / rate) for number in range(len(frames) + 1)]
     content = io.BytesIO()
-    first, *rest = pictures
-    first.save(
-        content, "GIF", save_all=True, append_images=rest, duration=durations if rest else durations[0], loop=0,
-        comment=comment.encode(), disposal=1, optimize=False,
-    )  # fmt: skip
-    return content.getvalue()
+    options = {"loop": "0", "final_delay": str(begins[-1] - begins[-2])}
+    with av.open(content, "w", format="gif", container_options=options) as container:
+        stream: Any = container.add_stream("gif", rate=100, options={"gifflags": "0"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "pal8"
+        for begin, pixels in zip(begins, frames, strict=False):
+            frame = av.VideoFrame.from_ndarray(_quantized(pixels), format="pal8")
+            frame.pts, frame.time_base = begin, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    written = content.getvalue()
+    start = 13 + (3 << ((written[10] & 7) + 1) if written[10] & 0x80 else 0)  # after the header and its colours
+    text = comment.encode()
+    blocks = [text[at : at + 255] for at in range(0, len(text), 255)]
+    told = b"".join(bytes([len(block)]) + block for block in blocks)
+    return written[:start] + b"\x21\xfe" + told + b"\0" + written[start:]
+
+
+def _quantized(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numbers ``(H, W)`` of a picture's colours, and 256 opaque colours ``(256, 4)`` as alpha and RGB."""
+    picture = Image.fromarray(pixels).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    palette = np.full((256, 4), (255, 0, 0, 0), np.uint8)
+    palette[: len(colours), 1:] = colours
+    return np.asarray(picture), palette
 
 
 def read_metadata(file: File) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modalities.video import VideoModality
+from modalities.video import VideoModality, read_metadata
 from modalities.video.clock import Clock, standard_rate
 from modalities.video.reading import opened
 from scm_media.interfaces import Part
@@ -109,6 +109,20 @@ def test_a_gif_comes_back_at_the_rate_it_was_written_at(tmp_path, rate):
     assert found["fps"] == pytest.approx(rate, rel=0.005 / seconds + 1e-9)  # half a hundredth in all
     for reader in (own, VideoModality(num_frames=num, frame_rate=rate, size=32)):
         assert (reader.read(tmp_path / "a.gif") - moving(num)).abs().mean() < 0.07
+
+
+@pytest.mark.parametrize("held", [1, 12, 24])
+def test_a_gif_in_which_nothing_moves_for_a_while_has_all_its_frames(tmp_path, held):
+    clip = moving(24)
+    clip[:, 24 - held :] = clip[:, 24 - held : 25 - held]
+    VideoModality(frame_rate=8).write(tmp_path / "a.gif", clip, {"label": "x" * 700})
+    reader = VideoModality(num_frames=24, frame_rate=None, size=32)
+    reader.probe(tmp_path / "a.gif")
+    assert reader.measure(tmp_path / "a.gif") == pytest.approx({"fps": 8, "seconds": 3})
+    assert (reader.read(tmp_path / "a.gif") - clip).abs().mean() < 0.07
+    assert read_metadata(tmp_path / "a.gif") == {"label": "x" * 700}
+    with Image.open(tmp_path / "a.gif") as picture:  # as another reader has it
+        assert (picture.n_frames, picture.info["loop"]) == (24, 0)
 
 
 def hevc_in_avi(path: Path, num: int, options: dict[str, str]) -> Path:
