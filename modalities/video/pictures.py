@@ -9,11 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from modalities.video.reading import File, VideoError, path_of, words_of
+from modalities.video.reading import File, VideoError, check_size, path_of, words_of
 from modalities.video.stills import StillFrame, read_picture, size_of
 
 SHORTEST, USUAL = 10, 100
 """Milliseconds: what a WebP wants shown for no more than the first is shown for the second, as browsers do."""
+WIDEST = 16383
+"""Pixels a side of a WebP's frames at most; a broken header may claim a million, which would take minutes to fill."""
 
 
 class FolderFootage:
@@ -71,10 +73,15 @@ class WebPFootage:
             if self._picture.format != "WEBP":
                 raise ValueError(f"it is a {self._picture.format}")
             self.width, self.height = self._picture.size
+            if max(self._picture.size) > WIDEST:
+                raise ValueError(f"it claims {self.width}×{self.height} pixels, a WebP has {WIDEST} a side at most")
+            check_size(file, self.height, self.width)  # before all its frames are decoded
             status = None if path is None else path.stat()
             self._ends = (
                 _ends(self._picture) if status is None else _known_ends(str(path), status.st_size, status.st_mtime_ns)
             )
+        except VideoError:
+            raise
         except Exception as error:
             detail = f"cannot be decoded as an animated WebP: {words_of(error)}"
             raise VideoError(file, "not a video", detail) from error

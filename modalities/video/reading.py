@@ -103,6 +103,12 @@ def decoding(file: File, what: str = "cannot be decoded") -> Iterator[None]:
         raise VideoError(file, "undecodable", f"{what}: {words_of(error)}") from error
 
 
+def check_size(file: File, height: int, width: int) -> None:
+    """Raises VideoError for frames of no pixels, or of more than are read."""
+    if not 0 < height * width <= MOST_PIXELS:
+        raise VideoError(file, "frame size", f"has frames of {width}×{height}, at most {MOST_PIXELS} pixels are read")
+
+
 @contextmanager
 def opened(file: File, folder_rate: float, strict: bool = False) -> Iterator[Footage]:
     """The footage of a file (all of it, where a part is given), or of a folder of frames at ``folder_rate``.
@@ -115,12 +121,7 @@ def opened(file: File, folder_rate: float, strict: bool = False) -> Iterator[Foo
     with decoding(file):
         footage = _open(file, path, folder_rate, strict)
     try:
-        if not 0 < footage.height * footage.width <= MOST_PIXELS:
-            raise VideoError(
-                file,
-                "frame size",
-                f"has frames of {footage.width}×{footage.height}, at most {MOST_PIXELS} pixels are read",
-            )
+        check_size(file, footage.height, footage.width)
         yield footage
     finally:
         footage.close()

@@ -83,6 +83,7 @@ BAD = {
     "text.webp": (lambda path: path.write_bytes(b"no such thing" * 99), "not a video", "as an animated WebP"),
     "text.gif": (lambda path: path.write_bytes(b"no such thing" * 99), "no frames", "before its first frame"),
     "list.mp4": (lambda path: path.write_bytes(b"#EXTM3U\n#EXTINF:10,\n/etc/hostname\n"), "not a video", "cannot be"),
+    "wide.webp": (lambda path: wide(path), "not a video", r"claims \d+×32 pixels, a WebP has 16383 a side at most"),
     "nothing.webm": (lambda path: path.write_bytes(b""), "empty", r"is empty \(0 bytes\)"),
     "no-frames.mkv": (lambda path: no_frames(path), "no frames", "ends before its first frame"),
     "one.mp4": (lambda path: write_numbered(path, 1, 1), "one frame", "is a single picture"),
@@ -100,6 +101,15 @@ BAD = {
     "different": (different_sizes, "frames of different sizes", r"frame-0\.png is 56×32, frame-3\.png 50×30"),
     "broken": (broken_frame, "damaged", r"a frame that cannot be decoded, frame-5\.png"),
 }
+
+
+def wide(path):
+    """An animated WebP whose header claims a million pixels a row."""
+    write_webp(path, 8, [100] * 8)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"VP8X") + 8 + 4
+    content[at : at + 3] = (1_000_000).to_bytes(3, "little")
+    path.write_bytes(content)
 
 
 def no_frames(path):
@@ -150,7 +160,7 @@ def test_a_dataset_counts_them_by_reason_and_check_names_them(tmp_path, capsys, 
     assert dataset.rejects == {
         "of another kind": 1,
         "no video stream": 1,
-        "not a video": 4,
+        "not a video": 5,
         "empty": 1,
         "no frames": 2,
         "one frame": 3,
