@@ -1,114 +1,252 @@
-"""Sounds that FFmpeg decodes (PyAV): M4A, AAC, G.722 and whatever else libsndfile refuses."""
+"""Sounds that FFmpeg decodes (PyAV): MP3, M4A, AAC, G.722, WMA and whatever else libsndfile refuses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from pathlib import Path
+from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 
-from modalities.audio.reading import File, SoundError, name_of
+from modalities.audio.mp3 import promised_samples
+from modalities.audio.packets import decoded, num_placed, placed
+from modalities.audio.recording import File, SoundError, decoder_errors, name_of, suffix_of, version_of
 
-FORMATS = "mov,mp4,aac,g722,asf,mp3,ogg,flac,wav,w64,aiff,caf,au,matroska,amr,ac3,eac3,wv,ape,tta"
-"""What FFmpeg may take a file for: never a playlist, which could name other files and addresses."""
-RAW = frozenset({"aac", "g722"})
-"""Formats without an index, whose length is that of their packets."""
-PREROLL = 0.25
-"""Seconds that a decoder is given before a window, since its first frames after a jump lean on earlier ones."""
+FORMATS = "mov,mp4,aac,g722,asf,mp3,ogg,flac,wav,w64,aiff,caf,au,matroska,amr,ac3,eac3,wv,ape,tta,loas"
+"""Formats that FFmpeg may take a file for: never a playlist, which could name other files and addresses."""
 
+PREROLL = 1.0
+"""Seconds that are decoded before a window. The first frames after a jump lean on earlier ones: an MP3's reservoir of
+bits reaches back half a second at the lowest bit rates, Opus settles within 0.8 s."""
+NEAR = 30.0
+"""Seconds of a file within which windows are decoded from its start where the codec draws random noise."""
+NOISY = frozenset({"aac", "ac3", "eac3"})
+"""Codecs that fill bands with random noise (substituted noise, dither)."""
+TAIL = 0.5
+"""Seconds before the end that are looked at for where the last frame ends."""
 SLACK = 0.1
-"""Seconds by which a file may end before its container says so: they are silent."""
+"""Seconds by which a file may end before its header says so: they are silent."""
+
+INDEXED = ("mov", "wav", "w64", "aiff", "au", "caf")
+"""Formats in which FFmpeg jumps to a sample exactly where the codec is PCM; the first has an index for all codecs."""
+SEEKABLE = frozenset({"aac", "alac", "flac", "opus", "ac3", "eac3", "mp3float"})
+"""Other codecs in ``mov`` whose frames depend on no more than ``PREROLL`` before them."""
+PREROLLS = {"mp3float": PREROLL, "mp3": PREROLL, "aac": PREROLL, "flac": 0.0, "g722": math.inf}
+"""Codecs whose packets tell how many samples they hold, to the seconds that are decoded before a window. G.722 adapts
+to all that came before, so that its windows are exact from the file's start alone."""
+
+_counts: dict[tuple[str, int, int], int] = {}
+"""Numbers of frames by path, size and time of change of the file."""
 
 
 class ContainerRecording:
-    """A recording that FFmpeg decodes. Raises SoundError where it does not, with what libsndfile said of it before."""
+    """A recording that FFmpeg decodes, sample for sample as the program ``ffmpeg`` does.
+
+    Encoder delays and edit lists are applied as FFmpeg applies them. Frames are counted without decoding where the
+    header or the packets can be believed, else by decoding the file once; counts of files on a disk are kept.
+
+    A window equals the same part of the whole file decoded at once: to the bit for MP3, FLAC, ALAC, PCM, G.722, WMA
+    and AAC without noise substitution. AAC encoders may replace noise by its power, and a decoder then draws other
+    noise in each pass: windows that begin in the first ``NEAR`` seconds are decoded from the start and equal, later
+    ones differ in that noise. Reading costs the decoding of the window and ``PREROLL``; in files without an index (MP3,
+    ADTS) also a pass over the packets before it (60 ms in ten minutes), and for G.722, WMA and rarer codecs the
+    decoding of all that lies before (0.3 s in ten minutes).
+
+    refused: what another library said of the file, which is named where FFmpeg does not know the format either.
+    Raises SoundError for what FFmpeg does not decode.
+    """
 
     def __init__(self, file: File, refused: str = "") -> None:
-        self.file = file
-        suffix = Path(name_of(file)).suffix.lower()
-        source = str(file) if isinstance(file, str | Path) else file
+        self.file, self._refused = file, refused
+        # Before FFmpeg reads: it does not expect others to move the position of a file in memory.
+        promised = promised_samples(file)
+        with decoder_errors(file):
+            self._container, self._stream = self._open()
         try:
-            if not isinstance(file, str | Path):
-                file.seek(0)
-            self._container = av.open(
-                source, format="g722" if suffix == ".g722" else None, options={"format_whitelist": FORMATS}
-            )
+            with decoder_errors(file):
+                self._describe(promised)
+        except SoundError:
+            self.close()
+            raise
+
+    def _open(self) -> tuple[Any, Any]:
+        """Opens the file at its start; returns the container and its default stream of sound."""
+        file = self.file
+        if isinstance(file, str):
+            source: Any = file
+        elif hasattr(file, "seek"):
+            source = file
+            source.seek(0)
+        else:
+            source = str(file)
+        raw = "g722" if suffix_of(file) == ".g722" else None
+        try:
+            container = av.open(source, format=raw, options={"format_whitelist": FORMATS})
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._no_sound(refused or _words(error)) from error
-        if not self._container.streams.audio:
-            self._container.close()
-            raise self._no_sound(refused or "it has no sound in it")
-        self._stream = self._container.streams.audio[0]
-        self.rate, self.channels = self._stream.rate or 0, self._stream.channels
-        self._begin = (self._stream.start_time or 0) * self._seconds
-        self.frames = self._count_frames()
-
-    @property
-    def _seconds(self) -> float:
-        """Of one unit of the stream's time stamps."""
-        return float(self._stream.time_base or 0)
-
-    @property
-    def _exact(self) -> bool:
-        """Whether time stamps tell samples apart."""
-        return self._seconds * self.rate <= 1
+            raise self._no_sound(self._refused or getattr(error, "strerror", None) or str(error)) from error
+        stream = container.streams.best("audio")
+        problem = ""
+        if stream is None:
+            problem = self._refused or "it has no sound in it"
+        elif stream.codec_context is None:
+            problem = "FFmpeg does not know its codec"
+        if problem:
+            container.close()
+            raise self._no_sound(problem)
+        self._untouched, self._decoded = True, False
+        return container, stream
 
     def _no_sound(self, detail: str) -> SoundError:
         return SoundError(self.file, "not audio", f"cannot be decoded as a sound: {detail}")
 
-    def _count_frames(self) -> int:
-        if self._stream.duration and self._exact and self._container.format.name not in RAW:
-            return round(self._stream.duration * self._seconds * self.rate)
-        try:
-            total = sum(packet.duration or 0 for packet in self._container.demux(self._stream) if packet.size)
-        except av.error.FFmpegError:  # what stands before the damage can be used
-            total = 0
-        return round(total * self._seconds * self.rate)
+    def _describe(self, promised: int | None) -> None:
+        """Sets rate, channels and frames, and how places are found."""
+        stream, context = self._stream, self._stream.codec_context
+        self.rate, self.channels, self.frames = stream.rate or 0, stream.channels, 0
+        if self.rate < 1 or self.channels < 1:
+            return
+        self._begin = Fraction(stream.start_time or 0) * stream.time_base
+        self._seeks = self._can_seek()
+        self._preroll = PREROLL if self._seeks else PREROLLS.get(context.name)
+        self._draws_noise = context.name in NOISY
+        if self._seeks:
+            self.frames = self._last_frame_end()
+        elif promised is not None and self._container.format.name == "mp3":
+            self.frames = promised
+        else:
+            self.frames = self._known_count()
+
+    def _can_seek(self) -> bool:
+        """Returns true where the container has an index and its time stamps tell samples apart."""
+        stream, codec = self._stream, self._stream.codec_context.name
+        kind = self._container.format.name.split(",")[0]
+        if kind not in INDEXED or not stream.duration or stream.time_base * self.rate > 1:
+            return False
+        return codec.startswith("pcm_") or (kind == "mov" and codec in SEEKABLE)
+
+    def _last_frame_end(self) -> int:
+        """Returns the place behind the last frame: encoders pad it, so that the header's duration is not exact.
+
+        The header's duration is returned where the end is missing: reading then tells that the file is cut.
+        """
+        promised = round(self._stream.duration * self._stream.time_base * self.rate)
+        begin, end = promised / self.rate - TAIL, 0
+        if self._draws_noise:  # decoding would draw some of the noise that the window gets
+            end = self._last_packet_end(begin)
+        else:
+            for place, frame in self._seek(begin):
+                end = place + frame.samples
+        return end if end >= promised - SLACK * self.rate else promised
+
+    def _last_packet_end(self, begin: float) -> int:
+        """Returns the place behind the last packet; its own duration may be without the padding of its frame."""
+        self._jump(begin)
+        end, longest = None, 0
+        for packet in self._container.demux(self._stream):
+            if packet.size and packet.pts is not None:
+                longest = max(longest, packet.duration or 0)
+                end = packet.pts + longest
+        return 0 if end is None else round((end * self._stream.time_base - self._begin) * self.rate)
+
+    def _known_count(self) -> int:
+        """Returns the number of frames, which is counted once where the file is on a disk."""
+        version = version_of(self.file)
+        if version is None:
+            return self._count()
+        if version not in _counts:
+            _counts[version] = self._count()
+        return _counts[version]
+
+    def _count(self) -> int:
+        """Returns the number of frames, by the packets where they tell it and else by decoding all of them."""
+        container, stream = self._rewound()
+        if self._preroll is not None:
+            return num_placed(container, stream)
+        return sum(self._checked(frame).samples for _, frame in decoded(container, stream))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """As ``Recording.read``: decoded from a little before the window on, or from the file's start.
-
-        The latter where time stamps are coarser than a sample (milliseconds in WMA), so that after a jump nobody could
-        tell which sample it is that comes.
-        """
-        exact = self._exact
-        seconds = start / self.rate - PREROLL if exact else 0.0
-        self._container.seek(self._stamp(seconds), stream=self._stream, backward=True)
+        """Returns what ``Recording.read`` does. Raises SoundError where rate or channels change inside."""
+        to_float = av.AudioResampler(format="fltp")
         found = np.zeros((stop - start, self.channels), np.float32)
-        place, reached = None, start
-        for frame_place, values in self._decoded():
-            if place is None or (exact and frame_place > place):
-                place = frame_place if exact else 0
-            first, last = max(place, start), min(place + len(values), stop)
-            if last > first:
-                found[first - start : last - start] = values[first - place : last - place]
-                reached = last
-            place += len(values)
-            if place >= stop:
-                break
+        reached = start
+        with decoder_errors(self.file):
+            for place, frame in self._frames(start):
+                num = self._checked(frame).samples
+                first, last = max(place, start), min(place + num, stop)
+                if first > reached and not self._seeks:  # a packet in between could not be decoded
+                    break
+                if last > first:
+                    (values,) = to_float.resample(frame)
+                    found[first - start : last - start] = values.to_ndarray().T[first - place : last - place]
+                    reached = last
+                if place + num >= stop:
+                    break
         if stop == self.frames and stop - reached < SLACK * self.rate:
             reached = stop
         return found[: reached - start]
 
-    def _decoded(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Place and values ``(n, channels)`` of each frame from here on, as far as it can be decoded."""
-        to_float = av.AudioResampler(format="fltp")
+    def _frames(self, start: int) -> Iterator[tuple[int, Any]]:
+        """Yields places and frames in their order, from one that begins at or before ``start`` on."""
+        preroll = self._preroll
+        if self._draws_noise and start < NEAR * self.rate:
+            preroll = math.inf
+        if self._seeks:
+            yield from self._seek(start / self.rate - (NEAR + PREROLL if preroll == math.inf else preroll or 0.0))
+            return
+        container, stream = self._rewound()
+        if preroll is None:
+            yield from decoded(container, stream)
+        else:
+            yield from placed(container, stream, start, start - preroll * self.rate)
+
+    def _seek(self, seconds: float) -> Iterator[tuple[int, Any]]:
+        """Yields places and frames by their time stamps from some seconds on, as far as they can be decoded.
+
+        Seconds before the start are right: an M4A's first packets lie there, and prepare its first frame.
+        """
+        if self._draws_noise and self._decoded:
+            self._reopen()
+        self._decoded = True
+        self._jump(seconds)
+        place = None
         try:
-            for packet in self._container.decode(self._stream):
-                place = round(((packet.pts or 0) * self._seconds - self._begin) * self.rate)
-                for frame in to_float.resample(packet):
-                    yield place, frame.to_ndarray().T
+            for frame in self._container.decode(self._stream):
+                if frame.pts is not None:
+                    told = round((frame.pts * self._stream.time_base - self._begin) * self.rate)
+                    place = told if place is None else max(place, told)
+                yield place or 0, frame
+                place = (place or 0) + frame.samples
         except av.error.FFmpegError:  # what was decoded until here counts
             return
 
-    def _stamp(self, seconds: float) -> int:
-        return int((max(0.0, seconds) + self._begin) / self._seconds)
+    def _jump(self, seconds: float) -> None:
+        self._untouched = False
+        stamp = (Fraction(seconds) + self._begin) / self._stream.time_base
+        self._container.seek(math.floor(stamp), stream=self._stream, backward=True)
+
+    def _checked(self, frame: Any) -> Any:
+        if (frame.sample_rate, frame.layout.nb_channels) == (self.rate, self.channels):
+            return frame
+        raise SoundError(
+            self.file,
+            "changes inside",
+            f"changes from {self.rate} Hz with {self.channels} channels to {frame.sample_rate} Hz with "
+            f"{frame.layout.nb_channels}, expected one rate and number of channels: take it apart, or convert it",
+        )
+
+    def _rewound(self) -> tuple[Any, Any]:
+        """Returns container and stream at the file's start: formats without an index cannot jump back exactly."""
+        if not self._untouched:
+            self._reopen()
+        self._untouched = False
+        return self._container, self._stream
+
+    def _reopen(self) -> None:
+        self._container.close()
+        self._container, self._stream = self._open()
 
     def close(self) -> None:
-        """As ``Recording.close``."""
+        """Lets go of the file."""
         self._container.close()
-
-
-def _words(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from modalities.audio.levels import HOP, frame_power
-from modalities.audio.reading import Recording, SoundError, opened, read_frames
+from modalities.audio.reading import opened, read_frames
+from modalities.audio.recording import Recording, SoundError
 
 ENDS = 15.0
 """Seconds at either end of a file that are decoded where something is to be known of it; what is shorter than both

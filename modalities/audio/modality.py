@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from modalities.audio.cropping import ends_of, sounding_part
 from modalities.audio.levels import NORMALISATIONS, limited, normalised, sounding
-from modalities.audio.reading import SUFFIXES, File, Recording, SoundError, num_frames, opened, read_window
+from modalities.audio.reading import SUFFIXES, num_frames, opened, read_window
+from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import sheet
 from modalities.audio.survey import propose, remarks
 from modalities.audio.writing import BITS, FORMATS, write_sound

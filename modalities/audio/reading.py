@@ -1,7 +1,8 @@
 """Sound files of every kind: opened without being read, and read from any place on.
 
-libsndfile (soundfile) comes first: it is fast, and exact to the frame wherever it seeks. What it refuses (M4A, AAC,
-G.722, WMA …) goes to FFmpeg (PyAV, in ``containers.py``).
+libsndfile (soundfile) comes first: it is fast, and exact to the frame wherever it seeks. FFmpeg (PyAV, in
+``containers.py``) reads what libsndfile refuses (M4A, AAC, G.722, WMA …), what it cannot seek in, what it gives no
+believable length of, and MP3: libmpg123 estimates the length of files without a tag, and prints its complaints.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
 
 import numpy as np
 import soundfile
@@ -18,68 +18,29 @@ import soxr
 import torch
 from torch import Tensor
 
-File = str | Path | IO[bytes]
-"""A sound on a disk, or the content of one; the name of the latter, if it has one, tells the suffix."""
+from modalities.audio.mp3 import is_frame
+from modalities.audio.ogg import ChainedRecording, chain_links, last_page_begin, link_contents
+from modalities.audio.recording import File, Recording, SoundError, content_of, decoder_errors, suffix_of
 
 LIBSNDFILE = frozenset(
-    {
-        ".wav",
-        ".wave",
-        ".rf64",
-        ".w64",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-    }
+    {".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".caf", ".flac", ".ogg", ".oga", ".opus"}
 )
-FFMPEG = frozenset({".m4a", ".aac", ".g722", ".wma"})
+FFMPEG = frozenset({".mp3", ".m4a", ".aac", ".g722", ".wma"})
 SUFFIXES = LIBSNDFILE | FFMPEG
 
 MARGIN = 256
 """Frames of the slower rate on either side of a window, beyond which soxr's filter (HQ) does not reach."""
 
-
-PREROLL = 0.5
-"""Seconds that MP3 and Opus are decoded before a window: their first frames after a jump lean on earlier ones (an
-MP3's reservoir of bits reaches back half a second at the lowest bit rates)."""
+PREROLL = 1.0
+"""Seconds that Opus is decoded before a window: its first frames after a jump lean on earlier ones."""
+MOST_FRAMES = 1 << 48
+"""Frames beyond which a length is none: libsndfile gives 2⁶³ − 1 for a FLAC whose header leaves it open."""
 
 IN_WORDS = {
     "SF_INFO struct incomplete": "its header gives a sample rate of 0 Hz, or no channels",
     "File does not exist or is not a regular file (possibly a pipe?)": "no frame of sound is in it",
 }
-"""What libsndfile says and nobody would understand."""
-
-
-class SoundError(ValueError):
-    """What is wrong with a sound, in one line; ``reason`` is what it is counted by among the rejects of a dataset."""
-
-    def __init__(self, file: File, reason: str, detail: str) -> None:
-        super().__init__(f"{name_of(file)} {detail}")
-        self.reason = reason
-
-
-class Recording(Protocol):
-    """An opened file: ``frames`` samples a channel at ``rate`` Hz."""
-
-    file: File
-    rate: int
-    channels: int
-    frames: int
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames ``start`` to ``stop``, ``(n, channels)`` float32; fewer where the file is cut short."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of the file."""
-        ...
+"""Messages of libsndfile, and what they mean."""
 
 
 class SoundFileRecording:
@@ -89,12 +50,20 @@ class SoundFileRecording:
         self.file = file
         self._sound = soundfile.SoundFile(str(file) if isinstance(file, str | Path) else file)
         self.rate, self.channels, self.frames = self._sound.samplerate, self._sound.channels, self._sound.frames
-        leans = self._sound.format == "MP3" or self._sound.subtype == "OPUS"
-        self._preroll = round(PREROLL * self.rate) if leans else 0
+        self._preroll = round(PREROLL * self.rate) if self._sound.subtype == "OPUS" else 0
+        # libsndfile counts back from the end of a page, and the last page of a Vorbis stream ends before its samples
+        # do: a jump into it would land too late. It is reached from the page before.
+        self._last_jump = last_page_begin(file) - 1 if self._sound.subtype == "VORBIS" else self.frames
+
+    @property
+    def trustworthy(self) -> bool:
+        """Tells whether its length is more than a guess, and whether any place of it can be reached."""
+        mpeg = self._sound.subtype.startswith("MPEG")
+        return self._sound.seekable() and not mpeg and 0 < self.frames < MOST_FRAMES
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """As ``Recording.read``."""
-        first = max(0, start - self._preroll)
+        """Returns what ``Recording.read`` does."""
+        first = max(0, min(start - self._preroll, self._last_jump))
         try:
             self._sound.seek(first)
             return self._sound.read(stop - first, dtype="float32", always_2d=True)[start - first :]
@@ -102,18 +71,13 @@ class SoundFileRecording:
             return np.empty((0, self.channels), np.float32)
 
     def close(self) -> None:
-        """As ``Recording.close``."""
+        """Lets go of the file."""
         self._sound.close()
-
-
-def name_of(file: File) -> str:
-    """The file, in words for the user."""
-    return str(file) if isinstance(file, str | Path) else getattr(file, "name", "the sound")
 
 
 @contextmanager
 def opened(file: File) -> Iterator[Recording]:
-    """The recording of a file, not yet read. Raises SoundError for one that is missing, empty or no sound."""
+    """Yields the recording of a file, not yet read. Raises SoundError for one that is missing, empty or no sound."""
     if isinstance(file, str | Path):
         if not Path(file).is_file():
             raise SoundError(file, "missing file", "is no file: check its name")
@@ -123,7 +87,8 @@ def opened(file: File) -> Iterator[Recording]:
         file.seek(0)
     if size == 0:
         raise SoundError(file, "empty", "is empty (0 bytes): fetch or record it again")
-    recording = _open(file)
+    with decoder_errors(file):
+        recording = _open(file)
     try:
         if recording.rate < 1 or recording.channels < 1:
             raise SoundError(
@@ -140,11 +105,20 @@ def opened(file: File) -> Iterator[Recording]:
 
 
 def _open(file: File) -> Recording:
+    if links := chain_links(file):
+        return ChainedRecording(file, [_open_one(link) for link in link_contents(file, links)])
+    return _open_one(file)
+
+
+def _open_one(file: File) -> Recording:
     # Raw G.722 has no header, so that any bytes could be some: its suffix alone tells.
     refused = ""
-    if Path(name_of(file)).suffix.lower() not in FFMPEG:
+    if suffix_of(file) not in FFMPEG and not _is_mpeg(file):
         try:
-            return SoundFileRecording(file)
+            recording = SoundFileRecording(file)
+            if recording.trustworthy:
+                return recording
+            recording.close()
         except RuntimeError as error:
             said = str(error).rpartition(": ")[2].rstrip(".")
             refused = IN_WORDS.get(said, said)
@@ -156,16 +130,24 @@ def _open(file: File) -> Recording:
     return ContainerRecording(file, refused)
 
 
+def _is_mpeg(file: File) -> bool:
+    """Returns true for MP3 under another suffix, in a WAV too; libsndfile would have libmpg123 read it."""
+    with content_of(file) as content:
+        head = content.read(22)
+    return is_frame(head) or (head[:4] == b"RIFF" and head[20:] == b"\x55\0")
+
+
 def num_frames(frames: int, rate: int, wanted: int) -> int:
-    """How many samples a channel so many frames at ``rate`` Hz are at the wanted rate."""
+    """Returns how many samples a channel so many frames at ``rate`` Hz are at the wanted rate."""
     return max(1, round(frames * wanted / rate))
 
 
 def read_window(recording: Recording, rate: int, start: int, stop: int, origin: int = 0) -> Tensor:
-    """Samples ``start`` to ``stop`` ``(channels, stop − start)`` of what a recording is at ``rate`` Hz, float32.
+    """Returns samples ``start`` to ``stop`` of a recording at ``rate`` Hz, ``(channels, stop − start)`` float32.
 
-    origin: the frame of the recording that sample 0 is. No more is read than the window and the filter's reach; the
-    window is the same as that of the whole recording resampled (to 1e-6 of full scale). soxr is band-limited (its
+    origin: the frame of the recording that sample 0 is. No more is resampled than the window and the filter's reach.
+    The window equals that of the whole recording resampled to 1e-6 of full scale, but for codecs that fill bands with
+    random noise (AAC with noise substitution, AC-3): ``ContainerRecording`` tells what holds there. soxr is band-limited (its
     quality HQ passes 91 % of the lower Nyquist frequency, and nothing above it by more than −100 dB), fast, and takes
     any ratio of rates, where a polyphase filter of two rates without a common divisor would be as large as their
     product. Raises SoundError for samples that are not finite, and for a file that is cut short.
@@ -188,8 +170,9 @@ def read_window(recording: Recording, rate: int, start: int, stop: int, origin: 
 
 
 def read_frames(recording: Recording, start: int, stop: int) -> np.ndarray:
-    """Frames ``start`` to ``stop``, ``(n, channels)``; SoundError where some are missing or not finite."""
-    frames = recording.read(start, stop)
+    """Returns frames ``start`` to ``stop``, ``(n, channels)``; SoundError where some are missing or not finite."""
+    with decoder_errors(recording.file):
+        frames = recording.read(start, stop)
     if len(frames) < stop - start:
         raise SoundError(
             recording.file,

@@ -1,0 +1,91 @@
+"""What an opened sound offers, whichever library decodes it, and how its faults are reported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+
+File = str | Path | IO[bytes]
+"""A sound on a disk, or the content of one; the name of the latter, if it has one, tells the suffix."""
+
+
+class SoundError(ValueError):
+    """A sound that cannot be used, described in one line; rejects of a dataset are counted by ``reason``."""
+
+    def __init__(self, file: File, reason: str, detail: str) -> None:
+        super().__init__(f"{name_of(file)} {detail}")
+        self.reason = reason
+
+
+class Recording(Protocol):
+    """An opened file: ``frames`` samples a channel at ``rate`` Hz."""
+
+    file: File
+    rate: int
+    channels: int
+    frames: int
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Returns frames ``start`` to ``stop``, ``(n, channels)`` float32; fewer where the file is cut short."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        ...
+
+
+def name_of(file: File) -> str:
+    """Returns the name by which error messages call the file."""
+    return str(file) if isinstance(file, str | Path) else getattr(file, "name", "the sound")
+
+
+def suffix_of(file: File) -> str:
+    """Returns the suffix of the file's name in lower case, with its dot; empty where it has none."""
+    return Path(name_of(file)).suffix.lower()
+
+
+def version_of(file: File) -> tuple[str, int, int] | None:
+    """Returns path, size and time of change of a file on a disk; None for one in memory."""
+    if not isinstance(file, str | Path):
+        return None
+    status = os.stat(file)
+    return str(file), status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def content_of(file: File) -> Iterator[IO[bytes]]:
+    """Yields the bytes of a file from its start; one in memory is left where it was."""
+    if isinstance(file, str | Path):
+        with open(file, "rb") as content:
+            yield content
+        return
+    position = file.tell()
+    file.seek(0)
+    try:
+        yield file
+    finally:
+        file.seek(position)
+
+
+@contextmanager
+def decoder_errors(file: File) -> Iterator[None]:
+    """Turns whatever a decoder raises inside the block into a SoundError that names the file.
+
+    Decoders raise exceptions of many types on damaged files (AttributeError and MemoryError among them); each of them
+    is a fault of the file, so that it is counted among the rejects and the run goes on.
+    """
+    try:
+        yield
+    except SoundError:
+        raise
+    except Exception as error:
+        told = getattr(error, "strerror", None) or str(error)
+        detail = " ".join(f"{type(error).__name__} {told}".split())
+        raise SoundError(
+            file, "undecodable", f"cannot be decoded ({detail}): convert it to WAV or FLAC, or take it away"
+        ) from error
