@@ -12,7 +12,7 @@ import numpy as np
 
 from modalities.audio.mp3 import promised_samples
 from modalities.audio.packets import decoded, num_placed, placed
-from modalities.audio.recording import File, SoundError, decoder_errors, name_of, suffix_of, version_of
+from modalities.audio.recording import File, SoundError, decoder_errors, suffix_of, version_of
 
 FORMATS = "mov,mp4,aac,g722,asf,mp3,ogg,flac,wav,w64,aiff,caf,au,matroska,amr,ac3,eac3,wv,ape,tta,loas"
 """Formats that FFmpeg may take a file for: never a playlist, which could name other files and addresses."""
@@ -36,6 +36,8 @@ SEEKABLE = frozenset({"aac", "alac", "flac", "opus", "ac3", "eac3", "mp3float"})
 PREROLLS = {"mp3float": PREROLL, "mp3": PREROLL, "aac": PREROLL, "flac": 0.0, "g722": math.inf}
 """Codecs whose packets tell how many samples they hold, to the seconds that are decoded before a window. G.722 adapts
 to all that came before, so that its windows are exact from the file's start alone."""
+TELLING = frozenset({"mp3", "aac", "flac", "g722", "wav"})
+"""Formats in which the packets of these codecs tell it: others round the durations, or trim the ends themselves."""
 
 _counts: dict[tuple[str, int, int], int] = {}
 """Numbers of frames by path, size and time of change of the file."""
@@ -86,7 +88,8 @@ class ContainerRecording:
             container = av.open(source, format=raw, options={"format_whitelist": FORMATS})
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._no_sound(self._refused or getattr(error, "strerror", None) or str(error)) from error
-        stream = container.streams.best("audio")
+        # FFmpeg's best stream is none whose header lacks a rate or channels, which is told in other words.
+        stream = container.streams.best("audio") or next(iter(container.streams.audio), None)
         problem = ""
         if stream is None:
             problem = self._refused or "it has no sound in it"
@@ -109,11 +112,12 @@ class ContainerRecording:
             return
         self._begin = Fraction(stream.start_time or 0) * stream.time_base
         self._seeks = self._can_seek()
-        self._preroll = PREROLL if self._seeks else PREROLLS.get(context.name)
+        kind = self._container.format.name
+        self._preroll = PREROLL if self._seeks else PREROLLS.get(context.name) if kind in TELLING else None
         self._draws_noise = context.name in NOISY
         if self._seeks:
             self.frames = self._last_frame_end()
-        elif promised is not None and self._container.format.name == "mp3":
+        elif promised is not None and kind == "mp3":
             self.frames = promised
         else:
             self.frames = self._known_count()
@@ -190,7 +194,7 @@ class ContainerRecording:
     def _frames(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yields places and frames in their order, from one that begins at or before ``start`` on."""
         preroll = self._preroll
-        if self._draws_noise and start < NEAR * self.rate:
+        if preroll is not None and self._draws_noise and start < NEAR * self.rate:
             preroll = math.inf
         if self._seeks:
             yield from self._seek(start / self.rate - (NEAR + PREROLL if preroll == math.inf else preroll or 0.0))

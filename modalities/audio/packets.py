@@ -18,12 +18,21 @@ MPEG = ("mp3float", "mp3")
 def decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
     """Yields the place of its first sample and each frame of a container that stands at its start.
 
-    Raises FFmpegError where a packet cannot be decoded: the places after it would not be known.
+    What cannot be decoded at the end (half a packet, padding) is no sample, as for the program ``ffmpeg``. Raises
+    FFmpegError where more can be decoded behind it: the places after it would not be known.
     """
-    place = 0
-    for frame in container.decode(stream):
-        yield place, frame
-        place += frame.samples
+    place, problem = 0, None
+    for packet in container.demux(stream):
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.FFmpegError as error:
+            problem = problem or error
+            continue
+        for frame in frames:
+            if problem is not None:
+                raise problem
+            yield place, frame
+            place += frame.samples
 
 
 def placed(container: Any, stream: Any, start: int, begin: float) -> Iterator[tuple[int, Any]]:
@@ -67,12 +76,13 @@ def num_placed(container: Any, stream: Any) -> int:
 def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, int, int]]:
     """Yields each packet with the places of its first and last + 1 sample that a decoder lets through."""
     samples = stream.time_base * stream.rate
+    above, below = samples.numerator, samples.denominator  # fractions would cost more than FFmpeg's own work
     checks = stream.codec_context.name in MPEG
     place = left_out = 0
     for packet in container.demux(stream):
         if not packet.size or (checks and not is_frame(bytes(packet)[:4])):  # a tag between two joined files
             continue
-        num = round((packet.duration or 0) * samples)
+        num = ((packet.duration or 0) * above + below // 2) // below
         begin, end = _skipped(packet)
         left_out = begin or left_out
         heard = max(0, num - left_out)

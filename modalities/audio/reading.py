@@ -147,10 +147,10 @@ def read_window(recording: Recording, rate: int, start: int, stop: int, origin: 
 
     origin: the frame of the recording that sample 0 is. No more is resampled than the window and the filter's reach.
     The window equals that of the whole recording resampled to 1e-6 of full scale, but for codecs that fill bands with
-    random noise (AAC with noise substitution, AC-3): ``ContainerRecording`` tells what holds there. soxr is band-limited (its
-    quality HQ passes 91 % of the lower Nyquist frequency, and nothing above it by more than −100 dB), fast, and takes
-    any ratio of rates, where a polyphase filter of two rates without a common divisor would be as large as their
-    product. Raises SoundError for samples that are not finite, and for a file that is cut short.
+    random noise (AAC with noise substitution, AC-3): ``ContainerRecording`` tells what holds there. soxr is
+    band-limited (its quality HQ passes 91 % of the lower Nyquist frequency, and nothing above it by more than −100 dB),
+    fast, and takes any ratio of rates, where a polyphase filter of two rates without a common divisor would be as large
+    as their product. Raises SoundError for samples that are not finite, and for a file that is cut short.
     """
     divisor = math.gcd(recording.rate, rate)
     up, down = rate // divisor, recording.rate // divisor

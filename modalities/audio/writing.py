@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from modalities.audio.levels import limited
-from modalities.audio.reading import opened
+from modalities.audio.reading import FFMPEG, opened
+from modalities.audio.recording import decoder_errors, suffix_of
 from scm_media.weights import write_whole
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
@@ -87,9 +88,9 @@ def _quantised(sample: Tensor, kind: str, bits: int) -> tuple[np.ndarray, str]:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What ``AudioModality.write`` put into a file, as it was given; empty for a sound without.
+    """Returns the metadata that ``AudioModality.write`` put into a file; empty for a sound without.
 
-    Raises ValueError for what is no sound.
+    Raises ValueError for a file that is no sound.
     """
     with opened(path):
         pass
@@ -104,16 +105,20 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def _comments(path: str | Path) -> list[str]:
+    if suffix_of(path) in FFMPEG:
+        return _comments_by_ffmpeg(path)
     try:
         with soundfile.SoundFile(str(path)) as sound:
             found = [sound.comment]
     except RuntimeError:
         found = []
-    if any(found):
-        return found
     # libsndfile gives no comment of a WAV that is longer than some thousand letters; FFmpeg does.
+    return found if any(found) else _comments_by_ffmpeg(path)
+
+
+def _comments_by_ffmpeg(path: str | Path) -> list[str]:
     import av
 
-    with av.open(str(path)) as container:
+    with decoder_errors(path), av.open(str(path)) as container:
         entries = [*container.metadata.items(), *(pair for own in container.streams for pair in own.metadata.items())]
     return [text for key, text in entries if key.lower() == "comment"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -44,22 +45,27 @@ def by_libsndfile(path: Path, frames: np.ndarray, rate: int, kind: str, subtype:
     return path
 
 
-def by_ffmpeg(path: Path, frames: np.ndarray, rate: int, codec: str, container: str, sample: str) -> Path:
-    """Writes frames ``(T, C)``, one or two channels, as one of FFmpeg's formats; sample: its name for the samples."""
+def by_ffmpeg(path: Path, frames: np.ndarray, rate: int, codec: str, container: str, **options: str) -> Path:
+    """Writes frames ``(T, C)``, one or two channels, as one of FFmpeg's formats; options: of codec and container."""
     layout = {1: "mono", 2: "stereo"}[frames.shape[1]]
-    if sample.startswith("s16"):
-        frames = np.round(frames * 32767).astype(np.int16)
-    with av.open(str(path), "w", format=container) as file:
-        stream = file.add_stream(codec, rate=rate, layout=layout)
-        if codec != "g722":  # which knows one alone
+    experimental = {"strict": "experimental"} if codec in ("vorbis", "opus") else {}
+    with av.open(str(path), "w", format=container, options=options) as file:
+        stream = file.add_stream(codec, rate=rate, layout=layout, options={**experimental, **options})
+        if codec in ("aac", "wmav1", "wmav2"):
             stream.bit_rate = 96000 * frames.shape[1]
         if codec == "aac":
-            stream.options = {"aac_coder": "fast"}
-        for start in range(0, len(frames), 1024):
-            part = frames[start : start + 1024]
-            laid = part.T if sample.endswith("p") else part.reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(laid), format=sample, layout=layout)
-            frame.sample_rate, frame.pts = rate, start
+            stream.options = {"aac_coder": "fast", **options}
+        stream.codec_context.format = av.codec.Codec(codec, "w").audio_formats[0]
+        stream.codec_context.open()
+        whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(frames.T), format="fltp", layout=layout)
+        whole.sample_rate, whole.pts = rate, 0
+        to_codec, waiting = av.AudioResampler(format=stream.codec_context.format), av.AudioFifo()
+        for frame in to_codec.resample(whole):
+            waiting.write(frame)
+        place = 0  # the encoder's delay is written to the file where its frames have time stamps
+        while frame := waiting.read(stream.codec_context.frame_size or 1024, partial=True):
+            frame.pts, frame.time_base = place, Fraction(1, rate)
+            place += frame.samples
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     return path

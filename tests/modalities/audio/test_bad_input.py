@@ -29,7 +29,7 @@ def cut(folder, name, kind, subtype):
 
 BAD = {
     "text.wav": (b"no such thing" * 50, "not audio", "text.wav cannot be decoded as a sound: Format not recognised"),
-    "text.mp3": (b"no such thing" * 500, "not audio", "cannot be decoded as a sound: no frame of sound is in it"),
+    "text.mp3": (b"no such thing" * 500, "not audio", "cannot be decoded as a sound: Invalid data"),
     "text.m4a": (b"no such thing" * 50, "not audio", "cannot be decoded as a sound: Invalid data"),
     "list.m4a": (b"#EXTM3U\n#EXTINF:10,\n/etc/hostname\n", "not audio", "cannot be decoded as a sound"),
     "rate-0.wav": (wav(sixteen(TONE), rate=0), "not audio", "its header gives a sample rate of 0 Hz"),

@@ -19,8 +19,8 @@ BY_LIBSNDFILE = (
     ("voices/tape.mp3", 32000, 2, 1.5, "MP3", "MPEG_LAYER_III"),
 )
 BY_FFMPEG = (
-    ("voices/phone.m4a", 48000, 2, 2.1, "aac", "ipod", "fltp"),
-    ("voices/radio.g722", 16000, 1, 1.0, "g722", "g722", "s16"),
+    ("voices/phone.m4a", 48000, 2, 2.1, "aac", "ipod"),
+    ("voices/radio.g722", 16000, 1, 1.0, "g722", "g722"),
 )
 NUM = len(BY_LIBSNDFILE) + len(BY_FFMPEG)
 SMALL = (
@@ -52,8 +52,8 @@ def sounds(tmp_path):
     for number, (name, rate, channels, seconds, kind, subtype) in enumerate(BY_LIBSNDFILE):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         by_libsndfile(folder / name, tone(rate, seconds, 220 * (number + 1), channels=channels), rate, kind, subtype)
-    for name, rate, channels, seconds, codec, container, sample in BY_FFMPEG:
-        by_ffmpeg(folder / name, tone(rate, seconds, 330, channels=channels), rate, codec, container, sample)
+    for name, rate, channels, seconds, codec, container in BY_FFMPEG:
+        by_ffmpeg(folder / name, tone(rate, seconds, 330, channels=channels), rate, codec, container)
     (folder / "drums" / "notes.wav").write_text("buy strings")
     return folder
 
