@@ -27,7 +27,8 @@ NOISY = frozenset({"aac", "ac3", "eac3"})
 TAIL = 0.5
 """Seconds before the end that are looked at for where the last frame ends."""
 SLACK = 0.1
-"""Seconds by which a file may end before its header says so: they are silent."""
+"""Seconds that may be missing at the end of a file, or where packets cannot be decoded: they are silent, and all else
+is in its place. Where more is missing the file counts as cut short."""
 
 INDEXED = ("mov", "wav", "w64", "aiff", "au", "caf")
 """Formats in which FFmpeg jumps to a sample exactly where the codec is PCM; the first has an index for all codecs."""
@@ -179,17 +180,23 @@ class ContainerRecording:
             for place, frame in self._frames(start):
                 num = self._checked(frame).samples
                 first, last = max(place, start), min(place + num, stop)
-                if first > reached and not self._seeks:  # a packet in between could not be decoded
-                    break
+                if first > reached:  # packets in between could not be decoded; or an index has a gap there
+                    if not self._seeks and not self._bridges(first - reached):
+                        break
+                    reached = min(first, stop)
                 if last > first:
                     (values,) = to_float.resample(frame)
                     found[first - start : last - start] = values.to_ndarray().T[first - place : last - place]
                     reached = last
                 if place + num >= stop:
                     break
-        if stop == self.frames and stop - reached < SLACK * self.rate:
+        if stop == self.frames and self._bridges(stop - reached):
             reached = stop
         return found[: reached - start]
+
+    def _bridges(self, num: int) -> bool:
+        """Tells whether so many missing samples are few enough to be silent."""
+        return num <= SLACK * self.rate
 
     def _frames(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yields places and frames in their order, from one that begins at or before ``start`` on."""
@@ -203,7 +210,7 @@ class ContainerRecording:
         if preroll is None:
             yield from decoded(container, stream)
         else:
-            yield from placed(container, stream, start, start - preroll * self.rate)
+            yield from placed(container, stream, start - preroll * self.rate)
 
     def _seek(self, seconds: float) -> Iterator[tuple[int, Any]]:
         """Yields places and frames by their time stamps from some seconds on, as far as they can be decoded.
@@ -214,16 +221,22 @@ class ContainerRecording:
             self._reopen()
         self._decoded = True
         self._jump(seconds)
-        place = None
-        try:
-            for frame in self._container.decode(self._stream):
+        place, broken = None, False
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except av.error.FFmpegError:
+                broken = True
+                continue
+            for frame in frames:
+                told = place or 0
                 if frame.pts is not None:
                     told = round((frame.pts * self._stream.time_base - self._begin) * self.rate)
-                    place = told if place is None else max(place, told)
-                yield place or 0, frame
-                place = (place or 0) + frame.samples
-        except av.error.FFmpegError:  # what was decoded until here counts
-            return
+                if place is not None and broken and not self._bridges(told - place):
+                    return
+                place, broken = told if place is None else max(place, told), False
+                yield place, frame
+                place += frame.samples
 
     def _jump(self, seconds: float) -> None:
         self._untouched = False

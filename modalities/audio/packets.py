@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import av
@@ -35,25 +36,20 @@ def decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
             place += frame.samples
 
 
-def placed(container: Any, stream: Any, start: int, begin: float) -> Iterator[tuple[int, Any]]:
+def placed(container: Any, stream: Any, begin: float) -> Iterator[tuple[int, Any]]:
     """Yields places and frames as ``decoded``, but decodes no packet that ends at or before ``begin``.
 
-    What cannot be decoded before ``start`` is passed over, since it only prepares the decoder; at the first packet
-    after it that cannot be decoded the iteration ends.
+    A packet that cannot be decoded leaves a gap of its own length.
     """
     for packet, _, last in _packets(container, stream):
         if last <= begin:
             continue
-        try:
+        with suppress(av.error.FFmpegError):
             frames = stream.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            if last <= start:
-                continue
-            return
-        place = last - sum(frame.samples for frame in frames)
-        for frame in frames:
-            yield place, frame
-            place += frame.samples
+            place = last - sum(frame.samples for frame in frames)
+            for frame in frames:
+                yield place, frame
+                place += frame.samples
 
 
 def num_placed(container: Any, stream: Any) -> int:

@@ -32,6 +32,17 @@ def test_features_have_512_dimensions_and_tell_sounds_apart(network):
     assert network.logits(sine) == {}
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("flushed", [False, True])
+def test_how_denormals_are_calculated_elsewhere_is_left_as_it_was(network, flushed):
+    torch.set_flush_denormal(flushed)
+    try:
+        network.features(tone(440, 22_050))
+        assert (torch.tensor([1e-40]) * 0.5 == 0).item() is flushed
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_what_it_sees_is_the_compressed_power_that_it_was_trained_on(network):
     """A full-scale sine's line has the power (N / 4)² under a Hann window, of which its band's filter takes a share."""
     seen = AiSFX.spectrogram(network, tone(3_000, 22_050))

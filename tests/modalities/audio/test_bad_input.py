@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from modalities.audio import AudioModality
 from scm_media.data import FolderDataset
-from tests.modalities.audio.files import FLOAT, by_libsndfile, sixteen, tone, wav
+from tests.modalities.audio.files import FLOAT, by_ffmpeg, by_libsndfile, sixteen, tone, wav
 
 TONE = tone(22050)
 
@@ -98,6 +99,73 @@ def attempt(modality, path, seed):
 def test_what_stands_before_the_cut_of_a_wav_is_used(tmp_path):
     (tmp_path / "cut.wav").write_bytes(wav(sixteen(TONE))[: 44 + 20001])
     assert AudioModality().read(tmp_path / "cut.wav").shape == (1, 10000)
+
+
+def with_three_wavs(folder):
+    """A class's folder below this one, with three sounds."""
+    (folder / "hum").mkdir()
+    for number in range(3):
+        (folder / "hum" / f"{number}.wav").write_bytes(wav(sixteen(tone(22050, 0.5 + number))))
+    return folder / "hum"
+
+
+@pytest.mark.parametrize("error", [AttributeError("no rate"), MemoryError(), KeyError("a"), RuntimeError("odd\nend")])
+def test_whatever_a_decoder_raises_is_the_files_fault(tmp_path, monkeypatch, error):
+    """Opening and reading, by FFmpeg and by libsndfile: the file is named, and a dataset counts it."""
+
+    def fails(*arguments, **options):
+        raise error
+
+    folder = with_three_wavs(tmp_path)
+    by_ffmpeg(folder / "odd.m4a", TONE, 22050, "aac", "ipod")
+    with monkeypatch.context() as patched:
+        patched.setattr("av.open", fails)
+        dataset = FolderDataset(AudioModality(), tmp_path)
+        assert dataset.rejects == {"undecodable": 1}
+        assert dataset.rejected[0][0].endswith("odd.m4a")
+        assert f"odd.m4a cannot be decoded ({type(error).__name__}" in dataset.rejected[0][1]
+    AudioModality().probe(folder / "odd.m4a")
+    monkeypatch.setattr("soundfile.SoundFile.seek", fails)
+    with pytest.raises(ValueError) as caught:
+        AudioModality().read(folder / "0.wav")
+    assert "0.wav " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.reason in ("undecodable", "cut short")
+
+
+def test_an_m4a_of_an_unknown_codec_is_counted(tmp_path):
+    path = by_ffmpeg(with_three_wavs(tmp_path) / "odd.m4a", TONE, 22050, "aac", "ipod")
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz"))
+    dataset = FolderDataset(AudioModality(), tmp_path)
+    assert dataset.rejects == {"not audio": 1}
+    assert dataset.rejected[0][1].endswith("odd.m4a cannot be decoded as a sound: FFmpeg does not know its codec")
+
+
+@pytest.mark.parametrize("size", [10, 300])
+def test_decoders_do_not_print_what_they_think_of_a_damaged_file(tmp_path, capfd, size):
+    """libmpg123 and FFmpeg complain on the standard error stream by themselves, without the file's name."""
+    path = by_ffmpeg(tmp_path / "a.mp3", tone(22050, 3.0), 22050, "libmp3lame", "mp3")
+    content = bytearray(path.read_bytes())
+    content[4000 : 4000 + size] = b"\xff\xfb\x92" * (size // 3) + bytes(size % 3)
+    path.write_bytes(content)
+    outcomes = [attempt(AudioModality(duration=2.5, sample_rate=22050), path, seed) for seed in range(3)]
+    assert all(isinstance(outcome, torch.Tensor) or "a.mp3" in outcome for outcome in outcomes)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_broken_packet_is_silent_and_moves_nothing(tmp_path):
+    path = by_ffmpeg(tmp_path / "a.m4a", tone(22050, 3.0), 22050, "aac", "ipod")
+    whole = AudioModality(sample_rate=22050).read(path)
+    with av.open(str(path)) as container:
+        packet = next(packet for packet in container.demux(audio=0) if packet.pts == 30 * 1024)
+    content = bytearray(path.read_bytes())
+    content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(content)
+    read = AudioModality(sample_rate=22050).read(path)
+    assert read.shape == whole.shape
+    differs = (read - whole).abs()[0] > 1e-3
+    assert 0 < differs.sum() < 0.2 * 22050
+    assert differs.nonzero().max() - differs.nonzero().min() < 0.3 * 22050
 
 
 @pytest.mark.parametrize("channels", [3, 6, 7])
