@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -43,12 +44,32 @@ IN_WORDS = {
 """Messages of libsndfile, and what they mean."""
 
 
+class PatientFile:
+    """A file in memory for libsndfile, which seeks where a damaged header sends it.
+
+    A place before the start is the start. An exception would be printed with a traceback by soundfile, and passed over.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+        if hasattr(file, "readinto"):
+            self.readinto = file.readinto
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Moves to an offset as ``io.IOBase.seek`` does; returns the new position."""
+        try:
+            return self._file.seek(offset, whence)
+        except (ValueError, OSError, OverflowError):
+            return self._file.seek(0)
+
+
 class SoundFileRecording:
     """A recording that libsndfile reads. Raises RuntimeError where it does not."""
 
     def __init__(self, file: File) -> None:
         self.file = file
-        self._sound = soundfile.SoundFile(str(file) if isinstance(file, str | Path) else file)
+        self._sound = soundfile.SoundFile(str(file) if isinstance(file, str | Path) else PatientFile(file))
         self.rate, self.channels, self.frames = self._sound.samplerate, self._sound.channels, self._sound.frames
         self._preroll = round(PREROLL * self.rate) if self._sound.subtype == "OPUS" else 0
         # libsndfile counts back from the end of a page, and the last page of a Vorbis stream ends before its samples

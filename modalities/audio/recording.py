@@ -84,8 +84,8 @@ def decoder_errors(file: File) -> Iterator[None]:
     except SoundError:
         raise
     except Exception as error:
-        told = getattr(error, "strerror", None) or str(error)
-        detail = " ".join(f"{type(error).__name__} {told}".split())
+        told = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
+        detail = " ".join(told.split())
         raise SoundError(
             file, "undecodable", f"cannot be decoded ({detail}): convert it to WAV or FLAC, or take it away"
         ) from error
