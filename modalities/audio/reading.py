@@ -65,16 +65,27 @@ class PatientFile:
 
 
 class SoundFileRecording:
-    """A recording that libsndfile reads. Raises RuntimeError where it does not."""
+    """A recording that libsndfile reads. Raises RuntimeError where it does not.
+
+    In Ogg Vorbis libsndfile jumps to the right sample only from a file that was just opened, and not into the last
+    page: it counts back from the end of a page, and the last one ends before its samples do. So the file is opened
+    again for each window, and its last page reached from the one before.
+    """
 
     def __init__(self, file: File) -> None:
         self.file = file
-        self._sound = soundfile.SoundFile(str(file) if isinstance(file, str | Path) else PatientFile(file))
+        self._sound = self._open()
         self.rate, self.channels, self.frames = self._sound.samplerate, self._sound.channels, self._sound.frames
         self._preroll = round(PREROLL * self.rate) if self._sound.subtype == "OPUS" else 0
-        # libsndfile counts back from the end of a page, and the last page of a Vorbis stream ends before its samples
-        # do: a jump into it would land too late. It is reached from the page before.
-        self._last_jump = last_page_begin(file) - 1 if self._sound.subtype == "VORBIS" else self.frames
+        self._vorbis, self._untouched = self._sound.subtype == "VORBIS", True
+        self._last_jump = last_page_begin(file) - 1 if self._vorbis else self.frames
+
+    def _open(self) -> soundfile.SoundFile:
+        file = self.file
+        if isinstance(file, str | Path):
+            return soundfile.SoundFile(str(file))
+        file.seek(0)
+        return soundfile.SoundFile(PatientFile(file))
 
     @property
     def trustworthy(self) -> bool:
@@ -85,6 +96,10 @@ class SoundFileRecording:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Returns what ``Recording.read`` does."""
         first = max(0, min(start - self._preroll, self._last_jump))
+        if self._vorbis and not self._untouched:
+            self._sound.close()
+            self._sound = self._open()
+        self._untouched = False
         try:
             self._sound.seek(first)
             return self._sound.read(stop - first, dtype="float32", always_2d=True)[start - first :]

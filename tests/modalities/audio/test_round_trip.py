@@ -69,6 +69,7 @@ RATES = {  # Hz and channels of codecs that do not take what the others do
 }
 TOLERANCE = {  # of full scale, where libsndfile decodes; 0 where FFmpeg does
     ("AIFF", "IMA_ADPCM"): 1 / 128,  # libsndfile starts each block from the 9 bits of its header, as Apple does not
+    **dict.fromkeys([("WAV", "IMA_ADPCM"), ("W64", "IMA_ADPCM")], 2e-3),  # releases of FFmpeg round differently
     **{(kind, "PCM_32"): 1e-7 for kind in ("WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")},  # 32 bits in floats of 24
     ("OGG", "VORBIS"): 1e-6,
     ("OGG", "OPUS"): 1e-4,  # the reference decoder against FFmpeg's
