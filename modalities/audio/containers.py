@@ -51,11 +51,11 @@ class ContainerRecording:
     header or the packets can be believed, else by decoding the file once; counts of files on a disk are kept.
 
     A window equals the same part of the whole file decoded at once: to the bit for MP3, FLAC, ALAC, PCM, G.722, WMA
-    and AAC without noise substitution. AAC encoders may replace noise by its power, and a decoder then draws other
-    noise in each pass: windows that begin in the first ``NEAR`` seconds are decoded from the start and equal, later
-    ones differ in that noise. Reading costs the decoding of the window and ``PREROLL``; in files without an index (MP3,
-    ADTS) also a pass over the packets before it (60 ms in ten minutes), and for G.722, WMA and rarer codecs the
-    decoding of all that lies before (0.3 s in ten minutes).
+    and AAC without noise substitution, to 1e-6 for Opus. AAC encoders may replace noise by its power, and a decoder
+    then draws other noise in each pass: windows that begin in the first ``NEAR`` seconds are decoded from the start and
+    equal, later ones differ in that noise. Reading costs the decoding of the window and ``PREROLL``; in files without
+    an index (MP3, ADTS) also a pass over the packets before it (0.1 s in ten minutes), and for G.722, WMA and rarer
+    codecs the decoding of all that lies before (0.3 s in ten minutes).
 
     refused: what another library said of the file, which is named where FFmpeg does not know the format either.
     Raises SoundError for what FFmpeg does not decode.

@@ -59,9 +59,16 @@ def version_of(file: File) -> tuple[str, int, int] | None:
 
 @contextmanager
 def content_of(file: File) -> Iterator[IO[bytes]]:
-    """Yields the bytes of a file from its start; one in memory is left where it was."""
+    """Yields the bytes of a file from its start; one in memory is left where it was.
+
+    Raises SoundError for a file that may not be read.
+    """
     if isinstance(file, str | Path):
-        with open(file, "rb") as content:
+        try:
+            content = open(file, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise SoundError(file, "unreadable", f"cannot be read ({error.strerror}): check its permissions") from error
+        with content:
             yield content
         return
     position = file.tell()

@@ -79,6 +79,20 @@ def test_a_missing_file_is_named(tmp_path):
         AudioModality().read(tmp_path / "gone.wav")
 
 
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(wav(sixteen(TONE)))
+
+    def refuses(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuses)
+    with pytest.raises(
+        ValueError, match=r"a\.wav cannot be read \(Permission denied\): check its permissions"
+    ) as caught:
+        AudioModality().probe(tmp_path / "a.wav")
+    assert caught.value.reason == "unreadable"
+
+
 def test_a_clip_from_what_is_cut_off_is_refused_and_from_what_is_there_is_not(tmp_path):
     modality, path = AudioModality(), write_bad(tmp_path, "cut.flac")
     outcomes = [attempt(modality, path, seed) for seed in range(20)]
