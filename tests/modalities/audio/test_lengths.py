@@ -9,8 +9,7 @@ import pytest
 
 from modalities.audio import AudioModality
 from modalities.audio.reading import opened, read_frames
-from tests.modalities.audio.files import amplitude_at, by_ffmpeg, by_libsndfile, sixteen, tone, wav
-from tests.modalities.audio.test_round_trip import whole
+from tests.modalities.audio.files import amplitude_at, by_ffmpeg, by_libsndfile, sixteen, tone, wav, whole
 
 RATE = 22050
 NOISE = np.random.default_rng(0).uniform(-0.4, 0.4, (2 * RATE, 1)).astype(np.float32)

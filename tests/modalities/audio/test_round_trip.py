@@ -7,15 +7,12 @@ FFmpeg's rounds elsewhere: TOLERANCE says by how much.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-import av
 import numpy as np
 import pytest
 import soundfile
 
 from modalities.audio.reading import SUFFIXES, opened, read_frames
-from tests.modalities.audio.files import by_ffmpeg, by_libsndfile
+from tests.modalities.audio.files import by_ffmpeg, by_libsndfile, whole
 
 PCM = "pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw"
 BIG_ENDIAN = "pcm_s8 pcm_s16be pcm_s24be pcm_s32be pcm_f32be pcm_f64be pcm_alaw pcm_mulaw"
@@ -86,17 +83,6 @@ def wave(rate: int, channels: int, seconds: float = 1.3) -> np.ndarray:
     return (loudness * np.cos(2 * np.pi * (150 + 500 * time) * time))[:, None].astype(np.float32) + np.float32(
         0.02
     ) * hiss.astype(np.float32)
-
-
-def whole(path) -> np.ndarray:
-    """FFmpeg's decode of all of a file, ``(T, C)``: delays and edit lists applied, broken packets passed over."""
-    raw, found = "g722" if path.suffix == ".g722" else None, []
-    with av.open(str(path), format=raw) as container:
-        stream, to_float = container.streams.audio[0], av.AudioResampler(format="fltp")
-        for packet in container.demux(stream):
-            with suppress(av.error.FFmpegError):
-                found += stream.codec_context.decode(packet)
-        return np.concatenate([part.to_ndarray().T for frame in found for part in to_float.resample(frame)])
 
 
 def tolerance(path) -> float:
