@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 
 from modalities.audio.mp3 import promised_samples
 from modalities.audio.packets import decoded, num_placed, placed
-from modalities.audio.recording import File, SoundError, decoder_errors, suffix_of, version_of
+from modalities.audio.recording import File, SoundError, content_of, decoder_errors, suffix_of, version_of
+from modalities.audio.riff import claims_too_much
 
 FORMATS = "mov,mp4,aac,g722,asf,mp3,ogg,flac,wav,w64,aiff,caf,au,matroska,amr,ac3,eac3,wv,ape,tta,loas"
 """Formats that FFmpeg may take a file for: never a playlist, which could name other files and addresses."""
@@ -77,13 +79,16 @@ class ContainerRecording:
     def _open(self) -> tuple[Any, Any]:
         """Opens the file at its start; returns the container and its default stream of sound."""
         file = self.file
-        if isinstance(file, str):
+        if hasattr(file, "seek"):
             source: Any = file
-        elif hasattr(file, "seek"):
-            source = file
             source.seek(0)
         else:
-            source = str(file)
+            source = os.path.abspath(file)  # FFmpeg takes a name such as "12:30.mp3" for an address
+        with content_of(file) as content:
+            if claims_too_much(content):
+                raise SoundError(
+                    file, "damaged header", "has a chunk in its header that is longer than the file: write it again"
+                )
         raw = "g722" if suffix_of(file) == ".g722" else None
         try:
             container = av.open(source, format=raw, options={"format_whitelist": FORMATS})

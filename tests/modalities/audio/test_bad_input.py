@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from modalities.audio import AudioModality
+from modalities.audio.containers import ContainerRecording
+from modalities.audio.reading import opened
+from modalities.audio.recording import SoundError
 from scm_media.data import FolderDataset
 from tests.modalities.audio.files import FLOAT, by_ffmpeg, by_libsndfile, sixteen, tone, wav
 
@@ -227,3 +234,29 @@ def test_without_verify_they_stop_the_run_that_meets_them(folder):
     places = {entry.path.name: place for place, entry in enumerate(dataset._entries)}
     with pytest.raises(ValueError, match=r"nan\.wav holds samples that are not finite"):
         _ = dataset[places["nan.wav"]]
+
+
+def test_a_chunk_that_claims_gigabytes_is_refused_before_they_are_allocated(tmp_path):
+    file = tmp_path / "long.wav"
+    soundfile.write(file, np.zeros(800, np.float32), 8000, "IMA_ADPCM")
+    content = file.read_bytes()
+    data = content.index(b"data")
+    file.write_bytes(content[:data] + b"LIST" + (2_300_000_000).to_bytes(4, "little") + content[data:])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SoundError, match="has a chunk in its header that is longer than the file") as error:
+        ContainerRecording(file)
+    assert error.value.reason == "damaged header"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+    file.write_bytes(content)
+    with opened(file) as recording:
+        assert recording.frames >= 800
+
+
+def test_a_name_that_looks_like_an_address_is_a_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("plain.mp3", np.zeros(8000, np.float32), 8000)
+    for name in ("12:30.mp3", "concat:plain.mp3", "http:x.mp3"):
+        Path("plain.mp3").rename(name)
+        with opened(name) as recording:
+            assert recording.frames >= 8000
+        Path(name).rename("plain.mp3")
