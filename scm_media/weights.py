@@ -1,11 +1,15 @@
-"""Weight files: safetensors with the configuration of their network in the header, no pickle."""
+"""Weight files: safetensors with the configuration of their network and a digest in the header, no pickle.
+
+The digest tells damage (a flipped bit, a bad copy), not forgery: whoever changes a file can change its digest too.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 NUM_KEYS_SHOWN = 6
+DIGEST = "sha256"
+"""The header's key of the digest; files without it (of another program, or made before it was kept) are read too."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ def save(
     """
     path = Path(path)
     tensors = {name: _stored(name, tensor, dtype, path) for name, tensor in state.items()}
-    header = {"format": "pt", "config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
+    header = {"config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
+    header |= {"format": "pt", DIGEST: _digest(tensors, header["config"], header["info"]).hexdigest()}
     write_whole(path, safetensors.torch.save(tensors, header))
 
 
@@ -75,39 +82,69 @@ def write_whole(path: str | Path, content: bytes) -> None:
         raise OSError(error.errno, message) from error
 
 
-def read(path: str | Path) -> Component:
-    """The tensors, configuration and information of a file that ``save`` wrote.
+def read(path: str | Path, check: bool = True) -> Component:
+    """Returns the tensors, configuration and information of a file that ``save`` wrote.
 
-    Raises ValueError when there is no such file, it is cut short, or it has no configuration in its header.
+    check: compares the tensors with the file's digest, where it has one; without, tensors on a CPU stay mapped from
+    the file and are not read before they are used. Raises ValueError when there is no such file, when it is cut short
+    or damaged, and when it has no configuration in its header.
     """
     path = Path(path)
+    with _opened(path) as file:
+        header = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    config, info = _described(path, header, list(state))
+    if check and DIGEST in header and header[DIGEST] != _digest(state, header["config"], header.get("info", "")).hexdigest():
+        raise ValueError(
+            f"{path} is damaged: its content does not have the digest (SHA-256) in its header; copy it again, or train "
+            "or export the model again"
+        )
+    return Component(state=state, config=config, info=info)
+
+
+def read_info(path: str | Path) -> dict[str, Any]:
+    """Returns the information in a file's header alone, without its tensors. Raises ValueError as ``read``."""
+    path = Path(path)
+    with _opened(path) as file:
+        return _described(path, file.metadata() or {}, list(file.keys()))[1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such weight file; check the path, or train or export the model again")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            yield file
     except SafetensorError as error:
         raise ValueError(
             f"{path} is no whole safetensors file ({error}): it is cut short or of another format; copy it again"
         ) from error
+
+
+def _described(path: Path, header: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the configuration and the information in a header."""
     try:
-        config, info = json.loads(header["config"]), json.loads(header.get("info", "{}"))
+        return json.loads(header["config"]), json.loads(header.get("info", "{}"))
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{path} has no configuration in its header (tensors: {_listed(sorted(state))}), so it was not written by "
+            f"{path} has no configuration in its header (tensors: {_listed(sorted(names))}), so it was not written by "
             "scm-media; convert the model first"
         ) from error
-    return Component(state=state, config=config, info=info)
 
 
 def digest(component: Component) -> str:
-    """Sixteen hexadecimal digits that tell a network: of its tensors and configuration, not of its file."""
-    told = hashlib.sha256(json.dumps(component.config, sort_keys=True).encode())
-    for name, tensor in sorted(component.state.items()):
+    """Returns sixteen hexadecimal digits that tell a network: of its tensors and configuration, not of its file."""
+    return _digest(component.state, json.dumps(component.config, sort_keys=True)).hexdigest()[:16]
+
+
+def _digest(state: Mapping[str, Tensor], *texts: str) -> Any:
+    """Returns the SHA-256 of some texts and of the names, types, shapes and bytes of tensors."""
+    told = hashlib.sha256("".join(texts).encode())
+    for name, tensor in sorted(state.items()):
         told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        told.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()[:16]
+        told.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return told
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:

@@ -108,3 +108,46 @@ def test_a_network_that_is_widened_gives_what_it_gave(name):
     expected = narrow(u, t, Conditioning(aligned=aligned[:, :1]))
     assert expected.abs().max() > 1e-2
     torch.testing.assert_close(wide(u, t, Conditioning(aligned=aligned)), expected, rtol=1e-4, atol=1e-5)
+
+
+STATE = {
+    "weight": torch.arange(64, dtype=torch.float32),
+    "half": torch.ones(3).bfloat16(),
+    "step": torch.tensor(7),
+    "empty": torch.zeros(0, 4),
+    "mask": torch.tensor([True, False]),
+}
+
+
+def test_any_flipped_bit_of_the_tensors_is_noticed(tmp_path):
+    path = tmp_path / "w.safetensors"
+    weights.save(path, STATE, CONFIG, {"step": 5})
+    assert weights.read(path).state["weight"].equal(STATE["weight"])
+    whole = path.read_bytes()
+    first = 8 + int.from_bytes(whole[:8], "little")
+    assert len(whole) - first == sum(tensor.nbytes for tensor in STATE.values())
+    for place in range(first, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"w\.safetensors is damaged: .* copy it again"):
+            weights.read(path)
+    assert weights.read_info(path) == {"step": 5}
+    assert weights.read(path, check=False).config == CONFIG
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'step\\": 5', b'step\\": 4'), (b'"weight"', b'"weighs"')])
+def test_a_changed_header_is_noticed(tmp_path, old, new):
+    path = tmp_path / "w.safetensors"
+    weights.save(path, STATE, CONFIG, {"step": 5})
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new))
+    with pytest.raises(ValueError, match="is damaged"):
+        weights.read(path)
+
+
+def test_files_without_a_digest_are_read(tmp_path):
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"a": torch.ones(2)}, path, {"config": "{}"})
+    assert weights.read(path).state["a"].sum() == 2

@@ -159,7 +159,7 @@ class LatentDataset:
         file = _file(self.folder, number)
         remedy = "delete it, and the same scm-media encode command makes it anew"
         try:
-            component = weights.read(file)  # on a CPU its tensors are mapped from the file, not read
+            component = weights.read(file, check=False)  # tensors stay mapped: a cache may be larger than the memory
         except ValueError as error:
             raise ValueError(f"{file} is no whole shard of latents: {remedy}") from error
         wanted = {LATENTS, *(LABEL + name for name in self.label_names), *([ALIGNED] if self.aligned_names else [])}

@@ -54,7 +54,7 @@ def search_ema(
     backbone = pipeline.network(stage)
     file = pipeline.folder.file(stage)
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    step = weights.read(file).info.get("step", 0)
+    step = weights.read_info(file).get("step", 0)
     curve: list[dict[str, Any]] = []
     best: dict[str, Tensor] | None = None
     for std in (None, *grid):

@@ -56,7 +56,7 @@ def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> Non
     file, folder = run_dir / stage / "weights.safetensors", run_dir / stage / "checkpoints"
     of_model = {_key(stage, name): value for name, value in model_decisions(config, stage).items()}
     if file.exists():
-        info = weights.read(file).info
+        info = weights.read_info(file)
         _compare({_key(stage, name): info[name] for name in info}, of_model, file)
     if found := checkpoints.steps(folder):
         done = found[-1] >= stage_settings(config, stage)["max_steps"]
@@ -67,7 +67,7 @@ def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> Non
 def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> Any:
     """What a stage's weights say of themselves; ``otherwise`` where there are none or they do not say it."""
     file = run_dir / stage / "weights.safetensors"
-    return weights.read(file).info.get(name, otherwise) if file.exists() else otherwise
+    return weights.read_info(file).get(name, otherwise) if file.exists() else otherwise
 
 
 def _key(stage: str, name: str) -> str:

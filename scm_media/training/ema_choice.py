@@ -34,12 +34,12 @@ def holds_chosen(file: Path, step: int) -> bool:
     """Whether a stage's weights are an average that was chosen for this very step: training then leaves them alone."""
     if not file.exists():
         return False
-    info = weights.read(file).info
+    info = weights.read_info(file)
     return KEY in info and info.get("step") == step
 
 
 def chosen_averages(run_dir: Path) -> dict[str, Any]:
     """Stage to how its average was chosen, for ``model.json``."""
     files = {stage: run_dir / stage / "weights.safetensors" for stage in ("teacher", "student")}
-    infos = {stage: weights.read(file).info for stage, file in files.items() if file.exists()}
+    infos = {stage: weights.read_info(file) for stage, file in files.items() if file.exists()}
     return {stage: info[KEY] for stage, info in infos.items() if KEY in info}

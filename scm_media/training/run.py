@@ -95,7 +95,7 @@ def _finished(context: Context, stage: str) -> bool:
     file = context.weights_file(stage)
     if not file.exists() or checkpoints.steps(context.run_dir / stage / "checkpoints"):
         return False
-    step, max_steps = weights.read(file).info.get("step", 0), stage_settings(context.config, stage)["max_steps"]
+    step, max_steps = weights.read_info(file).get("step", 0), stage_settings(context.config, stage)["max_steps"]
     if step < max_steps:
         raise ValueError(
             f"{file} is trained to step {step} and has no checkpoint to go on from to {stage}.max_steps={max_steps}; "
