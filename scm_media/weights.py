@@ -94,7 +94,8 @@ def read(path: str | Path, check: bool = True) -> Component:
         header = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     config, info = _described(path, header, list(state))
-    if check and DIGEST in header and header[DIGEST] != _digest(state, header["config"], header.get("info", "")).hexdigest():
+    texts = header["config"], header.get("info", "")
+    if check and DIGEST in header and header[DIGEST] != _digest(state, *texts).hexdigest():
         raise ValueError(
             f"{path} is damaged: its content does not have the digest (SHA-256) in its header; copy it again, or train "
             "or export the model again"

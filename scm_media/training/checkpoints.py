@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors.torch
 import torch
@@ -16,7 +19,24 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 _TENSOR = "__tensor__"
-_NOT_WHOLE = (SafetensorError, json.JSONDecodeError, KeyError, TypeError, AttributeError, FileNotFoundError)
+_DIGEST = "sha256"
+_NOT_WHOLE = (
+    SafetensorError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+)
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint that is cut short, damaged or of another program; ``reason`` says in which way."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is no whole checkpoint ({reason}); delete it to go on from the one before")
+        self.reason = reason
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int, decisions: Mapping[str, Any] | None = None) -> Path:
@@ -31,13 +51,13 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int, decisions: M
         shutil.rmtree(left, ignore_errors=True)
     tensors: dict[str, Tensor] = {}
     skeleton = _without_tensors(state, "", tensors)
+    content = safetensors.torch.save(tensors)
+    written = {"step": step, "decisions": dict(decisions or {}), "state": skeleton}
+    digest = _digest(io.BytesIO(content), written)
     try:
         aside.mkdir(parents=True)
-        _write(aside / "state.safetensors", safetensors.torch.save(tensors))
-        _write(
-            aside / "state.json",
-            json.dumps({"step": step, "decisions": dict(decisions or {}), "state": skeleton}).encode(),
-        )
+        _write(aside / "state.safetensors", content)
+        _write(aside / "state.json", json.dumps({**written, _DIGEST: digest}).encode())
         _remove(final)
         os.replace(aside, final)
     except OSError as error:
@@ -59,30 +79,78 @@ def steps(folder: Path) -> list[int]:
 
 
 def load(folder: Path, step: int) -> dict[str, Any]:
-    """The state that ``save`` was given; ValueError where the checkpoint is cut short or foreign."""
+    """Returns the state that ``save`` was given.
+
+    Raises DamagedCheckpoint where the checkpoint is cut short, foreign, or does not have the digest that it tells
+    (those that were saved before digests were kept tell none).
+    """
     path = folder / f"step-{step}"
     try:
+        written = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        expected = written.pop(_DIGEST, None)
+        if expected is not None:
+            with open(path / "state.safetensors", "rb") as file:
+                if _digest(file, written) != expected:
+                    raise DamagedCheckpoint(path, "its content does not have its digest, SHA-256")
         tensors = safetensors.torch.load_file(path / "state.safetensors")
-        written = json.loads((path / "state.json").read_text())
         return _with_tensors(written["state"], tensors)
+    except PermissionError:
+        raise
     except _NOT_WHOLE as error:
-        raise _refusal(path, error) from error
+        raise DamagedCheckpoint(path, f"{type(error).__name__}: {error}") from error
 
 
-def load_decisions(folder: Path, step: int) -> dict[str, Any]:
-    """The decisions that ``save`` was given, none from a checkpoint without; ValueError as ``load``."""
-    path = folder / f"step-{step}"
-    try:
-        written = json.loads((path / "state.json").read_text())
-        return dict(written.get("decisions", {}))
-    except _NOT_WHOLE as error:
-        raise _refusal(path, error) from error
+def load_decisions(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """Returns the step of the newest checkpoint whose decisions can be read, and these; None where there is none.
+
+    The decisions are empty where ``save`` was given none.
+    """
+    for step in reversed(steps(folder)):
+        try:
+            written = json.loads((folder / f"step-{step}" / "state.json").read_text(encoding="utf-8"))
+            return step, dict(written.get("decisions", {}))
+        except PermissionError:
+            raise
+        except _NOT_WHOLE:
+            continue  # a damaged one is set aside before a training goes on
+    return None
 
 
-def _refusal(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path} is no whole checkpoint ({type(error).__name__}: {error}); delete it to go on from the one before"
-    )
+def set_damaged_aside(folder: Path, stage: str) -> None:
+    """Renames the newest checkpoints that are damaged to ``step-N.damaged``, and says from which one training goes on.
+
+    Raises ValueError when there are checkpoints and none of them is whole.
+    """
+    damaged: dict[int, DamagedCheckpoint] = {}
+    for step in reversed(steps(folder)):
+        try:
+            load(folder, step)
+        except DamagedCheckpoint as error:
+            damaged[step] = error
+            continue
+        for number, error in damaged.items():
+            path, kept = folder / f"step-{number}", folder / f"step-{number}.damaged"
+            shutil.rmtree(kept, ignore_errors=True)
+            os.replace(path, kept)
+            print(
+                f"{stage}: {path} is damaged ({error.reason}): training goes on from step-{step}, the one before; the "
+                f"damaged one is now {kept.name}",
+                file=sys.stderr,
+            )
+        return
+    if damaged:
+        found = "; ".join(f"step-{number}: {error.reason}" for number, error in damaged.items())
+        raise ValueError(
+            f"{folder} holds no whole checkpoint ({found}): put back a copy, or delete it to train the stage "
+            f"{stage} anew"
+        )
+
+
+def _digest(tensors: IO[bytes], written: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the tensors' file and of what is written beside it."""
+    told = hashlib.file_digest(tensors, "sha256")  # type: ignore[arg-type]
+    told.update(json.dumps(written).encode())
+    return told.hexdigest()
 
 
 def _remove(path: Path) -> None:

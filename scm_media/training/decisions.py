@@ -58,10 +58,11 @@ def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> Non
     if file.exists():
         info = weights.read_info(file)
         _compare({_key(stage, name): info[name] for name in info}, of_model, file)
-    if found := checkpoints.steps(folder):
-        done = found[-1] >= stage_settings(config, stage)["max_steps"]
+    if found := checkpoints.load_decisions(folder):
+        step, kept = found
+        done = step >= stage_settings(config, stage)["max_steps"]
         expected = of_model | {"seed": config["seed"]} if done else decisions(config, stage)
-        _compare(checkpoints.load_decisions(folder, found[-1]), expected, folder / f"step-{found[-1]}")
+        _compare(kept, expected, folder / f"step-{step}")
 
 
 def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> Any:

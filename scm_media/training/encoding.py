@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scm_media.data import stretches
 from scm_media.data.latents import MANIFEST, check_same, encode_missing
+from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
 from scm_media.training.latents import folder_of, manifest_of, splits
 from scm_media.training.run import prepare
@@ -21,8 +22,8 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     """Encodes both splits of a recipe's data into ``<run_dir>/latents`` and returns what was done.
 
     folder, examples (encoded now), variants of each, seconds. Shards that are there already are kept. Raises
-    ValueError when the autoencoder has not been trained, when latents of something else lie there, and where random
-    augmentation would be fixed for good by a single variant.
+    ValueError when the autoencoder has not been trained, when latents of something else lie there, when another run is
+    using the folder, and where random augmentation would be fixed for good by a single variant.
     """
     check_devices(config)
     context = prepare(config)
@@ -35,17 +36,18 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
             return autoencoder.encode(sample.to(context.device))
 
     start, encoded = time.monotonic(), 0
-    for split, data in splits(context).items():
-        folder, manifest = folder_of(context, split), manifest_of(context, data)
-        if (folder / MANIFEST).exists():
-            check_same(folder, manifest)
-        else:
-            manifest.save(folder)
-        workers = config["trainer"]["num_workers"]
-        read = partial(stretches, data, variants=manifest.variants, seed=config["seed"], num_workers=workers)
-        encoded += encode_missing(
-            folder, manifest, read, to_latents, settings["batch_size"], progress, autoencoder.latent_mask
-        )
+    with claim(context.run_dir):
+        for split, data in splits(context).items():
+            folder, manifest = folder_of(context, split), manifest_of(context, data)
+            if (folder / MANIFEST).exists():
+                check_same(folder, manifest)
+            else:
+                manifest.save(folder)
+            workers = config["trainer"]["num_workers"]
+            read = partial(stretches, data, variants=manifest.variants, seed=config["seed"], num_workers=workers)
+            encoded += encode_missing(
+                folder, manifest, read, to_latents, settings["batch_size"], progress, autoencoder.latent_mask
+            )
     return {
         "folder": folder_of(context, "train").parent,
         "examples": encoded,

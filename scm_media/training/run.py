@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scm_media.pipeline.description import FORMAT
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
+from scm_media.training.claim import claim, remove_leftovers
 from scm_media.training.context import Context, check_devices
 from scm_media.training.decisions import check_decisions, stage_settings, trained_decision
 from scm_media.training.ema_choice import chosen_averages
@@ -34,9 +36,10 @@ MOST_COMBINATIONS = 20_000
 def run(config: dict[str, Any]) -> None:
     """Trains what ``config["stage"]`` names ("all": every stage in order) into ``config["run_dir"]``.
 
-    A stage that is done is not done again; one that was interrupted goes on from its last checkpoint. Raises
-    ValueError for a stage that does not exist, a recipe that fits neither its data nor its run folder, and data of
-    which nothing is usable.
+    A stage that is done is not done again; one that was interrupted goes on from its last whole checkpoint. Raises
+    ValueError for a stage that does not exist, a recipe that fits neither its data nor its run folder, a run folder
+    that another run is using, and data of which nothing is usable. A run that SIGINT or SIGTERM ends saves a
+    checkpoint and raises SystemExit, as ``training.interruption`` says.
     """
     if config["stage"] not in ("all", *STAGES):
         raise ValueError(f"stage must be one of all, {', '.join(STAGES)}; got {config['stage']!r}")
@@ -46,9 +49,8 @@ def run(config: dict[str, Any]) -> None:
     if "student" in chosen:
         context.check_guidance()
     context.check_known()
-    for stage in chosen:
-        if stage != "autoencoder" or "max_steps" in config["autoencoder"]:
-            check_decisions(config, context.run_dir, stage)
+    trained = [stage for stage in chosen if stage != "autoencoder" or "max_steps" in config["autoencoder"]]
+    _check_decisions(context, trained)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
     description = _description(context)
@@ -57,34 +59,56 @@ def run(config: dict[str, Any]) -> None:
         latents.examples(context)  # a cache that does not fit is refused before anything is trained
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
-    on_first(fabric, lambda: _describe(context, description))
+    with ExitStack() as held:
+
+        def begin() -> None:
+            held.enter_context(claim(context.run_dir))
+            remove_leftovers(context.run_dir)
+            for stage in trained:
+                checkpoints.set_damaged_aside(context.run_dir / stage / "checkpoints", stage)
+            _check_decisions(context, trained)  # of the checkpoints that are left
+            _describe(context, description)
+
+        on_first(fabric, begin)
+        for stage in chosen:
+            if stage in finished:
+                print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
+            elif stage == "autoencoder" and measured:
+                on_first(fabric, lambda: autoencoder.fit_autoencoder(context))
+            else:
+                fabric = _train_stage(context, stage)
+        # A stage that went on has left its own average in the place of one that had been chosen.
+        description["ema"] = chosen_averages(context.run_dir)
+        on_first(fabric, lambda: _describe(context, description))
+
+
+def _train_stage(context: Context, stage: str) -> Any:
+    """Trains a stage from where it stopped and returns the Fabric that it was trained with."""
+    config = context.config
+    build_task = {
+        "embedder": stages.embedder_task,
+        "autoencoder": autoencoder.autoencoder_task,
+        "teacher": stages.teacher_task,
+        "guide": stages.guide_task,
+        "student": stages.student_task,
+    }
+    # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
+    torch.manual_seed(mix(config["seed"], stage_number(stage)))
+    task = build_task[stage](context)
+    folder = context.run_dir / stage
+    fabric = context.fabric(folder, task.precision)
+    data, held_out = context.data, context.held_out
+    if stage in latents.STAGES:
+        data, held_out = latents.examples(context)
+    if data is not context.data and fabric.global_rank == 0:
+        print(f"{stage}: trains on the latents in {latents.folder_of(context, 'train')}", file=sys.stderr)
+    train(fabric, task, config["trainer"], data, held_out, folder, config["seed"])
+    return fabric
+
+
+def _check_decisions(context: Context, chosen: Sequence[str]) -> None:
     for stage in chosen:
-        if stage in finished:
-            print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
-        elif stage == "autoencoder" and measured:
-            on_first(fabric, lambda: autoencoder.fit_autoencoder(context))
-        else:
-            build_task = {
-                "embedder": stages.embedder_task,
-                "autoencoder": autoencoder.autoencoder_task,
-                "teacher": stages.teacher_task,
-                "guide": stages.guide_task,
-                "student": stages.student_task,
-            }
-            # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
-            torch.manual_seed(mix(config["seed"], stage_number(stage)))
-            task = build_task[stage](context)
-            folder = context.run_dir / stage
-            fabric = context.fabric(folder, task.precision)
-            data, held_out = context.data, context.held_out
-            if stage in latents.STAGES:
-                data, held_out = latents.examples(context)
-            if data is not context.data and fabric.global_rank == 0:
-                print(f"{stage}: trains on the latents in {latents.folder_of(context, 'train')}", file=sys.stderr)
-            train(fabric, task, config["trainer"], data, held_out, folder, config["seed"])
-    # A stage that went on has left its own average in the place of one that had been chosen.
-    description["ema"] = chosen_averages(context.run_dir)
-    on_first(fabric, lambda: _describe(context, description))
+        check_decisions(context.config, context.run_dir, stage)
 
 
 def _finished(context: Context, stage: str) -> bool:

@@ -6,13 +6,15 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from scm_media.cli import main
 from scm_media.training import checkpoints
-from tests.training.small import SMALL, Slope, run_task, same, state, train
+from tests.training.small import SMALL, Slope, metrics, run_task, same, state, train
 
 TEACHER = ("student.max_steps=0",)
 
@@ -86,12 +88,12 @@ def test_a_checkpoint_of_before_decisions_were_kept_is_gone_on_from(tmp_path):
     run_task(tmp_path / "old", Slope(), 2)
     file = tmp_path / "old" / "checkpoints" / "step-2" / "state.json"
     written = json.loads(file.read_text())
-    del written["decisions"]
+    del written["decisions"], written["sha256"]
     items = written["state"]["__items__"]
     written["state"]["__items__"] = [item for item in items if item[0] != "skipped_in_a_row"]
     assert len(written["state"]["__items__"]) == len(items) - 1
     file.write_text(json.dumps(written))
-    assert checkpoints.load_decisions(tmp_path / "old" / "checkpoints", 2) == {}
+    assert checkpoints.load_decisions(tmp_path / "old" / "checkpoints") == (2, {})
     assert same(straight, run_task(tmp_path / "old", Slope(), 4))
 
 
@@ -126,18 +128,84 @@ def test_no_space_is_one_line_and_the_last_good_checkpoint_is_resumed(tmp_path, 
     assert same(state(train(tmp_path / "undisturbed", *TEACHER), "teacher"), state(run_dir, "teacher"))
 
 
+def truncate(file) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip_last_bits(file) -> None:
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 4
+    file.write_bytes(content)
+
+
+def remove(file) -> None:
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_last_bits, remove])
 @pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
-def test_a_truncated_checkpoint_is_named_with_the_remedy_which_works(tmp_path, file):
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_gone_on_from(tmp_path, capsys, file, damage):
     run_dir = train(tmp_path / "run", *TEACHER)
     good = state(run_dir, "teacher")
-    last = run_dir / "teacher" / "checkpoints" / "step-6"
-    content = (last / file).read_bytes()
-    (last / file).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"step-6 is no whole checkpoint .* delete it to go on from the one before"):
-        train(run_dir, *TEACHER)
-    shutil.rmtree(last)
+    kept = run_dir / "teacher" / "checkpoints"
+    damage(kept / "step-6" / file)
+    capsys.readouterr()
     train(run_dir, *TEACHER)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert said.startswith(f"teacher: {kept / 'step-6'} is damaged (")
+    assert said.endswith("goes on from step-4, the one before; the damaged one is now step-6.damaged")
     assert same(good, state(run_dir, "teacher"))
+    assert [line["step"] for line in metrics(run_dir / "teacher") if "total" in line] == [1, 2, 3, 4, 5, 6]
+    assert checkpoints.steps(kept) == [4, 6]
+    assert (kept / "step-6.damaged").is_dir()
+
+
+def test_a_run_without_a_whole_checkpoint_is_refused_and_left_as_it_is(tmp_path):
+    run_dir = train(tmp_path / "run", *TEACHER)
+    kept = run_dir / "teacher" / "checkpoints"
+    for step in (4, 6):
+        flip_last_bits(kept / f"step-{step}" / "state.safetensors")
+    with pytest.raises(ValueError, match=r"holds no whole checkpoint \(step-6: .*SHA-256; step-4: .*put back a copy"):
+        train(run_dir, *TEACHER)
+    assert checkpoints.steps(kept) == [4, 6]
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    saved = {"x": torch.arange(40.0), "optimizer": {0: {"lr": 0.5, "on": True}}, "none": None}
+    path = checkpoints.save(tmp_path, 3, saved, keep=1, decisions={"seed": 0})
+    for name in ("state.safetensors", "state.json"):
+        whole = (path / name).read_bytes()
+        for place in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << (place % 7)
+            (path / name).write_bytes(damaged)
+            if b'"sha256"' not in damaged and name == "state.json":
+                continue  # taken for one of before digests were kept
+            with pytest.raises(ValueError, match="step-3 is no whole checkpoint"):
+                checkpoints.load(tmp_path, 3)
+        (path / name).write_bytes(whole)
+    assert checkpoints.load(tmp_path, 3)["optimizer"] == saved["optimizer"]
+
+
+def test_what_killed_runs_left_is_removed_at_the_next_start(tmp_path):
+    run_dir = train(tmp_path / "run", *TEACHER)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [
+        run_dir / f".model.json.{ended.pid}.part",
+        run_dir / "teacher" / f".weights.safetensors.{ended.pid}.part",
+        run_dir / "teacher" / "checkpoints" / ".step-3.part" / "state.json",
+        run_dir / "teacher" / "checkpoints" / ".step-2.old.part" / "state.json",
+    ]
+    being_written = run_dir / f".metrics.json.{os.getpid()}.part"
+    own = run_dir / "notes.part"
+    for file in (*left, being_written, own):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    train(run_dir, *TEACHER)
+    assert not any(file.exists() or (file.parent.name.endswith(".part") and file.parent.exists()) for file in left)
+    assert being_written.exists()
+    assert own.exists()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"state": {"a": 1}}'])

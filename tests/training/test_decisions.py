@@ -85,8 +85,8 @@ def test_a_finished_run_tells_what_its_weights_are_whatever_it_is_run_with(tmp_p
         "guidance_max": None,
         "step": 1,
     }
-    kept = checkpoints.load_decisions(tmp_path / "student" / "checkpoints", 1)
-    assert kept == decisions(config(*short), "student")
+    kept = checkpoints.load_decisions(tmp_path / "student" / "checkpoints")
+    assert kept == (1, decisions(config(*short), "student"))
     written = {name: (tmp_path / name).read_text() for name in ("model.json", "recipe.yaml")}
     student = state(tmp_path, "student")
     for stage in ("all", "student"):
