@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from scm_media.data import order
 from scm_media.data.examples import Batch, Dataset, collate
+from scm_media.data.workers import outlive_first_signal
 
 
 def gather(dataset: Dataset, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
@@ -83,7 +84,13 @@ def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[
         # Without a generator of its own a DataLoader draws its base seed from the global one.
         own = torch.Generator().manual_seed(seed)
         found = DataLoader(
-            source, batch_size=None, sampler=numbers, num_workers=num_workers, collate_fn=_as_it_is, generator=own
+            source,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            generator=own,
+            worker_init_fn=outlive_first_signal,
         )
     for batch in found:
         if isinstance(batch, ValueError | OSError):

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
 from scm_media.training import checkpoints
+from scm_media.training.interruption import Interruption
 from scm_media.training.ranks import on_first
 from scm_media.training.reporting import Reporter, TermAverages
 from scm_media.training.schedule import rate_factor
@@ -70,8 +72,9 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     """Trains a task to its ``max_steps``, from its last checkpoint if there is one, and writes its weights.
 
     Data order, noise and dropout of a step are functions of (seed, stage, rank, step) alone: a run that is killed and
-    resumed ends in the same weights as one that was not. Raises ValueError for a checkpoint of another recipe or cut
-    short, and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
+    resumed ends in the same weights as one that was not. After SIGINT or SIGTERM the step under way is finished and
+    saved, and SystemExit raised (``Interruption``). Raises ValueError for a checkpoint of another recipe or cut short,
+    and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
     """
     settings, max_steps = task.settings, task.settings["max_steps"]
     share = _share(task, fabric.world_size, trainer["accumulate"])
@@ -95,7 +98,11 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
     terms = TermAverages()
     stream = TimedBatches(_stream(data, share, start, max_steps, trainer, seed, fabric))
-    try:
+    kept = folder / "checkpoints"
+    with ExitStack() as ended:
+        if reporter is not None:
+            ended.callback(reporter.close)
+        interruption = ended.enter_context(Interruption())
         if start == 0:
             if state.snapshots is not None:
                 on_first(fabric, state.snapshots.clear)
@@ -124,16 +131,17 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                     figures = terms.take() | {"total": total, "gradient_norm": gradient_norm, "rate": rate}
                     figures |= {"skipped_steps": float(state.skipped), "data_wait": stream.take_share()}
                     reporter.tell(done, figures, settings["batch_size"])
+            stopping = interruption.agreed(fabric)
+            if reporter is not None and (last or not stopping):  # sheets take longer than a scheduler waits
                 if done % trainer["validate_every"] == 0 or last:
                     reporter.log(done, _validate(fabric, task, held_out, seed))
                 if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
                     _preview(fabric, task, ema, done, folder, reporter)
-            if done % trainer["checkpoint_every"] == 0 or last:
+            if done % trainer["checkpoint_every"] == 0 or last or stopping:
                 saved, keep = state.state_dict(), trainer["keep_checkpoints"]
-                on_first(fabric, partial(checkpoints.save, folder / "checkpoints", done, saved, keep, task.decisions))
-    finally:
-        if reporter is not None:
-            reporter.close()
+                on_first(fabric, partial(checkpoints.save, kept, done, saved, keep, task.decisions))
+            if stopping or (last and interruption.agreed(fabric)):
+                interruption.leave(fabric, task.name, kept / f"step-{done}")
     on_first(fabric, lambda: task.finish(ema.averaged, max_steps))
 
 

@@ -1,0 +1,19 @@
+"""Worker processes that read batches, while the training that they read for is being ended."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+def outlive_first_signal(worker: int) -> None:
+    """Lets a worker go on after the first SIGINT and SIGTERM: Ctrl-C and schedulers send them to every process.
+
+    The training that it reads for needs its batches to finish the step under way, and ends its workers itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _once)
+
+
+def _once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
