@@ -72,7 +72,9 @@ class Dataset(Protocol):
 
     A dataset may also offer ``__getitems__(indices) -> list[Example]``, or ``batch(indices, generators) -> Batch``,
     the only one of the three that is given randomness: one generator an example, None for no augmentation.
-    ``fingerprint() -> str``, a digest of what its examples are, is what a cache of its latents is known by.
+    ``fingerprint() -> str``, a digest of what its examples are, is what a cache of its latents is known by, and by what
+    a run that goes on notices other data; ``versions() -> Tensor`` ``(N, 2)`` int64, a hash and a time of change of
+    each example, tells it how many are others.
     ``label_combinations`` (class numbers of all labels that have classes, in their order, to how often they occur
     together) and ``label_quantiles`` (scalar label to its evenly spaced quantiles) are what clips are drawn for.
     ``buckets`` ``(N,)`` int64, where not None, tells which examples are of one shape: a batch is of one bucket.

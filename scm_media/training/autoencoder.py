@@ -17,7 +17,6 @@ from scm_media.data import Batch, Dataset, batches
 from scm_media.reconstruction import psnr
 from scm_media.training import checkpoints
 from scm_media.training.context import Context
-from scm_media.training.decisions import decisions
 from scm_media.training.loop import Task
 from scm_media.training.previews import save_sheet
 
@@ -88,7 +87,7 @@ def autoencoder_task(context: Context) -> Task:
         finish=_finish(context, embedder),
         preview=ReconstructionPreview(context, embedder),
         own_clip=[] if loss.discriminator is None else list(loss.discriminator.parameters()),
-        decisions=decisions(context.config, "autoencoder"),
+        decisions=context.decisions("autoencoder"),
         precision=settings["precision"],
     )
 

@@ -23,7 +23,7 @@ from scm_media.known import KnownRegions
 from scm_media.networks import restore
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
-from scm_media.training.decisions import by_input
+from scm_media.training.decisions import FINGERPRINT, by_input, decisions
 from scm_media.trigflow import TrigFlow
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -109,6 +109,30 @@ class Context:
         """Where training will run: what is compiled is checked there."""
         on_cuda = self.config["device"] in ("auto", "cuda") and torch.cuda.is_available()
         return torch.device("cuda" if on_cuda else "cpu")
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """The digest of the examples that are trained on and held out; None where the dataset does not give one."""
+        given = [data.fingerprint() for data in (self.data, self.held_out) if hasattr(data, "fingerprint")]
+        return " ".join(given) or None
+
+    def made_of(self, stage: str) -> dict[str, Any]:
+        """Returns what a stage trains on: the fingerprint of its data, and digests of the weights that it uses."""
+        used = {"autoencoder": ("embedder",), "teacher": ("autoencoder",), "guide": ("autoencoder",)}
+        if stage == "student":
+            guided = self.config["student"]["objective"] == "scd" and self.config["guide"] is not None
+            used["student"] = ("autoencoder", "teacher", *(("guide",) if guided else ()))
+        files = {name: self.weights_file(name) for name in used.get(stage, ())}
+        digests = {
+            f"{name} weights": weights.digest(weights.read(file, check=False))
+            for name, file in files.items()
+            if file.exists()
+        }
+        return {FINGERPRINT: self.fingerprint, **digests}
+
+    def decisions(self, stage: str) -> dict[str, Any]:
+        """Returns all that a stage's steps follow from, for its checkpoints."""
+        return {**decisions(self.config, stage), **self.made_of(stage)}
 
     def weights_file(self, stage: str) -> Path:
         """Where a stage leaves its weights."""

@@ -1,17 +1,25 @@
-"""What decides a stage's weights, kept with them, and held against the recipe that wants to go on with them."""
+"""What a stage's weights follow from, kept with its checkpoints and compared with the recipe that goes on with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scm_media import weights
+from scm_media.build import TARGET, resolve
 from scm_media.training import checkpoints
+
+FINGERPRINT = "data.fingerprint"
+"""The key of the examples' digest: where it is the same, data may be configured in another way or lie elsewhere."""
+ABSENT = "(absent)"
+NUM_SHOWN = 6
 
 
 def model_decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """What a stage's weights are, whatever they were trained on: name to value; part of the weights' information."""
+    """Returns, by name, how a stage's weights may be used; part of the information in their file."""
     if stage not in ("teacher", "guide", "student"):
         return {}
     loss = stage_settings(config, stage)["loss"]
@@ -37,38 +45,113 @@ def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 
 def decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """Configuration key to value of all that a stage's steps follow from, for its checkpoints."""
+    """Returns configuration key to value of all that a stage's steps follow from, for its checkpoints.
+
+    What may change from one run to the next is not among them: how far is trained, where, and what is reported or kept.
+    """
+    settings = {key: value for key, value in stage_settings(config, stage).items() if key != "max_steps"}
+    sections = {stage: settings, "modality": config["modality"], "data": config["data"]}
+    if stage == "autoencoder":
+        if config["embedder"] is not None and settings.get("loss", {}).get("perceptual", "features") == "features":
+            sections["embedder.network"] = config["embedder"]["network"]
+    elif stage != "embedder":
+        sections |= {key: config[key] for key in ("flow", "backbone")}
+        sections["autoencoder.network"] = config["autoencoder"]["network"]
+    if stage == "guide":
+        sections["guide.backbone"] = config["guide"]["backbone"]
+    found = {key: value for name, section in sections.items() for key, value in flat(section, name).items()}
+    own = settings.get("precision") if stage == "autoencoder" else "32-true" if stage == "embedder" else None
     return {
+        **found,
         **{_key(stage, name): value for name, value in model_decisions(config, stage).items()},
         "seed": config["seed"],
-        f"{stage}.batch_size": stage_settings(config, stage)["batch_size"],
+        "init_from": config["init_from"],
+        "precision": own or config["precision"],
         "trainer.accumulate": config["trainer"]["accumulate"],
+        "trainer.gradient_clip": config["trainer"]["gradient_clip"],
         "num_devices x num_nodes": config["num_devices"] * config["num_nodes"],
     }
 
 
-def check_decisions(config: Mapping[str, Any], run_dir: Path, stage: str) -> None:
-    """ValueError where a stage has begun with other decisions than the recipe's.
+def check_decisions(
+    config: Mapping[str, Any], run_dir: Path, stage: str, made_of: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Compares what a stage in a run folder has begun with, and the recipe; returns remarks for the user.
 
-    Of a stage that is done, seed, objective, guidance and label_dropout count: with how many devices it was trained
-    matters no more. Checkpoints and weights that say nothing of it are taken as they are.
+    made_of: what the stage trains on, beside its configuration (``Context.made_of``). Of a stage that is done, data,
+    networks, seed and use count: how it was trained matters no more. Checkpoints that were made before all this was
+    recorded are compared in what they tell, with a remark. Raises ValueError with each key that differs.
     """
-    file, folder = run_dir / stage / "weights.safetensors", run_dir / stage / "checkpoints"
+    file = run_dir / stage / "weights.safetensors"
     of_model = {_key(stage, name): value for name, value in model_decisions(config, stage).items()}
     if file.exists():
-        info = weights.read_info(file)
-        _compare({_key(stage, name): info[name] for name in info}, of_model, file)
-    if found := checkpoints.load_decisions(folder):
-        step, kept = found
-        done = step >= stage_settings(config, stage)["max_steps"]
-        expected = of_model | {"seed": config["seed"]} if done else decisions(config, stage)
-        _compare(kept, expected, folder / f"step-{step}")
+        told = {_key(stage, name): value for name, value in weights.read_info(file).items()}
+        _refuse(differences(told, of_model, [key for key in of_model if key in told]), file)
+    found = checkpoints.load_decisions(run_dir / stage / "checkpoints")
+    if found is None:
+        return []
+    step, kept = found
+    path = run_dir / stage / "checkpoints" / f"step-{step}"
+    recipe = {**decisions(config, stage), **(made_of or {})}
+    complete = f"modality.{TARGET}" in kept
+    keys = list(recipe) if complete else [key for key in recipe if key in kept]
+    if complete:  # but not what it was made of, which is not always known here
+        keys += [key for key in kept if key not in recipe and "." in key and key != FINGERPRINT]
+    if step >= stage_settings(config, stage)["max_steps"]:
+        alike = ("modality.", "data.", "flow.", "backbone.", "autoencoder.network.", f"{stage}.backbone.")
+        keys = [key for key in keys if key in {*of_model, "seed"} or key.startswith((*alike, f"{stage}.network."))]
+    _refuse(differences(kept, recipe, keys), path)
+    if complete:
+        return []
+    return [
+        f"{stage}: {path} was saved before its data, networks and optimizer were recorded, so that only seed, batch "
+        "size and devices are known to be the same"
+    ]
+
+
+def differences(kept: Mapping[str, Any], recipe: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """Returns ``key: old → new`` for each of the keys whose values differ.
+
+    A key that one side lacks has the default of the class (``_target_``) that it is an argument of, as far as there
+    is one. How data are configured does not count where the fingerprints of their examples are the same.
+    """
+    same_data = kept.get(FINGERPRINT) is not None and kept.get(FINGERPRINT) == recipe.get(FINGERPRINT)
+    found = []
+    for key in keys:
+        if key.startswith("data.") and same_data:
+            continue
+        old, new = _value(kept, key), _value(recipe, key)
+        if old != new:
+            found.append(f"{key}: {old} → {new}")
+    return found
+
+
+def flat(section: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns the values of nested mappings by dotted key, below ``name``."""
+    found = {}
+    for key, value in section.items():
+        found |= flat(value, f"{name}.{key}") if isinstance(value, Mapping) else {f"{name}.{key}": value}
+    return found
 
 
 def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> Any:
     """What a stage's weights say of themselves; ``otherwise`` where there are none or they do not say it."""
     file = run_dir / stage / "weights.safetensors"
     return weights.read_info(file).get(name, otherwise) if file.exists() else otherwise
+
+
+def _value(settings: Mapping[str, Any], key: str) -> Any:
+    """The value of a key as JSON has it, the default of its class where the key is absent."""
+    if key in settings:
+        return json.loads(json.dumps(settings[key], default=str))
+    section, _, name = key.rpartition(".")
+    try:
+        parameter = inspect.signature(resolve(settings[f"{section}.{TARGET}"])).parameters[name]
+    except (KeyError, ValueError):
+        return ABSENT
+    if parameter.default is parameter.empty:
+        return ABSENT
+    return json.loads(json.dumps(parameter.default, default=str))
 
 
 def _key(stage: str, name: str) -> str:
@@ -79,9 +162,10 @@ def _key(stage: str, name: str) -> str:
     return f"{stage}.loss.{name}" if name in ("label_dropout", "guidance_max") else f"{stage}.{name}"
 
 
-def _compare(kept: Mapping[str, Any], recipe: Mapping[str, Any], where: Path) -> None:
-    problems: Sequence[str] = [
-        f"{key} is {value}, expected {kept[key]}" for key, value in recipe.items() if key in kept and kept[key] != value
-    ]
-    if problems:
-        raise ValueError(f"{where} was trained otherwise ({'; '.join(problems)}): use another run_dir")
+def _refuse(found: Sequence[str], where: Path) -> None:
+    if found:
+        more = f"; and {len(found) - NUM_SHOWN} more" if len(found) > NUM_SHOWN else ""
+        raise ValueError(
+            f"{where} was trained otherwise ({'; '.join(found[:NUM_SHOWN])}{more}): go back to these settings, or use "
+            "another run_dir"
+        )

@@ -149,7 +149,7 @@ class Reporter:
         for what in self._watch.take(finite):
             print(
                 f"{self.stage} {step}/{self.max_steps}: warning: {what}: look at the sheets in samples/; if they rot, "
-                f"lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup",
+                f"lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup in another run_dir",
                 file=sys.stderr,
                 flush=True,
             )

@@ -21,7 +21,15 @@ from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
 from scm_media.training.claim import claim, remove_leftovers
 from scm_media.training.context import Context, check_devices
-from scm_media.training.decisions import check_decisions, stage_settings, trained_decision
+from scm_media.training.data_record import check_data, record_data
+from scm_media.training.decisions import (
+    FINGERPRINT,
+    check_decisions,
+    differences,
+    flat,
+    stage_settings,
+    trained_decision,
+)
 from scm_media.training.ema_choice import chosen_averages
 from scm_media.training.loop import stage_number, train
 from scm_media.training.ranks import on_first
@@ -50,7 +58,7 @@ def run(config: dict[str, Any]) -> None:
         context.check_guidance()
     context.check_known()
     trained = [stage for stage in chosen if stage != "autoencoder" or "max_steps" in config["autoencoder"]]
-    _check_decisions(context, trained)
+    _check_resumption(context, trained)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
     description = _description(context)
@@ -65,8 +73,10 @@ def run(config: dict[str, Any]) -> None:
             held.enter_context(claim(context.run_dir))
             remove_leftovers(context.run_dir)
             for stage in trained:
-                checkpoints.set_damaged_aside(context.run_dir / stage / "checkpoints", stage)
-            _check_decisions(context, trained)  # of the checkpoints that are left
+                checkpoints.set_damaged_aside(_kept(context, stage), stage)
+            for remark in _check_resumption(context, trained):  # of the checkpoints that are left
+                print(remark, file=sys.stderr)
+            record_data(context)
             _describe(context, description)
 
         on_first(fabric, begin)
@@ -95,6 +105,7 @@ def _train_stage(context: Context, stage: str) -> Any:
     # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
     torch.manual_seed(mix(config["seed"], stage_number(stage)))
     task = build_task[stage](context)
+    check_decisions(config, context.run_dir, stage, context.made_of(stage))
     folder = context.run_dir / stage
     fabric = context.fabric(folder, task.precision)
     data, held_out = context.data, context.held_out
@@ -106,9 +117,17 @@ def _train_stage(context: Context, stage: str) -> Any:
     return fabric
 
 
-def _check_decisions(context: Context, chosen: Sequence[str]) -> None:
-    for stage in chosen:
-        check_decisions(context.config, context.run_dir, stage)
+def _check_resumption(context: Context, trained: Sequence[str]) -> list[str]:
+    """Returns remarks on what a run goes on with; ValueError where data or recipe are not those it was begun with."""
+    begun = any(context.weights_file(stage).exists() or checkpoints.steps(_kept(context, stage)) for stage in STAGES)
+    remarks = check_data(context, begun)
+    for stage in trained:
+        remarks += check_decisions(context.config, context.run_dir, stage, {FINGERPRINT: context.fingerprint})
+    return remarks
+
+
+def _kept(context: Context, stage: str) -> Path:
+    return context.run_dir / stage / "checkpoints"
 
 
 def _finished(context: Context, stage: str) -> bool:
@@ -117,7 +136,7 @@ def _finished(context: Context, stage: str) -> bool:
     Raises ValueError when they are not trained that far: to train anew would write over them.
     """
     file = context.weights_file(stage)
-    if not file.exists() or checkpoints.steps(context.run_dir / stage / "checkpoints"):
+    if not file.exists() or checkpoints.steps(_kept(context, stage)):
         return False
     step, max_steps = weights.read_info(file).get("step", 0), stage_settings(context.config, stage)["max_steps"]
     if step < max_steps:
@@ -213,6 +232,12 @@ def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     before = {"aligned": [], **ModelFolder.open(path.parent).description}
+    old, new = (flat(each["modality"], "modality") for each in (before, description))
+    if found := differences(old, new, {**old, **new}):
+        raise ValueError(
+            f"{path.parent} holds a run with another modality ({'; '.join(found)}): go back to these settings, or use "
+            "another run_dir"
+        )
     for key in ("labels", "aligned", "sample_shape", "latent_shape", "flow"):
         if before[key] != description[key]:
             raise ValueError(

@@ -19,7 +19,7 @@ from scm_media.interfaces import NO_LABEL
 from scm_media.known import tell_known
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
-from scm_media.training.decisions import by_input, decisions, model_decisions, stage_settings
+from scm_media.training.decisions import by_input, model_decisions, stage_settings
 from scm_media.training.ema_choice import holds_chosen
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
@@ -74,7 +74,7 @@ def embedder_task(context: Context) -> Task:
         settings=settings,
         inputs=inputs,
         finish=_finish(context, "embedder", config),
-        decisions=decisions(context.config, "embedder"),
+        decisions=context.decisions("embedder"),
         precision="32-true",  # what figures are measured in hangs on no recipe's precision
     )
 
@@ -103,7 +103,7 @@ def _diffusion_task(context: Context, stage: str, config: dict[str, Any]) -> Tas
         finish=_finish(context, stage, config),
         preview=FlowPreview(context),
         own_clip=_weight_parameters(loss),
-        decisions=decisions(context.config, stage),
+        decisions=context.decisions(stage),
         snapshots=stage == "teacher",
         compile=_compilation(context, backbone),
     )
@@ -140,7 +140,7 @@ def student_task(context: Context) -> Task:
         finish=_finish(context, "student", config),
         preview=FlowPreview(context, student=True, teacher=teacher),
         own_clip=_weight_parameters(loss),
-        decisions=decisions(context.config, "student"),
+        decisions=context.decisions("student"),
         snapshots=True,
         compile=_compilation(context, backbone, frozen=teacher),
     )

@@ -23,35 +23,95 @@ def begun(run_dir, stage: str, step: int) -> None:
 
 
 CHANGES = [
-    ("student", "student.objective=sct", r"student\.objective is sct, expected scd"),
-    ("student", "student.loss.label_dropout=0.2", r"student\.loss\.label_dropout is 0\.2, expected 0\.0"),
-    ("teacher", "teacher.loss.label_dropout=0.2", r"teacher\.loss\.label_dropout is 0\.2, expected 0\.0"),
-    ("student", "sampler.guidance_interval=[0.5,1.5]", r"sampler\.guidance_interval is \[0\.5, 1\.5\], expected None"),
-    ("teacher", "seed=3", "seed is 3, expected 0"),
-    ("teacher", "teacher.batch_size=16", r"teacher\.batch_size is 16, expected 8"),
-    ("teacher", "trainer.accumulate=2", r"trainer\.accumulate is 2, expected 1"),
-    ("teacher", "num_devices=2", "num_devices x num_nodes is 2, expected 1"),
+    ("student", "student.objective=sct", r"student\.objective: scd → sct"),
+    ("student", "student.loss.label_dropout=0.2", r"student\.loss\.label_dropout: 0\.0 → 0\.2"),
+    ("teacher", "teacher.loss.label_dropout=0.2", r"teacher\.loss\.label_dropout: 0\.0 → 0\.2"),
+    ("student", "sampler.guidance_interval=[0.5,1.5]", r"sampler\.guidance_interval: None → \[0\.5, 1\.5\]"),
+    ("student", "+student.backbone.dropout=0.3", r"student\.backbone\.dropout: \(absent\) → 0\.3"),
+    ("teacher", "seed=3", "seed: 0 → 3"),
+    ("teacher", "modality.flip=false", r"modality\.flip: True → False"),
+    ("teacher", "backbone.depth=2", r"backbone\.depth: 1 → 2"),
+    ("teacher", "autoencoder.network.sigma_data=0.4", r"autoencoder\.network\.sigma_data: 0\.5 → 0\.4"),
+    ("teacher", "data.num=63", r"data\.num: 64 → 63"),
+]
+"""What changes a model."""
+OF_STEPS = [
+    ("teacher", "teacher.batch_size=16", r"teacher\.batch_size: 8 → 16"),
+    ("teacher", "trainer.accumulate=2", r"trainer\.accumulate: 1 → 2"),
+    ("teacher", "trainer.gradient_clip=null", r"trainer\.gradient_clip: 1\.0 → None"),
+    ("teacher", "num_devices=2", "num_devices x num_nodes: 1 → 2"),
+    ("teacher", "precision=bf16-mixed", "precision: 32-true → bf16-mixed"),
+    ("teacher", "teacher.optimizer.lr=0.01", r"teacher\.optimizer\.lr: 0\.002 → 0\.01"),
+    ("teacher", "+teacher.optimizer.weight_decay=0.1", r"teacher\.optimizer\.weight_decay: 0 → 0\.1"),
+    ("teacher", "optimizer@teacher.optimizer=radam", r"teacher\.optimizer\._target_: torch\.optim\.Adam → torch\.opt"),
+    ("teacher", "teacher.loss.proposal.std=2", r"teacher\.loss\.proposal\.std: 1\.5 → 2"),
+    ("teacher", "teacher.ema_std=0.1", r"teacher\.ema_std: 0\.05 → 0\.1"),
+    ("teacher", "init_from=runs/other", "init_from: None → runs/other"),
+]
+"""What changes the steps to it alone."""
+FREE = [
+    "teacher.max_steps=9",
+    "device=auto",
+    "strategy=ddp",
+    "trainer.log_every=7",
+    "trainer.checkpoint_every=7",
+    "trainer.sample_every=7",
+    "trainer.keep_checkpoints=1",
+    "trainer.num_workers=2",
+    "trainer.snapshot_every=0",
+    "logger=tensorboard",
+    "latents.dtype=float32",
+    "sampler.steps=4",
+    "student.loss.label_dropout=0.3",
+    "+teacher.optimizer.weight_decay=0",
+    "+backbone.aligned_channels=0",
 ]
 
 
-@pytest.mark.parametrize(("stage", "override", "expected"), CHANGES)
+@pytest.mark.parametrize(("stage", "override", "expected"), CHANGES + OF_STEPS)
 def test_a_stage_is_not_gone_on_with_otherwise(tmp_path, stage, override, expected):
     begun(tmp_path, stage, 4)
-    check_decisions(config(), tmp_path, stage)
+    assert check_decisions(config(), tmp_path, stage) == []
     with pytest.raises(
-        ValueError, match=rf"checkpoints/step-4 was trained otherwise \({expected}\): use another run_dir"
+        ValueError, match=rf"checkpoints/step-4 was trained otherwise \({expected}.*go back to .*another run_dir"
     ):
         check_decisions(config(override), tmp_path, stage)
 
 
-@pytest.mark.parametrize(("stage", "override", "expected"), CHANGES)
+@pytest.mark.parametrize("override", FREE)
+def test_what_steps_do_not_follow_from_may_change(tmp_path, override):
+    begun(tmp_path, "teacher", 4)
+    assert check_decisions(config(override), tmp_path, "teacher") == []
+
+
+@pytest.mark.parametrize(("stage", "override", "expected"), CHANGES + OF_STEPS)
 def test_a_stage_that_is_done_must_be_the_same_model(tmp_path, stage, override, expected):
     begun(tmp_path, stage, 6)
-    if "batch" in override or "accumulate" in override or "devices" in override:
+    if (stage, override, expected) in OF_STEPS:
         check_decisions(config(override), tmp_path, stage)
     else:
         with pytest.raises(ValueError, match=expected):
             check_decisions(config(override), tmp_path, stage)
+
+
+def test_a_run_of_before_all_was_recorded_goes_on_with_a_remark(tmp_path):
+    old = {"seed": 0, "teacher.batch_size": 8, "teacher.loss.label_dropout": 0.0}
+    checkpoints.save(tmp_path / "teacher" / "checkpoints", 4, {"x": torch.zeros(1)}, 2, old)
+    (remark,) = check_decisions(config("teacher.optimizer.lr=1"), tmp_path, "teacher")
+    assert "teacher: " in remark
+    assert "step-4 was saved before its data, networks and optimizer were recorded" in remark
+    with pytest.raises(ValueError, match=r"\(teacher\.batch_size: 8 → 16\)"):
+        check_decisions(config("teacher.batch_size=16"), tmp_path, "teacher")
+
+
+def test_a_student_does_not_go_on_with_another_teacher(tmp_path):
+    train(tmp_path, "student.max_steps=4")
+    file = tmp_path / "teacher" / "weights.safetensors"
+    component = weights.read(file)
+    changed = {name: value * 1.01 if value.is_floating_point() else value for name, value in component.state.items()}
+    weights.save(file, changed, component.config, component.info)
+    with pytest.raises(ValueError, match=r"student/checkpoints/step-4 was trained otherwise \(teacher weights: \w+ → "):
+        train(tmp_path, "student.max_steps=6", "stage=student")
 
 
 def test_an_interval_counts_where_scales_are_an_input_and_the_samplers_own_scale_does_not():
@@ -65,7 +125,7 @@ def test_weights_tell_what_they_are_without_checkpoints(tmp_path):
     weights.save(file, {"x": torch.zeros(1)}, {"_target_": "x"}, {"step": 6, **model_decisions(config(), "student")})
     check_decisions(config(), tmp_path, "student")
     with pytest.raises(
-        ValueError, match=r"student/weights\.safetensors was trained otherwise \(student\.objective is sct"
+        ValueError, match=r"student/weights\.safetensors was trained otherwise \(student\.objective: scd → sct"
     ):
         check_decisions(config("student.objective=sct"), tmp_path, "student")
     weights.save(file, {"x": torch.zeros(1)}, {"_target_": "x"}, {"step": 6})
@@ -86,11 +146,15 @@ def test_a_finished_run_tells_what_its_weights_are_whatever_it_is_run_with(tmp_p
         "step": 1,
     }
     kept = checkpoints.load_decisions(tmp_path / "student" / "checkpoints")
-    assert kept == (1, decisions(config(*short), "student"))
+    made_of = {"data.fingerprint", "autoencoder weights", "teacher weights"}
+    assert kept[1].keys() - decisions(config(*short), "student").keys() == made_of
+    assert {name: value for name, value in kept[1].items() if name not in made_of} == decisions(
+        config(*short), "student"
+    )
     written = {name: (tmp_path / name).read_text() for name in ("model.json", "recipe.yaml")}
     student = state(tmp_path, "student")
     for stage in ("all", "student"):
-        with pytest.raises(ValueError, match=r"student\.objective is sct, expected scd"):
+        with pytest.raises(ValueError, match=r"student\.objective: scd → sct"):
             train(tmp_path, *short, "student.objective=sct", f"stage={stage}")
     assert {name: (tmp_path / name).read_text() for name in written} == written
     train(tmp_path, *short, "student.objective=sct", "stage=teacher")
