@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +83,33 @@ def write_whole(path: str | Path, content: bytes) -> None:
         reason = error.strerror or str(error)
         message = f"{path} was not written ({reason}; {len(content)} bytes); free some space or choose another folder"
         raise OSError(error.errno, message) from error
+
+
+def remove_leftovers(parts: Iterable[Path]) -> None:
+    """Removes unfinished files and folders (``.NAME.part``) that processes which were killed have left.
+
+    One whose name has the number of a process that still runs (``.NAME.PROCESS.part``) is left alone.
+    """
+    for part in list(parts):
+        number = re.search(r"\.(\d+)\.part$", part.name)
+        if number and _is_running(int(number[1])):
+            continue
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":  # where signal 0 would be Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def read(path: str | Path, check: bool = True) -> Component:

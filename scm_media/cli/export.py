@@ -23,21 +23,30 @@ def run(arguments: Sequence[str]) -> int:
         "card and a sheet of samples.",
     )
     commands.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a bundled name")
-    commands.add_argument("folder", metavar="DIR", type=Path, help="where to; files of the same name are replaced")
+    commands.add_argument("folder", metavar="DIR", type=Path, help="where to: a new folder, or one without a model")
     commands.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
     commands.add_argument("--precision", choices=PRECISIONS, default="as-is", help="of the weights; default: as-is")
     commands.add_argument("--no-teacher", action="store_true", help="leave the teacher out")
+    commands.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the model that DIR holds, as a whole; files that no export writes (.git, LICENSE) stay",
+    )
     parsed = commands.parse_args(arguments)
 
     import torch
 
     from scm_media.pipeline import ModelFolder, Pipeline
+    from scm_media.pipeline.export import check_target
 
     dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
     model = ModelFolder.open(parsed.model)
+    check_target(model, parsed.folder, parsed.overwrite)  # before statistics are made, which may take long
     if problem := _without_reference(model):
         print(f"scm-media export: {parsed.folder} will not be fit for evaluate: {problem}", file=sys.stderr)
-    folder = Pipeline(model).save_pretrained(parsed.folder, dtype=dtype, teacher=not parsed.no_teacher)
+    folder = Pipeline(model).save_pretrained(
+        parsed.folder, dtype=dtype, teacher=not parsed.no_teacher, overwrite=parsed.overwrite
+    )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MiB; use it with: scm-media generate {folder}")
     return 0

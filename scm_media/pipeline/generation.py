@@ -19,7 +19,7 @@ from scm_media.pipeline import sampling
 from scm_media.pipeline.actions import Actions, ActionSet
 from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.drawing import Clips, Drawing
-from scm_media.pipeline.export import export
+from scm_media.pipeline.export import check_target, export
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.inputs import Source, canvas_of
 from scm_media.pipeline.labels import Label, LabelSet
@@ -60,15 +60,20 @@ class Pipeline:
         """The model of a bundled name, a run folder, an exported folder or ``hf://org/name``."""
         return cls(ModelFolder.open(source), device, precision)
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None, teacher: bool = True) -> Path:
-        """Writes a self-contained model folder, with a sheet of samples for its card, and gives it back.
+    def save_pretrained(
+        self, folder: str | Path, dtype: torch.dtype | None = None, teacher: bool = True, overwrite: bool = False
+    ) -> Path:
+        """Writes a self-contained model folder, with a sheet of samples for its card, and returns it.
 
-        dtype: what weights are stored as (None: as is). teacher: whether the teacher goes along.
+        dtype: what weights are stored as (None: as is). teacher: whether the teacher goes along. overwrite: whether an
+        earlier export in the folder is replaced, as a whole; ValueError without. Other files in it stay.
         """
+        target = Path(folder)
+        check_target(self.folder, target, overwrite)
         # Before the sheet, which reads networks: what nobody asked for is written as it lies in its file.
         states = {name: network.state_dict() for name, network in self._networks.items()}
         sheet = self.sheet() if self.folder.has("student") else None
-        return export(self.folder, Path(folder), states, dtype, teacher, sheet)
+        return export(self.folder, target, states, dtype, teacher, sheet, overwrite)
 
     def sheet(self, num: int = 16, columns: int = 8, seed: int = 0) -> Any:
         """A picture (PIL) of the first clips of a seed, with their labels: the same for the same model."""

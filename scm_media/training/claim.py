@@ -1,11 +1,9 @@
-"""One run at a time in a run folder: a lock that ends with its process, and what killed processes left behind."""
+"""One run at a time in a run folder, by a lock that ends with its process."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -47,33 +45,6 @@ def claim(run_dir: Path) -> Iterator[None]:
     finally:
         _held.discard(file)
         os.close(file)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes the unfinished files and checkpoints (``.NAME.part``) that killed processes left anywhere in a folder.
-
-    A file whose name has the number of a process that still runs is left alone.
-    """
-    for left in sorted(folder.rglob(".*.part")):
-        number = re.search(r"\.(\d+)\.part$", left.name)
-        if number and _is_running(int(number[1])):
-            continue
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    if sys.platform == "win32":  # where signal 0 would be Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 if sys.platform == "win32":

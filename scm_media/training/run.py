@@ -19,7 +19,7 @@ from scm_media.pipeline.description import FORMAT
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
-from scm_media.training.claim import claim, remove_leftovers
+from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
 from scm_media.training.data_record import check_data, record_data
 from scm_media.training.decisions import (
@@ -71,7 +71,7 @@ def run(config: dict[str, Any]) -> None:
 
         def begin() -> None:
             held.enter_context(claim(context.run_dir))
-            remove_leftovers(context.run_dir)
+            weights.remove_leftovers(context.run_dir.rglob(".*.part"))
             for stage in trained:
                 checkpoints.set_damaged_aside(_kept(context, stage), stage)
             for remark in _check_resumption(context, trained):  # of the checkpoints that are left

@@ -47,7 +47,8 @@ class TrainingState:
         if self.skipped_in_a_row > limit:
             raise ValueError(
                 f"{self.name}: loss or gradient was not finite for {self.skipped_in_a_row} steps in a row (to step "
-                f"{step}): lower {self.name}.optimizer.lr ({self.peak_rate}) or set precision=32-true"
+                f"{step}): lower {self.name}.optimizer.lr ({self.peak_rate}) or set precision=32-true, in another "
+                "run_dir"
             )
 
     def average(self, step: int) -> None:
