@@ -23,7 +23,7 @@ from scm_media.pipeline.export import check_target, export
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.inputs import Source, canvas_of
 from scm_media.pipeline.labels import Label, LabelSet
-from scm_media.pipeline.randomness import check_clips
+from scm_media.pipeline.requests import ClipActions, ClipLabels, actions_of, check_extents
 from scm_media.pipeline.windows import longer, windows_of
 from scm_media.samplers import Counted
 from scm_media.trigflow import TrigFlow
@@ -143,13 +143,14 @@ class Pipeline:
         windows, each of which knows ``overlap`` of the one before (in the extent's unit; None: a quarter of a window).
         Raises ValueError for anything the model cannot do.
         """
+        check_extents(self.modality, extents)
         labels = self._labels(num, label, seed, first, True, extents)
         canvas = longer(self.modality, overlap, extents)
         if canvas is not None and teacher:
             raise ValueError("the teacher draws a clip at once; the student goes on in windows: leave the teacher out")
         shape = () if canvas is not None else self.latent_shape(**extents)
         num_places = (self.modality.shape(**extents) if canvas is None else canvas.sample.shape)[1]
-        rows = self.actions.resolve(actions, labels, num_places, seed, first)
+        rows = actions_of(self.actions, actions, labels, num_places)
         for drawing in self._drawings(
             labels, rows, seed, first, batch_size, teacher, steps, times, guidance, guidance_interval
         ):
@@ -188,12 +189,13 @@ class Pipeline:
         network that did without some in training, else drawn.
         Source: Song et al. 2023 (arXiv 2303.01469), algorithm 4. Raises ValueError for anything the model cannot do.
         """
+        check_extents(self.modality, extents)
         canvas = canvas_of(self.modality, task, source, keep, region, mask, extents)
         if guidance is not None and label is None and self.labels.names and not self._draws:
             raise ValueError(f"guidance {guidance} steers towards a label: give one")
         labels = self._labels(num, label, seed, first, self._draws, extents)
         windows = windows_of(canvas, self.modality, overlap, extents)
-        rows = self.actions.resolve(actions, labels, canvas.sample.shape[1], seed, first)
+        rows = actions_of(self.actions, actions, labels, canvas.sample.shape[1])
         for drawing in self._drawings(
             labels, rows, seed, first, batch_size, False, steps, times, guidance, guidance_interval
         ):
@@ -230,27 +232,19 @@ class Pipeline:
         first: int,
         drawn: bool,
         extents: Mapping[str, float],
-    ) -> list[dict[str, Any]]:
-        """The labels of each clip; drawn: whether a class that is not given is, else the network is told none.
+    ) -> ClipLabels:
+        """Returns the labels of each clip; drawn: whether a class that is not given is, else the network is told none.
 
         An extent that is a label of the model too (the rate of frames) is one, unless the label says otherwise.
         """
-        if num < 1:
-            raise ValueError(f"num must be at least 1, got {num}")
-        check_clips(seed, first, num)
-        wanted = [label] * num if label is None or isinstance(label, str | Mapping) else list(label)
-        if len(wanted) != num:
-            raise ValueError(f"got {len(wanted)} labels for {num} clips; give one, or one a clip")
-        if both := {name: value for name, value in extents.items() if name in self.labels.names}:
-            wanted = [{**both, **self.labels.parse(one)} for one in wanted]
-        if not drawn:
-            return [self.labels.parse(one) for one in wanted]
-        return [self.labels.resolve(one, seed, first + place) for place, one in enumerate(wanted)]
+        labels = ClipLabels(self.labels, num, label, seed, first, drawn)
+        labels.add(self.labels.parse({name: value for name, value in extents.items() if name in self.labels.names}))
+        return labels
 
     def _drawings(
         self,
-        labels: Sequence[dict[str, Any]],
-        rows: Tensor | None,
+        labels: ClipLabels,
+        rows: ClipActions | None,
         seed: int,
         first: int,
         batch_size: int,
@@ -272,7 +266,7 @@ class Pipeline:
         if rows is not None:
             grouping = Grouping.of(self.network("autoencoder"), self.folder.description["sample_shape"])
         for start in range(0, len(labels), batch_size):
-            part = list(labels[start : start + batch_size])
+            part = labels[start : start + batch_size]
             counted = [Counted(backbone)]
             guide = None
             if teacher and scale != 1 and self.folder.has("guide"):  # else the network itself, without labels

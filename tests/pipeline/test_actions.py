@@ -178,3 +178,13 @@ def test_an_exported_model_draws_as_before_and_one_without_its_recordings_asks_f
     assert len(bare(1, actions=SIX)) == 1
     with pytest.raises(ValueError, match="carries no recorded actions to draw from: give some"):
         bare(1)
+
+
+def test_actions_of_each_clip_are_kept_together_with_it_in_any_batch(pipeline):
+    rows = torch.randint(0, 2, (5, 6, 2)).float()
+    clips = pipeline(5, actions=rows, batch_size=2)
+    assert torch.equal(clips.actions, rows)
+    with pytest.raises(ValueError, match="got actions of 5 clips for 4"):
+        pipeline(4, actions=rows, batch_size=2)
+    drawn = pipeline(5, seed=2, batch_size=2).actions
+    assert torch.equal(drawn, pipeline(5, seed=2).actions)

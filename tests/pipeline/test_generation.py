@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import scm_media
+from scm_media.pipeline.labels import LabelSet
 from scm_media.pipeline.randomness import clip_noise
 from tests.pipeline.tiny import CLASSES, write_tiny_model
 
@@ -92,6 +93,13 @@ def test_one_label_a_clip(pipeline):
         ({"guidance_interval": (0.5, 1.0)}, "give a guidance scale"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"duration": 3}, "duration"),
+        ({"first": -1}, r"first must be at least 0 .*got -1"),
+        ({"first": 2**48 - 1}, r"first must be .* below 2\^48 - num"),
+        ({"seed": -1}, r"seed must be at least 0 and below 2\^64, got -1"),
+        ({"seed": 2**64}, r"seed must be at least 0 and below 2\^64, got 18446744073709551616"),
+        ({"size": float("nan")}, "size must be a finite number, got nan"),
+        ({"size": float("inf")}, "size must be a finite number, got inf"),
+        ({"size": 10**9}, r"size 1e\+09: a clip of 1×1000000000×1000000000 numbers is more than can be made"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused(pipeline, arguments, message):
@@ -156,3 +164,25 @@ def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline, monkeypat
             pipeline(1, guidance=2.0, teacher=teacher)
         assert len(pipeline(1, guidance=2.0, teacher=not teacher)) == 1
         assert len(pipeline(1, guidance=1.0, teacher=teacher)) == 1
+
+
+def test_the_first_of_very_many_clips_come_at_once(pipeline, monkeypatch):
+    drawn = []
+    resolve = LabelSet.resolve
+
+    def watched(self, label, seed, index):
+        drawn.append(index)
+        return resolve(self, label, seed, index)
+
+    monkeypatch.setattr(LabelSet, "resolve", watched)
+    batches = pipeline.batches(200_000, seed=3, batch_size=4)
+    first = next(batches)
+    assert drawn == [0, 1, 2, 3]
+    assert torch.equal(first.samples, pipeline(4, seed=3).samples)
+    assert next(batches).indices == [4, 5, 6, 7]
+
+
+def test_the_last_seed_and_clip_have_noise_of_their_own(pipeline):
+    clips = pipeline(1, seed=2**64 - 1, first=2**48 - 1)
+    assert clips.indices == [2**48 - 1]
+    assert not torch.allclose(clips.samples, pipeline(1, seed=2**64 - 1).samples, atol=1e-2)
