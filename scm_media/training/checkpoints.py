@@ -121,25 +121,25 @@ def set_damaged_aside(folder: Path, stage: str) -> None:
 
     Raises ValueError when there are checkpoints and none of them is whole.
     """
-    damaged: dict[int, DamagedCheckpoint] = {}
+    damaged: dict[int, str] = {}
     for step in reversed(steps(folder)):
         try:
             load(folder, step)
         except DamagedCheckpoint as error:
-            damaged[step] = error
+            damaged[step] = error.reason
             continue
-        for number, error in damaged.items():
+        for number, reason in damaged.items():
             path, kept = folder / f"step-{number}", folder / f"step-{number}.damaged"
             shutil.rmtree(kept, ignore_errors=True)
             os.replace(path, kept)
             print(
-                f"{stage}: {path} is damaged ({error.reason}): training goes on from step-{step}, the one before; the "
+                f"{stage}: {path} is damaged ({reason}): training goes on from step-{step}, the one before; the "
                 f"damaged one is now {kept.name}",
                 file=sys.stderr,
             )
         return
     if damaged:
-        found = "; ".join(f"step-{number}: {error.reason}" for number, error in damaged.items())
+        found = "; ".join(f"step-{number}: {reason}" for number, reason in damaged.items())
         raise ValueError(
             f"{folder} holds no whole checkpoint ({found}): put back a copy, or delete it to train the stage "
             f"{stage} anew"

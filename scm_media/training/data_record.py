@@ -1,7 +1,7 @@
-"""The examples that a run was begun with, kept in its folder, so that other data are noticed when it goes on.
+"""The examples that a stage was begun with, kept in its folder, so that other data are noticed when it goes on.
 
-``examples.safetensors`` holds a row for each example of a dataset that has ``versions()``, and the datasets'
-configuration and fingerprints. Files that were added, removed, renamed, or changed in size or label are refused: the
+``examples.safetensors`` holds a row for each example of a dataset that has ``versions()``, and the configuration and
+fingerprints of data and modality. Files that were added, removed, renamed, or changed in size or label are refused: the
 order in which examples are seen follows from all of them, so that the run would not be the one that was begun. Files
 with another time of change alone are remarked on, since copying a folder changes it too.
 """
@@ -9,6 +9,7 @@ with another time of change alone are remarked on, since copying a folder change
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +19,13 @@ from scm_media.training.context import Context
 from scm_media.training.decisions import FINGERPRINT, differences, flat
 
 FILE = "examples.safetensors"
+SECTIONS = ("data", "modality")
 
 
-def record_data(context: Context) -> None:
-    """Writes which examples a run trains on, unless the very same are recorded already."""
-    file, info = context.run_dir / FILE, {FINGERPRINT: context.fingerprint}
-    config = {"data": context.config["data"]}
+def record_data(context: Context, stage: str) -> None:
+    """Writes which examples a stage trains on, unless the very same are recorded already."""
+    file, info = context.run_dir / stage / FILE, {FINGERPRINT: context.fingerprint}
+    config = {name: context.config[name] for name in SECTIONS}
     state = _versions(context)
     if file.is_file():
         kept = weights.read(file)
@@ -33,35 +35,38 @@ def record_data(context: Context) -> None:
     weights.save(file, state, config, info)
 
 
-def check_data(context: Context, begun: bool) -> list[str]:
-    """Compares the examples with those that a run was begun with; returns remarks for the user.
+def check_data(context: Context, stage: str) -> list[str]:
+    """Compares the examples with those that a stage was begun with; returns remarks for the user.
 
-    begun: whether a stage of the run has been trained. Raises ValueError with what differs, and how many examples.
+    Raises ValueError with what differs, and how many examples.
     """
-    file = context.run_dir / FILE
-    if not begun:
-        return []
+    file = context.run_dir / stage / FILE
     if not file.is_file():
-        return [f"{context.run_dir} was begun before its data were recorded: taken to be the same as now"]
+        return [f"{stage}: begun before its data were recorded, which are taken to be the same as now"]
     kept = weights.read(file)
-    before = {**flat(kept.config["data"], "data"), **kept.info}
-    now = {**flat(context.config["data"], "data"), FINGERPRINT: context.fingerprint}
+    before, now = _told(kept.config, kept.info), _told(context.config, {FINGERPRINT: context.fingerprint})
     versions = _versions(context)
     found = differences(before, now, [key for key in {**before, **now} if key != FINGERPRINT])
     if before[FINGERPRINT] != now[FINGERPRINT]:
         found.insert(0, _counted(kept.state, versions))
     if found:
         raise ValueError(
-            f"{context.run_dir} was trained on other data ({'; '.join(found)}): put the data back as they were, or use "
-            f"another run_dir, with init_from={context.run_dir} to start from its weights"
+            f"{file.parent} was trained on other data ({'; '.join(found)}): put data and settings back as they were, "
+            f"or use another run_dir, with init_from={context.run_dir} to start from its weights"
         )
     written = sum(_num_written(kept.state[name], rows) for name, rows in versions.items() if name in kept.state)
     if written:
         return [
-            f"{written} of {sum(map(len, versions.values()))} files of the data have another time of change than when "
-            "this run was begun, but the same names, sizes and labels: if they hold anything else, use another run_dir"
+            f"{stage}: {written} of {sum(map(len, versions.values()))} files of the data have another time of change "
+            "than when it was begun, but the same names, sizes and labels: if they hold anything else, use another "
+            "run_dir"
         ]
     return []
+
+
+def _told(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {key: value for name in SECTIONS for key, value in flat(config[name], name).items()}
+    return {**settings, FINGERPRINT: info.get(FINGERPRINT)}
 
 
 def _versions(context: Context) -> dict[str, Tensor]:

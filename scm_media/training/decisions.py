@@ -128,7 +128,7 @@ def differences(kept: Mapping[str, Any], recipe: Mapping[str, Any], keys: Iterab
 
 def flat(section: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Returns the values of nested mappings by dotted key, below ``name``."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in section.items():
         found |= flat(value, f"{name}.{key}") if isinstance(value, Mapping) else {f"{name}.{key}": value}
     return found

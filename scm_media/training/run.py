@@ -25,8 +25,6 @@ from scm_media.training.data_record import check_data, record_data
 from scm_media.training.decisions import (
     FINGERPRINT,
     check_decisions,
-    differences,
-    flat,
     stage_settings,
     trained_decision,
 )
@@ -57,8 +55,7 @@ def run(config: dict[str, Any]) -> None:
     if "student" in chosen:
         context.check_guidance()
     context.check_known()
-    trained = [stage for stage in chosen if stage != "autoencoder" or "max_steps" in config["autoencoder"]]
-    _check_resumption(context, trained)
+    _check_resumption(context, chosen)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
     description = _description(context)
@@ -72,11 +69,12 @@ def run(config: dict[str, Any]) -> None:
         def begin() -> None:
             held.enter_context(claim(context.run_dir))
             weights.remove_leftovers(context.run_dir.rglob(".*.part"))
-            for stage in trained:
+            for stage in chosen:
                 checkpoints.set_damaged_aside(_kept(context, stage), stage)
-            for remark in _check_resumption(context, trained):  # of the checkpoints that are left
+            for remark in _check_resumption(context, chosen):  # of the checkpoints that are left
                 print(remark, file=sys.stderr)
-            record_data(context)
+            for stage in chosen:
+                record_data(context, stage)
             _describe(context, description)
 
         on_first(fabric, begin)
@@ -117,12 +115,14 @@ def _train_stage(context: Context, stage: str) -> Any:
     return fabric
 
 
-def _check_resumption(context: Context, trained: Sequence[str]) -> list[str]:
-    """Returns remarks on what a run goes on with; ValueError where data or recipe are not those it was begun with."""
-    begun = any(context.weights_file(stage).exists() or checkpoints.steps(_kept(context, stage)) for stage in STAGES)
-    remarks = check_data(context, begun)
-    for stage in trained:
-        remarks += check_decisions(context.config, context.run_dir, stage, {FINGERPRINT: context.fingerprint})
+def _check_resumption(context: Context, chosen: Sequence[str]) -> list[str]:
+    """Returns remarks on what stages go on with; ValueError where data or recipe are not those they were begun with."""
+    remarks = []
+    for stage in chosen:
+        if context.weights_file(stage).exists() or checkpoints.steps(_kept(context, stage)):
+            remarks += check_data(context, stage)
+        if stage != "autoencoder" or "max_steps" in context.config["autoencoder"]:
+            remarks += check_decisions(context.config, context.run_dir, stage, {FINGERPRINT: context.fingerprint})
     return remarks
 
 
@@ -232,12 +232,6 @@ def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     before = {"aligned": [], **ModelFolder.open(path.parent).description}
-    old, new = (flat(each["modality"], "modality") for each in (before, description))
-    if found := differences(old, new, {**old, **new}):
-        raise ValueError(
-            f"{path.parent} holds a run with another modality ({'; '.join(found)}): go back to these settings, or use "
-            "another run_dir"
-        )
     for key in ("labels", "aligned", "sample_shape", "latent_shape", "flow"):
         if before[key] != description[key]:
             raise ValueError(

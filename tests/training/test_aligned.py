@@ -96,7 +96,7 @@ def test_a_model_without_rows_is_what_a_training_with_them_starts_from(manifest,
 
 
 def test_a_run_does_not_go_on_without_its_rows(manifest, run):
-    with pytest.raises(ValueError, match=r"a run whose aligned is \['left', 'right'\], this recipe's is \[\]"):
+    with pytest.raises(ValueError, match=r"other data \(.*data\.aligned_names: \['left', 'right'\] → None\)"):
         train(manifest, run, KNOWN, *GUIDED, aligned=None)
 
 

@@ -153,7 +153,7 @@ def test_features_need_the_embedders_stage(tmp_path):
 
 
 def test_other_decisions_and_more_steps_under_a_backbone_are_refused(run_dir):
-    with pytest.raises(ValueError, match=r"autoencoder.* was trained otherwise .*seed is 5, expected 0"):
+    with pytest.raises(ValueError, match=r"autoencoder.* was trained otherwise .*seed: 0 → 5"):
         small(run_dir, EMBEDDER, *CRITIC, "stage=autoencoder", "seed=5")
     with pytest.raises(ValueError, match=r"trained on latents of the autoencoder at step 6.* use another run_dir"):
         small(run_dir, EMBEDDER, *CRITIC, "stage=autoencoder", "autoencoder.max_steps=8")

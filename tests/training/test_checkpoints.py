@@ -246,7 +246,9 @@ def test_a_checkpoint_of_another_recipe_lists_what_does_not_fit(tmp_path, overri
 def test_a_run_folder_of_other_data_is_refused(tmp_path):
     train(tmp_path, *TEACHER)
     before = (tmp_path / "recipe.yaml").read_text()
-    with pytest.raises(ValueError, match=r"was trained on other data \(its examples.*use another run_dir"):
+    with pytest.raises(
+        ValueError, match=r"was trained on other data \(its examples.*modality\.size: 16 → 32.*use another run_dir"
+    ):
         train(tmp_path, *TEACHER, "modality.size=32")
     assert (tmp_path / "recipe.yaml").read_text() == before
     assert json.loads((tmp_path / "model.json").read_text())["sample_shape"] == [1, 16, 16]

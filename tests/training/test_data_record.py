@@ -39,7 +39,7 @@ def train_on(root, run_dir, *overrides: str):
 def test_files_that_were_added_changed_or_removed_are_counted_and_refused(pictures, tmp_path):
     run_dir = train_on(pictures, tmp_path / "run")
     teacher = state(run_dir, "teacher")
-    before = (run_dir / FILE).read_bytes()
+    before = (run_dir / "teacher" / FILE).read_bytes()
     shutil.copy(pictures / "dark" / "01.png", pictures / "dark" / "99.png")
     (pictures / "bright" / "02.png").unlink()
     Image.new("L", (16, 16)).save(pictures / "bright" / "04.png")
@@ -49,7 +49,7 @@ def test_files_that_were_added_changed_or_removed_are_counted_and_refused(pictur
         train_on(pictures, run_dir)
     assert "2 of 20 are no longer there as they were" in str(told.value)
     assert f"another run_dir, with init_from={run_dir}" in str(told.value)
-    assert (run_dir / FILE).read_bytes() == before
+    assert (run_dir / "teacher" / FILE).read_bytes() == before
     assert same(teacher, state(run_dir, "teacher"))
 
 
@@ -75,17 +75,23 @@ def test_files_that_were_written_again_are_remarked_on_once(pictures, tmp_path, 
         os.utime(pictures / "dark" / f"{name}.png", ns=(0, 0))
     capsys.readouterr()
     train_on(pictures, run_dir)
-    assert "3 of 20 files of the data have another time of change" in capsys.readouterr().err
+    assert "teacher: 3 of 20 files of the data have another time of change" in capsys.readouterr().err
     train_on(pictures, run_dir)
     assert "time of change" not in capsys.readouterr().err
 
 
 def test_a_run_of_before_data_were_recorded_goes_on_with_a_remark(pictures, tmp_path, capsys):
     run_dir = train_on(pictures, tmp_path / "run")
-    (run_dir / FILE).unlink()
+    (run_dir / "teacher" / FILE).unlink()
     train_on(pictures, run_dir)
-    assert f"{run_dir} was begun before its data were recorded" in capsys.readouterr().err
-    assert (run_dir / FILE).exists()
+    assert "teacher: begun before its data were recorded" in capsys.readouterr().err
+    assert (run_dir / "teacher" / FILE).exists()
+
+
+def test_a_stage_may_have_data_of_its_own(pictures, tmp_path):
+    run_dir = train_on(pictures, tmp_path / "run", "stage=autoencoder")
+    (pictures / "bright" / "02.png").unlink()
+    train_on(pictures, run_dir, "stage=teacher", "modality.flip=false")
 
 
 def test_data_may_change_while_nothing_is_trained(pictures, tmp_path):
@@ -99,5 +105,7 @@ def test_data_may_change_while_nothing_is_trained(pictures, tmp_path):
 
 def test_another_modality_setting_is_noticed_before_the_first_checkpoint(pictures, tmp_path):
     run_dir = train_on(pictures, tmp_path / "run", "stage=autoencoder")
-    with pytest.raises(ValueError, match=r"a run with another modality \(modality\.background: -1\.0 → 1\.0\)"):
+    with pytest.raises(
+        ValueError, match=r"autoencoder was trained on other data \(modality\.background: -1\.0 → 1\.0\)"
+    ):
         train_on(pictures, run_dir, "modality.background=1.0")

@@ -69,7 +69,7 @@ def test_guidance_reaches_the_students_weights(guided_run, tmp_path):
 
 
 def test_a_finished_student_keeps_the_scale_it_was_distilled_at(guided_run):
-    with pytest.raises(ValueError, match=r"sampler\.guidance is 3\.0, expected 2\.0"):
+    with pytest.raises(ValueError, match=r"sampler\.guidance: 2\.0 → 3\.0"):
         train(guided_run, GUIDE, "sampler.guidance=3.0")
 
 

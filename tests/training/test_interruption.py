@@ -34,6 +34,14 @@ LATENT = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Tests that run in the background of a shell would ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Signalling(Numbers):
     """Numbers whose batch of one step sends signals to this process."""
 
@@ -86,6 +94,12 @@ def test_a_signal_in_the_sheet_of_the_last_step_is_not_lost(tmp_path):
 def test_a_signal_that_comes_too_late_to_be_told_is_raised_again():
     with pytest.raises(KeyboardInterrupt), Interruption():
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run_task(tmp_path, Slope(), 4, Signalling(2, signal.SIGINT))
+    assert checkpoints.steps(tmp_path / "checkpoints") == [4]
 
 
 def test_other_threads_train_without_handlers(tmp_path):

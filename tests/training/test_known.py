@@ -58,9 +58,7 @@ def test_a_resumed_training_draws_the_same_regions(run, tmp_path):
 
 def test_a_run_does_not_go_on_with_other_regions(run):
     other = KNOWN[0].replace("0.7", "0.5")
-    with pytest.raises(
-        ValueError, match=r"conditioning.known is \{'probability': 0.5, .*expected \{'probability': 0.7"
-    ):
+    with pytest.raises(ValueError, match=r"conditioning.known: \{'probability': 0.7, .* → \{'probability': 0.5"):
         train(run, other, *KNOWN[1:], "student.max_steps=9")
 
 
