@@ -7,6 +7,7 @@ import pytest
 from scm_media import training
 from scm_media.cli import main
 from scm_media.cli.train import folder_name
+from tests.training.small import SMALL
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_sweep_trains_each_combination_in_a_folder_of_its_own(trained, capsys):
     assert len({config["run_dir"] for config in trained}) == 4
     assert trained[1]["run_dir"] == "runs/image/tiny/seed=1,student.objective=sct"
     assert capsys.readouterr().err == ""
+
+
+def test_a_sweep_trains_in_one_process_and_again_in_the_same_folders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sweep = ["train", "image/tiny", "-m", *SMALL, "seed=1,2", "stage=autoencoder"]
+    for _ in range(2):
+        assert main(sweep) == 0
+    assert len(list((tmp_path / "runs").rglob("weights.safetensors"))) == 2
+    assert capsys.readouterr().err.count("autoencoder: statistics of 64 samples") == 2
+
+
+def test_help_says_how_a_run_stops_and_goes_on(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "SIGTERM save a checkpoint first (exit code 130 and 143)" in capsys.readouterr().out
 
 
 def test_sweep_of_an_own_file_with_a_run_folder_of_ones_own(trained, tmp_path):
