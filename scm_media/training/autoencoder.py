@@ -201,9 +201,12 @@ def _finish(context: Context, embedder: nn.Module | None) -> Callable[[dict[str,
 
 
 def _is_left(file: Path, network: nn.Module, config: dict[str, Any], step: int) -> bool:
-    """Whether these very weights were measured and written before."""
+    """Returns whether these very weights were measured and written before; a damaged file is to be written again."""
     if not file.exists():
         return False
-    kept = weights.read(file)
+    try:
+        kept = weights.read(file)
+    except ValueError:
+        return False
     same = all(torch.equal(kept.state.get(name, torch.empty(0)), own.cpu()) for name, own in network.named_parameters())
     return same and kept.config == config and kept.info.get("step") == step

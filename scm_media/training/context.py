@@ -118,7 +118,9 @@ class Context:
 
     def made_of(self, stage: str) -> dict[str, Any]:
         """Returns what a stage trains on: the fingerprint of its data, and digests of the weights that it uses."""
-        used = {"autoencoder": ("embedder",), "teacher": ("autoencoder",), "guide": ("autoencoder",)}
+        used: dict[str, tuple[str, ...]] = {"teacher": ("autoencoder",), "guide": ("autoencoder",)}
+        if stage == "autoencoder" and self.config["autoencoder"]["loss"].get("perceptual", "features") == "features":
+            used["autoencoder"] = ("embedder",)
         if stage == "student":
             guided = self.config["student"]["objective"] == "scd" and self.config["guide"] is not None
             used["student"] = ("autoencoder", "teacher", *(("guide",) if guided else ()))

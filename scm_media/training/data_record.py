@@ -35,14 +35,17 @@ def record_data(context: Context, stage: str) -> None:
     weights.save(file, state, config, info)
 
 
+def is_recorded(context: Context, stage: str) -> bool:
+    """Returns whether it is known which examples a stage was begun with."""
+    return (context.run_dir / stage / FILE).is_file()
+
+
 def check_data(context: Context, stage: str) -> list[str]:
-    """Compares the examples with those that a stage was begun with; returns remarks for the user.
+    """Compares the examples with those that a stage was begun with, which are recorded; returns remarks for the user.
 
     Raises ValueError with what differs, and how many examples.
     """
     file = context.run_dir / stage / FILE
-    if not file.is_file():
-        return [f"{stage}: begun before its data were recorded, which are taken to be the same as now"]
     kept = weights.read(file)
     before, now = _told(kept.config, kept.info), _told(context.config, {FINGERPRINT: context.fingerprint})
     versions = _versions(context)

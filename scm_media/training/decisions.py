@@ -75,12 +75,12 @@ def decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 def check_decisions(
     config: Mapping[str, Any], run_dir: Path, stage: str, made_of: Mapping[str, Any] | None = None
-) -> list[str]:
-    """Compares what a stage in a run folder has begun with, and the recipe; returns remarks for the user.
+) -> bool:
+    """Compares what a stage in a run folder has begun with, and the recipe; raises ValueError for keys that differ.
 
-    made_of: what the stage trains on, beside its configuration (``Context.made_of``). Of a stage that is done, data,
-    networks, seed and use count: how it was trained matters no more. Checkpoints that were made before all this was
-    recorded are compared in what they tell, with a remark. Raises ValueError with each key that differs.
+    made_of: what the stage trains on beside its configuration (``Context.made_of``), compared where both are known.
+    Of a stage that is done, data, networks, seed and use count: how it was trained matters no more. Returns False
+    where a stage goes on from a checkpoint that was saved before all this was recorded, and tells a part of it only.
     """
     file = run_dir / stage / "weights.safetensors"
     of_model = {_key(stage, name): value for name, value in model_decisions(config, stage).items()}
@@ -89,24 +89,20 @@ def check_decisions(
         _refuse(differences(told, of_model, [key for key in of_model if key in told]), file)
     found = checkpoints.load_decisions(run_dir / stage / "checkpoints")
     if found is None:
-        return []
+        return True
     step, kept = found
-    path = run_dir / stage / "checkpoints" / f"step-{step}"
-    recipe = {**decisions(config, stage), **(made_of or {})}
+    made_of = made_of or {}
+    recipe = {**decisions(config, stage), **made_of}
     complete = f"modality.{TARGET}" in kept
-    keys = list(recipe) if complete else [key for key in recipe if key in kept]
-    if complete:  # but not what it was made of, which is not always known here
+    keys = [key for key in recipe if key in kept or (complete and key not in made_of)]
+    if complete:
         keys += [key for key in kept if key not in recipe and "." in key and key != FINGERPRINT]
-    if step >= stage_settings(config, stage)["max_steps"]:
+    done = step >= stage_settings(config, stage)["max_steps"]
+    if done:
         alike = ("modality.", "data.", "flow.", "backbone.", "autoencoder.network.", f"{stage}.backbone.")
         keys = [key for key in keys if key in {*of_model, "seed"} or key.startswith((*alike, f"{stage}.network."))]
-    _refuse(differences(kept, recipe, keys), path)
-    if complete:
-        return []
-    return [
-        f"{stage}: {path} was saved before its data, networks and optimizer were recorded, so that only seed, batch "
-        "size and devices are known to be the same"
-    ]
+    _refuse(differences(kept, recipe, keys), run_dir / stage / "checkpoints" / f"step-{step}")
+    return complete or done
 
 
 def differences(kept: Mapping[str, Any], recipe: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
@@ -166,6 +162,6 @@ def _refuse(found: Sequence[str], where: Path) -> None:
     if found:
         more = f"; and {len(found) - NUM_SHOWN} more" if len(found) > NUM_SHOWN else ""
         raise ValueError(
-            f"{where} was trained otherwise ({'; '.join(found[:NUM_SHOWN])}{more}): go back to these settings, or use "
+            f"{where} was trained otherwise ({'; '.join(found[:NUM_SHOWN])}{more}): set these keys back, or use "
             "another run_dir"
         )

@@ -21,7 +21,7 @@ from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
 from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
-from scm_media.training.data_record import check_data, record_data
+from scm_media.training.data_record import check_data, is_recorded, record_data
 from scm_media.training.decisions import (
     FINGERPRINT,
     check_decisions,
@@ -65,19 +65,7 @@ def run(config: dict[str, Any]) -> None:
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
     with ExitStack() as held:
-
-        def begin() -> None:
-            held.enter_context(claim(context.run_dir))
-            weights.remove_leftovers(context.run_dir.rglob(".*.part"))
-            for stage in chosen:
-                checkpoints.set_damaged_aside(_kept(context, stage), stage)
-            for remark in _check_resumption(context, chosen):  # of the checkpoints that are left
-                print(remark, file=sys.stderr)
-            for stage in chosen:
-                record_data(context, stage)
-            _describe(context, description)
-
-        on_first(fabric, begin)
+        on_first(fabric, lambda: _begin(context, chosen, description, held))
         for stage in chosen:
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
@@ -115,14 +103,36 @@ def _train_stage(context: Context, stage: str) -> Any:
     return fabric
 
 
+def _begin(context: Context, chosen: Sequence[str], description: Mapping[str, Any], held: ExitStack) -> None:
+    """Takes the run folder for this process, and brings it to a state that every chosen stage can go on from."""
+    held.enter_context(claim(context.run_dir))
+    weights.remove_leftovers(context.run_dir.rglob(".*.part"))
+    for stage in chosen:
+        checkpoints.set_damaged_aside(_kept(context, stage), stage)
+    for remark in _check_resumption(context, chosen):  # of the checkpoints that are left
+        print(remark, file=sys.stderr)
+    for stage in chosen:
+        record_data(context, stage)
+    _describe(context, description)
+
+
 def _check_resumption(context: Context, chosen: Sequence[str]) -> list[str]:
     """Returns remarks on what stages go on with; ValueError where data or recipe are not those they were begun with."""
-    remarks = []
+    remarks, unknown = [], []
     for stage in chosen:
-        if context.weights_file(stage).exists() or checkpoints.steps(_kept(context, stage)):
+        begun = context.weights_file(stage).exists() or bool(checkpoints.steps(_kept(context, stage)))
+        recorded = not begun or is_recorded(context, stage)
+        if begun and recorded:
             remarks += check_data(context, stage)
         if stage != "autoencoder" or "max_steps" in context.config["autoencoder"]:
-            remarks += check_decisions(context.config, context.run_dir, stage, {FINGERPRINT: context.fingerprint})
+            beside = {FINGERPRINT: context.fingerprint}
+            recorded = check_decisions(context.config, context.run_dir, stage, beside) and recorded
+        unknown += [] if recorded else [stage]
+    if unknown:
+        remarks.append(
+            f"{', '.join(unknown)}: begun before data, networks and optimizers were recorded, which are taken to be "
+            "the same as now"
+        )
     return remarks
 
 

@@ -79,6 +79,13 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def forget_decisions(checkpoint: Path) -> None:
+    """Makes a checkpoint one of those that were saved before decisions and digests were kept."""
+    written = json.loads((checkpoint / "state.json").read_text())
+    del written["decisions"], written["sha256"]
+    (checkpoint / "state.json").write_text(json.dumps(written))
+
+
 class Numbers:
     """The numbers 0 … num − 1 as samples ``(1,)``; remembers which were asked for."""
 

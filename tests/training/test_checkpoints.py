@@ -14,7 +14,7 @@ import torch
 
 from scm_media.cli import main
 from scm_media.training import checkpoints
-from tests.training.small import SMALL, Slope, metrics, run_task, same, state, train
+from tests.training.small import SMALL, Slope, forget_decisions, metrics, run_task, same, state, train
 
 TEACHER = ("student.max_steps=0",)
 
@@ -81,13 +81,6 @@ def test_a_checkpoint_of_something_else_says_what_it_lacks(tmp_path):
     checkpoints.save(tmp_path / "checkpoints", 1, state, keep=2)
     with pytest.raises(ValueError, match="another optimizer"):
         run_task(tmp_path, Slope(), 2)
-
-
-def forget_decisions(checkpoint) -> None:
-    """Makes a checkpoint one of those that were saved before decisions and digests were kept."""
-    written = json.loads((checkpoint / "state.json").read_text())
-    del written["decisions"], written["sha256"]
-    (checkpoint / "state.json").write_text(json.dumps(written))
 
 
 def test_a_checkpoint_of_before_decisions_were_kept_is_gone_on_from(tmp_path):

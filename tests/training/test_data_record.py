@@ -11,7 +11,7 @@ from PIL import Image
 
 from scm_media import recipe, training
 from scm_media.training.data_record import FILE
-from tests.training.small import SMALL, same, state, train
+from tests.training.small import SMALL, forget_decisions, same, state, train
 
 SHORT = ("teacher.max_steps=2", "student.max_steps=0", "autoencoder.num_samples=8")
 
@@ -80,12 +80,19 @@ def test_files_that_were_written_again_are_remarked_on_once(pictures, tmp_path, 
     assert "time of change" not in capsys.readouterr().err
 
 
-def test_a_run_of_before_data_were_recorded_goes_on_with_a_remark(pictures, tmp_path, capsys):
-    run_dir = train_on(pictures, tmp_path / "run")
-    (run_dir / "teacher" / FILE).unlink()
+def test_a_run_of_before_anything_was_recorded_goes_on_with_one_remark(pictures, tmp_path, capsys):
+    run_dir = train_on(pictures, tmp_path / "run", "teacher.max_steps=1")
+    for stage in ("autoencoder", "teacher"):
+        (run_dir / stage / FILE).unlink()
+    forget_decisions(run_dir / "teacher" / "checkpoints" / "step-1")
+    capsys.readouterr()
     train_on(pictures, run_dir)
-    assert "teacher: begun before its data were recorded" in capsys.readouterr().err
-    assert (run_dir / "teacher" / FILE).exists()
+    remark = "autoencoder, teacher: begun before data, networks and optimizers were recorded, which are taken to be the"
+    assert capsys.readouterr().err.count(remark) == 1
+    assert same(state(train_on(pictures, tmp_path / "straight"), "teacher"), state(run_dir, "teacher"))
+    capsys.readouterr()
+    train_on(pictures, run_dir)
+    assert "recorded" not in capsys.readouterr().err
 
 
 def test_a_stage_may_have_data_of_its_own(pictures, tmp_path):

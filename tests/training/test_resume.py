@@ -95,10 +95,17 @@ def test_a_done_stage_is_not_trained_again_and_a_larger_number_of_steps_goes_on(
     assert same(state(straight, "student"), state(tmp_path, "student"))
 
 
-def test_lost_weights_are_written_again_from_the_last_checkpoint(tmp_path):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_lost_and_damaged_weights_are_written_again_from_the_last_checkpoint(tmp_path, damaged):
     train(tmp_path, "stage=autoencoder")
     train(tmp_path, "stage=teacher")
-    before = state(tmp_path, "teacher")
-    (tmp_path / "teacher" / "weights.safetensors").unlink()
+    before, file = state(tmp_path, "teacher"), tmp_path / "teacher" / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 8
+    file.unlink()
+    if damaged:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"teacher/weights\.safetensors is damaged"):
+            train(tmp_path, "stage=student")
     train(tmp_path, "stage=teacher")
     assert same(before, state(tmp_path, "teacher"))
