@@ -51,8 +51,11 @@ def build(config: Any, role: str, **kwargs: Any) -> Any:
     return functools.partial(target, **arguments) if role == "label_function" else target(**arguments)
 
 
-def resolve(name: Any, role: str) -> Callable[..., Any]:
-    """Returns the part that a dotted name leads to; ValueError where it is not registered for the role."""
+def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:
+    """Returns the part that a dotted name leads to; ValueError where it is not registered for the role.
+
+    role: None for any.
+    """
     parts = name.split(".") if isinstance(name, str) and len(name) < 200 else []
     if len(parts) < 2 or not all(each.isidentifier() and not each.startswith("_") for each in parts):
         raise ValueError(f"{TARGET} must be a dotted name such as scm_media.trigflow.TrigFlow, got {shown(name)}")
@@ -73,9 +76,9 @@ def resolve(name: Any, role: str) -> Callable[..., Any]:
     if told is None:
         raise ValueError(
             f"{TARGET}: {name} is not registered as a part, so a configuration may not name it; if it is your own, put "
-            f"@scm_media.part({role!r}) above it"
+            f"@scm_media.part({role or 'ROLE'!r}) above it"
         )
-    if told != role:
+    if role is not None and told != role:
         raise ValueError(f"{TARGET}: {name} is {ROLES[told]}, expected {ROLES[role]}")
     return found
 
