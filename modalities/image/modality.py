@@ -169,9 +169,10 @@ class ImageModality:
         return self.flip or self.random_crop
 
     def read(self, path: str | Path) -> Tensor:
-        """The picture ``(C, H, W)``, float32 in [-1, 1], upright, as large as in the file; an animation's first frame.
+        """Returns the picture ``(C, H, W)``, float32 in [-1, 1], upright and as large as in the file.
 
-        Raises ValueError, with the file's name, for one that is missing, undecodable or larger than max_pixels.
+        Of an animation it is the first frame. Raises ValueError, with the file's name, for a file that is missing,
+        undecodable, damaged or larger than max_pixels.
         """
         path = Path(path)
         if not path.is_file():
@@ -179,8 +180,19 @@ class ImageModality:
         with path.open("rb") as file:
             return decode(file, str(path), self.channels, self.background, self.max_pixels)
 
+    def probe(self, file: str | Path | IO[bytes]) -> None:
+        """Raises ValueError, with the file's name, for a file that ``read`` refuses, or that lacks details.
+
+        file: a path, or an opened file with a ``name``.
+        """
+        if isinstance(file, str | Path):
+            with Path(file).open("rb") as opened:
+                self.probe(opened)
+        else:
+            decode(file, str(file.name), self.channels, self.background, self.max_pixels, thorough=True)
+
     def decode(self, content: bytes, source: str) -> Tensor:
-        """The picture ``(C, H, W)`` of a file's content, as ``read``; ValueError that names the source."""
+        """Returns the picture ``(C, H, W)`` of a file's content, as ``read``; ValueError that names the source."""
         return decode(io.BytesIO(content), source, self.channels, self.background, self.max_pixels)
 
     def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -239,7 +251,10 @@ class ImageModality:
         return torch.stack(cut)
 
     def bucket(self, file: str | Path | IO[bytes]) -> int:
-        """The place of the picture's bucket among ``buckets``, by the size in its header; ValueError as ``read``."""
+        """Returns the place of the picture's bucket among ``buckets``, by the size in its header.
+
+        Raises ValueError, with the file's name, where the header cannot be read.
+        """
         assert self.buckets is not None
         return nearest_bucket(*upright_size(file), self.buckets)
 

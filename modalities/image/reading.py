@@ -2,47 +2,111 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from modalities.image import jpeg, png
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode of pictures of so many channels."""
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Pillow itself refuses a picture of more."""
-ORIENTATION, LYING = 0x0112, range(5, 9)
-"""The EXIF entry of how a picture was held, and those values of it that swap width and height."""
-DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    OverflowError,
-    Image.DecompressionBombError,
-)
+ORIENTATION = 0x0112
+"""The EXIF entry of how a picture was held."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Values of that entry to what brings a picture upright (EXIF 2.3); those from 5 on swap width and height."""
+JPEGS = ("JPEG", "MPO")
+"""Pillow's names of JPEG files that hold one picture, and several."""
+WITHOUT_METADATA = {b"\xff\xd8": jpeg.without_metadata, png.SIGNATURE: png.without_metadata}
+"""First bytes of a file to the function that leaves out what its pixels do not need."""
 
 
-def decode(file: IO[bytes], source: str, channels: int, background: float, max_pixels: int) -> Tensor:
-    """The picture ``(C, H, W)``, float32 in [-1, 1], upright; what is transparent shows the background.
+def decode(
+    file: IO[bytes], source: str, channels: int, background: float, max_pixels: int, thorough: bool = False
+) -> Tensor:
+    """Returns the picture ``(C, H, W)``, float32 in [-1, 1], upright; what is transparent shows the background.
 
-    Raises ValueError, with the source's name, for one that cannot be decoded or has more than max_pixels.
+    thorough: finds missing details of progressive JPEG files too, by decoding them twice more. Raises ValueError, with
+    the source's name, for a file that cannot be decoded, is damaged or has more than max_pixels.
     """
     try:
-        with Image.open(file) as picture:
-            if picture.width * picture.height > max_pixels:
-                raise ValueError(f"{picture.width}×{picture.height} exceeds {max_pixels} pixels (max_pixels)")
-            picture.load()
-            return _from_picture(ImageOps.exif_transpose(picture), channels, background)
-    except DECODING_ERRORS as error:
-        reason = str(error).replace(repr(file), "the file")
-        raise ValueError(f"{source} cannot be decoded as a picture: {reason}") from error
+        try:
+            picture = _loaded(file, max_pixels, thorough)
+        except Exception:
+            if (plain := _without_metadata(file)) is None:
+                raise
+            picture = _loaded(plain, max_pixels, thorough)
+        with picture:
+            return _from_picture(_upright(picture), channels, background)
+    except Exception as error:  # decoders raise whatever they like, and one bad file must not stop a run
+        raise ValueError(f"{source} cannot be decoded as a picture: {_reason(error, file)}") from error
+
+
+def _loaded(file: IO[bytes], max_pixels: int, thorough: bool) -> Image.Image:
+    """Returns the picture with its pixels decoded; ValueError for one that is too large or damaged."""
+    file.seek(0)
+    picture = Image.open(file)
+    if picture.width * picture.height > max_pixels:
+        raise ValueError(f"{picture.width}×{picture.height} exceeds {max_pixels} pixels (max_pixels)")
+    if picture.format in JPEGS:
+        file.seek(0)
+        content = jpeg.checked(file.read())
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+        jpeg.check_pixels(content, picture, thorough)
+    elif picture.format == "PNG":
+        picture = png.load(picture, file)
+    else:
+        picture.load()
+    return picture
+
+
+def _without_metadata(file: IO[bytes]) -> IO[bytes] | None:
+    """Returns the file without its texts and colour profiles, which can keep Pillow from it; None where none are."""
+    file.seek(0)
+    content = file.read(len(png.SIGNATURE))
+    for signature, plain in WITHOUT_METADATA.items():
+        if content.startswith(signature):
+            content += file.read()
+            found = plain(content)
+            return io.BytesIO(found) if len(found) < len(content) else None
+    return None
+
+
+def _reason(error: Exception, file: object) -> str:
+    """Returns in one line what a decoder said, with the kind of error where that is no error of reading."""
+    text = " ".join(str(error).replace(repr(file), "the file").split())
+    if isinstance(error, ValueError | OSError | SyntaxError) and text:
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Returns a decoded picture as it was held, with no more of its EXIF read than that."""
+    method = UPRIGHT.get(_orientation(picture))
+    return picture if method is None else picture.transpose(method)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Returns the EXIF orientation, 1 to 8; 1 where there is none that can be read."""
+    try:
+        value: Any = picture.getexif().get(ORIENTATION, 1)
+        return value if value in range(1, 9) else 1
+    except Exception:  # damaged EXIF raises whatever it likes, and the pixels are good without
+        return 1
 
 
 def _from_picture(picture: Image.Image, channels: int, background: float) -> Tensor:
@@ -65,17 +129,32 @@ def _from_picture(picture: Image.Image, channels: int, background: float) -> Ten
 
 
 def upright_size(file: str | Path | IO[bytes]) -> tuple[int, int]:
-    """Height and width of a picture as it stands upright, from its header; ValueError where there is none."""
+    """Returns height and width of a picture as it stands upright, from its header.
+
+    Raises ValueError, with the file's name, where the header cannot be read.
+    """
+    source = getattr(file, "name", file)
     try:
-        with Image.open(file) as picture:
-            width, height = picture.size
-            lies = picture.getexif().get(ORIENTATION) in LYING
-    except DECODING_ERRORS as error:
-        raise ValueError(f"{file} cannot be decoded as a picture: {error}") from error
-    return (width, height) if lies else (height, width)
+        if isinstance(file, str | Path):
+            with Path(file).open("rb") as opened:
+                return _header_size(opened)
+        return _header_size(file)
+    except Exception as error:  # as in decode
+        raise ValueError(f"{source} cannot be decoded as a picture: {_reason(error, file)}") from error
+
+
+def _header_size(file: IO[bytes]) -> tuple[int, int]:
+    try:
+        picture = Image.open(file)
+    except Exception:
+        if (plain := _without_metadata(file)) is None:
+            raise
+        picture = Image.open(plain)
+    width, height = picture.size
+    return (width, height) if _orientation(picture) >= 5 else (height, width)
 
 
 def _pixels(picture: Image.Image, dtype: torch.dtype) -> Tensor:
-    """The picture's bytes ``(C, H, W)``."""
+    """Returns the picture's bytes ``(C, H, W)``."""
     flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=dtype)
     return flat.reshape(picture.height, picture.width, -1).permute(2, 0, 1).contiguous()

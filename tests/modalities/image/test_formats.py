@@ -30,6 +30,12 @@ def wide(*values):
     return struct.pack(f">{len(values)}H", *(257 * value for value in values))
 
 
+def exactly(*values):
+    """16-bit samples."""
+    return struct.pack(f">{len(values)}H", *values)
+
+
+KEY = (0x0A05, 0x1405, 0x1E05)
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 WHITE = (255, 255, 255)
 HALF = (177, 177, 177)
@@ -42,6 +48,19 @@ FILES = {
         png(2, 8, GREY, bytes([100, 5]), (b"tRNS", struct.pack(">H", 5))),
         [(100, 100, 100), WHITE],
     ),
+    "grey of 1 bit, black transparent": (png(2, 1, GREY, b"\x80", (b"tRNS", b"\0\0")), [WHITE, WHITE]),
+    "grey of 2 bits, one level transparent": (
+        png(4, 2, GREY, b"\x1b", (b"tRNS", b"\0\2")),
+        [(0, 0, 0), (85, 85, 85), WHITE, WHITE],
+    ),
+    "grey of 4 bits, one level transparent": (
+        png(2, 4, GREY, b"\x38", (b"tRNS", b"\0\3")),
+        [WHITE, (136, 136, 136)],
+    ),
+    "grey of 4 bits, a level of the 8-bit picture": (
+        png(2, 4, GREY, b"\x01", (b"tRNS", b"\0\x11")),
+        [(0, 0, 0), WHITE],
+    ),
     "grey of 16 bits": (png(2, 16, GREY, wide(100, 255)), [(100, 100, 100), WHITE]),
     "grey of 16 bits, one value transparent": (
         png(2, 16, GREY, wide(100, 5), (b"tRNS", wide(5))),
@@ -53,6 +72,10 @@ FILES = {
         [(10, 20, 30), WHITE],
     ),
     "colour of 16 bits": (png(2, 16, RGB, wide(10, 20, 30, 40, 50, 60)), [(10, 20, 30), (40, 50, 60)]),
+    "colour of 16 bits, one value transparent": (
+        png(3, 16, RGB, exactly(0x0A05, 0x1405, 0x1E05, 0x0A06, 0x1405, 0x1E05, 5, 5, 5), (b"tRNS", exactly(*KEY))),
+        [WHITE, (10, 20, 30), (0, 0, 0)],
+    ),
     "palette of 2 bits": (
         png(4, 2, PALETTE, b"\x1b", (b"PLTE", bytes(range(12)))),
         [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)],
