@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from PIL import Image
+
+from modalities.image.jpeg_layout import Layout, Stretch, layout
 
 END = b"\xff\xd9"
 CUT = "it is cut short: its pixels end before the picture does"
@@ -29,56 +29,7 @@ PATTERNS = tuple(bytes(pattern) * 22 for pattern in ((0xAA,) * 3, (0x92, 0x49, 0
 NUM_BYTES_TRIED = 8
 MOST_STRETCHES_TRIED = 4
 
-_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
-_ZEROS = re.compile(rb"\0{%d,}" % LONGEST_ZEROS)
-_SCAN, _TABLES, _RESTART_INTERVAL, _QUIET = 0xDA, 0xC4, 0xDD, (0x01, *range(0xD0, 0xD9))
-_RESTART = range(0xD0, 0xD8)
-_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
-_HUFFMAN, _PROGRESSIVE = (0xC0, 0xC1, 0xC2), (0xC2, 0xCA)
-_APPLICATION = range(0xE0, 0xF0)
-_COLOUR = (0xE0, 0xEE)
-"""Application segments that tell how colours are coded (JFIF and Adobe)."""
-
-
-@dataclass(frozen=True)
-class Coding:
-    """What the entropy-coded data of a scan can say.
-
-    zeros: a long run of zeros can be data. mute: no data changes a pixel. refines: data are the last bits of
-    coefficients, which may change no pixel.
-    """
-
-    zeros: bool
-    mute: bool
-    refines: bool
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Entropy-coded data from ``start`` to ``end``, between two markers, of the scan of this number."""
-
-    start: int
-    end: int
-    scan: int
-    coding: Coding
-
-
-@dataclass
-class Layout:
-    """The structure of a file. ended: it has an end marker. end: where that is, or the file's end.
-
-    whole: every coefficient is sent to its last bit. short: a scan has fewer stretches than its picture needs. gaps:
-    bytes between segments that belong to none. metadata: application segments that a decoder of pixels does not need.
-    """
-
-    stretches: list[Stretch] = field(default_factory=list)
-    gaps: list[tuple[int, int]] = field(default_factory=list)
-    metadata: list[tuple[int, int]] = field(default_factory=list)
-    ended: bool = False
-    end: int = 0
-    whole: bool = False
-    short: bool = False
-    progressive: bool = False
+_ZEROS = re.compile(rb"\0+")
 
 
 def checked(content: bytes) -> bytes:
@@ -87,7 +38,7 @@ def checked(content: bytes) -> bytes:
     Raises ValueError for a file that is cut short, or in which zeros stand in place of data.
     """
     found = layout(content)
-    if any(_ZEROS.search(content, start, end) for start, end in found.gaps):
+    if any(bytes(LONGEST_ZEROS) in content[start:end] for start, end in found.gaps):
         raise ValueError("it is damaged: zeros stand where a segment should begin")
     whole = content if found.ended else content[: found.end] + END
     _check_zeros(content, whole, found)
@@ -141,7 +92,12 @@ def _check_zeros(content: bytes, whole: bytes, found: Layout) -> None:
 
 def _longest_zeros(content: bytes, stretch: Stretch, found: Layout) -> int:
     """Returns the length of the longest run of zeros that is too long for a stretch; 0 where none is."""
-    runs = [match.end() - match.start() for match in _ZEROS.finditer(content, stretch.start, stretch.end)]
+    runs, place = [], stretch.start
+    while (place := content.find(bytes(LONGEST_ZEROS), place, stretch.end)) >= 0:
+        run = _ZEROS.match(content, place, stretch.end)
+        assert run is not None
+        runs.append(len(run[0]))
+        place = run.end()
     if not found.ended and stretch.end == found.end:
         last = stretch.end - len(content[stretch.start : stretch.end].rstrip(b"\0")) - stretch.start
         runs += [last] if last >= LONGEST_ZEROS_AT_END else []
@@ -171,128 +127,3 @@ def _pixels(content: bytes) -> bytes | None:
             return picture.tobytes()
     except Exception:
         return None
-
-
-def layout(content: bytes) -> Layout:
-    """Returns the structure of a JPEG file, read from its markers."""
-    found, tables, frame = Layout(end=len(content)), _Tables(), _Frame()
-    scan, restart, place = 0, 0, 2
-    while marker := _MARKER.search(content, place):
-        code = marker[1][0]
-        if marker.start() > place:
-            found.gaps.append((place, marker.start()))
-        place = marker.end()
-        if code == END[1]:
-            found.ended, found.end = True, marker.start()
-            break
-        if code in _QUIET:
-            continue
-        length = int.from_bytes(content[place : place + 2], "big")
-        body, place = content[place + 2 : place + length], place + length
-        if code in _FRAMES:
-            frame.begin(code, body)
-        elif code == _TABLES:
-            tables.read(body)
-        elif code == _RESTART_INTERVAL:
-            restart = int.from_bytes(body[:2], "big")
-        elif code in _APPLICATION and code not in _COLOUR:
-            found.metadata.append((marker.start(), place))
-        elif code == _SCAN:
-            scan += 1
-            coding = frame.scan(body, tables)
-            stretches = [Stretch(start, end, scan, coding) for start, end in _stretches(content, place)]
-            found.short |= bool(restart) and len(stretches) * restart < frame.num_units(body)
-            found.stretches += stretches
-            place = stretches[-1].end
-    else:
-        found.gaps.append((place, len(content)))
-        found.end = place
-    found.whole, found.progressive = frame.whole, frame.progressive
-    return found
-
-
-def _stretches(content: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Yields the entropy-coded stretches of a scan, which restart markers separate."""
-    for marker in _MARKER.finditer(content, start):
-        yield start, marker.start()
-        if marker[1][0] not in _RESTART:
-            return
-        start = marker.end()
-    yield start, start + len(content[start:].rstrip(b"\xff"))
-
-
-class _Tables:
-    """The Huffman tables of a file: the symbols that each has codes for, the one whose code is all zeros first."""
-
-    def __init__(self) -> None:
-        self._symbols: dict[int, bytes] = {}
-
-    def read(self, body: bytes) -> None:
-        """Takes a segment of tables."""
-        while len(body) >= 17:
-            num = sum(body[1:17])
-            self._symbols[body[0]] = body[17 : 17 + num]
-            body = body[17 + num :]
-
-    def constant(self, number: int) -> bytes:
-        """Returns the symbols of a table of DC coefficients."""
-        return self._symbols.get(number, b"")
-
-    def others(self, number: int) -> bytes:
-        """Returns the symbols of a table of AC coefficients."""
-        return self._symbols.get(0x10 | number, b"")
-
-
-class _Frame:
-    """The picture that scans send: how it is coded, its size, its components, and which coefficients are sent."""
-
-    def __init__(self) -> None:
-        self._code, self._height, self._width = 0, 0, 0
-        self._sampling: dict[int, tuple[int, int]] = {}
-        self._bits: dict[int, list[int]] = {}
-
-    def begin(self, code: int, body: bytes) -> None:
-        """Takes the header of a frame."""
-        self._code = code
-        self._height, self._width = (int.from_bytes(body[place : place + 2], "big") for place in (1, 3))
-        components = [body[place : place + 3] for place in range(6, len(body) - 2, 3)]
-        self._sampling = {number: (max(1, both >> 4), max(1, both & 15)) for number, both, _ in components}
-        self._bits = {number: [-1] * 64 for number in self._sampling}
-
-    @property
-    def progressive(self) -> bool:
-        """Coefficients are sent by several scans, from coarse to fine."""
-        return self._code in _PROGRESSIVE
-
-    @property
-    def whole(self) -> bool:
-        """Every coefficient has come to its last bit."""
-        return bool(self._bits) and all(bits == [0] * 64 for bits in self._bits.values())
-
-    def num_units(self, body: bytes) -> int:
-        """Returns how many units, which restart intervals count, the scan with this header has."""
-        if not self._sampling or len(body) < 2:
-            return 0
-        most = [max(sides) for sides in zip(*self._sampling.values(), strict=True)]
-        own = self._sampling.get(body[1], (1, 1)) if body[0] == 1 else (1, 1)
-        if body[0] == 1:  # one component alone: its own blocks, without those that fill up the last unit
-            sides = [-(-size * by // big) for size, by, big in zip((self._width, self._height), own, most, strict=True)]
-            return -(-sides[0] // 8) * -(-sides[1] // 8)
-        return -(-self._width // (8 * most[0])) * -(-self._height // (8 * most[1]))
-
-    def scan(self, body: bytes, tables: _Tables) -> Coding:
-        """Takes the header of a scan; returns what its data can say."""
-        num = body[0] if body else 0
-        components = [(body[1 + 2 * place], body[2 + 2 * place]) for place in range(num) if 2 + 2 * place < len(body)]
-        first, last, bits = (*body[1 + 2 * num : 4 + 2 * num], 0, 63, 0)[:3] if self.progressive else (0, 63, 0)
-        for component, _ in components:
-            if component in self._bits:
-                self._bits[component][first : last + 1] = [bits & 15] * (min(last, 63) + 1 - first)
-        refines = bits >> 4 > 0
-        if self._code not in _HUFFMAN or (refines and not first):
-            return Coding(zeros=True, mute=False, refines=refines)  # arithmetic coding, or bits without a code
-        constant = [] if first else [tables.constant(both >> 4) for _, both in components]
-        others = [tables.others(both & 15) for _, both in components] if last else []
-        # Symbols below 16 are coefficients without a zero before them, and 0 is the end of a block.
-        zeros = self.progressive or not any(table and 0 < table[0] < 16 for table in others)
-        return Coding(zeros, all(len(table) == 1 and not table[0] & 15 for table in constant + others), refines)
