@@ -88,7 +88,7 @@ def _without_metadata(file: IO[bytes]) -> IO[bytes] | None:
 
 def _reason(error: Exception, file: object) -> str:
     """Returns in one line what a decoder said, with the kind of error where that is no error of reading."""
-    text = " ".join(str(error).replace(repr(file), "the file").split())
+    text = " ".join(str(error).replace(repr(file), "").split())
     if isinstance(error, ValueError | OSError | SyntaxError) and text:
         return text
     return f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -8,9 +8,12 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
+from scm_media.data.names import name_bytes, printable
 
 NUM_PREVIEWED = 24
 NUM_LISTED = 5
+ALL = "all"
+BREAKS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -18,7 +21,12 @@ def run(arguments: Sequence[str]) -> int:
     commands = parser(
         "check",
         "Opens a recipe's data: counts, shapes, labels, rejects by reason, and a preview in the run folder.",
-        usage="scm-media check RECIPE [KEY=VALUE ...]",
+        usage="scm-media check RECIPE [KEY=VALUE ...] [--rejects all|FILE]",
+    )
+    commands.add_argument(
+        "--rejects",
+        metavar="all|FILE",
+        help="list every file that was left out, not the first five; into FILE, a line each: path, tab, reason",
     )
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data=folder data.root=pictures/")
@@ -28,8 +36,13 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.build import build
 
     modality = build(config["modality"], "modality")
-    dataset = build(config["data"], "data", modality=modality, split="train")
-    held_out = build(config["data"], "data", modality=modality, split="held_out")
+    try:
+        dataset = build(config["data"], "data", modality=modality, split="train")
+        held_out = build(config["data"], "data", modality=modality, split="held_out")
+    except ValueError as error:
+        if parsed.rejects is not None:  # nothing is left, and this is what was asked for
+            _list_rejects(getattr(error, "rejected", ()), parsed.rejects)
+        raise
     if len(dataset) == 0:
         raise ValueError(f"{parsed.recipe}: no usable example ({_rejects(dataset.rejects) or 'the data is empty'})")
     print(f"{parsed.recipe}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
@@ -38,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     _print_labels(dataset)
     if names := getattr(dataset, "aligned_names", ()):
         print(f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(names)}")
-    _print_rejects(dataset)
+    _print_rejects(dataset, parsed.rejects)
     examples = _spread(dataset)
     for remark in [*_lonely_classes(dataset, held_out), *_remarks(modality, examples)]:
         print(f"note: {remark}")
@@ -55,12 +68,29 @@ def _print_labels(dataset: Any) -> None:
         print(f"label {name}: {f'{len(classes)} classes: {listed}' if classes else 'a number'}")
 
 
-def _print_rejects(dataset: Any) -> None:
+def _print_rejects(dataset: Any, where: str | None) -> None:
     print(f"rejected: {_rejects(dataset.rejects) or 'none'}")
-    for source, reason in dataset.rejected[:NUM_LISTED]:
-        print(f"  {source}: {reason}")
+    if where is not None:
+        _list_rejects(dataset.rejected, where)
+        return
+    _list_rejects(dataset.rejected[:NUM_LISTED], ALL)
     if len(dataset.rejected) > NUM_LISTED:
-        print(f"  … and {len(dataset.rejected) - NUM_LISTED} more")
+        print(
+            f"  … and {len(dataset.rejected) - NUM_LISTED} more: --rejects all lists them, --rejects FILE writes them"
+        )
+
+
+def _list_rejects(rejected: Sequence[tuple[str, str]], where: str) -> None:
+    """Prints what was left out, or writes it into a file: bytes of names as they are, but for tabs and line ends."""
+    if where == ALL:
+        for source, reason in rejected:
+            print(f"  {printable(source)}: {printable(reason)}")
+        return
+    lines = ["\t".join(part.translate(BREAKS) for part in each) + "\n" for each in rejected]
+    path = Path(where)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(name_bytes("".join(lines)))
+    print(f"  listed in {where}")
 
 
 def _rejects(rejects: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scm_media.data.entries import Unusable
+from scm_media.data.names import names_of
 from scm_media.interfaces import Modality
 
 MOST_RECORDED, MOST_BYTES = 512, 1 << 20
@@ -41,8 +42,10 @@ def check_aligned(column: str | None, names: Sequence[str] | None, path: Path, m
             "rows could lie beside other places; set data.aligned=null"
         )
     check()
-    if isinstance(names, str) or (names is not None and not names):
-        raise ValueError(f"data.aligned_names must be a list of names, or null, got {names!r}")
+    if names is not None:
+        names = names_of(names, "data.aligned_names")
+        if not names:
+            raise ValueError("data.aligned_names must be a list of names, or null, got an empty one")
     for name in names or ():
         # What stands between names where a user asks for them: see pipeline/actions.py.
         if not re.fullmatch(r"(?i)(?!none$)[^\s,+*]+", str(name)) or list(names or ()).count(name) > 1:

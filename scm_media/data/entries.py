@@ -1,10 +1,11 @@
-"""One file of a dataset and what is said of it, and what was left out and why."""
+"""One file of a dataset and its labels, and the files that were left out with the reasons."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -12,15 +13,41 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from scm_media.data.names import class_name, find_class, printable
 from scm_media.interfaces import Modality, Part
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Makes a ValueError that names the file of whatever a decoder or a modality raises.
+
+    An error's ``reason``, a few words that rejects are counted by, is kept. KeyboardInterrupt and SystemExit pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = printable(" ".join(str(error).split()))
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror
+        own = isinstance(error, ValueError | OSError) and bool(text)
+        told = own and printable(Path(source).name) in text
+        if isinstance(error, ValueError) and told and text == str(error):
+            raise
+        kind = "" if own else f"cannot be decoded: {type(error).__name__}: "
+        named = ValueError(text if told else f"{printable(source)}: {kind}{text}".removesuffix(": "))
+        if (reason := getattr(error, "reason", None)) is not None and isinstance(reason, str):
+            named.reason = reason  # type: ignore[attr-defined]
+        raise named from error
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file and what is said of it: class names (str) and scalars (float) by label.
+    """One file with its labels: class names (str) and scalars (float) by label.
 
-    group: what has the same is held out together or not at all; None stands alone. part: the seconds of the file, from
-    and to (None: its end), that the entry is; None for all of it. A path may be a folder that is one sample.
+    group: entries of one group are held out together or not at all; None stands alone. part: the seconds of the file,
+    from and to (None: its end), that the entry is; None for all of it. A path may be a folder that is one sample.
+
+    What reads the file raises ValueError, with its name, whatever the modality's decoder has raised.
     """
 
     path: Path
@@ -31,35 +58,43 @@ class Entry:
     part: tuple[float, float | None] | None = None
 
     def read(self, modality: Modality) -> Tensor:
-        """The sample ``(C, *S)``; ValueError or OSError where it cannot be read."""
+        """Returns the sample ``(C, *S)`` as it is in the file."""
+        with naming(self.source):
+            return self._read(modality)
+
+    def _read(self, modality: Modality) -> Tensor:
         return modality.read(self.path)
 
     def read_conformed(self, modality: Any, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
-        """The sample brought to the modality's shape, and its mask ``(1, *S)`` where it tells what is padding.
+        """Returns the sample in the modality's shape, and its mask ``(1, *S)`` where the modality tells padding.
 
-        A modality that offers ``read_conformed`` reads no more than it needs. Raises as ``read``.
+        A modality that offers ``read_conformed`` reads no more than it needs.
         """
-        if hasattr(modality, "read_conformed"):
-            return modality.read_conformed(self.file(), generator)
-        return modality.conform(self.read(modality), generator), None
+        with naming(self.source):
+            if hasattr(modality, "read_conformed"):
+                return modality.read_conformed(self.file(), generator)
+            return modality.conform(self._read(modality), generator), None
 
     def probe(self, modality: Any) -> None:
-        """Raises ValueError or OSError where the file cannot be used; a modality may know without reading all of it."""
-        if hasattr(modality, "probe"):
-            modality.probe(self.file())
-        else:
-            self.read(modality)
+        """Raises ValueError where the file cannot be used; a modality may know without reading all of it."""
+        with naming(self.source):
+            if hasattr(modality, "probe"):
+                modality.probe(self.file())
+            else:
+                self._read(modality)
 
     def bucket(self, modality: Any) -> int:
-        """Which of the modality's buckets the sample is for; ValueError where it cannot be read."""
-        return modality.bucket(self.file())
+        """Returns which of the modality's buckets the sample is for."""
+        with naming(self.source):
+            return modality.bucket(self.file())
 
     def measure(self, modality: Any) -> Mapping[str, float]:
-        """What the modality measures of the file, by name; ValueError where it cannot be read."""
-        return modality.measure(self.file())
+        """Returns what the modality measures of the file, by name."""
+        with naming(self.source):
+            return modality.measure(self.file())
 
     def file(self) -> Path | Part | IO[bytes]:
-        """What a modality reads: the file, a part of it, or the content of one that lies inside another."""
+        """Returns what a modality reads: the file, a part of it, or the content of one that lies inside another."""
         return self.path if self.part is None else Part(self.path, *self.part)
 
     @property
@@ -81,22 +116,24 @@ class Entry:
 
 
 class Rejects:
-    """What was left out: counted by reason, listed by source."""
+    """The sources that were left out: counted by reason, listed one by one."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.listed: list[tuple[str, str]] = []
 
     def add(self, source: object, reason: str, detail: str = "") -> None:
-        """One more source left out; ``detail`` is listed and not counted by."""
+        """Takes one more source; ``detail`` is listed, and not counted by."""
         self.counts[reason] += 1
         self.listed.append((str(source), f"{reason}: {detail}" if detail else reason))
 
     def refuse(self, source: object, remedy: str) -> ValueError:
-        """The error for a source of which nothing is left."""
+        """Returns the error for a source of which nothing is left; its ``rejected`` lists what was left out."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.counts.most_common()) or "it is empty"
-        first = f" (first: {self.listed[0][0]})" if self.listed else ""
-        return ValueError(f"nothing in {source} can be used: {reasons}{first}; {remedy}")
+        first = f" (first: {printable(self.listed[0][0])})" if self.listed else ""
+        error = ValueError(f"nothing in {printable(str(source))} can be used: {reasons}{first}; {remedy}")
+        error.rejected = self.listed  # type: ignore[attr-defined]
+        return error
 
 
 class Unusable(Exception):
@@ -109,17 +146,26 @@ class Unusable(Exception):
 
 
 def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | None) -> str | float:
-    """The class name, or the scalar, that an example was given; Unusable where it is missing, unknown or no number."""
+    """Returns the class name, or the scalar, that an example was given.
+
+    Raises Unusable where it is missing, unknown, no number or not finite.
+    """
+    value = value.item() if hasattr(value, "item") else value  # numbers of NumPy and PyTorch
     if value is None or value == "" or isinstance(value, (list, dict)):
         raise Unusable("missing label", name)
     if scalar:
         try:
             number = float(value)
-        except (ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise Unusable("scalar label that is no number", f"{name}={value}")
         return number
-    if classes is not None and str(value) not in classes:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unusable("label that is not finite", f"{name}={value}")
+    if classes is None:
+        return class_name(value)
+    found = find_class(value, classes)
+    if found is None:
         raise Unusable("unknown label", f"{name}={value}")
-    return str(value)
+    return found

@@ -20,7 +20,8 @@ class Example:
     labels: name to class number, or to a float for a scalar label. source: the file, or what stands for it.
     valid: ``(1, *S)``, one where the sample is no padding; None where all of it is to be learned.
     aligned: ``(k, n)`` float32, k numbers for each of the n places along the first axis of S (the actions of each
-    frame); None where there are none.
+    frame); None where there are none. lost: the files that could not be read, with what is wrong, whose place the
+    example has taken.
     """
 
     sample: Tensor
@@ -29,6 +30,7 @@ class Example:
     source: str = ""
     valid: Tensor | None = None
     aligned: Tensor | None = None
+    lost: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Batch:
 
     encoded: the samples are latents ``(B, c, *s)`` already. valid: ``(B, 1, *S)``, of latents ``(B, 1, *s)``, one
     where a sample is no padding; None where there is none. aligned: ``(B, k, n)``, the rows of numbers along the first
-    axis of S, of latents too; ``aligned.tell_rows`` lays them out beside a latent.
+    axis of S, of latents too; ``aligned.tell_rows`` lays them out beside a latent. lost: as of the examples.
     """
 
     sample: Tensor
@@ -46,6 +48,7 @@ class Batch:
     encoded: bool = False
     valid: Tensor | None = None
     aligned: Tensor | None = None
+    lost: tuple[tuple[str, str], ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -79,7 +82,9 @@ class Dataset(Protocol):
     together) and ``label_quantiles`` (scalar label to its evenly spaced quantiles) are what clips are drawn for.
     ``buckets`` ``(N,)`` int64, where not None, tells which examples are of one shape: a batch is of one bucket.
     One whose examples are ``aligned`` names their k numbers by ``aligned_names`` and gives ``recorded(num) ->
-    Recorded``, some of their rows, which clips are made by where nothing else is asked for.
+    Recorded``, some of their rows, which clips are made by where nothing else is asked for. One that reads other
+    examples in place of those that it cannot read tells so by their ``lost``, and offers ``lose(lost)``, which counts
+    and names them.
     """
 
     label_names: Mapping[str, tuple[str, ...]]
@@ -120,6 +125,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         captions=captions if len(captions) == len(examples) else None,
         valid=torch.stack(masks) if masks else None,
         aligned=torch.stack(rows) if rows else None,
+        lost=tuple(each for example in examples for each in example.lost),
     )
 
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import repeat
 
 import torch
+from torch.utils.data import get_worker_info
 
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.examples import Batch, Example, check_split, collate
 from scm_media.data.labelling import check_new, measured
+from scm_media.data.names import name_bytes, names_of, printable
+from scm_media.data.probing import usable
 from scm_media.interfaces import Modality
 
-CHUNK = 4096
-"""Files that wait to be looked at: a million at once would take more memory than their names."""
-
 NUM_QUANTILES = 11
+MOST_LOST = 16
+"""Files one after another that cannot be read any more: then it is no file, but the disk that is gone."""
+LOST = "unreadable since the data was opened"
 
 
 class FileDataset:
@@ -28,9 +33,13 @@ class FileDataset:
 
     label_names: label to its classes, ``()`` for a scalar, None to take the classes that the usable files have.
     held_out: the part of the files, in (0, 1), that the split "held_out" has and "train" has not; which ones depends
-    on their names alone, or on their groups' where they have one. verify: look at every file now and leave out what
-    cannot be used; without it such a file stops the run that meets it (ValueError). measures: what the modality
-    measures of each file and is a scalar label of the same name.
+    on their names alone, or on their groups' where they have one. verify: look at every file now, and count and leave
+    out those that cannot be used. measures: what the modality measures of each file and is a scalar label of the same
+    name.
+
+    A file that cannot be read when it is asked for (it has changed since, or ``verify`` is false) is counted, named
+    once on standard error, and the next file of the same bucket takes its place. So the order of the others stays a
+    function of (seed, rank, step). Raises ValueError where 16 files one after another cannot be read.
     """
 
     def __init__(
@@ -48,30 +57,30 @@ class FileDataset:
         check_split(split)
         if not 0 < held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1, got {held_out}")
+        measures = names_of(measures, "data.measures")
         check_new(measures, list(label_names), "measures")
         label_names = {**label_names, **dict.fromkeys(measures, ())}
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-            found = _readable(entries, modality, rejects, pool) if verify else entries
-            usable = sorted(measured(found, modality, measures, pool), key=lambda entry: entry.name)
-        if not usable:
+            found, buckets = usable(entries, modality, verify, rejects, pool)
+            bucket_of = {entry.name: bucket for entry, bucket in zip(found, buckets, strict=False)}
+            kept = sorted(measured(found, modality, measures, rejects, pool), key=lambda entry: entry.name)
+        if not kept:
             kinds = ", ".join(sorted(modality.suffixes))
             raise rejects.refuse(source, f"check data.root; files of {modality.name}: {kinds}")
         self.modality = modality
         self.shape = modality.shape()
         self.label_names = {
-            name: _in_order({str(entry.labels[name]) for entry in usable}) if classes is None else tuple(classes)
+            name: _in_order({str(entry.labels[name]) for entry in kept}) if classes is None else tuple(classes)
             for name, classes in label_names.items()
         }
-        self.rejects: Mapping[str, int] = dict(rejects.counts)
-        self.rejected: Sequence[tuple[str, str]] = rejects.listed
-        self._entries = _part(usable, split, held_out, source)
+        self.rejects: dict[str, int] = dict(rejects.counts)
+        self.rejected: list[tuple[str, str]] = rejects.listed
+        self._entries = _part(kept, split, held_out, source)
         self._numbers = {
             name: {label: number for number, label in enumerate(classes)} for name, classes in self.label_names.items()
         }
         self.label_counts = {name: self._count(name) for name in self.label_names}
-        self.buckets = None
-        if getattr(modality, "buckets", None) is not None:
-            self.buckets = torch.tensor([entry.bucket(modality) for entry in self._entries])
+        self.buckets = torch.tensor([bucket_of[entry.name] for entry in self._entries]) if buckets else None
 
     def class_numbers(self, name: str, places: Sequence[int]) -> torch.Tensor:
         """The class numbers ``(N,)`` int64 of a label that has classes, of the examples at these places."""
@@ -109,12 +118,12 @@ class FileDataset:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Example:
-        return self._read(index, None)
+        return self._readable(index, None)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
-        """The batch of these examples; ``generators``, one an example, make their augmentation."""
+        """Returns the batch of these examples; ``generators``, one an example, make their augmentation."""
         each = generators or repeat(None, len(indices))
-        return collate([self._read(index, generator) for index, generator in zip(indices, each, strict=True)])
+        return collate([self._readable(index, generator) for index, generator in zip(indices, each, strict=True)])
 
     def fingerprint(self) -> str:
         """What tells these examples from others: a digest of their names, labels, captions, sizes in bytes.
@@ -139,6 +148,42 @@ class FileDataset:
             rows.append((int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big", signed=True), changed))
         return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
 
+    def _readable(self, index: int, generator: torch.Generator | None) -> Example:
+        """Returns the example at a place, or the next one whose file can be read."""
+        lost: list[tuple[str, str]] = []
+        for place in self._from(index):
+            try:
+                example = self._read(place, generator)
+            except (ValueError, OSError) as error:
+                lost.append((self._entries[place].source, str(error)))
+                if len(lost) == MOST_LOST:
+                    break
+            else:
+                self.lose(lost)
+                return replace(example, lost=tuple(lost)) if lost else example
+        raise ValueError(f"{len(lost)} files one after another cannot be read any more (first: {lost[0][1]})")
+
+    def _from(self, index: int) -> Iterator[int]:
+        """Yields a place and those after it, round to the place before it, of the same bucket."""
+        for step in range(len(self)):
+            place = (index + step) % len(self)
+            if self.buckets is None or self.buckets[place] == self.buckets[index]:
+                yield place
+
+    def lose(self, lost: Sequence[tuple[str, str]]) -> None:
+        """Counts files that cannot be read any more, given with what is wrong, and names each on standard error once.
+
+        A worker counts for itself and is silent: what it has lost comes along with its batch.
+        """
+        known = {source for source, _ in self.rejected} if lost else set()
+        for source, problem in lost:
+            if source not in known:
+                known.add(source)
+                self.rejects[LOST] = self.rejects.get(LOST, 0) + 1
+                self.rejected.append((source, f"{LOST}: {problem}"))
+                if get_worker_info() is None:
+                    print(f"{printable(problem)}: left out, the next file takes its place", file=sys.stderr)
+
     def _read(self, index: int, generator: torch.Generator | None) -> Example:
         entry = self._entries[index]
         labels = {
@@ -147,39 +192,6 @@ class FileDataset:
         }
         sample, valid = entry.read_conformed(self.modality, generator)
         return Example(sample, labels, entry.caption, entry.source, valid)
-
-
-_faults: dict[int, tuple[Modality, dict[tuple[str, int, int], tuple[str, str]]]] = {}
-"""Per modality, what was wrong with a file of this path, size and time of change (reason and detail), so that both
-splits of a dataset look at it once. The modality is kept, since another could be given its id."""
-
-
-def _readable(entries: Sequence[Entry], modality: Modality, rejects: Rejects, pool: Executor) -> list[Entry]:
-    """The entries whose files the modality can use; the others are counted."""
-    _, known = _faults.setdefault(id(modality), (modality, {}))
-
-    def judge(entry: Entry) -> tuple[str, str]:
-        if not entry.path.is_file() and not (entry.path.is_dir() and hasattr(modality, "holds")):
-            return "missing file", ""
-        key = entry.version
-        if key not in known:
-            try:
-                entry.probe(modality)
-                known[key] = "", ""
-            except (ValueError, OSError) as error:
-                detail = str(error).replace(f"{entry.path.parent}{os.sep}", "")
-                known[key] = getattr(error, "reason", "undecodable"), detail
-        return known[key]
-
-    usable = []
-    for start in range(0, len(entries), CHUNK):
-        chunk = entries[start : start + CHUNK]
-        for entry, (reason, detail) in zip(chunk, pool.map(judge, chunk), strict=True):
-            if reason:
-                rejects.add(entry.source, reason, detail)
-            else:
-                usable.append(entry)
-    return usable
 
 
 def _in_order(classes: set[str]) -> tuple[str, ...]:
@@ -201,7 +213,7 @@ def _part(entries: list[Entry], split: str, held_out: float, source: object) -> 
         what = "one usable file" if len(entries) < 2 else "usable files of one group alone"
         raise ValueError(f"{source} has {what}, expected at least two: one to train on, one to hold out")
     wanted = max(1, round(len(entries) * held_out))
-    by_hash = sorted(groups, key=lambda name: hashlib.blake2b(name.encode("utf-8", "surrogateescape")).digest())
+    by_hash = sorted(groups, key=lambda name: hashlib.blake2b(name_bytes(name)).digest())
     chosen: set[str] = set()
     for name in by_hash[:-1]:
         if len(chosen) >= wanted:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
+from scm_media.data.names import class_name, names_of
 from scm_media.interfaces import Modality
 from scm_media.parts import part
+
+UNREADABLE = "unreadable folder"
 
 
 @part("data", label_function="label_function")
 class FolderDataset(FileDataset):
-    """Every file below ``root`` that the modality reads, and every folder that it holds to be one sample; links count.
+    r"""Every file below ``root`` that the modality reads, and every folder that it holds to be one sample; links count.
 
     labels: "subfolder", the label "class" is the name of the first folder below root, or "none". label_function: gives
     more labels, for a file's path (see ``labelling.complete``). scalars: labels that are numbers. Hidden files, files
-    of other kinds, files outside any class, class folders without a file, and files that the function leaves out are
-    counted among the rejects. See ``FileDataset`` for ``held_out``, ``verify`` and ``measures``; ValueError when fewer
-    than two files are usable.
+    of other kinds, files outside any class, class folders without a file, folders that cannot be listed, and files that
+    the function leaves out are counted among the rejects. Names of folders that differ in Unicode's form alone (NFC,
+    NFD) are one class; bytes that are not UTF-8 stand as ``\xNN`` in it. See ``FileDataset`` for ``held_out``,
+    ``verify`` and ``measures``; ValueError when fewer than two files are usable.
     """
 
     def __init__(
@@ -41,44 +46,72 @@ class FolderDataset(FileDataset):
         root = Path(root).expanduser()
         if not root.is_dir():
             raise ValueError(f"data.root={root} is {'a file, not a folder' if root.exists() else 'no folder'}")
+        scalars = names_of(scalars, "data.scalars")
         rejects = Rejects()
         entries = []
         labels_of: dict[str, dict[str, str]] = {}  # one for all files of a class: there can be millions
-        for path in walk(root, modality):
+        unlisted = set()
+
+        def unreadable(folder: Path, problem: str) -> None:
+            unlisted.add(folder)
+            rejects.add(folder, UNREADABLE, problem)
+
+        for path in walk(root, modality, unreadable):
             inside = path.relative_to(root)
             if inside.name.startswith("."):
                 rejects.add(path, "hidden")
-            elif not path.is_dir() and path.suffix.lower() not in modality.suffixes:
+            elif not os.path.isdir(path) and path.suffix.lower() not in modality.suffixes:
                 rejects.add(path, "of another kind", path.suffix or "no suffix")
             elif labels == "none":
                 entries.append(Entry(path, inside.as_posix()))
             elif len(inside.parts) == 1:
                 rejects.add(path, "in no class folder (data.labels=none takes them)")
             else:
-                own = labels_of.setdefault(inside.parts[0], {"class": inside.parts[0]})
+                own = labels_of.setdefault(inside.parts[0], {"class": class_name(inside.parts[0])})
                 entries.append(Entry(path, inside.as_posix(), own))
         if labels == "subfolder":
-            for folder in sorted(root.iterdir()):
-                if folder.is_dir() and not folder.name.startswith(".") and folder.name not in labels_of:
+            for folder in _class_folders(root):
+                if folder.name not in labels_of and folder not in unlisted:
                     rejects.add(folder, "empty class folder")
         names: LabelNames = {"class": None} if labels == "subfolder" else {}
         entries, names = complete(entries, [()] * len(entries), label_function, names, scalars, {}, rejects)
         super().__init__(entries, modality, names, root, rejects, split, held_out, verify, measures)
 
 
-def walk(root: Path, modality: Modality) -> Iterator[Path]:
-    """Files below root in a fixed order; a folder that is hidden, or one sample of the modality, is given as one path.
+def _class_folders(root: Path) -> list[Path]:
+    """Returns the folders in a root that are not hidden; none where it cannot be listed, which is counted elsewhere."""
+    try:
+        with os.scandir(root) as found:
+            return sorted(Path(each.path) for each in found if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return []
 
-    A folder that is met again is not entered.
+
+def walk(root: Path, modality: Modality, unreadable: Callable[[Path, str], None]) -> Iterator[Path]:
+    """Yields the files below root in a fixed order.
+
+    A folder that is hidden, or one sample of the modality, is given as one path. A folder that is met again is not
+    entered. unreadable: is told each folder that cannot be listed (no permission, gone meanwhile), and why.
     """
+
+    def failed(error: OSError) -> None:
+        unreadable(Path(error.filename or root), error.strerror or str(error))
+
     entered = set()
-    holds: Callable[[Path], bool] = getattr(modality, "holds", lambda folder: False)
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=failed):
         here = os.path.realpath(folder)
         if here in entered:
             folders.clear()
             continue
         entered.add(here)
-        whole = [name for name in folders if name.startswith(".") or holds(Path(folder, name))]
+        whole = [name for name in folders if name.startswith(".") or _holds(Path(folder, name), modality)]
         folders[:] = sorted(set(folders) - set(whole))
         yield from (Path(folder, name) for name in sorted(files + whole))
+
+
+def _holds(folder: Path, modality: Any) -> bool:
+    """Returns whether a folder is one sample of the modality; one that cannot be listed is none, and is met again."""
+    try:
+        return hasattr(modality, "holds") and modality.holds(folder)
+    except OSError:
+        return False

@@ -93,17 +93,36 @@ def check_new(names: Sequence[str], known: Sequence[str], key: str) -> None:
         raise ValueError(f"data.{key} gives {', '.join(twice)}, which is a label already; call one of them otherwise")
 
 
-def measured(entries: Sequence[Entry], modality: Modality, names: Sequence[str], pool: Executor) -> list[Entry]:
-    """The entries with what the modality measures of each as scalar labels; ValueError for what it does not measure."""
+def measured(
+    entries: Sequence[Entry], modality: Modality, names: Sequence[str], rejects: Rejects, pool: Executor
+) -> list[Entry]:
+    """Returns the entries with what the modality measures of each as scalar labels.
+
+    A file that cannot be measured, or whose measure is not finite, is counted and left out. Raises ValueError for what
+    the modality does not measure.
+    """
     if not names:
         return list(entries)
     if not hasattr(modality, "measure"):
         raise ValueError(f"data.measures={list(names)}: nothing is measured of {modality.name}; set data.measures=[]")
-    return list(pool.map(partial(_with_measures, modality=modality, names=names), entries))
+    kept = []
+    for entry, found in zip(entries, pool.map(partial(_measure, modality=modality), entries), strict=True):
+        if isinstance(found, ValueError):
+            rejects.add(entry.source, getattr(found, "reason", "undecodable"), str(found))
+            continue
+        if unknown := [name for name in names if name not in found]:
+            raise ValueError(f"data.measures: {modality.name} measures {', '.join(found)}, not {', '.join(unknown)}")
+        try:
+            own = {name: read_label(found[name], name, True, None) for name in names}
+        except Unusable as error:
+            rejects.add(entry.source, error.reason, error.detail)
+        else:
+            kept.append(replace(entry, labels={**entry.labels, **own}))
+    return kept
 
 
-def _with_measures(entry: Entry, modality: Any, names: Sequence[str]) -> Entry:
-    found = entry.measure(modality)
-    if unknown := [name for name in names if name not in found]:
-        raise ValueError(f"data.measures: {modality.name} measures {', '.join(found)}, not {', '.join(unknown)}")
-    return replace(entry, labels={**entry.labels, **{name: float(found[name]) for name in names}})
+def _measure(entry: Entry, modality: Any) -> Mapping[str, float] | ValueError:
+    try:
+        return entry.measure(modality)
+    except ValueError as error:
+        return error

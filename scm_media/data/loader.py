@@ -78,7 +78,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[Any]:
-    """What ``source`` holds under each of the numbers, in their order, read by workers; raises the error it gives."""
+    """Yields what ``source`` holds under each of the numbers, in order, read by workers; raises the error it gives."""
     found: Iterable[Any] = map(source.__getitem__, numbers)
     if num_workers > 0:
         # Without a generator of its own a DataLoader draws its base seed from the global one.
@@ -95,7 +95,16 @@ def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[
     for batch in found:
         if isinstance(batch, ValueError | OSError):
             raise batch
+        if num_workers > 0:
+            _lose(source.dataset, batch)
         yield batch
+
+
+def _lose(dataset: Any, found: Batch | list[Batch]) -> None:
+    """Counts here the files that a worker could not read."""
+    lost = [each for batch in (found if isinstance(found, list) else [found]) for each in batch.lost]
+    if lost and hasattr(dataset, "lose"):
+        dataset.lose(lost)
 
 
 def stretches(

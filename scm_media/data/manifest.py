@@ -21,10 +21,27 @@ from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
+from scm_media.data.names import classes_of, names_of, printable
 from scm_media.interfaces import Modality
 from scm_media.parts import part
 
 _OWN_COLUMNS = ("path", "caption")
+
+
+class _Words(Mapping[str, Iterator[Any]]):
+    """Label to the values of its column, which are looked through where a recipe's classes need it."""
+
+    def __init__(self, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, label: str) -> Iterator[Any]:
+        return (row[label] for _, row in self._rows if row.get(label) is not None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(column for _, row in self._rows for column in row))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 @part("data", label_function="label_function")
@@ -63,6 +80,9 @@ class ManifestDataset(FileDataset):
         aligned_names: Sequence[str] | None = None,
     ) -> None:
         _check_cut(cut, modality)
+        scalars = names_of(scalars, "data.scalars")
+        if labels is not None:
+            labels = names_of(labels, "data.labels")
         path = Path(path).expanduser()
         check_aligned(aligned, aligned_names, path, modality)
         rejects = Rejects()
@@ -70,7 +90,7 @@ class ManifestDataset(FileDataset):
         columns = list(dict.fromkeys(column for _, row in rows for column in row))
         if not rows:
             raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
-        fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
+        fixed = classes_of(classes, "data.classes", _Words(rows))
         told = [*(cut or ()), *([] if aligned is None else [aligned])]
         if labels is None:
             labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group, *told)]
@@ -106,7 +126,7 @@ class ManifestDataset(FileDataset):
             together = name if part is not None else None
             if group is not None:
                 together = None if row.get(group) in (None, "") else str(row[group])
-            words = None if caption is None else str(caption)
+            words = None if caption is None else printable(str(caption))
             entries.append(Entry(start / name, whole_name, own, words, together, part))
             used.append((row,))
         names: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}
@@ -151,7 +171,7 @@ def _read_part(row: Mapping[str, Any], cut: Sequence[str]) -> tuple[float, float
     try:
         begin = 0.0 if first in (None, "") else float(first)
         end = math.inf if last in (None, "") else float(last)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Unusable("cut that is no number of seconds", told) from None
     if not 0 <= begin < end:
         raise Unusable("cut that ends before it begins", told)
@@ -162,9 +182,10 @@ def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], gr
     own = [] if group is None else [group]
     missing = [column for column in ["path", *labels, *own] if column not in columns]
     if missing:
+        lacking, there = (", ".join(map(str, names)) for names in (missing, columns))
         raise ValueError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}: the file's column is called "
-            "path, the label columns are named in data.labels, the column of the split in data.group"
+            f"{path} has no column {lacking}; it has {there}: the file's column is called path, the label columns are "
+            "named in data.labels, the column of the split in data.group"
         )
 
 
@@ -198,7 +219,7 @@ def _jsonl_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, A
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):  # no JSON, or lists in lists without end
                 row = None
             if isinstance(row, dict):
                 yield number, row

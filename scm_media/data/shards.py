@@ -8,30 +8,22 @@ number, in the order that every dataset here has.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from torch import Tensor
 
-from scm_media import weights
+from scm_media.data import tars
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.files import FileDataset
+from scm_media.data.names import classes_of, names_of, printable
 from scm_media.interfaces import Modality
 from scm_media.parts import part
-
-TEXTS = ("cls", "json", "txt")
-"""Suffixes of members whose text is kept in the index: labels and captions."""
-LONGEST_TEXT = 1 << 16
-BLOCK = 512
-CUT_SHORT = "shard that is cut short"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,7 @@ class Member(Entry):
     offset: int = 0
     length: int = 0
 
-    def read(self, modality: Modality) -> Tensor:
+    def _read(self, modality: Modality) -> Tensor:
         """As ``Entry.read``; a modality that does not offer ``decode(bytes, source)`` is given a file for the time."""
         content = self._content()
         if hasattr(modality, "decode"):
@@ -50,13 +42,6 @@ class Member(Entry):
             aside.write(content)
             aside.flush()
             return modality.read(Path(aside.name))
-
-    def bucket(self, modality: Any) -> int:
-        """As ``Entry.bucket``."""
-        try:
-            return modality.bucket(self.file())
-        except ValueError as error:
-            raise ValueError(f"{self.source}: {error}") from error
 
     def file(self) -> IO[bytes]:
         """The member's content, called by its source."""
@@ -115,11 +100,16 @@ class ShardsDataset(FileDataset):
         verify: bool = True,
         measures: Sequence[str] = (),
     ) -> None:
-        labels = dict(labels or {})
+        if labels is not None and not isinstance(labels, Mapping):
+            raise ValueError(
+                f"data.labels must map labels to their places, got {labels!r}: write data.labels={{class: cls}}"
+            )
+        labels = {str(name): place for name, place in (labels or {}).items()}
+        scalars = names_of(scalars, "data.scalars")
         for key, place in [*((f"labels.{name}", place) for name, place in labels.items()), ("caption", caption)]:
             if place is not None and place not in ("cls", "txt") and not str(place).startswith("json:"):
                 raise ValueError(f"data.{key} must be cls, txt or json:KEY, got {place!r}")
-        fixed = {name: tuple(map(str, given)) for name, given in (classes or {}).items()}
+        fixed = classes_of(classes, "data.classes")
         if strangers := [name for name in [*scalars, *fixed] if name not in labels]:
             raise ValueError(f"data.scalars and data.classes name {', '.join(strangers)}, which data.labels does not")
         rejects = Rejects()
@@ -127,9 +117,9 @@ class ShardsDataset(FileDataset):
         keep = None if index is None else Path(index).expanduser()
         entries = []
         for path in expand(shards, folder):
-            for name, members in _examples(path, keep, rejects):
+            for name, members in _examples(path, modality, keep, rejects):
                 try:
-                    entries.append(_entry(path, name, members, modality, labels, caption, scalars, fixed))
+                    entries.append(_entry(path, members, modality, labels, caption, scalars, fixed))
                 except Unusable as error:
                     rejects.add(f"{path}#{name}", error.reason, error.detail)
         label_names = {name: () if name in scalars else fixed.get(name) for name in labels}
@@ -154,7 +144,6 @@ def expand(shards: str | Sequence[str], root: Path) -> list[Path]:
 
 def _entry(
     path: Path,
-    name: str,
     members: Mapping[str, Sequence[Any]],
     modality: Modality,
     labels: Mapping[str, str],
@@ -162,11 +151,11 @@ def _entry(
     scalars: Sequence[str],
     classes: Mapping[str, Sequence[str]],
 ) -> Member:
-    """One example of its members, by suffix; Unusable where its file or a label is missing."""
-    suffix = next((suffix for suffix in members if f".{suffix.lower()}" in modality.suffixes), None)
+    """Returns one example of its members by suffix; Unusable where its file or a label is missing."""
+    suffix = next((suffix for suffix in members if f".{suffix}" in modality.suffixes), None)
     if suffix is None:
         raise Unusable("no file of the modality's", ", ".join(members))
-    _, offset, length, _ = members[suffix]
+    name, offset, length, _ = members[suffix]
     own = {}
     for label, place in labels.items():
         value = _told(members, place)
@@ -175,9 +164,8 @@ def _entry(
             value = known[int(str(value))]
         own[label] = read_label(value, label, label in scalars, known)
     words = None if caption is None else _told(members, caption)
-    return Member(
-        path, f"{path.name}/{name}.{suffix}", own, None if words is None else str(words), offset=offset, length=length
-    )
+    text = None if words is None else printable(str(words))
+    return Member(path, f"{path.name}/{name}", own, text, offset=offset, length=length)
 
 
 def _told(members: Mapping[str, Sequence[Any]], place: str) -> Any:
@@ -193,15 +181,20 @@ def _told(members: Mapping[str, Sequence[Any]], place: str) -> Any:
     return told.get(key) if isinstance(told, dict) else None
 
 
-def _examples(path: Path, keep: Path | None, rejects: Rejects) -> Iterator[tuple[str, dict[str, Sequence[Any]]]]:
-    """Name of each example of a shard, and its members by suffix; what is wrong with the shard is counted."""
+def _examples(
+    path: Path, modality: Modality, keep: Path | None, rejects: Rejects
+) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
+    """Yields the name of each example of a shard, and its members by suffix; the shard's faults are counted.
+
+    As in webdataset, a name ends at the first dot of the base name, and suffixes are of any case.
+    """
     from webdataset.tariterators import base_plus_ext
 
     if not path.is_file():
         rejects.add(path, "missing shard")
         return
     status = path.stat()
-    fault, members = _indexed(path, status.st_size, status.st_mtime_ns, keep)
+    fault, members = tars.indexed(path, status.st_size, status.st_mtime_ns, keep)
     if fault:
         rejects.add(path, *fault.split(": ", 1))
     grouped: dict[str, dict[str, Sequence[Any]]] = {}
@@ -209,69 +202,37 @@ def _examples(path: Path, keep: Path | None, rejects: Rejects) -> Iterator[tuple
         name, suffix = base_plus_ext(member[0])
         if name is None:
             rejects.add(f"{path}#{member[0]}", "member without a suffix")
-        elif suffix in grouped.get(name, {}):
+        elif suffix.lower() in grouped.get(name, {}):
             rejects.add(f"{path}#{member[0]}", "member of the same name as an earlier one")
         else:
-            grouped.setdefault(name, {})[suffix] = member
-    yield from grouped.items()
+            grouped.setdefault(name, {})[suffix.lower()] = member
+    whole = [by_suffix for by_suffix in grouped.values() if _has_file(by_suffix, modality)]
+    auxiliary = {suffix for by_suffix in whole for suffix in by_suffix if "." in suffix}
+    for name, by_suffix in grouped.items():
+        yield from _apart(name, by_suffix, auxiliary, modality)
 
 
-def _indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str, list[Sequence[Any]]]:
-    """What is wrong with a tar ("" for nothing), and name, offset, length and text of its members."""
-    if keep is None:
-        return _walked(path, size, changed)
-    told = hashlib.blake2b(f"{path.resolve()} {size} {changed}".encode(), digest_size=8).hexdigest()
-    file = keep / f"{path.name}-{told}.json"
-    if file.is_file():
-        try:
-            fault, members = json.loads(file.read_text(encoding="utf-8"))
-            return fault, members
-        except ValueError as error:
-            raise ValueError(f"{file} is no index of {path} ({error}): delete it, and it is made anew") from error
-    found = walk(path)
-    weights.write_whole(file, json.dumps(found).encode())
-    return found
+def _has_file(suffixes: Iterable[str], modality: Modality) -> bool:
+    return any(f".{suffix}" in modality.suffixes for suffix in suffixes)
 
 
-@lru_cache(maxsize=4096)
-def _walked(path: Path, size: int, changed: int) -> tuple[str, list[Sequence[Any]]]:
-    """``walk``, once for both splits where nothing is kept on disk."""
-    return walk(path)
+def _apart(
+    name: str, members: Mapping[str, Sequence[Any]], auxiliary: Set[str], modality: Modality
+) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
+    """Yields the examples of the members that share a name: one where one of them is the modality's by its suffix.
 
-
-def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:
-    """What is wrong with a tar ("" for nothing), and name, offset, length and text (or None) of its files.
-
-    Headers alone are read, and the texts of labels and captions. Of a tar that is cut short, what stands whole before
-    the cut is listed.
+    Where only longer suffixes end in one of the modality's (``v1.0.png``, ``v1.1.png``: suffixes ``0.png`` and
+    ``1.png``), each is an example, with the members that begin alike (``0.cls``) and those of the whole name (``cls``).
+    auxiliary: longer suffixes that stand beside a file of the modality's elsewhere (``mask.png``): those are none.
     """
-    members: list[Sequence[Any]] = []
-    size, end = path.stat().st_size, 0
-    with path.open("rb") as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while (entry := tar.next()) is not None:
-                    end = entry.offset_data + -(-entry.size // BLOCK) * BLOCK
-                    if end > size:
-                        return f"{CUT_SHORT}: {entry.name} does not fit into its {size} bytes", members
-                    if entry.isreg():
-                        members.append(_listed(entry, tar.extractfile))
-        except tarfile.ReadError as error:
-            if not end:
-                return f"shard that is no plain tar: {error} (unpack a compressed one first)", members
-            return f"{CUT_SHORT}: {error}", members
-        # tarfile ends quietly where a header is missing or damaged; a whole tar ends with blocks of zeros.
-        file.seek(end)
-        mark = file.read(BLOCK)
-    if len(mark) < BLOCK:
-        return f"{CUT_SHORT}: it ends at byte {size} without the end mark of a tar", members
-    if any(mark):
-        return f"shard that is damaged: no header at byte {end}", members
-    return "", members
-
-
-def _listed(entry: tarfile.TarInfo, extract: Callable[[tarfile.TarInfo], Any]) -> Sequence[Any]:
-    text = None
-    if entry.name.rpartition(".")[2] in TEXTS and entry.size <= LONGEST_TEXT:
-        text = extract(entry).read().decode("utf-8", "replace")
-    return [entry.name, entry.offset_data, entry.size, text]
+    dotted: dict[str, dict[str, Sequence[Any]]] = {}
+    for suffix, member in members.items():
+        before, _, last = suffix.rpartition(".")
+        dotted.setdefault(before, {})[last] = member
+    common = dotted.pop("", {})
+    longer = [suffix for suffix in members.keys() - auxiliary if _has_file([suffix.rpartition(".")[2]], modality)]
+    if _has_file(common, modality) or not longer:
+        yield name, members
+        return
+    for before, own in dotted.items():
+        yield f"{name}.{before}", {**common, **own}

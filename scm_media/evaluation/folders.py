@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scm_media.data.entries import Entry
-from scm_media.data.folder import walk
+from scm_media.data.folder import UNREADABLE, walk
 from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import Moments, frechet_distance, too_few
 from scm_media.evaluation.kernel import kernel_distance
@@ -71,8 +72,12 @@ def _embed_folder(
 ) -> tuple[Tensor, dict[str, int]]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that holds {', '.join(sorted(modality.suffixes))} files")
-    files = sorted(file for file in walk(folder, modality) if _is_sample(file, modality))
     rejects: Counter[str] = Counter()
+
+    def unreadable(folder: Path, problem: str) -> None:
+        rejects[f"{UNREADABLE}: {problem}"] += 1
+
+    files = sorted(file for file in walk(folder, modality, unreadable) if _is_sample(file, modality))
     features, batch = [], []
     for place, file in enumerate(files):
         try:
@@ -94,6 +99,6 @@ def _embed_folder(
 
 
 def _is_sample(path: Path, modality: Modality) -> bool:
-    if path.is_dir():  # one sample as a whole, or hidden
+    if os.path.isdir(path):  # one sample as a whole, or hidden
         return not path.name.startswith(".")
     return path.suffix.lower() in modality.suffixes

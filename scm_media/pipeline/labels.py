@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from scm_media.data.names import class_name
 from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.pipeline.randomness import seed_offset
 
@@ -56,17 +57,34 @@ class LabelSet:
         return {name: resolved[name] for name in self.names if name in resolved}
 
     def parse(self, label: Label) -> dict[str, str | float]:
-        """What a user wrote, by label name; empty for None."""
+        """Returns what a user wrote, by label name; empty for None.
+
+        A class is found as it is written before it is found in letters of another case. Raises ValueError for an
+        unknown label or class, and for one that could be several.
+        """
         if label is None:
             return {}
         if isinstance(label, Mapping):
             return {name: self._value(name, value) for name, value in label.items()}
-        if owners := [name for name in self.names if self._find(name, label) is not None]:
-            return {owners[0]: self._value(owners[0], label)}
+        label = class_name(label)
+        if (alone := self._alone(label)) is not None:
+            return {alone: self._value(alone, label)}
         pairs = re.split(r"(?:^|[\s,]+)(\w+)\s*=\s*", label)
         if len(pairs) < 3 or pairs[0].strip():
             raise ValueError(self._unknown(label))
         return {name: self._value(name, value.strip()) for name, value in zip(pairs[1::2], pairs[2::2], strict=True)}
+
+    def _alone(self, value: str) -> str | None:
+        """Returns the name of the label that has a class, None where none has; ValueError where several have."""
+        for exact in (True, False):
+            owners = [name for name in self.names if self._matching(name, value, exact)]
+            if len(owners) > 1:
+                raise ValueError(
+                    f"{value!r} is a class of the labels {', '.join(owners)}: write {owners[0]}={value} to mean the first"
+                )
+            if owners:
+                return owners[0]
+        return None
 
     def conditioning(self, labels: Sequence[Mapping[str, str | float]]) -> Conditioning:
         """The conditioning of clips whose labels are resolved; a class that one lacks is not told to the network."""
@@ -118,9 +136,9 @@ class LabelSet:
         if name not in self.names:
             raise ValueError(f"the model has no label {name!r}; it knows {', '.join(self.names) or 'none'}")
         if self.names[name]:
-            found = self._find(name, str(value))
+            found = self._find(name, value)
             if found is None:
-                raise ValueError(self._unknown(str(value), (name,)))
+                raise ValueError(self._unknown(class_name(value), (name,)))
             return found
         try:
             number = float(value)
@@ -132,9 +150,22 @@ class LabelSet:
             )
         return number
 
-    def _find(self, name: str, value: str) -> str | None:
-        wanted = value.strip().casefold()
-        return next((known for known in self.names[name] if known.casefold() == wanted), None)
+    def _find(self, name: str, value: Any) -> str | None:
+        """Returns the class that is written, None where there is none; ValueError where it could be several."""
+        for exact in (True, False):
+            found = self._matching(name, value, exact)
+            if len(found) > 1:
+                raise ValueError(f"label {name}={value} could be {' or '.join(found)}: write it as it is spelled there")
+            if found:
+                return found[0]
+        return None
+
+    def _matching(self, name: str, value: Any, exact: bool) -> list[str]:
+        """Returns the classes that are spelled like a value, or like it but for the case of letters."""
+        wanted = class_name(value).strip()
+        if exact:
+            return [known for known in self.names[name] if known == wanted or class_name(known).strip() == wanted]
+        return [known for known in self.names[name] if class_name(known).casefold() == wanted.casefold()]
 
     def _unknown(self, value: str, names: Sequence[str] = ()) -> str:
         known = {name: self.names[name] for name in names or self.names}

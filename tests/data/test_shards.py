@@ -15,7 +15,7 @@ from PIL import Image
 from modalities.image import ImageModality
 from scm_media.cli import main
 from scm_media.data import FolderDataset, ShardsDataset, batches
-from scm_media.data import shards as module
+from scm_media.data import tars as module
 
 NAMES = ("cat", "dog")
 
