@@ -8,7 +8,6 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
-from scm_media.data.names import name_bytes, printable
 
 NUM_PREVIEWED = 24
 NUM_LISTED = 5
@@ -82,6 +81,8 @@ def _print_rejects(dataset: Any, where: str | None) -> None:
 
 def _list_rejects(rejected: Sequence[tuple[str, str]], where: str) -> None:
     """Prints what was left out, or writes it into a file: bytes of names as they are, but for tabs and line ends."""
+    from scm_media.data.names import name_bytes, printable
+
     if where == ALL:
         for source, reason in rejected:
             print(f"  {printable(source)}: {printable(reason)}")

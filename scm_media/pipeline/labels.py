@@ -80,7 +80,7 @@ class LabelSet:
             owners = [name for name in self.names if self._matching(name, value, exact)]
             if len(owners) > 1:
                 raise ValueError(
-                    f"{value!r} is a class of the labels {', '.join(owners)}: write {owners[0]}={value} to mean the first"
+                    f"{value!r} is a class of {' and of '.join(owners)}: say which, for example {owners[0]}={value}"
                 )
             if owners:
                 return owners[0]

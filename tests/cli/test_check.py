@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -62,3 +64,54 @@ def test_a_class_of_one_file_and_grey_data_are_named_with_the_remedy(tmp_path, c
     assert "note: all 12 pictures that were looked at are grey" in said
     assert main(["check", *words, "modality.channels=1"]) == 0
     assert "grey" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def torn(tmp_path):
+    """Twenty pictures and nine files that are none, one of them with a name that is not UTF-8."""
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    for number in range(20):
+        Image.new("L", (16, 16), number).save(tmp_path / "data" / "a" / f"{number}.png")
+    for name in [*(f"torn {number}.png" for number in range(7)), "tab\there.png", os.fsdecode(b"caf\xe9.png")]:
+        (tmp_path / "data" / "a" / name).write_bytes(b"torn")
+    return [f"data.root={tmp_path}/data", "data=folder", f"run_dir={tmp_path}/run"]
+
+
+def test_five_rejects_are_listed_unless_all_are_asked_for(torn, capsys):
+    assert main(["check", "image/tiny", *torn]) == 0
+    said = capsys.readouterr().out
+    assert said.count(": undecodable: ") == 5
+    assert "  … and 4 more (--rejects all)" in said
+    assert main(["check", "image/tiny", *torn, "--rejects", "all"]) == 0
+    said = capsys.readouterr().out
+    assert said.count(": undecodable: ") == 9
+    assert "more" not in said
+    assert r"caf\xe9.png: undecodable: caf\xe9.png cannot be decoded" in said
+    assert said.encode()
+
+
+def test_rejects_are_written_into_a_file_a_line_each(torn, tmp_path, capsys):
+    file = tmp_path / "lists" / "rejects.tsv"
+    assert main(["check", "image/tiny", *torn, "--rejects", str(file)]) == 0
+    assert f"listed in {file}" in capsys.readouterr().out
+    lines = [line.split(b"\t") for line in file.read_bytes().splitlines()]
+    assert [len(line) for line in lines] == [2] * 9
+    folder = os.fsencode(tmp_path / "data" / "a")
+    assert {line[0] for line in lines} >= {
+        folder + b"/torn 0.png",
+        folder + b"/tab\\there.png",
+        folder + b"/caf\xe9.png",
+    }
+    assert all(line[1].startswith(b"undecodable: ") for line in lines)
+
+
+def test_rejects_are_listed_where_nothing_is_left(tmp_path, capsys):
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    for number in range(7):
+        (tmp_path / "data" / "a" / f"{number}.png").write_bytes(b"torn")
+    words = ["image/tiny", "data=folder", f"data.root={tmp_path}/data", f"run_dir={tmp_path}/run"]
+    assert main(["check", *words, "--rejects", "all"]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("undecodable") == 7
+    assert "7 undecodable" in said.err
+    assert said.err.count("\n") == 1

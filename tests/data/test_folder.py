@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -91,13 +93,16 @@ def test_without_labels_every_picture_counts(root):
     assert dataset.batch([0, 1]).labels == {}
 
 
-def test_a_file_that_breaks_later_stops_with_its_name(root):
+def test_a_file_that_was_not_looked_at_is_left_out_when_it_is_met(root, capsys):
     dataset = open_folder(root, verify=False)
     target = dataset[3].source
     with open(target, "wb") as file:
         file.write(b"gone bad")
-    with pytest.raises(ValueError, match=target):
-        list(batches(dataset, len(dataset), 0, 1, seed=0))
+    num = sum(len(batch.sample) for batch in batches(dataset, len(dataset), 0, 2, seed=0))
+    assert num == 2 * len(dataset)
+    assert dataset.rejects == {"unreadable since the data was opened": 1}
+    assert dataset.rejected[0][0] == target
+    assert capsys.readouterr().err.count(target) == 1
 
 
 def test_a_repaired_file_is_taken_again(root):
@@ -166,3 +171,63 @@ def test_roots_that_are_no_folder_are_refused(tmp_path):
 def test_impossible_options_are_refused_by_key(root, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         open_folder(root, **options)
+
+
+def refusing(monkeypatch, error, *names):
+    """Folders of these names cannot be listed."""
+    real = os.scandir
+
+    def scandir(path="."):
+        if os.path.basename(path) in names:
+            raise error(errno.EACCES if error is PermissionError else errno.ENOENT, "not for you", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+@pytest.mark.parametrize("labels", ["subfolder", "none"])
+def test_folders_that_cannot_be_listed_are_counted(root, monkeypatch, error, labels):
+    picture(root / "birds" / "1.png", 3)
+    picture(root / "cats" / "inner" / "1.png", 4)
+    refusing(monkeypatch, error, "birds", "inner")
+    dataset = open_folder(root, labels=labels)
+    assert dataset.rejects == {"unreadable folder": 2}
+    assert sorted(dataset.rejected) == [
+        (str(root / "birds"), "unreadable folder: not for you"),
+        (str(root / "cats" / "inner"), "unreadable folder: not for you"),
+    ]
+    assert len(dataset) + len(open_folder(root, labels=labels, split="held_out")) == 50
+
+
+def test_a_root_that_cannot_be_listed_is_said_to_be(root, monkeypatch):
+    refusing(monkeypatch, PermissionError, "data")
+    with pytest.raises(ValueError, match=r"data can be used: 1 unreadable folder \(first: .*data\)"):
+        open_folder(root)
+
+
+def test_a_folder_that_the_modality_cannot_look_into_is_counted(root, monkeypatch):
+    class Holding(ImageModality):
+        def holds(self, folder):
+            return not any(folder.iterdir())
+
+    picture(root / "cats" / "inner" / "1.png", 4)
+    refusing(monkeypatch, PermissionError, "inner")
+    dataset = FolderDataset(modality=Holding(size=8), root=root)
+    assert dataset.rejects == {"unreadable folder": 1}
+
+
+def test_compared_folders_count_those_that_cannot_be_listed(root, monkeypatch):
+    from scm_media.evaluation.folders import _embed_folder
+
+    class Mean:
+        def features(self, sample):
+            return sample.flatten(1)[:, :2]
+
+    picture(root / "cats" / "inner" / "1.png", 4)
+    (root / "cats" / "torn.png").write_bytes(b"torn")
+    refusing(monkeypatch, PermissionError, "inner")
+    features, rejects = _embed_folder(root, ImageModality(size=8), Mean(), 8, "cpu", None)
+    assert len(features) == 50
+    assert rejects["unreadable folder: not for you"] == 1
+    assert sum(rejects.values()) == 2

@@ -268,3 +268,57 @@ def test_check_opens_them_by_recipe(root, capsys):
     assert "29 examples to train on, 1 held out" in said
     assert "label class: 2 classes: 0 1" in said
     assert json.dumps(said).count("rejected: none") == 1
+
+
+def test_names_end_at_their_first_dot_and_suffixes_are_of_any_case(tmp_path):
+    """webdataset's own reading gives the members; those of one name are examples where their suffixes part them."""
+    files = {f"v1.{number}.PNG": png(9 * number) for number in range(4)}
+    files |= {f"v1.{number}.Cls": b"%d" % (number % 2) for number in range(4)}
+    files |= {"a.b/v2.png": png(90), "a.b/v2.CLS": b"1"}
+    append(tmp_path / "dots.tar", files)
+    dataset = open_shards(tmp_path, shards="dots.tar", labels={"class": "cls"})
+    held_out = open_shards(tmp_path, shards="dots.tar", labels={"class": "cls"}, split="held_out")
+    both = [data[place] for data in (dataset, held_out) for place in range(len(data))]
+    assert dataset.rejects == {}
+    assert sorted(map(level, both)) == [0, 9, 18, 27, 90]
+    names = dataset.label_names["class"]
+    assert all(names[each.labels["class"]] == str(level(each) // 9 % 2) for each in both if level(each) < 90)
+
+
+def test_members_with_longer_suffixes_share_what_belongs_to_the_whole_name(tmp_path):
+    views = {f"{key}.{view}.png": png(level) for key, level in (("a", 10), ("b", 20)) for view in ("left", "right")}
+    append(tmp_path / "views.tar", views | {"a.cls": b"0", "b.cls": b"1", "b.right.cls": b"2"})
+    dataset = open_shards(tmp_path, shards="views.tar", labels={"class": "cls"})
+    held_out = open_shards(tmp_path, shards="views.tar", labels={"class": "cls"}, split="held_out")
+    both = [data[place] for data in (dataset, held_out) for place in range(len(data))]
+    assert sorted((level(each), each.labels["class"]) for each in both) == [(10, 0), (10, 0), (20, 1), (20, 2)]
+
+
+def test_what_stands_beside_a_picture_elsewhere_is_no_picture_where_one_is_missing(tmp_path):
+    append(
+        tmp_path / "a.tar",
+        {f"{n}{end}": png(n) for n in range(1, 4) for end in (".png", ".mask.png") if n < 3 or end[1] == "m"},
+    )
+    dataset = open_shards(tmp_path, shards="a.tar")
+    assert dataset.rejects == {"no file of the modality's": 1}
+    assert level(dataset[0]) in (1, 2)
+
+
+def test_an_index_of_an_older_form_is_not_read(root, tmp_path, monkeypatch):
+    open_shards(root, index=tmp_path / "index")
+    monkeypatch.setattr(module, "INDEX", module.INDEX + 1)
+    open_shards(root, index=tmp_path / "index")
+    assert len(list((tmp_path / "index").iterdir())) == 6
+
+
+def test_labels_that_are_not_utf_8_stay_apart(tmp_path):
+    append(
+        tmp_path / "a.tar",
+        {
+            f"{n}.{end}": png(n) if end == "png" else b"caf" + bytes([232 + n % 2])
+            for n in range(4)
+            for end in ("png", "cls")
+        },
+    )
+    dataset = open_shards(tmp_path, shards="a.tar", labels={"class": "cls"})
+    assert dataset.label_names == {"class": (r"caf\xe8", r"caf\xe9")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -98,3 +99,45 @@ def test_unknown_labels_tell_what_is_known():
         NOTES.parse("pitch=high")
     with pytest.raises(ValueError, match="trained without labels, got label 'Bag'"):
         LabelSet({}, {}).parse("Bag")
+
+
+CASES = LabelSet({"animal": ("Cat", "cat", "Dog", "DOG", "emu")}, {})
+
+
+def test_a_class_as_it_is_written_comes_before_one_in_other_letters():
+    assert CASES.parse("cat") == {"animal": "cat"}
+    assert CASES.parse("Cat") == {"animal": "Cat"}
+    assert CASES.parse("animal=DOG") == {"animal": "DOG"}
+    assert CASES.parse({"animal": "EMU"}) == {"animal": "emu"}
+
+
+@pytest.mark.parametrize("written", ["CAT", "animal=CAT", {"animal": "CAT"}])
+def test_a_class_that_could_be_several_is_refused_by_name(written):
+    with pytest.raises(ValueError, match=r"label animal=CAT could be Cat or cat: write it as it is spelled there"):
+        CASES.parse(written)
+
+
+def test_a_class_of_two_labels_is_refused_by_name():
+    labels = LabelSet({"near": ("yes", "no"), "loud": ("no", "Yes")}, {})
+    with pytest.raises(ValueError, match=r"'no' is a class of near and of loud: say which, for example near=no"):
+        labels.parse("no")
+    assert labels.parse("yes") == {"near": "yes"}, "as it is written"
+    assert labels.parse({"loud": "no", "near": True} | {"near": "no"}) == {"loud": "no", "near": "no"}
+
+
+@pytest.mark.parametrize("known", ["caf\u00e9", "cafe\u0301"])
+def test_both_forms_of_unicode_mean_one_class(known):
+    labels = LabelSet({"kind": (known, "tea")}, {})
+    for written in ("caf\u00e9", "cafe\u0301", "CAFE\u0301", "kind=cafe\u0301"):
+        assert labels.parse(written) == {"kind": known}
+
+
+def test_names_that_are_not_utf_8_are_found_as_bytes_and_as_they_are_printed():
+    labels = LabelSet({"kind": (r"caf\xe9", "tea")}, {})
+    for written in (os.fsdecode(b"caf\xe9"), r"caf\xe9"):
+        assert labels.parse(written) == {"kind": r"caf\xe9"}
+
+
+def test_values_that_are_no_words_mean_the_class_that_data_make_of_them():
+    labels = LabelSet({"on": ("false", "true"), "size": ("1", "2")}, {})
+    assert labels.parse({"on": True, "size": 1.0}) == {"on": "true", "size": "1"}
