@@ -90,7 +90,7 @@ def _list_rejects(rejected: Sequence[tuple[str, str]], where: str) -> None:
     lines = ["\t".join(part.translate(BREAKS) for part in each) + "\n" for each in rejected]
     path = Path(where)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(name_bytes("".join(lines)))
+    path.write_bytes(b"".join(map(name_bytes, lines)))
     print(f"  listed in {where}")
 
 
