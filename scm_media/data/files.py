@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -24,7 +25,8 @@ from scm_media.interfaces import Modality
 
 NUM_QUANTILES = 11
 MOST_LOST = 16
-"""Files one after another that cannot be read any more: then it is no file, but the disk that is gone."""
+"""Files all over the data that are tried in place of one: when none can be read, it is the disk that is gone."""
+GOLDEN = 0.618
 LOST = "unreadable since the data was opened"
 
 
@@ -38,8 +40,8 @@ class FileDataset:
     name.
 
     A file that cannot be read when it is asked for (it has changed since, or ``verify`` is false) is counted, named
-    once on standard error, and the next file of the same bucket takes its place. So the order of the others stays a
-    function of (seed, rank, step). Raises ValueError where 16 files one after another cannot be read.
+    once on standard error, and another file of the same bucket takes its place, always the same one. So the order of
+    all others stays a function of (seed, rank, step). Raises ValueError where 16 files tried so cannot be read.
     """
 
     def __init__(
@@ -149,7 +151,7 @@ class FileDataset:
         return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
 
     def _readable(self, index: int, generator: torch.Generator | None) -> Example:
-        """Returns the example at a place, or the next one whose file can be read."""
+        """Returns the example at a place, or another one where its file cannot be read."""
         lost: list[tuple[str, str]] = []
         for place in self._from(index):
             try:
@@ -161,12 +163,17 @@ class FileDataset:
             else:
                 self.lose(lost)
                 return replace(example, lost=tuple(lost)) if lost else example
-        raise ValueError(f"{len(lost)} files one after another cannot be read any more (first: {lost[0][1]})")
+        raise ValueError(
+            f"{len(lost)} files, tried one in place of the other, cannot be read (first: {printable(lost[0][1])}); "
+            "scm-media check names all that cannot be used"
+        )
 
     def _from(self, index: int) -> Iterator[int]:
-        """Yields a place and those after it, round to the place before it, of the same bucket."""
-        for step in range(len(self)):
-            place = (index + step) % len(self)
+        """Yields a place, then all others of its bucket, far from each other: what lies side by side fails together."""
+        num = len(self)
+        stride = next(stride for stride in range(round(GOLDEN * num), num + 1) if math.gcd(stride, num) == 1)
+        for step in range(num):
+            place = (index + step * stride) % num
             if self.buckets is None or self.buckets[place] == self.buckets[index]:
                 yield place
 
@@ -182,7 +189,7 @@ class FileDataset:
                 self.rejects[LOST] = self.rejects.get(LOST, 0) + 1
                 self.rejected.append((source, f"{LOST}: {problem}"))
                 if get_worker_info() is None:
-                    print(f"{printable(problem)}: left out, the next file takes its place", file=sys.stderr)
+                    print(f"{printable(problem)} (left out: another file takes its place)", file=sys.stderr)
 
     def _read(self, index: int, generator: torch.Generator | None) -> Example:
         entry = self._entries[index]
