@@ -43,16 +43,23 @@ def decode(
     the source's name, for a file that cannot be decoded, is damaged or has more than max_pixels.
     """
     try:
-        try:
-            picture = _loaded(file, max_pixels, thorough)
-        except Exception:
-            if (plain := _without_metadata(file)) is None:
-                raise
-            picture = _loaded(plain, max_pixels, thorough)
-        with picture:
+        with _decoded(file, max_pixels, thorough) as picture:
             return _from_picture(_upright(picture), channels, background)
     except Exception as error:  # decoders raise whatever they like, and one bad file must not stop a run
         raise ValueError(f"{source} cannot be decoded as a picture: {_reason(error, file)}") from error
+
+
+def _decoded(file: IO[bytes], max_pixels: int, thorough: bool) -> Image.Image:
+    """Returns the picture with its pixels decoded, whatever its metadata are; raises what is wrong with its pixels."""
+    try:
+        return _loaded(file, max_pixels, thorough)
+    except Exception as error:
+        if (plain := _without_metadata(file)) is None:
+            raise
+        try:
+            return _loaded(plain, max_pixels, thorough)
+        except Exception:
+            raise error from None
 
 
 def _loaded(file: IO[bytes], max_pixels: int, thorough: bool) -> Image.Image:
