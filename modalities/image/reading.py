@@ -58,7 +58,9 @@ def _decoded(file: IO[bytes], max_pixels: int, thorough: bool) -> Image.Image:
             raise
         try:
             return _loaded(plain, max_pixels, thorough)
-        except Exception:
+        except ValueError:
+            raise
+        except Exception:  # what it says is about a copy
             raise error from None
 
 
