@@ -26,6 +26,8 @@ from scm_media.typed import check_value, shown
 TARGET, PARTIAL = "_target_", "_partial_"
 ALLOW_VARIABLE = "SCM_MEDIA_ALLOW"
 OWN_PACKAGES = ("scm_media", "modalities")
+SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "embedder")}
+"""Where a recipe describes a part, if not under the name of its role."""
 
 
 def build(config: Any, role: str, **kwargs: Any) -> Any:
@@ -44,7 +46,7 @@ def build(config: Any, role: str, **kwargs: Any) -> Any:
     known = registration(target) or Registration(role)
     given = {key: value for key, value in config.items() if key not in (TARGET, PARTIAL) and key not in kwargs}
     _check_keys(name, target, {**given, **kwargs}, partial=role == "label_function")
-    _check_types(name, target, {key: value for key, value in given.items() if key not in known.inner})
+    _check_types(role, target, {key: value for key, value in given.items() if key not in known.inner})
     arguments = {key: _inner(name, key, value, known.inner.get(key)) for key, value in given.items()} | kwargs
     if role == "logger":
         _check_local(name, arguments)
@@ -146,11 +148,12 @@ def _check_keys(name: str, target: Callable[..., Any], arguments: Mapping[str, A
         raise ValueError(f"{name} needs the key {', '.join(map(repr, missing))}; got {', '.join(arguments) or 'none'}")
 
 
-def _check_types(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Refuses (ValueError) values that are not what the parameters' annotations say."""
+def _check_types(role: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Refuses (ValueError) values that are not what the parameters' annotations say, by the recipe's key."""
+    section = SECTIONS.get(role, role)
     hints = _annotations(target)
     for key, value in arguments.items():
-        check_value(value, hints.get(key, Any), f"{name}: {key}")
+        check_value(value, hints.get(key, Any), f"{section}.{key}")
 
 
 @functools.cache

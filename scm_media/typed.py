@@ -59,7 +59,8 @@ def check_value(value: Any, hint: Any, name: str) -> None:
     """Raises ValueError, by name, for a value that an annotation does not allow, or that is infinite or no number."""
     check_finite(value, name)
     if not fits(value, hint):
-        raise ValueError(f"{name} must be {in_words(hint)}, got {shown(value)}")
+        remedy = f": write {name}=[{value}]" if isinstance(value, str) and fits([value], hint) else ""
+        raise ValueError(f"{name} must be {in_words(hint)}, got {shown(value)}{remedy}")
 
 
 def check_finite(value: Any, name: str) -> None:

@@ -68,7 +68,7 @@ class ManifestDataset(FileDataset):
         root: str | Path | None = None,
         labels: Sequence[str] | None = None,
         scalars: Sequence[str] = (),
-        classes: Mapping[str, Sequence[str]] | None = None,
+        classes: Mapping[str, Sequence[Any]] | None = None,
         group: str | None = None,
         split: str = "train",
         held_out: float = 0.02,

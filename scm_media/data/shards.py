@@ -93,7 +93,7 @@ class ShardsDataset(FileDataset):
         labels: Mapping[str, str] | None = None,
         caption: str | None = None,
         scalars: Sequence[str] = (),
-        classes: Mapping[str, Sequence[str]] | None = None,
+        classes: Mapping[str, Sequence[Any]] | None = None,
         index: str | Path | None = None,
         split: str = "train",
         held_out: float = 0.02,

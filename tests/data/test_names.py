@@ -94,7 +94,7 @@ def test_classes_that_yaml_makes_booleans_of_are_the_words_of_the_data(manifest,
     )
     config = recipe.compose(str(file))["data"]
     assert config["classes"] == {"mood": [True, False]}
-    dataset = build(config, modality=ImageModality(size=8), split="train")
+    dataset = build(config, "data", modality=ImageModality(size=8), split="train")
     assert dataset.label_names == {"mood": words}
     assert dataset.rejects == {}
     assert min(dataset.label_counts["mood"]) >= 5
@@ -196,6 +196,6 @@ def test_the_command_line_says_it_in_one_line(manifest, tmp_path, capsys):
     words = ["image/tiny", "data=manifest", f"data.path={manifest(['a', 'b'] * 6)}", f"run_dir={tmp_path}/run"]
     assert main(["check", *words, "data.labels=mood"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "scm-media check: data.labels must be a list of names, got 'mood': write data.labels=[mood]"
+        "scm-media check: data.labels must be a list with each entry text or null, got 'mood': write data.labels=[mood]"
     ]
     assert unicodedata.is_normalized("NFC", NFC)
