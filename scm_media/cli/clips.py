@@ -151,10 +151,13 @@ def _actions(rows: Any, pipeline: Any) -> dict[str, str]:
 
 
 def how_made(pipeline: Any, parsed: argparse.Namespace, **more: Any) -> dict[str, Any]:
-    """What a clip's file says of how it was made: what was not asked for is left out."""
+    """Returns what a clip's file says of how it was made: what was asked for, places by their last part alone."""
+    from scm_media.pipeline.privacy import base_name
+
     asked = {name: getattr(parsed, name) for name in ("guidance", "guidance_interval", "overlap")}
     given = {name: value for name, value in asked.items() if value is not None}
-    return {"model": parsed.model, "recipe": pipeline.name, **more, **given}
+    made = {"model": parsed.model, "recipe": pipeline.name, **more, **given}
+    return {name: base_name(value) if isinstance(value, str) else value for name, value in made.items()}
 
 
 def tell(report: Mapping[str, Any], parsed: argparse.Namespace) -> None:

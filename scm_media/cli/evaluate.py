@@ -132,7 +132,9 @@ def _count(text: str) -> int:
 def _out(parsed: Any, name: str) -> Path:
     """Where figures go: beside the weights; a bundled model's folder is not the user's to write to."""
     own = Path(parsed.model)
-    return parsed.out or (own if own.is_dir() else Path("evaluation") / name)
+    from scm_media.pipeline.sources import folder_name
+
+    return parsed.out or (own if own.is_dir() else Path("evaluation") / folder_name(name))
 
 
 def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:

@@ -158,7 +158,7 @@ def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | Non
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) <= torch.finfo(torch.float32).max:  # beyond it a network is given infinity
             raise Unusable("scalar label that is no number", f"{name}={value}")
         return number
     if isinstance(value, float) and not math.isfinite(value):

@@ -14,6 +14,10 @@ from scm_media.data.examples import Batch, Dataset, collate
 from scm_media.data.workers import outlive_first_signal
 
 
+SECONDS_FOR_A_BATCH = 600
+"""How long a batch may take before its worker counts as stopped."""
+
+
 def gather(dataset: Dataset, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
     """The batch of these examples, by the fastest way that the dataset offers."""
     if hasattr(dataset, "batch"):
@@ -91,13 +95,28 @@ def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[
             collate_fn=_as_it_is,
             generator=own,
             worker_init_fn=outlive_first_signal,
+            timeout=SECONDS_FOR_A_BATCH,
         )
-    for batch in found:
+    for batch in _waited_for(found):
         if isinstance(batch, ValueError | OSError):
             raise batch
         if num_workers > 0:
             _lose(source.dataset, batch)
         yield batch
+
+
+def _waited_for(found: Iterable[Any]) -> Iterator[Any]:
+    """Yields what workers bring; ValueError that says what to do where one is stopped or gone."""
+    try:
+        yield from found
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        if "DataLoader" not in reason:
+            raise
+        raise ValueError(
+            f"a worker that reads data stopped ({reason}): a file may lie on a place that does not answer, or memory "
+            "may be short; look with scm-media check, or set trainer.num_workers=0"
+        ) from error
 
 
 def _lose(dataset: Any, found: Batch | list[Batch]) -> None:

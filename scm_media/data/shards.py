@@ -176,7 +176,7 @@ def _told(members: Mapping[str, Sequence[Any]], place: str) -> Any:
         return None if text is None else text.strip()
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or lists in lists without end
         raise Unusable("member .json that is no JSON", key) from None
     return told.get(key) if isinstance(told, dict) else None
 

@@ -18,7 +18,8 @@ from scm_media import weights
 from scm_media.pipeline.card import SHEET_FILE, card_of
 from scm_media.pipeline.description import FORMAT
 from scm_media.pipeline.folder import NETWORKS, ModelFolder
-from scm_media.pipeline.sources import MODEL_FILE
+from scm_media.pipeline.privacy import without_folders
+from scm_media.pipeline.sources import MODEL_FILE, PLAIN_NAME
 
 _UNNAMED = ".model.json.part"
 _FILES = (
@@ -117,23 +118,28 @@ def _write(
             continue
         component = source.read(name)
         state = states.get(name, component.state)
-        weights.save(folder / f"{name}.safetensors", state, component.config, component.info, dtype)
+        info = without_folders(component.info)
+        weights.save(folder / f"{name}.safetensors", state, without_folders(component.config), info, dtype)
+    # Nothing is copied: what is written was read as what it should be, so that no other file's content goes along.
     for name in ("reference", *_named_references(source)):
         if source.has(name):
-            weights.write_whole(folder / f"{name}.safetensors", source.file(name).read_bytes())
+            statistics = source.read(name)
+            weights.save(folder / f"{name}.safetensors", statistics.state, statistics.config, statistics.info)
     if source.recorded_file.is_file():
-        weights.write_whole(folder / source.recorded_file.name, source.recorded_file.read_bytes())
-    if (source.path / "recipe.yaml").is_file():
-        weights.write_whole(folder / "recipe.yaml", _without_places(source.path / "recipe.yaml").encode())
-    for file in (*source.path.glob("metrics*.json"), source.path / "nearest.json"):
-        if file.is_file():
-            weights.write_whole(folder / file.name, file.read_bytes())
+        rows = weights.read(source.recorded_file)
+        weights.save(folder / source.recorded_file.name, rows.state, rows.config, rows.info)
+    if (recipe := source.recipe()) is not None:
+        weights.write_whole(folder / "recipe.yaml", _without_places(recipe).encode())
+    figures = {"metrics.json": source.metrics(), **source.second_opinions(), "nearest.json": source.nearest()}
+    for name, found in figures.items():
+        if found is not None:
+            weights.write_whole(folder / name, f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode())
     if sheet is not None:
         picture = io.BytesIO()
         sheet.save(picture, format="PNG")
         weights.write_whole(folder / SHEET_FILE, picture.getvalue())
     weights.write_whole(folder / "README.md", card_of(source, sheet=sheet is not None).encode())
-    description = {**source.description, "format": FORMAT}
+    description = {**without_folders(source.description), "format": FORMAT}
     weights.write_whole(folder / _UNNAMED, (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -141,26 +147,20 @@ def _named_references(source: ModelFolder) -> list[str]:
     """``reference-NAME`` of each named network whose statistics are small enough to go along."""
     folder = source.path / "evaluation" if source.is_run else source.path
     return [
-        file.stem for file in sorted(folder.glob("reference-*.safetensors")) if file.stat().st_size <= MAX_REFERENCE
+        file.stem
+        for file in sorted(folder.glob("reference-*.safetensors"))
+        if PLAIN_NAME.fullmatch(file.stem) and file.is_file() and file.stat().st_size <= MAX_REFERENCE
     ]
 
 
-def _without_places(recipe: Path) -> str:
-    """The recipe as others may see it: with the default run folder, and without where things lay on this machine."""
-    config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+def _without_places(config: Mapping[str, Any]) -> str:
+    """Returns the recipe as others may see it: with the default run folder, and without where things lay here."""
+    config = dict(without_folders(config))
     if "recipe" in config:
         config["run_dir"] = f"runs/{config['recipe']}/main"
-    data = config.get("data")
+    data, logger = config.get("data"), config.get("logger")
     if isinstance(data, dict):
         data |= {key: None for key in ("root", "index") if key in data}
-        data |= {key: _without_folders(data[key]) for key in ("path", "shards") if key in data}
-    if "init_from" in config:
-        config["init_from"] = _without_folders(config["init_from"])
+    if isinstance(logger, dict):
+        logger.pop("root_dir", None)
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-
-
-def _without_folders(place: Any) -> Any:
-    """A place, or a list of such, an absolute path being cut to its last part."""
-    if isinstance(place, list):
-        return [_without_folders(each) for each in place]
-    return Path(place).name if isinstance(place, str) and Path(place).is_absolute() else place

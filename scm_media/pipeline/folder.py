@@ -10,7 +10,7 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.pipeline.description import checked
-from scm_media.pipeline.sources import MODEL_FILE, find_folder
+from scm_media.pipeline.sources import MODEL_FILE, PLAIN_NAME, find_folder
 from scm_media.reading import read_json, read_yaml
 
 RECIPE_FILE = "recipe.yaml"
@@ -111,7 +111,7 @@ class ModelFolder:
 
     def second_opinions(self) -> dict[str, dict[str, Any]]:
         """Returns the figures in other networks' features: those of every ``metrics-NAME.json`` by file name."""
-        names = sorted(file.name for file in self.path.glob("metrics-*.json"))
+        names = sorted(file.name for file in self.path.glob("metrics-*.json") if PLAIN_NAME.fullmatch(file.name))
         return {name: figures for name in names if (figures := self._figures(name)) is not None}
 
     def nearest(self) -> dict[str, Any] | None:

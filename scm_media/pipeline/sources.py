@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 from pathlib import Path
 
 MODEL_FILE = "model.json"
 HUB_PREFIX = "hf://"
+PLAIN_NAME = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
+"""A name that is one file or folder everywhere, and not hidden."""
 
 
 def find_folder(source: str | Path) -> Path:
@@ -32,6 +35,12 @@ def find_folder(source: str | Path) -> Path:
     )
 
 
+def folder_name(name: str) -> str:
+    """Returns a model's name as a relative folder that lies below any other: ``../../x`` becomes ``_/_/x``."""
+    parts = (re.sub(r"[^\w.-]+", "_", part).strip(".") or "_" for part in name.split("/"))
+    return "/".join(part[:100] for part in parts)
+
+
 def bundled_names() -> list[str]:
     """The names of the models that are part of the installed package."""
     root = _bundled_root()
@@ -46,7 +55,7 @@ def _bundled_root() -> Path:
 
 def _download(source: str) -> Path:
     name, _, revision = source.removeprefix(HUB_PREFIX).partition("@")
-    if name.count("/") != 1 or not all(name.split("/")):
+    if name.count("/") != 1 or not all(PLAIN_NAME.fullmatch(each) for each in name.split("/")):
         raise ValueError(f"{source} is no model of the hub; expected {HUB_PREFIX}org/name or {HUB_PREFIX}org/name@tag")
     try:
         from huggingface_hub import snapshot_download

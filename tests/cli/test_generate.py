@@ -19,7 +19,7 @@ def test_clips_carry_how_they_were_made(model, tmp_path, capsys):
     paths = [Path(line) for line in said.out.splitlines()]
     assert [path.name for path in paths] == ["5-00000-circle.png", "5-00001-circle.png"]
     found = read_metadata(paths[1])
-    assert (found["model"], found["seed"], found["index"], found["label"]) == (model, 5, 1, "circle")
+    assert (found["model"], found["seed"], found["index"], found["label"]) == (Path(model).name, 5, 1, "circle")
     assert "2 clips" in said.err
 
 

@@ -136,3 +136,20 @@ def test_data_in_memory_is_batched_fast():
     start = time.perf_counter()
     num = sum(len(batch.sample) for batch in batches(Memory(), 64, 0, 300, seed=0))
     assert num / (time.perf_counter() - start) > 5_000, "four times slower than promised, or a very busy machine"
+
+
+class Stuck(Plain):
+    """A data set whose third example is on a place that does not answer."""
+
+    def __getitem__(self, index):
+        if index == 2:
+            time.sleep(60)
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_stands_still_is_noticed(monkeypatch):
+    monkeypatch.setattr("scm_media.data.loader.SECONDS_FOR_A_BATCH", 1)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=r"a worker that reads data stopped \(DataLoader timed out after 1 seconds"):
+        list(batches(Stuck(), 4, 0, 4, seed=0, num_workers=1))
+    assert time.monotonic() - began < 20

@@ -17,6 +17,7 @@ from scm_media.build import build
 from scm_media.cli import main
 from scm_media.data import FolderDataset, ManifestDataset, ShardsDataset
 from scm_media.data.aligned import check_aligned
+from scm_media.data.entries import Unusable, read_label
 from scm_media.data.names import class_name, classes_of, find_class, names_of, printable
 from tests.data.test_shards import append, png
 
@@ -199,3 +200,10 @@ def test_the_command_line_says_it_in_one_line(manifest, tmp_path, capsys):
         "scm-media check: data.labels must be a list with each entry text or null, got 'mood': write data.labels=[mood]"
     ]
     assert unicodedata.is_normalized("NFC", NFC)
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 3.5e38, "1e300"])
+def test_a_scalar_that_float32_does_not_hold_is_counted(value):
+    with pytest.raises(Unusable, match="scalar label that is no number"):
+        read_label(value, "speed", True, None)
+    assert read_label(3.4e38, "speed", True, None) == 3.4e38
