@@ -13,7 +13,6 @@ from scm_media.data import order
 from scm_media.data.examples import Batch, Dataset, collate
 from scm_media.data.workers import outlive_first_signal
 
-
 SECONDS_FOR_A_BATCH = 600
 """How long a batch may take before its worker counts as stopped."""
 
