@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from scm_media.cli.arguments import parser
+from scm_media.cli.streams import discard, flush_or_discard, secure_streams
+from scm_media.display import printable
 
 COMMANDS = {
     "recipes": "list the shipped recipes, print or copy one",
@@ -31,10 +32,28 @@ DISTRIBUTION = "scm-media"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 1 the user's input or data is at fault, 2 usage."""
+    """Runs a command and returns its exit code: 0 done, 1 the user's input or data is at fault, 2 usage.
+
+    arguments: the words after ``scm-media``. None takes those of the process, whose standard streams are secured first.
+    """
+    if arguments is None:
+        secure_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    unwritten = None
+    try:
+        code = _run(words, debug)
+    finally:
+        unwritten = flush_or_discard(sys.stdout)
+    if unwritten is None or code != 0:
+        return code
+    if not isinstance(unwritten, BrokenPipeError):
+        print(f"scm-media: standard output cannot be written: {unwritten.strerror}", file=sys.stderr)
+    return 1
+
+
+def _run(words: Sequence[str], debug: bool) -> int:
     name = _command(words)
     if warning := foreign_modalities():
         print(f"scm-media: {warning}", file=sys.stderr)
@@ -44,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("scm-media: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         return 1
     except Exception as error:
         if debug:
@@ -54,10 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, in one line; an error that is not the user's says its kind and how to see more."""
-    text = "; ".join(part.strip() for part in str(error).splitlines() if part.strip())
+    """Returns what went wrong in one printable line; an error that is not the user's says its kind too."""
+    text = printable("; ".join(part.strip() for part in str(error).splitlines() if part.strip()))
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{printable(error.filename)}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError) and text:
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

@@ -1,0 +1,34 @@
+"""Text of unknown origin made safe to show: file names, labels, messages of decoders, fields of a model's description."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_UNDECODED = range(0xDC80, 0xDD00)
+"""Code points that stand for single bytes of a file name that is not UTF-8 (PEP 383)."""
+
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories that act instead of being shown: control characters, lone surrogates, line separators."""
+
+_DIRECTING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+"""Marks that reverse or hide the text around them; other format characters (emoji, Persian) belong to words."""
+
+
+def printable(text: object) -> str:
+    """Returns the text in one line without characters that a terminal, a browser or a YAML reader would act on.
+
+    Control characters, line breaks, lone surrogates and marks of direction become escapes as in Python's strings
+    (``\\n``, ``\\x1b``, ``\\u202e``); a byte that is not UTF-8 becomes ``\\xff``. All else stays as it is.
+    """
+    shown = str(text)
+    if shown.isascii() and shown.isprintable():
+        return shown
+    return "".join(map(_escaped, shown))
+
+
+def _escaped(character: str) -> str:
+    if ord(character) in _UNDECODED:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if character in _DIRECTING or unicodedata.category(character) in _UNSEEN:
+        return character.encode("unicode_escape").decode("ascii")
+    return character
