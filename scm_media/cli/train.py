@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
@@ -52,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed = commands.parse_intermixed_args(words)
     name, overrides = parsed.words[0], parsed.words[1:]
     by_hydra = parsed.multirun or parsed.cfg or parsed.info or parsed.hydra_help
-    if by_hydra or any(override.startswith("hydra.mode=") for override in overrides):
+    if by_hydra or any(override.lstrip("+").startswith("hydra.mode=") for override in overrides):
         flags = [word for word in words if word not in parsed.words]
         _hand_to_hydra(name, overrides, flags)
     else:
@@ -68,18 +69,17 @@ def _train(config: dict[str, Any]) -> None:
 
 def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) -> None:
     """Hydra's command line with the recipe as primary configuration, our search path and its exceptions in one line."""
-    folder, primary = recipe.locate(name)
+    file, primary = recipe.locate(name)
     taken = {override.lstrip("+").partition("=")[0] for override in overrides}
     quiet = [f"{key}={value}" for key, value in QUIET.items() if key not in taken]
-    place = ["--config-dir", folder] if folder else []
-    recipe.register_search_path()
+    recipe.check_sweep(name, [*overrides, *quiet])
     before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra's parser wants all overrides in one run, so flags that stood between them come last.
-    words = [*overrides, *quiet, *recipe.name_override(name, overrides), *flags]
-    sys.argv = ["scm-media", *place, "--config-name", primary, *words]
+    words = [*recipe.literal_texts(overrides), *quiet, *recipe.name_override(name, overrides), *flags]
+    sys.argv = ["scm-media", "--config-name", primary, *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come to us instead of being printed
     try:
-        with clear_errors(name, lambda: recipe.known_keys(name), recipe.names()):
+        with recipe.searching(file), clear_errors(name, lambda: recipe.known_keys(name), recipe.names()):
             hydra.main(version_base=recipe.HYDRA_VERSION_BASE, config_path=None, config_name=primary)(job)()
     finally:
         sys.argv = before
@@ -91,7 +91,7 @@ def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) ->
 def job(config: Any) -> None:
     """One job of a sweep, wherever a launcher runs it; a ``run_dir`` not given is named by the overrides."""
     overrides = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("recipe=")]
-    plain = recipe.finish(config, config.recipe)
+    plain = recipe.finish(config, str(OmegaConf.to_container(config, resolve=False)["recipe"]))
     if not any(word.lstrip("+").startswith("run_dir=") for word in overrides):
         plain["run_dir"] = f"runs/{plain['recipe']}/{folder_name(overrides)}"
     _train(plain)

@@ -24,9 +24,13 @@ _NOISE = ("full_key:", "object_type=", "See https://", "Set the environment")
 def clear_errors(
     source: str, known_keys: Callable[[], Iterable[str]] = tuple, known_recipes: Iterable[str] = ()
 ) -> Iterator[None]:
-    """What Hydra, OmegaConf or YAML raise inside becomes a ValueError of one line that names ``source``."""
+    """Turns what Hydra, OmegaConf or YAML raise inside into a ValueError of one line that names ``source``."""
     try:
         yield
+    except RecursionError as error:
+        raise ValueError(
+            f"{source}: keys or lists of defaults refer to each other in a circle, or are nested too deep"
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"{source}: {_explain(error, known_keys, known_recipes)}") from error
     except YAMLError as error:

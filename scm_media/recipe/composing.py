@@ -1,0 +1,177 @@
+"""Composing a recipe with Hydra, and checking what comes out."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from scm_media.recipe.errors import clear_errors
+from scm_media.recipe.interpolation import allowed_resolvers, check_interpolations
+from scm_media.recipe.keys import check
+from scm_media.recipe.listing import names, unknown
+from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quoted
+from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
+
+HYDRA_VERSION_BASE = "1.3"
+
+_OF_THE_JOB = {"overrides", "runtime"}, {"name", "config_name", "override_dirname", "id", "num"}
+"""Keys of ``hydra`` and of ``hydra.job`` that Hydra fills in itself."""
+
+
+def compose(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the recipe with Hydra overrides, resolved, as a plain dictionary with every key a recipe has.
+
+    Raises ValueError, in one line, for an unknown recipe, an override that cannot be read or that no key takes, a
+    group's unknown option, a missing or unknown key, a value of the wrong kind or out of its range, a setting of
+    Hydra's own in a file, and an interpolation that calls a resolver that is not allowed.
+    """
+    return finish(_checked(name_or_path, overrides, RunMode.RUN), name_or_path)
+
+
+def check_sweep(name_or_path: str, overrides: Sequence[str]) -> None:
+    """Checks a recipe before Hydra's own command line runs it. Raises ValueError as ``compose`` does.
+
+    Values that are swept over are checked in each job, by ``finish``.
+    """
+    check_interpolations(_checked(name_or_path, overrides, RunMode.MULTIRUN), name_or_path)
+
+
+def finish(config: DictConfig, source: str) -> dict[str, Any]:
+    """Returns the plain dictionary of a composed configuration, checked. Raises ValueError as ``compose`` does."""
+    check_interpolations(config, source)
+    with clear_errors(source):
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    complete = {str(key): value for key, value in plain.items()}  # type: ignore[union-attr]
+    as_texts(complete, source)
+    check(complete, _base(), source)
+    return complete
+
+
+def locate(name_or_path: str) -> tuple[Path | None, str]:
+    """Returns a user's file (None for an installed recipe), and Hydra's name of the primary configuration.
+
+    A path is what ends in .yaml. Raises ValueError for an unknown recipe or a missing file.
+    """
+    if not name_or_path.endswith(SUFFIX):
+        if name_or_path.lower().endswith((".yml", SUFFIX)):
+            raise ValueError(f"{name_or_path}: a recipe's file ends in {SUFFIX}; rename it")
+        if name_or_path not in names():
+            raise ValueError(unknown(name_or_path))
+        return None, name_or_path
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ValueError(f"{name_or_path}: no such file; a recipe is a YAML file or one of: {', '.join(names())}")
+    return path, PRIMARY
+
+
+def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:
+    """Returns ``recipe=NAME`` when nobody says what the recipe is called: a user's file is called by its file name."""
+    if not name_or_path.endswith(SUFFIX) or any(re.match(r"\+*recipe=", override) for override in overrides):
+        return []
+    path = Path(name_or_path)
+    return [] if "recipe" in read_own(path) else [f"++recipe={quoted(escaped_interpolations(path.stem))}"]
+
+
+def known_keys(name_or_path: str) -> list[str]:
+    """Returns every dotted key of a recipe without overrides: what a mistyped override is compared with."""
+
+    def walk(config: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+        for key, value in config.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
+
+    config = _compose(*locate(name_or_path), [], RunMode.RUN)
+    plain = OmegaConf.to_container(config, resolve=False)
+    return [key for key in walk(plain, "") if key.partition(".")[0] != HYDRA]  # type: ignore[arg-type]
+
+
+def _checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+    """The composed recipe without Hydra's own settings, of which none may come from a file."""
+    file, primary = locate(name_or_path)
+    words = literal_texts([*overrides, *name_override(name_or_path, overrides)])
+    check_overrides(words, name_or_path, mode == RunMode.MULTIRUN)
+    with clear_errors(name_or_path, lambda: known_keys(name_or_path), names()):
+        config = _compose(file, primary, words, mode)
+    by_hand = tuple(word for word in words if _is_hydras(word))
+    if (key := _differing_key(_settings(config), _hydra_settings(by_hand, mode), HYDRA)) is not None:
+        raise ValueError(settings_refusal(name_or_path, key))
+    with open_dict(config):
+        del config[HYDRA]
+    return config
+
+
+def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+    """A configuration with Hydra's own settings, nothing resolved but the names in lists of defaults."""
+    with (
+        searching(file),
+        _outside_of_hydra(),
+        initialize(config_path=None, job_name="scm-media", version_base=HYDRA_VERSION_BASE),
+        allowed_resolvers(),
+    ):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        return hydra.compose_config(primary, list(overrides), mode, with_log_configuration=False, from_shell=False)
+
+
+@contextmanager
+def _outside_of_hydra() -> Iterator[None]:
+    """Sets Hydra's global state aside, so that one can compose inside a job of a sweep too."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running  # Hydra may have made another instance meanwhile
+
+
+def _is_hydras(override: str) -> bool:
+    parsed = parse(override)
+    return parsed is not None and (parsed.is_hydra_override() or parsed.key_or_group == HYDRA)
+
+
+@functools.lru_cache(maxsize=16)
+def _hydra_settings(overrides: tuple[str, ...], mode: RunMode) -> dict[str, Any]:
+    """Hydra's own settings as the command line alone makes them."""
+    with clear_errors("Hydra's settings"):
+        return _settings(_compose(None, None, overrides, mode))
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """Hydra's own settings in a configuration, unresolved, without what Hydra fills in."""
+    plain: Any = OmegaConf.to_container(config[HYDRA], resolve=False)
+    job = {key: value for key, value in plain["job"].items() if key not in _OF_THE_JOB[1]}
+    return {**{key: value for key, value in plain.items() if key not in _OF_THE_JOB[0]}, "job": job}
+
+
+def _differing_key(one: Mapping[Any, Any], other: Mapping[Any, Any], prefix: str) -> str | None:
+    """The first dotted key in which two configurations differ, None where they do not."""
+    for key in [*one, *(key for key in other if key not in one)]:
+        name = f"{prefix}.{key}"
+        if (key in one) != (key in other):
+            return name
+        left, right = one[key], other[key]
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            if (found := _differing_key(left, right, name)) is not None:
+                return found
+        elif left != right:
+            return name
+    return None
+
+
+@functools.cache
+def _base() -> dict[str, Any]:
+    """The keys that every recipe has, with values of the kind they take."""
+    config = _compose(None, "base", ["recipe=base"], RunMode.RUN)
+    with open_dict(config):
+        del config[HYDRA]
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

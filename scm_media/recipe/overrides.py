@@ -1,0 +1,138 @@
+"""Overrides as a user types them: text for keys that take text, and how a value is quoted for Hydra and the shell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+TEXT_KEYS = frozenset({"recipe", "run_dir", "init_from", "about.data", "about.licence"})
+"""Keys whose value is a name or a sentence, whatever it looks like."""
+
+PATH_NAMES = frozenset({"root", "path", "shards", "index", "root_dir", "weights", "image_weights"})
+"""Names of keys, in whatever section, whose value is a file or a folder."""
+
+_OVERRIDE = re.compile(r"(\+{0,2})(\w[\w./@-]*)=(.*)", re.S)
+
+
+def takes_text(key: str) -> bool:
+    """Whether a dotted key takes a path or a name, so that 2024 means the text "2024" there."""
+    return key in TEXT_KEYS or key.rpartition(".")[2] in PATH_NAMES
+
+
+def quoted(value: str) -> str:
+    """Returns a value in quotes, as Hydra's grammar takes it literally (but for interpolations)."""
+    return '"' + re.sub(r'(\\+)("|\Z)|"', _escaped_quote, value) + '"'
+
+
+def _escaped_quote(match: re.Match[str]) -> str:
+    """Backslashes are literal to Hydra but before a quote, where each is doubled and one is added."""
+    backslashes, quote = 2 * (match[1] or ""), match[0].endswith('"')
+    return f"{backslashes}\\\"" if quote else backslashes
+
+
+def escaped_interpolations(text: str) -> str:
+    """Returns text that OmegaConf resolves to ``text`` itself, whatever stands in it that looks like ``${key}``."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def literal_texts(overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides with quotes where a key takes text and Hydra would read a number or nothing at all.
+
+    ``data.root=2024``, ``data.root=true`` and ``data.root=~/résumé`` are folders; null, lists, interpolations and
+    values with commas (several values, to Hydra) stay as they are.
+    """
+    return [_literal(override) for override in overrides]
+
+
+def _literal(override: str) -> str:
+    match = _OVERRIDE.fullmatch(override)
+    if match is None or not takes_text(match[2]) or not match[3]:
+        return override
+    parsed = parse(override)
+    wanted = "," not in match[3] and "${" not in match[3] if parsed is None else _is_no_text(parsed)
+    return f"{match[1]}{match[2]}={quoted(match[3])}" if wanted else override
+
+
+def _is_no_text(parsed: Override) -> bool:
+    return not parsed.is_sweep_override() and isinstance(parsed.value(), bool | int | float)
+
+
+def parse(override: str) -> Override | None:
+    """Returns an override as Hydra reads it, None where it cannot."""
+    try:
+        return OverridesParser.create().parse_override(override)
+    except (HydraException, ValueError):  # ValueError for a group that is given a number
+        return None
+
+
+def check_overrides(overrides: Sequence[str], source: str, sweeps: bool) -> None:
+    """Raises ValueError for the first override that Hydra cannot read, or that has several values without a sweep."""
+    for override in overrides:
+        parsed = parse(override)
+        if parsed is None:
+            raise ValueError(f"{source}: {_quoting_advice(override)}")
+        if parsed.is_sweep_override() and not sweeps:
+            raise ValueError(f"{source}: {_several_values_advice(override)}")
+
+
+def _quoting_advice(override: str) -> str:
+    """How an override that Hydra does not understand has to be written, for Hydra and for the shell."""
+    match = _OVERRIDE.fullmatch(override)
+    if match is None:
+        return f"got the override {override!r}; expected KEY=VALUE with a dotted key, as in student.max_steps=1000"
+    better = f"{match[1]}{match[2]}={quoted(match[3])}"
+    if parse(better) is None:
+        return f"the override {override!r} cannot be read; expected KEY=VALUE, as in student.max_steps=1000"
+    return (
+        f"the override {override!r} cannot be read; a value with spaces, commas, brackets or other signs is quoted for "
+        f"Hydra, and all of it for the shell: {shlex.quote(better)}"
+    )
+
+
+def _several_values_advice(override: str) -> str:
+    """How an override is written whose value is several values to Hydra, which a sweep alone takes."""
+    match = _OVERRIDE.fullmatch(override)
+    if match is None:
+        return f"the override {override!r} has several values, which train takes with -m alone"
+    return (
+        f"the override {override!r} has several values, which train takes with -m alone; one value is quoted for "
+        f"Hydra, and all of it for the shell: {shlex.quote(f'{match[1]}{match[2]}={quoted(match[3])}')}; a list is in "
+        f"brackets: {shlex.quote(f'{match[1]}{match[2]}=[{match[3]}]')}"
+    )
+
+
+def as_texts(config: dict[str, Any], source: str) -> None:
+    """Turns whole numbers into text where a key of a composed configuration takes text (``root: 2024``), in place.
+
+    Raises ValueError for other numbers and booleans, whose text YAML has not kept: they have to be quoted.
+    """
+    for section, key, name in list(_entries(config, "")):
+        value = section[key]
+        if type(value) is int:
+            section[key] = str(value)
+        elif isinstance(value, bool | float):
+            shown = str(value).lower()
+            raise ValueError(
+                f'{source}: {name} takes text, got {shown}, which YAML reads as {_kind(value)}: put it in quotes, '
+                f'{key}: "{shown}", or give it on the command line: {name}=VALUE'
+            )
+
+
+def _entries(section: Any, prefix: str) -> Any:
+    """The (section, key, dotted key) of every key that takes text."""
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        if takes_text(name):
+            yield section, key, name
+        elif isinstance(value, Mapping):
+            yield from _entries(value, f"{name}.")
+
+
+def _kind(value: Any) -> str:
+    return "true or false" if isinstance(value, bool) else "a number"

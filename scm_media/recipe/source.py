@@ -1,0 +1,160 @@
+"""Where Hydra finds recipes and configurations: a user's file and its folder, ours, and those of installed packages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import ClassVar
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from scm_media.recipe.errors import clear_errors
+
+SUFFIX = ".yaml"
+PRIMARY = "this-recipe"
+"""Hydra's name for a user's file, whatever it is called: names of files are no names of configurations."""
+
+SHARED = "base"
+"""The configuration that every shipped recipe inherits; a file of that name beside a user's recipe is not it."""
+
+HYDRA = "hydra"
+
+
+class OwnFile(FileConfigSource):
+    """A user's recipe file under the name ``PRIMARY``, and the files and groups beside it under their own.
+
+    Hydra's own settings (the key ``hydra``, the groups below ``hydra/``) name code that Hydra runs: there are none in
+    files, neither in the recipe nor in what it inherits.
+    """
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self.file = Path(self.path)
+        self.path = str(self.file.parent)
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of the search path's entry, which names the recipe's file."""
+        return "recipe-file"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Reads a file. Raises ValueError, which names it, for one that is no recipe or sets what Hydra runs."""
+        file = self._find(config_path)
+        if file is None:
+            raise ConfigLoadError(f"Config not found: {config_path}")
+        text = _read_text(file)
+        config, header = _parsed(file, text), _header(file, text)
+        if HYDRA in config or _first_part(header.get("package") or "") == HYDRA:
+            raise ValueError(settings_refusal(str(file), HYDRA))
+        inherited = config.get("defaults")
+        if SHARED in (inherited or ()) and self._shadows(SHARED) and self.file.name != f"{SHARED}{SUFFIX}":
+            raise ValueError(
+                f"{file} inherits {SHARED!r}, which is the shipped one and {self.path}/{SHARED}{SUFFIX}: rename "
+                f"the file, or write /{SHARED} for the shipped one"
+            )
+        return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is a file of this name that recipes may inherit."""
+        return self._find(config_path) is not None
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether there is a folder of this name that recipes may choose from."""
+        return config_path.partition("/")[0] != HYDRA and super().is_group(config_path)
+
+    def _find(self, config_path: str) -> Path | None:
+        name = config_path.removesuffix(SUFFIX)
+        if name == PRIMARY:
+            return self.file
+        if name == SHARED or name.partition("/")[0] == HYDRA:
+            return None
+        file = Path(self.path, f"{name}{SUFFIX}")
+        return file if file.is_file() else None
+
+    def _shadows(self, name: str) -> bool:
+        return Path(self.path, f"{name}{SUFFIX}").is_file()
+
+
+def settings_refusal(source: str, key: str) -> str:
+    """Returns why a recipe may not set a key of Hydra's own, and what to do in place."""
+    return (
+        f"{source} sets {key}: Hydra's own settings name code that it runs, so they are taken from the command line "
+        f"alone; take them out, and pass them as in  scm-media train RECIPE -m {HYDRA}/launcher=submitit_slurm"
+    )
+
+
+def read_own(file: Path) -> DictConfig:
+    """Returns a recipe file as it stands, nothing resolved. Raises ValueError, which names it, for one that is none."""
+    return _parsed(file, _read_text(file))
+
+
+def packages(kind: str) -> tuple[str, ...]:
+    """Packages that hold "recipes" or "configs": ours first, then those of installed plugins by name."""
+    group = f"scm_media.{kind}"
+    return (group, *sorted({point.value for point in entry_points(group=group)}))
+
+
+@contextmanager
+def searching(file: Path | None) -> Iterator[None]:
+    """Inside, Hydra finds our configurations and those of plugins, behind a user's file and its folder if there is one.
+
+    It does so whether it composes here or runs its own command line.
+    """
+    Plugins.instance().register(OwnFile)
+    Plugins.instance().register(_SearchPath)
+    before, _SearchPath.file = _SearchPath.file, file
+    try:
+        yield
+    finally:
+        _SearchPath.file = before
+
+
+class _SearchPath(SearchPathPlugin):
+    file: ClassVar[Path | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.file is not None:
+            search_path.append(provider="recipe", path=f"{OwnFile.scheme()}://{self.file.absolute()}")
+        for kind in ("recipes", "configs"):
+            for package in packages(kind):
+                search_path.append(provider=package, path=f"pkg://{package}")
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+
+def _parsed(file: Path, text: str) -> DictConfig:
+    stream = io.StringIO(text)
+    stream.name = str(file)
+    with clear_errors(str(file)):
+        try:
+            config = OmegaConf.load(stream)
+        except OSError as error:  # what OmegaConf raises for a text that is one value
+            raise ValueError(f"{file}: a recipe is a mapping of keys, got one value") from error
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{file}: a recipe is a mapping of keys, got a list")
+    return config
+
+
+def _header(file: Path, text: str) -> dict[str, str | None]:
+    try:
+        return OwnFile._get_header_dict(text[:512])
+    except ValueError as error:
+        raise ValueError(f"{file}: a comment that begins with # @ is Hydra's: {error}") from error
+
+
+def _first_part(package: str) -> str:
+    parts = [part for part in package.split(".") if part not in ("_global_", "_here_", "_group_", "")]
+    return parts[0] if parts else ""
