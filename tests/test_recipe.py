@@ -104,7 +104,7 @@ def test_unknown_recipe_names_the_nearest():
         ("student.objective=scx", "student.objective must be one of scd, sct; got 'scx'"),
         ("stage=techer", "stage must be one of all, embedder, autoencoder, teacher, guide, student; got 'techer'"),
         ("run_dir=???", "run_dir has no value; pass run_dir=VALUE"),
-        ("teacher=null", "teacher must be a mapping of keys, got None"),
+        ("teacher=null", "teacher must be a mapping of keys, got null"),
         ("seed=[1", "image/tiny: "),
         ("seed", "image/tiny: "),
         ("seed=${nowhere}", "nowhere"),

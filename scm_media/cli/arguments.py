@@ -3,18 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Mapping
 from typing import Any
+
+from scm_media.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SAMPLING_STEPS, SEED, Bounds
+
+RANGES: Mapping[str, Bounds] = {
+    "num": COUNT,
+    "steps": SAMPLING_STEPS,
+    "times": Bounds(0, math.pi / 2),
+    "guidance": NOT_NEGATIVE,
+    "guidance_interval": Bounds(0, math.pi / 2),
+    **dict.fromkeys(("overlap", "keep", "region"), Bounds()),
+    "seed": SEED,
+    "batch_size": Bounds(1, 1 << 20, whole=True),
+    "repeats": Bounds(1, 1_000_000, whole=True),
+    "num_samples": COUNT,
+    "nearest": COUNT,
+}
+"""Name of a flag, the same in every command, to the numbers it takes; extents take positive ones."""
+
+EXTENT = "extent_"
+"""What names of extent flags begin with in parsed arguments."""
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
     """A parser of ``scm-media COMMAND``; flags are never guessed from their beginnings."""
-    return argparse.ArgumentParser(
+    return _CheckingParser(
         prog=f"scm-media {command}".strip(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **kwargs,
     )
+
+
+class _CheckingParser(argparse.ArgumentParser):
+    """A parser that refuses numbers outside the ranges of their flags. Raises ValueError, which names the flag."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # argparse's other ways go through it
+        """Returns the parsed arguments, checked, and the words that were not understood."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            bounds = POSITIVE if action.dest.startswith(EXTENT) else RANGES.get(action.dest)
+            given = getattr(parsed, action.dest, None)
+            for value in given if isinstance(given, list) else [given]:
+                if bounds is None or not isinstance(value, int | float):
+                    continue
+                if (expected := bounds.complaint(value)) is not None:
+                    raise ValueError(f"{action.option_strings[0]} must be {expected}, got {value}")
+        return parsed, rest
 
 
 def add_network_flags(to: argparse.ArgumentParser, batch_size: int) -> None:

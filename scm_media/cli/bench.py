@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scm_media.cli.arguments import parser
+from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed"}
@@ -21,8 +21,6 @@ def run(arguments: Sequence[str]) -> int:
         config["precision"] = PRECISIONS[parsed.precision]
     if parsed.compile:
         config["trainer"] = {**config["trainer"], "compile": True}
-    if parsed.repeats < 1:
-        raise ValueError(f"--repeats must be at least 1, got {parsed.repeats}")
 
     from scm_media.evaluation.speed import measure_speed
     from scm_media.pipeline.generation import choose_device
@@ -30,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     device = choose_device(parsed.device)
     table = measure_speed(config, device, parsed.batch_size, parsed.repeats, labels, Progress())
     if parsed.json:
-        print(json.dumps(table, ensure_ascii=False))
+        print_json(table)
     else:
         _print(table)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
 import re
 import sys
@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.build import nearest
-from scm_media.cli.arguments import add_network_flags
+from scm_media.cli.arguments import EXTENT, add_network_flags
+from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
+from scm_media.display import printable
+
+MOST_VALUES = 1 << 30
+"""Numbers of one clip, which is held in memory as a whole."""
 
 LONGEST_LABEL = 120
 """Bytes of a label in a file's name, of which most file systems take 255."""
@@ -58,8 +63,6 @@ def open_model(
     if known.model is None:
         commands.parse_args([word for word in arguments if word in ("-h", "--help")])  # the help, and exits
         commands.error("give a MODEL")
-    if known.steps is not None and known.steps < 1:
-        raise ValueError(f"--steps must be at least 1, got {known.steps}")
 
     from scm_media.pipeline import load
 
@@ -69,15 +72,27 @@ def open_model(
     for name, extent in extents.items():
         longest = "" if extent.longest is None else f"; beyond {extent.longest:g} in windows that overlap"
         text = f"{extent.help}, in {extent.unit}; default: {extent.default:g}{longest}"
-        group.add_argument(f"--{name.replace('_', '-')}", dest=f"extent_{name}", type=float, metavar="X", help=text)
+        group.add_argument(f"--{name.replace('_', '-')}", dest=f"{EXTENT}{name}", type=float, metavar="X", help=text)
     windowed = next((extent for extent in extents.values() if extent.longest is not None), None)
     if windowed is not None:
         text = f"what a window knows of the one before it, in {windowed.unit}; default: a quarter of a window"
         group.add_argument("--overlap", type=float, metavar="X", help=text)
     parsed = commands.parse_args(arguments)
     parsed.overlap = getattr(parsed, "overlap", None)
-    given = {name: getattr(parsed, f"extent_{name}") for name in extents}
-    return pipeline, parsed, {name: value for name, value in given.items() if value is not None}
+    given = {name: getattr(parsed, f"{EXTENT}{name}") for name in extents}
+    asked = {name: value for name, value in given.items() if value is not None}
+    _check_memory(pipeline.modality, asked)
+    return pipeline, parsed, asked
+
+
+def _check_memory(modality: Any, extents: Mapping[str, float]) -> None:
+    """Raises ValueError for a clip that is too large to be held, before any of it is allocated."""
+    shape = modality.shape(**extents)
+    if math.prod(shape) > MOST_VALUES:
+        flags = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in extents.items())
+        raise ValueError(
+            f"{flags}: a clip of {'×'.join(map(str, shape))} has more than {MOST_VALUES} values (4 GiB); ask for less"
+        )
 
 
 def _without_extents(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
@@ -163,15 +178,15 @@ def how_made(pipeline: Any, parsed: argparse.Namespace, **more: Any) -> dict[str
 def tell(report: Mapping[str, Any], parsed: argparse.Namespace) -> None:
     """Prints the report: one JSON object, or the paths; what it cost goes to standard error."""
     if parsed.json:
-        print(json.dumps(report, ensure_ascii=False))
+        print_json(report)
     else:
         for clip in report["clips"]:
-            print(clip["path"])
+            print(printable(clip["path"]))
     for remark in report["remarks"]:
-        print(f"note: {remark}", file=sys.stderr)
+        print(f"note: {printable(remark)}", file=sys.stderr)
     print(
-        f"{len(report['clips'])} clips in {parsed.out}: {report['steps']} steps, {report['evaluations']} evaluations a "
-        f"clip, {report['seconds_model']:.2f} s sampling, {report['seconds_decode']:.2f} s decoding",
+        f"{len(report['clips'])} clips in {printable(parsed.out)}: {report['steps']} steps, "
+        f"{report['evaluations']} evaluations a clip, {report['seconds_model']:.2f} s sampling, {report['seconds_decode']:.2f} s decoding",
         file=sys.stderr,
     )
 

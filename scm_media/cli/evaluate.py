@@ -11,6 +11,7 @@ from typing import Any
 
 from scm_media.cli import evaluate_modes
 from scm_media.cli.arguments import add_network_flags, parser
+from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 
 ROWS = ("teacher", "1", "2", "4")
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.weights import write_whole
 
     metrics, out = evaluate_modes.compare_folders(parsed) if folders else _evaluate_model(parsed)
-    print(json.dumps(metrics, ensure_ascii=False) if parsed.json else report(metrics))
+    print_json(metrics) if parsed.json else print(report(metrics))
     if out is None:
         return 0
     # Figures in other features stand beside the model's own.

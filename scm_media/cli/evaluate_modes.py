@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 
 NUM_SEARCHED, NUM_COMPARED = 2_000, 1_000
@@ -25,7 +26,7 @@ def search_times(parsed: Any) -> int:
         seed=parsed.seed + 1,
         progress=Progress(),
     )
-    print(json.dumps(found, ensure_ascii=False) if parsed.json else times_report(found))
+    print_json(found) if parsed.json else print(times_report(found))
     if Path(parsed.model).is_dir():
         keep_times(pipeline.folder, found)
         print(
@@ -54,7 +55,7 @@ def search_ema(parsed: Any) -> int:
         seed=parsed.seed + 1,
         progress=Progress(),
     )
-    print(json.dumps(found, ensure_ascii=False) if parsed.json else averages_report(found))
+    print_json(found) if parsed.json else print(averages_report(found))
     file = pipeline.folder.file(parsed.search_ema)
     if state is None:
         print(f"{file} stays as it is: no other length was better", file=sys.stderr)
@@ -87,7 +88,7 @@ def find_copies(parsed: Any, out: Path) -> int:
         seed=parsed.seed,
         progress=Progress(),
     )
-    print(json.dumps(figures, ensure_ascii=False) if parsed.json else nearest_report(figures))
+    print_json(figures) if parsed.json else print(nearest_report(figures))
     write_whole(out / "nearest.json", f"{json.dumps(figures, indent=2, ensure_ascii=False)}\n".encode())
     sheet.save(out / NEAREST_SHEET)
     print(f"the samples beside the training samples nearest to them: {out / NEAREST_SHEET}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
+from scm_media.display import printable
 
-NO_DATA = ("++data.root=null",)
-"""A recipe is described without its data, which may have to be named first."""
+NO_DATA = ("++data.root=.",)
+"""A recipe is described without its data, which may have to be named first: any folder stands for them."""
 
 NUM_OPENED = 32
 """Files of a folder that are opened for a proposal, spread over it."""
@@ -48,7 +50,12 @@ def _copy(shipped: recipe.Recipe, target: Path) -> None:
             file.writelines(lines)
     except FileExistsError:
         raise ValueError(f"{target} exists; choose another file") from None
-    print(f"{target}: a copy of {shipped.name}; train it with: scm-media train {target}")
+    print(f"{printable(target)}: a copy of {shipped.name}; train it with: scm-media train {printable(command(target))}")
+
+
+def command(path: Path) -> str:
+    """Returns a path as a shell takes it for one word."""
+    return shlex.quote(str(path))
 
 
 def _entry(name: str) -> str:
@@ -104,10 +111,10 @@ def _proposal(folder: Path) -> str:
     keys, seen = fitting_keys(modality, own)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path, folder))
     lines = [
-        f"# {len(own)} files of {folder}, after the recipe {best}. Write this to mine.yaml, look at it with",
+        f"# {len(own)} files of {printable(folder)}, after the recipe {best}. Write this to mine.yaml, look at it with",
         "#   scm-media check mine.yaml",
         "# and train it with  scm-media train mine.yaml",
-        *([f"# Seen: {seen}."] if seen else []),
+        *([f"# Seen: {printable(seen)}."] if seen else []),
         "defaults:",
         f"  - {best}",
         "  - override /data: folder",
@@ -115,14 +122,36 @@ def _proposal(folder: Path) -> str:
         "",
         "recipe: mine",
         "data:",
-        f"  root: {json.dumps(str(folder.resolve()), ensure_ascii=False)}",
+        f"  root: {yaml_text(str(folder.resolve()))}",
         f"  labels: {'subfolder  # ' + _shortened(classes) if classes else 'none'}",
-        *([f"modality: {{{', '.join(f'{key}: {json.dumps(value)}' for key, value in keys.items())}}}"] if keys else []),
+        *(
+            [f"modality: {{{', '.join(f'{key}: {_yaml_value(value)}' for key, value in keys.items())}}}"]
+            if keys
+            else []
+        ),
         "trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",
     ]
     if not classes:
         lines.append("embedder: null  # a feature network learns from classes; without it there are no figures")
     return "\n".join(lines)
+
+
+def yaml_text(text: str) -> str:
+    """Returns text as YAML in one line that a recipe reads back as it is, whatever looks like syntax in it.
+
+    A name that is not UTF-8 keeps its bytes, as escapes of PEP 383.
+    """
+    escaped = json.dumps(recipe.escaped_interpolations(text), ensure_ascii=False)
+    return "".join(character if printable(character) == character else _yaml_escape(character) for character in escaped)
+
+
+def _yaml_escape(character: str) -> str:
+    number = ord(character)
+    return f"\\U{number:08x}" if number > 0xFFFF else f"\\u{number:04x}"
+
+
+def _yaml_value(value: Any) -> str:
+    return yaml_text(value) if isinstance(value, str) else json.dumps(value)
 
 
 def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
@@ -170,4 +199,4 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def _shortened(words: Sequence[str]) -> str:
-    return f"{len(words)}: {', '.join(words[:5])}{', …' if len(words) > 5 else ''}"
+    return f"{len(words)}: {', '.join(map(printable, words[:5]))}{', …' if len(words) > 5 else ''}"

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SEEDS, CLIPS = 2**64, 2**48
+from scm_media.bounds import MAX_SEED
+
+SEEDS, CLIPS = MAX_SEED + 1, 2**48
 """How many seeds there are, and how many clips a seed has."""
 FIRST_DRAW, FIRST_OFFSET, STREAMS = 2**15, 2**16 - 2**10, 2**16
 """Where the streams of a clip's draws and those of a seed's offsets begin, and how many streams there are."""
@@ -48,7 +50,7 @@ def clip_share(seed: int, index: int, stream: int) -> float:
 def check_clips(seed: int, first: int, num: int = 1) -> None:
     """Raises ValueError for a seed or clips ``first`` to ``first + num - 1`` that have no randomness of their own."""
     if not _is_index(seed) or not 0 <= seed < SEEDS:
-        raise ValueError(f"seed must be a whole number from 0 to {SEEDS - 1} (2^64 - 1), got {seed!r}")
+        raise ValueError(f"seed must be a whole number from 0 to {SEEDS - 1} (2^63 - 1), got {seed!r}")
     if not _is_index(first) or not 0 <= first <= CLIPS - num:
         raise ValueError(
             f"first, the number of the first clip, must be a whole number from 0 to {CLIPS - num} for {num} clips, "

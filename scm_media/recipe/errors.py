@@ -11,6 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from scm_media.build import nearest
+from scm_media.recipe.interpolation import RefusedResolver
 
 _NO_KEY = re.compile(r"Could not (override|delete|append).*?'([^']+)'")
 _NO_OPTION = re.compile(
@@ -39,6 +40,8 @@ def clear_errors(
 
 def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], known_recipes: Iterable[str]) -> str:
     text = str(error)
+    if (refused := _refused_resolver(error)) is not None:
+        return str(refused)
     if isinstance(error.__cause__, OmegaConfBaseException) and not text:
         return _explain(error.__cause__, known_keys, known_recipes)
     if isinstance(error, MissingMandatoryValue):
@@ -53,6 +56,13 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], know
     if match := _NO_CONFIG.search(text):
         return f"it inherits {match[1]!r}, which does not exist{nearest(match[1], known_recipes)}"
     return _one_line(error)
+
+
+def _refused_resolver(error: BaseException | None) -> RefusedResolver | None:
+    """The refusal that an error was raised from or while handling, if there is one."""
+    while error is not None and not isinstance(error, RefusedResolver):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _no_key(what: str, key: str, known: set[str]) -> str:

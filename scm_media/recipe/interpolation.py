@@ -25,6 +25,10 @@ _REMEDY = (
 )
 
 
+class RefusedResolver(ValueError):
+    """A resolver was called that is not allowed; OmegaConf raises errors of its own from it."""
+
+
 def check_interpolations(config: Container, source: str) -> None:
     """Raises ValueError for a value that calls a resolver outside ``ALLOWED_RESOLVERS``; nothing is resolved."""
     for key, text in _texts(OmegaConf.to_container(config, resolve=False), ""):
@@ -48,7 +52,7 @@ def allowed_resolvers() -> Iterator[None]:
 
 def _refusing(name: str) -> Any:
     def refuse(*_: Any) -> Any:
-        raise ValueError(f"a list of defaults calls the resolver {name!r}: {_REMEDY}GROUP=\"$VARIABLE\"")
+        raise RefusedResolver(f'a list of defaults calls the resolver {name!r}: {_REMEDY}GROUP="$VARIABLE"')
 
     return refuse
 

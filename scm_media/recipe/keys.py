@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from scm_media.build import nearest
+from scm_media.display import printable
+from scm_media.recipe.overrides import as_written, takes_text
+from scm_media.recipe.parts import check_parts
+from scm_media.recipe.ranges import check_bounds
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("32-true", "bf16-mixed"),
@@ -68,6 +72,7 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
         if not isinstance(config.get(key), Mapping):
             raise ValueError(f"{source}: the key {key!r} is missing; inherit a recipe (defaults: [image/tiny, _self_])")
     _check_section(config, {**base, **dict.fromkeys(GROUPS)}, source, "")
+    _check_name(config["recipe"], source)
     if config["embedder"] is not None:
         _check_stage(config["embedder"], "embedder", EMBEDDER, EMBEDDER_MAY, source)
     if config["guide"] is not None:
@@ -82,10 +87,28 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
             value = value[part]
         if value not in choices:
             raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
+    for key in ("flow", "modality", "data", "autoencoder", "backbone", "embedder", "guide", "teacher", "student"):
+        check_parts(config[key], source, key)
+    check_bounds(config, source)
+
+
+def _check_name(name: str, source: str) -> None:
+    """A recipe's name is part of ``run_dir``: it names a folder below it, in characters that can be seen."""
+    parts = name.split("/")
+    if not name.strip() or printable(name) != name or {"", ".", ".."} & set(parts):
+        raise ValueError(
+            f"{source}: recipe must be a name, or names between slashes, without control characters, got {name!r}; "
+            "pass recipe=NAME"
+        )
 
 
 def _check_sampler(sampler: Mapping[str, Any], source: str) -> None:
-    scale, interval = sampler["guidance"], sampler["guidance_interval"]
+    scale, interval, times = sampler["guidance"], sampler["guidance_interval"], sampler["times"]
+    if times is not None and not (isinstance(times, Mapping) and all(map(_are_times, times.values()))):
+        raise ValueError(
+            f"{source}: sampler.times must be steps to as many times in radians, as in {{2: [1.5645, 0.9]}}, or null; "
+            f"got {times!r}"
+        )
     if scale is None or not 0 <= scale < math.inf:
         raise ValueError(f"{source}: sampler.guidance must be a number of at least 0 (1 is none), got {scale!r}")
     ends = interval if isinstance(interval, list) else []
@@ -95,6 +118,10 @@ def _check_sampler(sampler: Mapping[str, Any], source: str) -> None:
             f"{source}: sampler.guidance_interval must be [low, high] in radians within [0, π/2], or null for all "
             f"times, got {interval!r}"
         )
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, list) and all(type(time) in (int, float) and 0 < time <= math.pi / 2 for time in value)
 
 
 def _check_known(section: Any, source: str) -> None:
@@ -149,16 +176,20 @@ def _check_section(config: Mapping[str, Any], base: Mapping[str, Any], source: s
         if key in BUILT:
             continue
         if not _same_kind(value, expected):
-            kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-            raise ValueError(
-                f"{source}: {name} must be {kinds.get(type(expected), 'a mapping of keys')}, got {value!r}"
-            )
+            kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
+            kind = "a path or a name" if takes_text(name) else kinds.get(type(expected), "a mapping of keys")
+            raise ValueError(f"{source}: {name} must be {kind}, got {as_written(value)}")
+        if isinstance(expected, list) and expected and not all(_same_kind(each, expected[0]) for each in value):
+            raise ValueError(f"{source}: {name} must be a list of values such as {expected[0]!r}, got {value!r}")
         if isinstance(expected, Mapping):
             _check_section(value, expected, source, f"{name}.")
         elif key in AT_LEAST_ONE and value < 1:
             raise ValueError(f"{source}: {name} must be at least 1, got {value}")
-        elif (key.endswith("_steps") or key == "snapshot_every") and value is not None and value < 0:
-            raise ValueError(f"{source}: {name} must not be negative, got {value}")
+        elif (key.endswith("_steps") or key == "snapshot_every") and value is not None:
+            if type(value) is not int:
+                raise ValueError(f"{source}: {name} must be a whole number or null, got {value!r}")
+            if value < 0:
+                raise ValueError(f"{source}: {name} must not be negative, got {value}")
     for key in base:
         if key not in config:
             raise ValueError(f"{source}: the key {prefix + key!r} is missing; inherit a recipe or /base")

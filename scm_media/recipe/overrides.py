@@ -17,7 +17,8 @@ TEXT_KEYS = frozenset({"recipe", "run_dir", "init_from", "about.data", "about.li
 PATH_NAMES = frozenset({"root", "path", "shards", "index", "root_dir", "weights", "image_weights"})
 """Names of keys, in whatever section, whose value is a file or a folder."""
 
-_OVERRIDE = re.compile(r"(\+{0,2})(\w[\w./@-]*)=(.*)", re.S)
+_OVERRIDE = re.compile(r"(\+{0,2})(\w[\w./@:$-]*)=(.*)", re.S)
+_DELETION = re.compile(r"~\w.*", re.S)
 
 
 def takes_text(key: str) -> bool:
@@ -33,7 +34,7 @@ def quoted(value: str) -> str:
 def _escaped_quote(match: re.Match[str]) -> str:
     """Backslashes are literal to Hydra but before a quote, where each is doubled and one is added."""
     backslashes, quote = 2 * (match[1] or ""), match[0].endswith('"')
-    return f"{backslashes}\\\"" if quote else backslashes
+    return f'{backslashes}\\"' if quote else backslashes
 
 
 def escaped_interpolations(text: str) -> str:
@@ -48,6 +49,12 @@ def literal_texts(overrides: Sequence[str]) -> list[str]:
     values with commas (several values, to Hydra) stay as they are.
     """
     return [_literal(override) for override in overrides]
+
+
+def as_written(value: Any) -> str:
+    """Returns a value as YAML and Hydra write it."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    return words.get(str(value), repr(value)) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _literal(override: str) -> str:
@@ -75,7 +82,7 @@ def check_overrides(overrides: Sequence[str], source: str, sweeps: bool) -> None
     """Raises ValueError for the first override that Hydra cannot read, or that has several values without a sweep."""
     for override in overrides:
         parsed = parse(override)
-        if parsed is None:
+        if parsed is None or not (_OVERRIDE.fullmatch(override) or _DELETION.fullmatch(override)):
             raise ValueError(f"{source}: {_quoting_advice(override)}")
         if parsed.is_sweep_override() and not sweeps:
             raise ValueError(f"{source}: {_several_values_advice(override)}")
@@ -117,9 +124,9 @@ def as_texts(config: dict[str, Any], source: str) -> None:
         if type(value) is int:
             section[key] = str(value)
         elif isinstance(value, bool | float):
-            shown = str(value).lower()
+            shown = as_written(value)
             raise ValueError(
-                f'{source}: {name} takes text, got {shown}, which YAML reads as {_kind(value)}: put it in quotes, '
+                f"{source}: {name} takes text, got {shown}, which YAML reads as {_kind(value)}: put it in quotes, "
                 f'{key}: "{shown}", or give it on the command line: {name}=VALUE'
             )
 
