@@ -26,6 +26,11 @@ def printable(text: object) -> str:
     return "".join(map(_escaped, shown))
 
 
+def printable_lines(text: str) -> str:
+    """Returns text of several lines, each as ``printable`` has it."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _escaped(character: str) -> str:
     if ord(character) in _UNDECODED:
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -9,6 +9,7 @@ from typing import Any
 from scm_media.cli.arguments import parser
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
+from scm_media.display import printable
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed"}
 
@@ -74,7 +75,8 @@ def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mappin
 def _print(table: Mapping[str, Any]) -> None:
     compiled = ", compiled" if table["compile"] else ""
     print(
-        f"{table['recipe']} on {table['device']} ({table['num_threads']} threads), {table['precision']}{compiled}, "
+        f"{printable(table['recipe'])} on {table['device']} ({table['num_threads']} threads), "
+        f"{table['precision']}{compiled}, "
         f"batches of {table['batch_size']}; seconds a batch"
     )
     width = max(len(row["what"]) for row in table["rows"])
@@ -83,10 +85,10 @@ def _print(table: Mapping[str, Any]) -> None:
         seconds = "  ".join(f"{row[f'seconds_{which}']:9.4f}" for which in ("median", "min", "max"))
         print(f"{row['what']:{width}}  {seconds}  {row['ratio']:6.3f}")
     for what, reason in table["left_out"].items():
-        print(f"{what}: not measured ({reason})")
+        print(f"{what}: not measured ({printable(reason)})")
     data = table["data"]
     if "missing" in data:
-        print(f"loading: not measured, the data are not here ({data['missing']})")
+        print(f"loading: not measured, the data are not here ({printable(data['missing'])})")
         return
     print(
         f"loading: {data['examples_per_second']:.0f} examples/s with {data['workers']} workers; a diffusion step that "

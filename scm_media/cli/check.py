@@ -8,6 +8,7 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
+from scm_media.display import printable
 
 NUM_PREVIEWED = 24
 NUM_LISTED = 5
@@ -44,17 +45,20 @@ def run(arguments: Sequence[str]) -> int:
         raise
     if len(dataset) == 0:
         raise ValueError(f"{parsed.recipe}: no usable example ({_rejects(dataset.rejects) or 'the data is empty'})")
-    print(f"{parsed.recipe}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
+    print(f"{printable(parsed.recipe)}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
     _print_labels(dataset)
     if names := getattr(dataset, "aligned_names", ()):
-        print(f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(names)}")
+        print(
+            f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(map(printable, names))}"
+        )
     _print_rejects(dataset, parsed.rejects)
     examples = _spread(dataset)
     for remark in [*_lonely_classes(dataset, held_out), *_remarks(modality, examples)]:
-        print(f"note: {remark}")
-    print(f"preview: {_write_preview(modality, dataset, examples, Path(config['run_dir']) / 'preview.png')}")
+        print(f"note: {printable(remark)}")
+    preview = _write_preview(modality, dataset, examples, Path(config["run_dir"]) / "preview.png")
+    print(f"preview: {printable(preview)}")
     return 0
 
 
@@ -63,8 +67,8 @@ def _print_labels(dataset: Any) -> None:
         print("labels: none")
     for name, classes in dataset.label_names.items():
         counts = dataset.label_counts.get(name, ())
-        listed = ", ".join(f"{label} {count}" for label, count in zip(classes, counts, strict=True))
-        print(f"label {name}: {f'{len(classes)} classes: {listed}' if classes else 'a number'}")
+        listed = ", ".join(f"{printable(label)} {count}" for label, count in zip(classes, counts, strict=True))
+        print(f"label {printable(name)}: {f'{len(classes)} classes: {listed}' if classes else 'a number'}")
 
 
 def _print_rejects(dataset: Any, where: str | None) -> None:

@@ -186,7 +186,8 @@ def tell(report: Mapping[str, Any], parsed: argparse.Namespace) -> None:
         print(f"note: {printable(remark)}", file=sys.stderr)
     print(
         f"{len(report['clips'])} clips in {printable(parsed.out)}: {report['steps']} steps, "
-        f"{report['evaluations']} evaluations a clip, {report['seconds_model']:.2f} s sampling, {report['seconds_decode']:.2f} s decoding",
+        f"{report['evaluations']} evaluations a clip, {report['seconds_model']:.2f} s sampling, "
+        f"{report['seconds_decode']:.2f} s decoding",
         file=sys.stderr,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from scm_media.cli.arguments import parser
 from scm_media.cli.clips import add_drawing_flags, how_made, open_model, tell, write_clips
+from scm_media.display import printable
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -23,11 +24,13 @@ def run(arguments: Sequence[str]) -> int:
             commands.error(f"give --{flag}")
     if unsaid := pipeline.drawn_labels(parsed.label):
         print(
-            f"{parsed.model} always knows the {' and '.join(unsaid)} of a clip: drawn for each; --label L says it",
+            f"{printable(parsed.model)} always knows the {' and '.join(map(printable, unsaid))} of a clip: drawn "
+            f"for each; --label L says it",
             file=sys.stderr,
         )
     if pipeline.actions.names and parsed.actions is None:
-        print(f"{parsed.model} makes clips by actions: recorded ones are drawn; --actions A says them", file=sys.stderr)
+        said = "makes clips by actions: recorded ones are drawn; --actions A says them"
+        print(f"{printable(parsed.model)} {said}", file=sys.stderr)
     batches = pipeline.edit_batches(
         parsed.task,
         parsed.input,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scm_media import recipe
 from scm_media.cli.arguments import parser
 from scm_media.cli.progress import Progress
+from scm_media.display import printable
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,5 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     size = sum(path.stat().st_size for path in done["folder"].rglob("*.safetensors")) / 2**20
     num, variants, seconds = done["examples"], done["variants"], done["seconds"]
     rate = f", {num * variants / seconds:.0f} latents a second" if num else ""
-    print(f"{done['folder']}: {num} examples encoded now, {variants} variants each{rate}; {size:.1f} MiB in all")
+    print(
+        f"{printable(done['folder'])}: {num} examples encoded now, {variants} variants each{rate}; {size:.1f} MiB "
+        f"in all"
+    )
     return 0

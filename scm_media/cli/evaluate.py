@@ -13,6 +13,7 @@ from scm_media.cli import evaluate_modes
 from scm_media.cli.arguments import add_network_flags, parser
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
+from scm_media.display import printable, printable_lines
 
 ROWS = ("teacher", "1", "2", "4")
 NUM_SAMPLES = 10_000
@@ -54,14 +55,14 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.weights import write_whole
 
     metrics, out = evaluate_modes.compare_folders(parsed) if folders else _evaluate_model(parsed)
-    print_json(metrics) if parsed.json else print(report(metrics))
+    print_json(metrics) if parsed.json else print(printable_lines(report(metrics)))
     if out is None:
         return 0
     # Figures in other features stand beside the model's own.
     suffix = f"-{parsed.features}" if parsed.features and not folders else ""
     write_whole(out / f"metrics{suffix}.json", f"{json.dumps(metrics, indent=2, ensure_ascii=False)}\n".encode())
     write_report_page(metrics, out / f"report{suffix}.html")
-    print(f"the same as a page: {out / f'report{suffix}.html'}", file=sys.stderr)
+    print(f"the same as a page: {printable(out / f'report{suffix}.html')}", file=sys.stderr)
     if not folders:
         evaluate_modes.rewrite_card(parsed.model, out)
     return 0
@@ -164,7 +165,8 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
     whole = set(ROWS) <= set(rows) and not parsed.guidance and with_teacher
     if parsed.out is None and (not whole or num_samples < NUM_KEPT):
         print(
-            f"not kept: {file} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples at the model's own "
+            f"not kept: {printable(file)} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples at the "
+            f"model's own "
             "guidance; "
             "--out DIR writes these",
             file=sys.stderr,

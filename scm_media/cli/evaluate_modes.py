@@ -9,6 +9,7 @@ from typing import Any
 
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
+from scm_media.display import printable, printable_lines
 
 NUM_SEARCHED, NUM_COMPARED = 2_000, 1_000
 
@@ -26,11 +27,12 @@ def search_times(parsed: Any) -> int:
         seed=parsed.seed + 1,
         progress=Progress(),
     )
-    print_json(found) if parsed.json else print(times_report(found))
+    print_json(found) if parsed.json else print(printable_lines(times_report(found)))
     if Path(parsed.model).is_dir():
         keep_times(pipeline.folder, found)
         print(
-            f"kept in {pipeline.folder.path / 'model.json'}, so that {', '.join(found['times'])} steps use them",
+            f"kept in {printable(pipeline.folder.path / 'model.json')}, so that {', '.join(found['times'])} steps "
+            f"use them",
             file=sys.stderr,
         )
     else:
@@ -55,14 +57,15 @@ def search_ema(parsed: Any) -> int:
         seed=parsed.seed + 1,
         progress=Progress(),
     )
-    print_json(found) if parsed.json else print(averages_report(found))
+    print_json(found) if parsed.json else print(printable_lines(averages_report(found)))
     file = pipeline.folder.file(parsed.search_ema)
     if state is None:
-        print(f"{file} stays as it is: no other length was better", file=sys.stderr)
+        print(f"{printable(file)} stays as it is: no other length was better", file=sys.stderr)
         return 0
     before = keep_average(pipeline.folder, parsed.search_ema, state, choice_of(found))
     print(
-        f"{file} is now the average of {found['chosen']}; the weights of the training are kept in {before} (copy them "
+        f"{printable(file)} is now the average of {found['chosen']}; the weights of the training are kept in "
+        f"{printable(before)} (copy them "
         "back to undo). Figures of before are of other weights: evaluate again",
         file=sys.stderr,
     )
@@ -88,10 +91,10 @@ def find_copies(parsed: Any, out: Path) -> int:
         seed=parsed.seed,
         progress=Progress(),
     )
-    print_json(figures) if parsed.json else print(nearest_report(figures))
+    print_json(figures) if parsed.json else print(printable_lines(nearest_report(figures)))
     write_whole(out / "nearest.json", f"{json.dumps(figures, indent=2, ensure_ascii=False)}\n".encode())
     sheet.save(out / NEAREST_SHEET)
-    print(f"the samples beside the training samples nearest to them: {out / NEAREST_SHEET}", file=sys.stderr)
+    print(f"the samples beside the training samples nearest to them: {printable(out / NEAREST_SHEET)}", file=sys.stderr)
     rewrite_card(parsed.model, out)
     return 0
 

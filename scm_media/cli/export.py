@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scm_media.cli.arguments import parser
+from scm_media.display import printable
 
 if TYPE_CHECKING:
     from scm_media.pipeline import ModelFolder
@@ -43,12 +44,16 @@ def run(arguments: Sequence[str]) -> int:
     model = ModelFolder.open(parsed.model)
     check_target(model, parsed.folder, parsed.overwrite)  # before statistics are made, which may take long
     if problem := _without_reference(model):
-        print(f"scm-media export: {parsed.folder} will not be fit for evaluate: {problem}", file=sys.stderr)
+        print(
+            f"scm-media export: {printable(parsed.folder)} will not be fit for evaluate: {printable(problem)}",
+            file=sys.stderr,
+        )
     folder = Pipeline(model).save_pretrained(
         parsed.folder, dtype=dtype, teacher=not parsed.no_teacher, overwrite=parsed.overwrite
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 2**20:.1f} MiB; use it with: scm-media generate {folder}")
+    shown = printable(folder)
+    print(f"{shown}: {size / 2**20:.1f} MiB; use it with: scm-media generate {shown}")
     return 0
 
 

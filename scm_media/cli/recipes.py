@@ -124,11 +124,7 @@ def _proposal(folder: Path) -> str:
         "data:",
         f"  root: {yaml_text(str(folder.resolve()))}",
         f"  labels: {'subfolder  # ' + _shortened(classes) if classes else 'none'}",
-        *(
-            [f"modality: {{{', '.join(f'{key}: {_yaml_value(value)}' for key, value in keys.items())}}}"]
-            if keys
-            else []
-        ),
+        *([f"modality: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in keys.items())}}}"] if keys else []),
         "trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",
     ]
     if not classes:
@@ -150,7 +146,7 @@ def _yaml_escape(character: str) -> str:
     return f"\\U{number:08x}" if number > 0xFFFF else f"\\u{number:04x}"
 
 
-def _yaml_value(value: Any) -> str:
+def _yaml(value: Any) -> str:
     return yaml_text(value) if isinstance(value, str) else json.dumps(value)
 
 

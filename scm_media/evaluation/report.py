@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
+from scm_media.display import printable
 from scm_media.evaluation.curve import curve_svg
 from scm_media.evaluation.frechet import too_few
 from scm_media.pipeline.card import metrics_table, projection
@@ -19,14 +20,14 @@ def report(metrics: Mapping[str, Any]) -> str:
     """The figures of ``evaluate`` or ``evaluate_folders`` as text (Markdown)."""
     features, few = metrics["features"], _few(metrics)
     if "rows" in metrics:
-        return "\n".join([f"{metrics['model']}\n\n{metrics_table(metrics)}", *few])
+        return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *few])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}, "
         f"{features['dimension']}-dimensional features: {features['name']}{projection(features)}.",
         *(f"- {name}: {metrics[name]:.4g}" for name in ("frechet", "kernel", "precision", "recall")),
     ]
     for side, reasons in metrics["rejects"].items():
-        lines += [f"- left out of {side}: {count} × {reason}" for reason, count in reasons.items()]
+        lines += [f"- left out of {side}: {count} × {printable(reason)}" for reason, count in reasons.items()]
     return "\n".join([*lines, *few])
 
 

@@ -8,12 +8,27 @@ from typing import Any
 import yaml
 
 from scm_media.build import build
+from scm_media.display import printable
 from scm_media.pipeline.folder import ModelFolder
 
 SHEET_FILE = "samples.png"
 
 HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "gpl-3.0")
 """Licences that the Hugging Face hub knows by these names; any other goes by its own under "other"."""
+
+
+_MARKUP = str.maketrans({"<": "&lt;", "`": "\\`", "|": "\\|", "[": "\\["})
+"""Signs that begin tags, code, cells, links and pictures."""
+
+
+def markdown_text(text: object) -> str:
+    """Returns text of unknown origin as Markdown shows it: in one line, without control characters, tags or links."""
+    return printable(text).translate(_MARKUP)
+
+
+def markdown_code(text: object) -> str:
+    """Returns text of unknown origin as it may stand between back quotes."""
+    return printable(text).replace("`", "'")
 
 
 def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
@@ -57,7 +72,7 @@ def model_card(
     opinions: figures in other networks' features. nearest: those of ``evaluate --nearest``. kind: the modality's name.
     task: what the hub calls what the model does. sheet: whether ``samples.png`` lies beside the card.
     """
-    name = description["name"]
+    name = markdown_text(description["name"])
     objective = {"scd": "distilled from a diffusion teacher (sCD)", "sct": "trained from data (sCT)"}
     how = objective.get(description.get("objective", ""), "trained")
     lines = [
@@ -74,13 +89,16 @@ def model_card(
         'clips = scm_media.load("path/to/this/folder")(4, steps=2, seed=0)',
         "```",
         "",
-        f"- Data: {description.get('data') or 'not said'}",
-        f"- Licence of the data: {description.get('licence') or 'not said'}",
+        f"- Data: {markdown_text(description.get('data') or 'not said')}",
+        f"- Licence of the data: {markdown_text(description.get('licence') or 'not said')}",
     ]
     for label, classes in description["labels"].items():
-        lines.append(f"- Label `{label}`: {', '.join(classes) if classes else 'a number'}")
+        listed = ", ".join(map(markdown_text, classes)) if classes else "a number"
+        lines.append(f"- Label `{markdown_code(label)}`: {listed}")
     if actions := description.get("aligned"):
-        lines.append(f"- Actions, a row of numbers for each frame (`--actions`): {', '.join(actions)}")
+        lines.append(
+            f"- Actions, a row of numbers for each frame (`--actions`): {', '.join(map(markdown_text, actions))}"
+        )
     scale, highest = description["sampler"].get("guidance", 1.0), description.get("guidance_max")
     if highest is not None:
         lines.append(f"- Guidance: an input of the student, from 1 to {highest:g}; {scale:g} when not given")
@@ -89,7 +107,8 @@ def model_card(
         lines.append(f"- Guidance: the teacher is steered at scale {scale:g}{told}")
     for stage, choice in (description.get("ema") or {}).items():
         lines.append(
-            f"- The {stage}'s weights are an average of relative deviation {choice['std']:g}, chosen after training by "
+            f"- The {markdown_text(stage)}'s weights are an average of relative deviation {choice['std']:g}, chosen "
+            f"after training by "
             f"the Fréchet distance of {choice['num_samples']} samples"
         )
     tables = [metrics_table(each) for each in ([] if metrics is None else [metrics]) + list(opinions)]
@@ -106,8 +125,9 @@ def nearest_report(figures: Mapping[str, Any]) -> str:
     """The figures of ``evaluate --nearest`` as Markdown."""
     features = figures["features"]
     lines = [
-        f"{figures['num_samples']} samples ({figures['sampler']}, {figures['steps']} steps) against "
-        f"{figures['num_train']} training samples, {features['dimension']}-dimensional features: {features['name']}.",
+        f"{figures['num_samples']} samples ({markdown_text(figures['sampler'])}, {figures['steps']} steps) against "
+        f"{figures['num_train']} training samples, {features['dimension']}-dimensional features: "
+        f"{markdown_text(features['name'])}.",
         f"- median distance to the nearest training sample: {figures['median']:.4g}",
     ]
     if figures["share_below"] is None:
@@ -128,6 +148,7 @@ def _front_matter(licence: str | None, kind: str | None, task: str | None) -> li
     """What the hub reads, between two lines of dashes. Source: the hub's model card metadata specification."""
     fields: dict[str, Any] = {"library_name": "scm-media"}
     if licence is not None:
+        licence = printable(licence)
         known = licence.lower() in HUB_LICENCES
         fields |= {"license": licence.lower()} if known else {"license": "other", "license_name": licence}
     fields |= {} if task is None else {"pipeline_tag": task}
@@ -143,15 +164,15 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     names += ["precision", "recall", "agreement", "ms a clip"]
     lines = [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 1)}"]
     for row in metrics["rows"]:
-        cells = [row["sampler"], str(row["steps"]), *([f"{row['guidance']:g}"] if guided else [])]
+        cells = [markdown_text(row["sampler"]), str(row["steps"]), *([f"{row['guidance']:g}"] if guided else [])]
         cells += [str(row["evaluations"]), f"{row['frechet']:.4g}"]
         cells += [_number(row[key], 3) for key in ("precision", "recall", "agreement")]
         milliseconds = None if row["seconds_per_clip"] is None else 1000 * row["seconds_per_clip"]
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")
     lines += [
         "",
-        f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: {features['name']}"
-        f"{projection(features)}.",
+        f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: "
+        f"{markdown_text(features['name'])}{projection(features)}.",
     ]
     for key, text, digits in (
         ("frechet_floor", "Fréchet distance of held-out data to the training data at the same number", 4),
