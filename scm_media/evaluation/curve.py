@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from scm_media.display import printable
 
 WIDTH, HEIGHT, MARGIN = 560, 360, 56
 COLOURS = {"consistency": "#c0392b"}
@@ -43,7 +46,9 @@ def curve_svg(metrics: Mapping[str, Any]) -> str:
                 f'y="{up - 8:.1f}" text-anchor="middle" fill="{colour}">{caption}</text>'
             )
         across, up, _ = places[-1]
-        parts.append(f'<text x="{across + 8:.1f}" y="{up + 16:.1f}" fill="{colour}">{name}</text>')
+        parts.append(
+            f'<text x="{across + 8:.1f}" y="{up + 16:.1f}" fill="{colour}">{html.escape(printable(name))}</text>'
+        )
     return "\n".join([*parts, "</svg>"])
 
 

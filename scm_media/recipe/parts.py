@@ -54,7 +54,7 @@ def _hints(target: Any) -> dict[str, Any]:
     """Name of a parameter to its annotation; None is taken by those alone that have it there or by default."""
     try:
         found = resolve(target)
-        function = found.__init__ if inspect.isclass(found) else found  # type: ignore[misc]
+        function = found.__init__ if inspect.isclass(found) else found
         hints = typing.get_type_hints(function)
         parameters = inspect.signature(function).parameters
     except (ValueError, TypeError, NameError, AttributeError):

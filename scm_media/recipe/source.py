@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
@@ -52,10 +52,10 @@ class OwnFile(FileConfigSource):
             raise ConfigLoadError(f"Config not found: {config_path}")
         text = _read_text(file)
         config, header = _parsed(file, text), _header(file, text)
-        if HYDRA in config or _first_part(header.get("package") or "") == HYDRA:
+        inherited = _inherited(config)
+        if HYDRA in config or _first_part(header.get("package") or "") == HYDRA or any(map(_is_hydras, inherited)):
             raise ValueError(settings_refusal(str(file), HYDRA))
-        inherited = config.get("defaults")
-        if SHARED in (inherited or ()) and self._shadows(SHARED) and self.file.name != f"{SHARED}{SUFFIX}":
+        if SHARED in inherited and self._shadows(SHARED) and self.file.name != f"{SHARED}{SUFFIX}":
             raise ValueError(
                 f"{file} inherits {SHARED!r}, which is the shipped one and {self.path}/{SHARED}{SUFFIX}: rename "
                 f"the file, or write /{SHARED} for the shipped one"
@@ -153,6 +153,20 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
         return OwnFile._get_header_dict(text[:512])
     except ValueError as error:
         raise ValueError(f"{file}: a comment that begins with # @ is Hydra's: {error}") from error
+
+
+def _inherited(config: DictConfig) -> list[str]:
+    """The entries of a list of defaults: configurations, and the keys of groups."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    listed = plain.get("defaults")
+    entries = listed if isinstance(listed, list) else []
+    return [str(word) for entry in entries for word in (entry if isinstance(entry, dict) else [entry])]
+
+
+def _is_hydras(entry: str) -> bool:
+    """Whether an entry such as ``override hydra/job_logging`` or ``other@hydra.callbacks`` sets what Hydra runs."""
+    group, _, package = entry.rpartition(" ")[2].lstrip("/").partition("@")
+    return group.partition("/")[0] == HYDRA or _first_part(package) == HYDRA
 
 
 def _first_part(package: str) -> str:

@@ -42,7 +42,7 @@ def test_a_models_recipe_is_measured_without_its_data(model, tmp_path, capsys):
     [
         (["image/tny"], "there is no model 'image/tny'"),
         (["image/tiny", "--repeats", "0"], "--repeats must be at least 1, got 0"),
-        (["image/tiny", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["image/tiny", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["image/tiny", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["image/tiny", "no.such=1"], "no key takes the override 'no.such'"),
         (["MODEL"], "holds no recipe.yaml, so its training is not known"),

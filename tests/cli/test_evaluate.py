@@ -96,7 +96,7 @@ def test_a_run_folder_gets_figures_and_no_card(tmp_path, measured):
 
 def test_no_samples_are_refused(model, capsys):
     assert main(["evaluate", model, "-n", "0"]) == 1
-    assert "num_samples must be at least 2, got 0" in capsys.readouterr().err
+    assert "-n must be at least 2, got 0" in capsys.readouterr().err
 
 
 def test_a_search_prints_its_curve_and_keeps_the_best(own, monkeypatch, capsys):
