@@ -69,9 +69,8 @@ def test_other_overrides_stay_as_they_are(override):
 
 @pytest.mark.parametrize(("value", "text"), [("2024", "2024"), ("'1e3'", "1e3"), ('"true"', "true")])
 def test_a_path_in_a_file_is_text(tmp_path, value, text):
-    (tmp_path / "mine.yaml").write_text(
-        f"defaults: [image/tiny, override /data: folder, _self_]\ndata: {{root: {value}}}"
-    )
+    inherited = "defaults: [image/tiny, override /data: folder, _self_]"
+    (tmp_path / "mine.yaml").write_text(f"{inherited}\ndata: {{root: {value}}}\n")
     assert recipe.compose(str(tmp_path / "mine.yaml"))["data"]["root"] == text
 
 

@@ -128,8 +128,19 @@ def test_the_refusal_says_what_to_do(configs, tmp_path):
     write(tmp_path, ATTACKS["callbacks"])
     with pytest.raises(ValueError, match=r"mine\.yaml sets hydra: .* taken from the command line alone; take them out"):
         recipe.compose("mine.yaml")
-    write(tmp_path, ATTACKS["a package in the defaults"])
-    with pytest.raises(ValueError, match=r"mine\.yaml sets hydra\.callbacks"):
+    write(tmp_path, ATTACKS["inherited"])
+    with pytest.raises(ValueError, match=r"common\.yaml sets hydra: "):
+        recipe.compose("mine.yaml")
+
+
+def test_settings_that_come_from_an_installed_package_are_refused_too(configs, tmp_path, monkeypatch):
+    from scm_media.recipe import source
+
+    write(tmp_path, {"odd_configs/__init__.py": "", "odd_configs/odd.yaml": f"hydra: {{callbacks: {{x: {EVIL}}}}}\n"})
+    packages = source.packages
+    monkeypatch.setattr(source, "packages", lambda kind: (*packages(kind), "odd_configs"))
+    write(tmp_path, {"mine.yaml": "defaults: [image/tiny, /odd@_global_, _self_]\n"})
+    with pytest.raises(ValueError, match=r"mine\.yaml sets hydra\.callbacks\.x: "):
         recipe.compose("mine.yaml")
 
 
