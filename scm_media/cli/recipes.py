@@ -11,7 +11,7 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
-from scm_media.display import printable
+from scm_media.display import printable, printable_lines
 
 NO_DATA = ("++data.root=.",)
 """A recipe is described without its data, which may have to be named first: any folder stands for them."""
@@ -23,7 +23,7 @@ NUM_OPENED = 32
 def run(arguments: Sequence[str]) -> int:
     """Lists, prints, copies or proposes; 0."""
     commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
-    commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe and what it costs")
+    commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe, or YAML file, and its cost")
     commands.add_argument("--copy", metavar="FILE", help="write the recipe NAME to a new file, to be changed")
     commands.add_argument("--for", dest="folder", metavar="FOLDER", help="propose a recipe for a folder of files")
     parsed = commands.parse_args(arguments)
@@ -74,7 +74,7 @@ def _with_cost(name: str) -> str:
     """A recipe's text, and what it costs as comments after it: it stays a recipe."""
     from scm_media.recipe.cost import count_cost
 
-    text = recipe.describe(name).text
+    text = printable_lines(recipe.describe(name).text)
     try:
         config = recipe.compose(name, NO_DATA)
         counted = count_cost(config)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from scm_media.recipe.errors import clear_errors
 from scm_media.recipe.interpolation import allowed_resolvers, check_interpolations
 from scm_media.recipe.keys import check
-from scm_media.recipe.listing import names, unknown
+from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quoted
 from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
 
@@ -59,18 +59,10 @@ def finish(config: DictConfig, source: str) -> dict[str, Any]:
 def locate(name_or_path: str) -> tuple[Path | None, str]:
     """Returns a user's file (None for an installed recipe), and Hydra's name of the primary configuration.
 
-    A path is what ends in .yaml. Raises ValueError for an unknown recipe or a missing file.
+    Raises ValueError for an unknown recipe or a missing file.
     """
-    if not name_or_path.endswith(SUFFIX):
-        if name_or_path.lower().endswith((".yml", SUFFIX)):
-            raise ValueError(f"{name_or_path}: a recipe's file ends in {SUFFIX}; rename it")
-        if name_or_path not in names():
-            raise ValueError(unknown(name_or_path))
-        return None, name_or_path
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise ValueError(f"{name_or_path}: no such file; a recipe is a YAML file or one of: {', '.join(names())}")
-    return path, PRIMARY
+    file = own_file(name_or_path)
+    return file, name_or_path if file is None else PRIMARY
 
 
 def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:

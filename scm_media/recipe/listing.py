@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from scm_media.build import nearest
-from scm_media.recipe.source import SUFFIX, packages
+from scm_media.recipe.source import SUFFIX, packages, read_text
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_files()))
 
 
-def describe(name: str) -> Recipe:
-    """Returns a recipe's name, header and text. Raises ValueError for an unknown one, naming the nearest."""
-    files = _files()
-    if name not in files:
-        raise ValueError(unknown(name))
-    text = files[name].read_text(encoding="utf-8")
+def describe(name_or_path: str) -> Recipe:
+    """Returns the name, header and text of an installed recipe or of a user's file.
+
+    Raises ValueError for an unknown one, naming the nearest, and for a file that is missing or no text.
+    """
+    name = name_or_path
+    if (path := own_file(name_or_path)) is not None:
+        name, text = path.stem, read_text(path)
+    else:
+        text = _files()[name].read_text(encoding="utf-8")
     header = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -40,10 +45,23 @@ def describe(name: str) -> Recipe:
     return Recipe(name, tuple(header), text)
 
 
-def unknown(name: str) -> str:
-    """Returns what to say of a recipe that there is not, with the nearest names."""
-    known = names()
-    return f"unknown recipe {name!r}{nearest(name, known)}; there are: {', '.join(known)}, or a path to a .yaml file"
+def own_file(name_or_path: str) -> Path | None:
+    """Returns a user's recipe file, None for an installed recipe. A path is what ends in .yaml.
+
+    Raises ValueError for an unknown recipe, naming the nearest, and for a missing file.
+    """
+    if not name_or_path.endswith(SUFFIX):
+        if name_or_path.lower().endswith((".yml", SUFFIX)):
+            raise ValueError(f"{name_or_path}: a recipe's file ends in {SUFFIX}; rename it")
+        if name_or_path not in (known := names()):
+            near = nearest(name_or_path, known)
+            listed = ", ".join(known)
+            raise ValueError(f"unknown recipe {name_or_path!r}{near}; there are: {listed}, or a path to a .yaml file")
+        return None
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ValueError(f"{name_or_path}: no such file; a recipe is a YAML file or one of: {', '.join(names())}")
+    return path
 
 
 def _files() -> dict[str, Traversable]:

@@ -50,7 +50,7 @@ class OwnFile(FileConfigSource):
         file = self._find(config_path)
         if file is None:
             raise ConfigLoadError(f"Config not found: {config_path}")
-        text = _read_text(file)
+        text = read_text(file)
         config, header = _parsed(file, text), _header(file, text)
         inherited = _inherited(config)
         if HYDRA in config or _first_part(header.get("package") or "") == HYDRA or any(map(_is_hydras, inherited)):
@@ -93,7 +93,7 @@ def settings_refusal(source: str, key: str) -> str:
 
 def read_own(file: Path) -> DictConfig:
     """Returns a recipe file as it stands, nothing resolved. Raises ValueError, which names it, for one that is none."""
-    return _parsed(file, _read_text(file))
+    return _parsed(file, read_text(file))
 
 
 def packages(kind: str) -> tuple[str, ...]:
@@ -128,7 +128,8 @@ class _SearchPath(SearchPathPlugin):
                 search_path.append(provider=package, path=f"pkg://{package}")
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Returns the text of a recipe file. Raises ValueError for one that is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

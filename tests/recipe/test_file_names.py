@@ -103,6 +103,19 @@ def test_check_opens_the_data_of_a_file_of_any_name(tmp_path, capsys):
     assert (tmp_path / "out é, 1" / "preview.png").is_file()
 
 
+def test_a_file_of_any_name_is_printed_with_its_cost_and_copied(tmp_path, capsys):
+    path, copy = tmp_path / "2024, résumé (v2).yaml", tmp_path / "my copy.yaml"
+    path.write_text("# \x1b[2J mine\ndefaults: [image/tiny, _self_]\n", encoding="utf-8")
+    assert main(["recipes", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# \\x1b[2J mine\ndefaults: [image/tiny, _self_]\n")
+    assert "# counted: " in text
+    path.write_text("defaults: [image/tiny, _self_]\nrecipe: x\nseed: 4\n")
+    assert main(["recipes", str(path), "--copy", str(copy)]) == 0
+    assert f"'{copy}'" in capsys.readouterr().out, "quoted for the shell"
+    assert (recipe.compose(str(copy))["recipe"], recipe.compose(str(copy))["seed"]) == ("my copy", 4)
+
+
 def test_a_recipe_of_the_repository_is_shown_beside_others_with_the_suffix_in_capitals(tmp_path):
     (tmp_path / "mine.YAML").write_text("defaults: [image/tiny, _self_]\n")
     with pytest.raises(ValueError, match=r"mine\.YAML: a recipe's file ends in \.yaml; rename it"):
