@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Bounds] = {
     "gradient_clip": POSITIVE,
     "ema_std": Bounds(0, 12**-0.5, open_low=True),
     # optimisers
-    "lr": Bounds(0, 1000, open_low=True),
+    "lr": Bounds(0, 1000),
     "betas": BELOW_ONE,
     "momentum": BELOW_ONE,
     "eps": NOT_NEGATIVE,
@@ -46,7 +46,8 @@ SETTINGS: Mapping[str, Bounds] = {
     "std": POSITIVE,
     "mean": Bounds(),
     "sigma_data": POSITIVE,
-    **dict.fromkeys(("width", "depth", "num_heads", "patch", "mlp_ratio", "in_channels"), LAYERS),
+    **dict.fromkeys(("width", "num_heads", "patch", "mlp_ratio", "in_channels"), LAYERS),
+    "depth": Bounds(0, LAYERS.high, whole=True),
     # samplers
     "steps": SAMPLING_STEPS,
     "teacher_steps": SAMPLING_STEPS,
