@@ -6,13 +6,16 @@ import inspect
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
 LARGEST_INTEGER = 1 << 53
 """Beyond it JSON readers disagree about an integer's value."""
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+OBJECT = "a mapping of keys"
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "text", NoneType: "null"}
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -30,19 +33,23 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
+    if hint is Path:
+        return isinstance(value, str)
     kind = origin or hint
     if inspect.isclass(kind) and issubclass(kind, Mapping):
         return isinstance(value, Mapping) and all(fits(each, _argument(hint, 1)) for each in value.values())
     if inspect.isclass(kind) and issubclass(kind, Sequence):
         return isinstance(value, list | tuple) and all(fits(each, _argument(hint, 0)) for each in value)
-    return True
+    # An object is described by a mapping; what is no class (Any, a protocol's alias, a type variable) says nothing.
+    return hint is Any or not inspect.isclass(kind) or isinstance(value, Mapping)
 
 
 def in_words(hint: Any) -> str:
     """Returns what an annotation asks for, as an error message says it: "a list with each entry a whole number"."""
     origin = typing.get_origin(hint)
     if origin in (Union, UnionType):
-        return " or ".join(in_words(each) for each in typing.get_args(hint))
+        words = dict.fromkeys(in_words(each) for each in typing.get_args(hint))
+        return " or ".join([each for each in words if each != OBJECT] or [OBJECT])
     if origin is Literal:
         return f"one of {', '.join(map(str, typing.get_args(hint)))}"
     kind = origin or hint
@@ -52,15 +59,22 @@ def in_words(hint: Any) -> str:
     if inspect.isclass(kind) and kind is not str and issubclass(kind, Sequence):
         entry = _argument(hint, 0)
         return "a list" if entry is Any else f"a list with each entry {in_words(entry)}"
-    return _WORDS.get(hint, "a value of another kind")
+    return _WORDS.get(hint, OBJECT)
 
 
 def check_value(value: Any, hint: Any, name: str) -> None:
     """Raises ValueError, by name, for a value that an annotation does not allow, or that is infinite or no number."""
     check_finite(value, name)
-    if not fits(value, hint):
-        remedy = f": write {name}=[{value}]" if isinstance(value, str) and fits([value], hint) else ""
-        raise ValueError(f"{name} must be {in_words(hint)}, got {shown(value)}{remedy}")
+    if (problem := mismatch(value, hint, name)) is not None:
+        raise ValueError(problem)
+
+
+def mismatch(value: Any, hint: Any, name: str) -> str | None:
+    """Returns what a value has to be where an annotation does not allow it, in a sentence; None where it does."""
+    if fits(value, hint):
+        return None
+    remedy = f": write {name}=[{value}]" if isinstance(value, str) and fits([value], hint) else ""
+    return f"{name} must be {in_words(hint)}, got {shown(value)}{remedy}"
 
 
 def check_finite(value: Any, name: str) -> None:

@@ -105,7 +105,7 @@ def test_an_allowed_package_lends_what_it_registered_and_nothing_else(own_packag
         "torch.nn.Module",
         "torch.optim.RAdam.load_state_dict",
         "scm_media.build.os.system",
-        "scm_media.cli.os.system",
+        "scm_media.weights.os.system",
         "scm_media.build.importlib.import_module",
         "scm_media.trigflow.torch.load",
         "scm_media.trigflow.TrigFlow.denoise",

@@ -85,7 +85,7 @@ def _print_rejects(dataset: Any, where: str | None) -> None:
 
 def _list_rejects(rejected: Sequence[tuple[str, str]], where: str) -> None:
     """Prints what was left out, or writes it into a file: bytes of names as they are, but for tabs and line ends."""
-    from scm_media.data.names import name_bytes, printable
+    from scm_media.class_names import name_bytes
 
     if where == ALL:
         for source, reason in rejected:

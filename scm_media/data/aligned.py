@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.class_names import names_of
 from scm_media.data.entries import Unusable
-from scm_media.data.names import names_of
 from scm_media.interfaces import Modality
 
 MOST_RECORDED, MOST_BYTES = 512, 1 << 20

@@ -13,7 +13,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from scm_media.data.names import class_name, find_class, printable
+from scm_media.class_names import class_name, find_class
+from scm_media.display import printable
 from scm_media.interfaces import Modality, Part
 
 

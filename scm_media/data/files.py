@@ -16,11 +16,12 @@ from itertools import repeat
 import torch
 from torch.utils.data import get_worker_info
 
+from scm_media.class_names import name_bytes, names_of
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.examples import Batch, Example, check_split, collate
 from scm_media.data.labelling import check_new, measured
-from scm_media.data.names import name_bytes, names_of, printable
 from scm_media.data.probing import usable
+from scm_media.display import printable
 from scm_media.interfaces import Modality
 
 NUM_QUANTILES = 11

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from scm_media.class_names import class_name, names_of
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
-from scm_media.data.names import class_name, names_of
 from scm_media.interfaces import Modality
 from scm_media.parts import part
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from scm_media.aligned import Recorded
+from scm_media.class_names import classes_of, names_of, utf8_text
 from scm_media.data.aligned import MOST_RECORDED, check_aligned, chosen, read_rows, usual_width
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
-from scm_media.data.names import classes_of, names_of, printable
 from scm_media.interfaces import Modality
 from scm_media.parts import part
 
@@ -126,7 +126,7 @@ class ManifestDataset(FileDataset):
             together = name if part is not None else None
             if group is not None:
                 together = None if row.get(group) in (None, "") else str(row[group])
-            words = None if caption is None else printable(str(caption))
+            words = None if caption is None else utf8_text(str(caption))
             entries.append(Entry(start / name, whole_name, own, words, together, part))
             used.append((row,))
         names: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from scm_media.data.entries import Entry, Rejects
-from scm_media.data.names import printable
+from scm_media.display import printable
 from scm_media.interfaces import Modality
 
 CHUNK = 4096

@@ -18,10 +18,10 @@ from typing import IO, Any
 
 from torch import Tensor
 
+from scm_media.class_names import classes_of, names_of, utf8_text
 from scm_media.data import tars
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.files import FileDataset
-from scm_media.data.names import classes_of, names_of, printable
 from scm_media.interfaces import Modality
 from scm_media.parts import part
 
@@ -164,7 +164,7 @@ def _entry(
             value = known[int(str(value))]
         own[label] = read_label(value, label, label in scalars, known)
     words = None if caption is None else _told(members, caption)
-    text = None if words is None else printable(str(words))
+    text = None if words is None else utf8_text(str(words))
     return Member(path, f"{path.name}/{name}", own, text, offset=offset, length=length)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
-from scm_media.data.names import name_bytes
+from scm_media.class_names import name_bytes
 
 TEXTS = ("cls", "json", "txt")
 """Suffixes of members whose text is kept in the index: labels and captions."""

@@ -128,7 +128,7 @@ class Pipeline:
     ) -> Iterator[Clips]:
         """Clips ``first`` to ``first + num - 1`` of a seed, batch by batch.
 
-        Clip k's noise depends on (seed, k) alone, with seeds from 0 to 2^64 - 1. With another batch size matrix
+        Clip k's noise depends on (seed, k) alone, with seeds from 0 to 2^63 - 1. With another batch size matrix
         products round differently, and its samples change with them: in float32 by up to about 1e-5 (pictures) or 1e-3
         (sounds), in bf16 by up to about 0.05 (pictures); in sounds bf16 also moves phases.
         label: a class, "name=value ...", a mapping, or a list with one of these a clip; what is not given is drawn

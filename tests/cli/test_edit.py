@@ -55,8 +55,8 @@ def test_half_a_picture_is_kept_to_the_bit_and_files_say_how_they_were_made(mode
         assert not torch.equal(sample[:, 8:], given[:, 8:])
     assert not torch.equal(*made)
     found = read_metadata(report["clips"][0]["path"])
-    assert (found["task"], found["input"], found["region"]) == ("inpaint", str(picture), [8, 16, 0, 16])
-    assert (found["model"], found["seed"], found["index"], found["label"]) == (model, 5, 0, "circle")
+    assert (found["task"], found["input"], found["region"]) == ("inpaint", picture.name, [8, 16, 0, 16])
+    assert (found["model"], found["seed"], found["index"], found["label"]) == (Path(model).name, 5, 0, "circle")
     assert "keep" not in found
 
 

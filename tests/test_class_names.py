@@ -14,11 +14,11 @@ from PIL import Image
 from modalities.image import ImageModality
 from scm_media import recipe
 from scm_media.build import build
+from scm_media.class_names import class_name, classes_of, find_class, names_of, utf8_text
 from scm_media.cli import main
 from scm_media.data import FolderDataset, ManifestDataset, ShardsDataset
 from scm_media.data.aligned import check_aligned
 from scm_media.data.entries import Unusable, read_label
-from scm_media.data.names import class_name, classes_of, find_class, names_of, printable
 from tests.data.test_shards import append, png
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -41,7 +41,7 @@ def test_class_names_have_one_form():
     assert find_class("1.0", ["1", "2"]) == "1"
     assert find_class(2.0, ["1", "2"]) == "2"
     assert find_class("1.5", ["1", "2"]) is None
-    assert printable(f"a/{BYTES}\n").encode() == b"a/caf\\xe9\n"
+    assert utf8_text(f"a/{BYTES}\n").encode() == b"a/caf\\xe9\n"
 
 
 def test_folders_whose_names_look_alike_are_one_class(tmp_path):
@@ -197,7 +197,7 @@ def test_the_command_line_says_it_in_one_line(manifest, tmp_path, capsys):
     words = ["image/tiny", "data=manifest", f"data.path={manifest(['a', 'b'] * 6)}", f"run_dir={tmp_path}/run"]
     assert main(["check", *words, "data.labels=mood"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "scm-media check: data.labels must be a list with each entry text or null, got 'mood': write data.labels=[mood]"
+        "scm-media check: image/tiny: data.labels must be a list with each entry text or null, got 'mood': write data.labels=[mood]"
     ]
     assert unicodedata.is_normalized("NFC", NFC)
 

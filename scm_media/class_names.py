@@ -13,7 +13,7 @@ BOOLEANS = (("true", "false"), ("yes", "no"), ("on", "off"))
 """Words that YAML makes booleans of where they stand without quotes."""
 
 
-def printable(text: str) -> str:
+def utf8_text(text: str) -> str:
     r"""Returns the text with every byte that is not UTF-8 written as ``\xNN``, so that it can be printed and saved."""
 
     def escaped(match: re.Match[str]) -> str:
@@ -33,7 +33,7 @@ def class_name(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return unicodedata.normalize("NFC", printable(str(value)))
+    return unicodedata.normalize("NFC", utf8_text(str(value)))
 
 
 def find_class(value: Any, classes: Sequence[str]) -> str | None:
