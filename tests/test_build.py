@@ -215,8 +215,8 @@ def test_a_value_error_of_the_constructor_comes_through():
     ("value", "said"),
     [
         ("0.5", "sigma_data must be a number, got '0.5'"),
-        (True, "sigma_data must be a number, got True"),
-        (None, "sigma_data must be a number, got None"),
+        (True, "sigma_data must be a number, got true"),
+        (None, "sigma_data must be a number, got null"),
         ([0.5], "sigma_data must be a number"),
         ({"x": 1}, "sigma_data must be a number"),
         (float("nan"), "sigma_data must be a finite number, got nan"),

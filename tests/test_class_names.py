@@ -197,7 +197,8 @@ def test_the_command_line_says_it_in_one_line(manifest, tmp_path, capsys):
     words = ["image/tiny", "data=manifest", f"data.path={manifest(['a', 'b'] * 6)}", f"run_dir={tmp_path}/run"]
     assert main(["check", *words, "data.labels=mood"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "scm-media check: image/tiny: data.labels must be a list with each entry text or null, got 'mood': write data.labels=[mood]"
+        "scm-media check: image/tiny: data.labels must be a list with each entry text or null, got 'mood': "
+        "write data.labels=[mood]"
     ]
     assert unicodedata.is_normalized("NFC", NFC)
 

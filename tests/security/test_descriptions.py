@@ -105,7 +105,7 @@ def test_a_target_that_is_no_part_of_the_role_is_refused(model, key, target, tmp
         ("sampler__steps", 10**9, "sampler.steps must lie in 1 … 10000"),
         ("sampler__steps", 0, "sampler.steps must lie in 1 … 10000"),
         ("sampler__steps", "2", "sampler.steps must be a whole number, got '2'"),
-        ("sampler__steps", True, "sampler.steps must be a whole number, got True"),
+        ("sampler__steps", True, "sampler.steps must be a whole number, got true"),
         ("sampler__teacher_steps", 10**9, "sampler.teacher_steps must lie in"),
         ("sampler__teacher", "euler", "sampler.teacher must be one of heun, dpm_solver"),
         ("sampler__second_time", 1e308, "sampler.second_time must lie between"),
