@@ -14,8 +14,15 @@ MOST_BYTES = 1 << 24
 """How large a file of text may be: a model's description with a hundred thousand classes has a few megabytes."""
 
 
+MOST_BYTES_OF_YAML = 1 << 17
+"""A recipe has a few kilobytes; the parser takes seconds for a hundred."""
+
 MOST_NODES = 100_000
 """How many values a YAML file may stand for."""
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, where it is there, refuses deep nests at once."""
 
 
 def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
@@ -49,22 +56,28 @@ def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
     return parse_json(read_text(path, most), str(path))
 
 
-def read_yaml(path: str | Path, most: int = 1 << 20) -> dict[str, Any]:
-    """Returns the mapping that a YAML file holds, as plain values; raises as ``read_text``.
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Returns the mapping that a YAML file holds, as plain values; raises as ``read_text`` and ``parse_yaml``."""
+    found = parse_yaml(read_text(path, MOST_BYTES_OF_YAML), str(path))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no mapping of keys")
+    return found
 
-    Raises ValueError for what is no mapping, and for aliases that stand for more than ``MOST_NODES`` values: a few
-    lines may stand for thousands of millions.
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Returns what a text in YAML holds, as plain values.
+
+    Raises ValueError, naming the source, for any other text, and for aliases that stand for more than ``MOST_NODES``
+    values: a few lines may stand for thousands of millions.
     """
     try:
-        found = yaml.safe_load(read_text(path, most))
+        found = yaml.load(text, Loader=_LOADER)
         num = _count_nodes(found, {})
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is not readable as YAML: {reason}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no mapping of keys")
+        raise ValueError(f"{source} is not readable as YAML: {reason}") from error
     if num > MOST_NODES:
-        raise ValueError(f"{path} stands for {num} values by its aliases, expected at most {MOST_NODES}")
+        raise ValueError(f"{source} stands for {num} values by its aliases, expected at most {MOST_NODES}")
     return found
 
 

@@ -92,7 +92,7 @@ def check_finite(value: Any, name: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as it may stand in a message: as YAML has it, on one line and short, whatever a stranger wrote."""
+    """Returns a value as it may stand in a message: as YAML has it, on one line and short, whoever wrote it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = str(value) if not isinstance(value, int) or abs(value) <= LARGEST_INTEGER else "a very large number"

@@ -16,6 +16,8 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
 
+from scm_media.recipe.expansion import check_expansion
+
 ALLOWED_RESOLVERS = frozenset({"now", "oc.select"})
 """``${oc.select:key,default}`` reads the recipe, ``${now:%Y-%m-%d}`` the clock."""
 
@@ -30,8 +32,13 @@ class RefusedResolver(ValueError):
 
 
 def check_interpolations(config: Container, source: str) -> None:
-    """Raises ValueError for a value that calls a resolver outside ``ALLOWED_RESOLVERS``; nothing is resolved."""
-    for key, text in _texts(OmegaConf.to_container(config, resolve=False), ""):
+    """Raises ValueError for a value that calls a resolver outside ``ALLOWED_RESOLVERS``, and as ``check_expansion``.
+
+    Nothing is resolved.
+    """
+    plain = OmegaConf.to_container(config, resolve=False)
+    check_expansion(plain, source)
+    for key, text in _texts(plain, ""):
         for name in _resolvers(text):
             if name not in ALLOWED_RESOLVERS:
                 raise ValueError(f"{source}: {key} calls the resolver {name!r}: {_REMEDY}'{key}='\"$VARIABLE\"")

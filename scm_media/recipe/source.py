@@ -16,6 +16,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
+from scm_media import reading
 from scm_media.recipe.errors import clear_errors
 
 SUFFIX = ".yaml"
@@ -129,11 +130,13 @@ class _SearchPath(SearchPathPlugin):
 
 
 def read_text(file: Path) -> str:
-    """Returns the text of a recipe file. Raises ValueError for one that is not UTF-8."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+    """Returns the text of a recipe file.
+
+    Raises ValueError for one that is not UTF-8, no regular file or no YAML, and as ``reading.parse_yaml``.
+    """
+    text = reading.read_text(file, reading.MOST_BYTES_OF_YAML)
+    reading.parse_yaml(text, str(file))
+    return text
 
 
 def _parsed(file: Path, text: str) -> DictConfig:
