@@ -92,7 +92,7 @@ def job(config: Any) -> None:
     """One job of a sweep, wherever a launcher runs it; a ``run_dir`` not given is named by the overrides."""
     overrides = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("recipe=")]
     written: Any = OmegaConf.to_container(config, resolve=False)  # nothing is resolved before it is checked
-    plain = recipe.finish(config, str(written["recipe"]))
+    plain = recipe.finish(config, str(written["recipe"]), overrides)
     if not any(word.lstrip("+").startswith("run_dir=") for word in overrides):
         plain["run_dir"] = f"runs/{plain['recipe']}/{folder_name(overrides)}"
     _train(plain)

@@ -19,6 +19,7 @@ from scm_media.recipe.interpolation import allowed_resolvers, check_interpolatio
 from scm_media.recipe.keys import check
 from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quoted
+from scm_media.recipe.places import check_places
 from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
 
 HYDRA_VERSION_BASE = "1.3"
@@ -32,9 +33,9 @@ def compose(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError, in one line, for an unknown recipe, an override that cannot be read or that no key takes, a
     group's unknown option, a missing or unknown key, a value of the wrong kind or out of its range, a setting of
-    Hydra's own in a file, and an interpolation that calls a resolver that is not allowed.
+    Hydra's own in a file, an interpolation that calls a resolver that is not allowed, and as ``check_places``.
     """
-    return finish(_checked(name_or_path, overrides, RunMode.RUN), name_or_path)
+    return finish(_checked(name_or_path, overrides, RunMode.RUN), name_or_path, overrides)
 
 
 def check_sweep(name_or_path: str, overrides: Sequence[str]) -> None:
@@ -45,14 +46,18 @@ def check_sweep(name_or_path: str, overrides: Sequence[str]) -> None:
     check_interpolations(_checked(name_or_path, overrides, RunMode.MULTIRUN), name_or_path)
 
 
-def finish(config: DictConfig, source: str) -> dict[str, Any]:
-    """Returns the plain dictionary of a composed configuration, checked. Raises ValueError as ``compose`` does."""
+def finish(config: DictConfig, source: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the plain dictionary of a composed configuration, checked. Raises ValueError as ``compose`` does.
+
+    overrides: what the command line set of it.
+    """
     check_interpolations(config, source)
     with clear_errors(source):
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     complete = {str(key): value for key, value in plain.items()}  # type: ignore[union-attr]
     as_texts(complete, source)
     check(complete, _base(), source)
+    check_places(complete, overrides, source)
     return complete
 
 

@@ -1,0 +1,33 @@
+"""Where a recipe may have files written: below the working directory, unless the command line says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+WRITTEN = ("run_dir", "logger.root_dir", "data.index")
+"""Keys that name a folder which a run writes to."""
+
+
+def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:
+    """Raises ValueError for a folder outside the working directory that a recipe's file names as one to write to.
+
+    A recipe may come from a stranger; what stands on the command line is the user's own choice.
+    """
+    by_hand = {override.lstrip("+").partition("=")[0] for override in overrides}
+    for key in WRITTEN:
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str) and key not in by_hand and _leaves(value):
+            raise ValueError(
+                f"{source}: {key} is {value!r}, which lies outside the working directory; a recipe's file may not "
+                f"choose such a folder to write to: pass {key}=… on the command line"
+            )
+
+
+def _leaves(place: str) -> bool:
+    """Tells whether a path, of any system, may lead out of the folder that it is relative to."""
+    paths = PurePosixPath(place), PureWindowsPath(place)
+    return place.startswith("~") or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
