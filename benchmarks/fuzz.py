@@ -148,6 +148,7 @@ def _too_late(*_: Any) -> None:
 def fuzz(name: str, num: int, seconds: float, seed: int, base: str, places: Mapping[str, str]) -> Tally:
     """Returns what became of ``num`` inputs of a target, or of those that ``seconds`` allowed."""
     tally, context = Tally(), multiprocessing.get_context("spawn")
+    targets.TARGETS[name](Path(base), places)  # its valid files are written here, where a fault shows
     number, deadline = 0, math.inf
     while number < num and time.monotonic() < deadline:
         todo, done = context.Queue(), context.Queue()

@@ -112,14 +112,21 @@ class Sounds(_Files):
         }.items():  # fmt: skip
             for subtype in subtypes:
                 soundfile.write(folder / f"{subtype}.{suffix}", np.stack([wave, -wave], 1), 16000, subtype)
-        for suffix, kind, codec in (("m4a", "ipod", "aac"), ("aac", "adts", "aac"), ("wma", "asf", "wmav2"),
-                                    ("g722", "g722", "g722")):  # fmt: skip
-            with av.open(str(folder / f"{codec}.{suffix}"), "w", format=kind) as container:
-                stream = container.add_stream(codec, rate=16000)
-                stream.layout = "mono"
+        for name, kind, codec in (("a.m4a", "ipod", "aac"), ("b.aac", "adts", "aac"), ("c.wma", "asf", "wmav2"),
+                                  ("d.g722", "g722", "g722")):  # fmt: skip
+            with av.open(str(folder / name), "w", format=kind) as container:
+                stream = container.add_stream(codec, rate=16000, layout="mono")
+                stream.codec_context.format = av.codec.Codec(codec, "w").audio_formats[0]
+                if codec != "g722":
+                    stream.bit_rate = 48000
+                stream.codec_context.open()
                 frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
-                frame.sample_rate = 16000
-                for piece in av.AudioResampler(stream.format, "mono", 16000, stream.frame_size or 320).resample(frame):
+                frame.sample_rate, frame.pts = 16000, 0
+                waiting, place = av.AudioFifo(), 0
+                for converted in av.AudioResampler(format=stream.codec_context.format).resample(frame):
+                    waiting.write(converted)
+                while piece := waiting.read(stream.codec_context.frame_size or 320, partial=True):
+                    piece.pts, place = place, place + piece.samples
                     container.mux(stream.encode(piece))
                 container.mux(stream.encode(None))
 
