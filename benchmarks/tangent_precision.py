@@ -122,7 +122,7 @@ def drawn(pipeline: Pipeline, num: int) -> tuple[Tensor, Networks]:
 
     x0 = run(student, flow, noise, cond=told)
     student = copy.deepcopy(student).requires_grad_(True)
-    return x0, Networks(student, teacher, told, cond, ConsistencyLoss(student, teacher, flow, proposal=None))  # type: ignore[arg-type]
+    return x0, Networks(student, teacher, told, cond, ConsistencyLoss(student, flow, teacher=teacher, proposal=None))  # type: ignore[arg-type]
 
 
 def errors(networks: Networks, x0: Tensor, time: float) -> dict[str, float]:

@@ -7,9 +7,12 @@ arXiv 2312.02696), section 3 and appendix C.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 STDS = (0.05, 0.10)
 """Relative deviations of the averages that others are rebuilt from."""
@@ -34,15 +37,16 @@ def gamma_from_std(std: float) -> float:
 class PowerEMA:
     """The average of a module's parameters with weights τ^γ over the steps τ so far; buffers are copied as they are.
 
-    std: the deviation of the averaging profile as a share of the training so far. Parameters are averaged in
-    float32 whatever the module's dtype. ``averaged`` is a state dict that the module takes, ``parameters`` the names
-    in it that are averaged.
+    std: the standard deviation of the averaging profile as a fraction of the training so far. Parameters are averaged
+    in float32 whatever the module's dtype. ``averaged`` is a state dict that the module takes, ``parameters`` the names
+    in it that are averaged. ``step`` is the step of the last update: 0 at first, None when it is not known.
     """
 
     def __init__(self, module: nn.Module, std: float = 0.05) -> None:
         self.module = module
         self.std = std
         self.gamma = gamma_from_std(std)
+        self.step: int | None = 0
         self.parameters = frozenset(name for name, _ in module.named_parameters(remove_duplicate=False))
         self.averaged: dict[str, Tensor] = {
             name: value.detach().to(torch.float32, copy=True) if name in self.parameters else value.detach().clone()
@@ -50,10 +54,21 @@ class PowerEMA:
         }
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Takes the module's weights in after optimiser step ``step``, counted from 1, with β = (1 − 1/step)^(γ+1)."""
+    def update(self, step: int | None = None) -> None:
+        """Takes the module's weights in after optimiser step ``step``, counted from 1, with β = (1 − 1/step)^(γ+1).
+
+        Without a step it is the one after the last update. Raises ValueError for a step below 1, and for none after
+        averages were loaded without theirs.
+        """
+        if step is None:
+            if self.step is None:
+                raise ValueError(
+                    "the step of the loaded averages is not known: update(step), or load_state_dict(state, step)"
+                )
+            step = self.step + 1
         if step < 1:
             raise ValueError(f"step counts from 1, got {step}")
+        self.step = step
         beta = (1 - 1 / step) ** (self.gamma + 1)
         for name, value in self.module.state_dict().items():
             if name in self.parameters:
@@ -61,22 +76,27 @@ class PowerEMA:
             else:
                 self.averaged[name].copy_(value)
 
-    def copy_to(self, module: nn.Module) -> None:
-        """Gives a module of the same shape the averaged weights, in its own dtype."""
+    def copy_to(self, module: Module) -> Module:
+        """Gives a module of the same shape the averaged weights, in its own dtype, and returns it."""
         module.load_state_dict(self.averaged)
+        return module
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights themselves: all that must be saved to go on bit for bit."""
+        """Returns the averaged weights: with the number of the step, all that must be saved to go on bit for bit."""
         return dict(self.averaged)
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes saved averages back; ValueError that lists missing and unexpected names."""
+    def load_state_dict(self, state: Mapping[str, Tensor], step: int | None = None) -> None:
+        """Takes saved averages back, and the step that they were saved at where ``update`` is to count by itself.
+
+        Raises ValueError that lists missing and unexpected names.
+        """
         missing, unexpected = self.averaged.keys() - state.keys(), state.keys() - self.averaged.keys()
         if missing or unexpected:
             raise ValueError(f"averaged weights do not fit: missing {sorted(missing)}, unexpected {sorted(unexpected)}")
         for name, value in self.averaged.items():
             value.copy_(state[name])
+        self.step = step
 
 
 def reconstruct(

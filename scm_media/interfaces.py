@@ -46,6 +46,13 @@ class Conditioning:
         unknown = 1 - self.known
         return unknown if self.valid is None else unknown * self.valid
 
+    @property
+    def label(self) -> Tensor | None:
+        """Returns the only label ``(B,)``, None where there is none; ValueError for several."""
+        if len(self.labels) > 1:
+            raise ValueError(f"one label is expected, got {', '.join(self.labels)}: take them from Conditioning.labels")
+        return next(iter(self.labels.values()), None)
+
     def _map(self, function) -> Conditioning:
         changed: dict[str, Any] = {"labels": {name: function(label) for name, label in self.labels.items()}}
         for entry in fields(self)[1:]:

@@ -1,21 +1,25 @@
-"""What a teacher and a student minimise.
+"""The losses of diffusion teachers and of consistency students.
 
 Both losses are modules whose forward is the loss and that own the backbone, so that what is wrapped for data
-parallelism holds every parameter. They return the loss and, for each clip, the terms that diagnostics are made of.
+parallelism holds every parameter. They return the loss and, for each sample, the terms that diagnostics are made of.
+
+``flow`` and ``proposal`` (the distribution of training times) have defaults: ``TrigFlow.of`` the networks, and a
+log-normal distribution that gives the same times for every ``sigma_data``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from scm_media.interfaces import Backbone, Conditioning
-from scm_media.nn.embedding import SinusoidalFeatures
+from scm_media.nn.embedding import PlainConditioning, SinusoidalFeatures, as_conditioning
 from scm_media.parts import part
-from scm_media.proposals import TimeProposal
+from scm_media.proposals import LogNormalProposal, TimeProposal
 from scm_media.tangent import TangentMethod, value_and_tangent
 from scm_media.trigflow import TrigFlow, broadcast_time
 
@@ -58,7 +62,7 @@ def masked_mean_square(x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 class _FlowLoss(nn.Module):
-    """What both losses share: the draw of time and noise, and the weighted mean."""
+    """Holds the backbone and the settings that both losses share, and draws times, noise and dropped labels."""
 
     def __init__(
         self, backbone: Backbone, flow: TrigFlow, proposal: TimeProposal, weight: Weight, label_dropout: float
@@ -71,12 +75,12 @@ class _FlowLoss(nn.Module):
         self.label_dropout = label_dropout
 
     def draw(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise z like x0 and times ``(B,)``, from the global random state."""
+        """Returns noise z like x0 and times ``(B,)``, from the global random state."""
         t = self.proposal.sample(x0.shape[0], self.flow.sigma_data).to(x0)
         return torch.randn_like(x0) * self.flow.sigma_data, t
 
     def drop_labels(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
-        """The conditioning without its labels for a random share ``label_dropout`` of the clips."""
+        """Returns the conditioning without its labels for a random fraction ``label_dropout`` of the samples."""
         if self.label_dropout == 0:
             return cond
         return cond.drop(torch.rand(num, device=device) < self.label_dropout)
@@ -84,20 +88,34 @@ class _FlowLoss(nn.Module):
 
 @part("loss", proposal="proposal")
 class DiffusionLoss(_FlowLoss):
-    """mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ]: the teacher's loss (sCM, equation 3, with EDM2's weighting)."""
+    """mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ]: the teacher's loss (sCM, equation 3, with EDM2's weighting).
+
+    flow, proposal: ``TrigFlow.of(backbone)`` and log-normal times of mean −0.8 and standard deviation 1.5 where None.
+    A dropped label is ``NO_LABEL`` (−1), or NaN for a label of real numbers: the backbone must know it, or
+    ``label_dropout`` be 0.
+    """
 
     def __init__(
         self,
         backbone: Backbone,
-        flow: TrigFlow,
-        proposal: TimeProposal,
+        flow: TrigFlow | None = None,
+        proposal: TimeProposal | None = None,
         weight: Weight = "learned",
         label_dropout: float = 0.1,
     ) -> None:
+        flow = TrigFlow.of(backbone) if flow is None else flow
+        proposal = LogNormalProposal.scaled(-0.8, 1.5, flow.sigma_data) if proposal is None else proposal
         super().__init__(backbone, flow, proposal, weight, label_dropout)
 
-    def forward(self, x0: Tensor, cond: Conditioning, step: Tensor) -> tuple[Tensor, Terms]:
-        """The loss over latents x0 ``(B, c, *s)``; step is not used: the loss is the same at every step."""
+    def forward(
+        self, x0: Tensor, cond: PlainConditioning = None, step: Tensor | float | None = None
+    ) -> tuple[Tensor, Terms]:
+        """Returns the loss over latents x0 ``(B, c, *s)`` and its terms; the loss is the same at every step.
+
+        cond: a ``Conditioning``, a mapping of labels, one label ``(B,)`` or None; ``as_conditioning`` says how each
+        reaches the backbone.
+        """
+        cond = as_conditioning(cond, self.backbone, x0.device)
         z, t = self.draw(x0)
         cond = self.drop_labels(cond, x0.shape[0], x0.device)
         x_t = self.flow.interpolate(x0, z, t)
@@ -112,6 +130,11 @@ class DiffusionLoss(_FlowLoss):
 class ConsistencyLoss(_FlowLoss):
     """The continuous-time consistency loss, by distillation (sCD) or from data (sCT); sCM, algorithm 1.
 
+    teacher: the network that is distilled; None trains from data. A module is frozen and put into evaluation mode, and
+    follows ``.to()``, ``.double()`` and the like of the loss. It is no part of the loss's parameters and state, so that
+    it is neither saved, averaged nor wrapped. flow, proposal: ``TrigFlow.of(backbone, teacher)`` and log-normal times
+    of mean −1.0 and standard deviation 1.4 where None.
+
     g = −cos² t (sigma_data F⁻ − dx/dt) − r · (cos t sin t x_t + sigma_data · cos t sin t dF⁻/dt), then normalised;
     loss = mean[ e^{w(t)} ‖F − F⁻ − g‖²/D − w(t) ]. F⁻ is F without its graph. dx/dt is the teacher's velocity
     sigma_data F_teacher, or v = cos t z − sin t x0 where there is no teacher.
@@ -120,15 +143,19 @@ class ConsistencyLoss(_FlowLoss):
     ``tangent_warmup`` steps (0: it is 1 from the first step on). weight "learned": w stays 0 until r is 1 and is
     clamped. guidance_max: each clip's scale s is drawn from U[1, guidance_max] and given to student and teacher as
     ``cond.guidance``, so that one student makes clips of any scale (sCM, section 5.2; Meng et al. 2023, arXiv
-    2210.03142); by distillation alone. Raises ValueError for settings out of range.
+    2210.03142); by distillation alone.
+
+    Raises ValueError for settings out of range, for a student that shares parameters with its teacher, and for one
+    whose parameters are all frozen.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        teacher: nn.Module | None,
-        flow: TrigFlow,
-        proposal: TimeProposal,
+        flow: TrigFlow | None = None,
+        proposal: TimeProposal | None = None,
+        *,
+        teacher: Backbone | None = None,
         norm: Literal["rms", "l2"] = "rms",
         norm_constant: float = 0.1,
         weight: Weight = "none",
@@ -137,6 +164,8 @@ class ConsistencyLoss(_FlowLoss):
         label_dropout: float = 0.0,
         guidance_max: float | None = None,
     ) -> None:
+        flow = TrigFlow.of(backbone, teacher) if flow is None else flow
+        proposal = LogNormalProposal.scaled(-1.0, 1.4, flow.sigma_data) if proposal is None else proposal
         super().__init__(backbone, flow, proposal, weight, label_dropout)
         if guidance_max is not None and not guidance_max > 1:
             raise ValueError(f"guidance_max must be above 1, or null for no guidance as an input; got {guidance_max}")
@@ -149,16 +178,24 @@ class ConsistencyLoss(_FlowLoss):
             raise ValueError(f"norm must be 'rms' or 'l2', got {norm!r}")
         if not tangent_warmup >= 0:
             raise ValueError(f"tangent_warmup must be a number of steps of at least 0, got {tangent_warmup}")
-        # Held out of the module tree: the teacher is frozen and must not be wrapped, saved or averaged with the rest.
+        _check_trainable(backbone, teacher)
+        if isinstance(teacher, nn.Module):
+            teacher.eval().requires_grad_(False)
+        # Held out of the module tree: the teacher must not be wrapped, saved or averaged with the rest.
         self._teacher = (teacher,)
         self.norm, self.norm_constant = norm, norm_constant
         self.tangent_warmup, self.tangent_method = tangent_warmup, tangent_method
         self.guidance_max = guidance_max
 
     @property
-    def teacher(self) -> nn.Module | None:
-        """The frozen teacher of distillation; none when training from data."""
+    def teacher(self) -> Backbone | None:
+        """Returns the frozen teacher of distillation; None when training from data."""
         return self._teacher[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if recurse and isinstance(self.teacher, nn.Module):  # .to(), .double(), .cuda() and the like all end here
+            self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
 
     def draw_guidance(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
         """The conditioning with a guidance scale for each clip, where scales are an input; as it is elsewhere."""
@@ -184,8 +221,16 @@ class ConsistencyLoss(_FlowLoss):
         sigma = self.flow.sigma_data
         return -cos.square() * (sigma * F - dxdt) - r * (cos * sin * x_t + sigma * dF)
 
-    def warmup(self, step: Tensor) -> Tensor:
-        """Returns r in [0, 1] at a training step, a scalar tensor like ``step``."""
+    def warmup(self, step: Tensor | float | None) -> Tensor:
+        """Returns r in [0, 1] at a training step, a scalar tensor; ValueError for no step where r depends on it."""
+        if step is None:
+            if self.tangent_warmup > 0:
+                raise ValueError(
+                    f"the first {self.tangent_warmup} steps raise the tangent's weight, so the loss needs the number of "
+                    "its step: loss(x0, cond, step=step), or ConsistencyLoss(…, tangent_warmup=0)"
+                )
+            step = 0
+        step = torch.as_tensor(step)
         if self.tangent_warmup == 0:
             return torch.ones_like(step, dtype=torch.float32)
         return (step / self.tangent_warmup).clamp(max=1.0)
@@ -198,8 +243,17 @@ class ConsistencyLoss(_FlowLoss):
             size = size * torch.as_tensor(num, device=g.device, dtype=g.dtype).sqrt()
         return g / (broadcast_time(size, g) + self.norm_constant)
 
-    def forward(self, x0: Tensor, cond: Conditioning, step: Tensor) -> tuple[Tensor, Terms]:
-        """The loss over latents x0 ``(B, c, *s)`` at a training step (a scalar tensor: r follows from it)."""
+    def forward(
+        self, x0: Tensor, cond: PlainConditioning = None, step: Tensor | float | None = None
+    ) -> tuple[Tensor, Terms]:
+        """Returns the loss over latents x0 ``(B, c, *s)`` at a training step, counted from 0, and its terms.
+
+        cond: a ``Conditioning``, a mapping of labels, one label ``(B,)`` or None; ``as_conditioning`` says how each
+        reaches student and teacher. step: a number or a scalar tensor. Raises ValueError for no step while
+        ``tangent_warmup`` is above 0.
+        """
+        r = self.warmup(step)
+        cond = as_conditioning(cond, self.backbone, x0.device)
         z, t = self.draw(x0)
         cond = self.draw_guidance(self.drop_labels(cond, x0.shape[0], x0.device), x0.shape[0], x0.device)
         x_t = self.flow.interpolate(x0, z, t)
@@ -210,7 +264,6 @@ class ConsistencyLoss(_FlowLoss):
             self.backbone, x_t / sigma, t, cond, broadcast_time(speed, x_t) * dxdt / sigma, speed, self.tangent_method
         )
         F, F_minus, dF = pair.value.float(), pair.value.detach().float(), pair.tangent.float()
-        r = self.warmup(step)
         with torch.no_grad():
             g = self.residual(x_t, dxdt, F_minus, dF, t, r)
             target = F_minus + self.normalize(g, cond.counted)
@@ -225,3 +278,19 @@ class ConsistencyLoss(_FlowLoss):
             "dF_dt_rms": masked_mean_square(dF, cond.counted).sqrt() / speed.clamp(min=1e-4),
         }
         return loss, terms
+
+
+def _check_trainable(backbone: Backbone, teacher: Backbone | None) -> None:
+    """Raises ValueError where the student's parameters are the teacher's, or all of them are frozen."""
+    own = list(backbone.parameters()) if isinstance(backbone, nn.Module) else []
+    other = {id(each) for each in teacher.parameters()} if isinstance(teacher, nn.Module) else set()
+    if any(id(each) in other for each in own):
+        raise ValueError(
+            "student and teacher share parameters, and the teacher is frozen: make the student with "
+            "copy.deepcopy(teacher)"
+        )
+    if own and not any(each.requires_grad for each in own):
+        raise ValueError(
+            "no parameter of the student requires a gradient, as in a copy of a frozen teacher: call "
+            "student.requires_grad_(True).train()"
+        )

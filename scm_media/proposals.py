@@ -37,6 +37,11 @@ class LogNormalProposal:
         if not self.std > 0:
             raise ValueError(f"std of the time proposal must be positive, got {self.std}")
 
+    @classmethod
+    def scaled(cls, mean: float, std: float, sigma_data: float) -> LogNormalProposal:
+        """Returns the distribution for data of any ``sigma_data`` whose times are those of this one at 0.5."""
+        return cls(mean + math.log(sigma_data / 0.5), std)
+
     def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
         """Times ``(num,)`` in (0, π/2), float32."""
         if self.stratified:

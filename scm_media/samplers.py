@@ -1,23 +1,37 @@
-"""Samplers: free functions from a backbone and noise to x0, and the times they step through.
+"""Samplers: free functions from a model to samples x0, and the times that they step through.
 
-Every sampler takes ``noise(i)``, which gives noise ``(B, c, *s)`` of deviation sigma_data: ``noise(0)`` starts the
-trajectory at ``times[0]``, later ones renoise. The latents keep the dtype of the noise.
+Every sampler takes these arguments, of which only the model has no default:
+
+- model: a backbone F(u, t, cond). A module is put into evaluation mode while it samples.
+- flow: ``TrigFlow.of(model)`` where None.
+- noise or shape: ``noise`` is a function ``noise(i)`` that returns noise ``(B, c, *s)`` of standard deviation
+  sigma_data (``noise(0)`` starts the trajectory at the first time, later ones renoise), or a tensor of such noise to
+  start from. ``shape`` is the shape ``(B, c, *s)`` of noise that is drawn, on the device of the model's parameters.
+- steps or times: a number of steps, or the times in radians, from noise to data.
+- seed: an integer or a ``torch.Generator`` that noise is drawn with; the global random state where None.
+- cond: a ``Conditioning``, a mapping of labels, one label ``(B,)`` or None (``as_conditioning``).
+- callback: ``callback(i, time, x0)`` is called in step i with its time in radians and the denoised x0.
+
+The latents keep the dtype of the noise: float64 for a model in float64, else float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from scm_media.interfaces import Backbone, Conditioning
+from scm_media.nn.embedding import PlainConditioning
+from scm_media.sampler_inputs import Noise, Seed, batch_time, choose_times, evaluator, sigma_range
 from scm_media.trigflow import TrigFlow
 
-Noise = Callable[[int], Tensor]
 Constraint = Callable[[Tensor, int], Tensor]
+Callback = Callable[[int, float, Tensor], object]
 
 
 class Counted(nn.Module):
@@ -88,94 +102,143 @@ def teacher_times(
     return (*(flow.time_from_sigma(sigma) for sigma in sigmas), 0.0)
 
 
+def rectified_flow_times(num_steps: int, flow: TrigFlow, shift: float = 1.0) -> tuple[float, ...]:
+    """Returns ``num_steps + 1`` times in radians, even in s from 1 to 0 and then shifted, for x_s = (1 − s) x0 + s n.
+
+    A shift turns s into shift · s / (1 + (shift − 1) s), as Stable Diffusion 3 and FLUX do (arXiv 2403.03206, equation
+    23); tan t = s / ((1 − s) sigma_data). Raises ValueError for less than one step or a shift that is not positive.
+    """
+    _check_num_steps(num_steps)
+    if not shift > 0:
+        raise ValueError(f"shift must be positive, got {shift}: 1 is none, 3 is usual")
+    levels = [1 - k / num_steps for k in range(num_steps + 1)]
+    return tuple(math.atan2(shift * s, (1 - s) * flow.sigma_data) for s in levels)
+
+
 @torch.no_grad()
 def sample_consistency(
-    backbone: Backbone,
-    flow: TrigFlow,
-    noise: Noise,
-    times: Sequence[float],
-    cond: Conditioning,
+    model: Backbone,
+    flow: TrigFlow | None = None,
+    noise: Noise | Tensor | None = None,
+    times: Sequence[float] | None = None,
+    cond: PlainConditioning = None,
+    *,
+    shape: Sequence[int] | None = None,
+    steps: int | None = None,
+    seed: Seed | None = None,
     start: Tensor | None = None,
     constrain: Constraint | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """x0 ``(B, c, *s)`` by one consistency step a time: denoise to 0, renoise with fresh noise to the next time.
+    """Returns x0 ``(B, c, *s)`` by one consistency step a time: denoise to 0, renoise with fresh noise to the next time.
 
-    start: an x0 ``(B, c, *s)`` that is noised to ``times[0]`` instead of starting from noise alone (variations).
-    constrain: ``constrain(x0, i)`` replaces what step i denoised, before it is renoised or returned (editing).
-    ValueError for times that are empty, do not descend or leave (0, π/2].
+    The module's docstring says what the arguments are; two steps at ``consistency_times`` are the default.
+    start: an x0 ``(B, c, *s)`` that is noised to the first time instead of starting from noise alone (variations).
+    constrain: ``constrain(x0, i)`` replaces the denoised x0 of step i before it is renoised or returned (editing).
+    Raises ValueError for times that are empty, do not descend or leave (0, π/2], and for arguments that contradict.
     Source: Song et al. 2023 (arXiv 2303.01469), algorithms 1 and 4, on the path of sCM (arXiv 2410.11081).
     """
-    check_times(times)
-    x0 = start
-    for i, time in enumerate(times):
-        z = noise(i)
-        t = _batch_time(time, z)
-        x_t = z if x0 is None else flow.interpolate(x0, z, t)
-        x0 = flow.denoise(x_t, backbone(x_t / flow.sigma_data, t, cond), t)
-        x0 = x0 if constrain is None else constrain(x0, i)
+    if start is not None and noise is None and shape is None:
+        shape = start.shape
+    with evaluator(model, flow, noise, cond, shape, seed) as run:
+        make = partial(consistency_times, flow=run.flow, sigma_max=sigma_range(model, run.flow)[1])
+        times = choose_times(times, steps, 2, make)
+        check_times(times)
+        x0 = start
+        for i, time in enumerate(times):
+            z = run.noise(i)
+            t = batch_time(time, z)
+            x_t = z if x0 is None else run.flow.interpolate(x0, z, t)
+            x0 = run.flow.denoise(x_t, run.field(x_t, time), t)
+            x0 = x0 if constrain is None else constrain(x0, i)
+            if callback is not None:
+                callback(i, time, x0)
     assert x0 is not None
     return x0
 
 
 @torch.no_grad()
-def sample_heun(backbone: Backbone, flow: TrigFlow, noise: Noise, times: Sequence[float], cond: Conditioning) -> Tensor:
-    """x at the last of ``times`` ``(B, c, *s)`` along dx/dt = sigma_data · F, two evaluations a step, second order.
+def sample_heun(
+    model: Backbone,
+    flow: TrigFlow | None = None,
+    noise: Noise | Tensor | None = None,
+    times: Sequence[float] | None = None,
+    cond: PlainConditioning = None,
+    *,
+    shape: Sequence[int] | None = None,
+    steps: int | None = None,
+    seed: Seed | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Returns x at the last of ``times`` ``(B, c, *s)`` along dx/dt = sigma_data · F, by Heun's method of second order.
 
-    The predictor turns (x0, z) rigidly, x' = cos Δ · x + sin Δ · sigma_data · F (Δ = t' − t), which is exact where
-    denoiser and noise stand still; the corrector takes their change as constant over the step, which comes to
-    x' = x + tan(Δ/2) · sigma_data · (F + F'): Heun's rule (Karras et al. 2022, algorithm 1) in the turning frame.
-    A step to t' = 0 is the predictor alone, one denoising. ValueError for times out of order.
+    The module's docstring says what the arguments are; 32 steps at ``teacher_times`` are the default. A step takes two
+    evaluations. The predictor turns (x0, z) rigidly, x' = cos Δ · x + sin Δ · sigma_data · F (Δ = t' − t), which is
+    exact where denoiser and noise stand still. The corrector takes their change as constant over the step, which comes
+    to x' = x + tan(Δ/2) · sigma_data · (F + F'): Heun's rule (Karras et al. 2022, algorithm 1) in the turning frame.
+    A step to t' = 0 is the predictor alone, one denoising. Raises ValueError for times out of order.
     """
-    _check_trajectory(times)
-    x = noise(0)
-    for time, following in pairwise(times):
-        delta = following - time
-        F = _evaluate(backbone, flow, x, time, cond)
-        predicted = math.cos(delta) * x + math.sin(delta) * flow.sigma_data * F
-        if following == 0:
-            return predicted
-        F_next = _evaluate(backbone, flow, predicted, following, cond)
-        x = x + math.tan(delta / 2) * flow.sigma_data * (F + F_next)
-    return x
+    with evaluator(model, flow, noise, cond, shape, seed) as run:
+        times, sigma = _trajectory(run.flow, model, times, steps), run.flow.sigma_data
+        x = run.noise(0)
+        for i, (time, following) in enumerate(pairwise(times)):
+            delta = following - time
+            F = run.field(x, time)
+            if callback is not None:
+                callback(i, time, math.cos(time) * x - math.sin(time) * sigma * F)
+            predicted = math.cos(delta) * x + math.sin(delta) * sigma * F
+            if following == 0:
+                return predicted
+            F_next = run.field(predicted, following)
+            x = x + math.tan(delta / 2) * sigma * (F + F_next)
+        return x
 
 
 @torch.no_grad()
 def sample_dpm_solver(
-    backbone: Backbone, flow: TrigFlow, noise: Noise, times: Sequence[float], cond: Conditioning
+    model: Backbone,
+    flow: TrigFlow | None = None,
+    noise: Noise | Tensor | None = None,
+    times: Sequence[float] | None = None,
+    cond: PlainConditioning = None,
+    *,
+    shape: Sequence[int] | None = None,
+    steps: int | None = None,
+    seed: Seed | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """x at the last of ``times`` ``(B, c, *s)`` by DPM-Solver++(2M): one evaluation a step, second order.
+    """Returns x at the last of ``times`` ``(B, c, *s)`` by DPM-Solver++(2M): one evaluation a step, second order.
 
+    The module's docstring says what the arguments are; 32 steps at ``teacher_times`` are the default.
     x' = (sin t' / sin t) x + (sin(t − t') / sin t) D, where D extrapolates the denoised x0 of this step and the one
     before linearly in log-SNR λ = −log tan t. The first step and one to t' = 0 are of first order.
-    ValueError for times out of order. Source: Lu et al. 2022 (arXiv 2211.01095), algorithm 2.
+    Raises ValueError for times out of order. Source: Lu et al. 2022 (arXiv 2211.01095), algorithm 2.
     """
-    _check_trajectory(times)
-    x = noise(0)
-    previous, previous_step = torch.zeros_like(x), math.inf
-    for time, following in pairwise(times):
-        x0 = math.cos(time) * x - math.sin(time) * flow.sigma_data * _evaluate(backbone, flow, x, time, cond)
-        if following == 0:
-            return x0
-        step = math.log(math.tan(time)) - math.log(math.tan(following))
-        D = x0 + step / (2 * previous_step) * (x0 - previous)
-        x = (math.sin(following) * x + math.sin(time - following) * D) / math.sin(time)
-        previous, previous_step = x0, step
-    return x
+    with evaluator(model, flow, noise, cond, shape, seed) as run:
+        times = _trajectory(run.flow, model, times, steps)
+        x = run.noise(0)
+        previous, previous_step = torch.zeros_like(x), math.inf
+        for i, (time, following) in enumerate(pairwise(times)):
+            x0 = math.cos(time) * x - math.sin(time) * run.flow.sigma_data * run.field(x, time)
+            if callback is not None:
+                callback(i, time, x0)
+            if following == 0:
+                return x0
+            step = math.log(math.tan(time)) - math.log(math.tan(following))
+            D = x0 + step / (2 * previous_step) * (x0 - previous)
+            x = (math.sin(following) * x + math.sin(time - following) * D) / math.sin(time)
+            previous, previous_step = x0, step
+        return x
+
+
+def _trajectory(flow: TrigFlow, model: Backbone, times: Sequence[float] | None, steps: int | None) -> tuple[float, ...]:
+    """Returns the times of a teacher's solver, checked."""
+    low, high = sigma_range(model, flow)
+    chosen = choose_times(times, steps, 32, partial(teacher_times, flow=flow, sigma_min=low, sigma_max=high))
+    check_times(chosen[:-1] if len(chosen) > 1 and chosen[-1] == 0 else chosen)
+    return chosen
 
 
 def _check_num_steps(num_steps: int) -> None:
     if num_steps < 1:
         raise ValueError(f"steps must be at least 1, got {num_steps}")
-
-
-def _check_trajectory(times: Sequence[float]) -> None:
-    check_times(times[:-1] if len(times) > 1 and times[-1] == 0 else times)
-
-
-def _batch_time(time: float, x: Tensor) -> Tensor:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return torch.full((x.shape[0],), time, dtype=dtype, device=x.device)
-
-
-def _evaluate(backbone: Backbone, flow: TrigFlow, x: Tensor, time: float, cond: Conditioning) -> Tensor:
-    return backbone(x / flow.sigma_data, _batch_time(time, x), cond).to(x.dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,16 @@ def broadcast_time(t: Tensor, like: Tensor) -> Tensor:
     return t.reshape(-1, *([1] * (like.ndim - 1)))
 
 
+def wrapped_attribute(network: object, name: str) -> Any:
+    """Returns an attribute of a network, or of the network that guidance, DDP or a compiled module wraps; else None."""
+    while network is not None:
+        if (value := getattr(network, name, None)) is not None:
+            return value
+        inner = (getattr(network, each, None) for each in ("backbone", "module", "_orig_mod"))
+        network = next((each for each in inner if each is not None), None)
+    return None
+
+
 @part("flow")
 @dataclass(frozen=True)
 class TrigFlow:
@@ -31,6 +42,18 @@ class TrigFlow:
     def __post_init__(self) -> None:
         if not self.sigma_data > 0:
             raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+
+    @classmethod
+    def of(cls, *networks: object) -> TrigFlow:
+        """Returns the flow of networks whose attribute ``sigma_data`` says how large their data are, else of 0.5.
+
+        The attribute may lie in a network that another one wraps. Raises ValueError where two networks differ.
+        """
+        found = {float(value) for network in networks if (value := wrapped_attribute(network, "sigma_data"))}
+        if len(found) > 1:
+            values = " and ".join(f"{value:g}" for value in sorted(found))
+            raise ValueError(f"the networks' sigma_data differ, {values}: give the flow, TrigFlow(sigma_data)")
+        return cls(*found)
 
     def interpolate(self, x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """x_t = cos t · x0 + sin t · z for z ~ N(0, sigma_data²) (sCM, section 3.1)."""
@@ -47,9 +70,20 @@ class TrigFlow:
         t = broadcast_time(t, x_t)
         return torch.cos(t) * x_t - torch.sin(t) * self.sigma_data * F
 
-    def prior(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """Noise z ~ N(0, sigma_data²) of a shape: where every trajectory starts, at t = π/2."""
-        return torch.randn(tuple(shape), generator=generator) * self.sigma_data
+    def prior(
+        self,
+        shape: Sequence[int],
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Returns noise z ~ N(0, sigma_data²) of a shape, from which every trajectory starts at t = π/2.
+
+        It is drawn on the generator's device (without one on the CPU) and then moved, so that a seed gives the same
+        noise on every device.
+        """
+        on = "cpu" if generator is None else generator.device
+        return (torch.randn(tuple(shape), generator=generator, device=on, dtype=dtype) * self.sigma_data).to(device)
 
     def time_from_sigma(self, sigma: float) -> float:
         """t = atan(sigma / sigma_data), in radians, for a noise level of x0 + sigma · n."""

@@ -40,7 +40,7 @@ def test_without_a_warm_up_the_first_step_has_the_whole_tangent():
 
     def g_rms(step, **options):
         torch.manual_seed(0)
-        loss = ConsistencyLoss(oracle, oracle, FLOW, PROPOSAL, weight="learned", **options)
+        loss = ConsistencyLoss(oracle, FLOW, PROPOSAL, teacher=oracle, weight="learned", **options)
         nn.init.constant_(loss.weight.linear.bias, 2.0)
         _, terms = loss(x0, NOTHING, torch.tensor(step))
         return terms["g_rms"], terms["weight"].tolist()
@@ -57,7 +57,7 @@ def test_without_a_warm_up_the_first_step_has_the_whole_tangent():
 def test_student_and_teacher_lose_the_labels_of_the_same_clips():
     student, teacher = Listening(1), Listening(1)
     cond = Conditioning(labels={"class": torch.arange(4000)})
-    loss = ConsistencyLoss(student, teacher, FLOW, PROPOSAL, label_dropout=0.25)
+    loss = ConsistencyLoss(student, FLOW, PROPOSAL, teacher=teacher, label_dropout=0.25)
     loss(torch.randn(4000, 1, 2), cond, LATE)
     dropped = student.labels == NO_LABEL
     assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
@@ -68,7 +68,7 @@ def test_student_and_teacher_lose_the_labels_of_the_same_clips():
 def test_the_learned_weight_scales_the_loss_and_is_charged_for():
     oracle = Gaussian.random((2, 5), torch.float32)
     x0 = oracle.sample(64, torch.Generator().manual_seed(123))
-    loss = ConsistencyLoss(Listening(2), oracle, FLOW, PROPOSAL, weight="learned")
+    loss = ConsistencyLoss(Listening(2), FLOW, PROPOSAL, teacher=oracle, weight="learned")
     nn.init.constant_(loss.weight.linear.bias, 0.7)
     value, terms = loss(x0, NOTHING, LATE)
     assert value.item() == pytest.approx(math.exp(0.7) * terms["loss"].mean().item() - 0.7, rel=1e-5)
@@ -97,7 +97,7 @@ def test_mean_squares_of_narrow_values_are_taken_in_float32():
 
 def test_terms_are_finite_where_the_path_has_no_speed():
     proposal = SimpleNamespace(sample=lambda num, sigma_data: torch.tensor([0.0, math.pi / 2]))
-    loss = ConsistencyLoss(Listening(2), Listening(2), FLOW, proposal)
+    loss = ConsistencyLoss(Listening(2), FLOW, proposal, teacher=Listening(2))
     value, terms = loss(torch.randn(2, 2, 5), NOTHING, LATE)
     assert torch.isfinite(value)
     assert all(torch.isfinite(term).all() for term in terms.values())

@@ -161,9 +161,9 @@ def test_losses_do_not_hang_on_what_a_network_makes_of_known_places(objective):
         else:
             module = ConsistencyLoss(
                 backbone,
-                teacher if objective != "sct" else None,
                 FLOW,
                 proposal,
+                teacher=teacher if objective != "sct" else None,
                 norm="l2" if "l2" in objective else "rms",
                 tangent_warmup=0,
             )
@@ -182,7 +182,7 @@ def test_at_known_places_trajectories_follow_the_data():
     oracle = Gaussian.random((1, 4))
     known = torch.tensor([[[1.0, 0, 0, 1]]], dtype=torch.float64)
     teacher = Junk(oracle, torch.zeros_like(known), 0.0)
-    module = ConsistencyLoss(Junk(oracle, known, 0.0), teacher, FLOW, LogNormalProposal(-1.0, 1.0))
+    module = ConsistencyLoss(Junk(oracle, known, 0.0), FLOW, LogNormalProposal(-1.0, 1.0), teacher=teacher)
     x0 = oracle.sample(3, torch.Generator().manual_seed(0))
     z, t = torch.randn_like(x0), torch.tensor([0.2, 0.8, 1.4], dtype=torch.float64)
     x_t = FLOW.interpolate(x0, z, t)

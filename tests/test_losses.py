@@ -88,7 +88,7 @@ def test_the_raw_tangent_of_a_mixtures_consistency_function_is_zero(time, shape)
 def assert_no_residual(oracle, x_t, t, method, bound):
     speed = torch.sin(t) * torch.cos(t)
     dxdt = 0.5 * oracle(x_t / 0.5, t, NOTHING)
-    loss = ConsistencyLoss(oracle.consistency, None, FLOW, PROPOSAL)
+    loss = ConsistencyLoss(oracle.consistency, FLOW, PROPOSAL)
     du = broadcast_time(speed, x_t) * dxdt / 0.5
     pair = value_and_tangent(oracle.consistency, x_t / 0.5, t, NOTHING, du, speed, method)
     g = loss.residual(x_t, dxdt, pair.value, pair.tangent, t, 1.0)
@@ -101,7 +101,7 @@ def assert_no_residual(oracle, x_t, t, method, bound):
 def test_distillation_of_the_exact_teacher_leaves_the_exact_map_alone(shape):
     oracle = Gaussian.random(shape)
     x0 = oracle.sample(64, torch.Generator().manual_seed(123))
-    loss, terms = ConsistencyLoss(oracle.consistency, oracle, FLOW, PROPOSAL)(x0, NOTHING, LATE)
+    loss, terms = ConsistencyLoss(oracle.consistency, FLOW, PROPOSAL, teacher=oracle)(x0, NOTHING, LATE)
     assert terms["g_rms"].max() < 2e-6
     assert loss < 1e-9
 
@@ -112,7 +112,7 @@ def test_training_from_data_leaves_the_exact_map_alone_in_the_mean(time, shape):
     oracle = Gaussian.random(shape)
     x0, z, x_t, t = draws(oracle, 40_000, time)
     speed = torch.sin(t) * torch.cos(t)
-    loss = ConsistencyLoss(oracle.consistency, None, FLOW, PROPOSAL)
+    loss = ConsistencyLoss(oracle.consistency, FLOW, PROPOSAL)
     dxdt = loss.direction(x0, z, x_t, t, NOTHING)
     pair = value_and_tangent(
         oracle.consistency, x_t / 0.5, t, NOTHING, broadcast_time(speed, x_t) * dxdt / 0.5, speed, "forward"
@@ -127,7 +127,7 @@ def test_the_reported_slope_is_that_of_the_trajectory():
     oracle = Gaussian.random((2, 5))
     torch.manual_seed(0)
     x0 = oracle.sample(16, torch.Generator().manual_seed(123))
-    _, terms = ConsistencyLoss(oracle, oracle, FLOW, fixed(0.7))(x0, NOTHING, LATE)
+    _, terms = ConsistencyLoss(oracle, FLOW, fixed(0.7), teacher=oracle)(x0, NOTHING, LATE)
     torch.manual_seed(0)
     z = torch.randn_like(x0) * 0.5
     t = torch.full((16,), 0.7, dtype=torch.float64)
@@ -142,7 +142,7 @@ def test_the_gradient_pulls_F_along_the_normalised_tangent(norm, weight, shape):
     oracle = Gaussian.random(shape, torch.float32)
     net = Affine(shape[0])
     x0 = oracle.sample(8, torch.Generator().manual_seed(123))
-    loss = ConsistencyLoss(net, oracle, FLOW, PROPOSAL, norm=norm, weight=weight)
+    loss = ConsistencyLoss(net, FLOW, PROPOSAL, teacher=oracle, norm=norm, weight=weight)
     torch.manual_seed(1)
     ours = torch.autograd.grad(loss(x0, NOTHING, LATE)[0], list(net.parameters()))
 
@@ -165,7 +165,7 @@ def test_the_gradient_pulls_F_along_the_normalised_tangent(norm, weight, shape):
 def test_the_tangent_is_warmed_up(step, r):
     oracle = Gaussian.random((2, 5))
     x0 = oracle.sample(16, torch.Generator().manual_seed(123))
-    loss = ConsistencyLoss(oracle, oracle, FLOW, fixed(0.7), tangent_warmup=200)
+    loss = ConsistencyLoss(oracle, FLOW, fixed(0.7), teacher=oracle, tangent_warmup=200)
     torch.manual_seed(0)
     _, terms = loss(x0, NOTHING, torch.tensor(step))
     torch.manual_seed(0)
@@ -179,8 +179,8 @@ def test_the_tangent_is_warmed_up(step, r):
 def test_norms_of_the_tangent():
     g = torch.randn(3, 2, 4, 5, dtype=torch.float64) * torch.tensor([0.01, 1.0, 100.0]).reshape(3, 1, 1, 1)
     rms = g.square().mean((1, 2, 3)).sqrt()
-    by_rms = ConsistencyLoss(None, None, FLOW, PROPOSAL, norm="rms").normalize(g, None)
-    by_l2 = ConsistencyLoss(None, None, FLOW, PROPOSAL, norm="l2", norm_constant=0.5).normalize(g, None)
+    by_rms = ConsistencyLoss(None, FLOW, PROPOSAL, norm="rms").normalize(g, None)
+    by_l2 = ConsistencyLoss(None, FLOW, PROPOSAL, norm="l2", norm_constant=0.5).normalize(g, None)
     torch.testing.assert_close(by_rms.square().mean((1, 2, 3)).sqrt(), rms / (rms + 0.1))
     torch.testing.assert_close(by_l2.flatten(1).norm(dim=1), rms * 40**0.5 / (rms * 40**0.5 + 0.5))
 
@@ -193,7 +193,7 @@ def test_padding_counts_nowhere(kind, shape):
     if kind == "diffusion":
         loss = DiffusionLoss(net, FLOW, PROPOSAL, "none", 0.0)
     else:
-        loss = ConsistencyLoss(net, oracle, FLOW, PROPOSAL, norm=kind)
+        loss = ConsistencyLoss(net, FLOW, PROPOSAL, teacher=oracle, norm=kind)
     x0 = oracle.sample(6, torch.Generator().manual_seed(123))
     valid = torch.ones(6, 1, *shape[1:])
     valid[2:, ..., -2:] = 0
@@ -219,7 +219,7 @@ def test_the_mean_square_is_over_valid_elements_alone():
 def test_the_learned_weight_starts_at_zero_and_only_after_the_warm_up(shape):
     oracle = Gaussian.random(shape, torch.float32)
     x0 = oracle.sample(8, torch.Generator().manual_seed(123))
-    loss = ConsistencyLoss(Affine(shape[0]), oracle, FLOW, PROPOSAL, weight="learned", tangent_warmup=100)
+    loss = ConsistencyLoss(Affine(shape[0]), FLOW, PROPOSAL, teacher=oracle, weight="learned", tangent_warmup=100)
     assert loss(x0, NOTHING, LATE)[1]["weight"].tolist() == [0.0] * 8
     nn.init.constant_(loss.weight.linear.bias, 2.0)
     assert loss(x0, NOTHING, torch.tensor(99))[1]["weight"].tolist() == [0.0] * 8
@@ -248,14 +248,14 @@ def test_the_learned_weight_is_clamped():
 
 
 def test_the_teacher_is_no_part_of_the_students_module():
-    loss = ConsistencyLoss(Affine(2), Affine(2), FLOW, PROPOSAL, weight="learned")
+    loss = ConsistencyLoss(Affine(2), FLOW, PROPOSAL, teacher=Affine(2), weight="learned")
     assert {name.split(".")[0] for name in loss.state_dict()} == {"backbone", "weight"}
     assert isinstance(loss.teacher, Affine)
 
 
 def test_no_gradient_reaches_the_teacher():
     teacher = Affine(2)
-    ConsistencyLoss(Affine(2), teacher, FLOW, PROPOSAL)(torch.randn(4, 2, 5), NOTHING, LATE)[0].backward()
+    ConsistencyLoss(Affine(2), FLOW, PROPOSAL, teacher=teacher)(torch.randn(4, 2, 5), NOTHING, LATE)[0].backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
@@ -284,7 +284,7 @@ def test_scales_of_guidance_are_drawn_for_student_and_teacher_alike():
 
     student, teacher = Listening(1), Listening(1)
     student.name, teacher.name = "student", "teacher"
-    loss = ConsistencyLoss(student, teacher, FLOW, PROPOSAL, guidance_max=3.0)
+    loss = ConsistencyLoss(student, FLOW, PROPOSAL, teacher=teacher, guidance_max=3.0)
     loss(torch.randn(4000, 1, 2), NOTHING, LATE)
     scales = seen["teacher"][0]
     assert all(torch.equal(scale, scales) for scale in seen["student"])
@@ -296,7 +296,7 @@ def test_scales_of_guidance_are_drawn_for_student_and_teacher_alike():
 def test_losses_follow_the_random_state():
     oracle = Gaussian.random((2, 5), torch.float32)
     x0 = oracle.sample(8, torch.Generator().manual_seed(123))
-    loss = ConsistencyLoss(Affine(2), oracle, FLOW, PROPOSAL)
+    loss = ConsistencyLoss(Affine(2), FLOW, PROPOSAL, teacher=oracle)
     values = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -317,4 +317,4 @@ def test_losses_follow_the_random_state():
 )
 def test_impossible_switches_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        ConsistencyLoss(None, None, FLOW, PROPOSAL, **options)
+        ConsistencyLoss(None, FLOW, PROPOSAL, **options)

@@ -207,7 +207,7 @@ def test_a_student_of_plain_layers_trains_by_default():
     gradients = []
     for method in ("one_pass", "forward"):
         network = convolutional(dropout=0.3).train()
-        loss = ConsistencyLoss(network, None, flow, LogNormalProposal(0.0, 1.0), tangent_method=method)
+        loss = ConsistencyLoss(network, flow, LogNormalProposal(0.0, 1.0), tangent_method=method)
         torch.manual_seed(0)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

@@ -131,7 +131,7 @@ def test_a_student_of_plain_layers_has_the_gradient_of_float32_under_bf16():
     network, teacher = convolutional(), convolutional()
     nn.init.normal_(teacher.layers[-1].weight, std=0.1)
     loss = ConsistencyLoss(
-        network, teacher, flow, LogNormalProposal(0.0, 1.0), tangent_method="forward", tangent_warmup=0
+        network, flow, LogNormalProposal(0.0, 1.0), teacher=teacher, tangent_method="forward", tangent_warmup=0
     )
 
     def gradient(autocast):

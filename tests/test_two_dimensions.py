@@ -110,7 +110,7 @@ def assert_as_good_in_two_steps(student: nn.Module, teacher: nn.Module, teacher_
 def test_two_steps_after_distillation_are_as_good_as_the_teacher(teacher: nn.Module, teacher_distance: float):
     torch.manual_seed(2)
     student = copy.deepcopy(teacher).train()
-    loss = ConsistencyLoss(student, teacher, FLOW, LogNormalProposal(-1.0, 1.4), tangent_warmup=300)
+    loss = ConsistencyLoss(student, FLOW, LogNormalProposal(-1.0, 1.4), teacher=teacher, tangent_warmup=300)
     assert_as_good_in_two_steps(train(loss, 2000, 3e-4), teacher, teacher_distance)
 
 
@@ -120,5 +120,5 @@ def test_two_steps_after_training_from_data_are_as_good_as_the_teacher(teacher: 
     torch.manual_seed(2)
     student = copy.deepcopy(teacher).train()
     proposal = LogNormalProposal(-0.8, 1.6, stratified=True)
-    loss = ConsistencyLoss(student, None, FLOW, proposal, tangent_warmup=300, norm_constant=10.0)
+    loss = ConsistencyLoss(student, FLOW, proposal, tangent_warmup=300, norm_constant=10.0)
     assert_as_good_in_two_steps(train(loss, 4000, 2e-3, batch_size=4096), teacher, teacher_distance)

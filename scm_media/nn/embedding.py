@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from scm_media.interfaces import Conditioning
 from scm_media.nn.pair import Linear, Pair, Signal, full_precision, silu
 
 
@@ -112,6 +113,43 @@ class LabelEmbedding(nn.Module):
                 embedded = self.scalars[name](value)
                 total = total + torch.where(given[:, None], embedded, self.absent[name])
         return total
+
+
+PlainConditioning = Conditioning | Mapping[str, Tensor] | Tensor | None
+"""Everything that losses, samplers and teachers take as conditioning; ``as_conditioning`` says how it is read."""
+
+
+def as_conditioning(cond: PlainConditioning, network: object, device: torch.device | str | None = None) -> Conditioning:
+    """Returns the conditioning that a plain value stands for, on a device where one is given.
+
+    None: no conditioning. A mapping: labels by name. A tensor ``(B,)``: one label. It gets the name of the network's
+    only label where the network has a ``LabelEmbedding`` with one label, else the name "class"; networks of one's own
+    find it as ``cond.label``. A ``Conditioning`` is returned as it is. Raises ValueError for labels of another shape.
+    """
+    if isinstance(cond, Conditioning):
+        return cond
+    if cond is None:
+        return Conditioning()
+    labels = {_label_name(network): cond} if isinstance(cond, Tensor) else dict(cond)
+    for name, label in labels.items():
+        if not isinstance(label, Tensor) or label.ndim != 1:
+            got = f"shape {tuple(label.shape)}" if isinstance(label, Tensor) else type(label).__name__
+            raise ValueError(
+                f"label {name!r} must be a tensor (B,) of class numbers or of real numbers, got {got}: text "
+                "embeddings are Conditioning(tokens=…), maps beside the latent Conditioning(aligned=…)"
+            )
+        labels[name] = (label if label.is_floating_point() else label.long()).to(device)
+    return Conditioning(labels=labels)
+
+
+def _label_name(network: object) -> str:
+    layers = network.modules() if isinstance(network, nn.Module) else ()
+    names = {name for layer in layers if isinstance(layer, LabelEmbedding) for name in layer.num_classes}
+    if len(names) > 1:
+        raise ValueError(
+            f"the network has the labels {', '.join(sorted(names))}: give a mapping of them, not one tensor"
+        )
+    return next(iter(names), "class")
 
 
 def axis_positions(extents: Sequence[int], device: torch.device) -> Tensor:

@@ -1,0 +1,100 @@
+"""The call of a TrigFlow backbone around a network of another framework; ``scm_media.teachers`` holds the equations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.interfaces import Conditioning
+from scm_media.nn.embedding import PlainConditioning, as_conditioning
+from scm_media.nn.pair import Signal, linearly, locally, value_of
+from scm_media.trigflow import broadcast_time
+
+Call = Callable[[Any, Any, Any, Conditioning], Any]
+"""``call(network, y, time, cond)`` returns the network's prediction ``(B, c, *s)``."""
+
+
+def call_network(network: Any, y: Any, time: Any, cond: Conditioning) -> Any:
+    """Returns network(y, time), or network(y, time, label) where the conditioning has a label.
+
+    Raises ValueError for several labels, tokens and dense conditioning, which only a ``call`` of one's own can pass on.
+    """
+    if cond.tokens is not None or cond.aligned is not None:
+        raise ValueError(
+            "the default call passes one label to the network, and no tokens or dense conditioning: give call=, a "
+            "function (network, y, time, cond) that returns the prediction"
+        )
+    label = cond.label
+    return network(y, time) if label is None else network(y, time, label)
+
+
+class ChangeOfVariables(nn.Module):
+    """A network with the call of a TrigFlow backbone; the subclasses say which change of variables that takes.
+
+    network: called as ``call(network, y, time, cond)`` with y ``(B, c, *s)`` in the dtype of the network's parameters
+    and times ``(B,)``; ``call_network`` is the default. Raises ValueError for a sigma_data that is not positive.
+    """
+
+    regular: ClassVar[bool] = False
+    """True where F is finite at t = 0 and t = π/2 without a clamp."""
+
+    takes_any_dtype: ClassVar[bool] = True
+    """The network may be in 16 bits while u and t are wider; samplers then leave u as it is."""
+
+    def __init__(self, network: nn.Module, sigma_data: float, call: Call | None = None) -> None:
+        super().__init__()
+        if not (sigma_data > 0 and math.isfinite(sigma_data)):
+            raise ValueError(f"sigma_data must be a positive standard deviation, got {sigma_data}")
+        self.network, self.sigma_data = network, float(sigma_data)
+        self.call = call_network if call is None else call
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Returns the times in radians of the least and the most noise that the network's own time reaches."""
+        return 0.0, math.pi / 2
+
+    def forward(self, u: Signal, t: Signal, cond: PlainConditioning = None) -> Signal:
+        """Returns F(u, t) ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)`` in radians."""
+        dtype = value_of(u).dtype
+        t = locally(self._clamp, t)
+        y = linearly(self._in_the_networks_dtype, locally(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t))
+        prediction = self.call(self.network, y, locally(self.network_time, t), as_conditioning(cond, self.network))
+        self._check(prediction, y)
+        F = locally(lambda p, u_, t_: self.field(p.to(u_.dtype), u_, broadcast_time(t_, u_)), prediction, u, t)
+        return linearly(lambda v: v.to(dtype), F)
+
+    def scale(self, t: Tensor) -> Tensor:
+        """Returns y / u ``(B,)``."""
+        raise NotImplementedError
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """Returns the network's own time ``(B,)``."""
+        raise NotImplementedError
+
+    def field(self, prediction: Tensor, u: Tensor, t: Tensor) -> Tensor:
+        """Returns F ``(B, c, *s)`` from the network's prediction, for t ``(B, 1, …)``."""
+        raise NotImplementedError
+
+    def _clamp(self, t: Tensor) -> Tensor:
+        t = t.to(torch.promote_types(t.dtype, torch.float32))
+        margin = 0.0 if self.regular else math.sqrt(torch.finfo(t.dtype).eps)
+        low, high = self.time_range
+        return t.clamp(max(low, margin), min(high, math.pi / 2 - margin))
+
+    def _in_the_networks_dtype(self, y: Tensor) -> Tensor:
+        parameters = self.network.parameters() if isinstance(self.network, nn.Module) else ()
+        return y.to(next((each.dtype for each in parameters if each.is_floating_point()), y.dtype))
+
+    def _check(self, prediction: Any, y: Signal) -> None:
+        shape = getattr(value_of(prediction), "shape", None)
+        if shape != value_of(y).shape:
+            got = type(prediction).__name__ if shape is None else tuple(shape)
+            raise ValueError(
+                f"{type(self.network).__name__} returned {got} for an input {tuple(value_of(y).shape)}: give call=, a "
+                "function (network, y, time, cond) that returns the prediction alone (.sample of diffusers, without "
+                "the channels of a learned variance)"
+            )
