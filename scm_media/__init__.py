@@ -6,53 +6,86 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scm_media.interfaces import Conditioning
+    from scm_media import teachers
+    from scm_media.ema import PowerEMA, reconstruct
+    from scm_media.guidance import Guided
+    from scm_media.interfaces import NO_LABEL, Conditioning
     from scm_media.losses import ConsistencyLoss, DiffusionLoss
+    from scm_media.nn.magnitude import renormalize
     from scm_media.parts import part
     from scm_media.pipeline import Clips, Pipeline, load
     from scm_media.proposals import LogNormalProposal, UniformProposal
-    from scm_media.samplers import sample_consistency, sample_dpm_solver, sample_heun
+    from scm_media.samplers import (
+        consistency_times,
+        edit_times,
+        rectified_flow_times,
+        sample_consistency,
+        sample_dpm_solver,
+        sample_heun,
+        teacher_times,
+    )
     from scm_media.tangent import value_and_tangent
     from scm_media.trigflow import TrigFlow
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "NO_LABEL": "interfaces",
     "Clips": "pipeline",
     "Conditioning": "interfaces",
     "ConsistencyLoss": "losses",
     "DiffusionLoss": "losses",
+    "Guided": "guidance",
     "LogNormalProposal": "proposals",
     "Pipeline": "pipeline",
+    "PowerEMA": "ema",
     "TrigFlow": "trigflow",
     "UniformProposal": "proposals",
+    "consistency_times": "samplers",
+    "edit_times": "samplers",
     "load": "pipeline",
     "part": "parts",
+    "reconstruct": "ema",
+    "rectified_flow_times": "samplers",
+    "renormalize": "nn.magnitude",
     "sample_consistency": "samplers",
     "sample_dpm_solver": "samplers",
     "sample_heun": "samplers",
+    "teacher_times": "samplers",
     "value_and_tangent": "tangent",
 }
 
 __all__ = [
+    "NO_LABEL",
     "Clips",
     "Conditioning",
     "ConsistencyLoss",
     "DiffusionLoss",
+    "Guided",
     "LogNormalProposal",
     "Pipeline",
+    "PowerEMA",
     "TrigFlow",
     "UniformProposal",
+    "consistency_times",
+    "edit_times",
     "load",
     "part",
+    "reconstruct",
+    "rectified_flow_times",
+    "renormalize",
     "sample_consistency",
     "sample_dpm_solver",
     "sample_heun",
+    "teacher_times",
+    "teachers",
     "value_and_tangent",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "teachers":
+        return importlib.import_module(f"{__name__}.teachers")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

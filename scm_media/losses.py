@@ -226,8 +226,8 @@ class ConsistencyLoss(_FlowLoss):
         if step is None:
             if self.tangent_warmup > 0:
                 raise ValueError(
-                    f"the first {self.tangent_warmup} steps raise the tangent's weight, so the loss needs the number of "
-                    "its step: loss(x0, cond, step=step), or ConsistencyLoss(…, tangent_warmup=0)"
+                    f"the first {self.tangent_warmup} steps raise the tangent's weight, so the loss needs the step's "
+                    "number: loss(x0, cond, step=step), or ConsistencyLoss(…, tangent_warmup=0)"
                 )
             step = 0
         step = torch.as_tensor(step)

@@ -49,12 +49,17 @@ def evaluator(
     flow = TrigFlow.of(model) if flow is None else flow
     parameter = _first_parameter(model)
     device = parameter.device if parameter is not None else noise.device if isinstance(noise, Tensor) else None
-    noise = noise if _is_function(noise, shape, seed) else _drawn(model, flow, noise, shape, seed)
+    if noise is None or isinstance(noise, Tensor):
+        draw = _drawn(model, flow, noise, shape, seed)
+    elif shape is None and seed is None:
+        draw = noise
+    else:
+        raise ValueError("noise is a function, which decides shape and values: leave shape and seed out")
     layers = [layer for layer in model.modules() if layer.training] if isinstance(model, nn.Module) else []
     try:
         for layer in layers:
             layer.training = False
-        yield Evaluator(model, flow, noise, as_conditioning(cond, model, device))
+        yield Evaluator(model, flow, draw, as_conditioning(cond, model, device))
     finally:
         for layer in layers:
             layer.training = True
@@ -81,14 +86,6 @@ def batch_time(time: float, x: Tensor) -> Tensor:
     """Returns one time for each sample of x, ``(B,)``, in float64 where x is, else in float32."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return torch.full((x.shape[0],), time, dtype=dtype, device=x.device)
-
-
-def _is_function(noise: object, shape: object, seed: object) -> bool:
-    if not callable(noise):
-        return False
-    if shape is not None or seed is not None:
-        raise ValueError("noise is a function, which decides shape and values: leave shape and seed out")
-    return True
 
 
 def _drawn(

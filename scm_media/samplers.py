@@ -130,7 +130,7 @@ def sample_consistency(
     constrain: Constraint | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Returns x0 ``(B, c, *s)`` by one consistency step a time: denoise to 0, renoise with fresh noise to the next time.
+    """Returns x0 ``(B, c, *s)`` by consistency steps: denoise to 0, renoise with fresh noise to the next time.
 
     The module's docstring says what the arguments are; two steps at ``consistency_times`` are the default.
     start: an x0 ``(B, c, *s)`` that is noised to the first time instead of starting from noise alone (variations).

@@ -160,8 +160,8 @@ class X0Prediction(_VariancePreserving):
 class VPrediction(_VariancePreserving):
     """A network that predicts v = cos φ · n − sin φ · x0 (Salimans & Ho 2022, arXiv 2202.00512).
 
-    The estimates are x0 = cos φ · y − sin φ · v and n = sin φ · y + cos φ · v. With cos φ = k cos t, sin φ = k σ_d sin t
-    and y = k σ_d u, F = cos t · n − sin t · x0 / σ_d becomes
+    The estimates are x0 = cos φ · y − sin φ · v and n = sin φ · y + cos φ · v. With cos φ = k cos t,
+    sin φ = k σ_d sin t and y = k σ_d u, F = cos t · n − sin t · x0 / σ_d becomes
 
         F(u, t) = k v + k² (σ_d² − 1) sin t cos t · u,
 
@@ -187,8 +187,8 @@ class RectifiedFlow(ChangeOfVariables):
 
         F(u, t) = k (w + (σ_d cos t − sin t) u),
 
-    which is finite at every t: nothing is clamped but t to [0, π/2]. The network's time is ``time_scale`` · s (diffusers:
-    1000 for Stable Diffusion 3, 1 for FLUX).
+    which is finite at every t: nothing is clamped but t to [0, π/2]. The network's time is ``time_scale`` · s (in
+    diffusers 1000 for Stable Diffusion 3, 1 for FLUX).
 
     A shift, s' = shift · s / (1 + (shift − 1) s), chooses noise levels and leaves F as it is: σ/α is multiplied by it.
     ``rectified_flow_times`` returns shifted times for samplers; the logit-normal distribution of s with mean m,
