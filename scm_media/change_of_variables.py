@@ -39,8 +39,8 @@ class ChangeOfVariables(nn.Module):
     and times ``(B,)``; ``call_network`` is the default. Raises ValueError for a sigma_data that is not positive.
     """
 
-    regular: ClassVar[bool] = False
-    """True where F is finite at t = 0 and t = π/2 without a clamp."""
+    singular: ClassVar[tuple[bool, bool]] = (False, False)
+    """Whether the equations divide by zero at t = 0 and at t = π/2; t is kept away from such an end."""
 
     takes_any_dtype: ClassVar[bool] = True
     """The network may be in 16 bits while u and t are wider; samplers then leave u as it is."""
@@ -81,9 +81,9 @@ class ChangeOfVariables(nn.Module):
 
     def _clamp(self, t: Tensor) -> Tensor:
         t = t.to(torch.promote_types(t.dtype, torch.float32))
-        margin = 0.0 if self.regular else math.sqrt(torch.finfo(t.dtype).eps)
-        low, high = self.time_range
-        return t.clamp(max(low, margin), min(high, math.pi / 2 - margin))
+        margin = math.sqrt(torch.finfo(t.dtype).eps)
+        (low, high), (at_zero, at_half_pi) = self.time_range, self.singular
+        return t.clamp(max(low, margin * at_zero), min(high, math.pi / 2 - margin * at_half_pi))
 
     def _in_the_networks_dtype(self, y: Tensor) -> Tensor:
         parameters = self.network.parameters() if isinstance(self.network, nn.Module) else ()

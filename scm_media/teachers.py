@@ -61,6 +61,8 @@ class EDM(ChangeOfVariables):
     where rounding grows as 1 / sin t. sigma_data must be the network's own. t is clamped to [√ε, π/2 − √ε].
     """
 
+    singular = (True, True)
+
     def __init__(
         self, network: nn.Module, sigma_data: float = 0.5, preconditioned: bool = False, call: Call | None = None
     ) -> None:
@@ -132,9 +134,11 @@ class EpsPrediction(_VariancePreserving):
 
         F(u, t) = (n − sin t · u) / cos t.
 
-    An error of the network grows as 1 / cos t. schedule, sigma_data, call: see ``ContinuousSchedule`` and the other
-    schedules; a tensor is ``alphas_cumprod``. t is clamped to the schedule's range and to [√ε, π/2 − √ε].
+    An error of the network grows as 1 / cos t. schedule: one of this module's, or the tensor ``alphas_cumprod``
+    ``(T,)`` of a scheduler with T integer timesteps. t is clamped to the schedule's range and to [0, π/2 − √ε].
     """
+
+    singular = (False, True)
 
     def field(self, prediction: Tensor, u: Tensor, t: Tensor) -> Tensor:
         """Returns F ``(B, c, *s)``."""
@@ -148,9 +152,11 @@ class X0Prediction(_VariancePreserving):
 
         F(u, t) = (cos t · u − x0 / σ_d) / sin t.
 
-    An error of the network grows as 1 / sin t. schedule, sigma_data, call: as for ``EpsPrediction``. t is clamped to
-    the schedule's range and to [√ε, π/2 − √ε].
+    An error of the network grows as 1 / sin t. schedule: as for ``EpsPrediction``. t is clamped to the schedule's
+    range and to [√ε, π/2].
     """
+
+    singular = (True, False)
 
     def field(self, prediction: Tensor, u: Tensor, t: Tensor) -> Tensor:
         """Returns F ``(B, c, *s)``."""
@@ -165,11 +171,9 @@ class VPrediction(_VariancePreserving):
 
         F(u, t) = k v + k² (σ_d² − 1) sin t cos t · u,
 
-    which is v itself for σ_d = 1, and finite at every t. schedule, sigma_data, call: as for ``EpsPrediction``. t is
-    clamped to the schedule's range alone.
+    which is v itself for σ_d = 1, and finite at every t. schedule: as for ``EpsPrediction``. t is clamped to the
+    schedule's range alone.
     """
-
-    regular = True
 
     def field(self, prediction: Tensor, u: Tensor, t: Tensor) -> Tensor:
         """Returns F ``(B, c, *s)``."""
@@ -194,8 +198,6 @@ class RectifiedFlow(ChangeOfVariables):
     ``rectified_flow_times`` returns shifted times for samplers; the logit-normal distribution of s with mean m,
     standard deviation d and a shift is ``LogNormalProposal(m + log(shift), d)``.
     """
-
-    regular = True
 
     def __init__(
         self, network: nn.Module, sigma_data: float = 1.0, time_scale: float = 1.0, call: Call | None = None
