@@ -94,12 +94,13 @@ def _drawn(
     """Returns a function that starts from the given noise, where there is one, and draws all other noise."""
     if (noise is None) == (shape is None):
         raise ValueError("give either noise (B, c, *s) or the shape of the latents, shape=(B, c, *s)")
+    parameter = _first_parameter(model)
     if noise is not None:
         _warn_of_scale(noise, flow)
+        noise = noise if parameter is None else noise.to(parameter.device)
         shape, device, dtype = noise.shape, noise.device, noise.dtype
     else:
         assert shape is not None
-        parameter = _first_parameter(model)
         device = torch.device("cpu") if parameter is None else parameter.device
         wide = parameter is not None and parameter.dtype == torch.float64
         dtype = torch.float64 if wide else torch.float32
@@ -119,7 +120,7 @@ def _warn_of_scale(noise: Tensor, flow: TrigFlow) -> None:
         warnings.warn(
             f"the noise has a standard deviation of {std:.2f}, and sigma_data is {flow.sigma_data:g}: sampling starts "
             "from noise of standard deviation sigma_data, as TrigFlow.prior(shape) returns",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
