@@ -11,7 +11,9 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-README = Path(__file__).parents[2] / "README.md"
+REPOSITORY = Path(__file__).parents[2]
+README = REPOSITORY / "README.md"
+EXAMPLE = REPOSITORY / "examples" / "scm_in_one_file.py"
 
 BLOCKER = """
 import json
@@ -116,3 +118,18 @@ def test_the_readmes_script_runs_as_written_with_torch_and_einops_alone(distribu
     scripts = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (script,) = (script for script in scripts if "scm.teachers" in script)
     run_with_torch_and_einops_alone(BEFORE_THE_SCRIPT + script + AFTER_THE_SCRIPT, distributions_of)
+
+
+def test_the_example_runs_with_torch_and_einops_alone(distributions_of):
+    arguments = [
+        "scm_in_one_file.py",
+        *["--teacher-steps", "3", "--student-steps", "3", "--batch-size", "8", "--num", "50"],
+    ]
+    program = f"""
+import contextlib, io, runpy
+sys.argv = {arguments!r}
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
+assert "student, 2 steps" in printed.getvalue()
+"""
+    run_with_torch_and_einops_alone(program, distributions_of)
