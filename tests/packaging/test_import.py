@@ -121,13 +121,9 @@ def test_the_readmes_script_runs_as_written_with_torch_and_einops_alone(distribu
 
 
 def test_the_example_runs_with_torch_and_einops_alone(distributions_of):
-    arguments = [
-        "scm_in_one_file.py",
-        *["--teacher-steps", "3", "--student-steps", "3", "--batch-size", "8", "--num", "50"],
-    ]
     program = f"""
 import contextlib, io, runpy
-sys.argv = {arguments!r}
+sys.argv = "scm_in_one_file.py --teacher-steps 3 --student-steps 3 --batch-size 8 --num 50".split()
 with contextlib.redirect_stdout(io.StringIO()) as printed:
     runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
 assert "student, 2 steps" in printed.getvalue()
