@@ -120,8 +120,7 @@ class _VariancePreserving(ChangeOfVariables):
 
     def network_time(self, t: Tensor) -> Tensor:
         """Returns the schedule's time ``(B,)``."""
-        angle = torch.atan2(self.sigma_data * torch.sin(t), torch.cos(t))
-        return self.schedule.time(angle.clamp(*self.schedule.angles))
+        return self.schedule.time(torch.atan2(self.sigma_data * torch.sin(t), torch.cos(t)))
 
     def _k(self, t: Tensor) -> Tensor:
         return torch.rsqrt(torch.cos(t).square() + (self.sigma_data * torch.sin(t)).square())

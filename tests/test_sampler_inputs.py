@@ -159,10 +159,9 @@ def test_the_device_is_that_of_the_models_parameters():
 def test_a_model_samples_in_evaluation_mode_and_keeps_its_own(sampler, network):
     expected = sampler(network, shape=SHAPE, seed=0)
     network.train()
-    network.dropout.eval()
-    network.inner = nn.Dropout(0.1)
+    network.frozen = nn.Dropout(0.1).eval()
     assert torch.equal(sampler(network, shape=SHAPE, seed=0), expected)
-    assert network.training and network.inner.training and not network.dropout.training
+    assert network.training and network.dropout.training and not network.frozen.training
     with pytest.raises(ValueError, match="descend"):
         sampler(network, shape=SHAPE, times=(0.5, 1.0))
     assert network.training

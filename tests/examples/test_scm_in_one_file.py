@@ -25,7 +25,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def rows(script):
-    return {row.name: row for row in script.run(teacher_steps=800, student_steps=600, batch_size=256, num=8000)}
+    return {row.name: row for row in script.run(teacher_steps=600, student_steps=450, batch_size=256, num=8000)}
 
 
 def test_two_steps_of_the_student_are_about_as_good_as_the_teacher(rows):
