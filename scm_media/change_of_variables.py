@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,25 +19,14 @@ Call = Callable[[Any, Any, Any, Conditioning], Any]
 """``call(network, y, time, cond)`` returns the network's prediction ``(B, c, *s)``."""
 
 
-def call_network(network: Any, y: Any, time: Any, cond: Conditioning) -> Any:
-    """Returns network(y, time), or network(y, time, label) where the conditioning has a label.
-
-    Raises ValueError for several labels, tokens and dense conditioning, which only a ``call`` of one's own can pass on.
-    """
-    if cond.tokens is not None or cond.aligned is not None:
-        raise ValueError(
-            "the default call passes one label to the network, and no tokens or dense conditioning: give call=, a "
-            "function (network, y, time, cond) that returns the prediction"
-        )
-    label = cond.label
-    return network(y, time) if label is None else network(y, time, label)
-
-
 class ChangeOfVariables(nn.Module):
     """A network with the call of a TrigFlow backbone; the subclasses say which change of variables that takes.
 
     network: called as ``call(network, y, time, cond)`` with y ``(B, c, *s)`` in the dtype of the network's parameters
-    and times ``(B,)``; ``call_network`` is the default. Raises ValueError for a sigma_data that is not positive.
+    and times ``(B,)``. Without a ``call`` it is called as network(y, time), or network(y, time, label) where the
+    conditioning has a label or the network's signature asks for a third argument (None without a label, as the networks
+    of EDM and EDM2 take it). Raises ValueError for a sigma_data that is not positive; when called, for several labels,
+    tokens and dense conditioning, which only a ``call`` can pass on, and for an output of another shape.
     """
 
     singular: ClassVar[tuple[bool, bool]] = (False, False)
@@ -50,7 +40,8 @@ class ChangeOfVariables(nn.Module):
         if not (sigma_data > 0 and math.isfinite(sigma_data)):
             raise ValueError(f"sigma_data must be a positive standard deviation, got {sigma_data}")
         self.network, self.sigma_data = network, float(sigma_data)
-        self.call = call_network if call is None else call
+        self.call = call
+        self._needs_label = _num_required(network) > 2
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -62,7 +53,8 @@ class ChangeOfVariables(nn.Module):
         dtype = value_of(u).dtype
         t = locally(self._clamp, t)
         y = linearly(self._in_the_networks_dtype, locally(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t))
-        prediction = self.call(self.network, y, locally(self.network_time, t), as_conditioning(cond, self.network))
+        call = self._call_network if self.call is None else self.call
+        prediction = call(self.network, y, locally(self.network_time, t), as_conditioning(cond, self.network))
         self._check(prediction, y)
         F = locally(lambda p, u_, t_: self.field(p.to(u_.dtype), u_, broadcast_time(t_, u_)), prediction, u, t)
         return linearly(lambda v: v.to(dtype), F)
@@ -78,6 +70,15 @@ class ChangeOfVariables(nn.Module):
     def field(self, prediction: Tensor, u: Tensor, t: Tensor) -> Tensor:
         """Returns F ``(B, c, *s)`` from the network's prediction, for t ``(B, 1, …)``."""
         raise NotImplementedError
+
+    def _call_network(self, network: Any, y: Any, time: Any, cond: Conditioning) -> Any:
+        if cond.tokens is not None or cond.aligned is not None:
+            raise ValueError(
+                f"{type(self).__name__} passes one label to the network, and no tokens or dense conditioning: give "
+                "call=, a function (network, y, time, cond) that returns the prediction"
+            )
+        label = cond.label
+        return network(y, time) if label is None and not self._needs_label else network(y, time, label)
 
     def _clamp(self, t: Tensor) -> Tensor:
         t = t.to(torch.promote_types(t.dtype, torch.float32))
@@ -98,3 +99,13 @@ class ChangeOfVariables(nn.Module):
                 "function (network, y, time, cond) that returns the prediction alone (.sample of diffusers, without "
                 "the channels of a learned variance)"
             )
+
+
+def _num_required(network: Any) -> int:
+    """Returns how many arguments a network cannot be called without; 0 where it does not say."""
+    try:
+        parameters = inspect.signature(getattr(network, "forward", network)).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(each.default is each.empty and each.kind in positional for each in parameters)

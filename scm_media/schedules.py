@@ -132,11 +132,7 @@ class DiscreteSchedule:
                 f"got {products[0].item():.4g} to {products[-1].item():.4g}"
             )
         self.levels = torch.atan2(torch.sqrt(1 - products), torch.sqrt(products))
-
-    @property
-    def angles(self) -> tuple[float, float]:
-        """Returns the angles of timesteps 0 and T − 1."""
-        return self.levels[0].item(), self.levels[-1].item()
+        self.angles = (self.levels[0].item(), self.levels[-1].item())
 
     def time(self, angle: Tensor) -> Tensor:
         """Returns timesteps ``(B,)`` from 0 to T − 1, which need not be integers."""

@@ -26,7 +26,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scm_media.change_of_variables import Call, ChangeOfVariables, call_network
+from scm_media.change_of_variables import Call, ChangeOfVariables
 from scm_media.schedules import ContinuousSchedule, CosineSchedule, DiscreteSchedule, LinearSchedule, Schedule
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "RectifiedFlow",
     "VPrediction",
     "X0Prediction",
-    "call_network",
 ]
 
 

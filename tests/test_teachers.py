@@ -308,6 +308,16 @@ def test_a_network_that_carries_pairs_gives_its_tangent_in_one_pass(kind):
     assert pair.value.requires_grad and not pair.tangent.requires_grad
 
 
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_teacher_is_captured_whole(kind):
+    teacher = ALL_KINDS[kind](Carrying())
+    u, t = torch.randn(4, *SHAPE), torch.tensor([0.2, 0.6, 1.0, 1.3])
+    torch._dynamo.reset()
+    captured = torch.compile(teacher, backend="eager", fullgraph=True)
+    torch.testing.assert_close(captured(u, t), teacher(u, t))
+    assert TrigFlow.of(captured) == TrigFlow(teacher.sigma_data)
+
+
 def test_any_other_network_gets_it_by_forward_mode_and_says_so():
     teacher = EDM(Carrying(carries=False)).double()
     u, t = torch.randn(2, *SHAPE, dtype=torch.float64), torch.tensor([0.2, 1.3], dtype=torch.float64)
@@ -346,6 +356,23 @@ def test_the_label_reaches_the_network():
         teacher(u, t, {"class": label, "pitch": label})
     with pytest.raises(ValueError, match="give call="):
         teacher(u, t, Conditioning(tokens=torch.zeros(3, 1, 2)))
+
+
+def test_networks_that_ask_for_a_label_get_none_where_there_is_none():
+    seen = []
+
+    class Published(nn.Module):
+        """The signature of EDM's and EDM2's networks."""
+
+        def forward(self, x, noise_labels, class_labels, augment_labels=None):
+            seen.append(class_labels)
+            return x
+
+    teacher = EDM(Published())
+    teacher(torch.randn(2, *SHAPE), torch.tensor([0.3, 0.7]))
+    teacher(torch.randn(2, *SHAPE), torch.tensor([0.3, 0.7]), torch.tensor([3, 1]))
+    assert seen[0] is None
+    assert seen[1].tolist() == [3, 1]
 
 
 def test_a_call_of_ones_own_decides_what_the_network_gets():
