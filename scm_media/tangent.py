@@ -6,10 +6,11 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from scm_media.interfaces import Backbone, Conditioning
 from scm_media.nn.pair import Pair, full_precision
@@ -131,7 +132,7 @@ def _forward_mode(evaluate, backbone: Backbone, u: Tensor, t: Tensor, du: Tensor
         u, t, du, dt = _at_least_float32(u, t, du, dt)
     try:
         # The fused attention kernels have no forward-mode rule.
-        with context, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        with context, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), _ContiguousGroupNorm():
             return torch.func.jvp(evaluate, (u, t), (du, dt))[1]
     except NotImplementedError as error:
         if "forward AD" not in str(error):
@@ -140,6 +141,15 @@ def _forward_mode(evaluate, backbone: Backbone, u: Tensor, t: Tensor, du: Tensor
             f"{type(backbone).__name__} has an operation without a forward-mode rule "
             f"({str(error).split(' because')[0]}): set tangent_method to 'finite_difference'"
         ) from error
+
+
+class _ContiguousGroupNorm(TorchFunctionMode):
+    """Gives group norm contiguous inputs: its forward-mode rule takes a view that others do not have."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if args and (func is nn.functional.group_norm or func is torch.group_norm):
+            args = (args[0].contiguous(), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 def _central_difference(evaluate, backbone: Backbone, u, t, du, dt, step: float | None) -> Tensor:

@@ -15,7 +15,7 @@ from scm_media.losses import ConsistencyLoss
 from scm_media.nn.pair import Dropout, Linear, Pair, linearly
 from scm_media.proposals import LogNormalProposal
 from scm_media.tangent import value_and_tangent
-from scm_media.trigflow import TrigFlow
+from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.nn.backbones import inputs as inputs_of_rank
 from tests.nn.backbones import transformer, unet
 from tests.plain import attentive, convolutional, pointwise
@@ -49,6 +49,24 @@ def test_plain_layers_fall_back_on_forward_mode(make):
     assert torch.equal(pair.value, expected.value)
     assert pair.value.requires_grad
     assert not pair.tangent.requires_grad
+
+
+@pytest.mark.parametrize("layout", ["attention", "channels_last"])
+def test_group_norm_of_another_layout_has_a_tangent(layout):
+    """The layout that attention leaves in the U-Nets of diffusers, and that of ``channels_last``."""
+    norm = nn.GroupNorm(1, 2).double()
+    nn.init.normal_(norm.weight)
+
+    def backbone(u, t, cond):
+        x = torch.sin(u) * broadcast_time(t, u)
+        if layout == "channels_last":
+            return norm(x.contiguous(memory_format=torch.channels_last))
+        return norm(rearrange(rearrange(x, "b c h w -> b (h w) c").contiguous(), "b (h w) c -> b c h w", h=4))
+
+    u, t, cond, du, dt = inputs(torch.float64)
+    tangent = value_and_tangent(backbone, u, t, cond, du, dt, "forward").tangent
+    expected = value_and_tangent(backbone, u, t, cond, du, dt, "finite_difference").tangent
+    torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_a_backbone_is_asked_and_told_of_once():
