@@ -109,7 +109,7 @@ def assert_as_good_in_two_steps(student: nn.Module, teacher: nn.Module, teacher_
 
 def test_two_steps_after_distillation_are_as_good_as_the_teacher(teacher: nn.Module, teacher_distance: float):
     torch.manual_seed(2)
-    student = copy.deepcopy(teacher).train()
+    student = copy.deepcopy(teacher).requires_grad_(True).train()
     loss = ConsistencyLoss(student, FLOW, LogNormalProposal(-1.0, 1.4), teacher=teacher, tangent_warmup=300)
     assert_as_good_in_two_steps(train(loss, 2000, 3e-4), teacher, teacher_distance)
 
@@ -118,7 +118,7 @@ def test_two_steps_after_distillation_are_as_good_as_the_teacher(teacher: nn.Mod
 def test_two_steps_after_training_from_data_are_as_good_as_the_teacher(teacher: nn.Module, teacher_distance: float):
     """In so few dimensions g is mostly noise, and dividing by its size shifts its mean: the constant is large here."""
     torch.manual_seed(2)
-    student = copy.deepcopy(teacher).train()
+    student = copy.deepcopy(teacher).requires_grad_(True).train()
     proposal = LogNormalProposal(-0.8, 1.6, stratified=True)
     loss = ConsistencyLoss(student, FLOW, proposal, tangent_warmup=300, norm_constant=10.0)
     assert_as_good_in_two_steps(train(loss, 4000, 2e-3, batch_size=4096), teacher, teacher_distance)
