@@ -118,7 +118,7 @@ def work(name: str, seed: int, todo: Any, done: Any, base: str, places: Mapping[
         generator = random.Random(f"{seed} {name} {number}")
         place = folder / "input"
         shutil.rmtree(place, ignore_errors=True)
-        made = target.make(place, generator)
+        made = _made(target, place, generator)
         done.put((name, number, "began", None))
         watch.folder, watch.noted = str(place), Counter()
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
@@ -139,6 +139,15 @@ def work(name: str, seed: int, todo: Any, done: Any, base: str, places: Mapping[
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
         done.put((name, number, what, (time.monotonic() - began, grown, dict(watch.noted))))
     done.put((name, None, "ended", None))
+
+
+def _made(target: targets.Target, place: Path, generator: random.Random) -> Path:
+    """Returns an input; the next of the same generator where a mutation cannot be written as a file of this kind."""
+    while True:
+        try:
+            return target.make(place, generator)
+        except (ValueError, RecursionError, OverflowError, TypeError):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _too_late(*_: Any) -> None:
@@ -241,7 +250,7 @@ def main() -> int:
 def _one(name: str, number: int, seed: int, base: str, places: Mapping[str, str]) -> int:
     os.chdir(base)
     target = targets.TARGETS[name](Path(base), places)
-    made = target.make(Path(base) / "input", random.Random(f"{seed} {name} {number}"))
+    made = _made(target, Path(base) / "input", random.Random(f"{seed} {name} {number}"))
     print(made)
     target.run(made)
     return 0

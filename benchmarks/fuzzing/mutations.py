@@ -102,7 +102,7 @@ def _value(generator: random.Random, places: Mapping[str, str]) -> Any:
     aim = generator.choice((f"{sentinel}/precious.txt", address, f"reference://::{address}", 1 << 20))
     part = {"_target_": generator.choice(NAMES), key: aim}
     deep: Any = []
-    for _ in range(generator.choice((5, 200, 20_000)) if generator.random() < 0.05 else 1):
+    for _ in range(generator.choice((5, 50, 300)) if generator.random() < 0.05 else 1):
         deep = [deep]
     text = generator.choice((_word(generator, places), generator.choice(NAMES), f"{sentinel}/precious.wav", address))
     many = [generator.choice(numbers)] * generator.choice((1, 3, 1000))

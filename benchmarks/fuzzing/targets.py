@@ -335,6 +335,8 @@ class Descriptions(_Models):
             text = json.dumps(mutations.tree_of(description, generator, self.places)).encode("utf-8", "replace")
         else:
             text = mutations.bytes_of((self.prepared / "model.json").read_bytes(), generator)
+        if generator.random() < 0.02:
+            text = generator.choice((b"[", b'{"a":', b"9")) * generator.choice((1000, 100_000, 3_000_000))
         (self.copied(folder, "model.json") / "model.json").write_bytes(text)
         return folder
 

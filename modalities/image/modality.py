@@ -186,10 +186,17 @@ class ImageModality:
         file: a path, or an opened file with a ``name``.
         """
         if isinstance(file, str | Path):
+            if not Path(file).is_file():
+                raise ValueError(f"{file}: no such file")
             with Path(file).open("rb") as opened:
                 self.probe(opened)
         else:
-            decode(file, str(file.name), self.channels, self.background, self.max_pixels, thorough=True)
+            name = str(file.name)
+            picture = decode(file, name, self.channels, self.background, self.max_pixels, thorough=True)
+            try:
+                self._check_strip(*picture.shape[1:])
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
 
     def decode(self, content: bytes, source: str) -> Tensor:
         """Returns the picture ``(C, H, W)`` of a file's content, as ``read``; ValueError that names the source."""
@@ -233,13 +240,9 @@ class ImageModality:
 
     def _crop(self, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
         height, width = samples.shape[-2:]
-        high, wide = (
-            (self.size, self.size)
-            if self.buckets is None
-            else self.buckets[nearest_bucket(height, width, self.buckets)]
-        )
-        scale = max(high / height, wide / width)
-        samples = resize(samples, max(high, round(height * scale)), max(wide, round(width * scale)), self.filter)
+        self._check_strip(height, width)
+        high, wide = self._cropped_size(height, width)
+        samples = resize(samples, *self._covering_size(height, width), self.filter)
         down, across = samples.shape[-2] - high, samples.shape[-1] - wide
         if not self.random_crop or generators is None:
             return samples[..., down // 2 : down // 2 + high, across // 2 : across // 2 + wide]
@@ -249,6 +252,28 @@ class ImageModality:
             left = int(torch.randint(across + 1, (), generator=generator))
             cut.append(sample[:, top : top + high, left : left + wide])
         return torch.stack(cut)
+
+    def _cropped_size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width that a picture of this size is cropped to."""
+        if self.buckets is None:
+            return self.size, self.size
+        high, wide = self.buckets[nearest_bucket(height, width, self.buckets)]
+        return high, wide
+
+    def _covering_size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width that a picture is brought to before it is cropped."""
+        high, wide = self._cropped_size(height, width)
+        scale = max(high / height, wide / width)
+        return max(high, round(height * scale)), max(wide, round(width * scale))
+
+    def _check_strip(self, height: int, width: int) -> None:
+        """Raises ValueError for a strip that would have more than ``max_pixels`` before it is cropped."""
+        high, wide = self._covering_size(height, width) if self.fit == "crop" else (1, 1)
+        if high * wide > self.max_pixels:
+            raise ValueError(
+                f"a strip of {width}×{height} pixels would have {wide}×{high} before it is cropped: leave it out, or "
+                "set modality.fit=pad"
+            )
 
     def bucket(self, file: str | Path | IO[bytes]) -> int:
         """Returns the place of the picture's bucket among ``buckets``, by the size in its header.

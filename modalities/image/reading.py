@@ -16,6 +16,8 @@ MODES = {1: "L", 3: "RGB"}
 """Pillow's mode of pictures of so many channels."""
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Pillow itself refuses a picture of more."""
+LONGEST_SIDE = (1 << 16) - 1
+"""Pixels of a side, as many as JPEG has room for: a strip of millions by one is no picture, and costs gigabytes."""
 ORIENTATION = 0x0112
 """The EXIF entry of how a picture was held."""
 UPRIGHT = {
@@ -70,6 +72,8 @@ def _loaded(file: IO[bytes], max_pixels: int, thorough: bool) -> Image.Image:
     picture = Image.open(file)
     if picture.width * picture.height > max_pixels:
         raise ValueError(f"{picture.width}×{picture.height} exceeds {max_pixels} pixels (max_pixels)")
+    if max(picture.size) > LONGEST_SIDE:
+        raise ValueError(f"{picture.width}×{picture.height}: a side may have {LONGEST_SIDE} pixels")
     if picture.format in JPEGS:
         file.seek(0)
         content = jpeg.checked(file.read())
@@ -134,7 +138,7 @@ def _from_picture(picture: Image.Image, channels: int, background: float) -> Ten
     mode = MODES[channels]
     if picture.mode == "CMYK" and mode == "L":
         picture = picture.convert("RGB")
-    return _pixels(picture.convert(mode), torch.uint8).float() / 127.5 - 1
+    return _pixels(picture.convert(mode), torch.uint8).float().div_(127.5).sub_(1)
 
 
 def upright_size(file: str | Path | IO[bytes]) -> tuple[int, int]:

@@ -27,6 +27,8 @@ SUFFIXES = CONTAINERS | {WEBP}
 
 MOST_PIXELS = 1 << 26
 """A frame of more is refused by its header."""
+LONGEST_SIDE = (1 << 16) - 1
+"""Pixels of a frame's side at most: a strip of millions by one is no frame, and costs gigabytes."""
 SLACK = 0.1
 """Seconds by which the last frame may end before the container says so (and a frame of the file more)."""
 
@@ -104,7 +106,9 @@ def decoding(file: File, what: str = "cannot be decoded") -> Iterator[None]:
 
 
 def check_size(file: File, height: int, width: int) -> None:
-    """Raises VideoError for frames of no pixels, or of more than are read."""
+    """Raises VideoError for frames of no pixels, of more than are read, or of a side that no picture has."""
+    if max(height, width) > LONGEST_SIDE:
+        raise VideoError(file, "frame size", f"has frames of {width}×{height}, a side may have {LONGEST_SIDE} pixels")
     if not 0 < height * width <= MOST_PIXELS:
         raise VideoError(file, "frame size", f"has frames of {width}×{height}, at most {MOST_PIXELS} pixels are read")
 

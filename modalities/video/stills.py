@@ -10,7 +10,10 @@ import numpy as np
 from PIL import Image
 
 from modalities.video.pixels import composed
+from scm_media.reading import read_bytes
 
+MOST_BYTES = 1 << 30
+"""How large the file of a frame may be."""
 MODES = {1: "L", 3: "RGB"}
 ORIENTATION, LYING = 0x0112, range(5, 9)
 """The EXIF entry of how a picture was held, and those values of it that swap width and height."""
@@ -39,7 +42,7 @@ TAIL = 16
 
 def size_of(path: Path) -> tuple[int, int]:
     """Returns width and height of a picture as it is shown, from its header; raises whatever Pillow does."""
-    content = path.read_bytes()
+    content = read_bytes(path, MOST_BYTES)
     try:
         return _size(content)
     except Exception:
@@ -53,7 +56,7 @@ def read_picture(path: Path) -> Image.Image:
 
     A JPEG that lacks its end marker alone is whole. A PNG whose text is larger than Pillow takes is read without it.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, MOST_BYTES)
     if content.startswith(JPEG):
         content = _whole_jpeg(content)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,8 +61,20 @@ class Entry:
 
     def read(self, modality: Modality) -> Tensor:
         """Returns the sample ``(C, *S)`` as it is in the file."""
-        with naming(self.source):
+        with self._opened():
             return self._read(modality)
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Names the file in what is raised inside; ValueError for a pipe or a device, which may never end."""
+        with naming(self.source):
+            try:
+                mode = self.path.stat().st_mode
+            except OSError:  # which the modality tells in its own words
+                mode = stat.S_IFREG
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise ValueError("is neither a regular file nor a folder")
+            yield
 
     def _read(self, modality: Modality) -> Tensor:
         return modality.read(self.path)
@@ -71,14 +84,14 @@ class Entry:
 
         A modality that offers ``read_conformed`` reads no more than it needs.
         """
-        with naming(self.source):
+        with self._opened():
             if hasattr(modality, "read_conformed"):
                 return modality.read_conformed(self.file(), generator)
             return modality.conform(self._read(modality), generator), None
 
     def probe(self, modality: Any) -> None:
         """Raises ValueError where the file cannot be used; a modality may know without reading all of it."""
-        with naming(self.source):
+        with self._opened():
             if hasattr(modality, "probe"):
                 modality.probe(self.file())
             else:
@@ -86,12 +99,12 @@ class Entry:
 
     def bucket(self, modality: Any) -> int:
         """Returns which of the modality's buckets the sample is for."""
-        with naming(self.source):
+        with self._opened():
             return modality.bucket(self.file())
 
     def measure(self, modality: Any) -> Mapping[str, float]:
         """Returns what the modality measures of the file, by name."""
-        with naming(self.source):
+        with self._opened():
             return modality.measure(self.file())
 
     def file(self) -> Path | Part | IO[bytes]:

@@ -203,9 +203,20 @@ def _read_rows(path: Path, rejects: Rejects) -> list[tuple[int, dict[str, Any]]]
 
 
 def _csv_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    # Bytes that are not UTF-8 stay as they are: names of files may have such.
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
-        for row in reader:
+        rows = iter(reader)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if reader.line_num < 2:
+                    raise
+                rejects.add(f"{path}:{reader.line_num}", "row that cannot be parsed", str(error))
+                continue
             if None in row:
                 rejects.add(f"{path}:{reader.line_num}", "row with more fields than the header")
             else:
@@ -213,7 +224,7 @@ def _csv_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any
 
 
 def _jsonl_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
