@@ -101,27 +101,40 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
-def work(name: str, seed: int, todo: Any, done: Any, base: str, places: Mapping[str, str]) -> None:
-    """Runs inputs of a target by their numbers and reports each; one process."""
-    os.chdir(base)
+@dataclass(frozen=True)
+class Job:
+    """The inputs of one target that a process runs: those from ``start`` on, in order, until ``seconds`` are over."""
+
+    name: str
+    seed: int
+    start: int
+    stop: int
+    seconds: float
+    base: str
+    places: Mapping[str, str]
+
+
+def work(job: Job, current: Any, began: Any, done: Any) -> None:
+    """Runs a job's inputs and reports each. current, began: the number under way, and when it began; -1 for none."""
+    os.chdir(job.base)
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 2)
     import torch
 
     torch.set_num_threads(1)
-    target = targets.TARGETS[name](Path(base), places)
-    folder = Path(base) / "inputs" / str(os.getpid())
+    target = targets.TARGETS[job.name](Path(job.base), job.places)
+    folder = Path(job.base) / "inputs" / str(os.getpid())
     target.run(target.valid(folder / "warm"))  # what is imported on first use is not an input's doing
     watch = Watch()
     signal.signal(signal.SIGALRM, _too_late)
-    while (number := todo.get()) is not None:
-        generator = random.Random(f"{seed} {name} {number}")
+    started = time.monotonic()
+    for number in range(job.start, job.stop):
         place = folder / "input"
         shutil.rmtree(place, ignore_errors=True)
-        made = _made(target, place, generator)
-        done.put((name, number, "began", None))
+        made = _made(target, place, random.Random(f"{job.seed} {job.name} {number}"))
         watch.folder, watch.noted = str(place), Counter()
-        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+        before, began.value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+        current.value = number
         signal.setitimer(signal.ITIMER_REAL, SECONDS_AN_INPUT)
         watch.active = True
         try:
@@ -136,9 +149,13 @@ def work(name: str, seed: int, todo: Any, done: Any, base: str, places: Mapping[
         finally:
             watch.active = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+        taken = time.monotonic() - began.value
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-        done.put((name, number, what, (time.monotonic() - began, grown, dict(watch.noted))))
-    done.put((name, None, "ended", None))
+        current.value = -1
+        done.put((number, what, (taken, grown, dict(watch.noted))))
+        if time.monotonic() - started > job.seconds:
+            break
+    done.put(None)
 
 
 def _made(target: targets.Target, place: Path, generator: random.Random) -> Path:
@@ -156,41 +173,34 @@ def _too_late(*_: Any) -> None:
 
 def fuzz(name: str, num: int, seconds: float, seed: int, base: str, places: Mapping[str, str]) -> Tally:
     """Returns what became of ``num`` inputs of a target, or of those that ``seconds`` allowed."""
-    tally, context = Tally(), multiprocessing.get_context("spawn")
     targets.TARGETS[name](Path(base), places)  # its valid files are written here, where a fault shows
-    number, deadline = 0, math.inf
-    while number < num and time.monotonic() < deadline:
-        todo, done = context.Queue(), context.Queue()
-        process = context.Process(target=work, args=(name, seed, todo, done, base, places), daemon=True)
+    tally, context = Tally(), multiprocessing.get_context("spawn")
+    number, left = 0, seconds
+    while number < num and left > 0:
+        current, began, done = context.Value("q", -1), context.Value("d", 0.0), context.Queue()
+        job = Job(name, seed, number, num, left, base, places)
+        process = context.Process(target=work, args=(job, current, began, done), daemon=True)
         process.start()
-        last, began = None, time.monotonic() + SECONDS_TO_START - SECONDS_UNTIL_KILLED
-        todo.put(number)
+        first = time.monotonic()
         while True:
             try:
-                _, at, what, figures = done.get(timeout=0.5)
+                found = done.get(timeout=0.5)
             except queue.Empty:
-                if not process.is_alive() or time.monotonic() - began > SECONDS_UNTIL_KILLED:
-                    break
-                continue
-            if what == "began":
-                last, began = at, time.monotonic()
-                deadline = min(deadline, began + seconds)  # starting does not count
-                continue
-            if what == "ended":
-                last = None
+                waited = time.monotonic() - (began.value if current.value >= 0 else first + SECONDS_TO_START)
+                if process.is_alive() and waited < SECONDS_UNTIL_KILLED:
+                    continue
                 break
-            last = None
-            _count(tally, f"{name} {at}", what, figures)
-            number = at + 1
-            todo.put(number if number < num and time.monotonic() < deadline else None)
+            first = time.monotonic()
+            if found is None:
+                return tally
+            number = found[0] + 1
+            _count(tally, f"{name} {found[0]}", *found[1:])
+        left -= time.monotonic() - first
         process.kill()
         process.join()
-        if last is not None or number == 0:
-            tally.died += 1
-            tally.seeds.append(f"{name} {number}: the process died or hung")
-            number += 1
-        elif number >= num or time.monotonic() >= deadline:
-            break
+        tally.died += 1
+        tally.seeds.append(f"{name} {number}: the process died or hung")
+        number += 1
     return tally
 
 
@@ -231,10 +241,11 @@ def main() -> int:
     if parsed.input:
         return _one(parsed.input[0], int(parsed.input[1]), parsed.seed, base, places)
     share = sum(mutations.SHARES[name] for name in parsed.targets)
-    tallies = {}
+    tallies, left = {}, parsed.seconds
     for name in parsed.targets:
-        part = mutations.SHARES[name] / share
-        tallies[name] = fuzz(name, round(parsed.num * part), parsed.seconds * part, parsed.seed, base, places)
+        num, began = math.ceil(parsed.num * mutations.SHARES[name] / share), time.monotonic()
+        tallies[name] = fuzz(name, num, left, parsed.seed, base, places)
+        left -= time.monotonic() - began
         print(_row(name, tallies[name]), flush=True, file=sys.stderr)
     shutil.rmtree(Path(base) / "inputs", ignore_errors=True)
     unchanged = _digest(sentinel) == told

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SHARES: Mapping[str, float] = {
-    "pictures": 5, "sounds": 4, "videos": 2, "manifests": 3, "tars": 2, "recipes": 2, "descriptions": 4, "headers": 3,
+    "pictures": 5, "sounds": 4, "videos": 2, "manifests": 3, "tars": 2, "recipes": 1, "descriptions": 4, "headers": 3,
     "figures": 1,
 }  # fmt: skip
 """Each target's share of all inputs."""

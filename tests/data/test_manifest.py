@@ -150,7 +150,7 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path, rows):
         ("list.xlsx", b"", r"a \.csv or a \.jsonl"),
         ("list.csv", b"", "it is empty"),
         ("list.csv", b"path,family\n", "it is empty"),
-        ("list.csv", b"path\n\xff\xfe.png\n", "UTF-8"),
+        ("list.csv", b"path\n\xff\xfe.png\n", r"1 missing file .*\\xff\\xfe\.png"),
         ("list.jsonl", b"[1, 2]\nnothing\n", "2 line that is no JSON object"),
     ],
 )
