@@ -30,7 +30,7 @@ class Bounds:
         ends += self._end("below" if self.open_high else "at most", self.high)
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return " ".join([kind, " and ".join(ends)]).strip()
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"finite, {' and '.join(ends)}".removesuffix(", ")
         if value < self.low or (self.open_low and value == self.low):
             return ends[0]

@@ -22,9 +22,12 @@ from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
+from scm_media.display import printable
 from scm_media.interfaces import Modality
 from scm_media.parts import part
 
+MOST_NAMED = 20
+"""Columns of a manifest that an error lists."""
 _OWN_COLUMNS = ("path", "caption")
 
 
@@ -182,7 +185,7 @@ def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], gr
     own = [] if group is None else [group]
     missing = [column for column in ["path", *labels, *own] if column not in columns]
     if missing:
-        lacking, there = (", ".join(map(str, names)) for names in (missing, columns))
+        lacking, there = (printable(", ".join(map(str, names[:MOST_NAMED]))) for names in (missing, columns))
         raise ValueError(
             f"{path} has no column {lacking}; it has {there}: the file's column is called path, the label columns are "
             "named in data.labels, the column of the split in data.group"

@@ -149,6 +149,7 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path, rows):
         ("list.csv", None, "no such file"),
         ("list.xlsx", b"", r"a \.csv or a \.jsonl"),
         ("list.csv", b"", "it is empty"),
+        ("list.csv", b'"a\nb\x1b[0m",kind\n1,2\n', r"has no column path; it has a\\nb\\x1b\[0m, kind"),
         ("list.csv", b"path,family\n", "it is empty"),
         ("list.csv", b"path\n\xff\xfe.png\n", r"1 missing file .*\\xff\\xfe\.png"),
         ("list.jsonl", b"[1, 2]\nnothing\n", "2 line that is no JSON object"),

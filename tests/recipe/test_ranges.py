@@ -13,6 +13,7 @@ WRONG = [
     ("seed=-1", "seed must be at least 0, got -1"),
     ("seed=1.5", "seed must be a whole number, got 1.5"),
     ("teacher.optimizer.lr=high", "teacher.optimizer.lr must be a number, got 'high'"),
+    (f"teacher.optimizer.lr={10**400}", "teacher.optimizer.lr must be at most 1000, got 1000000"),
     ("teacher.optimizer.lr=-1", "teacher.optimizer.lr must be at least 0, got -1"),
     ("teacher.optimizer.lr=nan", "teacher.optimizer.lr must be finite, at least 0"),
     ("student.optimizer.lr=inf", "student.optimizer.lr must be finite"),
