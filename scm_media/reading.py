@@ -48,7 +48,7 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
     try:
         return read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise ValueError(f"{path} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
 def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
@@ -71,7 +71,7 @@ def parse_yaml(text: str, source: str) -> Any:
     values: a few lines may stand for thousands of millions.
     """
     try:
-        found = yaml.load(text, Loader=_LOADER)
+        found = _load(text)
         num = _count_nodes(found, {})
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -79,6 +79,16 @@ def parse_yaml(text: str, source: str) -> Any:
     if num > MOST_NODES:
         raise ValueError(f"{source} stands for {num} values by its aliases, expected at most {MOST_NODES}")
     return found
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        # libyaml refuses the escapes of lone surrogates, which stand for bytes of file names that are not UTF-8.
+        if "Unicode character escape" not in str(error):
+            raise
+        return yaml.load(text, Loader=yaml.SafeLoader)
 
 
 def _count_nodes(value: Any, counted: dict[int, int]) -> int:

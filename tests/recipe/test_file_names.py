@@ -105,11 +105,14 @@ def test_check_opens_the_data_of_a_file_of_any_name(tmp_path, capsys):
 
 def test_a_file_of_any_name_is_printed_with_its_cost_and_copied(tmp_path, capsys):
     path, copy = tmp_path / "2024, résumé (v2).yaml", tmp_path / "my copy.yaml"
-    path.write_text("# \x1b[2J mine\ndefaults: [image/tiny, _self_]\n", encoding="utf-8")
+    path.write_text("# \u202e mine\ndefaults: [image/tiny, _self_]\n", encoding="utf-8")
     assert main(["recipes", str(path)]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("# \\x1b[2J mine\ndefaults: [image/tiny, _self_]\n")
+    assert text.startswith("# \\u202e mine\ndefaults: [image/tiny, _self_]\n")
     assert "# counted: " in text
+    path.write_text("# \x1b[2J mine\ndefaults: [image/tiny, _self_]\n", encoding="utf-8")
+    assert main(["recipes", str(path)]) == 1, "YAML has no control characters"
+    assert "is not readable as YAML" in capsys.readouterr().err
     path.write_text("defaults: [image/tiny, _self_]\nrecipe: x\nseed: 4\n")
     assert main(["recipes", str(path), "--copy", str(copy)]) == 0
     assert f"'{copy}'" in capsys.readouterr().out, "quoted for the shell"
