@@ -50,6 +50,15 @@ def test_a_key_that_nothing_takes_is_not_said_to_be_addable():
     assert added["student"]["loss"]["proposal"]["stratified"] is True
 
 
+def test_keys_of_a_group_that_is_chosen_are_known():
+    given = ["data=manifest", "data.path=a.csv"]
+    said = message("image/folder", *given, "data.classes={mood: [calm, loud]}")
+    assert "data.classes is given keys that this recipe has not set: add them by +data.classes={…}" in said
+    classes = recipe.compose("image/folder", [*given, "+data.classes={mood: [calm, loud]}"])["data"]["classes"]
+    assert classes == {"mood": ["calm", "loud"]}
+    assert "(nearest: data.scalars" in message("image/folder", *given, "data.scalar=[a]")
+
+
 def test_a_file_of_the_other_yaml_suffix_is_asked_to_be_renamed(tmp_path):
     (tmp_path / "mine.yml").write_text("defaults: [image/tiny, _self_]\n")
     assert message(str(tmp_path / "mine.yml")).endswith("mine.yml: a recipe's file ends in .yaml; rename it")

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scm_media.recipe.errors import clear_errors
 from scm_media.recipe.interpolation import allowed_resolvers, check_interpolations
-from scm_media.recipe.keys import check
+from scm_media.recipe.keys import GROUPS, check
 from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quoted
 from scm_media.recipe.places import check_places
@@ -78,8 +78,11 @@ def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:
     return [] if "recipe" in read_own(path) else [f"++recipe={quoted(escaped_interpolations(path.stem))}"]
 
 
-def known_keys(name_or_path: str) -> list[str]:
-    """Returns every dotted key of a recipe without overrides: what a mistyped override is compared with."""
+def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Returns every dotted key of a recipe, with which a mistyped override is compared.
+
+    overrides: those that choose groups (``data=manifest``) are followed, since groups have keys of their own.
+    """
 
     def walk(config: Mapping[Any, Any], prefix: str) -> Iterator[str]:
         for key, value in config.items():
@@ -87,17 +90,18 @@ def known_keys(name_or_path: str) -> list[str]:
             if isinstance(value, Mapping):
                 yield from walk(value, f"{prefix}{key}.")
 
-    config = _compose(*locate(name_or_path), [], RunMode.RUN)
+    groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
+    config = _compose(*locate(name_or_path), groups, RunMode.RUN)
     plain = OmegaConf.to_container(config, resolve=False)
     return [key for key in walk(plain, "") if key.partition(".")[0] != HYDRA]  # type: ignore[arg-type]
 
 
 def _checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
-    """The composed recipe without Hydra's own settings, of which none may come from a file."""
+    """Returns the composed recipe without Hydra's own settings, of which none may come from a file."""
     file, primary = locate(name_or_path)
     words = literal_texts([*overrides, *name_override(name_or_path, overrides)])
     check_overrides(words, name_or_path, mode == RunMode.MULTIRUN)
-    with clear_errors(name_or_path, lambda: known_keys(name_or_path), names()):
+    with clear_errors(name_or_path, lambda: known_keys(name_or_path, words), names()):
         config = _compose(file, primary, words, mode)
     by_hand = tuple(word for word in words if _is_hydras(word))
     if (key := _differing_key(_settings(config), _hydra_settings(by_hand, mode), HYDRA)) is not None:
@@ -108,7 +112,7 @@ def _checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> Dict
 
 
 def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], mode: RunMode) -> DictConfig:
-    """A configuration with Hydra's own settings, nothing resolved but the names in lists of defaults."""
+    """Returns a configuration with Hydra's own settings, with nothing resolved but the names in lists of defaults."""
     with (
         searching(file),
         _outside_of_hydra(),
@@ -138,20 +142,20 @@ def _is_hydras(override: str) -> bool:
 
 @functools.lru_cache(maxsize=16)
 def _hydra_settings(overrides: tuple[str, ...], mode: RunMode) -> dict[str, Any]:
-    """Hydra's own settings as the command line alone makes them."""
+    """Returns Hydra's own settings as the command line alone makes them."""
     with clear_errors("Hydra's settings"):
         return _settings(_compose(None, None, overrides, mode))
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """Hydra's own settings in a configuration, unresolved, without what Hydra fills in."""
+    """Returns Hydra's own settings in a configuration, unresolved, without what Hydra fills in."""
     plain: Any = OmegaConf.to_container(config[HYDRA], resolve=False)
     job = {key: value for key, value in plain["job"].items() if key not in _OF_THE_JOB[1]}
     return {**{key: value for key, value in plain.items() if key not in _OF_THE_JOB[0]}, "job": job}
 
 
 def _differing_key(one: Mapping[Any, Any], other: Mapping[Any, Any], prefix: str) -> str | None:
-    """The first dotted key in which two configurations differ, None where they do not."""
+    """Returns the first dotted key in which two configurations differ, None where they do not."""
     for key in [*one, *(key for key in other if key not in one)]:
         name = f"{prefix}.{key}"
         if (key in one) != (key in other):
@@ -167,7 +171,7 @@ def _differing_key(one: Mapping[Any, Any], other: Mapping[Any, Any], prefix: str
 
 @functools.cache
 def _base() -> dict[str, Any]:
-    """The keys that every recipe has, with values of the kind they take."""
+    """Returns the keys that every recipe has, with values of the kind they take."""
     config = _compose(None, "base", ["recipe=base"], RunMode.RUN)
     with open_dict(config):
         del config[HYDRA]

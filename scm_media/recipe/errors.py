@@ -59,14 +59,14 @@ def _explain(error: BaseException, known_keys: Callable[[], Iterable[str]], know
 
 
 def _refused_resolver(error: BaseException | None) -> RefusedResolver | None:
-    """The refusal that an error was raised from or while handling, if there is one."""
+    """Returns the refusal that an error was raised from or while handling, if there is one."""
     while error is not None and not isinstance(error, RefusedResolver):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _no_key(what: str, key: str, known: set[str]) -> str:
-    """A key that is not there, or that is there and was to be appended; ``what`` Hydra could not do."""
+    """Returns why Hydra could not override, delete or append (``what``) a key, and what to write instead."""
     if what == "append" and key in known:
         return f"{key} is set already: leave out the +"
     if what == "override" and key in known:
