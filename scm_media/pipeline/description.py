@@ -7,16 +7,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
 
+from scm_media.bounds import SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, Bounds
 from scm_media.typed import check_value, shown, shown_name
 
 FORMAT = 1
 LARGEST_SAMPLE = 1 << 28
 """Values of one sample or latent: 1 GiB in float32."""
-MOST_STEPS = 10_000
 MOST_AXES = 6
 LONGEST_NAME = 200
 """Characters of a model's, a label's or a class's name: file names are made of them."""
 TEACHERS = ("heun", "dpm_solver")
+SAMPLER: Mapping[str, Bounds] = {
+    "steps": SAMPLING_STEPS,
+    "teacher_steps": SAMPLING_STEPS,
+    "second_time": SECOND_TIME,
+    "sigma_max": SIGMA_MAX,
+}
+"""Key of ``sampler`` to its range, the same as in recipes."""
 
 
 class Sampler(TypedDict):
@@ -92,14 +99,16 @@ def _check_names(description: Mapping[str, Any]) -> None:
     names = [description["name"], *description["labels"], *(description.get("aligned") or ())]
     for name in [*names, *(each for classes in description["labels"].values() for each in classes)]:
         if not 0 < len(name) <= LONGEST_NAME:
-            raise ValueError(f"a name has 1 to {LONGEST_NAME} characters, got {len(name)}: {shown(name)}")
+            raise ValueError(
+                f"a name of a model, label or class has 1 to {LONGEST_NAME} characters, got {len(name)}: {shown(name)}"
+            )
     for label, classes in description["labels"].items():
         if len(set(classes)) < len(classes):
             raise ValueError(f"labels.{shown_name(label)} names a class twice")
 
 
 def _check_counts(description: Mapping[str, Any]) -> None:
-    """The numbers of examples belong to the classes that there are."""
+    """Raises ValueError for numbers of examples that do not belong to the classes that there are."""
     labels = description["labels"]
     for label, counts in description["label_counts"].items():
         num = len(labels.get(label, ()))
@@ -119,16 +128,13 @@ def _check_counts(description: Mapping[str, Any]) -> None:
 
 
 def _check_sampler(sampler: Mapping[str, Any]) -> None:
-    for key in ("steps", "teacher_steps"):
-        if not 1 <= sampler.get(key, 1) <= MOST_STEPS:
-            raise ValueError(f"sampler.{key} must lie in 1 … {MOST_STEPS}, got {sampler[key]}")
+    for key, bounds in SAMPLER.items():
+        if key in sampler and (expected := bounds.complaint(sampler[key])) is not None:
+            raise ValueError(f"sampler.{key} must be {expected}, got {sampler[key]}")
     if sampler.get("teacher", TEACHERS[0]) not in TEACHERS:
         raise ValueError(f"sampler.teacher must be one of {', '.join(TEACHERS)}, got {shown(sampler['teacher'])}")
-    for key, low, high in (("second_time", 0.0, math.pi / 2), ("sigma_max", 0.0, 1e6)):
-        if key in sampler and not low < sampler[key] < high:
-            raise ValueError(f"sampler.{key} must lie between {low:g} and {high:.4g}, got {sampler[key]}")
     for steps, times in (sampler.get("times") or {}).items():
-        if not steps.isdecimal() or not 1 <= len(times) <= MOST_STEPS:
+        if not steps.isdecimal() or not 1 <= len(times) <= SAMPLING_STEPS.high:
             raise ValueError(f"sampler.times must give times by a number of steps, got {shown(steps)}")
     interval = sampler.get("guidance_interval")
     if interval is not None and len(interval) != 2:

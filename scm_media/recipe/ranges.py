@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,9 @@ from scm_media.bounds import (
     NUMBER_OF_STEPS,
     POSITIVE,
     SAMPLING_STEPS,
+    SECOND_TIME,
     SEED,
+    SIGMA_MAX,
     Bounds,
 )
 
@@ -51,8 +52,8 @@ SETTINGS: Mapping[str, Bounds] = {
     # samplers
     "steps": SAMPLING_STEPS,
     "teacher_steps": SAMPLING_STEPS,
-    "sigma_max": POSITIVE,
-    "second_time": Bounds(0, math.pi / 2, open_low=True, open_high=True),
+    "sigma_max": SIGMA_MAX,
+    "second_time": SECOND_TIME,
     "guidance": NOT_NEGATIVE,
     "guidance_max": POSITIVE,
     # data and modalities
@@ -73,7 +74,7 @@ def check_bounds(config: Mapping[str, Any], source: str) -> None:
 
 
 def _numbers(value: Any, key: str, name: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Dotted key, its last part and value of every number."""
+    """Yields the dotted key, its last part and the value of every number."""
     if isinstance(value, Mapping):
         for part, inner in value.items():
             yield from _numbers(inner, f"{key}.{part}" if key else str(part), str(part))

@@ -15,7 +15,7 @@ import yaml
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data.order import mix
-from scm_media.pipeline.description import FORMAT
+from scm_media.pipeline.description import FORMAT, checked
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.labels import to_text
 from scm_media.training import autoencoder, checkpoints, latents, stages
@@ -59,6 +59,8 @@ def run(config: dict[str, Any]) -> None:
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
     description = _description(context)
+    # A model that could not be opened again is refused now, not when it is trained.
+    checked(json.loads(json.dumps(description)), Path(config["recipe"]))
     _check_same_model(context.run_dir / "model.json", description)
     if context.weights_file("autoencoder").exists() and not set(latents.STAGES).isdisjoint(chosen):
         latents.examples(context)  # a cache that does not fit is refused before anything is trained
@@ -141,7 +143,7 @@ def _kept(context: Context, stage: str) -> Path:
 
 
 def _finished(context: Context, stage: str) -> bool:
-    """Whether weights are all that is left of a stage, and trained as far as is asked.
+    """Returns whether weights are all that is left of a stage, and trained as far as is asked.
 
     Raises ValueError when they are not trained that far: to train anew would write over them.
     """

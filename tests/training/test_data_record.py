@@ -116,3 +116,10 @@ def test_another_modality_setting_is_noticed_before_the_first_checkpoint(picture
         ValueError, match=r"autoencoder was trained on other data \(modality\.background: -1\.0 → 1\.0\)"
     ):
         train_on(pictures, run_dir, "modality.background=1.0")
+
+
+def test_a_model_that_could_not_be_opened_again_is_not_trained(pictures, tmp_path):
+    (pictures / "dark").rename(pictures / ("d" * 230))
+    with pytest.raises(ValueError, match="image/tiny: a name of a model, label or class has 1 to 200 characters"):
+        train_on(pictures, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
