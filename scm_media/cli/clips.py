@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -16,9 +15,6 @@ from scm_media.cli.arguments import EXTENT, add_network_flags
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 from scm_media.display import printable
-
-MOST_VALUES = 1 << 30
-"""Numbers of one clip, which is held in memory as a whole."""
 
 LONGEST_LABEL = 120
 """Bytes of a label in a file's name, of which most file systems take 255."""
@@ -65,6 +61,7 @@ def open_model(
         commands.error("give a MODEL")
 
     from scm_media.pipeline import load
+    from scm_media.pipeline.requests import check_extents
 
     pipeline = load(known.model, known.device, known.precision)
     extents = offered(pipeline.modality)
@@ -81,18 +78,8 @@ def open_model(
     parsed.overlap = getattr(parsed, "overlap", None)
     given = {name: getattr(parsed, f"{EXTENT}{name}") for name in extents}
     asked = {name: value for name, value in given.items() if value is not None}
-    _check_memory(pipeline.modality, asked)
+    check_extents(pipeline.modality, asked)  # before anything of that size is allocated
     return pipeline, parsed, asked
-
-
-def _check_memory(modality: Any, extents: Mapping[str, float]) -> None:
-    """Raises ValueError for a clip that is too large to be held, before any of it is allocated."""
-    shape = modality.shape(**extents)
-    if math.prod(shape) > MOST_VALUES:
-        flags = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in extents.items())
-        raise ValueError(
-            f"{flags}: a clip of {'×'.join(map(str, shape))} has more than {MOST_VALUES} values (4 GiB); ask for less"
-        )
 
 
 def _without_extents(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:

@@ -13,8 +13,8 @@ from scm_media.pipeline.actions import Actions, ActionSet
 from scm_media.pipeline.labels import Label, LabelSet
 from scm_media.pipeline.randomness import check_clips
 
-LARGEST = 2**31
-"""Numbers in the sample of one clip, 8 GiB of them."""
+LARGEST = 2**30
+"""Numbers in the sample of one clip, which is held in memory as a whole: 4 GiB."""
 
 
 def check_extents(modality: Modality, extents: Mapping[str, float]) -> None:
@@ -25,7 +25,7 @@ def check_extents(modality: Modality, extents: Mapping[str, float]) -> None:
     shape = modality.shape(**extents)
     if math.prod(shape) > LARGEST:
         told, size = ", ".join(f"{name} {value:g}" for name, value in extents.items()), "×".join(map(str, shape))
-        raise ValueError(f"{told}: a clip of {size} numbers is more than can be made at once (2^31): ask for less")
+        raise ValueError(f"{told}: a clip of {size} has more than {LARGEST} numbers (4 GiB); ask for less")
 
 
 class ClipLabels:
