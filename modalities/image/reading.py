@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,6 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from modalities.image import jpeg, png
+
+# Pillow warns of odd metadata on standard error without the file's name. A filter inside each call would not be safe:
+# files are read by several threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode of pictures of so many channels."""

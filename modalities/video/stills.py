@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from PIL import Image
 
 from modalities.video.pixels import composed
 from scm_media.reading import read_bytes
+
+# Pillow warns of odd metadata on standard error without the file's name. A filter inside each call would not be safe:
+# files are read by several threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 MOST_BYTES = 1 << 30
 """How large the file of a frame may be."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 
@@ -109,6 +111,26 @@ def test_no_mutated_exif_keeps_anybody_from_the_pixels():
         sample = COLOUR.decode(jpeg_with(bytes(block)), "a")
         assert sorted(sample.shape) == [3, 32, 48]
         assert (sample > 0.9).float().mean().item() == pytest.approx(8 / 48, abs=0.02)
+
+
+READ = """
+import sys
+from modalities.image import ImageModality
+from modalities.video import VideoModality
+pictures, frames = sys.argv[1:]
+for name in ("a.jpg", "b.jpg"):
+    ImageModality(channels=3).read(f"{pictures}/{name}")
+VideoModality(num_frames=2, frame_rate=8, folder_rate=8).read(frames)
+"""
+
+
+def test_pillow_does_not_print_what_it_thinks_of_odd_exif(tmp_path):
+    """Its warnings do not name the file."""
+    for number, name in enumerate(("a huge count", "two orientations, of which the first counts")):
+        (tmp_path / f"{'ab'[number]}.jpg").write_bytes(jpeg_with(ODD[name]))
+    command = [sys.executable, "-c", READ, str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_exif_that_pillow_cannot_open_at_all_is_left_out(monkeypatch):
