@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from modalities.audio.levels import HOP, frame_power
 from modalities.audio.reading import opened, read_frames
-from modalities.audio.recording import Recording, SoundError
+from modalities.audio.recording import Recording, SoundError, version_of
 
 ENDS = 15.0
 """Seconds at either end of a file that are decoded where something is to be known of it; what is shorter than both
@@ -34,10 +33,8 @@ def sounding_part(recording: Recording, decibels: float | None) -> tuple[int, in
     """
     if decibels is None:
         return 0, recording.frames
-    if not isinstance(recording.file, str | Path):
-        return _sought(recording, decibels)
-    status = Path(recording.file).stat()
-    return _known(str(recording.file), status.st_size, status.st_mtime_ns, decibels)
+    version = version_of(recording.file)
+    return _sought(recording, decibels) if version is None else _known(*version, decibels)
 
 
 @lru_cache(maxsize=1 << 18)

@@ -18,7 +18,7 @@ _COLOUR = (0xE0, 0xEE)
 
 @dataclass(frozen=True)
 class Coding:
-    """What the entropy-coded data of a scan can say.
+    """The kinds of information that the entropy-coded data of a scan can carry.
 
     zeros: a long run of zeros can be data. mute: no data changes a pixel. refines: data are the last bits of
     coefficients, which may change no pixel.
@@ -145,12 +145,12 @@ class _Frame:
 
     @property
     def progressive(self) -> bool:
-        """Coefficients are sent by several scans, from coarse to fine."""
+        """Returns whether coefficients are sent by several scans, from coarse to fine."""
         return self._code in _PROGRESSIVE
 
     @property
     def whole(self) -> bool:
-        """Every coefficient has come to its last bit."""
+        """Returns whether every coefficient has come to its last bit."""
         return bool(self._bits) and all(bits == [0] * 64 for bits in self._bits.values())
 
     def num_units(self, body: bytes) -> int:

@@ -39,7 +39,7 @@ give decoding times, by which a key frame may come before frames that are shown 
 
 @dataclass(frozen=True)
 class Measures:
-    """What is known of a stream once its first frame is decoded: its clock, its length in seconds, which side is up."""
+    """Properties of a stream that its first frame and its last packets tell; ``duration`` is in seconds."""
 
     clock: Clock
     duration: float

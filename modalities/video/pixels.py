@@ -38,7 +38,7 @@ class DecodedFrame:
 
 
 def _opaque(frame: av.VideoFrame, background: float) -> av.VideoFrame:
-    """A frame as it is, or composed on the background where its format has transparency."""
+    """Returns a frame as it is, or composed on the background where its format has transparency."""
     if not any(component.is_alpha for component in frame.format.components):
         return frame
     return av.VideoFrame.from_ndarray(composed(frame.to_ndarray(format="rgba"), background), format="rgb24")

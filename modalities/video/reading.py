@@ -77,12 +77,12 @@ class Footage(Protocol):
 
 
 def name_of(file: File) -> str:
-    """The file, in words for the user."""
+    """Returns the name by which error messages call the file."""
     return str(file) if isinstance(file, str | Path | Part) else getattr(file, "name", "the video")
 
 
 def path_of(file: File) -> Path | None:
-    """Where it lies on a disk; None for content in memory."""
+    """Returns the path on the disk, None for content in memory."""
     if isinstance(file, Part):
         return file.path
     return Path(file) if isinstance(file, str | Path) else None
@@ -156,7 +156,7 @@ def _open(file: File, path: Path | None, folder_rate: float, strict: bool) -> Fo
 
 
 def frames_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of the numbers in their names."""
+    """Returns the pictures of a folder, in the order of the numbers in their names."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")]
     return sorted(found, key=_natural)
 

@@ -25,7 +25,7 @@ class Span:
 
     @property
     def num_frames(self) -> int:
-        """The number of times 0, 1/rate, 2/rate … before the end: at least one."""
+        """Returns the number of times 0, 1/rate, 2/rate … before the end: at least one."""
         return max(1, math.ceil((self.stop - self.start - self.tolerance) * self.rate - TIE))
 
     def times(self, first: float, num: int) -> list[float]:

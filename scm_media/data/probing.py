@@ -19,7 +19,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a look at a file has found: a reason to leave it out ("" for none) and a detail, else its bucket."""
+    """The result of looking at a file: the reason to leave it out ("" for none) with a detail, else its bucket."""
 
     reason: str = ""
     detail: str = ""

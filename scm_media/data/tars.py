@@ -23,7 +23,7 @@ INDEX = 2
 
 
 def indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str, list[Sequence[Any]]]:
-    """What is wrong with a tar ("" for nothing), and name, offset, length and text of its members."""
+    """Returns what ``walk`` does, from the index in the folder ``keep`` where there is one, which is written else."""
     if keep is None:
         return _walked(path, size, changed)
     told = hashlib.blake2b(name_bytes(f"{path.resolve()} {size} {changed} {INDEX}"), digest_size=8).hexdigest()
@@ -41,12 +41,12 @@ def indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str
 
 @lru_cache(maxsize=4096)
 def _walked(path: Path, size: int, changed: int) -> tuple[str, list[Sequence[Any]]]:
-    """``walk``, once for both splits where nothing is kept on disk."""
+    """Returns what ``walk`` does, once for both splits where nothing is kept on disk."""
     return walk(path)
 
 
 def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:
-    """What is wrong with a tar ("" for nothing), and name, offset, length and text (or None) of its files.
+    """Returns what is wrong with a tar ("" for nothing), and name, offset, length and text (or None) of its files.
 
     Headers alone are read, and the texts of labels and captions. Of a tar that is cut short, what stands whole before
     the cut is listed.

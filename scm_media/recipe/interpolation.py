@@ -65,7 +65,7 @@ def _refusing(name: str) -> Any:
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Dotted key and text of every string with an interpolation."""
+    """Yields the dotted key and the text of every string with an interpolation."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _texts(inner, f"{key}.{name}" if key else str(name))
@@ -77,7 +77,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _resolvers(text: str) -> Iterator[str]:
-    """The names of the resolvers that a text calls, as written: a computed name is none that is allowed."""
+    """Returns the names of the resolvers that a text calls, as written: a computed name is none that is allowed."""
     try:
         waiting = [parse(text)]
     except GrammarParseError:

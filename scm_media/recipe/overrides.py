@@ -22,7 +22,7 @@ _DELETION = re.compile(r"~\w.*", re.S)
 
 
 def takes_text(key: str) -> bool:
-    """Whether a dotted key takes a path or a name, so that 2024 means the text "2024" there."""
+    """Returns whether a dotted key takes a path or a name, so that 2024 means the text "2024" there."""
     return key in TEXT_KEYS or key.rpartition(".")[2] in PATH_NAMES
 
 
@@ -54,7 +54,7 @@ def literal_texts(overrides: Sequence[str]) -> list[str]:
 def as_written(value: Any) -> str:
     """Returns a value as YAML and Hydra write it."""
     words = {"None": "null", "True": "true", "False": "false"}
-    return words.get(str(value), repr(value)) if value is None or isinstance(value, bool) else repr(value)
+    return words[str(value)] if value is None or isinstance(value, bool) else repr(value)
 
 
 def _literal(override: str) -> str:
@@ -89,7 +89,7 @@ def check_overrides(overrides: Sequence[str], source: str, sweeps: bool) -> None
 
 
 def _quoting_advice(override: str) -> str:
-    """How an override that Hydra does not understand has to be written, for Hydra and for the shell."""
+    """Returns how an override that Hydra cannot read has to be written, for Hydra and for the shell."""
     match = _OVERRIDE.fullmatch(override)
     if match is None:
         return f"got the override {override!r}; expected KEY=VALUE with a dotted key, as in student.max_steps=1000"
@@ -103,7 +103,7 @@ def _quoting_advice(override: str) -> str:
 
 
 def _several_values_advice(override: str) -> str:
-    """How an override is written whose value is several values to Hydra, which a sweep alone takes."""
+    """Returns how an override is written that Hydra takes for several values, which only a sweep may have."""
     match = _OVERRIDE.fullmatch(override)
     if match is None:
         return f"the override {override!r} has several values, which train takes with -m alone"
@@ -132,7 +132,7 @@ def as_texts(config: dict[str, Any], source: str) -> None:
 
 
 def _entries(section: Any, prefix: str) -> Any:
-    """The (section, key, dotted key) of every key that takes text."""
+    """Yields (section, key, dotted key) of every key that takes text."""
     for key, value in section.items():
         name = f"{prefix}{key}"
         if takes_text(name):

@@ -43,7 +43,7 @@ class OwnFile(FileConfigSource):
 
     @staticmethod
     def scheme() -> str:
-        """The scheme of the search path's entry, which names the recipe's file."""
+        """Returns the scheme of the search path's entry, which names the recipe's file."""
         return "recipe-file"
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -64,11 +64,11 @@ class OwnFile(FileConfigSource):
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is a file of this name that recipes may inherit."""
+        """Returns whether there is a file of this name that recipes may inherit."""
         return self._find(config_path) is not None
 
     def is_group(self, config_path: str) -> bool:
-        """Whether there is a folder of this name that recipes may choose from."""
+        """Returns whether there is a folder of this name that recipes may choose from."""
         return config_path.partition("/")[0] != HYDRA and super().is_group(config_path)
 
     def _find(self, config_path: str) -> Path | None:
@@ -160,7 +160,7 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
 
 
 def _inherited(config: DictConfig) -> list[str]:
-    """The entries of a list of defaults: configurations, and the keys of groups."""
+    """Yields the entries of a list of defaults: configurations, and the keys of groups."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     listed = plain.get("defaults")
     entries = listed if isinstance(listed, list) else []
@@ -168,7 +168,7 @@ def _inherited(config: DictConfig) -> list[str]:
 
 
 def _is_hydras(entry: str) -> bool:
-    """Whether an entry such as ``override hydra/job_logging`` or ``other@hydra.callbacks`` sets what Hydra runs."""
+    """Returns whether an entry (``override hydra/job_logging``, ``other@hydra.callbacks``) sets what Hydra runs."""
     group, _, package = entry.rpartition(" ")[2].lstrip("/").partition("@")
     return group.partition("/")[0] == HYDRA or _first_part(package) == HYDRA
 

@@ -112,7 +112,7 @@ class Context:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """The digest of the examples that are trained on and held out; None where the dataset does not give one."""
+        """Returns the digest of the examples that are trained on and held out, None where the dataset gives none."""
         given = [data.fingerprint() for data in (self.data, self.held_out) if hasattr(data, "fingerprint")]
         return " ".join(given) or None
 

@@ -33,12 +33,12 @@ def model_decisions(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 
 def by_input(config: Mapping[str, Any]) -> bool:
-    """Whether the student takes each clip's scale of guidance as an input."""
+    """Returns whether the student takes each clip's scale of guidance as an input."""
     return config["student"]["loss"].get("guidance_max") is not None
 
 
 def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """How a stage is trained; a guide as the teacher, but for what it says itself."""
+    """Returns how a stage is trained; a guide as the teacher, but for what it says itself."""
     if stage != "guide":
         return dict(config[stage])
     return {**config["teacher"], **{key: value for key, value in config["guide"].items() if key != "backbone"}}
@@ -131,13 +131,13 @@ def flat(section: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def trained_decision(run_dir: Path, stage: str, name: str, otherwise: Any) -> Any:
-    """What a stage's weights say of themselves; ``otherwise`` where there are none or they do not say it."""
+    """Returns what a stage's weights say of themselves, ``otherwise`` where there are none or they do not say it."""
     file = run_dir / stage / "weights.safetensors"
     return weights.read_info(file).get(name, otherwise) if file.exists() else otherwise
 
 
 def _value(settings: Mapping[str, Any], key: str) -> Any:
-    """The value of a key as JSON has it, the default of its class where the key is absent."""
+    """Returns the value of a key as JSON has it, the default of its class where the key is absent."""
     if key in settings:
         return json.loads(json.dumps(settings[key], default=str))
     section, _, name = key.rpartition(".")
