@@ -97,4 +97,8 @@ class Recorded:
         if ROWS not in state:
             raise ValueError(f"{path} holds no {ROWS}, so it is none of recorded rows; export the model again")
         labels = {name.removeprefix(LABEL): state[name] for name in state if name.startswith(LABEL)}
-        return cls(state[ROWS], labels)
+        rows = state[ROWS]
+        whole = rows.ndim == 3 and rows.numel() > 0 and rows.is_floating_point() and bool(torch.isfinite(rows).all())
+        if not whole or any(numbers.shape != rows.shape[:1] for numbers in labels.values()):
+            raise ValueError(f"{path} holds no rows (N, k, n) of finite numbers with N labels; export the model again")
+        return cls(rows, labels)

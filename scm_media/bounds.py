@@ -32,6 +32,8 @@ class Bounds:
             return " ".join([kind, " and ".join(ends)]).strip()
         if isinstance(value, float) and not math.isfinite(value):
             return f"finite, {' and '.join(ends)}".removesuffix(", ")
+        if isinstance(value, int) and abs(value) > MAX_SEED:  # no float comes near, and none at all beyond 10^308
+            return f"within ±{MAX_SEED}"
         if value < self.low or (self.open_low and value == self.low):
             return ends[0]
         return ends[-1] if value > self.high or (self.open_high and value == self.high) else None

@@ -21,6 +21,10 @@ MOST_NODES = 100_000
 """How many values a YAML file may stand for."""
 
 
+MOST_BITS = 1 << 12
+"""Of a whole number in YAML: Python refuses to show those of more than 4,300 digits."""
+
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where it is there, refuses deep nests at once."""
 
@@ -73,7 +77,7 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         found = _load(text)
         num = _count_nodes(found, {})
-    except (yaml.YAMLError, RecursionError) as error:
+    except Exception as error:  # tags such as !!int and !!timestamp raise anything at all for other texts
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source} is not readable as YAML: {reason}") from error
     if num > MOST_NODES:
@@ -93,7 +97,9 @@ def _load(text: str) -> Any:
 
 def _count_nodes(value: Any, counted: dict[int, int]) -> int:
     """Returns how many values a value is when every alias is written out; ``counted`` holds what was counted by id."""
-    if not isinstance(value, dict | list):
+    if not isinstance(value, dict | list | tuple | set):  # !!pairs and !!omap are lists of tuples
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise ValueError(f"a whole number of {value.bit_length()} bits, expected at most {MOST_BITS}")
         return 1
     if id(value) not in counted:
         counted[id(value)] = 0  # an alias to what it stands in is not followed again

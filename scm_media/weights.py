@@ -23,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 NUM_KEYS_SHOWN = 6
+MOST_HEADER = 1 << 22
+"""Bytes of a header: a network of 20,000 tensors has two megabytes, and each tensor takes time, empty ones too."""
 DIGEST = "sha256"
 """The header's key of the digest; files without it (of another program, or made before it was kept) are read too."""
 
@@ -73,7 +75,9 @@ def write_whole(path: str | Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(aside, "wb") as file:
+        # Made anew: a link of this name in a folder that came from elsewhere would lead the content out of it.
+        aside.unlink(missing_ok=True)
+        with open(aside, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -144,6 +148,10 @@ def read_info(path: str | Path) -> dict[str, Any]:
 def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such weight file; check the path, or train or export the model again")
+    with path.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+    if MOST_HEADER < length < path.stat().st_size:
+        raise ValueError(f"{path} has a header of {length} bytes, expected at most {MOST_HEADER}; it is no model's")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -156,8 +164,11 @@ def _opened(path: Path) -> Iterator[Any]:
 def _described(path: Path, header: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the configuration and the information in a header."""
     try:
-        return json.loads(header["config"]), json.loads(header.get("info", "{}"))
-    except (KeyError, json.JSONDecodeError) as error:
+        found = json.loads(header["config"]), json.loads(header.get("info", "{}"))
+        if not all(isinstance(each, dict) for each in found):
+            raise ValueError("no mapping")
+        return found
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} has no configuration in its header (tensors: {_listed(sorted(names))}), so it was not written by "
             "scm-media; convert the model first"

@@ -136,7 +136,11 @@ def _out(parsed: Any, name: str) -> Path:
     own = Path(parsed.model)
     from scm_media.pipeline.sources import folder_name
 
-    return parsed.out or (own if own.is_dir() else Path("evaluation") / folder_name(name))
+    out: Path = parsed.out or (own if own.is_dir() else Path("evaluation") / folder_name(name))
+    for place in (out / "evaluation", *(out / "evaluation").glob("*")) if parsed.out is None else ():
+        if not place.resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"{place} is a link out of the model's folder; remove it, or pass --out DIR")
+    return out
 
 
 def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -93,7 +94,9 @@ def find_copies(parsed: Any, out: Path) -> int:
     )
     print_json(figures) if parsed.json else print(printable_lines(nearest_report(figures)))
     write_whole(out / "nearest.json", f"{json.dumps(figures, indent=2, ensure_ascii=False)}\n".encode())
-    sheet.save(out / NEAREST_SHEET)
+    picture = io.BytesIO()
+    sheet.save(picture, format="PNG")
+    write_whole(out / NEAREST_SHEET, picture.getvalue())  # not through a link of this name
     print(f"the samples beside the training samples nearest to them: {printable(out / NEAREST_SHEET)}", file=sys.stderr)
     rewrite_card(parsed.model, out)
     return 0

@@ -54,6 +54,11 @@ class Reference:
 
     def frechet(self, features: Tensor) -> float:
         """The Fréchet distance of features ``(N, d)`` to the training data."""
+        if features.shape[1] != len(self.mean):
+            raise ValueError(
+                f"the statistics are of features of {len(self.mean)} dimensions, the network's have "
+                f"{features.shape[1]}; export the model again"
+            )
         moments = Moments.of(features)
         return frechet_distance(moments.mean, moments.covariance, self.mean, self.covariance)
 
@@ -88,11 +93,26 @@ class Reference:
         try:
             floors = dict(zip(state["floor_sizes"].tolist(), state["floors"].tolist(), strict=True))
             tensors = (state["mean"], state["covariance"], state["neighbours"].float())
+            _check_shapes(*tensors, floors)
             return cls(*tensors, info["num_train"], floors, info["agreement"], info["precision"], info["recall"])
         except KeyError as error:
             raise ValueError(
                 f"{source} lacks {error}, so it holds no reference statistics; train the embedder"
             ) from error
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{source} holds no reference statistics ({error}); export the model again") from error
+
+
+def _check_shapes(mean: Tensor, covariance: Tensor, neighbours: Tensor, floors: Mapping[int, float]) -> None:
+    """Raises ValueError for tensors that are no statistics of features of one dimension, and for other floors."""
+    size = mean.numel()
+    shapes = [tuple(each.shape) for each in (mean, covariance, neighbours)]
+    if size < 1 or shapes != [(size,), (size, size), (len(neighbours), size)]:
+        raise ValueError(f"mean, covariance and neighbours have shapes {', '.join(map(str, shapes))}")
+    if not all(each.is_floating_point() and bool(torch.isfinite(each).all()) for each in (mean, covariance)):
+        raise ValueError("mean or covariance is not finite")
+    if not all(isinstance(num, int) and num > 0 and isinstance(floor, float) for num, floor in floors.items()):
+        raise ValueError("floors are no distances by numbers of samples")
 
 
 def make_reference(

@@ -39,6 +39,11 @@ class ActionSet:
         """Those of a model's folder, without names for a model without; ValueError for a damaged file."""
         names, file = folder.description.get("aligned") or [], folder.recorded_file
         recorded = Recorded.load(file) if names and file.is_file() else None
+        if recorded is not None and recorded.rows.shape[1] != len(names):
+            raise ValueError(
+                f"{file} has {recorded.rows.shape[1]} numbers a row, but the model has {len(names)} actions; export "
+                "the model again"
+            )
         return cls(names, recorded, folder.description["labels"])
 
     def resolve(

@@ -39,7 +39,7 @@ def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
     modality = build(folder.description["modality"], "modality")
     try:
         return _card(folder, modality, sheet)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ValueError(
             f"{folder.path}: its figures (metrics.json, metrics-*.json, nearest.json) are not as an evaluation writes "
             f"them ({type(error).__name__}: {error}); evaluate the model again"
@@ -109,7 +109,7 @@ def model_card(
         lines.append(
             f"- The {markdown_text(stage)}'s weights are an average of relative deviation {choice['std']:g}, chosen "
             f"after training by "
-            f"the Fréchet distance of {choice['num_samples']} samples"
+            f"the Fréchet distance of {markdown_text(choice['num_samples'])} samples"
         )
     tables = [metrics_table(each) for each in ([] if metrics is None else [metrics]) + list(opinions)]
     if not tables:
@@ -125,8 +125,9 @@ def nearest_report(figures: Mapping[str, Any]) -> str:
     """The figures of ``evaluate --nearest`` as Markdown."""
     features = figures["features"]
     lines = [
-        f"{figures['num_samples']} samples ({markdown_text(figures['sampler'])}, {figures['steps']} steps) against "
-        f"{figures['num_train']} training samples, {features['dimension']}-dimensional features: "
+        f"{markdown_text(figures['num_samples'])} samples ({markdown_text(figures['sampler'])}, "
+        f"{markdown_text(figures['steps'])} steps) against {markdown_text(figures['num_train'])} training samples, "
+        f"{markdown_text(features['dimension'])}-dimensional features: "
         f"{markdown_text(features['name'])}.",
         f"- median distance to the nearest training sample: {figures['median']:.4g}",
     ]
@@ -135,7 +136,7 @@ def nearest_report(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"- the same of {figures['num_held_out']} held-out samples: {figures['median_held_out']:.4g}",
+            f"- the same of {markdown_text(figures['num_held_out'])} held-out samples: {figures['median_held_out']:.4g}",
             f"- nearer than all but 1 % of held-out samples: {100 * figures['share_below']:.2f} % (1 % where nothing "
             "is copied)",
             f"- chance of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 where "
@@ -164,14 +165,19 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     names += ["precision", "recall", "agreement", "ms a clip"]
     lines = [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 1)}"]
     for row in metrics["rows"]:
-        cells = [markdown_text(row["sampler"]), str(row["steps"]), *([f"{row['guidance']:g}"] if guided else [])]
-        cells += [str(row["evaluations"]), f"{row['frechet']:.4g}"]
+        cells = [
+            markdown_text(row["sampler"]),
+            markdown_text(row["steps"]),
+            *([f"{row['guidance']:g}"] if guided else []),
+        ]
+        cells += [markdown_text(row["evaluations"]), f"{row['frechet']:.4g}"]
         cells += [_number(row[key], 3) for key in ("precision", "recall", "agreement")]
         milliseconds = None if row["seconds_per_clip"] is None else 1000 * row["seconds_per_clip"]
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")
     lines += [
         "",
-        f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: "
+        f"{markdown_text(metrics['num_samples'])} samples, {markdown_text(features['dimension'])}-dimensional "
+        "features: "
         f"{markdown_text(features['name'])}{projection(features)}.",
     ]
     for key, text, digits in (
@@ -200,7 +206,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 def projection(features: Mapping[str, Any]) -> str:
     """How features were projected, in words; nothing where they were not."""
     before = features.get("projected_from")
-    return "" if before is None else f" (projected from {before} dimensions by a fixed draw)"
+    return "" if before is None else f" (projected from {markdown_text(before)} dimensions by a fixed draw)"
 
 
 def _shape(shape: list[int]) -> str:

@@ -117,8 +117,14 @@ def _check_counts(description: Mapping[str, Any]) -> None:
     with_classes = [classes for classes in labels.values() if classes]
     for line in description.get("label_combinations", ()):
         words = line.split() if len(line) < 1000 else []
-        right = len(words) == len(with_classes) + 1 and all(word.isascii() and word.isdecimal() for word in words)
-        if not right or any(int(word) >= len(each) for word, each in zip(words, with_classes, strict=False)):
+        right = len(words) == len(with_classes) + 1 and all(
+            word.isascii() and word.isdecimal() and len(word) < 16 for word in words
+        )
+        if (
+            not right
+            or int(words[-1]) < 1
+            or any(int(word) >= len(each) for word, each in zip(words, with_classes, strict=False))
+        ):
             raise ValueError(f"label_combinations must give a class of each label and a count, got {shown(line)}")
     for label, values in description.get("label_quantiles", {}).items():
         if label not in labels or labels[label]:

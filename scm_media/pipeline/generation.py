@@ -292,9 +292,14 @@ class Pipeline:
 
     def latent_shape(self, **extents: float) -> tuple[int, ...]:
         """``(c, *s)`` of a clip with these extents, the model's own without."""
-        if not extents:
-            return tuple(self.folder.description["latent_shape"])
-        return self.network("autoencoder").latent_shape(self.modality.shape(**extents))
+        made = tuple(self.network("autoencoder").latent_shape(self.modality.shape(**extents)))
+        told = tuple(self.folder.description["latent_shape"])
+        if not extents and made != told:
+            raise ValueError(
+                f"{self.folder.path}: its autoencoder makes latents of shape {made}, but latent_shape is {told}; "
+                "export the model again"
+            )
+        return made
 
     def conditioning(self, labels: Sequence[dict[str, Any]], guidance: float | None = None) -> Conditioning:
         """What the backbone is told of clips with these labels, on its device."""

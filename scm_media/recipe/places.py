@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-WRITTEN = ("run_dir", "logger.root_dir", "data.index")
-"""Keys that name a folder which a run writes to."""
+WRITTEN = ("run_dir", "data.index")
+"""Keys that name a folder which a run writes to; a logger joins any of its texts to one (root, name, version …)."""
 
 
 def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:
@@ -16,7 +16,8 @@ def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: st
     A recipe may come from a stranger; what stands on the command line is the user's own choice.
     """
     by_hand = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for key in WRITTEN:
+    logger = config.get("logger")
+    for key in [*WRITTEN, *(f"logger.{name}" for name in (logger if isinstance(logger, Mapping) else ()))]:
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None

@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra._internal import config_loader_impl
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -27,6 +29,12 @@ SHARED = "base"
 """The configuration that every shipped recipe inherits; a file of that name beside a user's recipe is not it."""
 
 HYDRA = "hydra"
+
+MOST_INTERPOLATED = 20_000
+"""Characters of a file's texts with interpolations."""
+
+MOST_INHERITED = 500
+"""Configurations that a recipe may be composed of, each as often as it is inherited; ours have thirty."""
 
 
 class OwnFile(FileConfigSource):
@@ -107,15 +115,31 @@ def packages(kind: str) -> tuple[str, ...]:
 def searching(file: Path | None) -> Iterator[None]:
     """Inside, Hydra finds our configurations and those of plugins, behind a user's file and its folder if there is one.
 
-    It does so whether it composes here or runs its own command line.
+    It does so whether it composes here or runs its own command line, and takes at most ``MOST_INHERITED`` of them.
     """
     Plugins.instance().register(OwnFile)
     Plugins.instance().register(_SearchPath)
     before, _SearchPath.file = _SearchPath.file, file
+    unbounded, config_loader_impl.CachingConfigRepository = config_loader_impl.CachingConfigRepository, _Bounded
     try:
         yield
     finally:
-        _SearchPath.file = before
+        _SearchPath.file, config_loader_impl.CachingConfigRepository = before, unbounded
+
+
+class _Bounded(CachingConfigRepository):
+    """Hydra's configurations, of which one composition takes a bounded number: lists of defaults may double."""
+
+    def __init__(self, delegate: IConfigRepository) -> None:
+        super().__init__(delegate)
+        self.num = 0
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Returns a configuration; ValueError for one more than ``MOST_INHERITED``."""
+        self.num += 1
+        if self.num > MOST_INHERITED:
+            raise ValueError(f"a recipe inherits more than {MOST_INHERITED} configurations: shorten lists of defaults")
+        return super().load_config(config_path)
 
 
 class _SearchPath(SearchPathPlugin):
@@ -132,11 +156,27 @@ class _SearchPath(SearchPathPlugin):
 def read_text(file: Path) -> str:
     """Returns the text of a recipe file.
 
-    Raises ValueError for one that is not UTF-8, no regular file or no YAML, and as ``reading.parse_yaml``.
+    Raises ValueError for one that is not UTF-8, no regular file or no YAML, as ``reading.parse_yaml``, and for more
+    than ``MOST_INTERPOLATED`` characters of texts with interpolations, which Hydra's parser takes seconds for.
     """
     text = reading.read_text(file, reading.MOST_BYTES_OF_YAML)
-    reading.parse_yaml(text, str(file))
+    found = reading.parse_yaml(text, str(file))
+    if (num := _interpolated(found, {})) > MOST_INTERPOLATED:
+        raise ValueError(
+            f"{file}: texts with interpolations (${{…}}) have {num} characters, expected at most {MOST_INTERPOLATED}"
+        )
     return text
+
+
+def _interpolated(value: Any, counted: dict[int, int]) -> int:
+    """Returns the characters of all texts with interpolations, each alias counted as what it stands for."""
+    if not isinstance(value, dict | list | tuple):
+        return len(value) if isinstance(value, str) and "${" in value else 0
+    if id(value) not in counted:
+        counted[id(value)] = 0  # an alias to what it stands in is not followed again
+        parts = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = sum(_interpolated(each, counted) for each in parts)
+    return counted[id(value)]
 
 
 def _parsed(file: Path, text: str) -> DictConfig:
