@@ -136,7 +136,8 @@ def nearest_report(figures: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"- the same of {markdown_text(figures['num_held_out'])} held-out samples: {figures['median_held_out']:.4g}",
+            f"- the same of {markdown_text(figures['num_held_out'])} held-out samples: "
+            f"{figures['median_held_out']:.4g}",
             f"- nearer than all but 1 % of held-out samples: {100 * figures['share_below']:.2f} % (1 % where nothing "
             "is copied)",
             f"- chance of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 where "

@@ -120,11 +120,12 @@ def searching(file: Path | None) -> Iterator[None]:
     Plugins.instance().register(OwnFile)
     Plugins.instance().register(_SearchPath)
     before, _SearchPath.file = _SearchPath.file, file
-    unbounded, config_loader_impl.CachingConfigRepository = config_loader_impl.CachingConfigRepository, _Bounded
+    hydras: Any = config_loader_impl
+    unbounded, hydras.CachingConfigRepository = hydras.CachingConfigRepository, _Bounded
     try:
         yield
     finally:
-        _SearchPath.file, config_loader_impl.CachingConfigRepository = before, unbounded
+        _SearchPath.file, hydras.CachingConfigRepository = before, unbounded
 
 
 class _Bounded(CachingConfigRepository):
