@@ -32,7 +32,9 @@ class Bounds:
             return " ".join([kind, " and ".join(ends)]).strip()
         if isinstance(value, float) and not math.isfinite(value):
             return f"finite, {' and '.join(ends)}".removesuffix(", ")
-        if isinstance(value, int) and abs(value) > MAX_SEED:  # no float comes near, and none at all beyond 10^308
+        if (
+            math.isinf(self.high) and isinstance(value, int) and abs(value) > MAX_SEED
+        ):  # no float comes near, and none at all beyond 10^308
             return f"within ±{MAX_SEED}"
         if value < self.low or (self.open_low and value == self.low):
             return ends[0]

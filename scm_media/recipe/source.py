@@ -139,7 +139,10 @@ class _Bounded(CachingConfigRepository):
         """Returns a configuration; ValueError for one more than ``MOST_INHERITED``."""
         self.num += 1
         if self.num > MOST_INHERITED:
-            raise ValueError(f"a recipe inherits more than {MOST_INHERITED} configurations: shorten lists of defaults")
+            raise ValueError(
+                f"{_SearchPath.file or 'the recipe'} inherits more than {MOST_INHERITED} configurations: its lists of "
+                "defaults are too long, or go in a circle"
+            )
         return super().load_config(config_path)
 
 

@@ -49,7 +49,7 @@ def test_aliases_of_texts_with_interpolations_are_counted(tmp_path):
 def test_numbers_of_hundreds_of_digits_are_refused(tmp_path, key):
     file = tmp_path / "mine.yaml"
     file.write_text(f"{HEAD}{key.format('9' * 400)}\n")
-    refused(file, "must be within ±9223372036854775807")
+    refused(file, "must be (within ±|at most )")
 
 
 @pytest.mark.parametrize("entries", ["{0}, {0}, {0}, {0}", "{0}@a, {0}@b, {0}@c"])
