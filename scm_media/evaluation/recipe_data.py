@@ -71,8 +71,11 @@ def recipe_data(folder: ModelFolder) -> tuple[Dataset, Dataset]:
         raise ValueError(f"{folder.path} holds no recipe.yaml, so its training data are not known; use its run folder")
     modality = build(config.get("modality"), "modality")
     data = config.get("data")
-    if isinstance(data, dict) and not folder.is_run:
-        data = {**data, **{key: None for key in WRITTEN if key in data}}  # a model's recipe says not where to write
+    if isinstance(data, dict):
+        data = {
+            **data,
+            **{key: None for key in WRITTEN if key in data},
+        }  # a recipe that came with a model says not where to write
     train, held_out = (build(data, "data", modality=modality, split=split) for split in ("train", "held_out"))
     return train, held_out
 
