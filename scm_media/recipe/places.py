@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 WRITTEN = ("run_dir", "data.index")
@@ -13,7 +13,8 @@ WRITTEN = ("run_dir", "data.index")
 def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:
     """Raises ValueError for a folder outside the working directory that a recipe's file names as one to write to.
 
-    A recipe may come from a stranger; what stands on the command line is the user's own choice.
+    A recipe may come from a stranger; what stands on the command line is the user's own choice. The folder that the
+    file lies in is one too: a run keeps its recipe in its own folder.
     """
     by_hand = {override.lstrip("+").partition("=")[0] for override in overrides}
     logger = config.get("logger")
@@ -21,11 +22,17 @@ def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: st
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, str) and key not in by_hand and _leaves(value):
+        if isinstance(value, str) and key not in by_hand and _leaves(value) and not _is_beside(value, source):
             raise ValueError(
                 f"{source}: {key} is {value!r}, which lies outside the working directory; a recipe's file may not "
                 f"choose such a folder to write to: pass {key}=… on the command line"
             )
+
+
+def _is_beside(place: str, source: str) -> bool:
+    """Tells whether a place lies in the folder of a recipe's file."""
+    file = Path(source)
+    return file.is_file() and Path(place).expanduser().resolve().is_relative_to(file.resolve().parent)
 
 
 def _leaves(place: str) -> bool:

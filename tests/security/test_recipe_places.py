@@ -52,3 +52,13 @@ def test_an_index_of_shards_is_held_to_the_same():
     with pytest.raises(ValueError, match=r"data\.index is '/var/x'"):
         check_places({"run_dir": "runs", "logger": None, "data": {"index": "/var/x"}}, [], "mine")
     check_places({"run_dir": "runs", "logger": None, "data": {"index": "/var/x"}}, ["data.index=/var/x"], "mine")
+
+
+def test_a_run_may_go_on_from_the_recipe_in_its_own_folder(tmp_path):
+    run = tmp_path / "somewhere" / "run"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text(f"{HEAD}run_dir: {run}\n")
+    assert recipe.compose(str(run / "recipe.yaml"))["run_dir"] == str(run)
+    (run / "recipe.yaml").write_text(f"{HEAD}run_dir: {run.parent}\n")
+    with pytest.raises(ValueError, match="outside the working directory"):
+        recipe.compose(str(run / "recipe.yaml"))
