@@ -22,6 +22,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from scm_media.display import printable
+
 NUM_KEYS_SHOWN = 6
 MOST_HEADER = 1 << 22
 """Bytes of a header: a network of 20,000 tensors has two megabytes, and each tensor takes time, empty ones too."""
@@ -157,7 +159,8 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is no whole safetensors file ({error}): it is cut short or of another format; copy it again"
+            f"{path} is no whole safetensors file ({printable(error)}): it is cut short or of another format; copy it "
+            "again"
         ) from error
 
 

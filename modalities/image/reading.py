@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from modalities.exif import orientation_of
 from modalities.image import jpeg, png
 
 # Pillow warns of odd metadata on standard error without the file's name. A filter inside each call would not be safe:
@@ -23,8 +24,6 @@ MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Pillow itself refuses a picture of more."""
 LONGEST_SIDE = (1 << 16) - 1
 """Pixels of a side, as many as JPEG has room for: a strip of millions by one is no picture, and costs gigabytes."""
-ORIENTATION = 0x0112
-"""The EXIF entry of how a picture was held."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -114,17 +113,8 @@ def _reason(error: Exception, file: object) -> str:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """Returns a decoded picture as it was held, with no more of its EXIF read than that."""
-    method = UPRIGHT.get(_orientation(picture))
+    method = UPRIGHT.get(orientation_of(picture))
     return picture if method is None else picture.transpose(method)
-
-
-def _orientation(picture: Image.Image) -> int:
-    """Returns the EXIF orientation, 1 to 8; 1 where there is none that can be read."""
-    try:
-        value: Any = picture.getexif().get(ORIENTATION, 1)
-        return value if value in range(1, 9) else 1
-    except Exception:  # damaged EXIF raises whatever it likes, and the pixels are good without
-        return 1
 
 
 def _from_picture(picture: Image.Image, channels: int, background: float) -> Tensor:
@@ -169,7 +159,7 @@ def _header_size(file: IO[bytes]) -> tuple[int, int]:
             raise
         picture = Image.open(plain)
     width, height = picture.size
-    return (width, height) if _orientation(picture) >= 5 else (height, width)
+    return (width, height) if orientation_of(picture) >= 5 else (height, width)
 
 
 def _pixels(picture: Image.Image, dtype: torch.dtype) -> Tensor:

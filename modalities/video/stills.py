@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from modalities.exif import orientation_of
 from modalities.video.pixels import composed
 from scm_media.reading import read_bytes
 
@@ -20,8 +21,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 MOST_BYTES = 1 << 30
 """How large the file of a frame may be."""
 MODES = {1: "L", 3: "RGB"}
-ORIENTATION, LYING = 0x0112, range(5, 9)
-"""The EXIF entry of how a picture was held, and those values of it that swap width and height."""
+LYING = range(5, 9)
+"""Orientations that swap width and height."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -75,7 +76,7 @@ def read_picture(path: Path) -> Image.Image:
 def _size(content: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(content)) as picture:
         width, height = picture.size
-        return (height, width) if _orientation(picture) in LYING else (width, height)
+        return (height, width) if orientation_of(picture) in LYING else (width, height)
 
 
 def _read(content: bytes) -> Image.Image:
@@ -83,16 +84,8 @@ def _read(content: bytes) -> Image.Image:
         picture.load()
         if content.startswith(PNG):
             _scale_key(picture, content[24])
-        turn = UPRIGHT.get(_orientation(picture))
+        turn = UPRIGHT.get(orientation_of(picture))
         return picture.copy() if turn is None else picture.transpose(turn)
-
-
-def _orientation(picture: Image.Image) -> int:
-    """Returns the value of EXIF that says how a picture was held; 1 (upright) where EXIF cannot be read."""
-    try:
-        return picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # whatever is wrong with EXIF, the pixels are not concerned
-        return 1
 
 
 def _scale_key(picture: Image.Image, depth: int) -> None:
