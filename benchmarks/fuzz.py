@@ -46,7 +46,7 @@ CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shut
 
 @dataclass
 class Tally:
-    """What became of the inputs of one target."""
+    """Counts the outcomes of one target's inputs."""
 
     used: int = 0
     refused: int = 0
@@ -140,10 +140,10 @@ def work(job: Job, current: Any, began: Any, done: Any) -> None:
         try:
             target.run(made)
             what = "used"
+        except TimeoutError:  # an OSError too
+            what = "slow"
         except (ValueError, OSError) as error:
             what = "refused" if "\n" not in str(error) else f"{type(error).__name__} of several lines"
-        except TimeoutError:
-            what = "slow"
         except BaseException as error:
             what = f"{type(error).__name__}: {str(error)[:80]}"
         finally:

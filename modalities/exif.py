@@ -5,10 +5,22 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from PIL import Image
+
 ORIENTATION = 0x0112
 """The entry of how a picture was held (EXIF 2.3, 4.6.4)."""
 SHORT = 3
 PREFIX = b"Exif\0\0"
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientations to what brings a picture upright; those from 5 on swap width and height."""
 
 
 def orientation_of(picture: Any) -> int:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from modalities.exif import orientation_of
+from modalities.exif import UPRIGHT, orientation_of
 from modalities.image import jpeg, png
 
 # Pillow warns of odd metadata on standard error without the file's name. A filter inside each call would not be safe:
@@ -24,16 +24,6 @@ MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Pillow itself refuses a picture of more."""
 LONGEST_SIDE = (1 << 16) - 1
 """Pixels of a side, as many as JPEG has room for: a strip of millions by one is no picture, and costs gigabytes."""
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""Values of that entry to what brings a picture upright (EXIF 2.3); those from 5 on swap width and height."""
 JPEGS = ("JPEG", "MPO")
 """Pillow's names of JPEG files that hold one picture, and several."""
 WITHOUT_METADATA = {b"\xff\xd8": jpeg.without_metadata, png.SIGNATURE: png.without_metadata}

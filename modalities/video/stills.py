@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from modalities.exif import orientation_of
+from modalities.exif import UPRIGHT, orientation_of
 from modalities.video.pixels import composed
 from scm_media.reading import read_bytes
 
@@ -23,15 +23,6 @@ MOST_BYTES = 1 << 30
 MODES = {1: "L", 3: "RGB"}
 LYING = range(5, 9)
 """Orientations that swap width and height."""
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 DESCRIPTIVE = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 """Chunks of a PNG without which its pixels are the same."""
