@@ -127,7 +127,7 @@ def read(modality: AudioModality, folder: Path, num: int) -> Tensor:
     if not files:
         raise SystemExit(f"{folder} holds no sound")
     random.Random(0).shuffle(files)
-    clips = (modality.conform(modality.read(path)) for path in files)
+    clips = (modality.transform(modality.read(path)) for path in files)
     return torch.stack(list(itertools.islice((clip for clip in clips if clip.abs().max() > 0.01), num)))
 
 

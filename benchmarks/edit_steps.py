@@ -19,7 +19,7 @@ from scm_media import load
 from scm_media.evaluation.frechet import frechet_distance
 from scm_media.evaluation.recipe_data import recipe_data
 from scm_media.pipeline import Pipeline
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import consistency_times, edit_times, sample_consistency
 
 AT_ONCE = 100
@@ -67,7 +67,7 @@ def _fill(pipeline: Pipeline, given: Tensor, labels: Sequence[dict], first: int,
 
     def noise(step: int) -> Tensor:
         indices = range(first, first + len(given))
-        return clip_noise(0, indices, step, latent.shape[1:]) * pipeline.flow.sigma_data
+        return sample_noise(0, indices, step, latent.shape[1:]) * pipeline.flow.sigma_data
 
     def keep(x0: Tensor, step: int) -> Tensor:
         return torch.where(known > 0, latent, x0)
@@ -82,7 +82,9 @@ def _fill(pipeline: Pipeline, given: Tensor, labels: Sequence[dict], first: int,
 
 @torch.inference_mode()
 def _statistics(pipeline: Pipeline, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    features = torch.cat([pipeline.network("embedder").features(part) for part in pictures.split(AT_ONCE)]).double()
+    features = torch.cat(
+        [pipeline.network("feature_extractor").features(part) for part in pictures.split(AT_ONCE)]
+    ).double()
     return features.mean(0), torch.cov(features.T)
 
 

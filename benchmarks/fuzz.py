@@ -240,10 +240,10 @@ def main() -> int:
     places = {"sentinel": str(sentinel), "address": f"http://127.0.0.1:{listener.getsockname()[1]}/x"}
     if parsed.input:
         return _one(parsed.input[0], int(parsed.input[1]), parsed.seed, base, places)
-    share = sum(mutations.SHARES[name] for name in parsed.targets)
+    fraction = sum(mutations.SHARES[name] for name in parsed.targets)
     tallies, left = {}, parsed.seconds
     for name in parsed.targets:
-        num, began = math.ceil(parsed.num * mutations.SHARES[name] / share), time.monotonic()
+        num, began = math.ceil(parsed.num * mutations.SHARES[name] / fraction), time.monotonic()
         tallies[name] = fuzz(name, num, left, parsed.seed, base, places)
         left -= time.monotonic() - began
         print(_row(name, tallies[name]), flush=True, file=sys.stderr)

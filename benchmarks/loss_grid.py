@@ -2,9 +2,9 @@
 
     python benchmarks/loss_grid.py runs/grid [--steps 2000] [--num-samples 2000] [KEY=VALUE ...]
 
-The base run (autoencoder, embedder, teacher) is trained in FOLDER/base unless it is there; each cell in FOLDER/<cell>.
-What is done is not done again, so an interrupted grid goes on. KEY=VALUE overrides hold for every run: the table is
-made with a network smaller than image/fashion's, so that twelve students fit into an hour of one core.
+The base run (autoencoder, feature extractor, teacher) is trained in FOLDER/base unless it is there; each cell in
+FOLDER/<cell>. What is done is not done again, so an interrupted grid goes on. KEY=VALUE overrides hold for every run:
+the table is made with a network smaller than image/fashion's, so that twelve students fit into an hour of one core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scm_media.training import run
 from scm_media.weights import write_whole
 
 NORMS, WEIGHTS, RATES = ("rms", "l2"), ("none", "learned"), (3e-4, 1e-4, 3e-5)
-SHARED = ("autoencoder", "embedder", "teacher")
+SHARED = ("autoencoder", "feature_extractor", "teacher")
 
 
 def main() -> None:
@@ -70,8 +70,8 @@ def _figures(folder: Path, rows: list[Any], num_samples: int) -> dict[str, Any]:
     result = evaluate(
         load(folder, precision="bf16"), num_samples, rows=rows, work=folder / "evaluation", timing_repeats=1
     )
-    keep = ("sampler", "steps", "frechet", "agreement")
-    return {"rows": [{k: row[k] for k in keep} for row in result["rows"]], "floor": result["frechet_floor"]}
+    keep = ("sampler", "steps", "frechet", "accuracy")
+    return {"rows": [{k: row[k] for k in keep} for row in result["rows"]], "floor": result["frechet_held_out"]}
 
 
 def _last_bands(path: Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def as_markdown(table: dict[str, Any]) -> str:
         f"python benchmarks/loss_grid.py FOLDER {' '.join(table['arguments'])}",
         "```",
         "",
-        f"The teacher (Heun, 63 evaluations): Fréchet {teacher['frechet']:.3f}, agreement {teacher['agreement']:.3f};",
+        f"The teacher (Heun, 63 evaluations): Fréchet {teacher['frechet']:.3f}, agreement {teacher['accuracy']:.3f};",
         f"the floor at this number of samples: {table['teacher']['floor']:.3f}. g is shown before it is normalised.",
         f"{len(table['cells'])} of {len(NORMS) * len(WEIGHTS) * len(RATES)} cells are done.",
         "",
@@ -106,7 +106,7 @@ def as_markdown(table: dict[str, Any]) -> str:
     ]
     for cell in sorted(table["cells"], key=lambda c: c["rows"][1]["frechet"]):
         one, two = cell["rows"]
-        figures = [one["frechet"], two["frechet"], two["agreement"], cell["g_rms"], cell["g_rms_largest"]]
+        figures = [one["frechet"], two["frechet"], two["accuracy"], cell["g_rms"], cell["g_rms_largest"]]
         figures += [cell["bands"].get(band, float("nan")) for band in bands]
         lines.append(
             f"| {cell['norm']} | {cell['weight']} | {cell['rate']:g} | "

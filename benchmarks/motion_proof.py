@@ -1,6 +1,6 @@
 """Does a video's Fréchet distance see time? Real clips against the same with their frames shuffled, frozen, reversed.
 
-    scm-media train video/scenes stage=embedder
+    scm-media train video/scenes stage=feature_extractor
     python benchmarks/motion_proof.py runs/video/scenes/main [-n 2048] [--data MANIFEST] [--frames]
 
 The distance is taken in the features of the run's own network (``modalities.video.features.MotionNetwork``). Of each
@@ -81,9 +81,9 @@ def proof(train: Dataset, held_out: Dataset, num: int, features: Mapping[str, Fe
 
 def networks(folder: ModelFolder, shape: Sequence[int], frames: bool) -> dict[str, Features]:
     """The run's own network and, if wanted, that of frames."""
-    component = folder.read("embedder")
-    network = build(component.config, "embedder")
-    weights.load_into(network, component.state, folder.file("embedder"))
+    component = folder.read("feature_extractor")
+    network = build(component.config, "feature_extractor")
+    weights.load_into(network, component.state, folder.file("feature_extractor"))
     found: dict[str, Features] = {"frechet": network.eval().features}
     if frames:
         from modalities.image.imagenet import EfficientNetLite0
@@ -97,7 +97,7 @@ def networks(folder: ModelFolder, shape: Sequence[int], frames: bool) -> dict[st
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, measures, prints a table (or one JSON object)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a run folder whose stage embedder is done, or a model folder")
+    parser.add_argument("model", help="a run folder whose stage feature extractor is done, or a model folder")
     parser.add_argument("-n", "--num", type=int, default=2_048, metavar="N", help="clips a row; default: 2048")
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="where the data lie; default: the recipe's place")
     parser.add_argument("--frames", action="store_true", help="the per-frame image distance too")

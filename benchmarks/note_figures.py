@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import Clips, Judge, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
+from clips import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
 
 from scm_media import load
 
@@ -67,7 +67,7 @@ def pitched_families(manifest: Path) -> list[str]:
     return [family for family, num in notes.items() if pitched[family] >= PITCHED_SHARE * num]
 
 
-def figures(clips: Clips, rate: int, families: Sequence[str], judge: Judge | None, num_pitch: int) -> dict[str, Any]:
+def figures(clips: Samples, rate: int, families: Sequence[str], judge: Judge | None, num_pitch: int) -> dict[str, Any]:
     """A row of the table; pitch of the first ``num_pitch`` clips of the families that have one."""
     sounding = [place for place, label in enumerate(clips.labels) if label["family"] in families][:num_pitch]
     within = []

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clips import BATCH_SIZE, Clips, data_of, generated, recordings, say, table, through_autoencoder, write
+from clips import BATCH_SIZE, Samples, data_of, generated, recordings, say, table, through_autoencoder, write
 from torch import Tensor
 
 from modalities.video.features import FrameNetwork
@@ -41,15 +41,15 @@ COLUMNS = {
 
 
 @torch.inference_mode()
-def figures(clips: Clips, pipeline: Pipeline, of_frames: Callable[[Tensor], float] | None) -> dict[str, Any]:
+def figures(clips: Samples, pipeline: Pipeline, of_frames: Callable[[Tensor], float] | None) -> dict[str, Any]:
     """A row of the table."""
-    embedder = pipeline.network("embedder")
+    feature_extractor = pipeline.network("feature_extractor")
     features, right = [], []
     for first in range(0, len(clips), BATCH_SIZE):
         part = clips.samples[first : first + BATCH_SIZE]
         wanted = pipeline.conditioning(clips.labels[first : first + BATCH_SIZE]).labels
-        features.append(embedder.features(part))
-        right += [scores.argmax(1) == wanted[name] for name, scores in embedder.logits(part).items()]
+        features.append(feature_extractor.features(part))
+        right += [scores.argmax(1) == wanted[name] for name, scores in feature_extractor.logits(part).items()]
     return {
         "clips": clips.name,
         "evaluations": clips.evaluations,

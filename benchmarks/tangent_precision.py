@@ -26,7 +26,7 @@ from scm_media.guidance import Guided
 from scm_media.interfaces import Conditioning
 from scm_media.losses import ConsistencyLoss
 from scm_media.pipeline import Pipeline, sampling
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.pipeline.randomness import sample_noise
 from scm_media.tangent import value_and_tangent
 from scm_media.trigflow import broadcast_time
 
@@ -84,7 +84,7 @@ def main() -> None:
     commands.add_argument("--below", type=float, default=0.3, help="times that one row of the second has in float32")
     asked = commands.parse_args()
     pipeline = load(asked.model, "cpu")
-    if pipeline.folder.description.get("aligned"):
+    if pipeline.folder.description.get("actions"):
         raise SystemExit(f"{asked.model} is told rows of actions, which this script does not draw")
     x0, networks = drawn(pipeline, max(asked.num, asked.batch))
     some = torch.arange(asked.num)
@@ -93,11 +93,11 @@ def main() -> None:
         found = errors(networks[some], x0[some], time)
         print(f"| {time:g} | {' | '.join(f'{100 * error:.2g} %' for error in found.values())} |")
     recipe = yaml.safe_load((pipeline.folder.path / "recipe.yaml").read_text())
-    proposal = build(recipe["student"]["loss"]["proposal"])
+    timesteps = build(recipe["student"]["loss"]["timesteps"])
     torch.manual_seed(0)
-    t = proposal.sample(asked.batch, pipeline.flow.sigma_data)
-    share = (t < asked.below).double().mean().item()
-    print(f"\n{100 * share:.0f} % of {asked.batch} training times lie below {asked.below:g}.\n")
+    t = timesteps.sample(asked.batch, pipeline.flow.sigma_data)
+    fraction = (t < asked.below).double().mean().item()
+    print(f"\n{100 * fraction:.0f} % of {asked.batch} training times lie below {asked.below:g}.\n")
     print("| in float32 | relative error of the gradient | cosine |\n|---|---:|---:|")
     rows = gradient_errors(networks[torch.arange(asked.batch)], x0[: asked.batch], t, asked.below)
     for name, (error, cosine) in rows.items():
@@ -118,11 +118,11 @@ def drawn(pipeline: Pipeline, num: int) -> tuple[Tensor, Networks]:
     run = sampling.student_sampler(pipeline.settings, flow, None, None)
 
     def noise(step: int) -> Tensor:
-        return clip_noise(0, indices, step, pipeline.latent_shape()) * flow.sigma_data
+        return sample_noise(0, indices, step, pipeline.latent_shape()) * flow.sigma_data
 
     x0 = run(student, flow, noise, cond=told)
     student = copy.deepcopy(student).requires_grad_(True)
-    return x0, Networks(student, teacher, told, cond, ConsistencyLoss(student, flow, teacher=teacher, proposal=None))  # type: ignore[arg-type]
+    return x0, Networks(student, teacher, told, cond, ConsistencyLoss(student, flow, teacher=teacher, timesteps=None))  # type: ignore[arg-type]
 
 
 def errors(networks: Networks, x0: Tensor, time: float) -> dict[str, float]:
@@ -151,7 +151,7 @@ def tangent(networks: Networks, x0: Tensor, z: Tensor, t: Tensor, wide: frozense
                 with _precision(key):
                     pairs[key] = value_and_tangent(networks.student, u, t, networks.told_student, du, speed)
     F, dF = pairs["value" in wide].value, pairs["tangent" in wide].tangent
-    return F, loss.residual(x_t, dxdt, F.detach(), dF, t, 1.0)
+    return F, loss.unnormalized_tangent(x_t, dxdt, F.detach(), dF, t, 1.0)
 
 
 def gradient_errors(networks: Networks, x0: Tensor, t: Tensor, below: float) -> dict[str, tuple[float, float]]:

@@ -26,7 +26,7 @@ from scm_media.build import build
 from scm_media.guidance import Guided
 from scm_media.interfaces import Backbone, Conditioning
 from scm_media.pipeline import Pipeline, sampling
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import sample_heun
 from scm_media.trigflow import TrigFlow
 
@@ -44,7 +44,7 @@ def main() -> None:
     commands.add_argument("--recipe", type=Path)
     asked = commands.parse_args()
     pipeline = load(asked.model, "cpu", asked.precision)
-    if pipeline.folder.description.get("aligned"):
+    if pipeline.folder.description.get("actions"):
         raise SystemExit(f"{asked.model} is told rows of actions, which this script does not draw")
     times = sampling.teacher_sampler(pipeline.settings, pipeline.flow, None, None).keywords["times"]
     of_teacher, of_student = errors(pipeline, times, asked.num)
@@ -55,10 +55,10 @@ def main() -> None:
     )
     for place in range(0, len(times) - 1, asked.every):
         t = torch.tensor(times[place])
-        share = (drawn >= t).double().mean().item()
+        fraction = (drawn >= t).double().mean().item()
         print(
             f"| {t.item():.3f} | {t.tan().item():.3g} | {of_teacher[place]:.3f} | {of_student[place]:.3f} | "
-            f"{100 * share:.1f} % |"
+            f"{100 * fraction:.1f} % |"
         )
 
 
@@ -76,7 +76,7 @@ def errors(pipeline: Pipeline, times: Sequence[float], num: int) -> tuple[list[f
         indices = range(start, min(num, start + AT_ONCE))
         cond = pipeline.conditioning([pipeline.labels.resolve(None, 0, index) for index in indices])
         told = cond if own_scale is None else replace(cond, guidance=torch.full((len(indices),), own_scale))
-        noise = clip_noise(0, indices, 0, pipeline.latent_shape()) * pipeline.flow.sigma_data
+        noise = sample_noise(0, indices, 0, pipeline.latent_shape()) * pipeline.flow.sigma_data
         with pipeline.autocast():
             states = list(trajectory(teacher, pipeline.flow, noise, times, cond))
             for row, (backbone, known) in enumerate(((teacher, cond), (student, told))):
@@ -109,9 +109,9 @@ def square_errors(
 
 def training_times(recipe: dict[str, Any], flow: TrigFlow) -> Tensor:
     """Times as the student of a recipe is trained at, ascending."""
-    proposal = build(recipe["student"]["loss"]["proposal"], "proposal")
+    timesteps = build(recipe["student"]["loss"]["timesteps"], "timesteps")
     generator = torch.Generator().manual_seed(0)
-    return proposal.sample(NUM_TIMES, flow.sigma_data, generator).sort().values
+    return timesteps.sample(NUM_TIMES, flow.sigma_data, generator).sort().values
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Without a file it writes one of moving noise (H.264, a key frame every 250 frames at most, as encoders do by default).
 Printed for each file: frames a second of plain decoding (the decoder alone, and with each frame brought to RGB), and of
-``VideoModality.read_conformed`` at the recipe's rate and at the file's own, one thread each.
+``VideoModality.read_transformed`` at the recipe's rate and at the file's own, one thread each.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ def _report(video: Path, num_clips: int) -> None:
     print(f"  the same, each frame to RGB                 {_rate(lambda: _plain(video, True)):8.0f}")
     for name, rate in (("8 frames/s", 8.0), ("the file's rate", None)):
         modality = VideoModality(num_frames=16, frame_rate=rate, size=64, padding="hold")
-        modality.read_conformed(video)  # what is measured of a file once
+        modality.read_transformed(video)  # what is measured of a file once
 
         def clips(modality: VideoModality = modality) -> int:
             for seed in range(num_clips):
-                modality.read_conformed(video, torch.Generator().manual_seed(seed))
+                modality.read_transformed(video, torch.Generator().manual_seed(seed))
             return 16 * num_clips
 
         found = _rate(clips)

@@ -64,7 +64,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
     begun = time.perf_counter()
     with torch.inference_mode():
         if way == "in pieces":
-            for piece in network.decode_in_pieces(latent):
+            for piece in network.decode_in_chunks(latent):
                 piece.mean().item()
         elif way == "joined":
             decoded(network, latent)

@@ -15,25 +15,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clips import Clips, Judge, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
+from clips import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
 
 from scm_media import load
 
 COLUMNS = {"evaluations": "evaluations", "voice": "voice heard", "by_voice": "by voice", "num": "clips"}
 
 
-def figures(clips: Clips, judge: Judge) -> dict[str, Any]:
+def figures(clips: Samples, judge: Judge) -> dict[str, Any]:
     """A row of the table."""
     right = judge.right(clips).float()
-    shares = []
+    fractions = []
     for voice in judge.classes:
         own = [place for place, label in enumerate(clips.labels) if label[judge.label] == voice]
-        shares.append(f"{float(right[own].mean()):.2f}" if own else "–")
+        fractions.append(f"{float(right[own].mean()):.2f}" if own else "–")
     return {
         "clips": clips.name,
         "evaluations": clips.evaluations,
         "voice": float(right.mean()),
-        "by_voice": " ".join(shares),
+        "by_voice": " ".join(fractions),
         "num": len(clips),
     }
 

@@ -12,9 +12,9 @@ that look like it: data.group=episode holds out whole ones.
 
 The picture is rendered at 256x192, its middle square averaged 3x3 to 64x64, so that nothing flickers. The player is a
 random walker with habits: each way of moving that the scenario gives (ahead, sideways, turning, firing) is drawn anew
-after a few frames, and whoever runs against a wall turns away. Clips in which less moves than ``LEAST_MOTION`` are left
-out and counted, as are those that the end of an episode cut short. The same seed gives the same clips; a run that was
-stopped goes on with the next scenario, and ``--workers`` renders several at a time.
+after a few frames, and whoever runs against a wall turns away. Samples in which less moves than ``LEAST_MOTION`` are
+left out and counted, as are those that the end of an episode cut short. The same seed gives the same clips; a run that
+was stopped goes on with the next scenario, and ``--workers`` renders several at a time.
 
 Left out of ViZDoom's scenarios: simpler_basic looks like rocket_basic, freedoom2 like no class at all, freedoom1 hangs,
 doom and doom2 have no game files, cig and multi need other players. Freedoom, whose textures and monsters are seen, is
@@ -89,7 +89,7 @@ class Walker:
     def __init__(self, buttons: Sequence[str], generator: np.random.Generator) -> None:
         self.generator = generator
         self.ways = {
-            name: [(button, chance) for button, chance in way if button in buttons] for name, way in WAYS.items()
+            name: [(button, uniform) for button, uniform in way if button in buttons] for name, way in WAYS.items()
         }
         self.ways = {name: way for name, way in self.ways.items() if way}
         moving = [name for name in self.ways if name != "firing"]
@@ -103,7 +103,7 @@ class Walker:
         for name, way in self.ways.items():
             self.kept[name] -= 1
             if self.kept[name] <= 0 or (stuck and name != "turning"):
-                self._draw(name, [chance for _, chance in way])
+                self._draw(name, [uniform for _, uniform in way])
         if stuck and "turning" in self.ways and self.held["turning"] is None:
             self._draw("turning", [1 / len(self.ways["turning"])] * len(self.ways["turning"]))
         return {button for button in self.held.values() if button}

@@ -84,7 +84,7 @@ def distil(teacher: nn.Module, num_steps: int, batch_size: int) -> nn.Module:
     student = copy.deepcopy(teacher)
     loss = scm.ConsistencyLoss(
         student,
-        proposal=scm.LogNormalProposal(mean=-0.5, std=2.0, stratified=True),
+        timesteps=scm.LogNormalTimesteps(mean=-0.5, std=2.0, stratified=True),
         teacher=teacher,
         norm_constant=1.0,
         tangent_warmup=num_steps // 8,

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from scm_media.losses import ConsistencyLoss, DiffusionLoss
     from scm_media.nn.magnitude import renormalize
     from scm_media.parts import part
-    from scm_media.pipeline import Clips, Pipeline, load
-    from scm_media.proposals import LogNormalProposal, UniformProposal
+    from scm_media.pipeline import Pipeline, Samples, load
     from scm_media.samplers import (
         consistency_times,
         edit_times,
@@ -25,22 +24,23 @@ if TYPE_CHECKING:
         teacher_times,
     )
     from scm_media.tangent import value_and_tangent
+    from scm_media.timesteps import LogNormalTimesteps, UniformTimesteps
     from scm_media.trigflow import TrigFlow
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "NO_LABEL": "interfaces",
-    "Clips": "pipeline",
+    "Samples": "pipeline",
     "Conditioning": "interfaces",
     "ConsistencyLoss": "losses",
     "DiffusionLoss": "losses",
     "Guided": "guidance",
-    "LogNormalProposal": "proposals",
+    "LogNormalTimesteps": "proposals",
     "Pipeline": "pipeline",
     "PowerEMA": "ema",
     "TrigFlow": "trigflow",
-    "UniformProposal": "proposals",
+    "UniformTimesteps": "proposals",
     "consistency_times": "samplers",
     "edit_times": "samplers",
     "load": "pipeline",
@@ -57,16 +57,16 @@ _MODULES = {
 
 __all__ = [
     "NO_LABEL",
-    "Clips",
     "Conditioning",
     "ConsistencyLoss",
     "DiffusionLoss",
     "Guided",
-    "LogNormalProposal",
+    "LogNormalTimesteps",
     "Pipeline",
     "PowerEMA",
+    "Samples",
     "TrigFlow",
-    "UniformProposal",
+    "UniformTimesteps",
     "consistency_times",
     "edit_times",
     "load",

@@ -26,7 +26,7 @@ from scm_media.typed import check_value, shown
 TARGET, PARTIAL = "_target_", "_partial_"
 ALLOW_VARIABLE = "SCM_MEDIA_ALLOW"
 OWN_PACKAGES = ("scm_media", "modalities")
-SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "embedder")}
+SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "feature_extractor")}
 """Where a recipe describes a part, if not under the name of its role."""
 
 

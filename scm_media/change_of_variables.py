@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.interfaces import Conditioning
+from scm_media.nn.dual import TensorLike, apply_linear, jvp_op, value_of
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
-from scm_media.nn.pair import Signal, linearly, locally, value_of
 from scm_media.trigflow import broadcast_time
 
 Call = Callable[[Any, Any, Any, Conditioning], Any]
@@ -48,16 +48,18 @@ class ChangeOfVariables(nn.Module):
         """Returns the times in radians of the least and the most noise that the network's own time reaches."""
         return 0.0, math.pi / 2
 
-    def forward(self, u: Signal, t: Signal, cond: PlainConditioning = None) -> Signal:
+    def forward(self, u: TensorLike, t: TensorLike, cond: PlainConditioning = None) -> TensorLike:
         """Returns F(u, t) ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)`` in radians."""
         dtype = value_of(u).dtype
-        t = locally(self._clamp, t)
-        y = linearly(self._in_the_networks_dtype, locally(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t))
+        t = jvp_op(self._clamp, t)
+        y = apply_linear(
+            self._in_the_networks_dtype, jvp_op(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t)
+        )
         call = self._call_network if self.call is None else self.call
-        prediction = call(self.network, y, locally(self.network_time, t), as_conditioning(cond, self.network))
+        prediction = call(self.network, y, jvp_op(self.network_time, t), as_conditioning(cond, self.network))
         self._check(prediction, y)
-        F = locally(lambda p, u_, t_: self.field(p.to(u_.dtype), u_, broadcast_time(t_, u_)), prediction, u, t)
-        return linearly(lambda v: v.to(dtype), F)
+        F = jvp_op(lambda p, u_, t_: self.field(p.to(u_.dtype), u_, broadcast_time(t_, u_)), prediction, u, t)
+        return apply_linear(lambda v: v.to(dtype), F)
 
     def scale(self, t: Tensor) -> Tensor:
         """Returns y / u ``(B,)``."""
@@ -72,7 +74,7 @@ class ChangeOfVariables(nn.Module):
         raise NotImplementedError
 
     def _call_network(self, network: Any, y: Any, time: Any, cond: Conditioning) -> Any:
-        if cond.tokens is not None or cond.aligned is not None:
+        if cond.tokens is not None or cond.concat is not None:
             raise ValueError(
                 f"{type(self).__name__} passes one label to the network, and no tokens or dense conditioning: give "
                 "call=, a function (network, y, time, cond) that returns the prediction"
@@ -90,7 +92,7 @@ class ChangeOfVariables(nn.Module):
         parameters = self.network.parameters() if isinstance(self.network, nn.Module) else ()
         return y.to(next((each.dtype for each in parameters if each.is_floating_point()), y.dtype))
 
-    def _check(self, prediction: Any, y: Signal) -> None:
+    def _check(self, prediction: Any, y: TensorLike) -> None:
         shape = getattr(value_of(prediction), "shape", None)
         if shape != value_of(y).shape:
             got = type(prediction).__name__ if shape is None else tuple(shape)

@@ -1,4 +1,4 @@
-"""What a backbone, an autoencoder, a modality and an embedder must offer, and what they are conditioned on.
+"""What a backbone, an autoencoder, a modality and an feature extractor must offer, and what they are conditioned on.
 
 Shapes are written ``(B, C, *S)`` for samples (pixels, waveforms, frames) and ``(B, c, *s)`` for latents.
 """
@@ -23,28 +23,28 @@ class Conditioning:
 
     labels: name to ``(B,)`` int64 (categorical, ``NO_LABEL`` = not given) or float32 (scalar, NaN = not given).
     tokens, token_mask: ``(B, L, d)`` text embeddings and ``(B, L)`` bool, true where a token stands.
-    aligned: ``(B, k, *s)``, what is told at each place of the latent: what is known of it (``known.py``), then the
-    rows of numbers that go along with the sample (``aligned.py``).
-    valid: ``(B, 1, *s)``, one where the latent is no padding.
+    concat: ``(B, k, *s)``, what is told at each place of the latent: what is known of it (``mask.py``), then the
+    rows of numbers that go along with the sample (``concat.py``).
+    padding_mask: ``(B, 1, *s)``, one where the latent is no padding.
     guidance: ``(B,)`` float32, the guidance scale of a guided student.
-    known: ``(B, 1, *s)``, one where the latent is given (``aligned`` says as what): losses leave these places out.
+    mask: ``(B, 1, *s)``, one where the latent is given (``concat`` says as what): losses leave these places out.
     """
 
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
-    aligned: Tensor | None = None
-    valid: Tensor | None = None
+    concat: Tensor | None = None
+    padding_mask: Tensor | None = None
     guidance: Tensor | None = None
-    known: Tensor | None = None
+    mask: Tensor | None = None
 
     @property
-    def counted(self) -> Tensor | None:
+    def loss_mask(self) -> Tensor | None:
         """``(B, 1, *s)``, one at the places that losses are taken over: neither padding nor given; None for all."""
-        if self.known is None:
-            return self.valid
-        unknown = 1 - self.known
-        return unknown if self.valid is None else unknown * self.valid
+        if self.mask is None:
+            return self.padding_mask
+        unknown = 1 - self.mask
+        return unknown if self.padding_mask is None else unknown * self.padding_mask
 
     @property
     def label(self) -> Tensor | None:
@@ -90,8 +90,8 @@ class Conditioning:
 class Backbone(Protocol):
     """The network F of the flow: unit-variance input and output, always one tensor back.
 
-    A backbone may have an attribute ``takes_pairs``, which says whether it also maps pairs of a value and its tangent
-    (``scm_media.nn.pair.Pair``) to a pair. ``value_and_tangent`` finds out where it has none.
+    A backbone may have an attribute ``accepts_dual``, which says whether it also maps pairs of a value and its tangent
+    (``scm_media.nn.dual.DualTensor``) to a pair. ``value_and_tangent`` finds out where it has none.
     """
 
     def __call__(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -102,7 +102,7 @@ class Backbone(Protocol):
 class Autoencoder(Protocol):
     """Samples to latents and back; frozen while a backbone trains.
 
-    It may also offer ``decode_in_pieces(latent)``, an iterator of what ``decode`` gives, one stretch along the first
+    It may also offer ``decode_in_chunks(latent)``, an iterator of what ``decode`` gives, one stretch along the first
     axis of S after the other, so that the memory of decoding does not grow along it.
     """
 
@@ -128,7 +128,7 @@ class Autoencoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Extent:
+class SizeOption:
     """One measure of a sample that a user may set: its unit and default; the CLI's flags come from here.
 
     axis: the axis of samples ``(C, *S)`` that it measures, counted from the end (-1: the last); with it clips can be
@@ -151,7 +151,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """A stretch of a file that is one sample of its own, from ``start`` to ``stop`` seconds (None: the file's end)."""
 
     path: Path
@@ -166,25 +166,28 @@ class Part:
 class Modality(Protocol):
     """How samples of one kind are read, brought to a recipe's shape, written and shown.
 
-    A modality may also offer ``feature_networks`` (name to the configuration of an ``Embedder`` that was trained
-    elsewhere, for ``evaluate --features``) and ``pipeline_tag`` (what the Hugging Face hub calls its models' task).
+    A modality may also offer ``feature_networks`` (name to the configuration of an ``FeatureExtractor`` that was
+    trained elsewhere, for ``evaluate --features``) and ``pipeline_tag`` (what the Hugging Face hub calls its models'
+    task).
 
     Where files are large or carry more than a sample, it may also offer these, of a file that is a path or opened
     bytes with a ``name``; a ValueError may have a ``reason``, a few words that rejects are counted by:
 
-    - ``read_conformed(file, generator) -> (sample, valid)``: what ``conform`` makes of the file, read no further than
+    - ``read_transformed(file, generator) -> (sample, valid)``: what ``transform`` makes of the file, read no further
+    than
       it needs, and its mask ``(1, *S)``, one where the sample is no padding, or None (of every file, or of none);
-    - ``probe(file)``: raises ValueError for a file that cannot be used, without reading all of it;
+    - ``validate(file)``: raises ValueError for a file that cannot be used, without reading all of it;
     - ``measure(file) -> {name: number}``: what ``data.measures`` may make labels of.
 
-    One whose three methods above take a ``Part`` for a file says so by ``takes_parts = True``, so that manifests may
-    cut long files; one whose samples may also be folders tells by ``holds(folder)`` which are, and takes their paths.
+    One whose three methods above take a ``Segment`` for a file says so by ``takes_segments = True``, so that manifests
+    may cut long files; one whose samples may also be folders tells by ``is_sample_dir(folder)`` which are, and takes
+    their paths.
 
     One whose samples may have rows of numbers along their first axis (the actions of each frame) offers
-    ``check_aligned()``, which raises ValueError, naming the keys, where what is read of a file does not begin at its
+    ``check_actions()``, which raises ValueError, naming the keys, where what is read of a file does not begin at its
     start, or is turned round, so that rows would lie beside other places than they belong to.
 
-    For edits it may offer ``read_whole(path)``, the file's sample as ``conform`` would have it (rate, channels, size)
+    For edits it may offer ``read_whole(path)``, the file's sample as ``transform`` would have it (rate, channels, size)
     but as long as it is, untrimmed and no louder, along the axis that an extent measures; and
     ``blend(known, made, mask)``, how samples ``(B, C, *S)`` that are to be kept (mask ``(B, 1, *S)`` one) are joined
     to made ones: without it each place is the one or the other.
@@ -192,9 +195,9 @@ class Modality(Protocol):
 
     name: str
     suffixes: frozenset[str]
-    extents: Mapping[str, Extent]
+    size_options: Mapping[str, SizeOption]
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
+    def shape(self, **sizes: float) -> tuple[int, ...]:
         """``(C, *S)`` of a sample with these extents, the defaults where one is not given."""
         ...
 
@@ -202,7 +205,7 @@ class Modality(Protocol):
         """The file's sample ``(C, *S)``, float32 in [-1, 1], as large as it is in the file."""
         ...
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The sample brought to ``shape()``: cut, padded, flipped as the recipe says; random only through generator."""
         ...
 
@@ -215,7 +218,7 @@ class Modality(Protocol):
         ...
 
 
-class Embedder(Protocol):
+class FeatureExtractor(Protocol):
     """A feature network: what Fréchet distances are measured in."""
 
     def features(self, sample: Tensor) -> Tensor:

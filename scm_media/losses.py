@@ -3,7 +3,7 @@
 Both losses are modules whose forward is the loss and that own the backbone, so that what is wrapped for data
 parallelism holds every parameter. They return the loss and, for each sample, the terms that diagnostics are made of.
 
-``flow`` and ``proposal`` (the distribution of training times) have defaults: ``TrigFlow.of`` the networks, and a
+``flow`` and ``timesteps`` (the distribution of training times) have defaults: ``TrigFlow.of`` the networks, and a
 log-normal distribution that gives the same times for every ``sigma_data``.
 """
 
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from scm_media.interfaces import Backbone, Conditioning
 from scm_media.nn.embedding import PlainConditioning, SinusoidalFeatures, as_conditioning
 from scm_media.parts import part
-from scm_media.proposals import LogNormalProposal, TimeProposal
 from scm_media.tangent import TangentMethod, value_and_tangent
+from scm_media.timesteps import LogNormalTimesteps, TimestepDistribution
 from scm_media.trigflow import TrigFlow, broadcast_time
 
 Weight = Literal["none", "learned"]
@@ -51,13 +51,13 @@ def _learned_weight(weight: Weight) -> LearnedWeight | None:
     return LearnedWeight() if weight == "learned" else None
 
 
-def masked_mean_square(x: Tensor, valid: Tensor | None) -> Tensor:
-    """mean(x²) of each clip ``(B,)`` over the places that count (``valid`` one): ‖x‖²/D; in float32 or wider."""
+def masked_mean_square(x: Tensor, loss_mask: Tensor | None) -> Tensor:
+    """mean(x²) of each clip ``(B,)`` over the places that count (``loss_mask`` one): ‖x‖²/D; in float32 or wider."""
     wide = x if x.dtype == torch.float64 else x.float()
     square = wide.square().flatten(1)
-    if valid is None:
+    if loss_mask is None:
         return square.mean(1)
-    mask = valid.to(square.dtype).expand_as(x).flatten(1)
+    mask = loss_mask.to(square.dtype).expand_as(x).flatten(1)
     return (square * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
@@ -65,10 +65,10 @@ class _FlowLoss(nn.Module):
     """Holds the backbone and the settings that both losses share, and draws times, noise and dropped labels."""
 
     def __init__(
-        self, backbone: Backbone, flow: TrigFlow, proposal: TimeProposal, weight: Weight, label_dropout: float
+        self, backbone: Backbone, flow: TrigFlow, timesteps: TimestepDistribution, weight: Weight, label_dropout: float
     ) -> None:
         super().__init__()
-        self.backbone, self.flow, self.proposal = backbone, flow, proposal
+        self.backbone, self.flow, self.timesteps = backbone, flow, timesteps
         self.weight = _learned_weight(weight)
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout must lie in [0, 1], got {label_dropout}")
@@ -76,7 +76,7 @@ class _FlowLoss(nn.Module):
 
     def draw(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Returns noise z like x0 and times ``(B,)``, from the global random state."""
-        t = self.proposal.sample(x0.shape[0], self.flow.sigma_data).to(x0)
+        t = self.timesteps.sample(x0.shape[0], self.flow.sigma_data).to(x0)
         return torch.randn_like(x0) * self.flow.sigma_data, t
 
     def drop_labels(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
@@ -86,11 +86,11 @@ class _FlowLoss(nn.Module):
         return cond.drop(torch.rand(num, device=device) < self.label_dropout)
 
 
-@part("loss", proposal="proposal")
+@part("loss", timesteps="timesteps")
 class DiffusionLoss(_FlowLoss):
     """mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ]: the teacher's loss (sCM, equation 3, with EDM2's weighting).
 
-    flow, proposal: ``TrigFlow.of(backbone)`` and log-normal times of mean −0.8 and standard deviation 1.5 where None.
+    flow, timesteps: ``TrigFlow.of(backbone)`` and log-normal times of mean −0.8 and standard deviation 1.5 where None.
     A dropped label is ``NO_LABEL`` (−1), or NaN for a label of real numbers: the backbone must know it, or
     ``label_dropout`` be 0.
     """
@@ -99,13 +99,13 @@ class DiffusionLoss(_FlowLoss):
         self,
         backbone: Backbone,
         flow: TrigFlow | None = None,
-        proposal: TimeProposal | None = None,
+        timesteps: TimestepDistribution | None = None,
         weight: Weight = "learned",
         label_dropout: float = 0.1,
     ) -> None:
         flow = TrigFlow.of(backbone) if flow is None else flow
-        proposal = LogNormalProposal.scaled(-0.8, 1.5, flow.sigma_data) if proposal is None else proposal
-        super().__init__(backbone, flow, proposal, weight, label_dropout)
+        timesteps = LogNormalTimesteps.scaled(-0.8, 1.5, flow.sigma_data) if timesteps is None else timesteps
+        super().__init__(backbone, flow, timesteps, weight, label_dropout)
 
     def forward(
         self, x0: Tensor, cond: PlainConditioning = None, step: Tensor | float | None = None
@@ -120,19 +120,19 @@ class DiffusionLoss(_FlowLoss):
         cond = self.drop_labels(cond, x0.shape[0], x0.device)
         x_t = self.flow.interpolate(x0, z, t)
         F = self.backbone(x_t / self.flow.sigma_data, t, cond)
-        error = masked_mean_square(self.flow.sigma_data * F.float() - self.flow.velocity(x0, z, t), cond.counted)
+        error = masked_mean_square(self.flow.sigma_data * F.float() - self.flow.velocity(x0, z, t), cond.loss_mask)
         w = torch.zeros_like(t) if self.weight is None else self.weight(t)
         loss = (w.exp() * error - w).mean()
         return loss, {"t": t, "loss": error.detach(), "weight": w.detach()}
 
 
-@part("loss", proposal="proposal")
+@part("loss", timesteps="timesteps")
 class ConsistencyLoss(_FlowLoss):
     """The continuous-time consistency loss, by distillation (sCD) or from data (sCT); sCM, algorithm 1.
 
     teacher: the network that is distilled; None trains from data. A module is frozen and put into evaluation mode, and
     follows ``.to()``, ``.double()`` and the like of the loss. It is no part of the loss's parameters and state, so that
-    it is neither saved, averaged nor wrapped. flow, proposal: ``TrigFlow.of(backbone, teacher)`` and log-normal times
+    it is neither saved, averaged nor wrapped. flow, timesteps: ``TrigFlow.of(backbone, teacher)`` and log-normal times
     of mean −1.0 and standard deviation 1.4 where None.
 
     g = −cos² t (sigma_data F⁻ − dx/dt) − r · (cos t sin t x_t + sigma_data · cos t sin t dF⁻/dt), then normalised;
@@ -153,7 +153,7 @@ class ConsistencyLoss(_FlowLoss):
         self,
         backbone: Backbone,
         flow: TrigFlow | None = None,
-        proposal: TimeProposal | None = None,
+        timesteps: TimestepDistribution | None = None,
         *,
         teacher: Backbone | None = None,
         norm: Literal["rms", "l2"] = "rms",
@@ -165,8 +165,8 @@ class ConsistencyLoss(_FlowLoss):
         guidance_max: float | None = None,
     ) -> None:
         flow = TrigFlow.of(backbone, teacher) if flow is None else flow
-        proposal = LogNormalProposal.scaled(-1.0, 1.4, flow.sigma_data) if proposal is None else proposal
-        super().__init__(backbone, flow, proposal, weight, label_dropout)
+        timesteps = LogNormalTimesteps.scaled(-1.0, 1.4, flow.sigma_data) if timesteps is None else timesteps
+        super().__init__(backbone, flow, timesteps, weight, label_dropout)
         if guidance_max is not None and not guidance_max > 1:
             raise ValueError(f"guidance_max must be above 1, or null for no guidance as an input; got {guidance_max}")
         if guidance_max is not None and teacher is None:
@@ -203,7 +203,7 @@ class ConsistencyLoss(_FlowLoss):
             return cond
         return replace(cond, guidance=1 + (self.guidance_max - 1) * torch.rand(num, device=device))
 
-    def direction(self, x0: Tensor, z: Tensor, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+    def trajectory_velocity(self, x0: Tensor, z: Tensor, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """dx/dt along the trajectory: the teacher's, or the data's own velocity.
 
         At known places it is the data's own in any case: what is given has one value, and every trajectory ends there.
@@ -212,9 +212,11 @@ class ConsistencyLoss(_FlowLoss):
             return self.flow.velocity(x0, z, t)
         with torch.no_grad():
             dxdt = self.flow.sigma_data * self.teacher(x_t / self.flow.sigma_data, t, cond).to(x_t.dtype)
-        return dxdt if cond.known is None else torch.where(cond.known > 0, self.flow.velocity(x0, z, t), dxdt)
+        return dxdt if cond.mask is None else torch.where(cond.mask > 0, self.flow.velocity(x0, z, t), dxdt)
 
-    def residual(self, x_t: Tensor, dxdt: Tensor, F: Tensor, dF: Tensor, t: Tensor, r: Tensor | float) -> Tensor:
+    def unnormalized_tangent(
+        self, x_t: Tensor, dxdt: Tensor, F: Tensor, dF: Tensor, t: Tensor, r: Tensor | float
+    ) -> Tensor:
         """g before it is normalised, for dF = cos t sin t · dF/dt; zero for an exact consistency function at r = 1."""
         t = broadcast_time(t, x_t)
         cos, sin = torch.cos(t), torch.sin(t)
@@ -235,11 +237,11 @@ class ConsistencyLoss(_FlowLoss):
             return torch.ones_like(step, dtype=torch.float32)
         return (step / self.tangent_warmup).clamp(max=1.0)
 
-    def normalize(self, g: Tensor, counted: Tensor | None) -> Tensor:
+    def normalize(self, g: Tensor, loss_mask: Tensor | None) -> Tensor:
         """g over its root mean square (or its norm) plus ``norm_constant``."""
-        size = masked_mean_square(g, counted).sqrt()
+        size = masked_mean_square(g, loss_mask).sqrt()
         if self.norm == "l2":
-            num = g[0].numel() if counted is None else counted.expand_as(g).flatten(1).sum(1)
+            num = g[0].numel() if loss_mask is None else loss_mask.expand_as(g).flatten(1).sum(1)
             size = size * torch.as_tensor(num, device=g.device, dtype=g.dtype).sqrt()
         return g / (broadcast_time(size, g) + self.norm_constant)
 
@@ -257,25 +259,31 @@ class ConsistencyLoss(_FlowLoss):
         z, t = self.draw(x0)
         cond = self.draw_guidance(self.drop_labels(cond, x0.shape[0], x0.device), x0.shape[0], x0.device)
         x_t = self.flow.interpolate(x0, z, t)
-        dxdt = self.direction(x0, z, x_t, t, cond)
-        speed = torch.cos(t) * torch.sin(t)
+        dxdt = self.trajectory_velocity(x0, z, x_t, t, cond)
+        cos_sin = torch.cos(t) * torch.sin(t)
         sigma = self.flow.sigma_data
         pair = value_and_tangent(
-            self.backbone, x_t / sigma, t, cond, broadcast_time(speed, x_t) * dxdt / sigma, speed, self.tangent_method
+            self.backbone,
+            x_t / sigma,
+            t,
+            cond,
+            broadcast_time(cos_sin, x_t) * dxdt / sigma,
+            cos_sin,
+            self.tangent_method,
         )
         F, F_minus, dF = pair.value.float(), pair.value.detach().float(), pair.tangent.float()
         with torch.no_grad():
-            g = self.residual(x_t, dxdt, F_minus, dF, t, r)
-            target = F_minus + self.normalize(g, cond.counted)
+            g = self.unnormalized_tangent(x_t, dxdt, F_minus, dF, t, r)
+            target = F_minus + self.normalize(g, cond.loss_mask)
         w = torch.zeros_like(t) if self.weight is None else self.weight(t) * (r >= 1)
-        error = masked_mean_square(F - target, cond.counted)
+        error = masked_mean_square(F - target, cond.loss_mask)
         loss = (w.exp() * error - w).mean()
         terms = {
             "t": t,
             "loss": error.detach(),
             "weight": w.detach(),
-            "g_rms": masked_mean_square(g, cond.counted).sqrt(),
-            "dF_dt_rms": masked_mean_square(dF, cond.counted).sqrt() / speed.clamp(min=1e-4),
+            "g_rms": masked_mean_square(g, cond.loss_mask).sqrt(),
+            "dF_dt_rms": masked_mean_square(dF, cond.loss_mask).sqrt() / cos_sin.clamp(min=1e-4),
         }
         return loss, terms
 

@@ -20,7 +20,7 @@ ROLES: Mapping[str, str] = {
     "teacher": "backbone",
     "guide": "backbone",
     "student": "backbone",
-    "embedder": "embedder",
+    "feature_extractor": "feature_extractor",
 }
 """Each network of a model with the role of the part that its weight file describes."""
 

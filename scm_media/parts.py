@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 ROLES: Mapping[str, str] = {
     "flow": "a flow",
-    "proposal": "a distribution of training times",
+    "timesteps": "a distribution of training times",
     "modality": "a modality",
     "data": "a data set",
     "autoencoder": "an autoencoder",
     "backbone": "a backbone",
-    "embedder": "a feature network",
+    "feature_extractor": "a feature network",
     "loss": "a loss",
     "distance": "a distance between samples and reconstructions",
     "critic": "a critic of reconstructions",
@@ -53,7 +53,7 @@ _registered: dict[Callable[..., Any], Registration] = {}
 def part(role: str, **inner: str) -> Callable[[Part], Part]:
     """Returns a decorator that registers a class or a function as a part of this role.
 
-    inner: the role of each parameter that is a part itself (``part("loss", proposal="proposal")``).
+    inner: the role of each parameter that is a part itself (``part("loss", proposal="timesteps")``).
     Raises ValueError for a role that does not exist.
     """
     for name in (role, *inner.values()):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Embedder
+from scm_media.interfaces import FeatureExtractor
 from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_distance
 from scm_media.parts import part
@@ -38,9 +38,9 @@ class ReconstructionLoss(nn.Module):
 
     network: a ``KLAutoencoder``, or a module with its ``posterior``, ``synthesize``, ``channels`` and ``rank``.
     distance: "l1" or "l2", averaged over a clip, or a ``Distance``, whose terms are reported by name.
-    perceptual: "features" of the embedder, whose error is weighed by perceptual_weight, or "slopes": the distance of
-    slopes at several scales, which is taken without an embedder too. kl_weight: of the divergence in nats, averaged
-    over a latent's places.
+    perceptual: "features" of the feature extractor, whose error is weighed by perceptual_weight, or "gradients": the
+    distance of gradients at several scales, which is taken without an feature extractor too. kl_weight: of the
+    divergence in nats, averaged over a latent's places.
     adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the critic's pull on the
     reconstructions has this many times the norm of the distance's pull. critic: gives scores ``(B, 1, *patches)`` of
     samples, by default a ``PatchDiscriminator``.
@@ -54,9 +54,9 @@ class ReconstructionLoss(nn.Module):
     def __init__(
         self,
         network: KLAutoencoder,
-        embedder: Embedder | None = None,
+        feature_extractor: FeatureExtractor | None = None,
         distance: Literal["l1", "l2"] | Distance = "l1",
-        perceptual: Literal["features", "slopes"] = "features",
+        perceptual: Literal["features", "gradients"] = "features",
         perceptual_weight: float = 0.1,
         kl_weight: float = 1e-4,
         adversarial_weight: float = 0.0,
@@ -66,15 +66,16 @@ class ReconstructionLoss(nn.Module):
         super().__init__()
         if not callable(distance) and distance not in ("l1", "l2"):
             raise ValueError(f"autoencoder.loss.distance must be 'l1' or 'l2', got {distance!r}")
-        if perceptual not in ("features", "slopes"):
-            raise ValueError(f"autoencoder.loss.perceptual must be 'features' or 'slopes', got {perceptual!r}")
+        if perceptual not in ("features", "gradients"):
+            raise ValueError(f"autoencoder.loss.perceptual must be 'features' or 'gradients', got {perceptual!r}")
         weights = {"perceptual": perceptual_weight, "kl": kl_weight, "adversarial": adversarial_weight}
         for name, weight in weights.items():
             if not weight >= 0:
                 raise ValueError(f"autoencoder.loss.{name}_weight must not be negative, got {weight}")
         self.network, self.distance = network, distance
-        # Held out of the module tree: the embedder is frozen and must not be wrapped, saved or trained with the rest.
-        self._embedder = (embedder if perceptual == "features" else None,)
+        # Held out of the module tree: the feature extractor is frozen and must not be wrapped, saved or trained with
+        # the rest.
+        self._embedder = (feature_extractor if perceptual == "features" else None,)
         self.perceptual_weight, self.kl_weight = perceptual_weight, kl_weight
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
         self.discriminator: nn.Module | None = None
@@ -82,7 +83,7 @@ class ReconstructionLoss(nn.Module):
             self.discriminator = critic or PatchDiscriminator(network.channels, network.rank)
 
     @property
-    def embedder(self) -> Embedder | None:
+    def feature_extractor(self) -> FeatureExtractor | None:
         """The frozen feature network, if there is one."""
         return self._embedder[0]
 
@@ -101,7 +102,9 @@ class ReconstructionLoss(nn.Module):
         terms = {name: term.detach() for name, term in terms.items()} | {"psnr": psnr(sample, made.detach())}
         loss = each.mean()
         if self.discriminator is not None:
-            judgement, scores = self._judged(self.discriminator, sample, made, bool(step >= self.adversarial_start))
+            judgement, scores = self._discriminator_loss(
+                self.discriminator, sample, made, bool(step >= self.adversarial_start)
+            )
             loss, terms = loss + judgement, terms | scores
         return loss, terms
 
@@ -113,13 +116,13 @@ class ReconstructionLoss(nn.Module):
         return {"reconstruction": size.flatten(1).mean(1)}
 
     def _perceptual(self, sample: Tensor, made: Tensor) -> Tensor:
-        if self.embedder is None:
+        if self.feature_extractor is None:
             return gradient_distance(made - sample)
         with torch.no_grad():
-            wanted = self.embedder.features(sample)
-        return feature_error(wanted, self.embedder.features(made))
+            wanted = self.feature_extractor.features(sample)
+        return feature_error(wanted, self.feature_extractor.features(made))
 
-    def _judged(
+    def _discriminator_loss(
         self, critic: nn.Module, sample: Tensor, made: Tensor, active: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's hinge loss and its pull on the reconstructions; scores ``(B,)`` of both, 0 before the start."""

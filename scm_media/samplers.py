@@ -34,7 +34,7 @@ Constraint = Callable[[Tensor, int], Tensor]
 Callback = Callable[[int, float, Tensor], object]
 
 
-class Counted(nn.Module):
+class CallCounter(nn.Module):
     """A backbone that counts: ``evaluations`` is how often the network was called for one clip."""
 
     def __init__(self, backbone: Backbone) -> None:

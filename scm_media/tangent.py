@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scm_media.interfaces import Backbone, Conditioning
-from scm_media.nn.pair import Pair, full_precision
+from scm_media.nn.dual import DualTensor, full_precision
 
 TangentMethod = Literal["one_pass", "forward", "finite_difference"]
 
@@ -29,12 +29,12 @@ def value_and_tangent(
     dt: Tensor,
     method: TangentMethod = "one_pass",
     step: float | None = None,
-) -> Pair:
+) -> DualTensor:
     """Returns F(u, t, cond) with its graph, and dF = ∂F/∂u · du + ∂F/∂t · dt without one.
 
     The conditioning has zero tangent. The value is computed under autocast where autocast is on.
 
-    one_pass: The backbone carries the pair through its layers. A backbone says with the attribute ``takes_pairs``
+    one_pass: The backbone carries the pair through its layers. A backbone says with the attribute ``accepts_dual``
     whether it can. Where the attribute is absent, the first call finds out and sets it. A backbone that cannot is
     handled by "forward", and a warning says so once.
     forward: A second, forward-mode pass (``torch.func.jvp``) works for any backbone whose operations have a rule for
@@ -50,33 +50,33 @@ def value_and_tangent(
     if method not in get_args(TangentMethod):
         raise ValueError(f"tangent method must be one_pass, forward or finite_difference, got {method!r}")
     if method == "one_pass":
-        takes_pairs = getattr(backbone, "takes_pairs", None)
-        if takes_pairs is None:
+        accepts_dual = getattr(backbone, "accepts_dual", None)
+        if accepts_dual is None:
             return _first_pass(backbone, u, t, cond, du, dt)
-        if takes_pairs:
-            return _checked(backbone(Pair(u, du), Pair(t, dt), cond), backbone)  # type: ignore[arg-type]
+        if accepts_dual:
+            return _checked(backbone(DualTensor(u, du), DualTensor(t, dt), cond), backbone)  # type: ignore[arg-type]
         method = "forward"
     return _two_passes(backbone, u, t, cond, du, dt, method, step)
 
 
-def _checked(out: object, backbone: Backbone) -> Pair:
-    if not isinstance(out, Pair):
+def _checked(out: object, backbone: Backbone) -> DualTensor:
+    if not isinstance(out, DualTensor):
         raise ValueError(
-            f"{type(backbone).__name__} returned {type(out).__name__} for a Pair: "
+            f"{type(backbone).__name__} returned {type(out).__name__} for a DualTensor: "
             "write its layers with scm_media.nn, or set tangent_method to 'forward'"
         )
     return out
 
 
-def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> Pair:
+def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> DualTensor:
     """Returns the pair of a backbone that has not been asked before, and keeps whether it takes pairs."""
     before = _random_state(u.device)
     try:
-        out = backbone(Pair(u, du), Pair(t, dt), cond)  # type: ignore[arg-type]
+        out = backbone(DualTensor(u, du), DualTensor(t, dt), cond)  # type: ignore[arg-type]
     except Exception as error:
         # Python, torch, einops and checks of types all name the type that they cannot handle. An error that does not
         # name it is the backbone's own.
-        if not re.search(r"\bPair\b", str(error)):
+        if not re.search(r"\bDualTensor\b", str(error)):
             raise
         reason = next(line.strip() for line in str(error).splitlines() if line.strip())
     else:
@@ -95,9 +95,9 @@ def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du
     return pair
 
 
-def _keep(backbone: Backbone, takes_pairs: bool) -> None:
+def _keep(backbone: Backbone, accepts_dual: bool) -> None:
     with suppress(AttributeError, TypeError):  # bound methods and slotted objects keep nothing and are asked again
-        backbone.takes_pairs = takes_pairs  # type: ignore[attr-defined]
+        backbone.accepts_dual = accepts_dual  # type: ignore[attr-defined]
 
 
 def _two_passes(
@@ -109,7 +109,7 @@ def _two_passes(
     dt: Tensor,
     method: TangentMethod,
     step: float | None,
-) -> Pair:
+) -> DualTensor:
     before = _random_state(u.device)
     with torch.random.fork_rng([u.device] if u.device.type == "cuda" else []), torch.no_grad():
 
@@ -121,7 +121,7 @@ def _two_passes(
             tangent = _forward_mode(evaluate, backbone, u, t, du, dt)
         else:
             tangent = _central_difference(evaluate, backbone, u, t, du, dt, step)
-    return Pair(backbone(u, t, cond), tangent)
+    return DualTensor(backbone(u, t, cond), tangent)
 
 
 def _forward_mode(evaluate, backbone: Backbone, u: Tensor, t: Tensor, du: Tensor, dt: Tensor) -> Tensor:

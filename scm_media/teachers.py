@@ -194,7 +194,7 @@ class RectifiedFlow(ChangeOfVariables):
 
     A shift, s' = shift · s / (1 + (shift − 1) s), chooses noise levels and leaves F as it is: σ/α is multiplied by it.
     ``rectified_flow_times`` returns shifted times for samplers; the logit-normal distribution of s with mean m,
-    standard deviation d and a shift is ``LogNormalProposal(m + log(shift), d)``.
+    standard deviation d and a shift is ``LogNormalTimesteps(m + log(shift), d)``.
     """
 
     def __init__(

@@ -30,14 +30,14 @@ def check_modality(
     for entry in modality.suffixes:
         _require(entry.startswith(".") and entry == entry.lower(), f"suffixes must be like '.png', got {entry!r}")
     shape = modality.shape()
-    defaults = {name: extent.default for name, extent in modality.extents.items()}
+    defaults = {name: size_option.default for name, size_option in modality.size_options.items()}
     _same("shape() with every extent at its default", modality.shape(**defaults), shape)
 
-    conformed = modality.conform(sample)
-    _is_sample("conform()", conformed, shape)
-    _require(torch.equal(conformed, modality.conform(sample)), "conform() without a generator must not be random")
-    drawn = [modality.conform(sample, torch.Generator().manual_seed(3)) for _ in range(2)]
-    _require(torch.equal(*drawn), "conform() must be a function of the sample and its generator alone")
+    conformed = modality.transform(sample)
+    _is_sample("transform()", conformed, shape)
+    _require(torch.equal(conformed, modality.transform(sample)), "transform() without a generator must not be random")
+    drawn = [modality.transform(sample, torch.Generator().manual_seed(3)) for _ in range(2)]
+    _require(torch.equal(*drawn), "transform() must be a function of the sample and its generator alone")
 
     path, marker = folder / f"written{suffix}", "conformance-7f3a"
     modality.write(path, conformed, {"recipe": marker, "seed": 7})
@@ -47,15 +47,15 @@ def check_modality(
     error = (back - conformed).square().mean().sqrt().item()
     _require(error <= tolerance, f"write() and read() change a sample by {error:.4f} rms, expected ≤ {tolerance}")
 
-    if hasattr(modality, "read_conformed"):
-        again, valid = modality.read_conformed(path, None)
-        _is_sample("read_conformed()", again, shape)
-        error = (again - modality.conform(back)).abs().max().item()
-        _require(error <= 1e-3, f"read_conformed() and conform(read()) differ by {error:.4f}")
-        if valid is not None:
-            _same("shape of read_conformed()'s mask", valid.shape, (1, *shape[1:]))
-    if hasattr(modality, "probe"):
-        modality.probe(path)
+    if hasattr(modality, "read_transformed"):
+        again, padding_mask = modality.read_transformed(path, None)
+        _is_sample("read_transformed()", again, shape)
+        error = (again - modality.transform(back)).abs().max().item()
+        _require(error <= 1e-3, f"read_transformed() and conform(read()) differ by {error:.4f}")
+        if padding_mask is not None:
+            _same("shape of read_transformed()'s mask", padding_mask.shape, (1, *shape[1:]))
+    if hasattr(modality, "validate"):
+        modality.validate(path)
     _check_edits(modality, conformed)
     broken = folder / f"broken{suffix}"
     broken.write_bytes(b"no such thing")
@@ -67,13 +67,14 @@ def check_modality(
 
 def _check_edits(modality: Modality, sample: Tensor) -> None:
     """What edits lean on: the extent along which clips go on, and how what is kept is joined to what was made."""
-    for name, extent in modality.extents.items():
-        if extent.axis is None:
+    for name, size_option in modality.size_options.items():
+        if size_option.axis is None:
             continue
-        places, default = modality.shape()[extent.axis], extent.default * extent.rate
+        places, default = modality.shape()[size_option.axis], size_option.default * size_option.rate
         _require(
             abs(places - default) <= 0.1 * places,
-            f"extent {name}: a clip has {places} places along axis {extent.axis}, but default × rate is {default:g}",
+            f"size option {name}: a sample has {places} places along axis {size_option.axis}, but "
+            f"default × rate is {default:g}",
         )
     if hasattr(modality, "blend"):
         known, made = sample[None], torch.zeros_like(sample)[None]
@@ -167,7 +168,7 @@ def _close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 def _refuses(modality: Modality, path: Path) -> None:
-    for name in ("read", "probe", "read_conformed"):
+    for name in ("read", "validate", "read_transformed"):
         if not hasattr(modality, name):
             continue
         try:

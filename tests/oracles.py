@@ -1,7 +1,7 @@
 """Data whose flow is known in closed form, in any shape: what the core's numbers are held against.
 
 An oracle is a backbone, ``oracle(u, t, cond)`` is the exact F, and its ``consistency`` is the backbone whose denoised
-x0 is the end of the trajectory. Both carry a ``Pair``.
+x0 is the end of the trajectory. Both carry a ``DualTensor``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scm_media.interfaces import Conditioning
-from scm_media.nn.pair import Signal, locally
+from scm_media.nn.dual import TensorLike, jvp_op
 from scm_media.trigflow import TrigFlow, broadcast_time
 
 SHAPES = [(2, 5), (2, 3, 4), (2, 2, 3, 4)]
@@ -35,9 +35,9 @@ class ConsistencyOracle:
     def __init__(self, oracle: Gaussian | Mixture) -> None:
         self.oracle = oracle
 
-    def __call__(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+    def __call__(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """F ``(B, c, *s)``."""
-        return locally(self._evaluate, u, t)
+        return jvp_op(self._evaluate, u, t)
 
     def _evaluate(self, u: Tensor, t: Tensor) -> Tensor:
         sigma = self.oracle.flow.sigma_data
@@ -70,9 +70,9 @@ class Gaussian:
         """V = cos² t · deviation² + sin² t · sigma_data², for t that broadcasts."""
         return torch.cos(t) ** 2 * self.deviation**2 + torch.sin(t) ** 2 * self.flow.sigma_data**2
 
-    def __call__(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+    def __call__(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """F = (dx/dt) / sigma_data with dx/dt = −sin t · mean + V' / (2 V) · (x − cos t · mean)."""
-        return locally(self._evaluate, u, t)
+        return jvp_op(self._evaluate, u, t)
 
     def _evaluate(self, u: Tensor, t: Tensor) -> Tensor:
         t = broadcast_time(t, u)
@@ -119,17 +119,17 @@ class Mixture:
         choice = torch.rand(num, generator=generator, dtype=torch.float64) < self.weights[0]
         return torch.where(broadcast_time(choice, first), first, second)
 
-    def __call__(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+    def __call__(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """The parts' F weighted by how likely each part made x_t."""
-        return locally(self._evaluate, u, t)
+        return jvp_op(self._evaluate, u, t)
 
     def _evaluate(self, u: Tensor, t: Tensor) -> Tensor:
         parts = torch.stack([part._evaluate(u, t) for part in self.parts])
         mean, variance = self._moments(t)
         x = u.flatten(1)[:, 0] * self.flow.sigma_data
         log_density = -((x - mean) ** 2) / (2 * variance) - torch.log(variance) / 2
-        shares = torch.softmax(torch.log(self.weights)[:, None] + log_density, dim=0)
-        return sum(broadcast_time(share, u) * part for share, part in zip(shares, parts, strict=True))
+        fractions = torch.softmax(torch.log(self.weights)[:, None] + log_density, dim=0)
+        return sum(broadcast_time(fraction, u) * part for fraction, part in zip(fractions, parts, strict=True))
 
     def _moments(self, t: Tensor) -> tuple[Tensor, Tensor]:
         means = torch.stack([torch.cos(t) * part.mean.flatten()[0] for part in self.parts])

@@ -1,4 +1,4 @@
-"""Backbones of torch's own layers, which know no ``Pair``."""
+"""Backbones of torch's own layers, which know no ``DualTensor``."""
 
 from __future__ import annotations
 

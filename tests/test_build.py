@@ -12,7 +12,7 @@ from scm_media.build import build, nearest, resolve
 from scm_media.losses import DiffusionLoss
 from scm_media.nn.transformer import Transformer
 from scm_media.parts import ROLES, part
-from scm_media.proposals import LogNormalProposal, UniformProposal
+from scm_media.timesteps import LogNormalTimesteps, UniformTimesteps
 from scm_media.trigflow import TrigFlow
 
 FLOW = {"_target_": "scm_media.trigflow.TrigFlow"}
@@ -28,10 +28,10 @@ def test_keywords_of_the_caller_stand_above_the_configuration():
 
 def test_a_loss_is_built_with_its_proposal():
     backbone = Transformer(1, rank=2, width=32, depth=1, num_heads=1, patch=4)
-    proposal = {"_target_": "scm_media.proposals.UniformProposal", "high": 1.0}
-    loss = build({"_target_": "scm_media.losses.DiffusionLoss", "proposal": proposal}, "loss",
+    timesteps = {"_target_": "scm_media.timesteps.UniformTimesteps", "high": 1.0}
+    loss = build({"_target_": "scm_media.losses.DiffusionLoss", "timesteps": timesteps}, "loss",
                  backbone=backbone, flow=TrigFlow())  # fmt: skip
-    assert isinstance(loss, DiffusionLoss) and loss.proposal == UniformProposal(high=1.0)
+    assert isinstance(loss, DiffusionLoss) and loss.timesteps == UniformTimesteps(high=1.0)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def own_package(tmp_path, monkeypatch):
     (tmp_path / "own_parts.py").write_text(
         "import os\n"
         "from scm_media.parts import part\n"
-        "@part('backbone', inner='proposal', others='proposal')\n"
+        "@part('backbone', inner='timesteps', others='timesteps')\n"
         "class Part:\n    def __init__(self, inner=None, others=(), **more):\n"
         "        self.inner, self.others, self.more = inner, others, more\n"
         "@part('label_function')\n"
@@ -55,10 +55,10 @@ def own_package(tmp_path, monkeypatch):
 
 def test_inner_parts_are_built_alone_and_in_lists(own_package, monkeypatch):
     monkeypatch.setenv("SCM_MEDIA_ALLOW", own_package)
-    uniform = {"_target_": "scm_media.proposals.UniformProposal", "high": 1.0}
+    uniform = {"_target_": "scm_media.timesteps.UniformTimesteps", "high": 1.0}
     made = build({"_target_": "own_parts.Part", "inner": uniform, "others": [uniform, 3]}, "backbone")
-    assert made.inner == UniformProposal(high=1.0)
-    assert made.others == [UniformProposal(high=1.0), 3]
+    assert made.inner == UniformTimesteps(high=1.0)
+    assert made.others == [UniformTimesteps(high=1.0), 3]
 
 
 def test_a_part_where_none_is_expected_is_refused(own_package, monkeypatch):
@@ -202,8 +202,8 @@ def test_unknown_key_is_named_with_those_there_are():
 
 
 def test_missing_key_is_named():
-    with pytest.raises(ValueError, match=r"LogNormalProposal needs the key 'std'; got mean"):
-        build({"_target_": "scm_media.proposals.LogNormalProposal", "mean": -1.0}, "proposal")
+    with pytest.raises(ValueError, match=r"LogNormalTimesteps needs the key 'std'; got mean"):
+        build({"_target_": "scm_media.timesteps.LogNormalTimesteps", "mean": -1.0}, "timesteps")
 
 
 def test_a_value_error_of_the_constructor_comes_through():
@@ -251,8 +251,8 @@ def test_configuration_without_target_is_refused(config):
 
 
 def test_a_proposal_keeps_its_keys():
-    config = {"_target_": "scm_media.proposals.LogNormalProposal", "mean": -1, "std": 1.4}
-    assert build(config, "proposal") == LogNormalProposal(-1, 1.4)
+    config = {"_target_": "scm_media.timesteps.LogNormalTimesteps", "mean": -1, "std": 1.4}
+    assert build(config, "timesteps") == LogNormalTimesteps(-1, 1.4)
 
 
 def test_nearest_is_silent_when_nothing_is_near():

@@ -17,7 +17,7 @@ from scm_media.build import build
 from scm_media.class_names import class_name, classes_of, find_class, names_of, utf8_text
 from scm_media.cli import main
 from scm_media.data import FolderDataset, ManifestDataset, ShardsDataset
-from scm_media.data.aligned import check_aligned
+from scm_media.data.actions import check_actions
 from scm_media.data.entries import Unusable, read_label
 from tests.data.test_shards import append, png
 
@@ -188,9 +188,9 @@ def test_every_dataset_names_the_key(tmp_path, manifest):
             ShardsDataset(modality, "a.tar", tmp_path, **{key: "mood"})
     with pytest.raises(ValueError, match=r"data\.labels must map labels to their places, got 'cls'"):
         ShardsDataset(modality, "a.tar", tmp_path, labels="cls")
-    modality.check_aligned = lambda: None
-    with pytest.raises(ValueError, match=r"data\.aligned_names must be a list of names, got 'left'"):
-        check_aligned("keys", "left", path, modality)
+    modality.check_actions = lambda: None
+    with pytest.raises(ValueError, match=r"data\.action_names must be a list of names, got 'left'"):
+        check_actions("keys", "left", path, modality)
 
 
 def test_the_command_line_says_it_in_one_line(manifest, tmp_path, capsys):

@@ -11,14 +11,14 @@ from torch import nn
 
 from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.losses import ConsistencyLoss, LearnedWeight, masked_mean_square
-from scm_media.nn.pair import Linear, linearly
-from scm_media.proposals import LogNormalProposal
+from scm_media.nn.dual import Linear, apply_linear
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow
 from tests.oracles import Gaussian
 
 FLOW = TrigFlow(0.5)
 NOTHING = Conditioning()
-PROPOSAL = LogNormalProposal(-1.0, 1.4)
+PROPOSAL = LogNormalTimesteps(-1.0, 1.4)
 LATE = torch.tensor(10_000)
 
 
@@ -31,7 +31,7 @@ class Listening(nn.Module):
 
     def forward(self, u, t, cond):
         self.labels = cond.labels.get("class")
-        return linearly(lambda v: v.movedim(-1, 1), self.mix(linearly(lambda v: v.movedim(1, -1), u)))
+        return apply_linear(lambda v: v.movedim(-1, 1), self.mix(apply_linear(lambda v: v.movedim(1, -1), u)))
 
 
 def test_without_a_warm_up_the_first_step_has_the_whole_tangent():
@@ -96,8 +96,8 @@ def test_mean_squares_of_narrow_values_are_taken_in_float32():
 
 
 def test_terms_are_finite_where_the_path_has_no_speed():
-    proposal = SimpleNamespace(sample=lambda num, sigma_data: torch.tensor([0.0, math.pi / 2]))
-    loss = ConsistencyLoss(Listening(2), FLOW, proposal, teacher=Listening(2))
+    timesteps = SimpleNamespace(sample=lambda num, sigma_data: torch.tensor([0.0, math.pi / 2]))
+    loss = ConsistencyLoss(Listening(2), FLOW, timesteps, teacher=Listening(2))
     value, terms = loss(torch.randn(2, 2, 5), NOTHING, LATE)
     assert torch.isfinite(value)
     assert all(torch.isfinite(term).all() for term in terms.values())

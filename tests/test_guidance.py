@@ -8,7 +8,7 @@ import torch
 
 from scm_media.guidance import Guided
 from scm_media.interfaces import NO_LABEL, Conditioning
-from scm_media.samplers import Counted, sample_heun, teacher_times
+from scm_media.samplers import CallCounter, sample_heun, teacher_times
 from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.oracles import SHAPES
 
@@ -31,7 +31,7 @@ def test_guidance_is_linear_between_without_and_with_the_label(scale, shape):
 
 @pytest.mark.parametrize(("scale", "calls"), [(1.0, 1), (2.0, 2), (0.0, 2)])
 def test_a_guided_call_counts_what_it_costs(scale, calls):
-    counted = Counted(labelled)
+    counted = CallCounter(labelled)
     Guided(counted, scale)(torch.zeros(3, 1, 4), T, COND)
     assert counted.evaluations == calls
 
@@ -43,13 +43,13 @@ def test_only_clips_within_the_interval_are_guided():
 
 
 def test_outside_the_interval_one_call_is_enough():
-    counted = Counted(labelled)
+    counted = CallCounter(labelled)
     Guided(counted, 2.0, interval=(0.5, 0.6))(torch.zeros(3, 1, 4), T, COND)
     assert counted.evaluations == 1
 
 
 def test_a_guided_teacher_of_32_steps_costs_126():
-    counted = Counted(labelled)
+    counted = CallCounter(labelled)
     flow = TrigFlow()
     sample_heun(Guided(counted, 1.5), flow, lambda i: torch.zeros(3, 1, 4), teacher_times(32, flow), COND)
     assert counted.evaluations == 126
@@ -57,8 +57,8 @@ def test_a_guided_teacher_of_32_steps_costs_126():
 
 def test_a_guide_takes_the_place_of_the_unconditional():
     u = torch.randn(3, 2, 4)
-    guide = Counted(lambda u, t, cond: labelled(u, t, cond) - 1)
-    counted = Counted(labelled)
+    guide = CallCounter(lambda u, t, cond: labelled(u, t, cond) - 1)
+    counted = CallCounter(labelled)
     F = Guided(counted, 3.0, guide=guide)(u, T, COND)
     torch.testing.assert_close(F, labelled(u, T, COND) + 2.0)
     assert (counted.evaluations, guide.evaluations) == (1, 1)

@@ -11,7 +11,7 @@ def cond() -> Conditioning:
     return Conditioning(
         labels={"class": torch.tensor([3, 1]), "pitch": torch.tensor([60.0, 72.0])},
         tokens=torch.arange(12.0).reshape(2, 3, 2),
-        aligned=torch.ones(2, 1, 4),
+        concat=torch.ones(2, 1, 4),
         guidance=torch.tensor([1.0, 2.0]),
     )
 
@@ -22,7 +22,7 @@ def test_drop_takes_labels_and_text_away_and_keeps_the_rest(cond):
     assert dropped.labels["class"].dtype == torch.int64
     assert torch.isnan(dropped.labels["pitch"]).tolist() == [True, False]
     assert dropped.token_mask.tolist() == [[False] * 3, [True] * 3]
-    assert torch.equal(dropped.aligned, cond.aligned)
+    assert torch.equal(dropped.aligned, cond.concat)
     assert torch.equal(dropped.guidance, cond.guidance)
     assert cond.labels["class"].tolist() == [3, 1], "drop must leave the original alone"
 
@@ -44,7 +44,7 @@ def test_repeat_is_block_after_block(cond):
 def test_indexing_stays_batch_first(cond, index):
     second = cond[index]
     assert second.labels["class"].tolist() == [1]
-    assert second.aligned.shape == (1, 1, 4)
+    assert second.concat.shape == (1, 1, 4)
     assert second.guidance.tolist() == [2.0]
 
 

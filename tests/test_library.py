@@ -14,7 +14,7 @@ import scm_media as scm
 from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.losses import ConsistencyLoss, DiffusionLoss
 from scm_media.nn.embedding import LabelEmbedding, as_conditioning
-from scm_media.proposals import LogNormalProposal
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow
 
 LATENTS = (6, 2, 4, 4)
@@ -64,9 +64,9 @@ def same(first, second):
 def test_what_is_left_out_has_the_documented_default():
     student, teacher, x0 = Plain(), Plain(), latents()
     flow = TrigFlow(0.5)
-    explicit = DiffusionLoss(student, flow, LogNormalProposal(-0.8, 1.5))
+    explicit = DiffusionLoss(student, flow, LogNormalTimesteps(-0.8, 1.5))
     assert same((DiffusionLoss(student), (x0,)), (explicit, (x0, Conditioning(), torch.tensor(7))))
-    explicit = ConsistencyLoss(student, flow, LogNormalProposal(-1.0, 1.4), teacher=teacher)
+    explicit = ConsistencyLoss(student, flow, LogNormalTimesteps(-1.0, 1.4), teacher=teacher)
     loss = ConsistencyLoss(student, teacher=teacher)
     for step in (0, 123, 10_000):
         assert same((loss, (x0, None, step)), (explicit, (x0, Conditioning(), torch.tensor(step))))

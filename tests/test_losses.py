@@ -9,15 +9,15 @@ from torch import nn
 
 from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.losses import ConsistencyLoss, DiffusionLoss, masked_mean_square
-from scm_media.nn.pair import Linear, linearly
-from scm_media.proposals import LogNormalProposal
+from scm_media.nn.dual import Linear, apply_linear
 from scm_media.tangent import value_and_tangent
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.oracles import SHAPES, Gaussian, Mixture
 
 FLOW = TrigFlow(0.5)
 NOTHING = Conditioning()
-PROPOSAL = LogNormalProposal(-1.0, 1.4)
+PROPOSAL = LogNormalTimesteps(-1.0, 1.4)
 LATE = torch.tensor(10_000)
 
 
@@ -42,7 +42,7 @@ class Affine(nn.Module):
         self.mix = Linear(channels, channels)
 
     def forward(self, u, t, cond):
-        return linearly(lambda v: v.movedim(-1, 1), self.mix(linearly(lambda v: v.movedim(1, -1), u)))
+        return apply_linear(lambda v: v.movedim(-1, 1), self.mix(apply_linear(lambda v: v.movedim(1, -1), u)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -91,9 +91,9 @@ def assert_no_residual(oracle, x_t, t, method, bound):
     loss = ConsistencyLoss(oracle.consistency, FLOW, PROPOSAL)
     du = broadcast_time(speed, x_t) * dxdt / 0.5
     pair = value_and_tangent(oracle.consistency, x_t / 0.5, t, NOTHING, du, speed, method)
-    g = loss.residual(x_t, dxdt, pair.value, pair.tangent, t, 1.0)
+    g = loss.unnormalized_tangent(x_t, dxdt, pair.value, pair.tangent, t, 1.0)
     assert g.abs().max() < bound
-    wrong = loss.residual(x_t, dxdt, pair.value + 0.1, pair.tangent, t, 1.0)
+    wrong = loss.unnormalized_tangent(x_t, dxdt, pair.value + 0.1, pair.tangent, t, 1.0)
     assert wrong.abs().max() > 0.04 * math.cos(t[0]) ** 2
 
 
@@ -113,11 +113,11 @@ def test_training_from_data_leaves_the_exact_map_alone_in_the_mean(time, shape):
     x0, z, x_t, t = draws(oracle, 40_000, time)
     speed = torch.sin(t) * torch.cos(t)
     loss = ConsistencyLoss(oracle.consistency, FLOW, PROPOSAL)
-    dxdt = loss.direction(x0, z, x_t, t, NOTHING)
+    dxdt = loss.trajectory_velocity(x0, z, x_t, t, NOTHING)
     pair = value_and_tangent(
         oracle.consistency, x_t / 0.5, t, NOTHING, broadcast_time(speed, x_t) * dxdt / 0.5, speed, "forward"
     )
-    g = loss.residual(x_t, dxdt, pair.value, pair.tangent, t, 1.0)
+    g = loss.unnormalized_tangent(x_t, dxdt, pair.value, pair.tangent, t, 1.0)
     assert g.std() > 0.02
     assert g.mean(0).abs().max() < 0.01
     assert (g * (x_t - x_t.mean(0))).mean(0).abs().max() < 0.01
@@ -201,7 +201,7 @@ def test_padding_counts_nowhere(kind, shape):
     results = []
     for latents in (x0, garbled):
         torch.manual_seed(0)
-        results.append(loss(latents, Conditioning(valid=valid), LATE))
+        results.append(loss(latents, Conditioning(padding_mask=valid), LATE))
     torch.testing.assert_close(results[0][0], results[1][0])
     torch.manual_seed(0)
     everywhere = loss(garbled, NOTHING, LATE)[1]["loss"]
@@ -259,8 +259,8 @@ def test_no_gradient_reaches_the_teacher():
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_labels_are_dropped_for_a_share_of_the_clips(share):
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
+def test_labels_are_dropped_for_a_share_of_the_clips(fraction):
     seen = []
 
     def backbone(u, t, cond):
@@ -268,9 +268,9 @@ def test_labels_are_dropped_for_a_share_of_the_clips(share):
         return u
 
     cond = Conditioning(labels={"class": torch.arange(4000)})
-    DiffusionLoss(backbone, FLOW, PROPOSAL, "none", share)(torch.zeros(4000, 1, 2), cond, LATE)
+    DiffusionLoss(backbone, FLOW, PROPOSAL, "none", fraction)(torch.zeros(4000, 1, 2), cond, LATE)
     dropped = seen[0] == NO_LABEL
-    assert dropped.float().mean().item() == pytest.approx(share, abs=0.03)
+    assert dropped.float().mean().item() == pytest.approx(fraction, abs=0.03)
     assert torch.equal(seen[0][~dropped], torch.arange(4000)[~dropped])
 
 

@@ -21,7 +21,7 @@ def test_composes_a_plain_resolved_dictionary():
     assert config["recipe"] == "image/tiny"
     assert config["run_dir"] == "runs/image/tiny/main"
     assert config["autoencoder"]["network"]["sigma_data"] == config["flow"]["sigma_data"]
-    assert type(config["student"]["loss"]["proposal"]) is dict
+    assert type(config["student"]["loss"]["timesteps"]) is dict
 
 
 def test_overrides_and_groups_reach_the_configuration():
@@ -46,8 +46,8 @@ def test_a_key_that_nothing_takes_is_not_said_to_be_addable():
     for override in ("student.max_step=3", "recipe.foo=1", "student.max_steps.foo=1", "~student.max_step"):
         assert "no key takes" in message("image/tiny", override)
         assert "added" not in message("image/tiny", override)
-    added = recipe.compose("image/tiny", ["+student.loss.proposal={stratified: true}"])
-    assert added["student"]["loss"]["proposal"]["stratified"] is True
+    added = recipe.compose("image/tiny", ["+student.loss.timesteps={stratified: true}"])
+    assert added["student"]["loss"]["timesteps"]["stratified"] is True
 
 
 def test_keys_of_a_group_that_is_chosen_are_known():
@@ -74,13 +74,14 @@ def test_unknown_recipe_names_the_nearest():
         ("studnt.max_steps=3", "no key takes the override 'studnt.max_steps' (nearest: student.max_steps"),
         ("student.max_step=3", "no key takes the override 'student.max_step' (nearest: student.max_steps"),
         (
-            "student.loss.proposal.stratified=true",
-            "one that student.loss.proposal takes and this recipe has not set is added by "
-            "+student.loss.proposal.stratified=VALUE",
+            "student.loss.timesteps.stratified=true",
+            "one that student.loss.timesteps takes and this recipe has not set is added by "
+            "+student.loss.timesteps.stratified=VALUE",
         ),
         (
-            "student.loss.proposal={stratified: true}",
-            "student.loss.proposal is given keys that this recipe has not set: add them by +student.loss.proposal={…}",
+            "student.loss.timesteps={stratified: true}",
+            "student.loss.timesteps is given keys that this recipe has not set: add them by "
+            "+student.loss.timesteps={…}",
         ),
         ("+student.max_steps=3", "student.max_steps is set already: leave out the +"),
         ("+student.max_step=3", "unknown key 'student.max_step' (nearest: max_steps"),
@@ -94,24 +95,27 @@ def test_unknown_recipe_names_the_nearest():
             (f"trainer.{key}=0", f"trainer.{key} must be at least 1, got 0")
             for key in ("log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints")
         ],
-        ("trainer.num_sample_clips=0", "trainer.num_sample_clips must be at least 1, got 0"),
+        ("trainer.num_preview_samples=0", "trainer.num_preview_samples must be at least 1, got 0"),
         ("precision=16-mixed", "precision must be one of 32-true, bf16-mixed; got '16-mixed'"),
         ("device=tpu", "device must be one of auto, cpu, cuda, mps; got 'tpu'"),
         ("strategy=fsdp", "strategy must be one of auto, ddp; got 'fsdp'"),
-        ("~embedder.max_steps", "embedder needs the key 'max_steps'; it takes network, max_steps"),
-        ("~embedder.optimizer", "embedder needs the key 'optimizer'"),
-        ("~embedder.batch_size", "embedder needs the key 'batch_size'"),
-        ("embedder.batch_size=0", "embedder.batch_size must be at least 1, got 0"),
-        ("embedder.optimizer=adam", "embedder.optimizer must be a mapping of keys, got 'adam'"),
-        ("+embedder.max_step=3", "unknown key 'embedder.max_step' (nearest: max_steps"),
-        ("embedder=none", "embedder must be a mapping of keys or null, got 'none'"),
+        ("~feature_extractor.max_steps", "embedder needs the key 'max_steps'; it takes network, max_steps"),
+        ("~feature_extractor.optimizer", "embedder needs the key 'optimizer'"),
+        ("~feature_extractor.batch_size", "embedder needs the key 'batch_size'"),
+        ("feature_extractor.batch_size=0", "feature_extractor.batch_size must be at least 1, got 0"),
+        ("feature_extractor.optimizer=adam", "feature_extractor.optimizer must be a mapping of keys, got 'adam'"),
+        ("+embedder.max_step=3", "unknown key 'feature_extractor.max_step' (nearest: max_steps"),
+        ("feature_extractor=none", "embedder must be a mapping of keys or null, got 'none'"),
         ("guide={max_steps: 3}", "guide needs the key 'backbone'; it takes backbone, max_steps, optimizer, loss"),
         ("guide={max_steps: 3, backbone: 4}", "guide.backbone must be a mapping of keys, got 4"),
         ("guide={max_steps: 3, backbone: {}, max_step: 4}", "unknown key 'guide.max_step' (nearest: max_steps"),
         ("sampler.steps=0", "sampler.steps must be at least 1, got 0"),
         ("teacher.ema_std=wide", "teacher.ema_std must be a number, got 'wide'"),
         ("student.objective=scx", "student.objective must be one of scd, sct; got 'scx'"),
-        ("stage=techer", "stage must be one of all, embedder, autoencoder, teacher, guide, student; got 'techer'"),
+        (
+            "stage=techer",
+            "stage must be one of all, feature extractor, autoencoder, teacher, guide, student; got 'techer'",
+        ),
         ("run_dir=???", "run_dir has no value; pass run_dir=VALUE"),
         ("teacher=null", "teacher must be a mapping of keys, got null"),
         ("seed=[1", "image/tiny: "),
@@ -177,7 +181,7 @@ def test_own_file_takes_another_group_and_groups_of_its_own_folder(tmp_path):
     assert config["data"]["_target_"].endswith("FolderDataset")
     assert config["data"]["root"] == "x"
     assert config["trainer"]["log_every"] == 10, "the recipe's own keys stand above the group's"
-    assert config["trainer"]["num_sample_clips"] == 3
+    assert config["trainer"]["num_preview_samples"] == 3
 
 
 def test_a_value_that_must_be_given_is_named(tmp_path):

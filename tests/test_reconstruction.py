@@ -69,9 +69,9 @@ def test_features_of_the_embedder_take_the_place_of_slopes():
 def test_slopes_are_taken_where_they_are_asked_for_with_an_embedder_or_without():
     net, sample = network(), torch.randn(4, 1, 8, 8).clamp(-1, 1)
     found = []
-    for embedder, asked in ((Blur(), "slopes"), (None, "slopes"), (None, "features")):
+    for feature_extractor, asked in ((Blur(), "slopes"), (None, "slopes"), (None, "features")):
         torch.manual_seed(5)
-        found.append(ReconstructionLoss(net, embedder, perceptual=asked)(sample, STEP)[1]["perceptual"])
+        found.append(ReconstructionLoss(net, feature_extractor, perceptual=asked)(sample, STEP)[1]["perceptual"])
     torch.manual_seed(5)
     mean, log_variance = net.posterior(sample)
     made = net.synthesize(mean + (log_variance / 2).exp() * torch.randn_like(mean))

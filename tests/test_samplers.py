@@ -8,7 +8,7 @@ import torch
 
 from scm_media.interfaces import Conditioning
 from scm_media.samplers import (
-    Counted,
+    CallCounter,
     check_times,
     consistency_times,
     sample_consistency,
@@ -148,10 +148,10 @@ def test_evaluations_are_counted():
         ("dpm", sample_dpm_solver, teacher_times(32, FLOW)),
         ("heun, not to zero", sample_heun, (1.0, 0.5, 0.1)),
     ]:
-        counted = Counted(oracle)
+        counted = CallCounter(oracle)
         sampler(counted, FLOW, noise_of(x), times, NOTHING)
         spent[name] = counted.evaluations
-    counted = Counted(oracle)
+    counted = CallCounter(oracle)
     sample_consistency(counted, FLOW, lambda i: x, consistency_times(4, FLOW), NOTHING)
     assert spent == {"heun": 63, "dpm": 32, "heun, not to zero": 4}
     assert counted.evaluations == 4

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scm_media.interfaces import Conditioning
-from scm_media.nn.pair import Pair, locally
+from scm_media.nn.dual import DualTensor, jvp_op
 from scm_media.nn.transformer import Transformer
 from scm_media.tangent import value_and_tangent
 from tests.oracles import SHAPES, Gaussian, Mixture
@@ -84,7 +84,7 @@ class Network(nn.Module):
         return self.net(u, t, cond)
 
 
-def direction(shape, dtype=torch.float64, num=3):
+def trajectory_velocity(shape, dtype=torch.float64, num=3):
     generator = torch.Generator().manual_seed(1)
     u, du = (torch.randn(num, *shape, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
     t = torch.tensor([0.1, 0.8, 1.5], dtype=dtype)
@@ -101,20 +101,20 @@ def differences(network, u, t, cond, du, dt, h=2e-4):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_way_agrees_with_differences_through_a_transformer(method, shape):
-    network, inputs = Network(shape), direction(shape)
+    network, inputs = Network(shape), trajectory_velocity(shape)
     expected = differences(network, *inputs)
     pair = value_and_tangent(network, *inputs, method)
     assert relative_error(pair.tangent, expected) < BOUNDS[method, torch.float64]
     torch.testing.assert_close(pair.value, network(*inputs[:3]))
     single = Network(shape).float()
-    u, t, cond, du, dt = direction(shape, torch.float32)
+    u, t, cond, du, dt = trajectory_velocity(shape, torch.float32)
     error = relative_error(value_and_tangent(single, u, t, cond, du, dt, method).tangent, expected)
     assert error < BOUNDS[method, torch.float32]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_exact_ways_agree_to_rounding(shape):
-    network, inputs = Network(shape), direction(shape)
+    network, inputs = Network(shape), trajectory_velocity(shape)
     one_pass, forward = (value_and_tangent(network, *inputs, method).tangent for method in ("one_pass", "forward"))
     assert relative_error(one_pass, forward) < 1e-12
 
@@ -122,7 +122,7 @@ def test_the_exact_ways_agree_to_rounding(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_through_the_value_are_those_of_a_plain_pass(method, shape):
-    network, inputs = Network(shape), direction(shape)
+    network, inputs = Network(shape), trajectory_velocity(shape)
     plain = torch.autograd.grad(network(*inputs[:3]).square().sum(), list(network.parameters()), allow_unused=True)
     pair = value_and_tangent(network, *inputs, method)
     assert not pair.tangent.requires_grad
@@ -135,7 +135,7 @@ def test_gradients_through_the_value_are_those_of_a_plain_pass(method, shape):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_dropout_draws_one_mask_for_value_and_tangent(method):
-    network, (u, t, cond, du, dt) = Network((2, 6), dropout=0.4).train(), direction((2, 6))
+    network, (u, t, cond, du, dt) = Network((2, 6), dropout=0.4).train(), trajectory_velocity((2, 6))
 
     def with_mask(x, s, _):
         torch.manual_seed(7)
@@ -152,7 +152,7 @@ def test_dropout_draws_one_mask_for_value_and_tangent(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_random_numbers_are_drawn_as_by_a_plain_pass(method):
-    network, inputs = Network((2, 6), dropout=0.4).train(), direction((2, 6))
+    network, inputs = Network((2, 6), dropout=0.4).train(), trajectory_velocity((2, 6))
     torch.manual_seed(3)
     network(*inputs[:3])
     expected = torch.rand(4)
@@ -164,24 +164,24 @@ def test_random_numbers_are_drawn_as_by_a_plain_pass(method):
 def test_a_backbone_that_takes_no_pair_is_named_with_the_remedy():
     class Plain:
         def __call__(self, u, t, cond):
-            return u.value if isinstance(u, Pair) else u
+            return u.value if isinstance(u, DualTensor) else u
 
-    with pytest.raises(ValueError, match=r"Plain returned Tensor for a Pair.*'forward'"):
-        value_and_tangent(Plain(), *direction((2, 5)))
+    with pytest.raises(ValueError, match=r"Plain returned Tensor for a DualTensor.*'forward'"):
+        value_and_tangent(Plain(), *trajectory_velocity((2, 5)))
 
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="'backward'"):
-        value_and_tangent(lambda u, t, cond: u, *direction((2, 5)), method="backward")
+        value_and_tangent(lambda u, t, cond: u, *trajectory_velocity((2, 5)), method="backward")
 
 
 def test_the_step_of_differences_can_be_given():
-    u, t, cond, du, dt = direction((2, 5))
+    u, t, cond, du, dt = trajectory_velocity((2, 5))
     cubic = value_and_tangent(lambda u, t, cond: u**3, u, t, cond, du, dt, "finite_difference", step=0.1).tangent
     torch.testing.assert_close(cubic, 3 * u**2 * du + 0.01 * du**3)
 
 
 def test_locally_gives_any_operation_its_tangent():
-    u, _, _, du, _ = direction((2, 5))
-    pair = locally(torch.tanh, Pair(u, du))
+    u, _, _, du, _ = trajectory_velocity((2, 5))
+    pair = jvp_op(torch.tanh, DualTensor(u, du))
     torch.testing.assert_close(pair.tangent, (1 - torch.tanh(u) ** 2) * du)

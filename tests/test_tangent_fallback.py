@@ -1,4 +1,4 @@
-"""A backbone that takes no ``Pair`` is found out once and handled by a forward-mode pass; its own errors stay."""
+"""A backbone that takes no ``DualTensor`` is found out once and handled by a forward-mode pass; its own errors stay."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import nn
 
 from scm_media.interfaces import Conditioning
 from scm_media.losses import ConsistencyLoss
-from scm_media.nn.pair import Dropout, Linear, Pair, linearly
-from scm_media.proposals import LogNormalProposal
+from scm_media.nn.dual import Dropout, DualTensor, Linear, apply_linear
 from scm_media.tangent import value_and_tangent
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.nn.backbones import inputs as inputs_of_rank
 from tests.nn.backbones import transformer, unet
@@ -43,7 +43,9 @@ def silence():
 def test_plain_layers_fall_back_on_forward_mode(make):
     network = make().double()
     expected = value_and_tangent(network, *inputs(torch.float64), "forward")
-    with pytest.warns(UserWarning, match=r"PlainBackbone cannot .*one pass \(cos.*not Pair\).*scm_media\.nn.*faster"):
+    with pytest.warns(
+        UserWarning, match=r"PlainBackbone cannot .*one pass \(cos.*not DualTensor\).*scm_media\.nn.*faster"
+    ):
         pair = value_and_tangent(network, *inputs(torch.float64))
     assert torch.equal(pair.tangent, expected.tangent)
     assert torch.equal(pair.value, expected.value)
@@ -86,8 +88,8 @@ def test_a_backbone_is_asked_and_told_of_once():
         assert told[0].filename == __file__
         value_and_tangent(another, *inputs())
     assert len(told) == 2
-    assert network.takes_pairs is another.takes_pairs is False
-    assert seen.count(Pair) == 2
+    assert network.accepts_dual is another.accepts_dual is False
+    assert seen.count(DualTensor) == 2
 
 
 UNABLE = {
@@ -101,9 +103,9 @@ UNABLE = {
     "torch.cat": lambda u: torch.cat([u[:, :1] if isinstance(u, torch.Tensor) else u, u], 1)[:, 1:],
     "functional": lambda u: nn.functional.conv2d(u, torch.ones(2, 2, 1, 1)),
     "einops": lambda u: rearrange(u, "b c h w -> b c (h w)").reshape(3, 2, 4, 6),
-    "number": lambda u: u * math.cos(u if isinstance(u, Pair) else 1.0),
+    "number": lambda u: u * math.cos(u if isinstance(u, DualTensor) else 1.0),
     "check": lambda u: u if isinstance(u, torch.Tensor) else _refuse(u),
-    "half way": lambda u: torch.tanh(linearly(lambda v: 2 * v, u)),
+    "half way": lambda u: torch.tanh(apply_linear(lambda v: 2 * v, u)),
 }
 
 
@@ -143,7 +145,7 @@ def test_an_error_of_the_backbones_own_is_shown_as_it_is(error, silence):
         with pytest.raises(type(error)) as shown:
             value_and_tangent(network, *inputs())
         assert shown.value is error
-    assert not hasattr(network, "takes_pairs")
+    assert not hasattr(network, "accepts_dual")
 
 
 def test_an_error_after_the_fall_back_is_shown_and_decides_nothing(silence):
@@ -155,7 +157,7 @@ def test_an_error_after_the_fall_back_is_shown_and_decides_nothing(silence):
     network = Broken()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         value_and_tangent(network, *inputs())
-    assert not hasattr(network, "takes_pairs")
+    assert not hasattr(network, "accepts_dual")
 
 
 class HalfWay(nn.Module):
@@ -187,12 +189,12 @@ def test_dropout_draws_one_mask_after_a_failed_attempt():
     torch.testing.assert_close(pair.tangent, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("takes_pairs", [False, True])
-def test_a_backbone_that_says_what_it_takes_is_not_asked(takes_pairs, silence):
+@pytest.mark.parametrize("accepts_dual", [False, True])
+def test_a_backbone_that_says_what_it_takes_is_not_asked(accepts_dual, silence):
     network = HalfWay().eval()
-    network.takes_pairs = takes_pairs
-    if takes_pairs:
-        with pytest.raises(TypeError, match="must be Tensor, not Pair"):
+    network.accepts_dual = accepts_dual
+    if accepts_dual:
+        with pytest.raises(TypeError, match="must be Tensor, not DualTensor"):
             value_and_tangent(network, *inputs())
     else:
         expected = value_and_tangent(network, *inputs(), "forward")
@@ -209,7 +211,7 @@ def test_a_backbone_that_takes_pairs_is_found_to(silence):
 
     wrapped = Wrapped()
     pair = value_and_tangent(wrapped, *inputs())
-    assert wrapped.takes_pairs is True
+    assert wrapped.accepts_dual is True
     torch.testing.assert_close(pair.tangent, inputs()[3] @ network.weight.T)
 
 
@@ -225,7 +227,7 @@ def test_a_student_of_plain_layers_trains_by_default():
     gradients = []
     for method in ("one_pass", "forward"):
         network = convolutional(dropout=0.3).train()
-        loss = ConsistencyLoss(network, flow, LogNormalProposal(0.0, 1.0), tangent_method=method)
+        loss = ConsistencyLoss(network, flow, LogNormalTimesteps(0.0, 1.0), tangent_method=method)
         torch.manual_seed(0)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -255,7 +257,7 @@ def test_a_compiled_backbone_falls_back_too(compiled):
 @pytest.mark.parametrize("make", [transformer, unet])
 def test_backbones_of_ours_say_that_they_take_pairs_and_are_captured_whole(make, silence):
     network = make(1)
-    assert network.takes_pairs is True
+    assert network.accepts_dual is True
     u, t, cond = inputs_of_rank(1)
     arguments = (network, u.value, t.value, cond, u.tangent, t.tangent)
     torch._dynamo.reset()

@@ -10,9 +10,9 @@ from torch import nn
 
 from scm_media.interfaces import Conditioning
 from scm_media.losses import ConsistencyLoss
-from scm_media.nn.pair import Pair
-from scm_media.proposals import LogNormalProposal
+from scm_media.nn.dual import DualTensor
 from scm_media.tangent import value_and_tangent
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow
 from tests.nn.backbones import in_float32, inputs, transformer, unet
 from tests.plain import attentive, convolutional, pointwise
@@ -28,7 +28,7 @@ def ours(make):
 def plain(make):
     network = make()
     u, t, _ = inputs(2)
-    narrow = (Pair(x.value.float(), x.tangent.float()) for x in (u, t))
+    narrow = (DualTensor(x.value.float(), x.tangent.float()) for x in (u, t))
     return network, copy.deepcopy(network).double(), (*narrow, Conditioning()), (u, t, Conditioning())
 
 
@@ -63,8 +63,8 @@ def test_two_passes_take_the_tangent_in_float32(setting, make, method, bound):
 @pytest.mark.parametrize("method", ["forward", "finite_difference"])
 def test_latents_of_16_bits_are_widened_for_the_tangent(method):
     network, wide_network, (u, t, cond), _ = plain(convolutional)
-    u, t = (Pair(x.value.bfloat16(), x.tangent.bfloat16()) for x in (u, t))
-    wide = (Pair(x.value.double(), x.tangent.double()) for x in (u, t))
+    u, t = (DualTensor(x.value.bfloat16(), x.tangent.bfloat16()) for x in (u, t))
+    wide = (DualTensor(x.value.double(), x.tangent.double()) for x in (u, t))
     exact = evaluate(wide_network, *wide, cond, "forward").tangent
     with torch.autocast("cpu", torch.bfloat16):
         assert relative_error(evaluate(network, u, t, cond, method).tangent, exact) < 1e-3
@@ -100,7 +100,7 @@ def test_differences_of_weights_of_16_bits_are_refused():
 def test_forward_mode_of_weights_of_16_bits_stays_in_them():
     network = pointwise().bfloat16()
     u, t, _ = inputs(2)
-    u, t = (Pair(x.value.bfloat16(), x.tangent.bfloat16()) for x in (u, t))
+    u, t = (DualTensor(x.value.bfloat16(), x.tangent.bfloat16()) for x in (u, t))
     exact = evaluate(copy.deepcopy(network).double(), *inputs(2)[:2], Conditioning(), "forward").tangent
     for autocast in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -131,7 +131,7 @@ def test_a_student_of_plain_layers_has_the_gradient_of_float32_under_bf16():
     network, teacher = convolutional(), convolutional()
     nn.init.normal_(teacher.layers[-1].weight, std=0.1)
     loss = ConsistencyLoss(
-        network, flow, LogNormalProposal(0.0, 1.0), teacher=teacher, tangent_method="forward", tangent_warmup=0
+        network, flow, LogNormalTimesteps(0.0, 1.0), teacher=teacher, tangent_method="forward", tangent_warmup=0
     )
 
     def gradient(autocast):

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.nn.dual import Linear, add, apply_linear, silu
 from scm_media.nn.embedding import ScalarEmbedding
-from scm_media.nn.pair import Linear, add, linearly, silu
-from scm_media.proposals import LogNormalProposal
 from scm_media.samplers import rectified_flow_times, sample_dpm_solver, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent
 from scm_media.teachers import (
@@ -27,6 +26,7 @@ from scm_media.teachers import (
     VPrediction,
     X0Prediction,
 )
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.oracles import Gaussian
 
@@ -253,7 +253,7 @@ def test_shifts_choose_noise_levels(shift):
     even = torch.linspace(1, 0, 6)
     torch.testing.assert_close(s, shift * even / (1 + (shift - 1) * even))
     torch.manual_seed(0)
-    t = LogNormalProposal(0.3 + math.log(shift), 0.9).sample(1000, 0.7)
+    t = LogNormalTimesteps(0.3 + math.log(shift), 0.9).sample(1000, 0.7)
     torch.manual_seed(0)
     logit_normal = torch.sigmoid(0.3 + 0.9 * torch.randn(1000))
     s = 0.7 * torch.tan(t) / (1 + 0.7 * torch.tan(t))
@@ -276,10 +276,10 @@ class Carrying(nn.Module):
         self.labels = label
         if not self.carries:
             y, time = torch.sin(y), torch.cos(time)
-        x = add(self.first(linearly(lambda v: v.flatten(1), y)), self.time(time))
+        x = add(self.first(apply_linear(lambda v: v.flatten(1), y)), self.time(time))
         if label is not None:
             x = add(x, self.label(label))
-        return linearly(lambda v: v.unflatten(1, SHAPE), self.last(silu(x)))
+        return apply_linear(lambda v: v.unflatten(1, SHAPE), self.last(silu(x)))
 
 
 ALL_KINDS = {
@@ -323,7 +323,7 @@ def test_any_other_network_gets_it_by_forward_mode_and_says_so():
     u, t = torch.randn(2, *SHAPE, dtype=torch.float64), torch.tensor([0.2, 1.3], dtype=torch.float64)
     with pytest.warns(UserWarning, match="EDM cannot carry a value and its tangent in one pass"):
         value_and_tangent(teacher, u, t, NOTHING, u, t)
-    assert copy.deepcopy(teacher).takes_pairs is False
+    assert copy.deepcopy(teacher).accepts_dual is False
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

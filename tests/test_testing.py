@@ -9,7 +9,7 @@ from torch import nn
 from modalities.image.autoencoder import PixelAutoencoder
 from modalities.image.modality import ImageModality
 from scm_media.interfaces import Conditioning
-from scm_media.nn.pair import linearly
+from scm_media.nn.dual import apply_linear
 from scm_media.nn.transformer import Transformer
 from scm_media.testing import _check_edits, check_autoencoder, check_backbone, check_modality
 from tests.pipeline.waves import FadingWaveModality
@@ -52,7 +52,7 @@ def test_what_edits_lean_on_is_held_to():
     wave = torch.sin(torch.arange(32.0))[None]
     _check_edits(FadingWaveModality(), wave)
     wrong = FadingWaveModality()
-    wrong.extents = {"duration": replace(wrong.extents["duration"], rate=1.0)}
+    wrong.size_options = {"duration": replace(wrong.size_options["duration"], rate=1.0)}
     with pytest.raises(
         AssertionError, match="extent duration: a clip has 32 places along axis -1, but default × rate is 2"
     ):
@@ -76,11 +76,11 @@ class Scaled(nn.Module):
         self.weight, self.wrong = nn.Parameter(torch.ones(())), wrong
 
     def forward(self, u, t, cond):
-        F = linearly(lambda v: self.weight * v, u)
+        F = apply_linear(lambda v: self.weight * v, u)
         if self.wrong == "tangent" and not isinstance(u, torch.Tensor):
             F.tangent.mul_(1.01)
         if self.wrong == "batch":
-            F = linearly(lambda v: v - v.mean(0, keepdim=True), F)
+            F = apply_linear(lambda v: v - v.mean(0, keepdim=True), F)
         return F
 
 
@@ -97,8 +97,11 @@ def test_a_wrong_backbone_is_found(wrong, message):
 @pytest.mark.parametrize(
     ("offered", "words"),
     [
-        ({"read_conformed": lambda path, generator: (torch.zeros(3, 8, 8), None)}, r"conform\(read\(\)\) differ by"),
-        ({"probe": lambda path: None}, r"probe\(\) of broken\.png, which is missing or broken, must raise ValueError"),
+        ({"read_transformed": lambda path, generator: (torch.zeros(3, 8, 8), None)}, r"conform\(read\(\)\) differ by"),
+        (
+            {"validate": lambda path: None},
+            r"probe\(\) of broken\.png, which is missing or broken, must raise ValueError",
+        ),
     ],
 )
 def test_a_modality_that_reads_a_part_otherwise_or_takes_what_is_broken_is_found(tmp_path, offered, words):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from scm_media.ema import PowerEMA
 from scm_media.interfaces import Conditioning
 from scm_media.losses import ConsistencyLoss, DiffusionLoss
+from scm_media.nn.dual import Linear, TensorLike, add, apply_linear, silu
 from scm_media.nn.embedding import ScalarEmbedding
-from scm_media.nn.pair import Linear, Signal, add, linearly, silu
-from scm_media.proposals import LogNormalProposal
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow
 
 FLOW = TrigFlow(0.5)
@@ -42,13 +42,13 @@ class PointNetwork(nn.Module):
         self.last = Linear(width, 2)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+    def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """F ``(B, 2, 1)``."""
-        x = self.first(linearly(lambda v: v.flatten(1), u))
+        x = self.first(apply_linear(lambda v: v.flatten(1), u))
         c = self.time(t)
         for inner, outer in self.blocks:
             x = add(x, outer(silu(inner(silu(add(x, c))))))
-        return linearly(lambda v: v[:, :, None], self.last(silu(x)))
+        return apply_linear(lambda v: v[:, :, None], self.last(silu(x)))
 
 
 def train(loss: nn.Module, num_steps: int, rate: float, batch_size: int = 512) -> nn.Module:
@@ -86,8 +86,8 @@ def distance(backbone: nn.Module, num_steps: int) -> float:
 @pytest.fixture(scope="module")
 def teacher() -> nn.Module:
     torch.manual_seed(0)
-    proposal = LogNormalProposal(-0.8, 1.6)
-    return train(DiffusionLoss(PointNetwork(), FLOW, proposal, "learned", 0.0), 1500, 3e-3)
+    timesteps = LogNormalTimesteps(-0.8, 1.6)
+    return train(DiffusionLoss(PointNetwork(), FLOW, timesteps, "learned", 0.0), 1500, 3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def assert_as_good_in_two_steps(student: nn.Module, teacher: nn.Module, teacher_
 def test_two_steps_after_distillation_are_as_good_as_the_teacher(teacher: nn.Module, teacher_distance: float):
     torch.manual_seed(2)
     student = copy.deepcopy(teacher).requires_grad_(True).train()
-    loss = ConsistencyLoss(student, FLOW, LogNormalProposal(-1.0, 1.4), teacher=teacher, tangent_warmup=300)
+    loss = ConsistencyLoss(student, FLOW, LogNormalTimesteps(-1.0, 1.4), teacher=teacher, tangent_warmup=300)
     assert_as_good_in_two_steps(train(loss, 2000, 3e-4), teacher, teacher_distance)
 
 
@@ -119,6 +119,6 @@ def test_two_steps_after_training_from_data_are_as_good_as_the_teacher(teacher: 
     """In so few dimensions g is mostly noise, and dividing by its size shifts its mean: the constant is large here."""
     torch.manual_seed(2)
     student = copy.deepcopy(teacher).requires_grad_(True).train()
-    proposal = LogNormalProposal(-0.8, 1.6, stratified=True)
-    loss = ConsistencyLoss(student, FLOW, proposal, tangent_warmup=300, norm_constant=10.0)
+    timesteps = LogNormalTimesteps(-0.8, 1.6, stratified=True)
+    loss = ConsistencyLoss(student, FLOW, timesteps, tangent_warmup=300, norm_constant=10.0)
     assert_as_good_in_two_steps(train(loss, 4000, 2e-3, batch_size=4096), teacher, teacher_distance)

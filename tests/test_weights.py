@@ -97,17 +97,17 @@ def test_no_space_left_keeps_the_old_file(tmp_path, monkeypatch, failing):
 def test_a_network_that_is_widened_gives_what_it_gave(name):
     """Zeros for what it takes besides, in plain layers and in those that keep magnitudes."""
     kinds = {
-        "transformer": lambda told: Transformer(2, 2, 2, 16, 1, 2, aligned_channels=told),
-        "unet": lambda told: UNet(2, 2, 8, (1, 2), 1, (1,), 8, aligned_channels=told),
+        "transformer": lambda told: Transformer(2, 2, 2, 16, 1, 2, num_cond_channels=told),
+        "unet": lambda told: UNet(2, 2, 8, (1, 2), 1, (1,), 8, num_cond_channels=told),
     }
     narrow, wide = kinds[name](1).eval(), kinds[name](4).eval()
     state = {key: value + 0.1 * torch.randn_like(value) for key, value in narrow.state_dict().items()}
     weights.load_into(narrow, state)
     weights.load_into(wide, weights.widened(narrow.state_dict(), wide.state_dict()))
     u, t, aligned = torch.randn(2, 2, 4, 4), torch.tensor([0.3, 1.2]), torch.randn(2, 4, 4, 4)
-    expected = narrow(u, t, Conditioning(aligned=aligned[:, :1]))
+    expected = narrow(u, t, Conditioning(concat=aligned[:, :1]))
     assert expected.abs().max() > 1e-2
-    torch.testing.assert_close(wide(u, t, Conditioning(aligned=aligned)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(wide(u, t, Conditioning(concat=aligned)), expected, rtol=1e-4, atol=1e-5)
 
 
 STATE = {

@@ -19,7 +19,7 @@ NAMES = (
     "modalities.image.modality.ImageModality", "modalities.video.modality.VideoModality", "builtins.eval",
     "lightning.fabric.loggers.CSVLogger", "torch.optim.Adam", "scm_media.data.shards.ShardsDataset", "torch.load",
     "scm_media.nn.transformer.Transformer", "scm_media.nn.unet.UNet", "modalities.audio.mel.LogMelSpectrogram",
-    "modalities.audio.foreign.VocosMel", "modalities.video.foreign.WanAutoencoder", "subprocess.run",
+    "modalities.audio.pretrained.VocosMel", "modalities.video.pretrained.WanAutoencoder", "subprocess.run",
     "modalities.image.autoencoder.PixelAutoencoder", "scm_media.data.folder.FolderDataset", "", "a", "__import__",
 )  # fmt: skip
 
@@ -56,12 +56,12 @@ def tree_of(valid: Any, generator: random.Random, places: Mapping[str, str]) -> 
     made = copy.deepcopy(valid)
     for _ in range(generator.choice((1, 1, 2, 3))):
         holder, key = generator.choice(_places(made))
-        chance = generator.random()
-        if chance < 0.08 and isinstance(holder, dict):
+        uniform = generator.random()
+        if uniform < 0.08 and isinstance(holder, dict):
             del holder[key]
-        elif chance < 0.14 and isinstance(holder, dict):
+        elif uniform < 0.14 and isinstance(holder, dict):
             holder[_word(generator, places)] = holder[key]
-        elif chance < 0.2:
+        elif uniform < 0.2:
             other, place = generator.choice(_places(valid))
             holder[key] = copy.deepcopy(other[place])
         else:

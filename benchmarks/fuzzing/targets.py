@@ -92,8 +92,8 @@ class Pictures(_Files):
 
         modality = ImageModality(size=32, channels=3)
         entry = Entry(made, made.name)
-        entry.probe(modality)
-        sample, _ = entry.read_conformed(modality, None)
+        entry.validate(modality)
+        sample, _ = entry.read_transformed(modality, None)
         assert sample.shape == (3, 32, 32) and bool(sample.isfinite().all())
 
 
@@ -136,9 +136,9 @@ class Sounds(_Files):
 
         modality = AudioModality(sample_rate=16000, duration=0.25, trim=40)
         entry = Entry(made, made.name)
-        entry.probe(modality)
+        entry.validate(modality)
         entry.measure(modality)
-        sample, _ = entry.read_conformed(modality, None)
+        sample, _ = entry.read_transformed(modality, None)
         assert sample.shape == (1, 4000) and bool(sample.isfinite().all())
 
 
@@ -169,9 +169,9 @@ class Videos(_Files):
 
         modality = VideoModality(num_frames=4, frame_rate=8, size=16, padding="hold")
         entry = Entry(made, made.name)
-        entry.probe(modality)
+        entry.validate(modality)
         entry.measure(modality)
-        sample, _ = entry.read_conformed(modality, None)
+        sample, _ = entry.read_transformed(modality, None)
         assert sample.shape == (3, 4, 16, 16) and bool(sample.isfinite().all())
 
 
@@ -355,13 +355,13 @@ class Headers(_Models):
         content = (self.prepared / name).read_bytes()
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])
-        chance = generator.random()
-        if chance < 0.5:
+        uniform = generator.random()
+        if uniform < 0.5:
             config = mutations.tree_of(json.loads(header["__metadata__"]["config"]), generator, self.places)
             header["__metadata__"]["config"] = json.dumps(config)
-        elif chance < 0.7:
+        elif uniform < 0.7:
             header = mutations.tree_of(header, generator, self.places)
-        if chance < 0.7:
+        if uniform < 0.7:
             told = json.dumps(header).encode("utf-8", "replace")
             content = len(told).to_bytes(8, "little") + told + content[8 + size :]
         else:

@@ -26,7 +26,7 @@ LARGEST = 9.457798957824707
 """Of the compressed mel spectrograms that it was trained on: what they are divided by."""
 
 
-@part("embedder")
+@part("feature_extractor")
 class AiSFX(nn.Module):
     """Features of 512 dimensions: what aiSFX tells categories of sound effects by, averaged over blocks of 2.3 s.
 

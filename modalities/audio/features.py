@@ -48,7 +48,7 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-@part("embedder")
+@part("feature_extractor")
 class AudioClassifier(nn.Module):
     """Class scores of sounds and the features that they are read from.
 
@@ -68,7 +68,8 @@ class AudioClassifier(nn.Module):
             raise ValueError(f"a classifier needs a label with classes, got {dict(labels)}; set embedder: null")
         if not 2 * LOWEST_HERTZ <= sample_rate <= HIGHEST_RATE:
             raise ValueError(
-                f"embedder.network.sample_rate must lie in {2 * LOWEST_HERTZ:g} … {HIGHEST_RATE} Hz, got {sample_rate}"
+                f"feature_extractor.network.sample_rate must lie in {2 * LOWEST_HERTZ:g} … {HIGHEST_RATE} Hz, got "
+                f"{sample_rate}"
             )
         self.num_features = num_features
         self.window = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))

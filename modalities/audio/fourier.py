@@ -105,10 +105,10 @@ class FourierFrames(nn.Module):
     def _overlapped(self, frames: Tensor) -> Tensor:
         """Sums ``(*, K · hop)`` of frames ``(*, K, window)`` laid a hop apart, the margins cut off."""
         num_hops, num_frames = math.ceil(self.window / self.hop), frames.shape[-2]
-        pieces = functional.pad(frames, (0, num_hops * self.hop - self.window)).unflatten(-1, (num_hops, self.hop))
+        chunks = functional.pad(frames, (0, num_hops * self.hop - self.window)).unflatten(-1, (num_hops, self.hop))
         total = frames.new_zeros(*frames.shape[:-2], num_frames + num_hops - 1, self.hop)
         for place in range(num_hops):
-            total[..., place : place + num_frames, :] += pieces[..., place, :]
+            total[..., place : place + num_frames, :] += chunks[..., place, :]
         return total.flatten(-2)[..., self.margin : self.margin + num_frames * self.hop]
 
 

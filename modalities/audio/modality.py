@@ -18,9 +18,9 @@ from modalities.audio.levels import NORMALISATIONS, limited, normalised, soundin
 from modalities.audio.reading import SUFFIXES, num_frames, opened, read_window
 from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import sheet
-from modalities.audio.survey import propose, remarks
+from modalities.audio.survey import data_warnings, suggest_config
 from modalities.audio.writing import BITS, FORMATS, write_sound
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
 
@@ -39,7 +39,7 @@ class AudioModality:
 
     sample_rate: in Hz, what files of any rate are resampled to. multiple: a clip's number of samples is the positive
     multiple of it that is nearest to the duration, since front ends need whole frames. crop: which part of a longer
-    sound is taken, "random" (needs the generator that ``conform`` is given; without one it is the centre), "start" or
+    sound is taken, "random" (needs the generator that ``transform`` is given; without one it is the centre), "start" or
     "centre". A shorter sound is followed by zeros; padding "masked" also tells which places they are, so that no
     network learns them, "silence" does not. trim: None, or how many dB below a file's loudest frame the silence is
     that is cut from its ends. normalise: None, "peak" or "loudness" (ITU-R BS.1770-4), of each clip after it is
@@ -89,33 +89,34 @@ class AudioModality:
             raise ValueError(f"modality.shortest must be a number of seconds, at least 0, got {shortest}")
         self.normalise, self.shortest = normalise, shortest
         self.level = NORMALISATIONS.get(normalise or "") if level is None else level
-        self.extents: Mapping[str, Extent] = {
-            "duration": Extent(duration, "seconds", "length of a clip", longest=duration, axis=-1, rate=sample_rate)
+        self.size_options: Mapping[str, SizeOption] = {
+            "duration": SizeOption(duration, "seconds", "length of a clip", longest=duration, axis=-1, rate=sample_rate)
         }
         self.num_samples = self.shape()[1]
         self.feature_networks = {"aisfx": {"_target_": "modalities.audio.aisfx.AiSFX", "sample_rate": sample_rate}}
 
     @classmethod
-    def propose(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see ``survey.propose``."""
-        return propose(paths)
+    def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see
+        ``survey.suggest_config``."""
+        return suggest_config(paths)
 
-    def remarks(self, samples: Sequence[Tensor]) -> list[str]:
+    def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """What somebody who looks at data for this modality should be told of clips ``(C, T)``."""
-        return remarks(samples, self.sample_rate)
+        return data_warnings(samples, self.sample_rate)
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
+    def shape(self, **sizes: float) -> tuple[int, ...]:
         """``(channels, T)``, T a multiple of ``multiple``; ValueError for an extent that sounds do not have."""
-        if unknown := set(extents) - set(self.extents):
-            raise ValueError(f"sounds have no {', '.join(sorted(unknown))}; they have: {', '.join(self.extents)}")
-        duration = extents.get("duration", self.extents["duration"].default)
+        if unknown := set(sizes) - set(self.size_options):
+            raise ValueError(f"sounds have no {', '.join(sorted(unknown))}; they have: {', '.join(self.size_options)}")
+        duration = sizes.get("duration", self.size_options["duration"].default)
         if not 0 < duration < math.inf:
             raise ValueError(f"duration must be a positive number of seconds, got {duration}")
         return (self.channels, max(1, round(duration * self.sample_rate / self.multiple)) * self.multiple)
 
     @property
     def augments(self) -> bool:
-        """Whether ``conform`` makes use of its generator."""
+        """Whether ``transform`` makes use of its generator."""
         return self.crop == "random"
 
     def read(self, path: str | Path) -> Tensor:
@@ -139,8 +140,8 @@ class AudioModality:
                 )
             return limited(self._to_channels(read_window(recording, self.sample_rate, 0, total)))[0]
 
-    def read_conformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
-        """What ``conform`` makes of a file, and its mask ``(1, T)``; no more of the file is read than the clip.
+    def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """What ``transform`` makes of a file, and its mask ``(1, T)``; no more of the file is read than the clip.
 
         The mask is one where the clip is no padding; None where padding is silence. Raises ValueError as ``read``.
         """
@@ -152,7 +153,7 @@ class AudioModality:
             window = read_window(recording, self.sample_rate, start, stop, origin=first)
         return self._finished(self._to_channels(window))
 
-    def probe(self, file: File) -> None:
+    def validate(self, file: File) -> None:
         """Raises ValueError as ``read`` for a file that cannot be used, by its header, its first and its last 15 s.
 
         What is shorter than 30 s is decoded whole. A sample that is not finite in the middle of a longer one is found
@@ -192,7 +193,7 @@ class AudioModality:
             )
         return total
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The sample ``(C, T)``, at the recipe's rate, brought to ``shape()``; random only through the generator."""
         if sample.ndim != 2 or (sample.shape[0] not in (1, self.channels) and self.channels != 1):
             raise ValueError(f"a sound of this recipe is ({self.channels}, T), got {tuple(sample.shape)}")
@@ -220,8 +221,8 @@ class AudioModality:
         if self.normalise is not None and self.level is not None and sample.shape[1]:
             sample = normalised(sample, self.sample_rate, self.normalise, self.level)
         frame = (0, self.num_samples - sample.shape[1])
-        valid = None if self.padding == "silence" else functional.pad(torch.ones(1, sample.shape[1]), frame)
-        return functional.pad(sample, frame).contiguous(), valid
+        padding_mask = None if self.padding == "silence" else functional.pad(torch.ones(1, sample.shape[1]), frame)
+        return functional.pad(sample, frame).contiguous(), padding_mask
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
         """Writes ``(C, T)``, whole or not at all, as WAV, FLAC, OGG (Vorbis) or MP3, with the metadata as its comment.

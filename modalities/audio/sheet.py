@@ -78,8 +78,8 @@ def coloured(decibels: Tensor, loudest: float) -> np.ndarray:
     place = ((decibels - loudest) / RANGE + 1).clamp(0, 1).numpy() * (len(COLOURS) - 1)
     table = np.array(COLOURS, dtype=float)
     below = np.minimum(place.astype(int), len(COLOURS) - 2)
-    share = (place - below)[..., None]
-    return (table[below] * (1 - share) + table[below + 1] * share).round().astype(np.uint8)
+    fraction = (place - below)[..., None]
+    return (table[below] * (1 - fraction) + table[below + 1] * fraction).round().astype(np.uint8)
 
 
 def sheet(samples: Tensor, rate: int, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:

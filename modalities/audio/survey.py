@@ -21,7 +21,7 @@ SHARE_ABOVE = 1e-6
 """Of a clip's power: with less than that above some frequency, there is nothing above it (−60 dB)."""
 
 
-def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     """Keys of a recipe's ``modality`` that fit these files by their headers, and what was seen in them, in words.
 
     sample_rate: the median of theirs, at most 22,050 Hz. duration: the shortest of 0.25 … 4 s that the median file fits
@@ -55,7 +55,7 @@ def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     return keys, seen
 
 
-def remarks(samples: Sequence[Tensor], rate: int) -> list[str]:
+def data_warnings(samples: Sequence[Tensor], rate: int) -> list[str]:
     """What somebody who looks at data should be told of clips ``(C, T)``: silent, mono, or of a narrower band."""
     told = []
     audible = [sample for sample in samples if sample.abs().max() > SILENCE]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scm_media.data.examples import Batch, Example, check_split, conform_batch
+from scm_media.data.examples import Batch, Example, check_split, transform_batch
 from scm_media.data.order import mix
 from scm_media.interfaces import Modality
 from scm_media.parts import part
@@ -81,7 +81,7 @@ class TonesDataset:
                 raise IndexError(f"example {index} of {self._num}")
         labels = self._labels(indices)
         samples = self._draw(indices, labels["kind"], labels["pitch"])
-        return Batch(conform_batch(self.modality, samples, generators), labels)
+        return Batch(transform_batch(self.modality, samples, generators), labels)
 
     def _labels(self, indices: Sequence[int]) -> dict[str, Tensor]:
         places = torch.as_tensor(indices, dtype=torch.int64)
@@ -91,18 +91,18 @@ class TonesDataset:
     def _draw(self, indices: Sequence[int], kinds: Tensor, pitches: Tensor) -> Tensor:
         num_channels, length = self.shape
         own = [torch.Generator().manual_seed(mix(self._seed, index)) for index in indices]
-        chance = torch.stack([torch.rand(3, generator=generator) for generator in own])
-        loudness, brightness, phase = (chance[:, place, None] for place in range(3))
+        uniform = torch.stack([torch.rand(3, generator=generator) for generator in own])
+        loudness, brightness, phase = (uniform[:, place, None] for place in range(3))
         hertz = 440 * 2 ** ((pitches[:, None] + LOWEST_PITCH - 69) / 12)
         seconds = torch.arange(length) / self._rate
-        share = torch.arange(length) / length
-        octaves = torch.where(kinds[:, None] == KINDS.index("sweep"), share, 0.0)
+        fraction = torch.arange(length) / length
+        octaves = torch.where(kinds[:, None] == KINDS.index("sweep"), fraction, 0.0)
         # The phase of a frequency that rises by octaves: the integral of f · 2^(s / duration).
         rising = (2**octaves - 1) * length / self._rate / math.log(2)
         turns = hertz * torch.where(kinds[:, None] == KINDS.index("sweep"), rising, seconds) + phase
         harmonics = torch.arange(1, NUM_HARMONICS + 1)
         plucked = (kinds == KINDS.index("pluck"))[:, None, None]
-        fall = torch.where(plucked, torch.exp(-share / DECAY * harmonics[:, None] ** 0.5), 1.0)
+        fall = torch.where(plucked, torch.exp(-fraction / DECAY * harmonics[:, None] ** 0.5), 1.0)
         weights = (0.2 + 0.6 * brightness) ** (harmonics - 1)
         heard = hertz * (1 + (kinds[:, None] == KINDS.index("sweep"))) * harmonics < self._rate / 2
         weights = weights * heard
@@ -110,7 +110,7 @@ class TonesDataset:
         pitched = (waves * (weights / weights.sum(1, keepdim=True))[..., None]).sum(1)
         noise = torch.stack([torch.randn(length, generator=generator) for generator in own])
         sounds = torch.where(kinds[:, None] == KINDS.index("noise"), _band(noise, hertz, self._rate), pitched)
-        shaped = sounds * (share / ATTACK).clamp(max=1) * ((1 - share) / ATTACK).clamp(max=1)
+        shaped = sounds * (fraction / ATTACK).clamp(max=1) * ((1 - fraction) / ATTACK).clamp(max=1)
         return ((0.2 + 0.7 * loudness) * shaped)[:, None].expand(-1, num_channels, -1).clamp(-1, 1)
 
     def fingerprint(self) -> str:

@@ -30,7 +30,7 @@ def unet(
     labels: Mapping[str, int] | None = None,
     dropout: float = 0.0,
     dropout_from: int = 0,
-    aligned_channels: int = 0,
+    num_cond_channels: int = 0,
     guidance: bool = False,
 ) -> UNet:
     """The U-Net of a named size for latents ``(B, in_channels, H, W)``; the other keys are ``UNet``'s.
@@ -47,7 +47,7 @@ def unet(
         labels=labels,
         dropout=dropout,
         dropout_from=dropout_from,
-        aligned_channels=aligned_channels,
+        num_cond_channels=num_cond_channels,
         guidance=guidance,
         **SIZES[size],
     )

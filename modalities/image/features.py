@@ -16,7 +16,7 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-@part("embedder")
+@part("feature_extractor")
 class ImageClassifier(nn.Module):
     """Class scores of images and the features that they are read from.
 

@@ -15,7 +15,7 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 SMALLEST_SIDE, LARGEST_SIDE = 64, 224
 
 
-@part("embedder")
+@part("feature_extractor")
 class EfficientNetLite0(nn.Module):
     """Features of 1,280 dimensions: what ImageNet's class scores are read from, averaged over the picture.
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from modalities.image.fitting import FILTERS, checked_buckets, nearest_bucket, resize
 from modalities.image.reading import MODES, MOST_PIXELS, decode, upright_size
 from modalities.image.sheet import sheet
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
 METADATA_PREFIX = "scm_media:"
@@ -74,7 +74,7 @@ class ImageModality:
     fit: how a picture of another size comes to ``size``: "pad" (never enlarged; shrunk when too large, the rest
     filled with the background), "crop" (the shorter side to ``size``, the rest cut off), "resize" (both sides).
     filter: what it is resampled by, always as wide as it must be that nothing aliases: "bicubic", "lanczos", "box".
-    random_crop and flip need the generator that ``conform`` is given; without one the crop is central.
+    random_crop and flip need the generator that ``transform`` is given; without one the crop is central.
     background: what shows through transparency and fills padding, in [-1, 1]. max_pixels: larger files are refused.
     buckets: shapes (height, width) of which a picture takes the one whose aspect is nearest to its own, none larger
     in area than ``size`` squared; the first is what ``shape()`` tells. They need fit "crop".
@@ -121,10 +121,12 @@ class ImageModality:
         self.flip = flip
         self.background = background
         self.max_pixels = max_pixels
-        self.extents: Mapping[str, Extent] = {"size": Extent(size, "pixels", "width and height of a picture")}
+        self.size_options: Mapping[str, SizeOption] = {
+            "size": SizeOption(size, "pixels", "width and height of a picture")
+        }
 
     @classmethod
-    def propose(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+    def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
         """Keys of a recipe's ``modality`` that fit these files, and what was seen in them, in words.
 
         size: the median of the shorter sides as a multiple of four, from 16 to 64, beyond which pictures are shrunk.
@@ -151,21 +153,23 @@ class ImageModality:
         )
         return keys, seen
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
+    def shape(self, **sizes: float) -> tuple[int, ...]:
         """``(C, size, size)``, or the first bucket's without a size; ValueError for an extent pictures do not have."""
-        unknown = set(extents) - set(self.extents)
+        unknown = set(sizes) - set(self.size_options)
         if unknown:
-            raise ValueError(f"pictures have no {', '.join(sorted(unknown))}; they have: {', '.join(self.extents)}")
-        if self.buckets is not None and not extents:
+            raise ValueError(
+                f"pictures have no {', '.join(sorted(unknown))}; they have: {', '.join(self.size_options)}"
+            )
+        if self.buckets is not None and not sizes:
             return (self.channels, *self.buckets[0])
-        size = extents.get("size", self.size)
+        size = sizes.get("size", self.size)
         if size < 1 or size != int(size):
             raise ValueError(f"size must be a whole number of pixels, at least 1, got {size}")
         return (self.channels, int(size), int(size))
 
     @property
     def augments(self) -> bool:
-        """Whether ``conform`` makes use of its generator."""
+        """Whether ``transform`` makes use of its generator."""
         return self.flip or self.random_crop
 
     def read(self, path: str | Path) -> Tensor:
@@ -180,7 +184,7 @@ class ImageModality:
         with path.open("rb") as file:
             return decode(file, str(path), self.channels, self.background, self.max_pixels)
 
-    def probe(self, file: str | Path | IO[bytes]) -> None:
+    def validate(self, file: str | Path | IO[bytes]) -> None:
         """Raises ValueError, with the file's name, for a file that ``read`` refuses, or that lacks details.
 
         file: a path, or an opened file with a ``name``.
@@ -189,7 +193,7 @@ class ImageModality:
             if not Path(file).is_file():
                 raise ValueError(f"{file}: no such file")
             with Path(file).open("rb") as opened:
-                self.probe(opened)
+                self.validate(opened)
         else:
             name = str(file.name)
             picture = decode(file, name, self.channels, self.background, self.max_pixels, thorough=True)
@@ -202,16 +206,16 @@ class ImageModality:
         """Returns the picture ``(C, H, W)`` of a file's content, as ``read``; ValueError that names the source."""
         return decode(io.BytesIO(content), source, self.channels, self.background, self.max_pixels)
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The sample ``(C, H, W)`` brought to ``shape()``; random only through the generator."""
-        return self.conform_batch(sample[None], None if generator is None else [generator])[0]
+        return self.transform_batch(sample[None], None if generator is None else [generator])[0]
 
-    def conform_batch(self, samples: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
-        """``conform`` for samples ``(B, C, H, W)`` of one size, with one generator each."""
+    def transform_batch(self, samples: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """``transform`` for samples ``(B, C, H, W)`` of one size, with one generator each."""
         samples = self._fit(self._to_channels(samples), generators)
         if self.flip and generators is not None:
-            chance = torch.stack([torch.rand((), generator=generator) for generator in generators])
-            samples = torch.where((chance < 0.5)[:, None, None, None], samples.flip(-1), samples)
+            uniform = torch.stack([torch.rand((), generator=generator) for generator in generators])
+            samples = torch.where((uniform < 0.5)[:, None, None, None], samples.flip(-1), samples)
         return samples
 
     def _to_channels(self, samples: Tensor) -> Tensor:
@@ -283,7 +287,7 @@ class ImageModality:
         assert self.buckets is not None
         return nearest_bucket(*upright_size(file), self.buckets)
 
-    def remarks(self, samples: Sequence[Tensor]) -> list[str]:
+    def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """What somebody who looks at data for this modality should be told of samples ``(C, H, W)``."""
         if self.channels == 1 or not all(bool((sample == sample[:1]).all()) for sample in samples):
             return []

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from scm_media.nn.autoencoder_layers import Enlargement
+from scm_media.nn.autoencoder_layers import SubPixelUpsample
 from scm_media.nn.kl_autoencoder import KLAutoencoder
 from scm_media.parts import part
 
@@ -26,11 +26,11 @@ class VideoAutoencoder(KLAutoencoder):
     are usual. time_factor: 1 to 4. width: channels of the finest level; the next have twice, the others four times as
     many. depth: residual blocks of each level. finest: pixels along a side that one place of the finest level stands
     for. finest_time: frames that it stands for, 1, or the whole time_factor, which is several times faster (of 4: 2
-    too); what is left of it is taken by the coarsest levels. piece: latent frames that are coded at once.
+    too); what is left of it is taken by the coarsest levels. chunk: latent frames that are coded at once.
 
-    shortcut: principal components of blocks of f frames and p x p pixels go past the network, which starts from them.
-    image_weights: a safetensors file of an ``ImageAutoencoder`` of the same factor, latent_channels, width, depth and
-    finest, which training starts from (``inflate``). Raises ValueError for factors that are none.
+    linear_residual: principal components of blocks of f frames and p x p pixels go past the network, which starts from
+    them. image_weights: a safetensors file of an ``ImageAutoencoder`` of the same factor, latent_channels, width,
+    depth and finest, which training starts from (``inflate``). Raises ValueError for factors that are none.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class VideoAutoencoder(KLAutoencoder):
         depth: int = 1,
         finest: int = 2,
         finest_time: int = 1,
-        piece: int = 4,
-        shortcut: bool = False,
+        chunk: int = 4,
+        linear_residual: bool = False,
         image_weights: str | None = None,
         sigma_data: float = 0.5,
     ) -> None:
-        if shortcut and image_weights is not None:
+        if linear_residual and image_weights is not None:
             raise ValueError("autoencoder.network: training starts from image_weights or a shortcut, not from both")
         super().__init__(
             channels,
@@ -59,8 +59,8 @@ class VideoAutoencoder(KLAutoencoder):
             depth=depth,
             sigma_data=sigma_data,
             causal=True,
-            piece=piece,
-            shortcut=shortcut,
+            chunk=chunk,
+            linear_residual=linear_residual,
         )
         self.image_weights = image_weights
 
@@ -125,7 +125,7 @@ def inflate(network: KLAutoencoder, state: Mapping[str, Tensor]) -> None:
     if told:
         raise ValueError(f"these are no weights of the picture's part of this network ({len(told)}: {told[0]})")
     enlargements = {
-        f"{name}.convolution": layer for name, layer in network.named_modules() if isinstance(layer, Enlargement)
+        f"{name}.convolution": layer for name, layer in network.named_modules() if isinstance(layer, SubPixelUpsample)
     }
     inflated = {}
     for name, tensor in own.items():
@@ -139,7 +139,7 @@ def inflate(network: KLAutoencoder, state: Mapping[str, Tensor]) -> None:
     network.load_state_dict(inflated)
 
 
-def _inflated(flat: Tensor, shape: Sequence[int], enlargement: Enlargement | None) -> Tensor:
+def _inflated(flat: Tensor, shape: Sequence[int], enlargement: SubPixelUpsample | None) -> Tensor:
     """A weight of pictures as one of videos; enlargement: the layer whose channels are laid out as places."""
     if flat.ndim == 4 and len(shape) == 5:
         flat = nn.functional.pad(flat[:, :, None], (0, 0, 0, 0, shape[2] - 1, 0))

@@ -10,9 +10,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scm_media.nn.attention import SelfAttention
+from scm_media.nn.dual import TensorLike, add, apply_linear, value_of
 from scm_media.nn.embedding import rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
-from scm_media.nn.pair import Signal, add, linearly, value_of
 from scm_media.nn.transformer import Transformer, TransformerBlock
 from scm_media.parts import part
 
@@ -34,8 +34,14 @@ class SpaceTimeBlock(TransformerBlock):
             nn.init.zeros_(parameter)
 
     def forward(  # type: ignore[override]
-        self, x: Signal, c: Signal, space: Tensor, time: Tensor, space_mask: Tensor | None, time_mask: Tensor | None
-    ) -> Signal:
+        self,
+        x: TensorLike,
+        c: TensorLike,
+        space: Tensor,
+        time: Tensor,
+        space_mask: Tensor | None,
+        time_mask: Tensor | None,
+    ) -> TensorLike:
         """Tokens ``(B, T · N, width)``, frame by frame; space ``(N, d)`` and time ``(T, d)``: their angles.
 
         space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be seen.
@@ -49,7 +55,7 @@ class SpaceTimeBlock(TransformerBlock):
             x = self._untouched(x)
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
 
-    def _untouched(self, x: Signal) -> Signal:
+    def _untouched(self, x: TensorLike) -> TensorLike:
         """x, with a gradient of zero for what one frame does not need: data parallelism waits for each one's."""
         if not (self.training and torch.is_grad_enabled()):
             return x
@@ -58,14 +64,14 @@ class SpaceTimeBlock(TransformerBlock):
 
 
 def _within(
-    pattern: str, attention: SelfAttention, x: Signal, angles: Tensor, mask: Tensor | None, num_frames: int
-) -> Signal:
+    pattern: str, attention: SelfAttention, x: TensorLike, angles: Tensor, mask: Tensor | None, num_frames: int
+) -> TensorLike:
     """Attention among the tokens ``(B, T · N, width)`` that a pattern brings together."""
     there, back = pattern.split(" -> ")
     num_places = value_of(x).shape[1] // num_frames
     sizes = {"t": num_frames, "n": num_places}
-    apart = linearly(lambda v: rearrange(v, pattern, **sizes), x)
-    return linearly(lambda v: rearrange(v, f"{back} -> {there}", **sizes), attention(apart, angles, mask))
+    apart = apply_linear(lambda v: rearrange(v, pattern, **sizes), x)
+    return apply_linear(lambda v: rearrange(v, f"{back} -> {there}", **sizes), attention(apart, angles, mask))
 
 
 @part("backbone")
@@ -90,7 +96,7 @@ class SpaceTimeTransformer(Transformer):
         labels: Mapping[str, int] | None = None,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
-        aligned_channels: int = 0,
+        num_cond_channels: int = 0,
         guidance: bool = False,
         label_units: Mapping[str, float] | None = None,
         skip: bool = False,
@@ -108,7 +114,7 @@ class SpaceTimeTransformer(Transformer):
             labels=labels,
             mlp_ratio=mlp_ratio,
             dropout=dropout,
-            aligned_channels=aligned_channels,
+            num_cond_channels=num_cond_channels,
             guidance=guidance,
             label_units=label_units,
             skip=skip,
@@ -118,14 +124,16 @@ class SpaceTimeTransformer(Transformer):
         """A block of this network."""
         return SpaceTimeBlock(*arguments) if self.factorised else super().make_block(*arguments)
 
-    def places(self, grid: Sequence[int], valid: Tensor | None, device: torch.device) -> tuple[Any, ...]:
+    def places(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
         """What every block is told of the grid ``(T, H, W)``, with the tokens ``(B, L)`` that are no padding."""
         if not self.factorised:
-            return super().places(grid, valid, device)
+            return super().places(grid, padding_mask, device)
         space, time = (rotary_angles(axes, self.head_width, device) for axes in (grid[1:], grid[:1]))
-        if valid is None:
+        if padding_mask is None:
             return space, time, None, None
-        masks = (rearrange(valid[..., None], pattern, t=grid[0])[..., 0] for pattern in (FRAMES_FIRST, PLACES_FIRST))
+        masks = (
+            rearrange(padding_mask[..., None], pattern, t=grid[0])[..., 0] for pattern in (FRAMES_FIRST, PLACES_FIRST)
+        )
         return space, time, *(_seen(mask) for mask in masks)
 
 

@@ -34,7 +34,7 @@ LARGEST_STEP = 3.0
 
 
 def in_order(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
-    """Clips ``(B, C, T, H, W)`` with their frames in one of ``ORDERS``; what is random is drawn for each clip.
+    """Samples ``(B, C, T, H, W)`` with their frames in one of ``ORDERS``; what is random is drawn for each clip.
 
     shuffled: a permutation; frozen: one of the frames, as often as there are frames.
     """
@@ -51,18 +51,18 @@ def in_order(sample: Tensor, order: str, generator: torch.Generator | None = Non
     raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
 
 
-def at_speed(sample: Tensor, speed: Tensor, chance: Tensor) -> Tensor:
-    """Clips ``(B, C, T, H, W)`` played at ``speed`` ``(B,)`` in (0, 1], frames between frames interpolated linearly.
+def at_speed(sample: Tensor, speed: Tensor, uniform: Tensor) -> Tensor:
+    """Samples ``(B, C, T, H, W)`` played at ``speed`` ``(B,)`` in (0, 1], frames between frames interpolated linearly.
 
-    chance: ``(B,)`` in [0, 1), where in the clip the slower one begins.
+    uniform: ``(B,)`` in [0, 1), where in the clip the slower one begins.
     """
     length = sample.shape[2]
     steps = torch.arange(length, device=sample.device)
-    place = chance[:, None] * (length - 1) * (1 - speed[:, None]) + speed[:, None] * steps
+    place = uniform[:, None] * (length - 1) * (1 - speed[:, None]) + speed[:, None] * steps
     before = place.floor().long().clamp(max=length - 1)
-    share = (place - before)[:, None, :, None, None]
+    fraction = (place - before)[:, None, :, None, None]
     after = (before + 1).clamp(max=length - 1)
-    return torch.lerp(_frames(sample, before), _frames(sample, after), share.to(sample.dtype))
+    return torch.lerp(_frames(sample, before), _frames(sample, after), fraction.to(sample.dtype))
 
 
 def _frames(sample: Tensor, places: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _block(
     )
 
 
-@part("embedder")
+@part("feature_extractor")
 class MotionNetwork(nn.Module):
     """Class scores of clips, of the order of their frames and of their speed, and the features these are read from.
 
@@ -147,7 +147,8 @@ class MotionNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in scores.items()})
 
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Clips ``(B, C, T, H, W)`` in an order and at a speed that is drawn for each, and their labels with these two.
+        """Samples ``(B, C, T, H, W)`` in an order and at a speed that is drawn for each, and their labels with these
+        two.
 
         Of a batch, the first two fifths stay in order; the next are the same, at the same speed, reversed, so that what
         a clip shows says nothing of its order; the rest are shuffled and frozen in turn. Speeds are drawn from the
@@ -156,13 +157,13 @@ class MotionNetwork(nn.Module):
         """
         num = len(sample)
         pairs = min(round(IN_ORDER * num) or 1, max(num - 1, 1))
-        chance = torch.rand(2, num, device=sample.device)
-        speed = (chance[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
+        uniform = torch.rand(2, num, device=sample.device)
+        speed = (uniform[0] * len(SPEEDS)).long().clamp(max=len(SPEEDS) - 1)
         order = ORDERS.index("shuffled") + torch.arange(num, device=sample.device) % 2
         order[:pairs], order[pairs : 2 * pairs] = ORDERS.index("forward"), ORDERS.index("reversed")
         again = torch.arange(num, device=sample.device)
         again[pairs : 2 * pairs] = again[: len(again[pairs : 2 * pairs])]
-        speed, place = speed[again], chance[1][again]
+        speed, place = speed[again], uniform[1][again]
         posed = at_speed(sample[again], torch.tensor(SPEEDS, device=sample.device)[speed], place)
         for number, name in enumerate(ORDERS):
             own = (order == number).nonzero().flatten()
@@ -196,11 +197,12 @@ class MotionNetwork(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-@part("embedder", network="embedder")
+@part("feature_extractor", network="feature_extractor")
 class FrameNetwork(nn.Module):
     """Features of a clip's frames by a network of pictures: blind to their order, and named so where it is used.
 
-    network: an ``Embedder`` of pictures ``(B, C, H, W)``, for example modalities.image.imagenet.EfficientNetLite0.
+    network: an ``FeatureExtractor`` of pictures ``(B, C, H, W)``, for example
+    modalities.image.imagenet.EfficientNetLite0.
     """
 
     def __init__(self, network: Any) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 from modalities.video.frames import Framing, stacked
 from modalities.video.reading import SUFFIXES, File, Footage, VideoError, holds_frames, name_of, opened, path_of
 from modalities.video.strip import strips
-from modalities.video.survey import inspect, propose, remarks
+from modalities.video.survey import data_warnings, inspect, suggest_config
 from modalities.video.timing import TIE, Span, shown_at, span_of
 from modalities.video.writing import FORMATS, write_video
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
 WINDOWS = ("random", "start", "centre")
@@ -36,7 +36,7 @@ class VideoModality:
 
     frame_rate: a clip's frames are those shown at its times, whatever the file's rate is and however it varies; None
     takes each file's own rate. channels: 3 (RGB) or 1 (grey). window: which part of a longer video is taken, "random"
-    (needs the generator that ``conform`` is given; without one it is the centre), "start" or "centre". crop: the
+    (needs the generator that ``transform`` is given; without one it is the centre), "start" or "centre". crop: the
     shorter side is brought to ``size``, what the other has more is cut off, "random" or "centre". flip: left and right
     swapped, half of the time. padding: a shorter video is refused ("refuse"), or its last frame is held, which is
     learned ("hold") or not ("masked": those frames are told as padding). folder_rate: frames a second of folders of
@@ -48,7 +48,7 @@ class VideoModality:
     suffixes = SUFFIXES
     written_suffixes = FORMATS
     pipeline_tag = "text-to-video"
-    takes_parts = True
+    takes_segments = True
     feature_networks: Mapping[str, Mapping[str, Any]] = {
         # Named as what it is: blind to the order of frames, so no measure of motion.
         "frames": {
@@ -94,31 +94,32 @@ class VideoModality:
         self.written_rate = frame_rate or USUAL_RATE
         self.folder_rate = folder_rate or self.written_rate
         self._odd: dict[str, set[str]] = {}
-        self.extents: Mapping[str, Extent] = {
-            "frames": Extent(num_frames, "frames", "length of a clip", longest=num_frames, axis=-3),
-            "fps": Extent(
+        self.size_options: Mapping[str, SizeOption] = {
+            "frames": SizeOption(num_frames, "frames", "length of a clip", longest=num_frames, axis=-3),
+            "fps": SizeOption(
                 self.written_rate, "frames/s", "rate that a clip is written at, and made for where it is a label"
             ),
         }
 
     @classmethod
-    def propose(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see ``survey.propose``."""
-        return propose(paths)
+    def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see
+        ``survey.suggest_config``."""
+        return suggest_config(paths)
 
-    def remarks(self, samples: Sequence[Tensor]) -> list[str]:
+    def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns what somebody who looks at data should be told of clips ``(C, T, H, W)`` and of the files so far."""
-        return remarks(samples, self._odd)
+        return data_warnings(samples, self._odd)
 
-    def holds(self, folder: Path) -> bool:
+    def is_sample_dir(self, folder: Path) -> bool:
         """Whether a folder is one video: pictures, and neither videos nor folders beside them."""
         return holds_frames(folder)
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
+    def shape(self, **sizes: float) -> tuple[int, ...]:
         """``(C, T, H, W)``; ValueError for an extent that videos do not have. The rate changes no shape."""
-        if unknown := set(extents) - set(self.extents):
-            raise ValueError(f"videos have no {', '.join(sorted(unknown))}; they have: {', '.join(self.extents)}")
-        frames, rate = extents.get("frames", self.num_frames), extents.get("fps", self.written_rate)
+        if unknown := set(sizes) - set(self.size_options):
+            raise ValueError(f"videos have no {', '.join(sorted(unknown))}; they have: {', '.join(self.size_options)}")
+        frames, rate = sizes.get("frames", self.num_frames), sizes.get("fps", self.written_rate)
         if not 1 <= frames < math.inf or frames != int(frames):
             raise ValueError(f"frames must be a whole number, at least 1, got {frames}")
         if not 0 < rate < math.inf:
@@ -127,10 +128,10 @@ class VideoModality:
 
     @property
     def augments(self) -> bool:
-        """Whether ``conform`` makes use of its generator."""
+        """Whether ``transform`` makes use of its generator."""
         return self.flip or self.window == "random" or self.crop == "random"
 
-    def check_aligned(self) -> None:
+    def check_actions(self) -> None:
         """ValueError where clips are not their file's (or part's) frames from the first on, left and right as filmed.
 
         Rows of numbers are one for each frame of the clip, at the recipe's rate.
@@ -138,7 +139,7 @@ class VideoModality:
         for key, value, wanted in (("window", self.window, "start"), ("flip", self.flip, False)):
             if value != wanted:
                 raise ValueError(
-                    f"modality.{key}={value} with data.aligned: the numbers of a file's frames, from the first on, "
+                    f"modality.{key}={value} with data.actions: the numbers of a file's frames, from the first on, "
                     f"would lie beside other frames, or say left for right; set modality.{key}={str(wanted).lower()}"
                 )
 
@@ -177,7 +178,7 @@ class VideoModality:
         frames = shown_at(footage, span.times(first, num), span.tolerance)
         return stacked(footage.file, frames, framing, self.channels, self.background)
 
-    def read_conformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """The clip of a file, and its mask ``(1, T, H, W)``, one where it is no padding; None unless that is masked.
 
         No more of the file is decoded than from the key frame before the clip to its end; where the window is random it
@@ -192,8 +193,8 @@ class VideoModality:
             clip = self._stack(footage, span, first, min(self.num_frames, span.num_frames), framing)
         return self._finished(clip, generator)
 
-    def probe(self, file: File) -> None:
-        """Raises ValueError as ``read_conformed`` for a file that cannot be used: see ``survey.inspect``."""
+    def validate(self, file: File) -> None:
+        """Raises ValueError as ``read_transformed`` for a file that cannot be used: see ``survey.inspect``."""
         with opened(file, self.folder_rate) as footage:
             span = span_of(footage, self.frame_rate)
             inspect(footage, span, self.folder_rate, self.num_frames)
@@ -201,7 +202,7 @@ class VideoModality:
             self._note(footage)
 
     def _note(self, footage: Footage) -> None:
-        """Keeps the name of a file that ``remarks`` has something to say about."""
+        """Keeps the name of a file that ``data_warnings`` has something to say about."""
         path = path_of(footage.file)
         for name in footage.oddities:
             self._odd.setdefault(name, set()).add(name_of(footage.file) if path is None else str(path))
@@ -235,7 +236,7 @@ class VideoModality:
         num_places = max(1, math.ceil(latest * footage.rate - TIE))
         return int(torch.randint(num_places, (), generator=generator)) / footage.rate
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The sample ``(C, T, H, W)``, at the recipe's rate, brought to ``shape()``; random by the generator alone."""
         if sample.ndim != 4 or sample.shape[0] != self.channels or not sample.numel():
             raise ValueError(f"a video of this recipe is ({self.channels}, T, H, W), got {tuple(sample.shape)}")
@@ -257,13 +258,13 @@ class VideoModality:
         if self.flip and generator is not None and bool(torch.rand((), generator=generator) < 0.5):
             clip = clip.flip(-1)
         missing = self.num_frames - clip.shape[1]
-        valid = None
+        padding_mask = None
         if self.padding == "masked":
-            valid = torch.ones(1, self.num_frames, *self.size)
-            valid[:, clip.shape[1] :] = 0
+            padding_mask = torch.ones(1, self.num_frames, *self.size)
+            padding_mask[:, clip.shape[1] :] = 0
         if missing > 0:
             clip = torch.cat([clip, clip[:, -1:].expand(-1, missing, -1, -1)], 1)
-        return clip.contiguous(), valid
+        return clip.contiguous(), padding_mask
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
         """Writes ``(C, T, H, W)``, whole or not at all, as MP4, WebM or GIF, with the metadata in its comment.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scm_media.data.examples import Batch, Example, check_split, conform_batch, count_classes
+from scm_media.data.examples import Batch, Example, check_split, count_classes, transform_batch
 from scm_media.data.order import mix
 from scm_media.data.shapes import SHAPE_CLASSES, distance_outside
 from scm_media.interfaces import Modality
@@ -72,7 +72,7 @@ class MovingShapesDataset:
                 raise IndexError(f"example {index} of {self._num}")
         labels = self._labels(indices)
         samples = self._draw(indices, labels["shape"], labels["motion"])
-        return Batch(conform_batch(self.modality, samples, generators), labels)
+        return Batch(transform_batch(self.modality, samples, generators), labels)
 
     def _labels(self, indices: Sequence[int]) -> dict[str, Tensor]:
         places = torch.as_tensor(indices, dtype=torch.int64)
@@ -82,8 +82,8 @@ class MovingShapesDataset:
     def _draw(self, indices: Sequence[int], shapes: Tensor, motions: Tensor) -> Tensor:
         num_channels, length, height, width = self.shape
         own = [torch.Generator().manual_seed(mix(self._seed, index)) for index in indices]
-        chance = torch.stack([torch.rand(5 + num_channels, generator=generator) for generator in own])
-        radius, speed, along, across, turn = (chance[:, place, None, None, None] for place in range(5))
+        uniform = torch.stack([torch.rand(5 + num_channels, generator=generator) for generator in own])
+        radius, speed, along, across, turn = (uniform[:, place, None, None, None] for place in range(5))
         radius = 0.3 + 0.2 * radius
         room = 0.95 - radius
         way = torch.tensor(list(DIRECTIONS.values()), dtype=torch.float32)[motions]
@@ -102,7 +102,7 @@ class MovingShapesDataset:
         chosen = distances[torch.arange(len(distances)), shapes.repeat_interleave(length)]
         distance = chosen.unflatten(0, (len(own), length))
         coverage = (0.5 - distance * max(height, width) / 2).clamp(0, 1)
-        brightness = 0.4 + 0.6 * chance[:, 5:, None, None, None]
+        brightness = 0.4 + 0.6 * uniform[:, 5:, None, None, None]
         return coverage[:, None] * brightness * 2 - 1
 
     def fingerprint(self) -> str:

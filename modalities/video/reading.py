@@ -14,9 +14,9 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from scm_media.interfaces import Part
+from scm_media.interfaces import Segment
 
-File = str | Path | Part | IO[bytes]
+File = str | Path | Segment | IO[bytes]
 """A video on a disk, a part of one, a folder of frames, or the content of a file, whose name tells the suffix."""
 
 CONTAINERS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif"})
@@ -78,12 +78,12 @@ class Footage(Protocol):
 
 def name_of(file: File) -> str:
     """Returns the name by which error messages call the file."""
-    return str(file) if isinstance(file, str | Path | Part) else getattr(file, "name", "the video")
+    return str(file) if isinstance(file, str | Path | Segment) else getattr(file, "name", "the video")
 
 
 def path_of(file: File) -> Path | None:
     """Returns the path on the disk, None for content in memory."""
-    if isinstance(file, Part):
+    if isinstance(file, Segment):
         return file.path
     return Path(file) if isinstance(file, str | Path) else None
 

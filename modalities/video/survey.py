@@ -88,7 +88,7 @@ def _decode(footage: Footage, start: float, reach: float, tolerance: float) -> t
     return num, end
 
 
-def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     """Keys of a recipe's ``modality`` that fit these files by their headers, and what was seen in them, in words.
 
     frame_rate: at least 8, and as high as it must be that 16 frames fit into the median file, if its own rate is. size:
@@ -122,10 +122,10 @@ def propose(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     return keys, seen
 
 
-def remarks(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> list[str]:
+def data_warnings(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> list[str]:
     """Returns what somebody who looks at data should be told of clips ``(C, T, H, W)`` and of files.
 
-    odd: names of files by a key of ``ODDITIES``. Clips are remarked on that are black, without motion, or all grey.
+    odd: names of files by a key of ``ODDITIES``. Samples are remarked on that are black, without motion, or all grey.
     """
     told = []
     for name, files in odd.items():

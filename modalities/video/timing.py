@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modalities.video.reading import SLACK, Footage, Picture, VideoError
-from scm_media.interfaces import Part
+from scm_media.interfaces import Segment
 
 TIE = 1e-9
 """The error of sums of times: what lies within it of a tie, half a frame late, is that tie."""
@@ -41,7 +41,7 @@ def span_of(footage: Footage, rate: float | None) -> Span:
     used = footage.rate if rate is None else rate
     tolerance = 0.5 / max(footage.rate, used)
     part = footage.file
-    if not isinstance(part, Part):
+    if not isinstance(part, Segment):
         return Span(0.0, footage.duration, used, tolerance)
     stop = footage.duration if part.stop is None else part.stop
     if part.start >= footage.duration or stop > footage.duration + SLACK + 1 / footage.rate:

@@ -23,6 +23,7 @@ COMMANDS = {
     "edit": "keep a part of a file and have the rest made: continue, interpolate, animate, inpaint",
     "evaluate": "measure a model",
     "export": "write a run as a self-contained model folder",
+    "convert": "bring a model of format 1 to today's format",
     "bench": "time training steps, sampling and loading side by side",
     "doctor": "versions, devices, what is missing and how to get it",
 }

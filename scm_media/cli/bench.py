@@ -68,7 +68,7 @@ def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mappin
     config = folder.recipe()
     if config is None:
         raise ValueError(f"{folder.path} holds no recipe.yaml, so its training is not known; name its recipe instead")
-    config.setdefault("conditioning", {"known": None})  # recipes that were kept before there was any
+    config.setdefault("conditioning", {"mask": None})  # recipes that were kept before there was any
     return config, folder.description["labels"]
 
 

@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
     _print_labels(dataset)
-    if names := getattr(dataset, "aligned_names", ()):
+    if names := getattr(dataset, "action_names", ()):
         print(
             f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(map(printable, names))}"
         )
@@ -124,11 +124,13 @@ def _lonely_classes(dataset: Any, held_out: Any) -> list[str]:
 
 
 def _remarks(modality: Any, examples: Sequence[Any]) -> list[str]:
-    told = modality.remarks([example.sample for example in examples]) if hasattr(modality, "remarks") else []
-    masks = [example.valid for example in examples if example.valid is not None]
+    told = (
+        modality.data_warnings([example.sample for example in examples]) if hasattr(modality, "data_warnings") else []
+    )
+    masks = [example.padding_mask for example in examples if example.padding_mask is not None]
     if masks:
-        share = 1 - sum(mask.mean().item() for mask in masks) / len(masks)
-        told = [*told, f"{share:.0%} of the {len(masks)} examples that were looked at is padding, and left out"]
+        fraction = 1 - sum(mask.mean().item() for mask in masks) / len(masks)
+        told = [*told, f"{fraction:.0%} of the {len(masks)} examples that were looked at is padding, and left out"]
     return told
 
 

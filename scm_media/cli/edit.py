@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.cli.arguments import parser
-from scm_media.cli.clips import add_drawing_flags, how_made, open_model, tell, write_clips
+from scm_media.cli.samples import add_drawing_flags, how_made, open_model, tell, write_samples
 from scm_media.display import printable
 
 
@@ -18,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     """0 when every clip is written."""
     begun = time.perf_counter()
     commands = _parser()
-    pipeline, parsed, extents = open_model(commands, arguments, _lengths)
+    pipeline, parsed, sizes = open_model(commands, arguments, _lengths)
     for flag in ("task", "input"):
         if getattr(parsed, flag) is None:
             commands.error(f"give --{flag}")
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         batch_size=parsed.batch_size,
         overlap=parsed.overlap,
         actions=parsed.actions,
-        **extents,
+        **sizes,
     )
     steps = len(parsed.times) if parsed.times else parsed.steps or pipeline.edit_steps
     asked = {name: getattr(parsed, name) for name in ("keep", "region", "mask")}
@@ -62,16 +62,16 @@ def run(arguments: Sequence[str]) -> int:
         task=parsed.task,
         input=str(parsed.input),
         **edit,
-        **extents,
+        **sizes,
     )
-    report = write_clips(batches, pipeline, parsed, steps, made)
+    report = write_samples(batches, pipeline, parsed, steps, made)
     tell({**report, "seconds_total": time.perf_counter() - begun}, parsed)
     return 0
 
 
 def _lengths(modality: Any) -> Mapping[str, Any]:
     """The extents that say how long a clip gets; all others are those of the input."""
-    return {name: extent for name, extent in modality.extents.items() if extent.axis is not None}
+    return {name: size_option for name, size_option in modality.size_options.items() if size_option.axis is not None}
 
 
 def _parser() -> argparse.ArgumentParser:

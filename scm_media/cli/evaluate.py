@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.search_ema:
         return evaluate_modes.search_ema(parsed)
     if parsed.nearest:
-        return evaluate_modes.find_copies(parsed, _out(parsed, parsed.model))
+        return evaluate_modes.find_memorized(parsed, _out(parsed, parsed.model))
 
     from scm_media.evaluation import report
     from scm_media.evaluation.report import write_report_page

@@ -45,7 +45,7 @@ def search_ema(parsed: Any) -> int:
     """Chooses the averaging length of a stage's weights; the best take their place."""
     from scm_media.evaluation import averages_report, choice_of, search_ema
     from scm_media.pipeline import load
-    from scm_media.training.ema_choice import keep_average
+    from scm_media.training.ema_selection import keep_average
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
     found, state = search_ema(
@@ -73,16 +73,16 @@ def search_ema(parsed: Any) -> int:
     return 0
 
 
-def find_copies(parsed: Any, out: Path) -> int:
+def find_memorized(parsed: Any, out: Path) -> int:
     """Writes the sheet of the samples nearest to training data, and their figures."""
-    from scm_media.evaluation import find_copies
+    from scm_media.evaluation import find_memorized
     from scm_media.evaluation.report import NEAREST_SHEET
     from scm_media.pipeline import load
     from scm_media.pipeline.card import nearest_report
     from scm_media.weights import write_whole
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    figures, sheet = find_copies(
+    figures, sheet = find_memorized(
         pipeline,
         num_shown=parsed.nearest,
         num_samples=_num(parsed, NUM_COMPARED),
@@ -166,7 +166,7 @@ def _reader(folder: Path) -> str:
     there = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
     for name in bundled_names():
         model = ModelFolder.open(name)
-        if model.has("embedder") and there & build(model.description["modality"], "modality").suffixes:
+        if model.has("feature_extractor") and there & build(model.description["modality"], "modality").suffixes:
             return name
     raise ValueError(
         f"{folder}: no bundled model reads files of this folder ({', '.join(sorted(there)) or 'it has none'}); "

@@ -67,8 +67,11 @@ def _without_reference(model: ModelFolder) -> str | None:
 
     if model.has("reference"):
         return None
-    if not model.has("embedder"):
-        return "it has no feature network; train the stage embedder first (the recipe's key embedder must not be null)"
+    if not model.has("feature_extractor"):
+        return (
+            "it has no feature network; train stage=feature_extractor first (the recipe's feature_extractor must not "
+            "be null)"
+        )
     try:
         reference_of(Pipeline(model))
     except (ValueError, OSError) as error:

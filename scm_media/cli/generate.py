@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scm_media.cli.arguments import parser
-from scm_media.cli.clips import add_drawing_flags, how_made, open_model, tell, write_clips
+from scm_media.cli.samples import add_drawing_flags, how_made, open_model, tell, write_samples
 
 
 def run(arguments: Sequence[str]) -> int:
     """0 when every clip is written."""
     begun = time.perf_counter()
-    pipeline, parsed, extents = open_model(_parser(), arguments, lambda modality: modality.extents)
+    pipeline, parsed, sizes = open_model(_parser(), arguments, lambda modality: modality.size_options)
     if parsed.prompt is not None:
         labels = ", ".join(pipeline.labels.names) or "none"
         raise ValueError(f"{parsed.model} was not trained with text, so it takes no --prompt; its labels: {labels}")
@@ -30,11 +30,11 @@ def run(arguments: Sequence[str]) -> int:
         teacher=parsed.teacher,
         overlap=parsed.overlap,
         actions=parsed.actions,
-        **extents,
+        **sizes,
     )
     steps = _num_steps(pipeline.settings, parsed)
-    made = how_made(pipeline, parsed, steps=steps, sampler=_sampler(pipeline, parsed), **extents)
-    report = write_clips(batches, pipeline, parsed, steps, made)
+    made = how_made(pipeline, parsed, steps=steps, sampler=_sampler(pipeline, parsed), **sizes)
+    report = write_samples(batches, pipeline, parsed, steps, made)
     tell({**report, "seconds_total": time.perf_counter() - begun}, parsed)
     return 0
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scm_media.class_names import class_name, find_class
 from scm_media.display import printable
-from scm_media.interfaces import Modality, Part
+from scm_media.interfaces import Modality, Segment
 
 
 @contextmanager
@@ -79,21 +79,21 @@ class Entry:
     def _read(self, modality: Modality) -> Tensor:
         return modality.read(self.path)
 
-    def read_conformed(self, modality: Any, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+    def read_transformed(self, modality: Any, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
         """Returns the sample in the modality's shape, and its mask ``(1, *S)`` where the modality tells padding.
 
-        A modality that offers ``read_conformed`` reads no more than it needs.
+        A modality that offers ``read_transformed`` reads no more than it needs.
         """
         with self._opened():
-            if hasattr(modality, "read_conformed"):
-                return modality.read_conformed(self.file(), generator)
-            return modality.conform(self._read(modality), generator), None
+            if hasattr(modality, "read_transformed"):
+                return modality.read_transformed(self.file(), generator)
+            return modality.transform(self._read(modality), generator), None
 
-    def probe(self, modality: Any) -> None:
+    def validate(self, modality: Any) -> None:
         """Raises ValueError where the file cannot be used; a modality may know without reading all of it."""
         with self._opened():
-            if hasattr(modality, "probe"):
-                modality.probe(self.file())
+            if hasattr(modality, "validate"):
+                modality.validate(self.file())
             else:
                 self._read(modality)
 
@@ -107,9 +107,9 @@ class Entry:
         with self._opened():
             return modality.measure(self.file())
 
-    def file(self) -> Path | Part | IO[bytes]:
+    def file(self) -> Path | Segment | IO[bytes]:
         """Returns what a modality reads: the file, a part of it, or the content of one that lies inside another."""
-        return self.path if self.part is None else Part(self.path, *self.part)
+        return self.path if self.part is None else Segment(self.path, *self.part)
 
     @property
     def source(self) -> str:

@@ -18,8 +18,8 @@ class Example:
     """One sample ``(C, *S)``, float32 in [-1, 1], with what is known of it.
 
     labels: name to class number, or to a float for a scalar label. source: the file, or what stands for it.
-    valid: ``(1, *S)``, one where the sample is no padding; None where all of it is to be learned.
-    aligned: ``(k, n)`` float32, k numbers for each of the n places along the first axis of S (the actions of each
+    padding_mask: ``(1, *S)``, one where the sample is no padding; None where all of it is to be learned.
+    actions: ``(k, n)`` float32, k numbers for each of the n places along the first axis of S (the actions of each
     frame); None where there are none. lost: the files that could not be read, with what is wrong, whose place the
     example has taken.
     """
@@ -28,8 +28,8 @@ class Example:
     labels: Mapping[str, int | float] = field(default_factory=dict)
     caption: str | None = None
     source: str = ""
-    valid: Tensor | None = None
-    aligned: Tensor | None = None
+    padding_mask: Tensor | None = None
+    actions: Tensor | None = None
     lost: tuple[tuple[str, str], ...] = ()
 
 
@@ -37,37 +37,39 @@ class Example:
 class Batch:
     """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars.
 
-    encoded: the samples are latents ``(B, c, *s)`` already. valid: ``(B, 1, *S)``, of latents ``(B, 1, *s)``, one
-    where a sample is no padding; None where there is none. aligned: ``(B, k, n)``, the rows of numbers along the first
-    axis of S, of latents too; ``aligned.tell_rows`` lays them out beside a latent. lost: as of the examples.
+    encoded: the samples are latents ``(B, c, *s)`` already. padding_mask: ``(B, 1, *S)``, of latents ``(B, 1, *s)``,
+    one where a sample is no padding; None where there is none. actions: ``(B, k, n)``, the rows of numbers along the
+    first axis of S, of latents too; ``actions.condition_on_actions`` lays them out beside a latent. lost: as of the
+    examples.
     """
 
     sample: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     captions: list[str] | None = None
     encoded: bool = False
-    valid: Tensor | None = None
-    aligned: Tensor | None = None
+    padding_mask: Tensor | None = None
+    actions: Tensor | None = None
     lost: tuple[tuple[str, str], ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
-        valid, aligned = (
-            None if tensor is None else tensor.to(device, non_blocking=True) for tensor in (self.valid, self.aligned)
+        padding_mask, actions = (
+            None if tensor is None else tensor.to(device, non_blocking=True)
+            for tensor in (self.padding_mask, self.actions)
         )
         sample = self.sample.to(device, non_blocking=True)
-        return replace(self, sample=sample, labels=labels, valid=valid, aligned=aligned)
+        return replace(self, sample=sample, labels=labels, padding_mask=padding_mask, actions=actions)
 
     def conditioning(self, latent_mask: Callable[[Tensor], Tensor] | None = None) -> Conditioning:
         """What a backbone is told of the batch: its labels, and what is padding where ``latent_mask`` is given.
 
         latent_mask: the autoencoder's, which brings masks to latents. What is sampled without it is whole.
         """
-        valid = None
-        if self.valid is not None and latent_mask is not None:
-            valid = self.valid if self.encoded else latent_mask(self.valid)
-        return Conditioning(labels=dict(self.labels), valid=valid)
+        padding_mask = None
+        if self.padding_mask is not None and latent_mask is not None:
+            padding_mask = self.padding_mask if self.encoded else latent_mask(self.padding_mask)
+        return Conditioning(labels=dict(self.labels), padding_mask=padding_mask)
 
 
 class Dataset(Protocol):
@@ -81,7 +83,7 @@ class Dataset(Protocol):
     ``label_combinations`` (class numbers of all labels that have classes, in their order, to how often they occur
     together) and ``label_quantiles`` (scalar label to its evenly spaced quantiles) are what clips are drawn for.
     ``buckets`` ``(N,)`` int64, where not None, tells which examples are of one shape: a batch is of one bucket.
-    One whose examples are ``aligned`` names their k numbers by ``aligned_names`` and gives ``recorded(num) ->
+    One whose examples are ``actions`` names their k numbers by ``action_names`` and gives ``action_bank(num) ->
     Recorded``, some of their rows, which clips are made by where nothing else is asked for. One that reads other
     examples in place of those that it cannot read tells so by their ``lost``, and offers ``lose(lost)``, which counts
     and names them.
@@ -110,8 +112,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         dtype = torch.float32 if isinstance(first, float) else torch.int64
         labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
     captions = [example.caption for example in examples if example.caption is not None]
-    rows = [example.aligned for example in examples if example.aligned is not None]
-    masks = [example.valid for example in examples if example.valid is not None]
+    rows = [example.actions for example in examples if example.actions is not None]
+    masks = [example.padding_mask for example in examples if example.padding_mask is not None]
     assert len(rows) in (0, len(examples)), "every example has rows, or none"
     assert len(masks) in (0, len(examples)), "a modality tells the padding of every example, or of none"
     if len(shapes := {tuple(example.sample.shape) for example in examples}) > 1:
@@ -123,22 +125,22 @@ def collate(examples: Sequence[Example]) -> Batch:
         sample=torch.stack([example.sample for example in examples]),
         labels=labels,
         captions=captions if len(captions) == len(examples) else None,
-        valid=torch.stack(masks) if masks else None,
-        aligned=torch.stack(rows) if rows else None,
+        padding_mask=torch.stack(masks) if masks else None,
+        actions=torch.stack(rows) if rows else None,
         lost=tuple(each for example in examples for each in example.lost),
     )
 
 
-def conform_batch(modality: Modality, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+def transform_batch(modality: Modality, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
     """Samples ``(B, C, *S)`` of one size, each brought to the modality's shape.
 
-    At once where the modality offers ``conform_batch``, one by one where it does not.
+    At once where the modality offers ``transform_batch``, one by one where it does not.
     """
-    at_once = getattr(modality, "conform_batch", None)
+    at_once = getattr(modality, "transform_batch", None)
     if at_once is not None:
         return at_once(samples, generators)
     each = generators or repeat(None, len(samples))
-    return torch.stack([modality.conform(sample, generator) for sample, generator in zip(samples, each, strict=True)])
+    return torch.stack([modality.transform(sample, generator) for sample, generator in zip(samples, each, strict=True)])
 
 
 def check_split(split: str) -> None:

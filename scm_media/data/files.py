@@ -20,7 +20,7 @@ from scm_media.class_names import name_bytes, names_of
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.examples import Batch, Example, check_split, collate
 from scm_media.data.labelling import check_new, measured
-from scm_media.data.probing import usable
+from scm_media.data.validation import usable
 from scm_media.display import printable
 from scm_media.interfaces import Modality
 
@@ -198,8 +198,8 @@ class FileDataset:
             name: float(entry.labels[name]) if not numbers else numbers[str(entry.labels[name])]
             for name, numbers in self._numbers.items()
         }
-        sample, valid = entry.read_conformed(self.modality, generator)
-        return Example(sample, labels, entry.caption, entry.source, valid)
+        sample, padding_mask = entry.read_transformed(self.modality, generator)
+        return Example(sample, labels, entry.caption, entry.source, padding_mask)
 
 
 def _in_order(classes: set[str]) -> tuple[str, ...]:

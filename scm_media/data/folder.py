@@ -112,6 +112,6 @@ def walk(root: Path, modality: Modality, unreadable: Callable[[Path, str], None]
 def _holds(folder: Path, modality: Any) -> bool:
     """Returns whether a folder is one sample of the modality; one that cannot be listed is none, and is met again."""
     try:
-        return hasattr(modality, "holds") and modality.holds(folder)
+        return hasattr(modality, "is_sample_dir") and modality.is_sample_dir(folder)
     except OSError:
         return False

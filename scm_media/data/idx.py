@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scm_media.data.examples import Batch, Example, check_split, conform_batch, count_classes
+from scm_media.data.examples import Batch, Example, check_split, count_classes, transform_batch
 from scm_media.interfaces import Modality
 from scm_media.parts import part
 
@@ -120,7 +120,7 @@ class FashionMNISTDataset:
         """The batch of these examples; ``generators``, one an example, make their augmentation."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         samples = self._pixels[chosen].float().div_(127.5).sub_(1.0)
-        return Batch(conform_batch(self.modality, samples, generators), {"class": self._classes[chosen]})
+        return Batch(transform_batch(self.modality, samples, generators), {"class": self._classes[chosen]})
 
     def fingerprint(self) -> str:
         """What tells these examples from others: a digest of pixels and classes."""

@@ -21,7 +21,7 @@ from scm_media.data.examples import Batch, Dataset, Example
 
 MANIFEST = "manifest.json"
 DTYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
-LATENTS, VALID, ALIGNED, LABEL = "latents", "valid", "aligned", "label."
+LATENTS, PADDING_MASK, ACTIONS, LABEL = "latents", "padding_mask", "actions", "label."
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def write_shard(
     labels: Mapping[str, Tensor],
     captions: Sequence[str] | None,
     dtype: str,
-    valid: Tensor | None = None,
-    aligned: Tensor | None = None,
+    padding_mask: Tensor | None = None,
+    actions: Tensor | None = None,
 ) -> None:
     """Writes one shard, whole or not at all: latents ``(N, variants, c, *s)``, labels ``(N,)``, masks of the latents.
 
-    aligned: ``(N, k, n)``, in float32 whatever latents are stored as: a variant has the rows of its example.
+    actions: ``(N, k, n)``, in float32 whatever latents are stored as: a variant has the rows of its example.
     Raises ValueError where a latent is not finite or does not fit the dtype.
     """
     stored = latents.to("cpu", DTYPES[dtype])
@@ -117,10 +117,10 @@ def write_shard(
             "or train the autoencoder again"
         )
     state = {LATENTS: stored, **{LABEL + name: label.cpu() for name, label in labels.items()}}
-    if valid is not None:
-        state[VALID] = valid.to("cpu", torch.uint8)
-    if aligned is not None:
-        state[ALIGNED] = aligned.cpu()
+    if padding_mask is not None:
+        state[PADDING_MASK] = padding_mask.to("cpu", torch.uint8)
+    if actions is not None:
+        state[ACTIONS] = actions.cpu()
     weights.save(_file(folder, number), state, {}, {"captions": None if captions is None else list(captions)})
 
 
@@ -144,7 +144,7 @@ class LatentDataset:
             )
         self.label_names, self.label_counts = of.label_names, of.label_counts
         self.rejects, self.rejected = of.rejects, of.rejected
-        self.aligned_names: Sequence[str] = getattr(of, "aligned_names", ())
+        self.action_names: Sequence[str] = getattr(of, "action_names", ())
         self.shape = tuple(self.manifest.shape)
         self._opened: dict[int, Mapping[str, Tensor]] = {}
         self._captions: list[str | None] = []
@@ -162,7 +162,7 @@ class LatentDataset:
             component = weights.read(file, check=False)  # tensors stay mapped: a cache may be larger than the memory
         except ValueError as error:
             raise ValueError(f"{file} is no whole shard of latents: {remedy}") from error
-        wanted = {LATENTS, *(LABEL + name for name in self.label_names), *([ALIGNED] if self.aligned_names else [])}
+        wanted = {LATENTS, *(LABEL + name for name in self.label_names), *([ACTIONS] if self.action_names else [])}
         if lacking := wanted - component.state.keys():
             raise ValueError(f"{file} holds no {', '.join(sorted(lacking))}: {remedy}")
         latents = component.state[LATENTS]
@@ -182,8 +182,10 @@ class LatentDataset:
     def __getitem__(self, index: int) -> Example:
         batch = self.batch([index])
         labels = {name: label.item() for name, label in batch.labels.items()}
-        valid, aligned = (None if tensor is None else tensor[0] for tensor in (batch.valid, batch.aligned))
-        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}", valid, aligned)
+        padding_mask, actions = (
+            None if tensor is None else tensor[0] for tensor in (batch.padding_mask, batch.actions)
+        )
+        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}", padding_mask, actions)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         """The batch of these examples, latents ``(B, c, *s)`` in float32, with their masks where there are any."""
@@ -191,7 +193,7 @@ class LatentDataset:
         if generators is not None and self.manifest.variants > 1:
             variants = [int(torch.randint(self.manifest.variants, (), generator=own)) for own in generators]
         places = list(zip(indices, variants, strict=True))
-        masks = [self._latent(*place, VALID) for place in places] if self._masked() else []
+        masks = [self._latent(*place, PADDING_MASK) for place in places] if self._masked() else []
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         captions = [caption for index in indices if (caption := self._captions[index]) is not None]
         return Batch(
@@ -199,20 +201,20 @@ class LatentDataset:
             {name: label[chosen] for name, label in self._labels.items()},
             captions if len(captions) == len(indices) else None,
             encoded=True,
-            valid=torch.stack(masks).float() if masks else None,
-            aligned=torch.stack([self._row(index) for index in indices]) if self.aligned_names else None,
+            padding_mask=torch.stack(masks).float() if masks else None,
+            actions=torch.stack([self._row(index) for index in indices]) if self.action_names else None,
         )
 
     def _row(self, index: int) -> Tensor:
         number, row = divmod(index, self.manifest.shard_size)
-        return self._shard(number)[ALIGNED][row]
+        return self._shard(number)[ACTIONS][row]
 
     def _latent(self, index: int, variant: int, what: str = LATENTS) -> Tensor:
         number, row = divmod(index, self.manifest.shard_size)
         return self._shard(number)[what][row, variant]
 
     def _masked(self) -> bool:
-        return VALID in self._shard(0)
+        return PADDING_MASK in self._shard(0)
 
     def _shard(self, number: int) -> Mapping[str, Tensor]:
         if number not in self._opened:
@@ -252,9 +254,11 @@ def encode_missing(
         for stretch in stretches[number]:
             batches = next(stream)
             latents.append(torch.stack([encode(batch.sample).cpu() for batch in batches], dim=1))
-            valid = [mask for batch in batches if (mask := batch.conditioning(latent_mask).valid) is not None]
-            masks += [torch.stack(valid, dim=1)] if valid else []
-            rows += [] if batches[0].aligned is None else [batches[0].aligned]
+            padding_mask = [
+                mask for batch in batches if (mask := batch.conditioning(latent_mask).padding_mask) is not None
+            ]
+            masks += [torch.stack(padding_mask, dim=1)] if padding_mask else []
+            rows += [] if batches[0].actions is None else [batches[0].actions]
             labels.append(batches[0].labels)
             captions.append(batches[0].captions)
             done += len(stretch)
@@ -262,6 +266,6 @@ def encode_missing(
                 progress(f"latents of {folder.name}", done, manifest.num)
         joined = {name: torch.cat([part[name] for part in labels]) for name in labels[0]}
         words = None if None in captions else [word for part in captions for word in part]
-        mask, aligned = (torch.cat(parts) if parts else None for parts in (masks, rows))
-        write_shard(folder, number, torch.cat(latents), joined, words, manifest.dtype, mask, aligned)
+        mask, actions = (torch.cat(parts) if parts else None for parts in (masks, rows))
+        write_shard(folder, number, torch.cat(latents), joined, words, manifest.dtype, mask, actions)
     return num_missing

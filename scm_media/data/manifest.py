@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.aligned import Recorded
 from scm_media.class_names import classes_of, names_of, utf8_text
-from scm_media.data.aligned import MOST_RECORDED, check_aligned, chosen, read_rows, usual_width
+from scm_media.conditioning import ActionBank
+from scm_media.data.actions import MOST_ACTION_SEQUENCES, check_actions, chosen, read_rows, usual_width
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset
@@ -57,8 +57,8 @@ class ManifestDataset(FileDataset):
     label_function: gives more labels, for a file's path and its row (see ``labelling.complete``).
     cut: two columns, the seconds from and to which a row's part of its file reaches (an empty one: its start, its end),
     for modalities that read parts of files; parts of one file are held out together unless ``group`` says otherwise.
-    aligned: a column of a .jsonl that holds, for each place along the first axis of the sample (each frame of the clip,
-    from its start on), a list of numbers. aligned_names: what these numbers are called; None: 1, 2, 3 …
+    actions: a column of a .jsonl that holds, for each place along the first axis of the sample (each frame of the clip,
+    from its start on), a list of numbers. action_names: what these numbers are called; None: 1, 2, 3 …
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
     label, a scalar that is no number, a cut that is none, numbers that are not so many, or none, a row that cannot be
     parsed. See ``FileDataset`` for ``held_out``, ``verify``, ``measures``.
@@ -79,28 +79,28 @@ class ManifestDataset(FileDataset):
         label_function: LabelFunction | None = None,
         measures: Sequence[str] = (),
         cut: Sequence[str] | None = None,
-        aligned: str | None = None,
-        aligned_names: Sequence[str] | None = None,
+        actions: str | None = None,
+        action_names: Sequence[str] | None = None,
     ) -> None:
         _check_cut(cut, modality)
         scalars = names_of(scalars, "data.scalars")
         if labels is not None:
             labels = names_of(labels, "data.labels")
         path = Path(path).expanduser()
-        check_aligned(aligned, aligned_names, path, modality)
+        check_actions(actions, action_names, path, modality)
         rejects = Rejects()
         rows = _read_rows(path, rejects)
         columns = list(dict.fromkeys(column for _, row in rows for column in row))
         if not rows:
             raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
         fixed = classes_of(classes, "data.classes", _Words(rows))
-        told = [*(cut or ()), *([] if aligned is None else [aligned])]
+        told = [*(cut or ()), *([] if actions is None else [actions])]
         if labels is None:
             labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group, *told)]
         _check_columns(path, columns, [*labels, *told], group)
-        if aligned is not None and aligned_names is None:
-            aligned_names = [str(1 + place) for place in range(usual_width(row.get(aligned) for _, row in rows))]
-        self.aligned_names = tuple(map(str, aligned_names or ()))
+        if actions is not None and action_names is None:
+            action_names = [str(1 + place) for place in range(usual_width(row.get(actions) for _, row in rows))]
+        self.action_names = tuple(map(str, action_names or ()))
         beside: dict[str, Tensor] = {}
         start = path.parent if root is None else Path(root).expanduser()
         entries, used = [], []
@@ -119,9 +119,9 @@ class ManifestDataset(FileDataset):
                     raise Unusable("duplicate", whole_name)
                 taken.add(whole_name)
                 own = {label: read_label(row.get(label), label, label in scalars, fixed.get(label)) for label in labels}
-                if aligned is not None:
-                    num_places, width = modality.shape()[1], len(self.aligned_names)
-                    beside[whole_name] = read_rows(row.get(aligned), aligned, num_places, width)
+                if actions is not None:
+                    num_places, width = modality.shape()[1], len(self.action_names)
+                    beside[whole_name] = read_rows(row.get(actions), actions, num_places, width)
             except Unusable as error:
                 rejects.add(source, error.reason, error.detail)
                 continue
@@ -138,12 +138,12 @@ class ManifestDataset(FileDataset):
         # One tensor, since workers that are not forked would be sent each by itself.
         self._rows = torch.stack([beside[entry.name] for entry in self._entries]) if beside else None
 
-    def recorded(self, num: int = MOST_RECORDED) -> Recorded:
+    def action_bank(self, num: int = MOST_ACTION_SEQUENCES) -> ActionBank:
         """The rows and classes of ``num`` examples, of fewer where they are long; of a dataset that has rows."""
         assert self._rows is not None
         places = chosen(len(self), self._rows.shape[1:], num)
         labels = {name: self.class_numbers(name, places) for name, classes in self.label_names.items() if classes}
-        return Recorded(self._rows[places], labels)
+        return ActionBank(self._rows[places], labels)
 
     def fingerprint(self) -> str:
         """As ``FileDataset``, and of the rows where there are any."""
@@ -155,7 +155,7 @@ class ManifestDataset(FileDataset):
 
     def _read(self, index: int, generator: torch.Generator | None) -> Example:
         example = super()._read(index, generator)
-        return example if self._rows is None else replace(example, aligned=self._rows[index])
+        return example if self._rows is None else replace(example, actions=self._rows[index])
 
 
 def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:
@@ -163,7 +163,7 @@ def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:
         return
     if isinstance(cut, str) or len(cut) != 2:
         raise ValueError(f"data.cut must be two columns, the seconds from and to which a part reaches; got {cut!r}")
-    if not getattr(modality, "takes_parts", False):
+    if not getattr(modality, "takes_segments", False):
         raise ValueError(f"data.cut={list(cut)}: files of {modality.name} are read whole; set data.cut=null")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scm_media.data.examples import Batch, Example, check_split, conform_batch
+from scm_media.data.examples import Batch, Example, check_split, transform_batch
 from scm_media.data.order import mix
 from scm_media.interfaces import Modality
 from scm_media.parts import part
@@ -75,20 +75,20 @@ class ShapesDataset:
                 raise IndexError(f"example {index} of {self._num}")
         classes = torch.tensor([index % len(SHAPE_CLASSES) for index in indices])
         samples = self._draw(indices, classes)
-        return Batch(conform_batch(self.modality, samples, generators), {"class": classes})
+        return Batch(transform_batch(self.modality, samples, generators), {"class": classes})
 
     def _draw(self, indices: Sequence[int], classes: Tensor) -> Tensor:
         num_channels, height, width = self.shape
         own = [torch.Generator().manual_seed(mix(self._seed, index)) for index in indices]
-        chance = torch.stack([torch.rand(4 + num_channels, generator=generator) for generator in own])
-        radius, across, down, turn = (chance[:, place, None, None] for place in range(4))
+        uniform = torch.stack([torch.rand(4 + num_channels, generator=generator) for generator in own])
+        radius, across, down, turn = (uniform[:, place, None, None] for place in range(4))
         radius = 0.35 + 0.35 * radius
         x = torch.linspace(-1, 1, width) - (across - 0.5) * 2 * (0.95 - radius)
         y = torch.linspace(-1, 1, height)[:, None] - (down - 0.5) * 2 * (0.95 - radius)
         cos, sin = torch.cos(turn * 2 * math.pi), torch.sin(turn * 2 * math.pi)
         distance = distance_outside(x * cos + y * sin, y * cos - x * sin, radius)[torch.arange(len(own)), classes]
         coverage = (0.5 - distance * max(height, width) / 2).clamp(0, 1)
-        brightness = 0.4 + 0.6 * chance[:, 4:, None, None]
+        brightness = 0.4 + 0.6 * uniform[:, 4:, None, None]
         return coverage[:, None] * brightness * 2 - 1
 
     def fingerprint(self) -> str:

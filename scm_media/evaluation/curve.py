@@ -17,8 +17,8 @@ TEACHER_COLOUR = "#2c5f8a"
 def curve_svg(metrics: Mapping[str, Any]) -> str:
     """The rows of ``evaluate`` as an SVG drawing, both axes logarithmic, a line for each sampler
     and scale of guidance, the floor dashed."""
-    rows, floor = metrics["rows"], metrics["frechet_floor"]
-    heights = [max(row["frechet"], 1e-6) for row in rows] + ([floor] if floor else [])
+    rows, held_out_distance = metrics["rows"], metrics["frechet_held_out"]
+    heights = [max(row["frechet"], 1e-6) for row in rows] + ([held_out_distance] if held_out_distance else [])
     x = _axis([row["evaluations"] for row in rows], MARGIN, WIDTH - MARGIN)
     y = _axis(heights, HEIGHT - MARGIN, MARGIN)
     parts = [
@@ -27,10 +27,12 @@ def curve_svg(metrics: Mapping[str, Any]) -> str:
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle">evaluations a clip</text>',
         f'<text x="12" y="20">Fréchet distance, n = {metrics["num_samples"]}</text>',
     ]
-    if floor:
+    if held_out_distance:
         parts.append(
-            f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(floor):.1f}" y2="{y(floor):.1f}" stroke="#777" '
-            f'stroke-dasharray="4 4"/><text x="{MARGIN}" y="{y(floor) - 5:.1f}" fill="#777">floor {floor:.3g}</text>'
+            f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(held_out_distance):.1f}" '
+            f'y2="{y(held_out_distance):.1f}" stroke="#777" stroke-dasharray="4 4"/>'
+            f'<text x="{MARGIN}" y="{y(held_out_distance) - 5:.1f}" '
+            f'fill="#777">held-out data {held_out_distance:.3g}</text>'
         )
     for sampler, guidance in dict.fromkeys(map(_way, rows)):
         colour = COLOURS.get(sampler, TEACHER_COLOUR)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.evaluation.frechet import too_few
-from scm_media.evaluation.gate import teacher_gate
-from scm_media.evaluation.recipe_data import measured_by, reference_of
+from scm_media.evaluation.recipe_data import load_reference, reference_of
 from scm_media.evaluation.reference import Reference
 from scm_media.evaluation.rows import Measured, Progress, Row, measure
+from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline
 
@@ -40,8 +40,8 @@ def evaluate(
     "float32" or "bf16", the pipeline's own when None. work: a folder for what is finished, so that an interrupted
     evaluation goes on and rows may be measured by several processes; the last call, with all rows, merges them.
     progress: called with a row's name, clips done and clips in all.
-    Raises ValueError when there is no such network, when the model carries no embedder or statistics, when a row
-    cannot be guided by a scale, and when num_samples is below 2.
+    Raises ValueError when there is no such network, when the model carries no feature extractor or statistics, when a
+    row cannot be guided by a scale, and when num_samples is below 2.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
@@ -51,7 +51,7 @@ def evaluate(
     wanted = [row for row in wanted if not row.teacher or pipeline.folder.has("teacher")]
     for row in wanted:
         pipeline.scales(row.teacher, row.guidance)  # a scale that cannot be is refused before anything is measured
-    network, reference = measured_by(pipeline, features, folder)
+    network, reference = load_reference(pipeline, features, folder)
     measured = [measure(pipeline, network, row, num_samples, batch_size, seed, folder, progress) for row in wanted]
     seconds = time_rows(pipeline, wanted, timing_batch_size, timing_repeats)
     table = [
@@ -67,16 +67,18 @@ def evaluate(
         "too_few": too_few(dimension, num_samples, reference.num_train),
         "dtype": pipeline.precision,
         "rows": table,
-        "frechet_floor": reference.floor(num_samples),
-        "agreement_held_out": _agreement_held_out(pipeline),
+        "frechet_held_out": reference.held_out_distance(num_samples),
+        "accuracy_held_out": _accuracy_held_out(pipeline),
         **_comparison(compared, seconds),
-        "teacher_gate": teacher_gate(_teacher(compared), reference.floor(num_samples), num_samples),
+        "teacher_threshold": teacher_threshold(
+            _teacher(compared), reference.held_out_distance(num_samples), num_samples
+        ),
     }
 
 
-def _agreement_held_out(pipeline: Pipeline) -> float | None:
+def _accuracy_held_out(pipeline: Pipeline) -> float | None:
     """What agreement is read against: that of held-out data, told by the model's own network."""
-    return reference_of(pipeline).agreement if pipeline.folder.has("reference") else None
+    return reference_of(pipeline).accuracy if pipeline.folder.has("reference") else None
 
 
 def _teacher(table: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -95,8 +97,8 @@ def _row(row: Row, measured: Measured, reference: Reference, seconds: float) -> 
         "frechet": reference.frechet(measured.features),
         "precision": precision,
         "recall": recall,
-        "agreement": None if measured.right is None else float(measured.right.mean()),
-        "seconds_per_clip": seconds,
+        "accuracy": None if measured.right is None else float(measured.right.mean()),
+        "seconds_per_sample": seconds,
     }
 
 
@@ -110,7 +112,7 @@ def _comparison(table: list[dict[str, Any]], seconds: Seconds) -> dict[str, Any]
             return None
         return students[steps][key] / teacher[key]
 
-    slowness = over_teacher(2, "seconds_per_clip")
+    slowness = over_teacher(2, "seconds_per_sample")
     bound = None
     if teacher is not None and 2 in students:
         # Of a guided teacher's evaluations those beyond its solver's own are its guide's, which may be smaller.
@@ -123,8 +125,8 @@ def _comparison(table: list[dict[str, Any]], seconds: Seconds) -> dict[str, Any]
         "frechet_ratio_1_step": over_teacher(1, "frechet"),
         "frechet_ratio_2_step": over_teacher(2, "frechet"),
         "speedup_2_step": None if slowness is None else 1 / slowness,
-        "network_seconds_per_clip": seconds.network,
-        "guide_seconds_per_clip": seconds.guide,
-        "decode_seconds_per_clip": seconds.decode,
+        "network_seconds_per_sample": seconds.network,
+        "guide_seconds_per_sample": seconds.guide,
+        "decode_seconds_per_sample": seconds.decode,
         "speedup_bound": bound,
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scm_media.build import build
-from scm_media.interfaces import Embedder, Modality
+from scm_media.interfaces import FeatureExtractor, Modality
 from scm_media.pipeline import Pipeline
 
 OWN = "the model's own embedder"
@@ -24,7 +24,7 @@ class FeatureNetwork:
     """A network with a name, and what its features are projected by: ``(d, 128)``, None for as they are."""
 
     name: str
-    network: Embedder
+    network: FeatureExtractor
     projection: Tensor | None = None
 
     def features(self, sample: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class FeatureNetwork:
 
 def own_network(pipeline: Pipeline) -> FeatureNetwork:
     """The network that a model carries; ValueError when it carries none."""
-    return FeatureNetwork(OWN, pipeline.network("embedder"))
+    return FeatureNetwork(OWN, pipeline.network("feature_extractor"))
 
 
 def named_network(name: str, modality: Modality, device: torch.device | str = "cpu") -> FeatureNetwork:
@@ -59,7 +59,7 @@ def named_network(name: str, modality: Modality, device: torch.device | str = "c
             f"there is no feature network {name!r} of the modality {modality.name} (nearest: "
             f"{', '.join(near) or 'it offers none'}); leave --features out for {OWN}"
         )
-    network: Any = build(known[name], "embedder")
+    network: Any = build(known[name], "feature_extractor")
     return FeatureNetwork(name, network.eval().requires_grad_(False).to(device))
 
 

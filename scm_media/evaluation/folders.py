@@ -81,7 +81,7 @@ def _embed_folder(
     features, batch = [], []
     for place, file in enumerate(files):
         try:
-            batch.append(Entry(file, file.name).read_conformed(modality, None)[0])
+            batch.append(Entry(file, file.name).read_transformed(modality, None)[0])
         except ValueError as error:
             rejects[str(error).replace(str(file), "").strip(" :")] += 1
         if batch and (len(batch) == batch_size or place + 1 == len(files)):

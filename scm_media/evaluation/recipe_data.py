@@ -18,7 +18,7 @@ WRITTEN = ("index",)
 """Keys of data that name a folder which is written to."""
 
 
-def measured_by(
+def load_reference(
     pipeline: Pipeline, name: str | None = None, work: Path | None = None
 ) -> tuple[FeatureNetwork, Reference]:
     """The feature network and the statistics of the training data's features: the model's own (None), or a named one.
@@ -59,7 +59,9 @@ def reference_of(pipeline: Pipeline) -> Reference:
     if folder.has("reference") or not (folder.is_run and (folder.path / "recipe.yaml").is_file()):
         return Reference.from_component(folder.read("reference"), folder.file("reference"))
     train, held_out = recipe_data(folder)
-    reference = make_reference(pipeline.network("embedder"), once(train), once(held_out), device=pipeline.device)
+    reference = make_reference(
+        pipeline.network("feature_extractor"), once(train), once(held_out), device=pipeline.device
+    )
     reference.save(folder.file("reference"))
     return Reference.load(folder.file("reference"))
 

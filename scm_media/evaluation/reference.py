@@ -13,9 +13,9 @@ from scm_media import weights
 from scm_media.data.examples import Batch
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.neighbours import precision_recall
-from scm_media.interfaces import Embedder
+from scm_media.interfaces import FeatureExtractor
 
-FLOOR_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+HELD_OUT_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 
 @dataclass(frozen=True)
@@ -23,34 +23,34 @@ class Reference:
     """Statistics of the training data's features, and how held-out data compare with them.
 
     mean ``(d,)`` and covariance ``(d, d)``: of all training samples. neighbours ``(N, d)``: some of their features.
-    floors: number of held-out samples to their Fréchet distance. agreement: share of held-out labels that the
-    embedder tells right. precision, recall: of held-out samples; None where there are too few.
+    held_out_distances: number of held-out samples to their Fréchet distance. accuracy: share of held-out labels that
+    the feature extractor tells right. precision, recall: of held-out samples; None where there are too few.
     """
 
     mean: Tensor
     covariance: Tensor
     neighbours: Tensor
     num_train: int
-    floors: Mapping[int, float]
-    agreement: float | None
+    held_out_distances: Mapping[int, float]
+    accuracy: float | None
     precision: float | None
     recall: float | None
 
-    def floor(self, num_samples: int) -> float | None:
+    def held_out_distance(self, num_samples: int) -> float | None:
         """The Fréchet distance of that many held-out samples; between measured numbers, linear in 1/n.
 
         Beyond them the nearest measured one; None where nothing was held out.
         """
-        if not self.floors:
+        if not self.held_out_distances:
             return None
-        sizes = sorted(self.floors)
+        sizes = sorted(self.held_out_distances)
         num = min(max(num_samples, sizes[0]), sizes[-1])
         low = max(size for size in sizes if size <= num)
         high = min(size for size in sizes if size >= num)
         if low == high:
-            return self.floors[low]
-        share = (1 / low - 1 / num) / (1 / low - 1 / high)
-        return self.floors[low] + share * (self.floors[high] - self.floors[low])
+            return self.held_out_distances[low]
+        fraction = (1 / low - 1 / num) / (1 / low - 1 / high)
+        return self.held_out_distances[low] + fraction * (self.held_out_distances[high] - self.held_out_distances[low])
 
     def frechet(self, features: Tensor) -> float:
         """The Fréchet distance of features ``(N, d)`` to the training data."""
@@ -73,11 +73,13 @@ class Reference:
             "mean": self.mean,
             "covariance": self.covariance,
             "neighbours": self.neighbours.to(torch.float16),
-            "floor_sizes": torch.tensor(sorted(self.floors), dtype=torch.int64),
-            "floors": torch.tensor([self.floors[size] for size in sorted(self.floors)], dtype=torch.float64),
+            "held_out_sizes": torch.tensor(sorted(self.held_out_distances), dtype=torch.int64),
+            "held_out_distances": torch.tensor(
+                [self.held_out_distances[size] for size in sorted(self.held_out_distances)], dtype=torch.float64
+            ),
         }
         config = {"_target_": f"{__name__}.Reference"}
-        info = {name: getattr(self, name) for name in ("num_train", "agreement", "precision", "recall")}
+        info = {name: getattr(self, name) for name in ("num_train", "accuracy", "precision", "recall")}
         weights.save(path, state, config, info)
 
     @classmethod
@@ -91,10 +93,14 @@ class Reference:
         """The statistics that a weight file holds; ValueError when it holds something else."""
         state, info = component.state, component.info
         try:
-            floors = dict(zip(state["floor_sizes"].tolist(), state["floors"].tolist(), strict=True))
+            held_out_distances = dict(
+                zip(state["held_out_sizes"].tolist(), state["held_out_distances"].tolist(), strict=True)
+            )
             tensors = (state["mean"], state["covariance"], state["neighbours"].float())
-            _check_shapes(*tensors, floors)
-            return cls(*tensors, info["num_train"], floors, info["agreement"], info["precision"], info["recall"])
+            _check_shapes(*tensors, held_out_distances)
+            return cls(
+                *tensors, info["num_train"], held_out_distances, info["accuracy"], info["precision"], info["recall"]
+            )
         except KeyError as error:
             raise ValueError(
                 f"{source} lacks {error}, so it holds no reference statistics; train the embedder"
@@ -103,7 +109,9 @@ class Reference:
             raise ValueError(f"{source} holds no reference statistics ({error}); export the model again") from error
 
 
-def _check_shapes(mean: Tensor, covariance: Tensor, neighbours: Tensor, floors: Mapping[int, float]) -> None:
+def _check_shapes(
+    mean: Tensor, covariance: Tensor, neighbours: Tensor, held_out_distances: Mapping[int, float]
+) -> None:
     """Raises ValueError for tensors that are no statistics of features of one dimension, and for other floors."""
     size = mean.numel()
     shapes = [tuple(each.shape) for each in (mean, covariance, neighbours)]
@@ -111,12 +119,15 @@ def _check_shapes(mean: Tensor, covariance: Tensor, neighbours: Tensor, floors: 
         raise ValueError(f"mean, covariance and neighbours have shapes {', '.join(map(str, shapes))}")
     if not all(each.is_floating_point() and bool(torch.isfinite(each).all()) for each in (mean, covariance)):
         raise ValueError("mean or covariance is not finite")
-    if not all(isinstance(num, int) and num > 0 and isinstance(floor, float) for num, floor in floors.items()):
+    if not all(
+        isinstance(num, int) and num > 0 and isinstance(held_out_distance, float)
+        for num, held_out_distance in held_out_distances.items()
+    ):
         raise ValueError("floors are no distances by numbers of samples")
 
 
 def make_reference(
-    embedder: Embedder,
+    feature_extractor: FeatureExtractor,
     train_batches: Iterable[Batch],
     held_out_batches: Iterable[Batch],
     num_neighbours: int = 3_000,
@@ -132,7 +143,7 @@ def make_reference(
     moments: Moments | None = None
     kept, keys = torch.empty(0), torch.empty(0)
     for batch in train_batches:
-        features = embed(embedder, batch.sample.to(device))
+        features = embed(feature_extractor, batch.sample.to(device))
         moments = moments or Moments(features.shape[1])
         moments.update(features)
         keys = torch.cat([keys, torch.rand(len(features), generator=generator)])
@@ -143,8 +154,8 @@ def make_reference(
         raise ValueError("there are no training samples to take reference statistics of")
     held_out, right = [torch.empty(0, moments.mean.numel())], []
     for batch in held_out_batches:
-        held_out.append(embed(embedder, batch.sample.to(device)))
-        right += [agreement(embedder, batch.sample.to(device), batch.labels)]
+        held_out.append(embed(feature_extractor, batch.sample.to(device)))
+        right += [accuracy(feature_extractor, batch.sample.to(device), batch.labels)]
     features = torch.cat(held_out)
     told = [part for part in right if part is not None]
     reference = Reference(
@@ -152,28 +163,31 @@ def make_reference(
         covariance=moments.covariance,
         neighbours=kept.half().float(),
         num_train=moments.count,
-        floors={},
-        agreement=float(torch.cat(told).mean()) if told else None,
+        held_out_distances={},
+        accuracy=float(torch.cat(told).mean()) if told else None,
         precision=None,
         recall=None,
     )
-    sizes = {size for size in FLOOR_SIZES if size < len(features)} | ({len(features)} if len(features) > 1 else set())
+    sizes = {size for size in HELD_OUT_SIZES if size < len(features)} | (
+        {len(features)} if len(features) > 1 else set()
+    )
     shuffled = features[torch.randperm(len(features), generator=generator)]
-    floors = {size: reference.frechet(shuffled[:size]) for size in sorted(sizes)}
+    held_out_distances = {size: reference.frechet(shuffled[:size]) for size in sorted(sizes)}
     precision, recall = reference.precision_recall(shuffled)
-    return replace(reference, floors=floors, precision=precision, recall=recall)
+    return replace(reference, held_out_distances=held_out_distances, precision=precision, recall=recall)
 
 
 @torch.inference_mode()
-def embed(embedder: Embedder, sample: Tensor) -> Tensor:
+def embed(feature_extractor: FeatureExtractor, sample: Tensor) -> Tensor:
     """Features ``(B, d)`` of samples ``(B, C, *S)``, float32 on the CPU."""
-    return embedder.features(sample).float().cpu()
+    return feature_extractor.features(sample).float().cpu()
 
 
 @torch.inference_mode()
-def labels_told(embedder: Embedder, sample: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whether the embedder tells each sample's label right, ``(B,)`` of 0 and 1 by name; not of those it scores not."""
-    scores = embedder.logits(sample)
+def labels_told(feature_extractor: FeatureExtractor, sample: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whether the feature extractor tells each sample's label right, ``(B,)`` of 0 and 1 by name; not of those it
+    scores not."""
+    scores = feature_extractor.logits(sample)
     return {
         name: (scores[name].argmax(1) == value.to(sample.device)).double().cpu()
         for name, value in labels.items()
@@ -181,7 +195,8 @@ def labels_told(embedder: Embedder, sample: Tensor, labels: Mapping[str, Tensor]
     }
 
 
-def agreement(embedder: Embedder, sample: Tensor, labels: Mapping[str, Tensor]) -> Tensor | None:
-    """Share of each sample's labels ``(B,)`` that the embedder tells right; None when it scores none of them."""
-    told = labels_told(embedder, sample, labels)
+def accuracy(feature_extractor: FeatureExtractor, sample: Tensor, labels: Mapping[str, Tensor]) -> Tensor | None:
+    """Share of each sample's labels ``(B,)`` that the feature extractor tells right; None when it scores none of
+    them."""
+    told = labels_told(feature_extractor, sample, labels)
     return torch.stack(list(told.values())).mean(0) if told else None

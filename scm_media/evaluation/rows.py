@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.evaluation.features import OWN, FeatureNetwork
-from scm_media.evaluation.reference import agreement, embed
+from scm_media.evaluation.reference import accuracy, embed
 from scm_media.pipeline import Pipeline
 
 CHUNK = 250
@@ -107,12 +107,12 @@ def measure(
 def _chunk(
     pipeline: Pipeline, row: Row, first: int, num: int, batch_size: int, seed: int, network: FeatureNetwork
 ) -> tuple[Tensor, Tensor | None, int]:
-    embedder = pipeline.network("embedder") if pipeline.folder.has("embedder") else network
+    feature_extractor = pipeline.network("feature_extractor") if pipeline.folder.has("feature_extractor") else network
     features, rights = [], []
     for clips in pipeline.batches(num, first=first, seed=seed, batch_size=batch_size, **row.arguments):
         sample = clips.samples.to(pipeline.device)
         features.append(embed(network, sample))
-        right = agreement(embedder, sample, pipeline.conditioning(clips.labels).labels)
+        right = accuracy(feature_extractor, sample, pipeline.conditioning(clips.labels).labels)
         rights += [] if right is None else [right]
     return torch.cat(features), torch.cat(rights) if rights else None, clips.evaluations
 
@@ -123,7 +123,7 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
     Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
     """
     digest = hashlib.sha256()
-    networks = ["embedder", *(["teacher", "guide"] if row.teacher else ["student"])]
+    networks = ["feature_extractor", *(["teacher", "guide"] if row.teacher else ["student"])]
     for name in ("autoencoder", *(name for name in networks if pipeline.folder.has(name))):
         # The tensors and not the file: the same network exported again is the same network.
         component = pipeline.folder.read(name)
@@ -131,8 +131,8 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
         for key, tensor in sorted(component.state.items()):
             digest.update(key.encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    if pipeline.folder.recorded_file.is_file():  # clips are drawn for these actions
-        digest.update(pipeline.folder.recorded_file.read_bytes())
+    if pipeline.folder.action_bank_file.is_file():  # clips are drawn for these actions
+        digest.update(pipeline.folder.action_bank_file.read_bytes())
     settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]

@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scm_media.aligned import tell_rows
 from scm_media.build import build
+from scm_media.conditioning import condition_on_actions
 from scm_media.data import Batch, batches
 from scm_media.ema import PowerEMA
 from scm_media.guidance import Guided
 from scm_media.interfaces import Conditioning
-from scm_media.known import tell_known
+from scm_media.masks import condition_on_mask
 from scm_media.nn.magnitude import renormalize
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
-from scm_media.training.decisions import by_input
-from scm_media.training.waiting import TimedBatches
+from scm_media.training.training_fingerprint import by_input
+from scm_media.training.waiting import DataWaitMeter
 
 FIRST = "diffusion step"
 TWO_PASS = "two-pass sCD step"
@@ -144,7 +144,7 @@ class Bench:
         self.latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
         self.cond = self._told(self.latent, Conditioning(labels=self._labels()), self._rows())
         if config["trainer"]["compile"]:
-            shape, classes, told = context.latent_shape, context.num_classes, context.num_aligned
+            shape, classes, told = context.latent_shape, context.num_classes, context.num_cond_channels
             compile_backbone(self.teacher, shape, classes, config["precision"], None, device, told)
             compile_backbone(self.student, shape, classes, config["precision"], context.tangent_method, device, told)
         self._step = self._diffusion_step()
@@ -176,24 +176,24 @@ class Bench:
 
     def feeding(self, num_steps: int, seconds: Sequence[float]) -> dict[str, Any]:
         """How fast data come, and what share of so many diffusion steps is spent waiting for them."""
-        stream = TimedBatches(self._stream(num_steps + 1))
+        stream = DataWaitMeter(self._stream(num_steps + 1))
         self._fed_step(stream)  # workers are started
-        stream.take_share()
+        stream.take_fraction()
         for _ in range(num_steps):
             self._fed_step(stream)
         return {
             "examples": len(self.context.data),
             "workers": self.context.config["trainer"]["num_workers"],
             "examples_per_second": self.batch_size / median(seconds),
-            "wait_share": stream.take_share(),
+            "wait_share": stream.take_fraction(),
         }
 
-    def _fed_step(self, stream: TimedBatches) -> None:
+    def _fed_step(self, stream: DataWaitMeter) -> None:
         begun = time.perf_counter()
         batch: Batch = next(stream).to(self.device)
         latent = self._encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
-        self._step(latent, self._told(latent, cond, batch.aligned))
+        self._step(latent, self._told(latent, cond, batch.actions))
         stream.stepped(time.perf_counter() - begun)
 
     def _stream(self, num: int) -> Any:
@@ -217,13 +217,17 @@ class Bench:
 
     def _rows(self) -> Tensor | None:
         """Rows ``(B, k, n)`` of zeros, where the data has any: speed does not hang on what they say."""
-        names, num_places = getattr(self.context.data, "aligned_names", ()), self.context.data.shape[1]
+        names, num_places = getattr(self.context.data, "action_names", ()), self.context.data.shape[1]
         return torch.zeros(self.batch_size, len(names), num_places, device=self.device) if names else None
 
     def _told(self, latent: Tensor, cond: Conditioning, rows: Tensor | None) -> Conditioning:
-        regions = self.context.known_regions
-        cond = tell_rows(cond, rows, self.context.grouping, latent.shape[2:])
-        return cond if regions is None else tell_known(cond, latent, regions.draw(latent), self.context.flow.sigma_data)
+        regions = self.context.mask_sampler
+        cond = condition_on_actions(cond, rows, self.context.grouping, latent.shape[2:])
+        return (
+            cond
+            if regions is None
+            else condition_on_mask(cond, latent, regions.draw(latent), self.context.flow.sigma_data)
+        )
 
     def _guided(self) -> Guided | None:
         """The teacher as the recipe distils it, where it is steered by a second call."""

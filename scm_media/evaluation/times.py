@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from scm_media.evaluation.recipe_data import measured_by
+from scm_media.evaluation.recipe_data import load_reference
 from scm_media.evaluation.reference import embed, labels_told
 from scm_media.evaluation.rows import Progress
 from scm_media.pipeline import ModelFolder, Pipeline
@@ -44,18 +44,19 @@ def search_times(
 
     The noise level that is best for one step is where more steps start too; these go evenly down from the second
     time, as ``consistency_times`` has it, and the model's own times are tried beside them. Best is the least distance
-    of those that lose at most ``LABELS_LOST`` of any label, as the model's embedder tells them, to the model's own
-    times. All tries start from the same noise and labels; take another seed than the evaluation's, so that the times
-    are not chosen on its clips.
+    of those that lose at most ``LABELS_LOST`` of any label, as the model's feature extractor tells them, to the
+    model's own times. All tries start from the same noise and labels; take another seed than the evaluation's, so that
+    the times are not chosen on its clips.
     Gives {model, num_samples, seed, curve: [{steps, own, first_time, second_time, times, frechet, labels: {name: share
     told right}}], times: {steps: times}}; second_time is None for one step.
-    Raises ValueError when the model carries no embedder or statistics, num_samples is below 2 or one of steps is.
+    Raises ValueError when the model carries no feature extractor or statistics, num_samples is below 2 or one of steps
+    is.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
     if min(steps, default=2) < 2:
         raise ValueError(f"steps must be at least 2, one step being searched in any case; got {list(steps)}")
-    network, reference = measured_by(pipeline)
+    network, reference = load_reference(pipeline)
     own_sigma, own_second = pipeline.settings.get("sigma_max", 80.0), pipeline.settings.get("second_time", 1.1)
     sigmas = sorted({own_sigma, *(sigma for sigma in first_sigmas if sigma < own_sigma)})
     curve: list[dict[str, Any]] = []
@@ -125,7 +126,7 @@ def times_report(found: dict[str, Any]) -> str:
         marks = "  own" * entry["own"] + "  best" * (entry is _best(found["curve"], entry["steps"]))
         second = "     " if entry["second_time"] is None else f"{entry['second_time']:.3f}"
         steps = "1 step " if entry["steps"] == 1 else f"{entry['steps']} steps"
-        told = "".join(f"  {share:.3f}" for share in entry["labels"].values())
+        told = "".join(f"  {fraction:.3f}" for fraction in entry["labels"].values())
         lines.append(f"{steps}  {entry['first_time']:.4f}  {second}  {entry['frechet']:10.4g}{told}{marks}")
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ import torch
 
 from scm_media.evaluation.rows import Row
 from scm_media.pipeline import Pipeline
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.pipeline.randomness import sample_noise
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def time_rows(pipeline: Pipeline, rows: Sequence[Row], batch_size: int = 32, rep
 
     names = ["student" if pipeline.folder.has("student") else "teacher"]
     names += ["guide"] if pipeline.folder.has("guide") else []
-    latent = clip_noise(0, range(batch_size), 0, pipeline.latent_shape()).to(pipeline.device)
+    latent = sample_noise(0, range(batch_size), 0, pipeline.latent_shape()).to(pipeline.device)
     labels = [pipeline.labels.resolve(None, 0, index) for index in range(batch_size)]
     cond = pipeline.conditioning(labels)
     t = torch.full((batch_size,), math.pi / 4, device=pipeline.device)

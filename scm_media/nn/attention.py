@@ -8,26 +8,26 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from scm_media.nn.dual import DualTensor, Linear, TensorLike, apply_linear, value_of
 from scm_media.nn.normalization import rms_normalize
-from scm_media.nn.pair import Linear, Pair, Signal, linearly, value_of
 
 SHORT = 512
 """Up to this many keys the whole softmax fits the cache of a CPU, whose fused backward is several times slower."""
 
 
-def attend(q: Signal, k: Signal, v: Signal, key_mask: Tensor | None = None) -> Signal:
+def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
     """softmax(q kᵀ / √d) v for heads ``(B, h, L, d)``; key_mask ``(B, L)`` is true where a key may be seen.
 
     The tangent is dO = (P∘dS) V − rowsum(P∘dS) O + P dV with dS = (dq kᵀ + q dkᵀ) / √d, the softmax in float32
     (sCM, appendix F, without its fused kernel).
     """
     mask = None if key_mask is None else key_mask[:, None, None, :]
-    if not isinstance(q, Pair):
-        assert not isinstance(k, Pair) and not isinstance(v, Pair)
+    if not isinstance(q, DualTensor):
+        assert not isinstance(k, DualTensor) and not isinstance(v, DualTensor)
         if q.device.type == "cpu" and k.shape[-2] <= SHORT:
             return _probabilities(q, k, mask).to(v.dtype) @ v
         return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    assert isinstance(k, Pair) and isinstance(v, Pair)
+    assert isinstance(k, DualTensor) and isinstance(v, DualTensor)
     if q.value.device.type == "cpu" and k.value.shape[-2] <= SHORT:
         P = _probabilities(q.value, k.value, mask)
         value = P.to(v.value.dtype) @ v.value
@@ -39,7 +39,7 @@ def attend(q: Signal, k: Signal, v: Signal, key_mask: Tensor | None = None) -> S
         dS = (q.tangent @ k.value.mT + q.value @ k.tangent.mT) / math.sqrt(q.value.shape[-1])
         PdS = P * dS
         tangent = PdS.to(value.dtype) @ v.value - PdS.sum(-1, keepdim=True) * value + P.to(value.dtype) @ v.tangent
-        return Pair(value, tangent)
+        return DualTensor(value, tangent)
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -51,7 +51,7 @@ def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     return torch.softmax(scores, dim=-1)
 
 
-def rotate(x: Signal, angles: Tensor) -> Signal:
+def rotate(x: TensorLike, angles: Tensor) -> TensorLike:
     """The rotary embedding: channel i and channel i + d/2 of heads ``(B, h, L, d)`` turned by angles ``(L, d/2)``."""
 
     def turn(heads: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def rotate(x: Signal, angles: Tensor) -> Signal:
         first, second = heads.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
-    return linearly(turn, x)
+    return apply_linear(turn, x)
 
 
 class SelfAttention(nn.Module):
@@ -74,7 +74,7 @@ class SelfAttention(nn.Module):
         self.query_gain = nn.Parameter(torch.ones(width // num_heads))
         self.out = Linear(width, width)
 
-    def forward(self, x: Signal, angles: Tensor, key_mask: Tensor | None = None) -> Signal:
+    def forward(self, x: TensorLike, angles: Tensor, key_mask: Tensor | None = None) -> TensorLike:
         """Tokens ``(B, L, width)`` to tokens ``(B, L, width)``."""
         batch, length, width = value_of(x).shape
         heads = self.num_heads
@@ -82,12 +82,12 @@ class SelfAttention(nn.Module):
         def split(projected: Tensor) -> Tensor:
             return projected.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
 
-        projected = linearly(split, self.qkv(x))
+        projected = apply_linear(split, self.qkv(x))
         dtype = value_of(projected).dtype
-        q = rms_normalize(linearly(lambda p: p[0], projected))
-        k = rms_normalize(linearly(lambda p: p[1], projected))
-        q = linearly(lambda heads_: heads_ * self.query_gain, q)
-        q = linearly(lambda heads_: heads_.to(dtype), rotate(q, angles))
-        k = linearly(lambda heads_: heads_.to(dtype), rotate(k, angles))
-        attended = attend(q, k, linearly(lambda p: p[2], projected), key_mask)
-        return self.out(linearly(lambda heads_: heads_.transpose(1, 2).reshape(batch, length, width), attended))
+        q = rms_normalize(apply_linear(lambda p: p[0], projected))
+        k = rms_normalize(apply_linear(lambda p: p[1], projected))
+        q = apply_linear(lambda heads_: heads_ * self.query_gain, q)
+        q = apply_linear(lambda heads_: heads_.to(dtype), rotate(q, angles))
+        k = apply_linear(lambda heads_: heads_.to(dtype), rotate(k, angles))
+        attended = attend(q, k, apply_linear(lambda p: p[2], projected), key_mask)
+        return self.out(apply_linear(lambda heads_: heads_.transpose(1, 2).reshape(batch, length, width), attended))

@@ -1,9 +1,9 @@
 """Layers of convolutional autoencoders, causal along the first axis of their input or not.
 
 Causal: no place depends on one after it. Before the first place that place itself is repeated, so that the code of a
-still is that of its picture through any weights. A ``Memory`` lets an input be passed in pieces along that axis, with
-the same outcome as at once. Source: Yu et al. 2023 (MAGVIT-v2, arXiv 2310.05737), section 3.2, with the padding and
-the norms told here.
+still is that of its picture through any weights. A ``FeatureCache`` lets an input be passed in pieces along that axis,
+with the same outcome as at once. Source: Yu et al. 2023 (MAGVIT-v2, arXiv 2310.05737), section 3.2, with the padding
+and the norms told here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 CONVOLUTIONS: Mapping[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 """Convolution by the number of axes of a sample."""
 
-Memory = dict[nn.Module, Tensor]
+FeatureCache = dict[nn.Module, Tensor]
 """What each layer has to remember of the pieces that it was given: its last input places. Empty before the first."""
 
 _GROUP = 8
@@ -49,7 +49,7 @@ class CausalConvolution(nn.Module):
         )
         self.before, self.kept = kernel[0] - 1, kernel[0] - stride[0]
 
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: FeatureCache | None = None) -> Tensor:
         """``(B, enters, *S)`` to ``(B, leaves, *S / stride)``."""
         past = None if memory is None else memory.get(self)
         if past is None:
@@ -60,7 +60,7 @@ class CausalConvolution(nn.Module):
         return self.inner(x)
 
 
-class PlaceNorm(nn.GroupNorm):
+class PerFrameGroupNorm(nn.GroupNorm):
     """Group norm of each place of the first axis by itself: what comes later changes nothing before it."""
 
     def __init__(self, width: int) -> None:
@@ -89,13 +89,13 @@ class Convolutions:
 
     def norm(self, width: int) -> nn.GroupNorm:
         """Group norm, of each place of the first axis by itself in a causal network."""
-        return PlaceNorm(width) if self.causal else group_norm(width)
+        return PerFrameGroupNorm(width) if self.causal else group_norm(width)
 
 
-class Chain(nn.Sequential):
+class CausalSequential(nn.Sequential):
     """Layers one after the other; a memory goes to those that have one."""
 
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: FeatureCache | None = None) -> Tensor:
         """What the last layer makes of x."""
         for layer in self:
             x = layer(x, memory) if isinstance(layer, REMEMBERING) else layer(x)
@@ -111,14 +111,14 @@ class ResidualBlock(nn.Module):
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
         first = kind.convolution(width, width)
-        self.layers = Chain(kind.norm(width), nn.SiLU(), first, kind.norm(width), nn.SiLU(), last)
+        self.layers = CausalSequential(kind.norm(width), nn.SiLU(), first, kind.norm(width), nn.SiLU(), last)
 
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: FeatureCache | None = None) -> Tensor:
         """``(B, width, *S)`` to the same."""
         return x + self.layers(x, memory)
 
 
-class Enlargement(nn.Module):
+class SubPixelUpsample(nn.Module):
     """A convolution to ``prod(stride)`` times the channels, which are then laid out as places ("sub-pixel").
 
     All places of one output start with the same weights, so that a fresh layer makes no checkerboard. Causal along
@@ -133,7 +133,7 @@ class Enlargement(nn.Module):
         for parameter in self.convolution.parameters():
             parameter.data.copy_(parameter.data[::places].repeat_interleave(places, 0))
 
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: FeatureCache | None = None) -> Tensor:
         """``(B, enters, *S)`` to ``(B, leaves, *S · stride)``."""
         begins = memory is None or self not in memory
         x = self.convolution(x, memory) if self.causal else self.convolution(x)
@@ -151,5 +151,5 @@ class Enlargement(nn.Module):
         return x[:, :, self.stride[0] - 1 :] if begins else x
 
 
-REMEMBERING = (CausalConvolution, ResidualBlock, Enlargement)
+REMEMBERING = (CausalConvolution, ResidualBlock, SubPixelUpsample)
 """The layers that are given the memory."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.interfaces import Conditioning
-from scm_media.nn.pair import Linear, Pair, Signal, full_precision, silu
+from scm_media.nn.dual import DualTensor, Linear, TensorLike, full_precision, silu
 
 
 class SinusoidalFeatures(nn.Module):
@@ -26,12 +26,12 @@ class SinusoidalFeatures(nn.Module):
         exponents = torch.linspace(math.log(lowest), math.log(highest), num_frequencies)
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
 
-    def forward(self, t: Signal) -> Signal:
+    def forward(self, t: TensorLike) -> TensorLike:
         """Features ``(B, 2 · num_frequencies)`` of deviation about 1, for scalars ``(B,)``."""
-        if not isinstance(t, Pair):
+        if not isinstance(t, DualTensor):
             return self._features(t)[0]
         features, slopes = self._features(t.value)
-        return Pair(features, slopes * t.tangent[:, None])
+        return DualTensor(features, slopes * t.tangent[:, None])
 
     def _features(self, t: Tensor) -> tuple[Tensor, Tensor]:
         frequencies = self.frequencies.to(t.dtype)
@@ -51,7 +51,7 @@ class ScalarEmbedding(nn.Module):
         self.first = Linear(2 * num_frequencies, width)
         self.second = Linear(width, width)
 
-    def forward(self, t: Signal) -> Signal:
+    def forward(self, t: TensorLike) -> TensorLike:
         """``(B, width)`` for ``(B,)``."""
         with full_precision(t):
             return self.second(silu(self.first(self.features(t))))
@@ -136,7 +136,7 @@ def as_conditioning(cond: PlainConditioning, network: object, device: torch.devi
             got = f"shape {tuple(label.shape)}" if isinstance(label, Tensor) else type(label).__name__
             raise ValueError(
                 f"label {name!r} must be a tensor (B,) of class numbers or of real numbers, got {got}: text "
-                "embeddings are Conditioning(tokens=…), maps beside the latent Conditioning(aligned=…)"
+                "embeddings are Conditioning(tokens=…), maps beside the latent Conditioning(concat=…)"
             )
         labels[name] = (label if label.is_floating_point() else label.long()).to(device)
     return Conditioning(labels=labels)
@@ -152,22 +152,22 @@ def _label_name(network: object) -> str:
     return next(iter(names), "class")
 
 
-def axis_positions(extents: Sequence[int], device: torch.device) -> Tensor:
+def axis_positions(sizes: Sequence[int], device: torch.device) -> Tensor:
     """The coordinates ``(L, rank)`` of every place of a grid, in row-major order."""
-    axes = [torch.arange(extent, device=device, dtype=torch.float32) for extent in extents]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(extents))
+    axes = [torch.arange(size_option, device=device, dtype=torch.float32) for size_option in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(sizes))
 
 
-def rotary_angles(extents: Sequence[int], head_width: int, device: torch.device, base: float = 100.0) -> Tensor:
+def rotary_angles(sizes: Sequence[int], head_width: int, device: torch.device, base: float = 100.0) -> Tensor:
     """Angles ``(L, head_width / 2)`` of the rotary embedding (Su et al. 2021), each axis its share of them.
 
     Where the axes do not share the angles evenly the last ones do not rotate.
     """
-    num_per_axis = head_width // (2 * len(extents))
+    num_per_axis = head_width // (2 * len(sizes))
     if num_per_axis == 0:
-        raise ValueError(f"a head of width {head_width} is too narrow for {len(extents)} axes: use 2 channels an axis")
+        raise ValueError(f"a head of width {head_width} is too narrow for {len(sizes)} axes: use 2 channels an axis")
     exponents = torch.arange(num_per_axis, device=device, dtype=torch.float32) / num_per_axis
-    angles = axis_positions(extents, device)[:, :, None] * base**-exponents
+    angles = axis_positions(sizes, device)[:, :, None] * base**-exponents
     angles = angles.reshape(angles.shape[0], -1)
     return nn.functional.pad(angles, (0, head_width // 2 - angles.shape[1]))
 
@@ -180,9 +180,9 @@ class PositionEmbedding(nn.Module):
         self.num_frequencies = num_frequencies
         self.project = nn.Linear(rank * 2 * num_frequencies, width, bias=False)
 
-    def forward(self, extents: Sequence[int], like: Tensor) -> Tensor:
+    def forward(self, sizes: Sequence[int], like: Tensor) -> Tensor:
         """``(L, width)`` for a grid of these extents, in the type of ``like``."""
         exponents = torch.arange(self.num_frequencies, device=like.device, dtype=torch.float32)
-        positions = axis_positions(extents, like.device)[:, :, None] * 2.0 ** (-exponents * 0.75)
+        positions = axis_positions(sizes, like.device)[:, :, None] * 2.0 ** (-exponents * 0.75)
         features = torch.cat([positions.cos(), positions.sin()], dim=-1)
         return self.project(features.reshape(features.shape[0], -1).to(like.dtype))

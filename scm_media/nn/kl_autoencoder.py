@@ -9,9 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scm_media.nn.autoencoder_layers import CONVOLUTIONS, Chain, Convolutions, Enlargement, Memory, ResidualBlock
+from scm_media.nn.autoencoder_layers import (
+    CONVOLUTIONS,
+    CausalSequential,
+    Convolutions,
+    FeatureCache,
+    ResidualBlock,
+    SubPixelUpsample,
+)
+from scm_media.nn.block_pca import BlockPCA, LinearResidual
 from scm_media.nn.channel_scale import ChannelScale
-from scm_media.nn.components import BlockComponents, Shortcut
 
 _LOG_VARIANCE = (-30.0, 20.0)
 
@@ -24,10 +31,10 @@ class KLAutoencoder(nn.Module):
     stride of 1 gives a level at full resolution, which costs most of the time.
     widths: channels of each level. depth: residual blocks of each level, in encoder and decoder alike.
     causal: along the first axis, whose first place is coded alone: 1 + stride · k places are 1 + k of the latent, and
-    none depends on a later one. Then no more than ``piece`` latent places of that axis are coded at once outside of
+    none depends on a later one. Then no more than ``chunk`` latent places of that axis are coded at once outside of
     training, so that the memory for what lies between does not grow along it.
-    shortcut: the principal components of blocks of prod(strides) places go past the network on both ways, so that it
-    learns what they leave; ``prepare`` measures them before training (``scm_media.nn.components``).
+    linear_residual: the principal components of blocks of prod(strides) places go past the network on both ways, so
+    that it learns what they leave; ``prepare`` measures them before training (``scm_media.nn.block_pca``).
 
     ``encode`` gives the posterior's mean without a generator and draws from the posterior with one. Latents are
     normalised by mean and deviation of the posterior means, which ``fit`` measures; ``encode`` and ``decode`` refuse
@@ -46,14 +53,14 @@ class KLAutoencoder(nn.Module):
         depth: int = 1,
         sigma_data: float = 0.5,
         causal: bool = False,
-        piece: int = 4,
-        shortcut: bool = False,
+        chunk: int = 4,
+        linear_residual: bool = False,
     ) -> None:
         super().__init__()
-        if piece < 1:
-            raise ValueError(f"piece of the autoencoder must be at least 1 latent place, got {piece}")
+        if chunk < 1:
+            raise ValueError(f"piece of the autoencoder must be at least 1 latent place, got {chunk}")
         self.channels, self.latent_channels, self.rank = channels, latent_channels, rank
-        self.causal, self.piece = causal, piece
+        self.causal, self.chunk = causal, chunk
         levels = _levels(rank, strides, widths)
         self.strides = tuple(math.prod(step) for step in zip(*levels, strict=True))
         self.scale = ChannelScale(
@@ -74,19 +81,19 @@ class KLAutoencoder(nn.Module):
             up = [
                 *(ResidualBlock(width, kind) for _ in range(depth)),
                 *last,
-                Enlargement(width, before, stride, kind),
+                SubPixelUpsample(width, before, stride, kind),
                 *up,
             ]
             before = width
         down += [kind.norm(before), nn.SiLU(), kind.convolution(before, 2 * latent_channels)]
         up = [kind.convolution(latent_channels, before), *up]
-        self.components: BlockComponents | None = None
-        if shortcut:
-            self.components = BlockComponents(channels, latent_channels, self.strides, causal)
-            self.encoder: Chain = Shortcut(down, self.components, encodes=True)
-            self.decoder: Chain = Shortcut(up, self.components, encodes=False)
+        self.components: BlockPCA | None = None
+        if linear_residual:
+            self.components = BlockPCA(channels, latent_channels, self.strides, causal)
+            self.encoder: CausalSequential = LinearResidual(down, self.components, encodes=True)
+            self.decoder: CausalSequential = LinearResidual(up, self.components, encodes=False)
         else:
-            self.encoder, self.decoder = Chain(*down), Chain(*up)
+            self.encoder, self.decoder = CausalSequential(*down), CausalSequential(*up)
 
     def prepare(self, samples: Iterable[Tensor]) -> None:
         """Measures the components of batches ``(B, C, *S)``, before training; looks at none without a shortcut."""
@@ -114,7 +121,7 @@ class KLAutoencoder(nn.Module):
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, c, *s)`` of deviation sigma_data: the posterior's mean, or a draw from it by the generator."""
         self._check_sample(sample)
-        moments = _joined(self._in_pieces(self.encoder, sample, self.strides[0]))
+        moments = _joined(self._in_chunks(self.encoder, sample, self.strides[0]))
         code, log_variance = _moments(moments)
         if generator is not None:
             noise = torch.randn(code.shape, generator=generator, device=generator.device, dtype=code.dtype)
@@ -123,11 +130,11 @@ class KLAutoencoder(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Samples ``(B, C, *S)``, clipped to [-1, 1]."""
-        return _joined(self.decode_in_pieces(latent))
+        return _joined(self.decode_in_chunks(latent))
 
-    def decode_in_pieces(self, latent: Tensor) -> Iterator[Tensor]:
+    def decode_in_chunks(self, latent: Tensor) -> Iterator[Tensor]:
         """What ``decode`` gives, one stretch along the first axis of S after the other; one where it is not causal."""
-        for made in self._in_pieces(self.decoder, self.scale.denormalize(latent), 1):
+        for made in self._in_chunks(self.decoder, self.scale.denormalize(latent), 1):
             yield made.clamp(-1, 1)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
@@ -169,16 +176,16 @@ class KLAutoencoder(nn.Module):
         below = 1 + max(0, size - 1) // step * step
         return f"{below}, {below + step}"
 
-    def _in_pieces(self, network: Chain, x: Tensor, stride: int) -> Iterator[Tensor]:
+    def _in_chunks(self, network: CausalSequential, x: Tensor, stride: int) -> Iterator[Tensor]:
         """What a network makes of x, piece by piece along the first axis; stride: how many places are one latent's."""
         if not self.causal:
             yield network(self._laid_out(x))
             return
-        memory: Memory = {}
-        begin, end = 0, 1 + stride * (self.piece - 1)
+        memory: FeatureCache = {}
+        begin, end = 0, 1 + stride * (self.chunk - 1)
         while begin < x.shape[2]:
             yield network(self._laid_out(x[:, :, begin:end]), memory)
-            begin, end = end, end + stride * self.piece
+            begin, end = end, end + stride * self.chunk
 
     def _laid_out(self, x: Tensor) -> Tensor:
         # Convolutions follow the layout of their input; channels last is a third faster on a CPU.
@@ -201,16 +208,16 @@ def _moments(encoded: Tensor) -> tuple[Tensor, Tensor]:
     return mean, log_variance.clamp(*_LOG_VARIANCE)
 
 
-def _joined(pieces: Iterable[Tensor]) -> Tensor:
-    found = list(pieces)
+def _joined(chunks: Iterable[Tensor]) -> Tensor:
+    found = list(chunks)
     return found[0] if len(found) == 1 else torch.cat(found, 2)
 
 
 def all_within(mask: Tensor, strides: Sequence[int]) -> Tensor:
     """``(B, 1, *s)``: one where all of a block of ``strides`` places is."""
     rank = len(strides)
-    pieces = [part for size, step in zip(mask.shape[2:], strides, strict=True) for part in (size // step, step)]
-    return mask.reshape(len(mask), 1, *pieces).amin(tuple(range(3, 3 + 2 * rank, 2)))
+    chunks = [part for size, step in zip(mask.shape[2:], strides, strict=True) for part in (size // step, step)]
+    return mask.reshape(len(mask), 1, *chunks).amin(tuple(range(3, 3 + 2 * rank, 2)))
 
 
 def _levels(rank: int, strides: Sequence[int | Sequence[int]], widths: Sequence[int]) -> list[tuple[int, ...]]:

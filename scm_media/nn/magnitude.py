@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.nn.convolution import convolve
+from scm_media.nn.dual import DualTensor, TensorLike, apply_linear, concatenate, full_precision, value_of
 from scm_media.nn.embedding import SinusoidalFeatures
-from scm_media.nn.pair import Pair, Signal, concatenate, full_precision, linearly, value_of
 
 SILU_GAIN = 1 / 0.596
 """1 over the root mean square of silu(x) for x ~ N(0, 1): the gain of a layer that follows a SiLU."""
@@ -76,10 +76,10 @@ class MPLinear(UnitRows):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(out_features, in_features)
 
-    def forward(self, x: Signal, gain: float | Tensor = 1.0) -> Signal:
+    def forward(self, x: TensorLike, gain: float | Tensor = 1.0) -> TensorLike:
         """Channels ``(..., in_features)`` to ``(..., out_features)``, gain times as large."""
         weight = self.scaled(gain)
-        return linearly(lambda v: nn.functional.linear(v, weight), x)
+        return apply_linear(lambda v: nn.functional.linear(v, weight), x)
 
 
 class MPConvolution(UnitRows):
@@ -88,7 +88,7 @@ class MPConvolution(UnitRows):
     def __init__(self, rank: int, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(out_channels, in_channels, *(kernel,) * rank)
 
-    def forward(self, x: Signal, gain: float | Tensor = 1.0) -> Signal:
+    def forward(self, x: TensorLike, gain: float | Tensor = 1.0) -> TensorLike:
         """``(B, in_channels, *s)`` to ``(B, out_channels, *s)``, gain times as large."""
         return convolve(x, self.scaled(gain))
 
@@ -112,28 +112,28 @@ class MPScalarEmbedding(nn.Module):
         self.features = SinusoidalFeatures(num_frequencies)
         self.linear = MPLinear(2 * num_frequencies, width)
 
-    def forward(self, t: Signal) -> Signal:
+    def forward(self, t: TensorLike) -> TensorLike:
         """``(B, width)`` of deviation about 1 for ``(B,)``."""
         with full_precision(t):
             return self.linear(self.features(t))
 
 
-def mp_sum(x: Signal, y: Signal, share: float) -> Signal:
+def mp_sum(x: TensorLike, y: TensorLike, fraction: float) -> TensorLike:
     """((1 − share) x + share y) / sqrt((1 − share)² + share²), for two tensors or two pairs."""
-    length = math.hypot(1 - share, share)
-    first, second = (1 - share) / length, share / length
+    length = math.hypot(1 - fraction, fraction)
+    first, second = (1 - fraction) / length, fraction / length
     value = torch.add(value_of(x) * first, value_of(y), alpha=second)
-    if not isinstance(x, Pair):
-        assert not isinstance(y, Pair)
+    if not isinstance(x, DualTensor):
+        assert not isinstance(y, DualTensor)
         return value
-    assert isinstance(y, Pair)
+    assert isinstance(y, DualTensor)
     with torch.no_grad():
-        return Pair(value, torch.add(x.tangent * first, y.tangent, alpha=second))
+        return DualTensor(value, torch.add(x.tangent * first, y.tangent, alpha=second))
 
 
-def mp_concatenate(x: Signal, y: Signal) -> Signal:
+def mp_concatenate(x: TensorLike, y: TensorLike) -> TensorLike:
     """x and y ``(B, c, *s)`` side by side, weighted so that each gives half of the sum of squares."""
     num_x, num_y = value_of(x).shape[1], value_of(y).shape[1]
     both = math.sqrt((num_x + num_y) / 2)
     first, second = both / math.sqrt(num_x), both / math.sqrt(num_y)
-    return concatenate([linearly(lambda v: v * first, x), linearly(lambda v: v * second, y)], dim=1)
+    return concatenate([apply_linear(lambda v: v * first, x), apply_linear(lambda v: v * second, y)], dim=1)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scm_media.nn.pair import Linear, Pair, Signal, add, full_precision, linearly, multiply
+from scm_media.nn.dual import DualTensor, Linear, TensorLike, add, apply_linear, full_precision, multiply
 
 
-def rms_normalize(x: Signal, eps: float = 1e-6, dim: int = -1) -> Signal:
+def rms_normalize(x: TensorLike, eps: float = 1e-6, dim: int = -1) -> TensorLike:
     """x / sqrt(mean(x²) + eps) over one dimension (1 for pixel norm); reductions in float32.
 
     The tangent is s · (dx − y · mean(y · dx)) with y the output and s = 1 / sqrt(mean(x²) + eps).
     """
-    if not isinstance(x, Pair):
+    if not isinstance(x, DualTensor):
         return x * _inverse_rms(x, eps, dim)
     value = x.value * _inverse_rms(x.value, eps, dim)
     with torch.no_grad():
@@ -21,7 +21,7 @@ def rms_normalize(x: Signal, eps: float = 1e-6, dim: int = -1) -> Signal:
         tangent = x.tangent.to(scale.dtype)
         normalized = x.value * scale
         slope = (normalized * tangent).mean(dim, keepdim=True)
-        return Pair(value, scale * (tangent - normalized * slope))
+        return DualTensor(value, scale * (tangent - normalized * slope))
 
 
 def _inverse_rms(x: Tensor, eps: float, dim: int) -> Tensor:
@@ -44,12 +44,12 @@ class AdaptiveDoubleNorm(nn.Module):
         nn.init.normal_(self.modulation.weight, std=0.5 * cond_width**-0.5)
         nn.init.ones_(self.modulation.bias[:width].data)
 
-    def forward(self, x: Signal, c: Signal) -> Signal:
+    def forward(self, x: TensorLike, c: TensorLike) -> TensorLike:
         """Tokens ``(B, L, width)`` modulated by c ``(B, cond_width)``."""
         width = self.shift_gain.shape[0]
         with full_precision(c):
             modulation = self.modulation(c)
-        scale = rms_normalize(linearly(lambda m: m[:, None, :width], modulation))
-        shift = rms_normalize(linearly(lambda m: m[:, None, width:], modulation))
-        shift = linearly(lambda m: m * self.shift_gain, shift)
+        scale = rms_normalize(apply_linear(lambda m: m[:, None, :width], modulation))
+        shift = rms_normalize(apply_linear(lambda m: m[:, None, width:], modulation))
+        shift = apply_linear(lambda m: m * self.shift_gain, shift)
         return add(multiply(rms_normalize(x), scale), shift)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from scm_media.interfaces import Conditioning
 from scm_media.nn.attention import SelfAttention
+from scm_media.nn.dual import Dropout, Linear, TensorLike, add, apply_linear, concatenate, multiply, silu, value_of
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
-from scm_media.nn.pair import Dropout, Linear, Signal, add, concatenate, linearly, multiply, silu, value_of
 from scm_media.parts import part
 
 
@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
         self.first = Linear(width, hidden)
         self.second = Linear(hidden, width)
 
-    def forward(self, x: Signal) -> Signal:
+    def forward(self, x: TensorLike) -> TensorLike:
         """Tokens ``(B, L, width)`` to tokens ``(B, L, width)``."""
         return self.second(silu(self.first(x)))
 
@@ -45,7 +45,7 @@ class TransformerBlock(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, x: Signal, c: Signal, angles: Tensor, key_mask: Tensor | None) -> Signal:
+    def forward(self, x: TensorLike, c: TensorLike, angles: Tensor, key_mask: Tensor | None) -> TensorLike:
         """Tokens ``(B, L, width)`` for a conditioning vector c ``(B, cond_width)``."""
         x = add(x, self.attention(self.attention_norm(x, c), angles, key_mask))
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
@@ -55,16 +55,16 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """F(u, t, cond): patches of ``(B, c, *s)`` as tokens, time and labels by adaptive double norm.
 
-    Any rank and any extent that the patch divides. Carries a ``Pair`` through every layer. labels: name to number of
-    classes (0: a scalar label); label_units: see ``LabelEmbedding``. aligned_channels: channels of ``cond.aligned``.
-    guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023).
+    Any rank and any extent that the patch divides. Carries a ``DualTensor`` through every layer. labels: name to
+    number of classes (0: a scalar label); label_units: see ``LabelEmbedding``. num_cond_channels: channels of
+    ``cond.concat``. guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023).
 
     skip: whether each token also says how much of its own patch of u belongs to F: out + gate · u, element by element.
     Without it F lies in ``width`` directions of each patch, so that noise in the others is never taken away: a patch
     of more values than ``width`` (long latents, few tokens) needs it. In a direction without data F is cot(t) · u.
     """
 
-    takes_pairs = True
+    accepts_dual = True
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class Transformer(nn.Module):
         labels: Mapping[str, int] | None = None,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
-        aligned_channels: int = 0,
+        num_cond_channels: int = 0,
         guidance: bool = False,
         label_units: Mapping[str, float] | None = None,
         skip: bool = False,
     ) -> None:
         super().__init__()
-        self.in_channels, self.aligned_channels = in_channels, aligned_channels
+        self.in_channels, self.num_cond_channels = in_channels, num_cond_channels
         if not 1 <= rank <= 4:
             raise ValueError(f"rank of the transformer must lie in 1 … 4, got {rank}")
         self.patch = (patch,) * rank if isinstance(patch, int) else tuple(patch)
@@ -91,7 +91,7 @@ class Transformer(nn.Module):
             raise ValueError(f"patch {self.patch} must have one entry for each of the {rank} axes")
         self.head_width = width // num_heads
         volume = math.prod(self.patch)
-        self.patch_in = Linear((in_channels + aligned_channels) * volume, width)
+        self.patch_in = Linear((in_channels + num_cond_channels) * volume, width)
         self.position = PositionEmbedding(rank, width)
         self.time = ScalarEmbedding(width)
         self.labels = LabelEmbedding(labels or {}, width, units=label_units)
@@ -110,50 +110,50 @@ class Transformer(nn.Module):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 
-    def forward(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+    def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
         shape = value_of(u).shape
         if len(shape) != 2 + len(self.patch) or shape[1] != self.in_channels:
             raise ValueError(
                 f"expected a latent (B, {self.in_channels}, *s) with {len(self.patch)} axes, got {tuple(shape)}"
             )
-        if any(extent % step for extent, step in zip(shape[2:], self.patch, strict=True)):
+        if any(size_option % step for size_option, step in zip(shape[2:], self.patch, strict=True)):
             raise ValueError(f"extents {tuple(shape[2:])} must be multiples of the patch {self.patch}")
-        grid = [extent // step for extent, step in zip(shape[2:], self.patch, strict=True)]
+        grid = [size_option // step for size_option, step in zip(shape[2:], self.patch, strict=True)]
         own = u
-        if self.aligned_channels:
-            aligned = cond.aligned
-            if aligned is None:
-                aligned = value_of(u).new_zeros(shape[0], self.aligned_channels, *shape[2:])
-            u = concatenate([u, aligned], dim=1)
-        x = self.patch_in(linearly(lambda v: to_patches(v, self.patch), u))
-        x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
+        if self.num_cond_channels:
+            concat = cond.concat
+            if concat is None:
+                concat = value_of(u).new_zeros(shape[0], self.num_cond_channels, *shape[2:])
+            u = concatenate([u, concat], dim=1)
+        x = self.patch_in(apply_linear(lambda v: to_patches(v, self.patch), u))
+        x = apply_linear(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
         x = add(x, self.position(grid, value_of(u)))
-        valid = None if cond.valid is None else to_patches(cond.valid, self.patch).amax(-1) > 0
-        places = self.places(grid, valid, value_of(u).device)
+        padding_mask = None if cond.padding_mask is None else to_patches(cond.padding_mask, self.patch).amax(-1) > 0
+        places = self.places(grid, padding_mask, value_of(u).device)
         c = self.condition(t, cond)
         for block in self.blocks:
             x = block(x, c, *places)
         x = self.out_norm(x, c)
         out = self.patch_out(x)
         if self.gate is not None:
-            out = add(out, multiply(self.gate(x), linearly(lambda v: to_patches(v, self.patch), own)))
-        return linearly(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), out)
+            out = add(out, multiply(self.gate(x), apply_linear(lambda v: to_patches(v, self.patch), own)))
+        return apply_linear(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), out)
 
     def make_block(self, *arguments: Any) -> nn.Module:
         """A block of this network; its arguments are ``TransformerBlock``'s."""
         return TransformerBlock(*arguments)
 
-    def places(self, grid: Sequence[int], valid: Tensor | None, device: torch.device) -> tuple[Any, ...]:
+    def places(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
         """What every block is told of a grid of tokens: rotary angles, and which of them ``(B, L)`` may be seen.
 
-        valid: ``(B, L)``, true where a token is no padding.
+        padding_mask: ``(B, L)``, true where a token is no padding.
         """
         angles = rotary_angles(grid, self.head_width, device)
         # A clip that is all padding attends to itself.
-        return angles, None if valid is None else valid | ~valid.any(-1, keepdim=True)
+        return angles, None if padding_mask is None else padding_mask | ~padding_mask.any(-1, keepdim=True)
 
-    def condition(self, t: Signal, cond: Conditioning) -> Signal:
+    def condition(self, t: TensorLike, cond: Conditioning) -> TensorLike:
         """The vector ``(B, width)`` that every block is modulated by; float32 under any precision."""
         c = self.time(t)
         c = add(c, self.labels(cond.labels, value_of(c)))
@@ -178,8 +178,8 @@ def from_patches(tokens: Tensor, patch: Sequence[int], grid: Sequence[int]) -> T
 def _patterns(rank: int) -> tuple[str, str]:
     """A latent and its tokens as einops writes them: ``b c (g0 p0) (g1 p1)`` and ``b (g0 g1) (c p0 p1)``."""
     grid, patch = (" ".join(f"{letter}{axis}" for axis in range(rank)) for letter in "gp")
-    extents = " ".join(f"(g{axis} p{axis})" for axis in range(rank))
-    return f"b c {extents}", f"b ({grid}) (c {patch})"
+    sizes = " ".join(f"(g{axis} p{axis})" for axis in range(rank))
+    return f"b c {sizes}", f"b ({grid}) (c {patch})"
 
 
 def _named(letter: str, lengths: Sequence[int]) -> dict[str, int]:

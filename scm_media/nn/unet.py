@@ -16,6 +16,17 @@ from torch import Tensor, nn
 from scm_media.interfaces import Conditioning
 from scm_media.nn.attention import attend
 from scm_media.nn.convolution import double, halve
+from scm_media.nn.dual import (
+    Dropout,
+    TensorLike,
+    add,
+    apply_linear,
+    concatenate,
+    full_precision,
+    multiply,
+    silu,
+    value_of,
+)
 from scm_media.nn.embedding import LabelEmbedding
 from scm_media.nn.magnitude import (
     SILU_GAIN,
@@ -27,7 +38,6 @@ from scm_media.nn.magnitude import (
     mp_sum,
 )
 from scm_media.nn.normalization import rms_normalize
-from scm_media.nn.pair import Dropout, Signal, add, concatenate, full_precision, linearly, multiply, silu, value_of
 from scm_media.parts import part
 
 RESIDUAL_SHARE = 0.3
@@ -49,20 +59,20 @@ class CosineAttention(nn.Module):
         self.qkv = MPConvolution(rank, channels, 3 * channels, kernel=1)
         self.out = MPConvolution(rank, channels, channels, kernel=1)
 
-    def forward(self, x: Signal, key_mask: Tensor | None = None) -> Signal:
+    def forward(self, x: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
         """``(B, c, *s)`` to ``(B, c, *s)``; key_mask ``(B, L)`` is true where a place may be seen."""
         shape = value_of(x).shape
         heads = (shape[0], 3, self.num_heads, shape[1] // self.num_heads, math.prod(shape[2:]))
         projected = self.qkv(x)
         dtype = value_of(projected).dtype
-        split = linearly(lambda v: v.reshape(heads).permute(1, 0, 2, 4, 3), projected)
-        split = linearly(lambda v: v.to(dtype), rms_normalize(split))
+        split = apply_linear(lambda v: v.reshape(heads).permute(1, 0, 2, 4, 3), projected)
+        split = apply_linear(lambda v: v.to(dtype), rms_normalize(split))
 
-        def part(number: int) -> Signal:
-            return linearly(lambda v: v[number], split)
+        def part(number: int) -> TensorLike:
+            return apply_linear(lambda v: v[number], split)
 
         attended = attend(part(0), part(1), part(2), key_mask)
-        return self.out(linearly(lambda v: v.transpose(-1, -2).reshape(shape), attended))
+        return self.out(apply_linear(lambda v: v.transpose(-1, -2).reshape(shape), attended))
 
 
 class UNetBlock(nn.Module):
@@ -79,41 +89,41 @@ class UNetBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         cond_width: int,
-        decodes: bool,
+        is_decoder: bool,
         direction: Direction = "same",
         head_width: int | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.decodes, self.direction, self.out_channels = decodes, direction, out_channels
+        self.is_decoder, self.direction, self.out_channels = is_decoder, direction, out_channels
         self.skip = None if in_channels == out_channels else MPConvolution(rank, in_channels, out_channels, kernel=1)
-        self.first = MPConvolution(rank, in_channels if decodes else out_channels, out_channels, kernel=3)
+        self.first = MPConvolution(rank, in_channels if is_decoder else out_channels, out_channels, kernel=3)
         self.modulation = MPLinear(cond_width, out_channels)
         self.modulation_gain = nn.Parameter(torch.zeros(()))
         self.dropout = Dropout(dropout)
         self.second = MPConvolution(rank, out_channels, out_channels, kernel=3)
         self.attention = None if head_width is None else CosineAttention(rank, out_channels, head_width)
 
-    def forward(self, x: Signal, c: Signal, key_mask: Tensor | None = None) -> Signal:
+    def forward(self, x: TensorLike, c: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
         """``(B, in_channels, *s)`` to ``(B, out_channels, *s')`` for a conditioning vector c ``(B, cond_width)``."""
         if self.direction != "same":
             x = halve(x) if self.direction == "down" else double(x)
-        if not self.decodes:
+        if not self.is_decoder:
             x = rms_normalize(x if self.skip is None else self.skip(x), dim=1)
         y = rms_normalize(self.first(silu(x), SILU_GAIN), dim=1)
         y = self.dropout(silu(multiply(y, self.scale(c, value_of(y).ndim - 2))))
         y = self.second(y, SILU_GAIN)
-        if self.decodes and self.skip is not None:
+        if self.is_decoder and self.skip is not None:
             x = self.skip(x)
         x = mp_sum(x, y, RESIDUAL_SHARE)
         return x if self.attention is None else mp_sum(x, self.attention(x, key_mask), RESIDUAL_SHARE)
 
-    def scale(self, c: Signal, rank: int) -> Signal:
+    def scale(self, c: TensorLike, rank: int) -> TensorLike:
         """norm(1 + g W c) ``(B, out_channels, 1 …)``; float32 under any precision, and so is its tangent."""
         with full_precision(c):
             scale = self.modulation(c, self.modulation_gain)
             scale = rms_normalize(add(scale, torch.ones_like(value_of(scale))))
-        return linearly(lambda v: v.reshape(*v.shape, *(1,) * rank), scale)
+        return apply_linear(lambda v: v.reshape(*v.shape, *(1,) * rank), scale)
 
 
 class ScaleEmbedding(MPScalarEmbedding):
@@ -123,7 +133,7 @@ class ScaleEmbedding(MPScalarEmbedding):
         super().__init__(width, num_frequencies)
         self.gain = nn.Parameter(torch.zeros(()))
 
-    def forward(self, t: Signal) -> Signal:
+    def forward(self, t: TensorLike) -> TensorLike:
         """``(B, width)`` for ``(B,)``."""
         return multiply(super().forward(t), self.gain)
 
@@ -132,14 +142,14 @@ class ScaleEmbedding(MPScalarEmbedding):
 class UNet(nn.Module):
     """F(u, t, cond): encoder and decoder blocks, each level at half the resolution of the one before.
 
-    Any rank from 1 to 3, and any extent that 2^(levels − 1) divides. Carries a ``Pair`` through every layer.
+    Any rank from 1 to 3, and any extent that 2^(levels − 1) divides. Carries a ``DualTensor`` through every layer.
     channels, multipliers: the width of a level is their product. attention_levels: levels with attention, from 0 at
     full resolution; the lowest level's middle has it in any case. dropout: at levels from ``dropout_from`` on. labels:
-    name to number of classes (0: a scalar label). aligned_channels: channels of ``cond.aligned``. guidance: whether
+    name to number of classes (0: a scalar label). num_cond_channels: channels of ``cond.concat``. guidance: whether
     the guidance scale is an input (sCM, appendix G.2).
     """
 
-    takes_pairs = True
+    accepts_dual = True
 
     def __init__(
         self,
@@ -153,7 +163,7 @@ class UNet(nn.Module):
         labels: Mapping[str, int] | None = None,
         dropout: float = 0.0,
         dropout_from: int = 0,
-        aligned_channels: int = 0,
+        num_cond_channels: int = 0,
         guidance: bool = False,
     ) -> None:
         super().__init__()
@@ -161,7 +171,7 @@ class UNet(nn.Module):
             raise ValueError(f"rank must be 1, 2 or 3, got {rank}")
         if unknown := [level for level in attention_levels if not 0 <= level < len(multipliers)]:
             raise ValueError(f"attention_levels {unknown} do not exist: there are levels 0 to {len(multipliers) - 1}")
-        self.in_channels, self.rank, self.aligned_channels = in_channels, rank, aligned_channels
+        self.in_channels, self.rank, self.num_cond_channels = in_channels, rank, num_cond_channels
         self.num_levels = len(multipliers)
         widths = [channels * multiplier for multiplier in multipliers]
         cond_width = max(widths)
@@ -171,13 +181,13 @@ class UNet(nn.Module):
         )
         self.guidance = ScaleEmbedding(cond_width, channels // 2) if guidance else None
 
-        def block(level: int, enters: int, leaves: int, decodes: bool, attends: bool, direction: Direction = "same"):
+        def block(level: int, enters: int, leaves: int, is_decoder: bool, attends: bool, direction: Direction = "same"):
             rate = dropout if level >= dropout_from else 0.0
             return UNetBlock(
-                rank, enters, leaves, cond_width, decodes, direction, head_width if attends else None, rate
+                rank, enters, leaves, cond_width, is_decoder, direction, head_width if attends else None, rate
             )
 
-        self.enter = MPConvolution(rank, in_channels + aligned_channels + 1, widths[0], kernel=3)
+        self.enter = MPConvolution(rank, in_channels + num_cond_channels + 1, widths[0], kernel=3)
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         skips, width = [widths[0]], widths[0]
         for level, leaves in enumerate(widths):
@@ -200,13 +210,13 @@ class UNet(nn.Module):
         self.leave = MPConvolution(rank, width, in_channels, kernel=3)
         self.out_gain = nn.Parameter(torch.zeros(()))
 
-    def forward(self, u: Signal, t: Signal, cond: Conditioning) -> Signal:
+    def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
         self._check(value_of(u).shape)
         c = self.condition(t, cond)
-        masks = self.key_masks(cond.valid)
+        masks = self.key_masks(cond.padding_mask)
         x = self.enter(self.entering(u, cond))
-        x = linearly(lambda v: v.to(value_of(u).dtype), x)  # the stream stays wide under autocast
+        x = apply_linear(lambda v: v.to(value_of(u).dtype), x)  # the stream stays wide under autocast
         skips = [x]
         for blocks, mask in zip(self.encoder, masks, strict=True):
             assert isinstance(blocks, nn.ModuleList)
@@ -220,43 +230,47 @@ class UNet(nn.Module):
             for block in blocks:
                 x = block(x if block.direction == "up" else mp_concatenate(x, skips.pop()), c, mask)
         x = self.leave(x, self.out_gain)
-        return linearly(lambda v: v.to(value_of(u).dtype), x)
+        return apply_linear(lambda v: v.to(value_of(u).dtype), x)
 
-    def condition(self, t: Signal, cond: Conditioning) -> Signal:
+    def condition(self, t: TensorLike, cond: Conditioning) -> TensorLike:
         """The vector ``(B, cond_width)`` that every block is modulated by; float32 under any precision."""
         c = self.time(t)
         if num := len(self.labels.num_classes):
             c = add(c, self.labels(cond.labels, value_of(c)))
-            c = linearly(lambda v: v / math.sqrt(1 + num), c)
+            c = apply_linear(lambda v: v / math.sqrt(1 + num), c)
         if self.guidance is not None:
             scale = torch.ones_like(value_of(t)) if cond.guidance is None else cond.guidance.to(value_of(t))
             c = add(c, self.guidance(torch.log(scale)))
-        return linearly(lambda v: v * SILU_GAIN, silu(c))
+        return apply_linear(lambda v: v * SILU_GAIN, silu(c))
 
-    def entering(self, u: Signal, cond: Conditioning) -> Signal:
+    def entering(self, u: TensorLike, cond: Conditioning) -> TensorLike:
         """u without its padding, what is aligned to it, and EDM2's channel of ones, which are zeros at padding."""
         shape = value_of(u).shape
-        valid = cond.valid
-        mask = value_of(u).new_ones(shape[0], 1, *shape[2:]) if valid is None else valid.to(value_of(u).dtype)
-        if valid is not None:
+        padding_mask = cond.padding_mask
+        mask = (
+            value_of(u).new_ones(shape[0], 1, *shape[2:])
+            if padding_mask is None
+            else padding_mask.to(value_of(u).dtype)
+        )
+        if padding_mask is not None:
             u = multiply(u, mask)
         parts = [u, mask]
-        if self.aligned_channels:
-            aligned = cond.aligned
+        if self.num_cond_channels:
+            concat = cond.concat
             parts.append(
-                value_of(u).new_zeros(shape[0], self.aligned_channels, *shape[2:]) if aligned is None else aligned
+                value_of(u).new_zeros(shape[0], self.num_cond_channels, *shape[2:]) if concat is None else concat
             )
         return concatenate(parts, dim=1)
 
-    def key_masks(self, valid: Tensor | None) -> list[Tensor | None]:
+    def key_masks(self, padding_mask: Tensor | None) -> list[Tensor | None]:
         """For each level, ``(B, L)`` true where attention may look: where any place of a block is no padding."""
         masks: list[Tensor | None] = [None] * self.num_levels
-        if valid is None:
+        if padding_mask is None:
             return masks
-        share = (valid > 0).float()
+        fraction = (padding_mask > 0).float()
         for level in range(self.num_levels):
-            share = value_of(halve(share)) if level else share
-            seen = share.flatten(1) > 0
+            fraction = value_of(halve(fraction)) if level else fraction
+            seen = fraction.flatten(1) > 0
             masks[level] = seen | ~seen.any(-1, keepdim=True)  # a clip that is all padding attends to itself
         return masks
 
@@ -264,7 +278,7 @@ class UNet(nn.Module):
         if len(shape) != 2 + self.rank or shape[1] != self.in_channels:
             raise ValueError(f"expected a latent (B, {self.in_channels}, *s) with {self.rank} axes, got {tuple(shape)}")
         step = 2 ** (self.num_levels - 1)
-        if any(extent % step for extent in shape[2:]):
+        if any(size_option % step for size_option in shape[2:]):
             raise ValueError(
                 f"extents {tuple(shape[2:])} must be multiples of {step}: there are {self.num_levels} levels"
             )

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.aligned import Recorded
 from scm_media.build import nearest
+from scm_media.conditioning import ActionBank
 from scm_media.pipeline.folder import ModelFolder
-from scm_media.pipeline.randomness import FIRST_DRAW, clip_share
+from scm_media.pipeline.randomness import FIRST_DRAW, sample_uniform
 
 Actions = str | Path | Tensor | Sequence[Any] | None
 """A .jsonl or .csv file, ``"ahead*8,ahead+left*8"``, or rows ``(n, k)`` or ``(B, n, k)`` of numbers."""
@@ -31,14 +31,14 @@ class ActionSet:
     """The actions that a model knows: names of the k numbers, what its training data had, classes by label."""
 
     names: Sequence[str]
-    recorded: Recorded | None
+    recorded: ActionBank | None
     classes: Mapping[str, Sequence[str]]
 
     @classmethod
     def of(cls, folder: ModelFolder) -> ActionSet:
         """Those of a model's folder, without names for a model without; ValueError for a damaged file."""
-        names, file = folder.description.get("aligned") or [], folder.recorded_file
-        recorded = Recorded.load(file) if names and file.is_file() else None
+        names, file = folder.description.get("actions") or [], folder.action_bank_file
+        recorded = ActionBank.load(file) if names and file.is_file() else None
         if recorded is not None and recorded.rows.shape[1] != len(names):
             raise ValueError(
                 f"{file} has {recorded.rows.shape[1]} numbers a row, but the model has {len(names)} actions; export "
@@ -138,8 +138,8 @@ class ActionSet:
                 alike &= numbers == list(self.classes[name]).index(str(label[name]))
         among = alike.nonzero().flatten() if bool(alike.any()) else torch.arange(len(rows))
         num = -(-num_places // rows.shape[-1])
-        shares = [clip_share(seed, index, FIRST_DRAW + part) for part in range(num)]
-        return torch.cat([rows[among[int(share * len(among))]] for share in shares], -1)[:, :num_places]
+        fractions = [sample_uniform(seed, index, FIRST_DRAW + part) for part in range(num)]
+        return torch.cat([rows[among[int(fraction * len(among))]] for fraction in fractions], -1)[:, :num_places]
 
 
 def to_text(rows: Tensor, names: Sequence[str]) -> str | None:

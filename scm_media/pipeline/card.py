@@ -95,7 +95,7 @@ def model_card(
     for label, classes in description["labels"].items():
         listed = ", ".join(map(markdown_text, classes)) if classes else "a number"
         lines.append(f"- Label `{markdown_code(label)}`: {listed}")
-    if actions := description.get("aligned"):
+    if actions := description.get("actions"):
         lines.append(
             f"- Actions, a row of numbers for each frame (`--actions`): {', '.join(map(markdown_text, actions))}"
         )
@@ -160,10 +160,10 @@ def _front_matter(licence: str | None, kind: str | None, task: str | None) -> li
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """The figures of an evaluation as a Markdown table, followed by what they are to be read against."""
-    features, gate = metrics["features"], metrics.get("teacher_gate") or {}
+    features, threshold = metrics["features"], metrics.get("teacher_threshold") or {}
     guided = any(row.get("guidance") is not None for row in metrics["rows"])
     names = ["sampler", "steps", *(["guidance"] if guided else []), "evaluations", "Fréchet"]
-    names += ["precision", "recall", "agreement", "ms a clip"]
+    names += ["precision", "recall", "accuracy", "ms a clip"]
     lines = [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 1)}"]
     for row in metrics["rows"]:
         cells = [
@@ -172,8 +172,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
             *([f"{row['guidance']:g}"] if guided else []),
         ]
         cells += [markdown_text(row["evaluations"]), f"{row['frechet']:.4g}"]
-        cells += [_number(row[key], 3) for key in ("precision", "recall", "agreement")]
-        milliseconds = None if row["seconds_per_clip"] is None else 1000 * row["seconds_per_clip"]
+        cells += [_number(row[key], 3) for key in ("precision", "recall", "accuracy")]
+        milliseconds = None if row["seconds_per_sample"] is None else 1000 * row["seconds_per_sample"]
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")
     lines += [
         "",
@@ -182,24 +182,24 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         f"{markdown_text(features['name'])}{projection(features)}.",
     ]
     for key, text, digits in (
-        ("frechet_floor", "Fréchet distance of held-out data to the training data at the same number", 4),
-        ("agreement_held_out", "agreement of held-out data with its labels", 3),
+        ("frechet_held_out", "Fréchet distance of held-out data to the training data at the same number", 4),
+        ("accuracy_held_out", "agreement of held-out data with its labels", 3),
         ("frechet_ratio_1_step", "Fréchet distance of one step over the teacher's", 3),
         ("frechet_ratio_2_step", "Fréchet distance of two steps over the teacher's", 3),
         ("speedup_2_step", "speed-up of two steps over the teacher, end to end", 1),
         ("speedup_bound", "the most that speed-up can be, from the seconds below", 1),
-        ("network_seconds_per_clip", "seconds of one evaluation, a clip", 6),
-        ("guide_seconds_per_clip", "seconds of one evaluation of the teacher's guide, a clip", 6),
-        ("decode_seconds_per_clip", "seconds of decoding, a clip", 6),
+        ("network_seconds_per_sample", "seconds of one evaluation, a clip", 6),
+        ("guide_seconds_per_sample", "seconds of one evaluation of the teacher's guide, a clip", 6),
+        ("decode_seconds_per_sample", "seconds of decoding, a clip", 6),
     ):
-        hidden = key.startswith("frechet_ratio") and gate.get("passed") is not True
+        hidden = key.startswith("frechet_ratio") and threshold.get("passed") is not True
         if metrics.get(key) is not None and not hidden:
             lines.append(f"- {text}: {_number(metrics[key], digits)}")
-    if gate.get("frechet_over_floor") is not None and gate["passed"] is not True:
-        state = "was not judged (fewer than 10,000 samples)" if gate["passed"] is None else "missed its gate"
+    if threshold.get("frechet_over_held_out") is not None and threshold["passed"] is not True:
+        state = "was not judged (fewer than 10,000 samples)" if threshold["passed"] is None else "missed its gate"
         lines.append(
-            f"- the teacher {state}: agreement {_number(gate['agreement'], 3)} (0.85 or more is asked), Fréchet "
-            f"{gate['frechet_over_floor']:.1f} × the floor (10 × or less); no ratio over it is shown"
+            f"- the teacher {state}: agreement {_number(threshold['accuracy'], 3)} (0.85 or more is asked), Fréchet "
+            f"{threshold['frechet_over_held_out']:.1f} × the floor (10 × or less); no ratio over it is shown"
         )
     return "\n".join(lines)
 

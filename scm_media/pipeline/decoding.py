@@ -12,16 +12,16 @@ from scm_media.interfaces import Autoencoder
 def decoded(autoencoder: Autoencoder, latent: Tensor) -> Tensor:
     """Samples ``(B, C, *S)`` on the CPU for latents ``(B, c, *s)``.
 
-    Of an autoencoder with ``decode_in_pieces`` the device never holds more than a piece, however long the clip is.
+    Of an autoencoder with ``decode_in_chunks`` the device never holds more than a piece, however long the clip is.
     """
-    in_pieces = getattr(autoencoder, "decode_in_pieces", None)
+    in_pieces = getattr(autoencoder, "decode_in_chunks", None)
     if in_pieces is None:
         return autoencoder.decode(latent).cpu()
     sample, filled = None, 0
-    for piece in in_pieces(latent):
+    for chunk in in_pieces(latent):
         if sample is None:
-            sample = torch.empty(len(latent), *autoencoder.sample_shape(latent.shape[1:]), dtype=piece.dtype)
-        sample[:, :, filled : filled + piece.shape[2]] = piece.cpu()
-        filled += piece.shape[2]
+            sample = torch.empty(len(latent), *autoencoder.sample_shape(latent.shape[1:]), dtype=chunk.dtype)
+        sample[:, :, filled : filled + chunk.shape[2]] = chunk.cpu()
+        filled += chunk.shape[2]
     assert sample is not None and filled == sample.shape[2]
     return sample

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
 from scm_media.bounds import SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, Bounds
 from scm_media.typed import check_value, shown, shown_name
 
-FORMAT = 1
+FORMAT = 2
 LARGEST_SAMPLE = 1 << 28
 """Values of one sample or latent: 1 GiB in float32."""
 MOST_AXES = 6
@@ -57,8 +57,8 @@ class Description(TypedDict):
     label_dropout: NotRequired[float | None]
     student_label_dropout: NotRequired[float | None]
     guidance_max: NotRequired[float | None]
-    known: NotRequired[Any]
-    aligned: NotRequired[Sequence[str] | None]
+    mask: NotRequired[Any]
+    actions: NotRequired[Sequence[str] | None]
     ema: NotRequired[Mapping[str, Mapping[str, Any]] | None]
     data: NotRequired[str | None]
     licence: NotRequired[str | None]
@@ -74,8 +74,14 @@ def checked(description: Any, file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} lacks an object with the keys {', '.join(REQUIRED)}; export the model again")
     if missing := [key for key in REQUIRED if key not in description]:
         raise ValueError(f"{file} lacks {', '.join(missing)}; export the model again")
-    if isinstance(number := description.get("format", FORMAT), int) and number > FORMAT:
+    number = description.get("format", 1)
+    if isinstance(number, int) and number > FORMAT:
         raise ValueError(f"{file} has format {shown(number)}, this version reads {FORMAT}; update scm-media")
+    if isinstance(number, int) and number < FORMAT:
+        raise ValueError(
+            f"{file} has format {shown(number)}, this version reads {FORMAT}: scm-media convert {file.parent} "
+            "NEW_FOLDER writes the model with today's names"
+        )
     try:
         _check_keys(description, Description, "")
         _check_keys(description["sampler"], Sampler, "sampler.")
@@ -96,7 +102,7 @@ def _check_keys(section: Mapping[str, Any], kind: Any, prefix: str) -> None:
 
 
 def _check_names(description: Mapping[str, Any]) -> None:
-    names = [description["name"], *description["labels"], *(description.get("aligned") or ())]
+    names = [description["name"], *description["labels"], *(description.get("actions") or ())]
     for name in [*names, *(each for classes in description["labels"].values() for each in classes)]:
         if not 0 < len(name) <= LONGEST_NAME:
             raise ValueError(

@@ -1,7 +1,7 @@
 """The tasks of an edit: what of the given sample is kept, and where in the new clip it lies.
 
-A task is a function from the input ``(C, *S)`` and what was asked to a ``Canvas``, and an entry in ``TASKS``; drawing
-what is missing is the same for all of them.
+A task is a function from the input ``(C, *S)`` and what was asked to a ``InpaintingInput``, and an entry in ``TASKS``;
+drawing what is missing is the same for all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 
 
 @dataclass(frozen=True)
-class Canvas:
+class InpaintingInput:
     """A sample ``(C, *S)`` to be completed, and its mask ``(1, *S)``: one where the sample is kept.
 
     axis: along which it may be drawn in several windows, counted from the end; None where it is drawn at once.
@@ -28,15 +28,16 @@ class Canvas:
 
 
 @dataclass(frozen=True)
-class Wish:
+class EditRequest:
     """What was asked of a task.
 
-    extent: the modality's measure along an axis, None where it has none. usual: how long the model's clips are, length:
-    the new clip, keep: what is kept of the input; in places along that axis, None where it was not asked for. region:
-    [first, last) of what is made anew along each axis of the sample. mask: ``(1, *S)``, true where it is made anew.
+    size_option: the modality's measure along an axis, None where it has none. usual: how long the model's clips are,
+    length: the new clip, keep: what is kept of the input; in places along that axis, None where it was not asked for.
+    region: [first, last) of what is made anew along each axis of the sample. mask: ``(1, *S)``, true where it is made
+    anew.
     """
 
-    extent: Extent | None = None
+    size_option: SizeOption | None = None
     usual: int = 0
     length: int | None = None
     keep: int | None = None
@@ -45,28 +46,28 @@ class Wish:
 
     def told(self, places: int) -> str:
         """A number of places in the user's unit."""
-        assert self.extent is not None
-        return f"{places / self.extent.rate:g} {self.extent.unit}"
+        assert self.size_option is not None
+        return f"{places / self.size_option.rate:g} {self.size_option.unit}"
 
 
-Task = Callable[[Tensor, Wish], Canvas]
+Task = Callable[[Tensor, EditRequest], InpaintingInput]
 
 
-def continued(sample: Tensor, wish: Wish) -> Canvas:
+def continued(sample: Tensor, wish: EditRequest) -> InpaintingInput:
     """The end of the input is the start of the new clip; half of the clip, unless told otherwise."""
     axis, length = _line(sample, wish)
     keep = _kept(wish, length // 2, sample.shape[axis], length - 1)
     return _laid(sample.narrow(axis, sample.shape[axis] - keep, keep), axis, length, [(0, keep)])
 
 
-def prepended(sample: Tensor, wish: Wish) -> Canvas:
+def prepended(sample: Tensor, wish: EditRequest) -> InpaintingInput:
     """The start of the input is the end of the new clip; half of the clip, unless told otherwise."""
     axis, length = _line(sample, wish)
     keep = _kept(wish, length // 2, sample.shape[axis], length - 1)
     return _laid(sample.narrow(axis, 0, keep), axis, length, [(length - keep, length)])
 
 
-def interpolated(sample: Tensor, wish: Wish) -> Canvas:
+def interpolated(sample: Tensor, wish: EditRequest) -> InpaintingInput:
     """The clip starts as the input starts and ends as it ends; a quarter of it each, unless told otherwise.
 
     Of a short input no more than its halves: of two frames, one at each end.
@@ -78,7 +79,7 @@ def interpolated(sample: Tensor, wish: Wish) -> Canvas:
     return _laid(ends, axis, length, [(0, keep), (length - keep, length)])
 
 
-def animated(sample: Tensor, wish: Wish) -> Canvas:
+def animated(sample: Tensor, wish: EditRequest) -> InpaintingInput:
     """The input's first frame, or as many as are to be kept, is set in motion."""
     axis, length = _line(sample, wish)
     if sample.ndim != 4:
@@ -87,7 +88,7 @@ def animated(sample: Tensor, wish: Wish) -> Canvas:
     return _laid(sample.narrow(axis, 0, keep), axis, length, [(0, keep)])
 
 
-def inpainted(sample: Tensor, wish: Wish) -> Canvas:
+def inpainted(sample: Tensor, wish: EditRequest) -> InpaintingInput:
     """The input, as long as it is, with a region made anew: a window along every axis, or what a mask marks."""
     if wish.keep is not None or wish.length is not None:
         raise ValueError("inpaint keeps all of the input but a region or what a mask marks; give one of these alone")
@@ -111,7 +112,7 @@ def inpainted(sample: Tensor, wish: Wish) -> Canvas:
         mask[(slice(None), *(slice(first, last) for first, last in wish.region))] = 0
     if not bool((mask == 0).any()):
         raise ValueError("the mask marks nothing to be made anew: white (above 0) is made anew, black is kept")
-    return Canvas(sample, mask, None if wish.extent is None else wish.extent.axis)
+    return InpaintingInput(sample, mask, None if wish.size_option is None else wish.size_option.axis)
 
 
 TASKS: Mapping[str, Task] = {
@@ -130,30 +131,30 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-def blank(shape: tuple[int, ...], axis: int) -> Canvas:
+def blank(shape: tuple[int, ...], axis: int) -> InpaintingInput:
     """The canvas of a clip ``(C, *S)`` of which nothing is known."""
-    return Canvas(torch.zeros(shape), torch.zeros(1, *shape[1:]), axis)
+    return InpaintingInput(torch.zeros(shape), torch.zeros(1, *shape[1:]), axis)
 
 
-def _line(sample: Tensor, wish: Wish) -> tuple[int, int]:
+def _line(sample: Tensor, wish: EditRequest) -> tuple[int, int]:
     """The axis that clips of this modality go on along, and the length of the new one.
 
     ValueError where they have none, and for what was asked of this task that is for another.
     """
-    if wish.extent is None or wish.extent.axis is None:
+    if wish.size_option is None or wish.size_option.axis is None:
         raise ValueError("clips of this modality have no duration to go on along; use --task inpaint")
     if wish.region is not None or wish.mask is not None:
         given = "mask" if wish.region is None else "region"
         raise ValueError(f"a {given} goes with inpaint; what is kept here is said by keep")
-    return wish.extent.axis, wish.usual if wish.length is None else wish.length
+    return wish.size_option.axis, wish.usual if wish.length is None else wish.length
 
 
-def _kept(wish: Wish, share: int, available: int, most: int, where: str = "") -> int:
+def _kept(wish: EditRequest, fraction: int, available: int, most: int, where: str = "") -> int:
     """How many places are kept, by default a share; ValueError where the input has fewer, or nothing would be new."""
     bound = min(available, most)
     if bound < 1:
         raise ValueError(f"a clip of {wish.told(most + 1)} has no room for what is kept and something new")
-    keep = max(1, min(share, bound)) if wish.keep is None else wish.keep
+    keep = max(1, min(fraction, bound)) if wish.keep is None else wish.keep
     if not 1 <= keep <= bound:
         reason = "all that the input has" if available <= most else "so that the clip has something new"
         at_ends = f" {where}" if where else ""
@@ -163,7 +164,7 @@ def _kept(wish: Wish, share: int, available: int, most: int, where: str = "") ->
     return keep
 
 
-def _laid(kept: Tensor, axis: int, length: int, spans: list[tuple[int, int]]) -> Canvas:
+def _laid(kept: Tensor, axis: int, length: int, spans: list[tuple[int, int]]) -> InpaintingInput:
     """A canvas of a length along an axis, with what is kept laid into spans of it, in order."""
     shape = list(kept.shape)
     shape[axis] = length
@@ -173,7 +174,7 @@ def _laid(kept: Tensor, axis: int, length: int, spans: list[tuple[int, int]]) ->
         sample.narrow(axis, first, last - first).copy_(kept.narrow(axis, taken, last - first))
         mask.narrow(axis, first, last - first).fill_(1)
         taken += last - first
-    return Canvas(sample, mask, axis)
+    return InpaintingInput(sample, mask, axis)
 
 
 def _size(sample: Tensor) -> str:

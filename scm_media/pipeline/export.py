@@ -125,9 +125,9 @@ def _write(
         if source.has(name):
             statistics = source.read(name)
             weights.save(folder / f"{name}.safetensors", statistics.state, statistics.config, statistics.info)
-    if source.recorded_file.is_file():
-        rows = weights.read(source.recorded_file)
-        weights.save(folder / source.recorded_file.name, rows.state, rows.config, rows.info)
+    if source.action_bank_file.is_file():
+        rows = weights.read(source.action_bank_file)
+        weights.save(folder / source.action_bank_file.name, rows.state, rows.config, rows.info)
     if (recipe := source.recipe()) is not None:
         weights.write_whole(folder / "recipe.yaml", _without_places(recipe).encode())
     figures = {"metrics.json": source.metrics(), **source.second_opinions(), "nearest.json": source.nearest()}

@@ -14,7 +14,7 @@ from scm_media.pipeline.sources import MODEL_FILE, PLAIN_NAME, find_folder
 from scm_media.reading import read_json, read_yaml
 
 RECIPE_FILE = "recipe.yaml"
-NETWORKS = ("autoencoder", "teacher", "guide", "student", "embedder")
+NETWORKS = ("autoencoder", "teacher", "guide", "student", "feature_extractor")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ModelFolder:
         if exported.exists() or not self.is_run:
             return exported
         if name == "reference":
-            return _within(self.path / "embedder" / "reference.safetensors", self.path)
+            return _within(self.path / "feature_extractor" / "reference.safetensors", self.path)
         if name.startswith("reference-"):
             return _within(self.path / "evaluation" / f"{name}.safetensors", self.path)
         return _within(self.path / name / "weights.safetensors", self.path)
@@ -91,9 +91,9 @@ class ModelFolder:
         return weights.read(self.file(name))
 
     @property
-    def recorded_file(self) -> Path:
+    def action_bank_file(self) -> Path:
         """Where the rows of numbers of some training examples are, in a folder whose model takes such."""
-        return _within(self.path / "recorded.safetensors", self.path)
+        return _within(self.path / "action_bank.safetensors", self.path)
 
     def recipe(self) -> dict[str, Any] | None:
         """Returns what ``recipe.yaml`` holds, None where there is none; ValueError where it holds no recipe.

@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scm_media.aligned import Grouping
 from scm_media.build import build
+from scm_media.conditioning import FrameGrouping
 from scm_media.guidance import Guided
 from scm_media.interfaces import Conditioning, Modality
 from scm_media.networks import restore
 from scm_media.pipeline import sampling
 from scm_media.pipeline.actions import Actions, ActionSet
+from scm_media.pipeline.batch_sampler import BatchSampler, Samples
 from scm_media.pipeline.decoding import decoded
-from scm_media.pipeline.drawing import Clips, Drawing
 from scm_media.pipeline.export import check_target, export
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.inputs import Source, canvas_of
 from scm_media.pipeline.labels import Label, LabelSet
-from scm_media.pipeline.requests import ClipActions, ClipLabels, actions_of, check_extents
+from scm_media.pipeline.requests import SampleActions, SampleLabels, actions_of, check_sizes
 from scm_media.pipeline.windows import longer, windows_of
-from scm_media.samplers import Counted
+from scm_media.samplers import CallCounter
 from scm_media.trigflow import TrigFlow
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
@@ -94,21 +94,22 @@ class Pipeline:
         return self
 
     def network(self, name: str) -> Any:
-        """A network of the model by name (autoencoder, teacher, guide, student, embedder), ready for inference."""
+        """A network of the model by name (autoencoder, teacher, guide, student, feature extractor), ready for
+        inference."""
         if name not in self._networks:
             module = restore(self.folder.read(name), name, self.folder.file(name))
             self._networks[name] = module.eval().requires_grad_(False).to(self.device)
         return self._networks[name]
 
-    def __call__(self, num: int = 1, label: Label | Sequence[Label] = None, **arguments: Any) -> Clips:
+    def __call__(self, num: int = 1, label: Label | Sequence[Label] = None, **arguments: Any) -> Samples:
         """``num`` clips; the arguments are those of ``batches``."""
-        return Clips.joined(list(self.batches(num, label, **arguments)))
+        return Samples.joined(list(self.batches(num, label, **arguments)))
 
     def edit(
         self, task: str, source: Source, num: int = 1, label: Label | Sequence[Label] = None, **wanted: Any
-    ) -> Clips:
+    ) -> Samples:
         """``num`` clips in which a part of the source is kept; the arguments are those of ``edit_batches``."""
-        return Clips.joined(list(self.edit_batches(task, source, num, label, **wanted)))
+        return Samples.joined(list(self.edit_batches(task, source, num, label, **wanted)))
 
     def batches(
         self,
@@ -124,9 +125,9 @@ class Pipeline:
         guidance_interval: Sequence[float] | None = None,
         overlap: float | None = None,
         actions: Actions = None,
-        **extents: float,
-    ) -> Iterator[Clips]:
-        """Clips ``first`` to ``first + num - 1`` of a seed, batch by batch.
+        **sizes: float,
+    ) -> Iterator[Samples]:
+        """Samples ``first`` to ``first + num - 1`` of a seed, batch by batch.
 
         Clip k's noise depends on (seed, k) alone, with seeds from 0 to 2^63 - 1. With another batch size matrix
         products round differently, and its samples change with them: in float32 by up to about 1e-5 (pictures) or 1e-3
@@ -139,17 +140,17 @@ class Pipeline:
         actions: of a model that was trained with some, a row of numbers for each place along the first axis of the
         clip (each frame): a .jsonl or .csv, ``"ahead*8,left*8"``, or rows ``(n, k)``, one a clip ``(num, n, k)``; those
         of a training example of the clip's classes, drawn from (seed, k), when None.
-        extents: what the modality lets one set, e.g. seconds. A clip longer than what is drawn at once is drawn in
+        sizes: what the modality lets one set, e.g. seconds. A clip longer than what is drawn at once is drawn in
         windows, each of which knows ``overlap`` of the one before (in the extent's unit; None: a quarter of a window).
         Raises ValueError for anything the model cannot do.
         """
-        check_extents(self.modality, extents)
-        labels = self._labels(num, label, seed, first, True, extents)
-        canvas = longer(self.modality, overlap, extents)
+        check_sizes(self.modality, sizes)
+        labels = self._labels(num, label, seed, first, True, sizes)
+        canvas = longer(self.modality, overlap, sizes)
         if canvas is not None and teacher:
             raise ValueError("the teacher draws a clip at once; the student goes on in windows: leave the teacher out")
-        shape = () if canvas is not None else self.latent_shape(**extents)
-        num_places = (self.modality.shape(**extents) if canvas is None else canvas.sample.shape)[1]
+        shape = () if canvas is not None else self.latent_shape(**sizes)
+        num_places = (self.modality.shape(**sizes) if canvas is None else canvas.sample.shape)[1]
         rows = actions_of(self.actions, actions, labels, num_places)
         for drawing in self._drawings(
             labels, rows, seed, first, batch_size, teacher, steps, times, guidance, guidance_interval
@@ -157,7 +158,7 @@ class Pipeline:
             if canvas is None:
                 yield drawing.clips(drawing.at_once(shape))
             else:
-                yield drawing.clips(drawing.complete(canvas, *windows_of(canvas, self.modality, overlap, extents)))
+                yield drawing.clips(drawing.complete(canvas, *windows_of(canvas, self.modality, overlap, sizes)))
 
     def edit_batches(
         self,
@@ -177,24 +178,24 @@ class Pipeline:
         guidance_interval: Sequence[float] | None = None,
         overlap: float | None = None,
         actions: Actions = None,
-        **extents: float,
-    ) -> Iterator[Clips]:
-        """Clips in which a part of the source is kept and the rest is made, batch by batch (``edits.TASKS``).
+        **sizes: float,
+    ) -> Iterator[Samples]:
+        """Samples in which a part of the source is kept and the rest is made, batch by batch (``edits.TASKS``).
 
         source: a file, or a sample ``(C, *S)`` of the model's rate and size. keep: how much of it, in the unit of the
         modality's extent. region: of what is made anew, (first, last) along that extent in its unit, or first and last
-        place along every axis. mask: a file or a sample, above 0 where it is made anew. extents: how long the clip is
+        place along every axis. mask: a file or a sample, above 0 where it is made anew. sizes: how long the clip is
         to be, the model's own length when not given, the input's for inpaint. The other arguments are those of
         ``batches``; actions are of the whole clip, what is kept included. A label that is not given is not told to a
         network that did without some in training, else drawn.
         Source: Song et al. 2023 (arXiv 2303.01469), algorithm 4. Raises ValueError for anything the model cannot do.
         """
-        check_extents(self.modality, extents)
-        canvas = canvas_of(self.modality, task, source, keep, region, mask, extents)
+        check_sizes(self.modality, sizes)
+        canvas = canvas_of(self.modality, task, source, keep, region, mask, sizes)
         if guidance is not None and label is None and self.labels.names and not self._draws:
             raise ValueError(f"guidance {guidance} steers towards a label: give one")
-        labels = self._labels(num, label, seed, first, self._draws, extents)
-        windows = windows_of(canvas, self.modality, overlap, extents)
+        labels = self._labels(num, label, seed, first, self._draws, sizes)
+        windows = windows_of(canvas, self.modality, overlap, sizes)
         rows = actions_of(self.actions, actions, labels, canvas.sample.shape[1])
         for drawing in self._drawings(
             labels, rows, seed, first, batch_size, False, steps, times, guidance, guidance_interval
@@ -219,7 +220,7 @@ class Pipeline:
     @property
     def _tells(self) -> bool:
         """Whether the networks were trained to be told what is known of a clip."""
-        return bool(self.folder.description.get("known"))
+        return bool(self.folder.description.get("mask"))
 
     def _edit_run(self, steps: int | None, times: Sequence[float] | None) -> sampling.Run:
         return sampling.edit_sampler(self.settings, self.flow, steps, times, self._tells)
@@ -231,20 +232,20 @@ class Pipeline:
         seed: int,
         first: int,
         drawn: bool,
-        extents: Mapping[str, float],
-    ) -> ClipLabels:
+        sizes: Mapping[str, float],
+    ) -> SampleLabels:
         """Returns the labels of each clip; drawn: whether a class that is not given is, else the network is told none.
 
         An extent that is a label of the model too (the rate of frames) is one, unless the label says otherwise.
         """
-        labels = ClipLabels(self.labels, num, label, seed, first, drawn)
-        labels.add(self.labels.parse({name: value for name, value in extents.items() if name in self.labels.names}))
+        labels = SampleLabels(self.labels, num, label, seed, first, drawn)
+        labels.add(self.labels.parse({name: value for name, value in sizes.items() if name in self.labels.names}))
         return labels
 
     def _drawings(
         self,
-        labels: ClipLabels,
-        rows: ClipActions | None,
+        labels: SampleLabels,
+        rows: SampleActions | None,
         seed: int,
         first: int,
         batch_size: int,
@@ -253,8 +254,9 @@ class Pipeline:
         times: Sequence[float] | None,
         guidance: float | None,
         interval: Sequence[float] | None,
-    ) -> Iterator[Drawing]:
-        """Clips with these labels and rows to be drawn, batch by batch; what was asked is checked before the first."""
+    ) -> Iterator[BatchSampler]:
+        """Samples with these labels and rows to be drawn, batch by batch; what was asked is checked before the
+        first."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         sampler = sampling.teacher_sampler if teacher else sampling.student_sampler
@@ -264,14 +266,14 @@ class Pipeline:
         backbone = self.network("teacher" if teacher else "student")
         grouping = None
         if rows is not None:
-            grouping = Grouping.of(self.network("autoencoder"), self.folder.description["sample_shape"])
+            grouping = FrameGrouping.of(self.network("autoencoder"), self.folder.description["sample_shape"])
         for start in range(0, len(labels), batch_size):
             part = labels[start : start + batch_size]
-            counted = [Counted(backbone)]
+            counted = [CallCounter(backbone)]
             guide = None
             if teacher and scale != 1 and self.folder.has("guide"):  # else the network itself, without labels
-                counted.append(guide := Counted(self.network("guide")))
-            yield Drawing(
+                counted.append(guide := CallCounter(self.network("guide")))
+            yield BatchSampler(
                 flow=self.flow,
                 modality=self.modality,
                 autoencoder=self.network("autoencoder"),
@@ -290,11 +292,11 @@ class Pipeline:
                 grouping=grouping,
             )
 
-    def latent_shape(self, **extents: float) -> tuple[int, ...]:
+    def latent_shape(self, **sizes: float) -> tuple[int, ...]:
         """``(c, *s)`` of a clip with these extents, the model's own without."""
-        made = tuple(self.network("autoencoder").latent_shape(self.modality.shape(**extents)))
+        made = tuple(self.network("autoencoder").latent_shape(self.modality.shape(**sizes)))
         told = tuple(self.folder.description["latent_shape"])
-        if not extents and made != told:
+        if not sizes and made != told:
             raise ValueError(
                 f"{self.folder.path}: its autoencoder makes latents of shape {made}, but latent_shape is {told}; "
                 "export the model again"

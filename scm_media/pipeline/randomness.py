@@ -21,7 +21,7 @@ FIRST_DRAW, FIRST_OFFSET, STREAMS = 2**15, 2**16 - 2**10, 2**16
 """Where the streams of a clip's draws and those of a seed's offsets begin, and how many streams there are."""
 
 
-def clip_noise(seed: int, indices: Sequence[int], step: int, shape: Sequence[int], window: int = 0) -> Tensor:
+def sample_noise(seed: int, indices: Sequence[int], step: int, shape: Sequence[int], window: int = 0) -> Tensor:
     """Returns standard normal noise ``(B, *shape)`` on the CPU, clip k's from (seed, k, step): bit-equal in any batch.
 
     window: Which part of a clip that is drawn in several, each with noise of its own.
@@ -41,13 +41,13 @@ def seed_offset(seed: int, stream: int) -> float:
     return float(_generator(seed, 0, STREAMS - 1 - stream).random())
 
 
-def clip_share(seed: int, index: int, stream: int) -> float:
+def sample_uniform(seed: int, index: int, stream: int) -> float:
     """Returns a number in [0, 1) for each (seed, clip, stream), with streams from 32,768 to 64,511."""
     assert FIRST_DRAW <= stream < FIRST_OFFSET
     return float(_generator(seed, index, stream).random())
 
 
-def check_clips(seed: int, first: int, num: int = 1) -> None:
+def check_samples(seed: int, first: int, num: int = 1) -> None:
     """Raises ValueError for a seed or clips ``first`` to ``first + num - 1`` that have no randomness of their own."""
     if not _is_index(seed) or not 0 <= seed < SEEDS:
         raise ValueError(f"seed must be a whole number from 0 to {SEEDS - 1} (2^63 - 1), got {seed!r}")
@@ -64,7 +64,7 @@ def _is_index(value: object) -> bool:
 
 def _generator(seed: int, index: int, stream: int, window: int = 0) -> np.random.Generator:
     # No draw is so long that it counts into the top 64 of the counter's 256 bits, which number the windows.
-    check_clips(seed, index)
+    check_samples(seed, index)
     assert 0 <= stream < STREAMS and 0 <= window < 2**64
     key = int(seed) | int(index) << 64 | stream << 112
     return np.random.Generator(np.random.Philox(key=key, counter=window << 192))

@@ -11,24 +11,24 @@ from torch import Tensor
 from scm_media.interfaces import Modality
 from scm_media.pipeline.actions import Actions, ActionSet
 from scm_media.pipeline.labels import Label, LabelSet
-from scm_media.pipeline.randomness import check_clips
+from scm_media.pipeline.randomness import check_samples
 
 LARGEST = 2**30
 """Numbers in the sample of one clip, which is held in memory as a whole: 4 GiB."""
 
 
-def check_extents(modality: Modality, extents: Mapping[str, float]) -> None:
+def check_sizes(modality: Modality, sizes: Mapping[str, float]) -> None:
     """Raises ValueError for an extent that is no finite number, and for extents of a clip that no memory holds."""
-    for name, value in extents.items():
+    for name, value in sizes.items():
         if not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value}")
-    shape = modality.shape(**extents)
+    shape = modality.shape(**sizes)
     if math.prod(shape) > LARGEST:
-        told, size = ", ".join(f"{name} {value:g}" for name, value in extents.items()), "×".join(map(str, shape))
+        told, size = ", ".join(f"{name} {value:g}" for name, value in sizes.items()), "×".join(map(str, shape))
         raise ValueError(f"{told}: a clip of {size} has more than {LARGEST} numbers (4 GiB); ask for less")
 
 
-class ClipLabels:
+class SampleLabels:
     """The labels of clips ``first`` to ``first + num - 1``; a slice of them is a list of label name to value.
 
     Those that are not given are drawn from (seed, clip) when their slice is asked for. drawn: whether they are at all.
@@ -40,7 +40,7 @@ class ClipLabels:
     ) -> None:
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}")
-        check_clips(seed, first, num)
+        check_samples(seed, first, num)
         self.known, self.num, self.seed, self.first, self.drawn = known, num, seed, first, drawn
         given = [label] if label is None or isinstance(label, str | Mapping) else list(label)
         self._alike = len(given) == 1 and not isinstance(label, list | tuple)
@@ -62,13 +62,13 @@ class ClipLabels:
         return [self.known.resolve(one, self.seed, self.first + place) for place, one in given]
 
 
-class ClipActions:
+class SampleActions:
     """The actions of clips with these labels; a slice of them is ``(B, k, n)``, for n places of each clip.
 
     Raises ValueError for actions that the model does not know, or that are not one row for each place.
     """
 
-    def __init__(self, known: ActionSet, actions: Actions, labels: ClipLabels, num_places: int) -> None:
+    def __init__(self, known: ActionSet, actions: Actions, labels: SampleLabels, num_places: int) -> None:
         self.known, self.labels, self.num_places = known, labels, num_places
         self._rows = None if actions is None else known.parse(actions)
         if self._rows is not None and self._rows.ndim == 3 and len(self._rows) != len(labels):
@@ -89,9 +89,9 @@ class ClipActions:
         return found
 
 
-def actions_of(known: ActionSet, actions: Actions, labels: ClipLabels, num_places: int) -> ClipActions | None:
-    """Returns the actions of clips, None of a model without. Raises ValueError as ``ClipActions``."""
+def actions_of(known: ActionSet, actions: Actions, labels: SampleLabels, num_places: int) -> SampleActions | None:
+    """Returns the actions of clips, None of a model without. Raises ValueError as ``SampleActions``."""
     if not known.names:
         known.resolve(actions, [], num_places, labels.seed, labels.first)  # which refuses actions
         return None
-    return ClipActions(known, actions, labels, num_places)
+    return SampleActions(known, actions, labels, num_places)

@@ -1,4 +1,4 @@
-"""Clips longer than what is drawn at once: where the windows lie that make what is missing of them."""
+"""Samples longer than what is drawn at once: where the windows lie that make what is missing of them."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from scm_media.interfaces import Extent, Modality
+from scm_media.interfaces import Modality, SizeOption
 from scm_media.pipeline.blending import runs
-from scm_media.pipeline.edits import Canvas, blank
+from scm_media.pipeline.edits import InpaintingInput, blank
 
 OVERLAP = 0.25
 """Of a window, that the next one knows; unless told otherwise."""
 
 
-def axis_extent(modality: Modality) -> tuple[str, Extent] | None:
+def axis_option(modality: Modality) -> tuple[str, SizeOption] | None:
     """Name and extent of the measure along which clips of a modality go on; None where there is none."""
-    return next(((name, extent) for name, extent in modality.extents.items() if extent.axis is not None), None)
+    return next(
+        ((name, size_option) for name, size_option in modality.size_options.items() if size_option.axis is not None),
+        None,
+    )
 
 
-def window_size(modality: Modality, extents: Mapping[str, float]) -> int | None:
+def window_size(modality: Modality, sizes: Mapping[str, float]) -> int | None:
     """Places along the axis that are drawn at once, with these extents; None where any number is."""
-    found = axis_extent(modality)
+    found = axis_option(modality)
     if found is None or found[1].longest is None:
         return None
-    name, extent = found
-    assert extent.axis is not None and extent.longest is not None
-    return modality.shape(**{**extents, name: extent.longest})[extent.axis]
+    name, size_option = found
+    assert size_option.axis is not None and size_option.longest is not None
+    return modality.shape(**{**sizes, name: size_option.longest})[size_option.axis]
 
 
-def longer(modality: Modality, overlap: float | None, extents: Mapping[str, float]) -> Canvas | None:
+def longer(modality: Modality, overlap: float | None, sizes: Mapping[str, float]) -> InpaintingInput | None:
     """The empty canvas of a clip with these extents that is longer than what is drawn at once; None of another.
 
     ValueError for an overlap where nothing is joined.
     """
-    found, window = axis_extent(modality), window_size(modality, extents)
+    found, window = axis_option(modality), window_size(modality, sizes)
     if found is not None and window is not None:
-        axis, shape = found[1].axis, modality.shape(**extents)
+        axis, shape = found[1].axis, modality.shape(**sizes)
         assert axis is not None
         if shape[axis] > window:
             return blank(shape, axis)
@@ -47,13 +50,13 @@ def longer(modality: Modality, overlap: float | None, extents: Mapping[str, floa
 
 
 def windows_of(
-    canvas: Canvas, modality: Modality, overlap: float | None, extents: Mapping[str, float]
+    canvas: InpaintingInput, modality: Modality, overlap: float | None, sizes: Mapping[str, float]
 ) -> tuple[list[int], int | None]:
     """Where the windows begin that complete a canvas, and how long they are; None for the canvas as one.
 
     ValueError for an overlap that cannot be, or where nothing is joined.
     """
-    window = None if canvas.axis is None else window_size(modality, extents)
+    window = None if canvas.axis is None else window_size(modality, sizes)
     if window is None or canvas.axis is None:
         if overlap is not None:
             raise ValueError(f"overlap {overlap:g} joins nothing: this clip is drawn at once; leave it out")
@@ -67,14 +70,14 @@ def overlap_size(modality: Modality, window: int, overlap: float | None) -> int:
 
     ValueError for one that leaves a window nothing to know, or less than half of it to make.
     """
-    found = axis_extent(modality)
+    found = axis_option(modality)
     assert found is not None
-    extent = found[1]
-    places = round(window * OVERLAP) if overlap is None else round(overlap * extent.rate)
+    size_option = found[1]
+    places = round(window * OVERLAP) if overlap is None else round(overlap * size_option.rate)
     if not 1 <= places <= window // 2:
         raise ValueError(
-            f"overlap must be above 0 and at most {window // 2 / extent.rate:g} {extent.unit}, half of what is drawn "
-            f"at once; got {places / extent.rate if overlap is None else overlap:g}"
+            f"overlap must be above 0 and at most {window // 2 / size_option.rate:g} {size_option.unit}, half of what "
+            f"is drawn at once; got {places / size_option.rate if overlap is None else overlap:g}"
         )
     return places
 

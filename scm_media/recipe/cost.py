@@ -51,11 +51,11 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
         parameters = sum(parameter.numel() for parameter in backbone.parameters())
         multiply_adds, kept = _one_clip(backbone, latent_shape, config["precision"].startswith("bf16"))
     devices = config["num_devices"] * config["num_nodes"]
-    share = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
+    fraction = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
     copies = WEIGHT_COPIES
     if config["trainer"]["snapshot_every"]:
         copies += sum(std != config["student"]["ema_std"] for std in STDS)
-    return Cost(latent_shape, parameters, multiply_adds, copies * 4 * parameters + kept * share, share)
+    return Cost(latent_shape, parameters, multiply_adds, copies * 4 * parameters + kept * fraction, fraction)
 
 
 def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
@@ -67,8 +67,8 @@ def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
     )
     filled: dict[str, Any] = {"in_channels": shape[0], "labels": {}}
     missing = {key: value for key, value in filled.items() if config["backbone"].get(key, 0) is None}
-    if config["conditioning"]["known"] is not None:
-        missing["aligned_channels"] = shape[0] + 1
+    if config["conditioning"]["mask"] is not None:
+        missing["num_cond_channels"] = shape[0] + 1
     return build(config["backbone"], "backbone", **missing), shape
 
 

@@ -16,7 +16,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("32-true", "bf16-mixed"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "strategy": ("auto", "ddp"),
-    "stage": ("all", "embedder", "autoencoder", "teacher", "guide", "student"),
+    "stage": ("all", "feature_extractor", "autoencoder", "teacher", "guide", "student"),
     "student.objective": ("scd", "sct"),
     "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
     "student.decay": ("constant", "cosine", "inverse_sqrt"),
@@ -28,18 +28,18 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 GROUPS = ("modality", "data", "autoencoder", "backbone")
 """Groups that a recipe must choose from."""
 
-BUILT = frozenset({*GROUPS, "embedder", "network", "logger", "optimizer", "loss", "flow"})
+BUILT = frozenset({*GROUPS, "feature_extractor", "network", "logger", "optimizer", "loss", "flow"})
 """Keys whose content is checked by what is built from it, not here."""
 
 AT_LEAST_ONE = frozenset(
-    {"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate", "num_sample_clips"}
+    {"batch_size", "num_devices", "num_nodes", "steps", "teacher_steps", "accumulate", "num_preview_samples"}
     | {"variants", "shard_size"}
     | {"log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints"}
     | {"keep_snapshots"}
 )
 
-EMBEDDER: Mapping[str, Any] = {"network": {}, "max_steps": 1, "batch_size": 1, "optimizer": {}}
-EMBEDDER_MAY: Mapping[str, Any] = {"warmup_steps": 0, "decay": "cosine", "decay_steps": None, "ema_std": 0.05}
+FEATURE_EXTRACTOR: Mapping[str, Any] = {"network": {}, "max_steps": 1, "batch_size": 1, "optimizer": {}}
+FEATURE_EXTRACTOR_MAY: Mapping[str, Any] = {"warmup_steps": 0, "decay": "cosine", "decay_steps": None, "ema_std": 0.05}
 """What an embedder's section must hold, and what it may, with values of the kind they take."""
 
 AUTOENCODER: Mapping[str, Any] = {"network": {}}
@@ -59,8 +59,8 @@ TRAINED_AUTOENCODER: Mapping[str, Any] = {
 }
 """The same of an autoencoder's section: the keys of one that is measured, and of one that is trained."""
 
-KNOWN: Mapping[str, Any] = {"probability": 0.5, "kinds": [""], "axis": -1, "share": [0.1]}
-"""What ``conditioning.known`` may hold."""
+KNOWN: Mapping[str, Any] = {"probability": 0.5, "types": [""], "axis": -1, "fraction": [0.1]}
+"""What ``conditioning.mask`` may hold."""
 
 GUIDE: Mapping[str, Any] = {"backbone": {}, "max_steps": 1}
 """What a guide's section must hold; it may hold the teacher's other keys."""
@@ -73,21 +73,31 @@ def check(config: Mapping[str, Any], base: Mapping[str, Any], source: str) -> No
             raise ValueError(f"{source}: the key {key!r} is missing; inherit a recipe (defaults: [image/tiny, _self_])")
     _check_section(config, {**base, **dict.fromkeys(GROUPS)}, source, "")
     _check_name(config["recipe"], source)
-    if config["embedder"] is not None:
-        _check_stage(config["embedder"], "embedder", EMBEDDER, EMBEDDER_MAY, source)
+    if config["feature_extractor"] is not None:
+        _check_stage(config["feature_extractor"], "feature_extractor", FEATURE_EXTRACTOR, FEATURE_EXTRACTOR_MAY, source)
     if config["guide"] is not None:
         may = {key: kind for key, kind in base["teacher"].items() if key not in GUIDE}
         _check_stage(config["guide"], "guide", GUIDE, may, source)
     _check_autoencoder(config["autoencoder"], source)
     _check_sampler(config["sampler"], source)
-    _check_known(config["conditioning"]["known"], source)
+    _check_mask(config["conditioning"]["mask"], source)
     for key, choices in CHOICES.items():
         value: Any = config
         for part in key.split("."):
             value = value[part]
         if value not in choices:
             raise ValueError(f"{source}: {key} must be one of {', '.join(choices)}; got {value!r}")
-    for key in ("flow", "modality", "data", "autoencoder", "backbone", "embedder", "guide", "teacher", "student"):
+    for key in (
+        "flow",
+        "modality",
+        "data",
+        "autoencoder",
+        "backbone",
+        "feature_extractor",
+        "guide",
+        "teacher",
+        "student",
+    ):
         check_parts(config[key], source, key)
     check_bounds(config, source)
 
@@ -124,16 +134,16 @@ def _are_times(value: Any) -> bool:
     return isinstance(value, list) and all(type(time) in (int, float) and 0 < time <= math.pi / 2 for time in value)
 
 
-def _check_known(section: Any, source: str) -> None:
+def _check_mask(section: Any, source: str) -> None:
     if section is None:
         return
-    _check_stage(section, "conditioning.known", {}, KNOWN, source)
-    from scm_media.known import KnownRegions  # brings torch along, which a recipe is listed without
+    _check_stage(section, "conditioning.mask", {}, KNOWN, source)
+    from scm_media.masks import MaskSampler  # brings torch along, which a recipe is listed without
 
     try:
-        KnownRegions(**section)
+        MaskSampler(**section)
     except ValueError as error:
-        raise ValueError(f"{source}: conditioning.known: {error}") from error
+        raise ValueError(f"{source}: conditioning.mask: {error}") from error
 
 
 def _check_autoencoder(section: Mapping[str, Any], source: str) -> None:

@@ -24,7 +24,7 @@ from scm_media.bounds import (
 SETTINGS: Mapping[str, Bounds] = {
     "seed": SEED,
     **dict.fromkeys(("batch_size", "shard_size", "variants", "num", "num_samples"), COUNT),
-    **dict.fromkeys(("num_devices", "num_nodes", "accumulate", "num_sample_clips"), Bounds(1, 1 << 20, whole=True)),
+    **dict.fromkeys(("num_devices", "num_nodes", "accumulate", "num_preview_samples"), Bounds(1, 1 << 20, whole=True)),
     **dict.fromkeys(("log_every", "checkpoint_every", "sample_every", "validate_every", "keep_checkpoints"), COUNT),
     **dict.fromkeys(("max_steps", "warmup_steps", "decay_steps", "snapshot_every"), NUMBER_OF_STEPS),
     **dict.fromkeys(("sample_early", "max_nonfinite_steps"), NUMBER_OF_STEPS),

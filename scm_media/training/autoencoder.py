@@ -64,9 +64,10 @@ def fit_autoencoder(context: Context) -> None:
 
 
 def autoencoder_task(context: Context) -> Task:
-    """The autoencoder, trained to give samples back; its loss sees the features of the recipe's embedder, if any.
+    """The autoencoder, trained to give samples back; its loss sees the features of the recipe's feature extractor, if
+    any.
 
-    With ``loss.perceptual: slopes`` it does not, and this stage does not wait for the embedder's.
+    With ``loss.perceptual: gradients`` it does not, and this stage does not wait for the embedder's.
 
     A network with a method ``prepare(samples)`` is first shown training samples, in batches ``(B, C, *S)``, to measure
     what its own input is scaled by.
@@ -76,31 +77,35 @@ def autoencoder_task(context: Context) -> Task:
     if hasattr(network, "prepare") and not checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints"):
         network.prepare(_samples(context, context.data, min(NUM_PREPARED, len(context.data))))
     by_features = settings["loss"].get("perceptual", "features") == "features"
-    embedder = context.trained("embedder") if by_features and context.config["embedder"] is not None else None
+    feature_extractor = (
+        context.trained("feature_extractor")
+        if by_features and context.config["feature_extractor"] is not None
+        else None
+    )
     _check_nothing_stands_on_it(context)
     return Task(
         name="autoencoder",
-        loss=(loss := build(settings["loss"], "loss", network=network, embedder=embedder)),
+        loss=(loss := build(settings["loss"], "loss", network=network, feature_extractor=feature_extractor)),
         model=network,
         settings=settings,
-        inputs=_Samples(embedder),
-        finish=_finish(context, embedder),
-        preview=ReconstructionPreview(context, embedder),
-        own_clip=[] if loss.discriminator is None else list(loss.discriminator.parameters()),
-        decisions=context.decisions("autoencoder"),
+        inputs=_Samples(feature_extractor),
+        finish=_finish(context, feature_extractor),
+        preview=ReconstructionPreview(context, feature_extractor),
+        separate_clip=[] if loss.discriminator is None else list(loss.discriminator.parameters()),
+        training_fingerprint=context.training_fingerprint("autoencoder"),
         precision=settings["precision"],
     )
 
 
 class _Samples:
-    """Batches to samples; the frozen embedder follows the batch's device."""
+    """Batches to samples; the frozen feature extractor follows the batch's device."""
 
-    def __init__(self, embedder: nn.Module | None) -> None:
-        self.embedder = embedder
+    def __init__(self, feature_extractor: nn.Module | None) -> None:
+        self.feature_extractor = feature_extractor
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
-        if self.embedder is not None:
-            self.embedder.to(batch.sample.device)
+        if self.feature_extractor is not None:
+            self.feature_extractor.to(batch.sample.device)
         return (batch.sample,)
 
 
@@ -132,7 +137,7 @@ def _samples(context: Context, data: Dataset, num: int) -> Iterator[Tensor]:
         num -= len(batch.sample)
 
 
-def measure(network: Any, embedder: Any, samples: Iterable[Tensor]) -> dict[str, float]:
+def measure(network: Any, feature_extractor: Any, samples: Iterable[Tensor]) -> dict[str, float]:
     """How well samples, in batches ``(B, C, *S)``, come back from the mean of their posterior.
 
     psnr: in dB, the mean over samples. feature_distance: the squared distance of the embedder's features of samples
@@ -145,11 +150,11 @@ def measure(network: Any, embedder: Any, samples: Iterable[Tensor]) -> dict[str,
             sample = sample.to(device)
             made = network.synthesize(network.posterior(sample)[0]).float().clamp(-1, 1)
             ratios.append(psnr(sample, made).cpu())
-            if embedder is not None:
-                features.append(embedder.to(device).features(sample).float().cpu())
-                errors.append((embedder.features(made).float().cpu() - features[-1]).square().sum(1))
+            if feature_extractor is not None:
+                features.append(feature_extractor.to(device).features(sample).float().cpu())
+                errors.append((feature_extractor.features(made).float().cpu() - features[-1]).square().sum(1))
     figures = {"psnr": torch.cat(ratios).mean().item()}
-    if embedder is not None:
+    if feature_extractor is not None:
         variance = torch.cat(features).var(0, correction=0).sum().clamp(min=1e-12)
         figures["feature_distance"] = (torch.cat(errors).mean() / variance).item()
     return figures
@@ -158,10 +163,10 @@ def measure(network: Any, embedder: Any, samples: Iterable[Tensor]) -> dict[str,
 class ReconstructionPreview:
     """Draws held-out samples above their reconstructions, and measures how well some of them come back."""
 
-    def __init__(self, context: Context, embedder: nn.Module | None) -> None:
-        self.context, self.embedder = context, embedder
+    def __init__(self, context: Context, feature_extractor: nn.Module | None) -> None:
+        self.context, self.feature_extractor = context, feature_extractor
         held_out = context.held_out
-        num = min(context.config["trainer"]["num_sample_clips"], len(held_out))
+        num = min(context.config["trainer"]["num_preview_samples"], len(held_out))
         self.truth = next(batches(held_out, num, 0, 1, context.config["seed"])).sample
 
     def __call__(self, model: Any, step: int, folder: Path) -> dict[str, float]:
@@ -173,11 +178,11 @@ class ReconstructionPreview:
         save_sheet(self.context.modality, torch.cat([truth, made]).cpu(), captions, num, folder / f"step-{step}.png")
         held_out = self.context.held_out
         watched = _samples(self.context, held_out, min(NUM_WATCHED, len(held_out)))
-        figures = measure(model, self.embedder, watched)
+        figures = measure(model, self.feature_extractor, watched)
         return {f"held_out_average/{name}": value for name, value in figures.items()}
 
 
-def _finish(context: Context, embedder: nn.Module | None) -> Callable[[dict[str, Tensor], int], None]:
+def _finish(context: Context, feature_extractor: nn.Module | None) -> Callable[[dict[str, Tensor], int], None]:
     """What measures the latents of the averaged network, and its reconstructions, and leaves both."""
     file, config = context.weights_file("autoencoder"), context.config["autoencoder"]
 
@@ -189,7 +194,7 @@ def _finish(context: Context, embedder: nn.Module | None) -> Callable[[dict[str,
         network.to(next(iter(state.values())).device).eval()
         network.fit(_measured_on(context))
         num = len(context.data) if config["num_samples"] is None else config["num_samples"]
-        figures = measure(network, embedder, _samples(context, context.held_out, len(context.held_out)))
+        figures = measure(network, feature_extractor, _samples(context, context.held_out, len(context.held_out)))
         told = {"step": step, "num_samples": len(context.held_out), **figures}
         weights.write_whole(file.parent / "metrics.json", (json.dumps(told, indent=2) + "\n").encode())
         info = {"recipe": context.config["recipe"], "step": step, "num_samples": num}

@@ -39,11 +39,14 @@ class DamagedCheckpoint(ValueError):
         self.reason = reason
 
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int, decisions: Mapping[str, Any] | None = None) -> Path:
+def save(
+    folder: Path, step: int, state: dict[str, Any], keep: int, training_fingerprint: Mapping[str, Any] | None = None
+) -> Path:
     """Writes ``folder/step-N`` aside, then renames it; then removes all but the last ``keep`` checkpoints.
 
-    state: nested dicts and lists of tensors, numbers, strings and None. decisions: what the training follows from, as
-    JSON, for ``load_decisions``. OSError where there is no space left: the earlier checkpoints are then untouched.
+    state: nested dicts and lists of tensors, numbers, strings and None. training_fingerprint: what the training
+    follows from, as JSON, for ``load_training_fingerprint``. OSError where there is no space left: the earlier
+    checkpoints are then untouched.
     """
     final = folder / f"step-{step}"
     aside = folder / f".step-{step}.part"
@@ -52,7 +55,7 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int, decisions: M
     tensors: dict[str, Tensor] = {}
     skeleton = _without_tensors(state, "", tensors)
     content = safetensors.torch.save(tensors)
-    written = {"step": step, "decisions": dict(decisions or {}), "state": skeleton}
+    written = {"step": step, "training_fingerprint": dict(training_fingerprint or {}), "state": skeleton}
     digest = _digest(io.BytesIO(content), written)
     try:
         aside.mkdir(parents=True)
@@ -100,7 +103,7 @@ def load(folder: Path, step: int) -> dict[str, Any]:
         raise DamagedCheckpoint(path, f"{type(error).__name__}: {error}") from error
 
 
-def load_decisions(folder: Path) -> tuple[int, dict[str, Any]] | None:
+def load_training_fingerprint(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """Returns the step of the newest checkpoint whose decisions can be read, and these; None where there is none.
 
     The decisions are empty where ``save`` was given none.
@@ -108,7 +111,7 @@ def load_decisions(folder: Path) -> tuple[int, dict[str, Any]] | None:
     for step in reversed(steps(folder)):
         try:
             written = json.loads((folder / f"step-{step}" / "state.json").read_text(encoding="utf-8"))
-            return step, dict(written.get("decisions", {}))
+            return step, dict(written.get("training_fingerprint", {}))
         except PermissionError:
             raise
         except _NOT_WHOLE:

@@ -23,12 +23,13 @@ def compile_backbone(
     precision: str,
     method: TangentMethod | None = "one_pass",
     device: torch.device | str = "cpu",
-    num_aligned: int = 0,
+    num_cond_channels: int = 0,
 ) -> None:
     """Compiles a backbone in place and checks its value and tangent against float64 and finite differences.
 
     precision: Fabric's name of what will be trained in. method, device: how tangents will be taken, and where; None
-    for a frozen network, whose value alone is used, and checked. num_aligned: channels of ``Conditioning.aligned``.
+    for a frozen network, whose value alone is used, and checked. num_cond_channels: channels of
+    ``Conditioning.concat``.
 
     Compilers have dropped forward-mode rules in silence; a compiled network whose tangent is wrong is refused
     (ValueError) before it costs a training, as is compiling where there is no compiler.
@@ -49,11 +50,11 @@ def compile_backbone(
         name: torch.randint(classes, (num,), generator=generator) if classes else torch.rand(num, generator=generator)
         for name, classes in num_classes.items()
     }
-    aligned = torch.randn(num, num_aligned, *latent_shape[1:], generator=generator) if num_aligned else None
-    cond = Conditioning(labels=labels, aligned=aligned)
+    concat = torch.randn(num, num_cond_channels, *latent_shape[1:], generator=generator) if num_cond_channels else None
+    cond = Conditioning(labels=labels, concat=concat)
     wide = Conditioning(
         labels={n: v.double() if v.is_floating_point() else v for n, v in labels.items()},
-        aligned=None if aligned is None else aligned.double(),
+        concat=None if concat is None else concat.double(),
     )
     places = (u.to(device), t.to(device), cond.to(device))
     wide_places = (u.double(), t.double(), wide)

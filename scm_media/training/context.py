@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 from scm_media import weights
-from scm_media.aligned import Grouping
 from scm_media.build import build
+from scm_media.conditioning import FrameGrouping
 from scm_media.data import Dataset
 from scm_media.guidance import Guided
 from scm_media.interfaces import Modality
-from scm_media.known import KnownRegions
+from scm_media.masks import MaskSampler
 from scm_media.networks import restore
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
-from scm_media.training.decisions import FINGERPRINT, by_input, decisions
+from scm_media.training.training_fingerprint import FINGERPRINT, by_input, training_fingerprint
 from scm_media.trigflow import TrigFlow
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -71,28 +71,28 @@ class Context:
         return autoencoder.latent_shape(self.data.shape)
 
     @cached_property
-    def known_regions(self) -> KnownRegions | None:
+    def mask_sampler(self) -> MaskSampler | None:
         """What draws the regions that networks are given in training; None where the recipe wants none."""
-        section = self.config["conditioning"]["known"]
-        return None if section is None else KnownRegions(**section)
+        section = self.config["conditioning"]["mask"]
+        return None if section is None else MaskSampler(**section)
 
     @property
-    def num_told(self) -> int:
+    def num_mask_channels(self) -> int:
         """Channels by which a network is told what is known: the latent's, and a mask; 0 where it is not."""
-        return 0 if self.known_regions is None else self.latent_shape[0] + 1
+        return 0 if self.mask_sampler is None else self.latent_shape[0] + 1
 
     @cached_property
-    def grouping(self) -> Grouping | None:
+    def grouping(self) -> FrameGrouping | None:
         """How the rows of numbers of a sample's places lie beside its latent; None where the data has none."""
-        if not getattr(self.data, "aligned_names", ()):
+        if not getattr(self.data, "action_names", ()):
             return None
-        return Grouping.of(build(self.config["autoencoder"]["network"], "autoencoder"), self.data.shape)
+        return FrameGrouping.of(build(self.config["autoencoder"]["network"], "autoencoder"), self.data.shape)
 
     @property
-    def num_aligned(self) -> int:
+    def num_cond_channels(self) -> int:
         """Channels of ``Conditioning.aligned``: what is known, then the rows of numbers; 0 where there is neither."""
-        rows = 0 if self.grouping is None else self.grouping.size * len(self.data.aligned_names)  # type: ignore[attr-defined]
-        return self.num_told + rows
+        rows = 0 if self.grouping is None else self.grouping.size * len(self.data.action_names)  # type: ignore[attr-defined]
+        return self.num_mask_channels + rows
 
     @property
     def num_classes(self) -> dict[str, int]:
@@ -120,7 +120,7 @@ class Context:
         """Returns what a stage trains on: the fingerprint of its data, and digests of the weights that it uses."""
         used: dict[str, tuple[str, ...]] = {"teacher": ("autoencoder",), "guide": ("autoencoder",)}
         if stage == "autoencoder" and self.config["autoencoder"]["loss"].get("perceptual", "features") == "features":
-            used["autoencoder"] = ("embedder",)
+            used["autoencoder"] = ("feature_extractor",)
         if stage == "student":
             guided = self.config["student"]["objective"] == "scd" and self.config["guide"] is not None
             used["student"] = ("autoencoder", "teacher", *(("guide",) if guided else ()))
@@ -132,9 +132,9 @@ class Context:
         }
         return {FINGERPRINT: self.fingerprint, **digests}
 
-    def decisions(self, stage: str) -> dict[str, Any]:
+    def training_fingerprint(self, stage: str) -> dict[str, Any]:
         """Returns all that a stage's steps follow from, for its checkpoints."""
-        return {**decisions(self.config, stage), **self.made_of(stage)}
+        return {**training_fingerprint(self.config, stage), **self.made_of(stage)}
 
     def weights_file(self, stage: str) -> Path:
         """Where a stage leaves its weights."""
@@ -152,15 +152,15 @@ class Context:
                 name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
                 for name, values in getattr(self.data, "label_quantiles", {}).items()
             }
-        if self.num_aligned:
-            aligned = config.setdefault("aligned_channels", self.num_aligned)
-            if aligned < self.num_aligned:
-                reasons = "conditioning.known: the channels of the latent and a mask" if self.num_told else ""
+        if self.num_cond_channels:
+            aligned = config.setdefault("num_cond_channels", self.num_cond_channels)
+            if aligned < self.num_cond_channels:
+                reasons = "conditioning.mask: the channels of the latent and a mask" if self.num_mask_channels else ""
                 if self.grouping is not None:
-                    reasons += f"{' and ' if reasons else ''}data.aligned: the numbers of {self.grouping.size} places"
+                    reasons += f"{' and ' if reasons else ''}data.actions: the numbers of {self.grouping.size} places"
                 raise ValueError(
-                    f"backbone.aligned_channels must be at least {self.num_aligned} for {reasons}; got {aligned}: "
-                    "leave it out"
+                    f"backbone.num_cond_channels must be at least {self.num_cond_channels} for {reasons}; got "
+                    f"{aligned}: leave it out"
                 )
         return config
 
@@ -188,10 +188,10 @@ class Context:
         guide = None if self.config["guide"] is None else self.trained("guide")
         return Guided(teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
 
-    def check_known(self) -> None:
-        """ValueError where the latents have no such axis as ``conditioning.known`` has regions along."""
-        if self.known_regions is not None:
-            self.known_regions.check_rank(len(self.latent_shape) - 1)
+    def check_mask(self) -> None:
+        """ValueError where the latents have no such axis as ``conditioning.mask`` has regions along."""
+        if self.mask_sampler is not None:
+            self.mask_sampler.check_rank(len(self.latent_shape) - 1)
 
     def check_guidance(self) -> None:
         """ValueError where a student is to be distilled at scales that its teacher cannot be steered by."""
@@ -233,8 +233,12 @@ class Context:
             print(f"{stage}: {self.start.path} (init_from) holds none, so it starts from nothing", file=sys.stderr)
         else:
             component = self.start.read(stage)
-            state, told = component.state, component.config.get("aligned_channels", 0)
-            if self.grouping is not None and hasattr(network, "aligned_channels") and told in (0, self.num_told):
+            state, told = component.state, component.config.get("num_cond_channels", 0)
+            if (
+                self.grouping is not None
+                and hasattr(network, "num_cond_channels")
+                and told in (0, self.num_mask_channels)
+            ):
                 # Trained without rows of numbers: the channels that tell them come last, and say nothing at first.
                 state = weights.widened(state, network.state_dict())
             weights.load_into(network, state, self.start.file(stage))

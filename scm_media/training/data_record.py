@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.training.context import Context
-from scm_media.training.decisions import FINGERPRINT, differences, flat
+from scm_media.training.training_fingerprint import FINGERPRINT, differences, flat
 
 FILE = "examples.safetensors"
 SECTIONS = ("data", "modality")

@@ -22,13 +22,13 @@ from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
 from scm_media.training import checkpoints
 from scm_media.training.interruption import Interruption
-from scm_media.training.ranks import on_first
+from scm_media.training.ranks import rank_zero_only
 from scm_media.training.reporting import Reporter, TermAverages
 from scm_media.training.schedule import rate_factor
 from scm_media.training.snapshots import FOLDER as SNAPSHOTS
 from scm_media.training.snapshots import Snapshots
 from scm_media.training.state import TrainingState
-from scm_media.training.waiting import TimedBatches
+from scm_media.training.waiting import DataWaitMeter
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Task:
     """What one stage trains.
 
     loss: a module whose forward gives (loss, terms). model: the part of it whose average is kept and saved.
-    inputs: from a batch on the device to the loss's arguments, before the step. own_clip: parameters (a learned
+    inputs: from a batch on the device to the loss's arguments, before the step. separate_clip: parameters (a learned
     weight) whose gradients are clipped on their own. precision: the stage's own, None for the recipe's.
     preview(model, step, folder): sheets and figures from the averaged model. finish(state, step): writes the stage's
-    weights. decisions: what its steps follow from, kept in checkpoints. snapshots: whether averages of other lengths
-    are to be had afterwards. compile: compiles what it trains, when there is something to train.
+    weights. training_fingerprint: what its steps follow from, kept in checkpoints. snapshots: whether averages of
+    other lengths are to be had afterwards. compile: compiles what it trains, when there is something to train.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Task:
     inputs: Callable[[Batch], tuple[Any, ...]]
     finish: Callable[[dict[str, Tensor], int], None]
     preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
-    own_clip: list[nn.Parameter] = field(default_factory=list)
+    separate_clip: list[nn.Parameter] = field(default_factory=list)
     precision: str | None = None
-    decisions: dict[str, Any] = field(default_factory=dict)
+    training_fingerprint: dict[str, Any] = field(default_factory=dict)
     snapshots: bool = False
     compile: Callable[[], None] | None = None
 
@@ -77,7 +77,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
     """
     settings, max_steps = task.settings, task.settings["max_steps"]
-    share = _share(task, fabric.world_size, trainer["accumulate"])
+    fraction = _share(task, fabric.world_size, trainer["accumulate"])
     if task.compile is not None and max(checkpoints.steps(folder / "checkpoints"), default=0) < max_steps:
         task.compile()
     optimizer = build(settings["optimizer"], "optimizer", params=[p for p in task.loss.parameters() if p.requires_grad])
@@ -89,7 +89,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     state = TrainingState(task.name, task.loss, optimizer, ema, snapshots)
     start = state.restore(folder / "checkpoints")
     if start >= max_steps:
-        on_first(fabric, lambda: task.finish(ema.averaged, start))
+        rank_zero_only(fabric, lambda: task.finish(ema.averaged, start))
         if fabric.global_rank == 0:
             print(f"{task.name}: trained to step {start} before (max_steps {max_steps})", file=sys.stderr)
         return
@@ -97,7 +97,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     logger = fabric.logger if fabric.loggers else None
     reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
     terms = TermAverages()
-    stream = TimedBatches(_stream(data, share, start, max_steps, trainer, seed, fabric))
+    stream = DataWaitMeter(_stream(data, fraction, start, max_steps, trainer, seed, fabric))
     kept = folder / "checkpoints"
     with ExitStack() as ended:
         if reporter is not None:
@@ -105,7 +105,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
         interruption = ended.enter_context(Interruption())
         if start == 0:
             if state.snapshots is not None:
-                on_first(fabric, state.snapshots.clear)
+                rank_zero_only(fabric, state.snapshots.clear)
             _preview(fabric, task, ema, 0, folder, reporter)
         for step in range(start, max_steps):
             begun = time.perf_counter()
@@ -124,12 +124,12 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
             last = done == max_steps
             state.average(done)
             if state.snapshots is not None and (state.snapshots.due(done) or last):
-                on_first(fabric, partial(state.snapshots.write, done))
+                rank_zero_only(fabric, partial(state.snapshots.write, done))
             if reporter is not None:
                 reporter.advance(done)
                 if done % trainer["log_every"] == 0 or last:
                     figures = terms.take() | {"total": total, "gradient_norm": gradient_norm, "rate": rate}
-                    figures |= {"skipped_steps": float(state.skipped), "data_wait": stream.take_share()}
+                    figures |= {"skipped_steps": float(state.skipped), "data_wait": stream.take_fraction()}
                     reporter.tell(done, figures, settings["batch_size"])
             stopping = interruption.agreed(fabric)
             if reporter is not None and (last or not stopping):  # sheets take longer than a scheduler waits
@@ -139,10 +139,10 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                     _preview(fabric, task, ema, done, folder, reporter)
             if done % trainer["checkpoint_every"] == 0 or last or stopping:
                 saved, keep = state.state_dict(), trainer["keep_checkpoints"]
-                on_first(fabric, partial(checkpoints.save, kept, done, saved, keep, task.decisions))
+                rank_zero_only(fabric, partial(checkpoints.save, kept, done, saved, keep, task.training_fingerprint))
             if stopping or (last and interruption.agreed(fabric)):
                 interruption.leave(fabric, task.name, kept / f"step-{done}")
-    on_first(fabric, lambda: task.finish(ema.averaged, max_steps))
+    rank_zero_only(fabric, lambda: task.finish(ema.averaged, max_steps))
 
 
 def _rate_factor(step: int, settings: dict[str, Any]) -> float:
@@ -193,18 +193,18 @@ def stage_number(name: str) -> int:
 
 
 def _stream(
-    data: Any, share: int, start: int, max_steps: int, trainer: dict[str, Any], seed: int, fabric: Any
+    data: Any, fraction: int, start: int, max_steps: int, trainer: dict[str, Any], seed: int, fabric: Any
 ) -> Iterator[Batch]:
     first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
-    return batches(data, share, first, num, seed, fabric.global_rank, fabric.world_size, trainer["num_workers"])
+    return batches(data, fraction, first, num, seed, fabric.global_rank, fabric.world_size, trainer["num_workers"])
 
 
 def _clip(task: Task, limit: float | None) -> tuple[float, float]:
     """The gradient's norm before it is clipped, and that of a learned weight, which is clipped on its own."""
-    apart = {id(parameter) for parameter in task.own_clip}
+    apart = {id(parameter) for parameter in task.separate_clip}
     rest = [parameter for parameter in task.loss.parameters() if id(parameter) not in apart]
     bound = float("inf") if limit is None else limit
-    own_norm = torch.nn.utils.clip_grad_norm_(task.own_clip, bound)
+    own_norm = torch.nn.utils.clip_grad_norm_(task.separate_clip, bound)
     return torch.nn.utils.clip_grad_norm_(rest, bound).item(), own_norm.item()
 
 

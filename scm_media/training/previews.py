@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scm_media.aligned import tell_rows
+from scm_media.conditioning import condition_on_actions
 from scm_media.data import batches
 from scm_media.interfaces import Conditioning, Modality
-from scm_media.known import tell_nothing
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.masks import condition_on_empty_mask
+from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent
 from scm_media.training.context import Context
@@ -46,13 +46,13 @@ class FlowPreview:
     def __init__(self, context: Context, student: bool = False, teacher: nn.Module | None = None) -> None:
         self.context, self.student, self.teacher = context, student, teacher
         self.flow, self.sampler = context.flow, context.config["sampler"]
-        self.num = context.config["trainer"]["num_sample_clips"]
+        self.num = context.config["trainer"]["num_preview_samples"]
         batch = next(batches(context.held_out, min(self.num, len(context.held_out)), 0, 1, context.config["seed"]))
         self.num, self.truth = len(batch.sample), batch.sample
         # The scale is for students that take it as an input, and for their teachers; others do not look at it.
         scale = torch.full((self.num,), float(self.sampler["guidance"]))
-        cond = tell_rows(batch.conditioning(), batch.aligned, context.grouping, context.latent_shape[1:])
-        self.cond = replace(tell_nothing(cond, context.num_told), guidance=scale)
+        cond = condition_on_actions(batch.conditioning(), batch.actions, context.grouping, context.latent_shape[1:])
+        self.cond = replace(condition_on_empty_mask(cond, context.num_mask_channels), guidance=scale)
         self.autoencoder = context.autoencoder()
         self._teacher_latents: Tensor | None = None
 
@@ -80,7 +80,7 @@ class FlowPreview:
 
     def _noise(self, device: torch.device, shape: Sequence[int] | None = None):
         seed, shape = self.context.config["seed"], shape or self.context.latent_shape
-        return lambda i: (clip_noise(seed, range(self.num), i, shape) * self.flow.sigma_data).to(device)
+        return lambda i: (sample_noise(seed, range(self.num), i, shape) * self.flow.sigma_data).to(device)
 
     def _heun(self, model: nn.Module, cond: Conditioning, device: torch.device) -> Tensor:
         times = teacher_times(NUM_TEACHER_STEPS, self.flow, sigma_max=self.sampler["sigma_max"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def on_first(fabric: Any, act: Callable[[], object]) -> None:
+def rank_zero_only(fabric: Any, act: Callable[[], object]) -> None:
     """Acts on rank 0 while the others wait, who go on when it is done.
 
     What goes wrong is raised on every rank, as RuntimeError on the others: whoever waited for a rank that has ended

@@ -48,7 +48,7 @@ class TermAverages:
         return means
 
 
-class RotWatch:
+class DivergenceMonitor:
     """Watches the figures of a student that tell when its samples rot, and says so once each time they turn bad.
 
     What turns bad: a distance to the teacher that is half above its best so far, or a g_rms above three times its
@@ -95,7 +95,7 @@ class Reporter:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.stage, self.max_steps, self.logger = stage, max_steps, logger
-        self._watch = RotWatch()
+        self._watch = DivergenceMonitor()
         folder.mkdir(parents=True, exist_ok=True)
         self._drop_later_lines(folder / "metrics.jsonl", start_step)
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (see close)

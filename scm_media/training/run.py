@@ -22,18 +22,18 @@ from scm_media.training import autoencoder, checkpoints, latents, stages
 from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
 from scm_media.training.data_record import check_data, is_recorded, record_data
-from scm_media.training.decisions import (
-    FINGERPRINT,
-    check_decisions,
-    stage_settings,
-    trained_decision,
-)
-from scm_media.training.ema_choice import chosen_averages
+from scm_media.training.ema_selection import chosen_averages
 from scm_media.training.loop import stage_number, train
-from scm_media.training.ranks import on_first
+from scm_media.training.ranks import rank_zero_only
+from scm_media.training.training_fingerprint import (
+    FINGERPRINT,
+    check_training_fingerprint,
+    stage_settings,
+    trained_setting,
+)
 
-STAGES = ("embedder", "autoencoder", "teacher", "guide", "student")
-"""In order: an autoencoder may be trained on the features of the embedder, which needs none of the others."""
+STAGES = ("feature_extractor", "autoencoder", "teacher", "guide", "student")
+"""In order: an autoencoder may be trained on the features of the feature extractor, which needs none of the others."""
 
 MOST_COMBINATIONS = 20_000
 """Of classes of several labels that a model's description lists; with more, labels are drawn one by one."""
@@ -54,7 +54,7 @@ def run(config: dict[str, Any]) -> None:
     context = prepare(config)
     if "student" in chosen:
         context.check_guidance()
-    context.check_known()
+    context.check_mask()
     _check_resumption(context, chosen)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
@@ -67,24 +67,24 @@ def run(config: dict[str, Any]) -> None:
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
     with ExitStack() as held:
-        on_first(fabric, lambda: _begin(context, chosen, description, held))
+        rank_zero_only(fabric, lambda: _begin(context, chosen, description, held))
         for stage in chosen:
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
             elif stage == "autoencoder" and measured:
-                on_first(fabric, lambda: autoencoder.fit_autoencoder(context))
+                rank_zero_only(fabric, lambda: autoencoder.fit_autoencoder(context))
             else:
                 fabric = _train_stage(context, stage)
         # A stage that went on has left its own average in the place of one that had been chosen.
         description["ema"] = chosen_averages(context.run_dir)
-        on_first(fabric, lambda: _describe(context, description))
+        rank_zero_only(fabric, lambda: _describe(context, description))
 
 
 def _train_stage(context: Context, stage: str) -> Any:
     """Trains a stage from where it stopped and returns the Fabric that it was trained with."""
     config = context.config
     build_task = {
-        "embedder": stages.embedder_task,
+        "feature_extractor": stages.feature_extractor_task,
         "autoencoder": autoencoder.autoencoder_task,
         "teacher": stages.teacher_task,
         "guide": stages.guide_task,
@@ -93,7 +93,7 @@ def _train_stage(context: Context, stage: str) -> Any:
     # Fresh weights are the stage's own too: whether an earlier stage trained just now must not change them.
     torch.manual_seed(mix(config["seed"], stage_number(stage)))
     task = build_task[stage](context)
-    check_decisions(config, context.run_dir, stage, context.made_of(stage))
+    check_training_fingerprint(config, context.run_dir, stage, context.made_of(stage))
     folder = context.run_dir / stage
     fabric = context.fabric(folder, task.precision)
     data, held_out = context.data, context.held_out
@@ -128,7 +128,7 @@ def _check_resumption(context: Context, chosen: Sequence[str]) -> list[str]:
             remarks += check_data(context, stage)
         if stage != "autoencoder" or "max_steps" in context.config["autoencoder"]:
             beside = {FINGERPRINT: context.fingerprint}
-            recorded = check_decisions(context.config, context.run_dir, stage, beside) and recorded
+            recorded = check_training_fingerprint(context.config, context.run_dir, stage, beside) and recorded
         unknown += [] if recorded else [stage]
     if unknown:
         remarks.append(
@@ -162,7 +162,7 @@ def _finished(context: Context, stage: str) -> bool:
 def _chosen(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages to go through; says which one there is nothing of, ValueError when that one was asked for by name."""
     chosen = list(STAGES) if config["stage"] == "all" else [config["stage"]]
-    for stage in ("embedder", "guide"):
+    for stage in ("feature_extractor", "guide"):
         if config[stage] is None and stage in chosen:
             if config["stage"] == stage:
                 raise ValueError(
@@ -188,9 +188,9 @@ def prepare(config: dict[str, Any]) -> Context:
 
 def _describe(context: Context, description: Mapping[str, Any]) -> None:
     recipe = yaml.safe_dump(context.config, sort_keys=False)
-    if description["aligned"]:
+    if description["actions"]:
         data: Any = context.data
-        data.recorded().save(ModelFolder(context.run_dir, dict(description)).recorded_file)
+        data.action_bank().save(ModelFolder(context.run_dir, dict(description)).action_bank_file)
     weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
     weights.write_whole(context.run_dir / "model.json", (json.dumps(description, indent=2) + "\n").encode())
 
@@ -208,16 +208,16 @@ def _description(context: Context) -> dict[str, Any]:
         "labels": {name: list(names) for name, names in context.data.label_names.items()},
         "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
         **_joint_labels(context.data),
-        "aligned": list(getattr(context.data, "aligned_names", ())),
+        "actions": list(getattr(context.data, "action_names", ())),
         "sample_shape": list(context.data.shape),
         "latent_shape": list(context.latent_shape),
-        "objective": trained_decision(run_dir, "student", "objective", config["student"]["objective"]),
-        "label_dropout": trained_decision(run_dir, "teacher", "label_dropout", label_dropout),
-        "student_label_dropout": trained_decision(
+        "objective": trained_setting(run_dir, "student", "objective", config["student"]["objective"]),
+        "label_dropout": trained_setting(run_dir, "teacher", "label_dropout", label_dropout),
+        "student_label_dropout": trained_setting(
             run_dir, "student", "label_dropout", student_loss.get("label_dropout")
         ),
-        "guidance_max": trained_decision(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
-        "known": trained_decision(run_dir, "student", "known", config["conditioning"]["known"]),
+        "guidance_max": trained_setting(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
+        "mask": trained_setting(run_dir, "student", "mask", config["conditioning"]["mask"]),
         "ema": chosen_averages(run_dir),
         "data": config["about"]["data"],
         "licence": config["about"]["licence"],
@@ -243,8 +243,8 @@ def _searched_times(run_dir: Path) -> Any:
 def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         return
-    before = {"aligned": [], **ModelFolder.open(path.parent).description}
-    for key in ("labels", "aligned", "sample_shape", "latent_shape", "flow"):
+    before = {"actions": [], **ModelFolder.open(path.parent).description}
+    for key in ("labels", "actions", "sample_shape", "latent_shape", "flow"):
         if before[key] != description[key]:
             raise ValueError(
                 f"{path.parent} holds a run whose {key} is {before[key]}, this recipe's is {description[key]}: "

@@ -1,4 +1,4 @@
-"""The stages embedder, teacher, guide and student: what each one trains and what it leaves."""
+"""The stages feature extractor, teacher, guide and student: what each one trains and what it leaves."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media import weights
-from scm_media.aligned import tell_rows
 from scm_media.build import build
+from scm_media.conditioning import condition_on_actions
 from scm_media.data import Batch
 from scm_media.guidance import Guided
 from scm_media.interfaces import NO_LABEL
-from scm_media.known import tell_known
+from scm_media.masks import condition_on_mask
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
-from scm_media.training.decisions import by_input, model_decisions, stage_settings
-from scm_media.training.ema_choice import holds_chosen
+from scm_media.training.ema_selection import holds_chosen
 from scm_media.training.loop import Task
 from scm_media.training.previews import FlowPreview
+from scm_media.training.training_fingerprint import by_input, model_fingerprint, stage_settings
 
 
 class ClassificationLoss(nn.Module):
@@ -56,25 +56,25 @@ class ClassificationLoss(nn.Module):
         return loss.mean(), {"loss": loss.detach(), "accuracy": torch.stack(hits).sum(0) / num}
 
 
-def embedder_task(context: Context) -> Task:
+def feature_extractor_task(context: Context) -> Task:
     """The feature network that figures are measured in, trained to tell the labels."""
-    settings = dict(context.config["embedder"])
+    settings = dict(context.config["feature_extractor"])
     config = {**settings.pop("network"), "labels": context.num_classes}
-    network = build(config, "embedder")
-    context.start_from(network, "embedder")
+    network = build(config, "feature_extractor")
+    context.start_from(network, "feature_extractor")
     settings = {"warmup_steps": 0, "decay": "cosine", "ema_std": 0.05} | settings
 
     def inputs(batch: Batch) -> tuple[Any, ...]:
         return batch.sample, batch.labels
 
     return Task(
-        name="embedder",
+        name="feature_extractor",
         loss=ClassificationLoss(network),
         model=network,
         settings=settings,
         inputs=inputs,
-        finish=_finish(context, "embedder", config),
-        decisions=context.decisions("embedder"),
+        finish=_finish(context, "feature_extractor", config),
+        training_fingerprint=context.training_fingerprint("feature_extractor"),
         precision="32-true",  # what figures are measured in hangs on no recipe's precision
     )
 
@@ -102,8 +102,8 @@ def _diffusion_task(context: Context, stage: str, config: dict[str, Any]) -> Tas
         inputs=_Latents(context),
         finish=_finish(context, stage, config),
         preview=FlowPreview(context),
-        own_clip=_weight_parameters(loss),
-        decisions=context.decisions(stage),
+        separate_clip=_weight_parameters(loss),
+        training_fingerprint=context.training_fingerprint(stage),
         snapshots=stage == "teacher",
         compile=_compilation(context, backbone),
     )
@@ -139,8 +139,8 @@ def student_task(context: Context) -> Task:
         inputs=_Latents(context, frozen=teacher),
         finish=_finish(context, "student", config),
         preview=FlowPreview(context, student=True, teacher=teacher),
-        own_clip=_weight_parameters(loss),
-        decisions=context.decisions("student"),
+        separate_clip=_weight_parameters(loss),
+        training_fingerprint=context.training_fingerprint("student"),
         snapshots=True,
         compile=_compilation(context, backbone, frozen=teacher),
     )
@@ -151,7 +151,7 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
     if not context.config["trainer"]["compile"]:
         return None
     shape, classes = context.latent_shape, context.num_classes
-    precision, device, told = context.config["precision"], context.device, context.num_aligned
+    precision, device, told = context.config["precision"], context.device, context.num_cond_channels
 
     def compile_networks() -> None:
         compile_backbone(backbone, shape, classes, precision, context.tangent_method, device, told)
@@ -172,7 +172,7 @@ class _Latents:
 
     def __init__(self, context: Context, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = context.autoencoder(), frozen
-        self.known_regions, self.sigma_data = context.known_regions, context.flow.sigma_data
+        self.mask_sampler, self.sigma_data = context.mask_sampler, context.flow.sigma_data
         self.grouping = context.grouping
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
@@ -183,9 +183,9 @@ class _Latents:
         with torch.no_grad():
             latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
-        cond = tell_rows(cond, batch.aligned, self.grouping, latents.shape[2:])
-        if self.known_regions is not None:
-            cond = tell_known(cond, latents, self.known_regions.draw(latents), self.sigma_data)
+        cond = condition_on_actions(cond, batch.actions, self.grouping, latents.shape[2:])
+        if self.mask_sampler is not None:
+            cond = condition_on_mask(cond, latents, self.mask_sampler.draw(latents), self.sigma_data)
         return latents, cond
 
 
@@ -196,7 +196,7 @@ def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
 
 def _finish(context: Context, stage: str, config: dict[str, Any]) -> Callable[[dict[str, Tensor], int], None]:
     file: Path = context.weights_file(stage)
-    info = {"recipe": context.config["recipe"], **model_decisions(context.config, stage)}
+    info = {"recipe": context.config["recipe"], **model_fingerprint(context.config, stage)}
 
     def finish(state: dict[str, Tensor], step: int) -> None:
         if not holds_chosen(file, step):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from scm_media.data import Batch
 
 
-class TimedBatches(Iterator[Batch]):
+class DataWaitMeter(Iterator[Batch]):
     """Batches of a stream, with the seconds that were spent on getting them and on the steps that they are for."""
 
     def __init__(self, stream: Iterator[Batch]) -> None:
@@ -25,8 +25,8 @@ class TimedBatches(Iterator[Batch]):
         """Counts a step, waiting included."""
         self._stepped += seconds
 
-    def take_share(self) -> float:
+    def take_fraction(self) -> float:
         """Of the steps since it was last asked for, the share spent waiting, in [0, 1]; 0 where there were none."""
-        share = self._waited / self._stepped if self._stepped else 0.0
+        fraction = self._waited / self._stepped if self._stepped else 0.0
         self._waited = self._stepped = 0.0
-        return share
+        return fraction

@@ -46,8 +46,8 @@ def test_an_exact_student_errs_nowhere_and_a_denoiser_as_in_closed_form(trajecto
 
 def test_training_times_are_those_of_the_recipe(trajectory_error):
     oracle = Gaussian.random((2, 3))
-    proposal = {"_target_": "scm_media.proposals.LogNormalProposal", "mean": 0.5, "std": 2.0}
-    drawn = trajectory_error.training_times({"student": {"loss": {"proposal": proposal}}}, oracle.flow)
+    timesteps = {"_target_": "scm_media.timesteps.LogNormalTimesteps", "mean": 0.5, "std": 2.0}
+    drawn = trajectory_error.training_times({"student": {"loss": {"timesteps": timesteps}}}, oracle.flow)
     sigma = drawn.tan() * oracle.flow.sigma_data
     assert sigma.median().item() == pytest.approx(math.exp(0.5), rel=0.03)
     assert (sigma >= math.exp(2.5)).double().mean().item() == pytest.approx(0.1587, abs=0.005)  # one deviation above

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scm_media.cli import main
 
-SHORT = ("logger=none", "embedder=null", "data.num=40", "autoencoder.num_samples=32")
+SHORT = ("logger=none", "feature_extractor=null", "data.num=40", "autoencoder.num_samples=32")
 
 
 def test_latents_are_written_once_and_counted(tmp_path, capsys):

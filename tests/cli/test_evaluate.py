@@ -11,7 +11,7 @@ from scm_media.cli import main
 from scm_media.evaluation import search_times
 from tests.pipeline.tiny import write_tiny_model
 
-ROW = {"precision": 0.5, "recall": 0.5, "agreement": 0.9, "seconds_per_clip": 0.01}
+ROW = {"precision": 0.5, "recall": 0.5, "accuracy": 0.9, "seconds_per_sample": 0.01}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def measured(monkeypatch):
                 {"sampler": "consistency", "steps": 2, "evaluations": 2, "frechet": 12.5, **ROW},
                 {"sampler": "heun", "steps": 32, "evaluations": 63, "frechet": 11.5, **ROW},
             ],
-            "frechet_floor": 3.0,
+            "frechet_held_out": 3.0,
         }
 
     monkeypatch.setattr(scm_media.evaluation, "evaluate", evaluate)

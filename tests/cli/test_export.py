@@ -28,7 +28,7 @@ def test_a_run_that_was_never_evaluated_is_exported_fit_for_evaluation(never_eva
     assert capsys.readouterr().err == ""
     assert Reference.load(target / "reference.safetensors").num_train == 60
     assert main(["evaluate", str(target), "-n", "8", "--rows", "1", "--batch-size", "8", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["frechet_floor"] > 0
+    assert json.loads(capsys.readouterr().out)["frechet_held_out"] > 0
 
 
 def test_a_run_whose_data_are_gone_is_exported_and_says_what_it_lacks(never_evaluated, tmp_path, capsys):
@@ -47,6 +47,6 @@ def test_a_run_whose_data_are_gone_is_exported_and_says_what_it_lacks(never_eval
 
 
 def test_a_run_without_a_feature_network_says_which_stage_is_missing(never_evaluated, tmp_path, capsys):
-    (never_evaluated / "embedder" / "weights.safetensors").unlink()
+    (never_evaluated / "feature_extractor" / "weights.safetensors").unlink()
     assert main(["export", str(never_evaluated), str(tmp_path / "exported")]) == 0
-    assert "train the stage embedder first" in capsys.readouterr().err
+    assert "train the stage feature extractor first" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_unknown_recipe(capsys):
     assert "nearest: image/tiny" in capsys.readouterr().err
 
 
-def proposal(folder, tmp_path, capsys) -> tuple[str, dict]:
+def timesteps(folder, tmp_path, capsys) -> tuple[str, dict]:
     """What is printed for a folder, and what it composes to."""
     assert main(["recipes", "--for", str(folder)]) == 0
     text = capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_a_proposal_fits_the_pictures_of_its_folder(tmp_path, capsys, pictures, 
         Image.new(mode, size, colour).save(folder / name / "1.png")
     (folder / "dogs" / "2.png").write_bytes(b"broken")
     (folder / ".hidden").mkdir()
-    text, config = proposal(folder, tmp_path, capsys)
+    text, config = timesteps(folder, tmp_path, capsys)
     modality = config["modality"]
     assert (modality["size"], modality["channels"], modality["fit"]) == expected
     assert "Seen: 2 of 3 opened files are pictures" in text
@@ -85,7 +85,7 @@ def test_a_proposal_fits_the_pictures_of_its_folder(tmp_path, capsys, pictures, 
     assert (config["data"]["root"], config["data"]["labels"]) == (str(folder), "subfolder")
     assert "2: cats, dogs" in text
     assert config["trainer"]["compile"] is False
-    assert config["embedder"] is not None
+    assert config["feature_extractor"] is not None
     assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
 
 
@@ -93,9 +93,9 @@ def test_a_proposal_for_a_folder_without_classes_asks_for_no_feature_network(tmp
     (tmp_path / "flat").mkdir()
     for number in range(3):
         Image.new("L", (16, 16), number).save(tmp_path / "flat" / f"{number}.png")
-    _, config = proposal(tmp_path / "flat", tmp_path, capsys)
+    _, config = timesteps(tmp_path / "flat", tmp_path, capsys)
     assert config["data"]["labels"] == "none"
-    assert config["embedder"] is None
+    assert config["feature_extractor"] is None
 
 
 def test_no_proposal_for_pictures_that_cannot_be_decoded(tmp_path, capsys):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
 PLACES, ACROSS = 6, 8
@@ -25,18 +25,18 @@ class StripModality:
     suffixes = frozenset({".json"})
 
     def __init__(self) -> None:
-        self.extents = {"places": Extent(PLACES, "places", "how long a strip is", longest=PLACES, axis=-2)}
+        self.size_options = {"places": SizeOption(PLACES, "places", "how long a strip is", longest=PLACES, axis=-2)}
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
-        return (1, int(extents.get("places", PLACES)), ACROSS)
+    def shape(self, **sizes: float) -> tuple[int, ...]:
+        return (1, int(sizes.get("places", PLACES)), ACROSS)
 
-    def check_aligned(self) -> None:
+    def check_actions(self) -> None:
         """A strip begins where its file does."""
 
     def read(self, path: Path) -> Tensor:
         return torch.tensor(json.loads(Path(path).read_text())["sample"])
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return sample[:, :PLACES]
 
     def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:

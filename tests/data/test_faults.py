@@ -30,7 +30,7 @@ ERRORS = [
 class Failing(ImageModality):
     """Raises an error for files of a name, in one of its methods."""
 
-    takes_parts = True
+    takes_segments = True
 
     def __init__(self, where, error, broken="/5.png", **options):
         super().__init__(size=8, **options)
@@ -45,13 +45,13 @@ class Failing(ImageModality):
         self._fail("read", path)
         return super().read(path)
 
-    def probe(self, file):
-        self._fail("probe", file)
-        super().probe(file)
+    def validate(self, file):
+        self._fail("validate", file)
+        super().validate(file)
 
-    def conform(self, sample, generator=None):
-        self._fail("conform", "/5.png" if round((float(sample.mean()) + 1) * 127.5) == 50 else "")
-        return super().conform(sample, generator)
+    def transform(self, sample, generator=None):
+        self._fail("transform", "/5.png" if round((float(sample.mean()) + 1) * 127.5) == 50 else "")
+        return super().transform(sample, generator)
 
     def measure(self, file):
         self._fail("measure", file)
@@ -71,13 +71,13 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("where", ["probe", "measure", "bucket"])
+@pytest.mark.parametrize("where", ["validate", "measure", "bucket"])
 def test_whatever_is_raised_while_data_are_opened_is_a_counted_reject(root, where, error):
     more = {"buckets": [[8, 8]], "fit": "crop"} if where == "bucket" else {}
     measures = ["lightness"] if where == "measure" else []
     for verify in (True, False):
         dataset = FolderDataset(Failing(where, error, **more), root, measures=measures, verify=verify)
-        if where == "probe" and not verify:
+        if where == "validate" and not verify:
             assert dataset.rejects == {}
             continue
         assert dataset.rejects == {"undecodable": 1}
@@ -91,7 +91,7 @@ def test_whatever_is_raised_while_data_are_opened_is_a_counted_reject(root, wher
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("where", ["probe", "read"])
+@pytest.mark.parametrize("where", ["validate", "read"])
 def test_a_stop_ends_the_run(root, where, stop):
     def run():
         list(batches(FolderDataset(Failing(where, stop), root, held_out=0.05), 20, 0, 1, seed=0))
@@ -102,7 +102,7 @@ def test_a_stop_ends_the_run(root, where, stop):
 
 def test_members_of_shards_are_counted_alike(tmp_path):
     append(tmp_path / "a.tar", {f"{number}.png": png(9 * number) for number in range(8)})
-    dataset = ShardsDataset(Failing("probe", AttributeError, broken="#5.png"), "a.tar", tmp_path)
+    dataset = ShardsDataset(Failing("validate", AttributeError, broken="#5.png"), "a.tar", tmp_path)
     assert dataset.rejects == {"undecodable": 1}
     assert dataset.rejected[0][1].startswith("undecodable: a.tar#5.png: cannot be decoded: AttributeError: deep inside")
 
@@ -112,7 +112,7 @@ def levels(batch):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("where", ["read", "conform"])
+@pytest.mark.parametrize("where", ["read", "transform"])
 @pytest.mark.parametrize("error", [TypeError, MemoryError, OSError, ValueError])
 def test_a_file_that_fails_in_training_is_named_counted_and_replaced(root, capfd, where, error, num_workers):
     good = FolderDataset(ImageModality(size=8), root, held_out=0.05)

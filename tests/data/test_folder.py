@@ -117,9 +117,9 @@ def test_both_splits_read_each_file_once(root):
     class Counting(ImageModality):
         num_read = 0
 
-        def probe(self, file):
+        def validate(self, file):
             self.num_read += not isinstance(file, Path)  # a path is opened, and comes again as an open file
-            return super().probe(file)
+            return super().validate(file)
 
     modality = Counting(size=8)
     for split in ("train", "held_out"):

@@ -220,7 +220,7 @@ def test_pictures_are_read_as_before(root):
     own = [torch.Generator().manual_seed(seed) for seed in range(4)]
     batch = dataset.batch(range(4), own)
     for place, seed in enumerate(range(4)):
-        expected = modality.conform(modality.read(dataset[place].source), torch.Generator().manual_seed(seed))
+        expected = modality.transform(modality.read(dataset[place].source), torch.Generator().manual_seed(seed))
         assert torch.equal(batch.sample[place], expected)
-    assert batch.valid is None
+    assert batch.padding_mask is None
     assert batch.conditioning(lambda mask: mask).valid is None

@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_stays_one_line_too(num_workers):
 
 
 def test_data_in_memory_is_batched_fast():
-    class Memory(Plain):
+    class FeatureCache(Plain):
         pictures = torch.zeros(10_000, 1, 32, 32, dtype=torch.uint8)
 
         def __len__(self):
@@ -131,10 +131,10 @@ def test_data_in_memory_is_batched_fast():
         def batch(self, indices, generators):
             from scm_media.data import Batch
 
-            return Batch(ImageModality().conform_batch(self.pictures[torch.tensor(indices)].float(), generators))
+            return Batch(ImageModality().transform_batch(self.pictures[torch.tensor(indices)].float(), generators))
 
     start = time.perf_counter()
-    num = sum(len(batch.sample) for batch in batches(Memory(), 64, 0, 300, seed=0))
+    num = sum(len(batch.sample) for batch in batches(FeatureCache(), 64, 0, 300, seed=0))
     assert num / (time.perf_counter() - start) > 5_000, "four times slower than promised, or a very busy machine"
 
 

@@ -229,9 +229,9 @@ def test_a_member_without_a_header_is_named_where_buckets_need_its_size(tmp_path
 
 def test_a_modality_that_reads_files_alone_is_given_one(root):
     class OnlyFiles:
-        name, suffixes, extents = "image", frozenset({".png"}), {}
+        name, suffixes, sizes = "image", frozenset({".png"}), {}
         inner = ImageModality(size=8)
-        shape, conform = inner.shape, inner.conform
+        shape, transform = inner.shape, inner.transform
 
         def read(self, path):
             assert path.suffix == ".png"

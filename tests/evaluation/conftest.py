@@ -1,4 +1,4 @@
-"""A tiny model with an embedder and statistics of made-up data."""
+"""A tiny model with an feature extractor and statistics of made-up data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def random_batches(num: int, seed: int) -> list[Batch]:
 @pytest.fixture(scope="session")
 def evaluated_model(tmp_path_factory):
     folder = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-    embedder = scm_media.load(folder, "cpu").network("embedder")
-    reference = make_reference(embedder, random_batches(600, 0), random_batches(200, 1), num_neighbours=150)
+    feature_extractor = scm_media.load(folder, "cpu").network("feature_extractor")
+    reference = make_reference(feature_extractor, random_batches(600, 0), random_batches(200, 1), num_neighbours=150)
     reference.save(folder / "reference.safetensors")
     return folder
 

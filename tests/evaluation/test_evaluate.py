@@ -22,7 +22,7 @@ QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
 
 def _figures(result):
     return [
-        {key: value for key, value in row.items() if key not in ("sampler", "guidance", "seconds_per_clip")}
+        {key: value for key, value in row.items() if key not in ("sampler", "guidance", "seconds_per_sample")}
         for row in result["rows"]
     ]
 
@@ -38,7 +38,7 @@ def result(pipeline):
 
 
 def test_the_fields_are_those_of_the_command_line(result):
-    assert {"model", "features", "num_samples", "rows", "frechet_floor", "frechet_teacher"} <= result.keys()
+    assert {"model", "features", "num_samples", "rows", "frechet_held_out", "frechet_teacher"} <= result.keys()
     assert [(row["sampler"], row["steps"], row["evaluations"]) for row in result["rows"]] == [
         ("heun", 3, 5),
         ("consistency", 1, 1),
@@ -49,10 +49,10 @@ def test_the_fields_are_those_of_the_command_line(result):
     assert result["frechet_teacher"] == teacher["frechet"]
     assert result["frechet_ratio_1_step"] == pytest.approx(one["frechet"] / teacher["frechet"])
     assert result["frechet_ratio_2_step"] == pytest.approx(two["frechet"] / teacher["frechet"])
-    assert result["speedup_2_step"] == pytest.approx(teacher["seconds_per_clip"] / two["seconds_per_clip"])
-    network, decode = result["network_seconds_per_clip"], result["decode_seconds_per_clip"]
+    assert result["speedup_2_step"] == pytest.approx(teacher["seconds_per_sample"] / two["seconds_per_sample"])
+    network, decode = result["network_seconds_per_sample"], result["decode_seconds_per_sample"]
     assert result["speedup_bound"] == pytest.approx((5 * network + decode) / (2 * network + decode))
-    assert 0 <= teacher["agreement"] <= 1
+    assert 0 <= teacher["accuracy"] <= 1
     assert json.loads(json.dumps(result)) == result
 
 
@@ -66,10 +66,12 @@ def test_rows_are_measured_at_the_scales_that_are_asked_for(pipeline, result, tm
     assert [row["guidance"] for row in several["rows"]] == [1.0, 1.0, 3.0, 3.0]
     expected = [result["rows"][0], result["rows"][2], teacher, student]
     for row, known in zip(several["rows"], expected, strict=True):
-        for key in ("frechet", "evaluations", "agreement"):
+        for key in ("frechet", "evaluations", "accuracy"):
             assert row[key] == pytest.approx(known[key], rel=1e-4)
     assert teacher["frechet"] != pytest.approx(result["rows"][0]["frechet"], rel=1e-2)
-    assert several["frechet_ratio_2_step"] is several["speedup_2_step"] is several["teacher_gate"]["passed"] is None
+    assert (
+        several["frechet_ratio_2_step"] is several["speedup_2_step"] is several["teacher_threshold"]["passed"] is None
+    )
     assert "| heun | 3 | 3 | 10 |" in report(several)
     write_report_page(several, tmp_path / "report.html")
     assert "consistency, guidance 3<" in (tmp_path / "report.html").read_text()
@@ -92,13 +94,13 @@ def test_too_few_samples_and_too_little_training_data_are_flagged(
 ):
     assert (result["too_few"], result["num_reference"]) == (False, 600)
     assert "says little" not in report(result)
-    original = evaluate_module.measured_by
+    original = evaluate_module.load_reference
 
-    def measured_by(*arguments):
+    def load_reference(*arguments):
         network, reference = original(*arguments)
         return network, replace(reference, num_train=num_train)
 
-    monkeypatch.setattr(evaluate_module, "measured_by", measured_by)
+    monkeypatch.setattr(evaluate_module, "load_reference", load_reference)
     few = evaluate(pipeline, num_samples=num_samples, rows=(1,), **QUICK)
     assert (few["too_few"], few["num_reference"]) == (True, num_train)
     assert f"- only 8 {side} for 8 feature dimensions: the Fréchet distance says little" in report(few)
@@ -192,9 +194,9 @@ def test_a_run_gets_its_statistics_from_its_recipe(tmp_path):
     config = {"modality": DESCRIPTION["modality"], "data": data}
     (run / "recipe.yaml").write_text(yaml.safe_dump(config))
     result = evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,), **QUICK)
-    reference = Reference.load(run / "embedder" / "reference.safetensors")
+    reference = Reference.load(run / "feature_extractor" / "reference.safetensors")
     assert reference.num_train == 300
-    assert result["frechet_floor"] == reference.floor(60)
+    assert result["frechet_held_out"] == reference.held_out_distance(60)
     (run / "recipe.yaml").unlink()
     assert _figures(evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,), **QUICK)) == _figures(result)
 
@@ -212,7 +214,7 @@ def test_report_and_page_show_every_row(result, tmp_path):
     write_report_page(result, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("<circle") == 4
-    assert "floor" in page
+    assert "held_out_distance" in page
 
 
 def test_figures_go_into_the_model_card(pipeline, result, tmp_path, evaluated_model):

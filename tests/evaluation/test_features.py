@@ -70,8 +70,8 @@ def test_a_projected_frechet_distance_is_that_of_the_projected_gaussians():
 def test_a_squared_distance_shrinks_by_the_share_of_dimensions():
     network = _projected(1280)
     points = torch.randn(400, 1280)
-    share = network.features(points).square().sum(1) / points.square().sum(1)
-    assert share.mean().item() == pytest.approx(128 / 1280, rel=0.03)
+    fraction = network.features(points).square().sum(1) / points.square().sum(1)
+    assert fraction.mean().item() == pytest.approx(128 / 1280, rel=0.03)
 
 
 def test_an_unknown_network_names_the_nearest():
@@ -87,8 +87,8 @@ def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
     wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": run / "evaluation", **QUICK}
     result = evaluate(pipeline, **wanted)
     assert result["features"] == {"name": NAME, "dimension": 128, "projected_from": 1280, "num_samples": 40}
-    assert result["frechet_floor"] > 0
-    assert 0 <= result["rows"][0]["agreement"] <= 1, "told by the model's own network"
+    assert result["frechet_held_out"] > 0
+    assert 0 <= result["rows"][0]["accuracy"] <= 1, "told by the model's own network"
     assert (run / "evaluation" / f"reference-{NAME}.safetensors").stat().st_size < 2e6
     (run / "recipe.yaml").unlink()
     again = evaluate(scm_media.load(run, "cpu"), **wanted)
@@ -100,7 +100,7 @@ def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
 
 def test_models_measured_into_one_folder_are_held_against_their_own_data(run, tmp_path):
     wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": tmp_path / "work", **QUICK}
-    floors = []
+    held_out_distances = []
     for name, kinds in (("one", 0), ("two", 1)):
         exported = scm_media.load(run, "cpu").save_pretrained(tmp_path / name)
         for kept in exported.glob("reference-*"):
@@ -108,8 +108,8 @@ def test_models_measured_into_one_folder_are_held_against_their_own_data(run, tm
         recipe = yaml.safe_load((run / "recipe.yaml").read_text())
         recipe["data"]["seed"] = kinds
         (exported / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-        floors.append(evaluate(scm_media.load(exported, "cpu"), **wanted)["frechet_floor"])
-    assert floors[0] != floors[1]
+        held_out_distances.append(evaluate(scm_media.load(exported, "cpu"), **wanted)["frechet_held_out"])
+    assert held_out_distances[0] != held_out_distances[1]
 
 
 def test_two_folders_are_compared_without_a_model(tmp_path, capsys):

@@ -14,7 +14,7 @@ MODALITY = ImageModality(size=16, channels=1)
 
 
 @pytest.fixture(scope="module")
-def embedder():
+def feature_extractor():
     torch.manual_seed(0)
     return FeatureNetwork("four numbers", ImageClassifier(1, {"class": 3}, width=4, num_features=4).eval())
 
@@ -28,11 +28,11 @@ def _write(folder, num, shift=0.0, seed=0):
     return folder
 
 
-def test_distances_grow_with_the_difference(tmp_path, embedder):
+def test_distances_grow_with_the_difference(tmp_path, feature_extractor):
     reference = _write(tmp_path / "reference", 40)
-    near = evaluate_folders(_write(tmp_path / "near", 30, seed=1), reference, MODALITY, embedder, batch_size=7)
-    far = evaluate_folders(_write(tmp_path / "far", 30, 0.8, seed=1), reference, MODALITY, embedder)
-    same = evaluate_folders(reference, reference, MODALITY, embedder)
+    near = evaluate_folders(_write(tmp_path / "near", 30, seed=1), reference, MODALITY, feature_extractor, batch_size=7)
+    far = evaluate_folders(_write(tmp_path / "far", 30, 0.8, seed=1), reference, MODALITY, feature_extractor)
+    same = evaluate_folders(reference, reference, MODALITY, feature_extractor)
     assert same["frechet"] == pytest.approx(0, abs=1e-6)
     assert (same["precision"], same["recall"]) == (1, 1)
     assert near["frechet"] * 3 < far["frechet"]
@@ -52,28 +52,30 @@ def test_distances_grow_with_the_difference(tmp_path, embedder):
 )
 def test_too_few_files_on_either_side_are_remarked(tmp_path, num_samples, num_reference, remarks):
     torch.manual_seed(0)
-    embedder = FeatureNetwork("eight numbers", ImageClassifier(1, {"class": 3}, width=4, num_features=8).eval())
+    feature_extractor = FeatureNetwork(
+        "eight numbers", ImageClassifier(1, {"class": 3}, width=4, num_features=8).eval()
+    )
     folders = _write(tmp_path / "samples", num_samples), _write(tmp_path / "reference", num_reference, seed=1)
-    result = evaluate_folders(*folders, MODALITY, embedder)
+    result = evaluate_folders(*folders, MODALITY, feature_extractor)
     assert result["too_few"] is bool(remarks)
     assert (result["num_samples"], result["num_reference"]) == (num_samples, num_reference)
     told = [line for line in report(result).splitlines() if "says little" in line]
     assert [line.partition(":")[0] for line in told] == [f"- {remark}" for remark in remarks]
 
 
-def test_unreadable_files_are_counted_by_reason(tmp_path, embedder):
+def test_unreadable_files_are_counted_by_reason(tmp_path, feature_extractor):
     reference = _write(tmp_path / "reference", 6)
     (reference / "bad.png").write_bytes(b"no picture")
-    result = evaluate_folders(reference, reference, MODALITY, embedder)
+    result = evaluate_folders(reference, reference, MODALITY, feature_extractor)
     assert sum(result["rejects"]["reference"].values()) == 1
     assert result["num_reference"] == 6
     assert "left out of reference: 1 ×" in report(result)
 
 
-def test_folders_with_nothing_usable_are_refused(tmp_path, embedder):
+def test_folders_with_nothing_usable_are_refused(tmp_path, feature_extractor):
     reference = _write(tmp_path / "reference", 6)
     few = _write(tmp_path / "few", 2)
     with pytest.raises(ValueError, match="few has 2 usable files of 2"):
-        evaluate_folders(few, reference, MODALITY, embedder)
+        evaluate_folders(few, reference, MODALITY, feature_extractor)
     with pytest.raises(ValueError, match="is no folder"):
-        evaluate_folders(tmp_path / "none", reference, MODALITY, embedder)
+        evaluate_folders(tmp_path / "none", reference, MODALITY, feature_extractor)

@@ -39,9 +39,9 @@ def test_statistics_are_those_of_all_training_samples():
     assert torch.allclose(reference.covariance, features.double().T.cov())
     assert reference.neighbours.shape == (64, 4)
     assert (torch.cdist(reference.neighbours, features).min(1).values < 1e-2).all()
-    assert reference.agreement == pytest.approx(0.9)
-    assert sorted(reference.floors) == [500, 1000, 1200]
-    assert reference.floors[1200] < 0.05
+    assert reference.accuracy == pytest.approx(0.9)
+    assert sorted(reference.held_out_distances) == [500, 1000, 1200]
+    assert reference.held_out_distances[1200] < 0.05
     assert reference.precision > 0.8
 
 
@@ -50,17 +50,17 @@ def test_the_floor_of_all_held_out_data_is_their_distance():
     reference = make_reference(MeanEmbedder(), train, held_out)
     a, b = (Moments.of(torch.cat([batch.sample for batch in side]).flatten(1)) for side in (train, held_out))
     expected = frechet_distance(b.mean, b.covariance, a.mean, a.covariance)
-    assert reference.floor(300) == pytest.approx(expected, rel=1e-9)
+    assert reference.held_out_distance(300) == pytest.approx(expected, rel=1e-9)
 
 
 def test_floors_between_measured_numbers_are_linear_in_one_over_n():
     reference = Reference(
         torch.zeros(1), torch.eye(1), torch.zeros(1, 1), 1, {1000: 30.0, 2000: 20.0}, None, None, None
     )
-    assert reference.floor(1000) == 30
-    assert reference.floor(1500) == pytest.approx(10 + 20_000 / 1500)
-    assert reference.floor(100) == 30
-    assert reference.floor(10**6) == 20
+    assert reference.held_out_distance(1000) == 30
+    assert reference.held_out_distance(1500) == pytest.approx(10 + 20_000 / 1500)
+    assert reference.held_out_distance(100) == 30
+    assert reference.held_out_distance(10**6) == 20
 
 
 def test_round_trip_through_a_file(tmp_path):
@@ -69,13 +69,13 @@ def test_round_trip_through_a_file(tmp_path):
     again = Reference.load(tmp_path / "reference.safetensors")
     assert torch.equal(again.neighbours, reference.neighbours)
     assert torch.equal(again.covariance, reference.covariance)
-    assert again.floors == reference.floors
-    assert (again.agreement, again.recall, again.num_train) == (reference.agreement, reference.recall, 200)
+    assert again.held_out_distances == reference.held_out_distances
+    assert (again.accuracy, again.recall, again.num_train) == (reference.accuracy, reference.recall, 200)
 
 
 def test_nothing_held_out_and_nothing_at_all():
     reference = make_reference(MeanEmbedder(), _batches(100, 0), [])
-    assert reference.floor(100) is None
-    assert reference.agreement is None
+    assert reference.held_out_distance(100) is None
+    assert reference.accuracy is None
     with pytest.raises(ValueError, match="no training samples"):
         make_reference(MeanEmbedder(), [], random_batches(10, 0))

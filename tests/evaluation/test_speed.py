@@ -46,7 +46,7 @@ def test_every_kind_of_step_is_in_the_table_with_its_ratio():
 
 
 def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
-    config = small("sampler.guidance=2.0", "teacher.loss.label_dropout=0.1", "conditioning.known={kinds: [box]}")
+    config = small("sampler.guidance=2.0", "teacher.loss.label_dropout=0.1", "conditioning.mask={types: [box]}")
     seen = []
     real = speed.Bench._consistency_step
 

@@ -53,7 +53,7 @@ def test_distances_are_those_of_an_evaluation_and_the_best_is_the_least(found, p
         tried = [entry for entry in found["curve"] if entry["steps"] == row["steps"]]
         (best,) = (entry for entry in tried if entry["times"] == found["times"][str(row["steps"])])
         told = sum(best["labels"].values()) / len(best["labels"])
-        assert (best["frechet"], told) == pytest.approx((row["frechet"], row["agreement"]), rel=1e-4)
+        assert (best["frechet"], told) == pytest.approx((row["frechet"], row["accuracy"]), rel=1e-4)
         (own,) = (entry["labels"] for entry in tried if entry["own"])
         keeping = [entry for entry in tried if all(entry["labels"][name] >= own[name] - 0.01 for name in own)]
         assert best["frechet"] == min(entry["frechet"] for entry in keeping)

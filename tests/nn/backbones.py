@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scm_media.interfaces import NO_LABEL, Conditioning
-from scm_media.nn.pair import Pair
+from scm_media.nn.dual import DualTensor
 from scm_media.nn.transformer import Transformer
 from scm_media.nn.unet import UNet
 
@@ -38,10 +38,14 @@ def inputs(rank):
     u, du = (torch.randn(3, *LATENTS[rank], generator=generator, dtype=torch.float64) for _ in range(2))
     t, dt = torch.rand(2, 3, generator=generator, dtype=torch.float64)
     pitch = torch.tensor([0.2, torch.nan, 1.0], dtype=torch.float64)
-    return Pair(u, du), Pair(t, dt), Conditioning(labels={"class": torch.tensor([0, 3, NO_LABEL]), "pitch": pitch})
+    return (
+        DualTensor(u, du),
+        DualTensor(t, dt),
+        Conditioning(labels={"class": torch.tensor([0, 3, NO_LABEL]), "pitch": pitch}),
+    )
 
 
 def in_float32(u, t, cond):
     """The same inputs, narrow."""
-    u, t = (Pair(x.value.float(), x.tangent.float()) for x in (u, t))
+    u, t = (DualTensor(x.value.float(), x.tangent.float()) for x in (u, t))
     return u, t, Conditioning(labels={"class": cond.labels["class"], "pitch": cond.labels["pitch"].float()})

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.nn.test_pair import by_differences, check, pair
 
 from scm_media.nn.attention import SelfAttention, attend, rotate
+from scm_media.nn.dual import DualTensor
 from scm_media.nn.embedding import rotary_angles
-from scm_media.nn.pair import Pair
-from tests.nn.test_pair import by_differences, check, pair
 
 CPU = torch.device("cpu")
 EXTENTS = [(6,), (2, 3), (2, 3, 2)]
@@ -25,37 +25,37 @@ def test_masked_keys_change_nothing():
     torch.testing.assert_close(attend(q, k, v, mask), attend(q, k[:, :, :3], v[:, :, :3]))
 
 
-@pytest.mark.parametrize("extents", EXTENTS)
-def test_rotation_keeps_lengths_and_carries_the_tangent(extents):
-    angles = rotary_angles(extents, 12, CPU)
+@pytest.mark.parametrize("sizes", EXTENTS)
+def test_rotation_keeps_lengths_and_carries_the_tangent(sizes):
+    angles = rotary_angles(sizes, 12, CPU)
     x = pair(2, 3, angles.shape[0], 12)
     torch.testing.assert_close(rotate(x.value, angles).norm(dim=-1), x.value.norm(dim=-1))
     check(lambda v: rotate(v, angles), x)
 
 
-@pytest.mark.parametrize("extents", EXTENTS)
-def test_scores_depend_on_the_difference_of_positions_alone(extents):
-    shape = [extent + 1 for extent in extents]
+@pytest.mark.parametrize("sizes", EXTENTS)
+def test_scores_depend_on_the_difference_of_positions_alone(sizes):
+    shape = [size_option + 1 for size_option in sizes]
     angles = rotary_angles(shape, 12, CPU).double().reshape(*shape, 6)
     q, k = (torch.randn(12, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in range(2))
 
     def score(i, j):
         return (rotate(q[None], angles[i][None]) * rotate(k[None], angles[j][None])).sum()
 
-    origin, far = (0,) * len(extents), tuple(extent - 1 for extent in extents)
-    ones = (1,) * len(extents)
-    shifted = tuple(extent for extent in extents)
+    origin, far = (0,) * len(sizes), tuple(size_option - 1 for size_option in sizes)
+    ones = (1,) * len(sizes)
+    shifted = tuple(size_option for size_option in sizes)
     torch.testing.assert_close(score(origin, far), score(ones, shifted), rtol=1e-5, atol=1e-5)
     assert (score(origin, far) - score(origin, origin)).abs() > 1e-3
 
 
-@pytest.mark.parametrize("extents", EXTENTS)
-def test_every_axis_turns_the_heads(extents):
-    angles = rotary_angles(extents, 12, CPU).reshape(*extents, 6)
-    for axis in range(len(extents)):
-        index = [0] * len(extents)
+@pytest.mark.parametrize("sizes", EXTENTS)
+def test_every_axis_turns_the_heads(sizes):
+    angles = rotary_angles(sizes, 12, CPU).reshape(*sizes, 6)
+    for axis in range(len(sizes)):
+        index = [0] * len(sizes)
         index[axis] = 1
-        assert (angles[tuple(index)] - angles[(0,) * len(extents)]).abs().max() == pytest.approx(1.0)
+        assert (angles[tuple(index)] - angles[(0,) * len(sizes)]).abs().max() == pytest.approx(1.0)
 
 
 def test_a_head_too_narrow_for_its_axes_is_refused():
@@ -63,11 +63,11 @@ def test_a_head_too_narrow_for_its_axes_is_refused():
         rotary_angles((2, 2, 2), 4, CPU)
 
 
-@pytest.mark.parametrize("extents", EXTENTS)
-def test_self_attention_carries_the_tangent(extents):
+@pytest.mark.parametrize("sizes", EXTENTS)
+def test_self_attention_carries_the_tangent(sizes):
     torch.manual_seed(0)
     layer = SelfAttention(24, 2).double()
-    angles = rotary_angles(extents, 12, CPU)
+    angles = rotary_angles(sizes, 12, CPU)
     x = pair(2, angles.shape[0], 24)
     out = layer(x, angles)
     _, tangent = by_differences(lambda v: layer(v, angles), x)
@@ -89,7 +89,7 @@ def test_queries_and_keys_are_normalised():
 def test_the_softmax_of_the_tangent_is_float32_under_bfloat16():
     q, k, v = (pair(1, 1, 64, 8, seed=s) for s in range(3))
     exact = attend(q, k, v).tangent
-    low = attend(*(Pair(x.value.bfloat16(), x.tangent.bfloat16()) for x in (q, k, v))).tangent
+    low = attend(*(DualTensor(x.value.bfloat16(), x.tangent.bfloat16()) for x in (q, k, v))).tangent
     assert (low.double() - exact).norm() < 0.02 * exact.norm()
 
 

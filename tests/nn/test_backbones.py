@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.nn.test_pair import by_differences
 
 from scm_media.interfaces import Conditioning
 from scm_media.testing import check_backbone
 from tests.nn.backbones import LATENTS, RANKS, in_float32, inputs, transformer, unet
-from tests.nn.test_pair import by_differences
 
 pytestmark = pytest.mark.parametrize("make", [transformer, unet])
 slow = pytest.mark.slow
@@ -19,13 +19,13 @@ def aligned_and_masked(rank, cond):
     valid[1, ..., 3:] = 0
     aligned = torch.full((3, 1, *LATENTS[rank][1:]), 0.3, dtype=torch.float64)
     scale = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
-    return Conditioning(labels=cond.labels, aligned=aligned, valid=valid, guidance=scale)
+    return Conditioning(labels=cond.labels, concat=aligned, padding_mask=valid, guidance=scale)
 
 
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_the_tangent_is_the_derivative(make, conditioned, rank):
-    net = make(rank, aligned_channels=int(conditioned), guidance=conditioned)
+    net = make(rank, num_cond_channels=int(conditioned), guidance=conditioned)
     u, t, cond = inputs(rank)
     cond = aligned_and_masked(rank, cond) if conditioned else cond
     out = net(u, t, cond)
@@ -100,13 +100,13 @@ def test_labels_time_and_place_all_matter(make, rank):
 def test_padding_does_not_reach_what_is_valid(make, rank):
     net = make(rank)
     u, t, cond = inputs(rank)
-    cond = Conditioning(labels=cond.labels, valid=torch.ones(3, 1, *LATENTS[rank][1:], dtype=torch.float64))
-    cond.valid[..., 4:] = 0
+    cond = Conditioning(labels=cond.labels, padding_mask=torch.ones(3, 1, *LATENTS[rank][1:], dtype=torch.float64))
+    cond.padding_mask[..., 4:] = 0
     changed = u.value.clone()
     changed[..., 4:] += 5.0
     first, second = (net(x, t.value, cond)[..., :4] for x in (u.value, changed))
     torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
-    cond.valid[:] = 0
+    cond.padding_mask[:] = 0
     assert torch.isfinite(net(u.value, t.value, cond)).all()
 
 

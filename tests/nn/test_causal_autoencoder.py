@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.nn.autoencoder_layers import CausalConvolution, PlaceNorm
+from scm_media.nn.autoencoder_layers import CausalConvolution, PerFrameGroupNorm
 from scm_media.nn.kl_autoencoder import KLAutoencoder
 
 SHAPES = {
@@ -68,17 +68,17 @@ def test_what_comes_later_changes_nothing_before_it_to_the_bit(rank):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("piece", [1, 2, 3])
-def test_pieces_are_the_whole(rank, piece):
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_pieces_are_the_whole(rank, chunk):
     network, x = small(rank), sample(rank)
     mean = network.scale.normalize(network.posterior(x)[0])
     made = network.synthesize(network.scale.denormalize(mean)).clamp(-1, 1)
-    network.piece = piece
+    network.chunk = chunk
     torch.testing.assert_close(network.encode(x), mean, rtol=0, atol=1e-12)
     torch.testing.assert_close(network.decode(mean), made, rtol=0, atol=1e-12)
-    lengths = [part.shape[2] for part in network.decode_in_pieces(mean)]
-    assert lengths[0] == 1 + network.strides[0] * (piece - 1)
-    assert max(lengths) <= network.strides[0] * piece
+    lengths = [part.shape[2] for part in network.decode_in_chunks(mean)]
+    assert lengths[0] == 1 + network.strides[0] * (chunk - 1)
+    assert max(lengths) <= network.strides[0] * chunk
     assert sum(lengths) == x.shape[2]
 
 
@@ -94,7 +94,7 @@ def test_the_code_of_a_still_is_that_of_its_picture_through_any_weights(strides)
 
 
 def test_a_place_is_normalised_by_itself_as_group_norm_would_it_alone():
-    norm, x = PlaceNorm(16), torch.randn(2, 16, 5, 4, 3)
+    norm, x = PerFrameGroupNorm(16), torch.randn(2, 16, 5, 4, 3)
     nn.init.normal_(norm.weight)
     reference = nn.GroupNorm(2, 16)
     reference.load_state_dict(norm.state_dict())
@@ -132,7 +132,7 @@ def test_lengths_that_do_not_fit_name_those_that_do():
     with pytest.raises(ValueError, match=r"0×8×8 cannot be encoded"):
         network.encode(torch.zeros(1, 2, 0, 8, 8))
     with pytest.raises(ValueError, match="piece of the autoencoder must be at least 1"):
-        KLAutoencoder(1, causal=True, piece=0)
+        KLAutoencoder(1, causal=True, chunk=0)
 
 
 def test_gradients_reach_every_weight_and_training_takes_one_place_too():

@@ -2,28 +2,28 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.nn.test_pair import check, pair
 
 from scm_media.nn.convolution import convolve, double, halve
-from tests.nn.test_pair import check, pair
 
 EXTENTS = [(6,), (4, 6), (2, 4, 6)]
 
 
-@pytest.mark.parametrize("extents", EXTENTS)
+@pytest.mark.parametrize("sizes", EXTENTS)
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolution_carries_the_tangent_and_keeps_extents(extents, kernel):
-    weight = torch.randn(5, 3, *(kernel,) * len(extents), dtype=torch.float64)
-    x = pair(2, 3, *extents)
-    assert convolve(x.value, weight).shape == (2, 5, *extents)
+def test_convolution_carries_the_tangent_and_keeps_extents(sizes, kernel):
+    weight = torch.randn(5, 3, *(kernel,) * len(sizes), dtype=torch.float64)
+    x = pair(2, 3, *sizes)
+    assert convolve(x.value, weight).shape == (2, 5, *sizes)
     check(lambda v: convolve(v, weight), x)
 
 
-@pytest.mark.parametrize("extents", EXTENTS)
-def test_resampling_carries_the_tangent_and_halving_undoes_doubling(extents):
-    x = pair(2, 3, *extents)
+@pytest.mark.parametrize("sizes", EXTENTS)
+def test_resampling_carries_the_tangent_and_halving_undoes_doubling(sizes):
+    x = pair(2, 3, *sizes)
     check(halve, x)
     check(double, x)
-    assert double(x.value).shape == (2, 3, *(2 * extent for extent in extents))
+    assert double(x.value).shape == (2, 3, *(2 * size_option for size_option in sizes))
     torch.testing.assert_close(halve(double(x.value)), x.value)
 
 

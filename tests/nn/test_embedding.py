@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
+from tests.nn.test_pair import by_differences, check, pair
 
 from scm_media.interfaces import NO_LABEL
+from scm_media.nn.dual import DualTensor
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, SinusoidalFeatures
-from scm_media.nn.pair import Pair
-from tests.nn.test_pair import by_differences, check, pair
 
 
 def test_time_features_carry_the_tangent():
-    t = Pair(pair(5).value.detach(), pair(5).tangent)
+    t = DualTensor(pair(5).value.detach(), pair(5).tangent)
     features = SinusoidalFeatures(16)
     value, tangent = by_differences(features, t)
     torch.testing.assert_close(features(t).value, value)
@@ -30,13 +30,13 @@ def test_frequencies_run_from_a_quarter_to_eight_in_equal_ratios():
 
 def test_the_slope_of_the_features_is_bounded():
     t = torch.linspace(0, math.pi / 2, 50)
-    features = SinusoidalFeatures(32)(Pair(t, torch.ones(50)))
+    features = SinusoidalFeatures(32)(DualTensor(t, torch.ones(50)))
     assert features.tangent.abs().max() < 8.01 * math.sqrt(2)
     assert 0.5 < features.value.square().mean() < 2
 
 
 def test_time_stays_float32_under_autocast():
-    t = Pair(torch.tensor([0.3, 1.2]), torch.ones(2))
+    t = DualTensor(torch.tensor([0.3, 1.2]), torch.ones(2))
     layer = ScalarEmbedding(8)
     with torch.autocast("cpu", torch.bfloat16):
         low = layer(t)
@@ -87,10 +87,10 @@ def test_unknown_labels_are_refused_with_those_known():
         labels()({"colour": torch.zeros(2, dtype=torch.int64)}, LIKE)
 
 
-@pytest.mark.parametrize("extents", [(5,), (3, 4), (2, 3, 2)])
-def test_every_place_has_a_position_of_its_own(extents):
+@pytest.mark.parametrize("sizes", [(5,), (3, 4), (2, 3, 2)])
+def test_every_place_has_a_position_of_its_own(sizes):
     torch.manual_seed(0)
-    positions = PositionEmbedding(len(extents), 16)(extents, torch.zeros(()))
-    assert positions.shape == (math.prod(extents), 16)
+    positions = PositionEmbedding(len(sizes), 16)(sizes, torch.zeros(()))
+    assert positions.shape == (math.prod(sizes), 16)
     distances = torch.cdist(positions, positions) + 10 * torch.eye(positions.shape[0])
     assert distances.min() > 0.05

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from tests.nn.test_pair import check, pair
 
 from scm_media.ema import PowerEMA
+from scm_media.nn.dual import silu
 from scm_media.nn.magnitude import (
     SILU_GAIN,
     MPConvolution,
@@ -17,8 +19,6 @@ from scm_media.nn.magnitude import (
     renormalize,
     unit_rows,
 )
-from scm_media.nn.pair import silu
-from tests.nn.test_pair import check, pair
 
 EXTENTS = {1: (64,), 2: (12, 12), 3: (4, 6, 6)}
 
@@ -51,12 +51,12 @@ def test_matrix_layers_and_embeddings_keep_the_magnitude():
     assert MPScalarEmbedding(400)(torch.linspace(0, 1.57, 50)).std().item() == pytest.approx(1, abs=0.15)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
-def test_a_sum_of_independent_signals_keeps_the_magnitude(share):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5])
+def test_a_sum_of_independent_signals_keeps_the_magnitude(fraction):
     x, y = noise(100, 100), noise(100, 100, seed=1)
-    assert mp_sum(x, y, share).std().item() == pytest.approx(1, abs=0.03)
-    if share == 0:
-        assert torch.equal(mp_sum(x, y, share), x)
+    assert mp_sum(x, y, fraction).std().item() == pytest.approx(1, abs=0.03)
+    if fraction == 0:
+        assert torch.equal(mp_sum(x, y, fraction), x)
 
 
 def test_a_concatenation_gives_each_part_the_same_weight():

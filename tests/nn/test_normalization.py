@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import torch
-
-from scm_media.nn.normalization import AdaptiveDoubleNorm, rms_normalize
-from scm_media.nn.pair import Pair
 from tests.nn.test_pair import check, pair
+
+from scm_media.nn.dual import DualTensor
+from scm_media.nn.normalization import AdaptiveDoubleNorm, rms_normalize
 
 
 def test_rms_norm_carries_the_tangent():
@@ -44,4 +44,4 @@ def test_a_fresh_layer_is_a_norm_that_shifts_nothing():
     layer = AdaptiveDoubleNorm(8, 6)
     zero = layer(torch.zeros(2, 3, 8), torch.randn(2, 6))
     assert torch.equal(zero, torch.zeros(2, 3, 8))
-    assert isinstance(layer(Pair(torch.ones(2, 3, 8), torch.ones(2, 3, 8)), torch.zeros(2, 6)), Pair)
+    assert isinstance(layer(DualTensor(torch.ones(2, 3, 8), torch.ones(2, 3, 8)), torch.zeros(2, 6)), DualTensor)

@@ -15,14 +15,16 @@ def test_patches_round_trip(rank):
     latent = torch.randn(3, *LATENTS[rank])
     tokens = to_patches(latent, (2,) * rank)
     assert tokens.shape == (3, latent[0, 0].numel() // 2**rank, 2 * 2**rank)
-    assert torch.equal(from_patches(tokens, (2,) * rank, [extent // 2 for extent in latent.shape[2:]]), latent)
+    assert torch.equal(
+        from_patches(tokens, (2,) * rank, [size_option // 2 for size_option in latent.shape[2:]]), latent
+    )
 
 
 @pytest.mark.parametrize(("patch", "grid"), [((3,), (5,)), ((2, 3), (4, 2)), ((2, 1, 3), (2, 5, 3))])
 def test_a_token_is_the_channels_and_axes_of_its_patch_in_order(patch, grid):
     latent = torch.randn(2, 3, *(cells * step for cells, step in zip(grid, patch, strict=True)))
     rank = len(patch)
-    split = latent.reshape(2, 3, *(extent for pair in zip(grid, patch, strict=True) for extent in pair))
+    split = latent.reshape(2, 3, *(size_option for pair in zip(grid, patch, strict=True) for size_option in pair))
     grid_axes, patch_axes = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
     expected = split.permute(0, *grid_axes, 1, *patch_axes).reshape(2, math.prod(grid), 3 * math.prod(patch))
     tokens = to_patches(latent, patch)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.nn.test_pair import check, pair
 
 from scm_media.interfaces import Conditioning
 from scm_media.nn.unet import CosineAttention, UNet, UNetBlock
 from scm_media.training.compiling import compile_backbone
 from tests.nn.backbones import inputs, unet
-from tests.nn.test_pair import check, pair
 
 
 def test_dropout_acts_from_its_level_down():
@@ -21,13 +21,13 @@ def unit(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("decodes", "direction", "channels"),
+    ("is_decoder", "direction", "channels"),
     [(False, "same", (32, 64)), (False, "same", (64, 64)), (True, "same", (96, 64)), (True, "up", (64, 64))],
 )
 @pytest.mark.parametrize("attends", [False, True])
-def test_a_fresh_block_keeps_the_magnitude(decodes, direction, channels, attends):
+def test_a_fresh_block_keeps_the_magnitude(is_decoder, direction, channels, attends):
     torch.manual_seed(7)
-    block = UNetBlock(2, *channels, 48, decodes, direction, 32 if attends else None)
+    block = UNetBlock(2, *channels, 48, is_decoder, direction, 32 if attends else None)
     out = block(unit(8, channels[0], 16, 16), unit(8, 48, seed=1))
     assert out.shape[1] == 64
     assert out.std().item() == pytest.approx(1, abs=0.1)
@@ -47,12 +47,12 @@ def test_a_network_keeps_the_magnitude_whatever_its_gains():
     assert net(unit(8, 3, 16, 16), t, cond).std().item() == pytest.approx(1, abs=0.25)
 
 
-@pytest.mark.parametrize("extents", [(6,), (2, 4), (2, 2, 3)])
-def test_attention_is_of_normalised_queries_keys_and_values(extents):
+@pytest.mark.parametrize("sizes", [(6,), (2, 4), (2, 2, 3)])
+def test_attention_is_of_normalised_queries_keys_and_values(sizes):
     torch.manual_seed(7)
-    layer = CosineAttention(len(extents), 16, 8).double()
-    check(layer, pair(2, 16, *extents))
-    x = torch.randn(2, 16, *extents, dtype=torch.float64)
+    layer = CosineAttention(len(sizes), 16, 8).double()
+    check(layer, pair(2, 16, *sizes))
+    x = torch.randn(2, 16, *sizes, dtype=torch.float64)
     before = layer(x)
     with torch.no_grad():
         layer.qkv.weight *= 100

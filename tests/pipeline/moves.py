@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from scm_media.aligned import Recorded
+from scm_media.conditioning import ActionBank
 from tests.data.strips import ACROSS, PLACES
 from tests.pipeline.tiny import write_networks
 
 NAMES = ["left", "right"]
-KNOWN = {"probability": 0.5, "kinds": ["start"], "axis": -2, "share": [0.1, 0.9]}
+KNOWN = {"probability": 0.5, "types": ["start"], "axis": -2, "fraction": [0.1, 0.9]}
 BACKBONE = {
     "_target_": "scm_media.nn.transformer.Transformer",
     "in_channels": 1,
@@ -25,21 +25,21 @@ BACKBONE = {
 }
 
 
-def write_moves_model(folder: Path, known: bool = True, aligned: bool = True, **description) -> Path:
+def write_moves_model(folder: Path, known: bool = True, actions: bool = True, **description) -> Path:
     """An exported folder; of its twelve recorded sequences the first eight are of the class "back"."""
-    channels = 2 * known + 2 * aligned
+    channels = 2 * known + 2 * actions
     networks = {
         "autoencoder": {"_target_": "modalities.image.autoencoder.PixelAutoencoder", "channels": 1},
-        "teacher": {**BACKBONE, "aligned_channels": channels},
-        "student": {**BACKBONE, "aligned_channels": channels},
+        "teacher": {**BACKBONE, "num_cond_channels": channels},
+        "student": {**BACKBONE, "num_cond_channels": channels},
     }
     write_networks(folder, networks)
-    if aligned:
+    if actions:
         rows = torch.arange(12.0)[:, None, None].expand(12, 2, PLACES).contiguous()
         way = (torch.arange(12) >= 8).long()
-        Recorded(rows, {"way": way}).save(folder / "recorded.safetensors")
+        ActionBank(rows, {"way": way}).save(folder / "action_bank.safetensors")
     whole = {
-        "format": 1,
+        "format": 2,
         "name": "test/moves",
         "modality": {"_target_": "tests.data.strips.StripModality"},
         "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},
@@ -49,8 +49,8 @@ def write_moves_model(folder: Path, known: bool = True, aligned: bool = True, **
         "sample_shape": [1, PLACES, ACROSS],
         "latent_shape": [1, PLACES, ACROSS],
         "label_dropout": 0.1,
-        "known": KNOWN if known else None,
-        **({"aligned": NAMES} if aligned else {}),
+        "mask": KNOWN if known else None,
+        **({"actions": NAMES} if actions else {}),
         **description,
     }
     (folder / "model.json").write_text(json.dumps(whole))

@@ -1,4 +1,4 @@
-"""Clips made for actions: written, read, recorded and drawn; told to the network place by place; refused clearly."""
+"""Samples made for actions: written, read, recorded and drawn; told to the network place by place; refused clearly."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_guidance_by_class_keeps_the_rows(pipeline):
     handle.remove()
     without = [cond for cond in seen if (cond.labels["way"] == -1).any()]
     assert without
-    assert all(torch.equal(cond.aligned[0, 2:, :, 0].T, torch.tensor(ROWS)) for cond in without)
+    assert all(torch.equal(cond.concat[0, 2:, :, 0].T, torch.tensor(ROWS)) for cond in without)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_files_that_hold_none_are_refused_by_name(pipeline, tmp_path, name, text
 
 
 def test_a_model_without_actions_takes_none(tmp_path):
-    pipeline = scm_media.load(write_moves_model(tmp_path, known=False, aligned=False), "cpu")
+    pipeline = scm_media.load(write_moves_model(tmp_path, known=False, actions=False), "cpu")
     assert pipeline(1).actions is None
     with pytest.raises(ValueError, match="the model was trained without actions, so it takes none; leave them out"):
         pipeline(1, actions=SIX)
@@ -173,7 +173,7 @@ def test_an_exported_model_draws_as_before_and_one_without_its_recordings_asks_f
     exported = scm_media.load(tmp_path, "cpu")
     assert torch.equal(exported(3, seed=1).actions, pipeline(3, seed=1).actions)
     assert "`--actions`): left, right" in (tmp_path / "README.md").read_text()
-    (tmp_path / "recorded.safetensors").unlink()
+    (tmp_path / "action_bank.safetensors").unlink()
     bare = scm_media.load(tmp_path, "cpu")
     assert len(bare(1, actions=SIX)) == 1
     with pytest.raises(ValueError, match="carries no recorded actions to draw from: give some"):

@@ -7,7 +7,7 @@ import torch
 
 import scm_media
 from scm_media.interfaces import NO_LABEL, Conditioning
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import edit_times, sample_consistency
 from scm_media.trigflow import TrigFlow
 from tests.pipeline.waves import WINDOW, GaussianWaves, HalvedWaves, write_wave_model
@@ -29,7 +29,7 @@ def folders(tmp_path_factory):
         return {
             "plain": write_wave_model(root / "plain"),
             "fading": write_wave_model(root / "fading", "FadingWaveModality"),
-            "told": write_wave_model(root / "told", known={"kinds": ["start"]}, student_label_dropout=0.1),
+            "told": write_wave_model(root / "told", mask={"types": ["start"]}, student_label_dropout=0.1),
         }
 
 
@@ -171,10 +171,10 @@ def test_a_long_clip_starts_as_the_clip_of_one_window_and_costs_no_wider_network
 
 
 def test_windows_have_noise_of_their_own():
-    first, second = (clip_noise(0, [3], 1, (4,), window) for window in (0, 1))
-    assert torch.equal(first, clip_noise(0, [3], 1, (4,)))
+    first, second = (sample_noise(0, [3], 1, (4,), window) for window in (0, 1))
+    assert torch.equal(first, sample_noise(0, [3], 1, (4,)))
     assert not torch.equal(first, second)
-    far = clip_noise(0, [3], 1, (4,), 10**9)
+    far = sample_noise(0, [3], 1, (4,), 10**9)
     assert not torch.equal(far, second)
 
 

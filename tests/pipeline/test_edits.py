@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.interfaces import Extent
-from scm_media.pipeline.edits import TASKS, Wish, find_task
+from scm_media.interfaces import SizeOption
+from scm_media.pipeline.edits import TASKS, EditRequest, find_task
 from scm_media.pipeline.inputs import canvas_of, read_whole
 from tests.pipeline.waves import WaveModality
 
@@ -43,19 +43,19 @@ def test_without_a_word_half_of_the_clip_is_kept(task, kept):
 
 
 def test_a_clip_may_be_as_long_as_it_is_asked_for():
-    canvas = canvas_of(WAVES, "continue", RAMP, keep=2.5, extents={"duration": 6})
+    canvas = canvas_of(WAVES, "continue", RAMP, keep=2.5, sizes={"duration": 6})
     assert canvas.sample.shape == (1, 96)
     assert torch.equal(canvas.sample[:, :40], RAMP)
 
 
 def test_one_frame_is_set_in_motion():
-    frames = Extent(8, "frames", "how many", axis=-3)
+    frames = SizeOption(8, "frames", "how many", axis=-3)
     clip = torch.randn(3, 5, 4, 4)
-    canvas = TASKS["animate"](clip, Wish(frames, usual=8))
+    canvas = TASKS["animate"](clip, EditRequest(frames, usual=8))
     assert canvas.sample.shape == (3, 8, 4, 4)
     assert torch.equal(canvas.sample[:, 0], clip[:, 0])
     assert canvas.mask[0, :, 0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
-    assert TASKS["animate"](clip, Wish(frames, usual=8, keep=2)).mask[0, :, 0, 0].sum() == 2
+    assert TASKS["animate"](clip, EditRequest(frames, usual=8, keep=2)).mask[0, :, 0, 0].sum() == 2
     with pytest.raises(ValueError, match="this modality has no frames; use --task continue"):
         canvas_of(WAVES, "animate", RAMP)
 
@@ -64,8 +64,8 @@ def test_a_window_along_the_extent_or_along_every_axis_is_made_anew():
     canvas = canvas_of(WAVES, "inpaint", RAMP, region=[0.5, 1.0])
     assert torch.nonzero(canvas.mask[0] == 0).flatten().tolist() == list(range(8, 16))
     assert torch.equal(canvas.sample, RAMP)
-    frames = Extent(8, "frames", "how many", axis=-3)
-    wish = Wish(frames, usual=8, region=((2, 3), (0, 2), (1, 4)))
+    frames = SizeOption(8, "frames", "how many", axis=-3)
+    wish = EditRequest(frames, usual=8, region=((2, 3), (0, 2), (1, 4)))
     mask = TASKS["inpaint"](torch.randn(3, 5, 4, 4), wish).mask
     assert mask.shape == (1, 5, 4, 4)
     assert (mask == 0).sum() == 1 * 2 * 3
@@ -93,19 +93,19 @@ def test_a_measure_that_ends_a_place_past_the_end_by_rounding_ends_there():
         ("continue", {"keep": 0.0}, r"keep must be above 0 and at most 1.9375 s, so that .* something new; got 0 s"),
         ("continue", {"keep": -1.0}, "got -1 s"),
         ("continue", {"keep": 2.0}, r"at most 1.9375 s, so that the clip has something new; got 2 s"),
-        ("continue", {"keep": 3.0, "extents": {"duration": 6}}, r"at most 2.5 s, all that the input has; got 3 s"),
+        ("continue", {"keep": 3.0, "sizes": {"duration": 6}}, r"at most 2.5 s, all that the input has; got 3 s"),
         ("continue", {"keep": float("nan")}, "keep must be a number of s, got nan"),
         ("interpolate", {"keep": 1.0}, r"at most 0.9375 s at each end"),
         ("continue", {"region": [0.0, 1.0]}, "a region goes with inpaint"),
         ("continue", {"mask": RAMP}, "a mask goes with inpaint"),
-        ("continue", {"extents": {"size": 3}}, "waves have no size"),
+        ("continue", {"sizes": {"size": 3}}, "waves have no size"),
         ("inpaint", {}, "give a region or a mask, and not both"),
         ("inpaint", {"region": [0.0, 1.0], "mask": RAMP}, "and not both"),
         ("inpaint", {"region": [1.0, 0.5]}, r"with 0 ≤ FIRST < LAST ≤ 40 places of the input, got 16 8"),
         ("inpaint", {"region": [1.0]}, r"two numbers in s, or first and last place along each axis \(2 numbers"),
         ("inpaint", {"region": [1.0, 2.0, 3.0, 4.0]}, "got 4"),
         ("inpaint", {"region": [0.0, 1.0], "keep": 0.5}, "inpaint keeps all of the input but"),
-        ("inpaint", {"region": [0.0, 1.0], "extents": {"duration": 2}}, "inpaint keeps all of the input but"),
+        ("inpaint", {"region": [0.0, 1.0], "sizes": {"duration": 2}}, "inpaint keeps all of the input but"),
         ("inpaint", {"mask": torch.full((1, 40), -1.0)}, "marks nothing to be made anew"),
         ("inpaint", {"mask": torch.ones(1, 30)}, r"the mask is 30 and the input 40: give a mask of the input's size"),
     ],

@@ -54,7 +54,7 @@ def test_overwriting_replaces_all_of_an_earlier_export_and_nothing_else(pipeline
         "LICENSE",
         "README.md",
         "autoencoder.safetensors",
-        "embedder.safetensors",
+        "feature_extractor.safetensors",
         "model.json",
         "samples.png",
         "student.safetensors",

@@ -51,7 +51,7 @@ def test_half_precision_halves_the_files_and_stays_near(tiny_model, tmp_path):
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     half = scm_media.load(folder, "cpu")
     assert (half(3).samples - pipeline(3).samples).abs().max() < 0.01
-    with pytest.raises(ValueError, match=r"holds no teacher \(it has: autoencoder, student, embedder\)"):
+    with pytest.raises(ValueError, match=r"holds no teacher \(it has: autoencoder, student, feature extractor\)"):
         half(1, teacher=True)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import scm_media
 from scm_media.pipeline.labels import LabelSet
-from scm_media.pipeline.randomness import clip_noise
+from scm_media.pipeline.randomness import sample_noise
 from tests.pipeline.tiny import CLASSES, write_tiny_model
 
 
@@ -19,14 +19,14 @@ def pipeline(tiny_model):
 
 
 def test_noise_of_a_clip_is_bit_equal_in_any_batch():
-    together = clip_noise(7, range(20), 1, (2, 5))
-    assert torch.equal(clip_noise(7, [13], 1, (2, 5))[0], together[13])
-    assert not torch.equal(clip_noise(7, [13], 0, (2, 5))[0], together[13])
-    assert not torch.equal(clip_noise(8, [13], 1, (2, 5))[0], together[13])
+    together = sample_noise(7, range(20), 1, (2, 5))
+    assert torch.equal(sample_noise(7, [13], 1, (2, 5))[0], together[13])
+    assert not torch.equal(sample_noise(7, [13], 0, (2, 5))[0], together[13])
+    assert not torch.equal(sample_noise(8, [13], 1, (2, 5))[0], together[13])
 
 
 def test_noise_is_standard_normal_and_clips_are_independent():
-    noise = clip_noise(0, range(2000), 0, (64,)).double()
+    noise = sample_noise(0, range(2000), 0, (64,)).double()
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - 1) < 0.01
     correlation = (noise[:-1] * noise[1:]).mean(1)

@@ -61,8 +61,8 @@ def test_weights_nobody_touched_are_exported_as_they_are(tiny_model, tmp_path):
 
 def test_figures_in_other_features_and_of_copies_go_along(tiny_model, tmp_path):
     source = shutil.copytree(tiny_model, tmp_path / "source")
-    row = {"sampler": "consistency", "steps": 2, "evaluations": 2, "frechet": 3.25, "seconds_per_clip": None}
-    row |= {"precision": None, "recall": None, "agreement": None}
+    row = {"sampler": "consistency", "steps": 2, "evaluations": 2, "frechet": 3.25, "seconds_per_sample": None}
+    row |= {"precision": None, "recall": None, "accuracy": None}
     features = {"name": "efficientnet-lite0", "dimension": 128, "projected_from": 1280, "num_samples": 500}
     (source / "metrics-efficientnet-lite0.json").write_text(
         json.dumps({"features": features, "num_samples": 500, "rows": [row]})

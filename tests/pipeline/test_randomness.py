@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scm_media
-from scm_media.pipeline.randomness import clip_noise, clip_share, seed_offset
+from scm_media.pipeline.randomness import sample_noise, sample_uniform, seed_offset
 
 LAST_SEED, LAST_CLIP = 2**63 - 1, 2**48 - 1
 
@@ -21,29 +21,29 @@ def pipeline(tiny_model):
 
 def test_seeds_clips_steps_and_windows_at_the_ends_of_their_ranges_have_noise_of_their_own():
     places = list(itertools.product((0, 1, LAST_SEED), (0, 1, LAST_CLIP), (0, 1, 2**15 - 1), (0, 1, 2**64 - 1)))
-    drawn = {tuple(clip_noise(seed, [clip], step, (4,), w)[0].tolist()) for seed, clip, step, w in places}
+    drawn = {tuple(sample_noise(seed, [clip], step, (4,), w)[0].tolist()) for seed, clip, step, w in places}
     assert len(drawn) == len(places)
 
 
 def test_offsets_of_seeds_and_draws_of_clips_are_no_ones_elses():
-    draws = [clip_share(0, 0, stream) for stream in (2**15, 2**15 + 1, 2**16 - 2**10 - 1)]
+    draws = [sample_uniform(0, 0, stream) for stream in (2**15, 2**15 + 1, 2**16 - 2**10 - 1)]
     draws += [seed_offset(0, stream) for stream in (0, 1, 2**10 - 1)]
     assert len(set(draws)) == len(draws)
     for refused in (2**15 - 1, 2**16 - 2**10):
         with pytest.raises(AssertionError):
-            clip_share(0, 0, refused)
+            sample_uniform(0, 0, refused)
     for refused in (-1, 2**10):
         with pytest.raises(AssertionError):
             seed_offset(0, refused)
 
 
 def test_noise_and_draws_are_those_of_files_that_were_made_before():
-    noise = clip_noise(7, [0, 13], 1, (3,))
+    noise = sample_noise(7, [0, 13], 1, (3,))
     expected = [[1.3204108, 1.8837345, -0.1083152], [0.6653073, 1.3229513, 1.1704086]]
     torch.testing.assert_close(noise, torch.tensor(expected))
-    torch.testing.assert_close(clip_noise(7, [13], 1, (3,), 2)[0], torch.tensor([0.0166999, -0.4913329, -0.0696382]))
+    torch.testing.assert_close(sample_noise(7, [13], 1, (3,), 2)[0], torch.tensor([0.0166999, -0.4913329, -0.0696382]))
     assert seed_offset(7, 3) == pytest.approx(0.536269126493458)
-    assert clip_share(7, 13, 2**15) == pytest.approx(0.6897408224468772)
+    assert sample_uniform(7, 13, 2**15) == pytest.approx(0.6897408224468772)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1, 2**64, 1.0, float("nan"), "1", None, True])
@@ -54,7 +54,7 @@ def test_a_seed_that_would_be_anothers_is_refused(pipeline, seed):
     with pytest.raises(ValueError, match=message):
         pipeline.edit("inpaint", torch.zeros(1, 16, 16), region=(4, 8, 4, 8), seed=seed)
     with pytest.raises(ValueError, match=message):
-        clip_noise(seed, [0], 0, (1,))
+        sample_noise(seed, [0], 0, (1,))
     with pytest.raises(ValueError, match=message):
         seed_offset(seed, 0)
 
@@ -71,12 +71,12 @@ def test_clips_that_would_be_others_are_refused(pipeline, first):
 @pytest.mark.parametrize("index", [-1, 2**48])
 def test_noise_of_a_clip_that_would_be_anothers_is_refused(index):
     with pytest.raises(ValueError, match="first, the number of the first clip"):
-        clip_noise(0, [0, index], 0, (1,))
+        sample_noise(0, [0, index], 0, (1,))
 
 
 def test_more_steps_than_there_are_streams_are_refused():
     with pytest.raises(ValueError, match="noise for up to 32768 steps, got step 32768: ask for fewer"):
-        clip_noise(0, [0], 2**15, (1,))
+        sample_noise(0, [0], 2**15, (1,))
 
 
 def test_the_last_seed_and_clip_and_numbers_of_numpy_are_taken(pipeline):

@@ -62,6 +62,6 @@ def test_the_overlap_is_a_quarter_of_a_window_unless_told():
     for wrong in (0.0, 1.5, -1.0):
         with pytest.raises(ValueError, match=rf"overlap must be above 0 and at most 1 s, .*got {wrong:g}"):
             overlap_size(WAVES, WINDOW, wrong)
-    for modality, extents in ((WAVES, {}), (WaveModality(longest=None), {"duration": 9.0})):
+    for modality, sizes in ((WAVES, {}), (WaveModality(longest=None), {"duration": 9.0})):
         with pytest.raises(ValueError, match=r"overlap 0.5 joins nothing.*leave it out"):
-            longer(modality, 0.5, extents)
+            longer(modality, 0.5, sizes)

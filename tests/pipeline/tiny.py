@@ -28,7 +28,7 @@ NETWORKS = {
     "autoencoder": {"_target_": "modalities.image.autoencoder.PixelAutoencoder", "channels": 1},
     "teacher": BACKBONE,
     "student": BACKBONE,
-    "embedder": {
+    "feature_extractor": {
         "_target_": "modalities.image.features.ImageClassifier",
         "channels": 1,
         "labels": {"class": 3},
@@ -37,7 +37,7 @@ NETWORKS = {
     },
 }
 DESCRIPTION = {
-    "format": 1,
+    "format": 2,
     "name": "test/tiny",
     "modality": {"_target_": "modalities.image.modality.ImageModality", "size": 16, "channels": 1},
     "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},

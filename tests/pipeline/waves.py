@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.build import build
-from scm_media.interfaces import Conditioning, Extent
+from scm_media.interfaces import Conditioning, SizeOption
 from scm_media.networks import ROLES
 from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
@@ -31,12 +31,12 @@ class WaveModality:
     suffixes = frozenset({".txt"})
 
     def __init__(self, longest: float | None = 2.0) -> None:
-        self.extents = {"duration": Extent(2.0, "s", "how long a wave is", longest, -1, RATE)}
+        self.size_options = {"duration": SizeOption(2.0, "s", "how long a wave is", longest, -1, RATE)}
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
-        if unknown := set(extents) - {"duration"}:
+    def shape(self, **sizes: float) -> tuple[int, ...]:
+        if unknown := set(sizes) - {"duration"}:
             raise ValueError(f"waves have no {', '.join(unknown)}; they have: duration")
-        duration = extents.get("duration", 2.0)
+        duration = sizes.get("duration", 2.0)
         if not duration > 0:
             raise ValueError(f"duration must be above 0 s, got {duration}")
         return (1, 4 * round(duration * RATE / 4))
@@ -48,7 +48,7 @@ class WaveModality:
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: expected one number a line ({error})") from error
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return nn.functional.pad(sample, (0, max(0, WINDOW - sample.shape[-1])))[..., :WINDOW]
 
     def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ class GaussianWaves(nn.Module):
 
     def forward(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         self.seen.append(tuple(u.shape))
-        self.told.append(cond.aligned)
+        self.told.append(cond.concat)
         time = t[0].double()
         x = HalvedWaves().decode(u).double().squeeze(1) * self.sigma_data
         values, vectors = torch.linalg.eigh(self.covariance(x.shape[-1]))
@@ -140,7 +140,7 @@ def write_wave_model(folder: Path, modality: str = "WaveModality", longest: floa
     networks = {
         "autoencoder": {"_target_": "tests.pipeline.waves.HalvedWaves"},
         "teacher": BACKBONE,
-        "student": {**BACKBONE, **({"aligned_channels": 3} if description.get("known") else {})},
+        "student": {**BACKBONE, **({"num_cond_channels": 3} if description.get("mask") else {})},
     }
     for seed, (name, config) in enumerate(networks.items()):
         network = build(config, ROLES[name])
@@ -149,7 +149,7 @@ def write_wave_model(folder: Path, modality: str = "WaveModality", longest: floa
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
         weights.save(folder / f"{name}.safetensors", network.state_dict(), config)
     whole = {
-        "format": 1,
+        "format": 2,
         "name": "test/waves",
         "modality": {"_target_": f"tests.pipeline.waves.{modality}", "longest": longest},
         "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},

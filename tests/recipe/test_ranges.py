@@ -18,7 +18,7 @@ WRONG = [
     ("teacher.optimizer.lr=nan", "teacher.optimizer.lr must be finite, at least 0"),
     ("student.optimizer.lr=inf", "student.optimizer.lr must be finite"),
     ("teacher.optimizer.betas=[0.9,2]", "teacher.optimizer.betas must be below 1, got 2"),
-    ("embedder.optimizer.lr=x", "embedder.optimizer.lr must be a number"),
+    ("feature_extractor.optimizer.lr=x", "feature_extractor.optimizer.lr must be a number"),
     ("backbone.width=high", "backbone.width must be a whole number, got 'high'"),
     ("backbone.depth=-1", "backbone.depth must be at least 0, got -1"),
     ("modality.size=nan", "modality.size must be a whole number, got nan"),
@@ -30,7 +30,7 @@ WRONG = [
     ("flow.sigma_data=nan", "flow.sigma_data must be finite, above 0"),
     ("flow.sigma_data=wide", "flow.sigma_data must be a number, got 'wide'"),
     ("student.loss.label_dropout=2", "student.loss.label_dropout must be at most 1"),
-    ("student.loss.proposal.std=0", "student.loss.proposal.std must be above 0"),
+    ("student.loss.timesteps.std=0", "student.loss.timesteps.std must be above 0"),
     ("student.loss.tangent_method=foo", "must be one of one_pass, forward, finite_difference, got 'foo'"),
     ("trainer.gradient_clip=nan", "trainer.gradient_clip must be finite"),
     ("trainer.num_workers=-1", "trainer.num_workers must be at least 0"),
@@ -42,7 +42,7 @@ WRONG = [
     ("sampler.steps=1000000000", "sampler.steps must be at most 10000"),
     ("sampler.sigma_max=inf", "sampler.sigma_max must be finite"),
     ("sampler.times=[1]", "sampler.times must be steps to as many times in radians"),
-    ("+student.loss.proposal.shift=nan", "student.loss.proposal.shift must be finite, got nan"),
+    ("+student.loss.timesteps.shift=nan", "student.loss.timesteps.shift must be finite, got nan"),
 ]
 
 
@@ -72,7 +72,7 @@ def test_every_number_of_a_known_name_is_looked_at_wherever_it_stands():
 
 
 def test_parts_of_parts_are_checked_and_targets_that_are_not_allowed_are_left_to_the_builder():
-    part = {"_target_": "scm_media.proposals.LogNormalProposal", "mean": 0.0, "std": "wide"}
+    part = {"_target_": "scm_media.timesteps.LogNormalTimesteps", "mean": 0.0, "std": "wide"}
     with pytest.raises(ValueError, match=r"here: loss\[0\]\.inner\.std must be a number, got 'wide'"):
         check_parts({"loss": [{"inner": part}]}, "here")
     check_parts({"_target_": "os.system", "command": 5}, "here")

@@ -11,7 +11,7 @@ import torch
 from examples.render_scenes import BUTTONS
 from scm_media import recipe
 from scm_media.build import build, resolve
-from scm_media.nn.pair import Dropout
+from scm_media.nn.dual import Dropout
 from scm_media.recipe.cost import count_parameters
 from tests.named_parts import named_parts
 
@@ -94,7 +94,7 @@ def test_settings_of_the_paper(name):
     assert student["loss"]["tangent_warmup"] == 10_000
     assert student["loss"]["norm_constant"] == 0.1
     assert student["ema_std"] == 0.05
-    proposals = [tuple(stage["loss"]["proposal"][key] for key in ("mean", "std")) for stage in (teacher, student)]
+    proposals = [tuple(stage["loss"]["timesteps"][key] for key in ("mean", "std")) for stage in (teacher, student)]
     expected = {
         "image/imagenet64": [(-0.8, 1.6), (-1.0, 1.6)],
         "image/imagenet512": [(-0.4, 1.0), (-0.8, 1.6)],
@@ -125,8 +125,8 @@ def test_sounds_have_few_tokens_of_whole_patches(name):
     modality, backbone = build(config["modality"], "modality"), config["backbone"]
     with torch.device("meta"):
         channels, *places = build(config["autoencoder"]["network"], "autoencoder").latent_shape(modality.shape())
-    assert all(extent % step == 0 for extent, step in zip(places, backbone["patch"], strict=True))
-    tokens = math.prod(extent // step for extent, step in zip(places, backbone["patch"], strict=True))
+    assert all(size_option % step == 0 for size_option, step in zip(places, backbone["patch"], strict=True))
+    tokens = math.prod(size_option // step for size_option, step in zip(places, backbone["patch"], strict=True))
     assert tokens <= (400 if name == "audio/fullband" else 180)
     assert backbone["skip"] or channels * math.prod(backbone["patch"]) <= backbone["width"]
 
@@ -148,7 +148,7 @@ def test_videos_are_whole_groups_of_frames_and_whole_patches(name):
     with torch.device("meta"):
         channels, *places = build(network, "autoencoder").latent_shape(shape)
     assert places[0] == 1 + (shape[1] - 1) // network["time_factor"]
-    assert all(extent % step == 0 for extent, step in zip(places, patch, strict=True))
+    assert all(size_option % step == 0 for size_option, step in zip(places, patch, strict=True))
     assert channels * math.prod(patch) <= config["backbone"]["width"]
 
 
@@ -160,8 +160,8 @@ def test_the_lengths_of_videos_are_what_the_headers_say():
 
 def test_the_actions_of_scenes_are_the_buttons_that_are_rendered():
     config = recipe.compose("video/scenes-actions")
-    assert config["data"]["aligned"] == "actions"
-    names = [name.upper().replace("-", "_") for name in config["data"]["aligned_names"]]
+    assert config["data"]["actions"] == "actions"
+    names = [name.upper().replace("-", "_") for name in config["data"]["action_names"]]
     moved = {"AHEAD": "MOVE_FORWARD", "BACK": "MOVE_BACKWARD", "LEFT": "MOVE_LEFT", "RIGHT": "MOVE_RIGHT"}
     assert tuple({**moved, "FIRE": "ATTACK"}.get(name, name) for name in names) == BUTTONS
-    build(config["modality"], "modality").check_aligned()
+    build(config["modality"], "modality").check_actions()

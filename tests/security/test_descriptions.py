@@ -115,7 +115,8 @@ def test_a_target_that_is_no_part_of_the_role_is_refused(model, key, target, tmp
         ("sampler__guidance", float("inf"), "sampler.guidance must be a finite number"),
         ("sampler__guidance_interval", [0.1], "guidance_interval must be two times"),
         ("guidance_max", 10**400, "guidance_max must lie within"),
-        ("format", 2, "format 2, this version reads 1"),
+        ("format", 3, "format 3, this version reads 2"),
+        ("format", 1, "format 1, this version reads 2: scm-media convert"),
         ("format", "1", "format must be a whole number"),
         ("modality__size", 10**9, "its modality makes samples of shape"),
         ("flow__sigma_data", float("nan"), "sigma_data must be a finite number"),
@@ -207,7 +208,7 @@ def test_an_alias_bomb_in_a_recipe_is_refused(model, watched):
         {"width": -4},
         {"depth": -1},
         {"dropout": "high"},
-        {"aligned_channels": 10**9},
+        {"num_cond_channels": 10**9},
     ],
 )
 def test_a_network_that_its_tensors_do_not_describe_costs_nothing(watched, changes):

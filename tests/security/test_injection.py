@@ -109,7 +109,7 @@ def test_a_card_holds_no_tags_links_or_lines_of_a_models_description(tmp_path):
         "data": NASTY,
         "licence": NASTY,
         "labels": {NASTY: [NASTY, "b"]},
-        "aligned": [NASTY],
+        "actions": [NASTY],
     }
     card = model_card(description, None, kind="image")
     assert not ACTING.search(card)
@@ -129,7 +129,7 @@ def _title(card: str) -> int:
 
 def test_a_curve_holds_no_tags_of_a_models_figures():
     row = {"sampler": NASTY, "steps": 1, "evaluations": 1, "frechet": 2.0, "guidance": None}
-    drawing = curve_svg({"rows": [row, {**row, "evaluations": 2}], "frechet_floor": None, "num_samples": 9})
+    drawing = curve_svg({"rows": [row, {**row, "evaluations": 2}], "frechet_held_out": None, "num_samples": 9})
     assert "<img" not in drawing
     assert not ACTING.search(drawing)
 

@@ -26,8 +26,8 @@ from scm_media.data.entries import Entry
 path, modality = Path(sys.argv[1]), eval(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    Entry(path, path.name).probe(modality)
-    Entry(path, path.name).read_conformed(modality, None)
+    Entry(path, path.name).validate(modality)
+    Entry(path, path.name).read_transformed(modality, None)
     print("read")
 except ValueError as error:
     assert "\\n" not in str(error)
@@ -68,13 +68,13 @@ def test_strips_of_millions_by_one_are_refused(tmp_path, width, height, bits):
     assert strip.stat().st_size < 1 << 20
     for fit in ("pad", "crop", "resize"):
         with pytest.raises(ValueError, match=r"strip\.png cannot be decoded as a picture: .*a side may have 65535"):
-            Entry(strip, strip.name).probe(ImageModality(size=32, fit=fit))
+            Entry(strip, strip.name).validate(ImageModality(size=32, fit=fit))
     clip = tmp_path / "clip"
     clip.mkdir()
     for number in range(2):
         (clip / f"{number}.png").write_bytes(strip.read_bytes())
     with pytest.raises(ValueError, match="a side may have 65535 pixels"):
-        Entry(clip, clip.name).probe(VideoModality(num_frames=2, frame_rate=8, size=16))
+        Entry(clip, clip.name).validate(VideoModality(num_frames=2, frame_rate=8, size=16))
 
 
 def test_a_strip_that_grows_when_it_is_cropped_is_refused_and_padded_ones_are_read(tmp_path):
@@ -100,12 +100,12 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind, modality):
         path.mkdir()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"x\.png"):
-        Entry(path, path.name).probe(modality)
+        Entry(path, path.name).validate(modality)
     inside = tmp_path / "clip"
     inside.mkdir()
     path.rename(inside / "0.png")
     png(inside / "1.png", 32, 32)
     if isinstance(modality, VideoModality):
         with pytest.raises(ValueError, match="clip"):
-            Entry(inside, inside.name).probe(modality)
+            Entry(inside, inside.name).validate(modality)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19

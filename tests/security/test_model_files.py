@@ -73,8 +73,8 @@ def test_a_latent_shape_that_the_autoencoder_does_not_make_is_refused_before_noi
     ],
 )
 def test_recorded_rows_of_another_shape_are_refused(tmp_path, state):
-    folder = described(write_tiny_model(tmp_path / "model"), aligned=["ahead"])
-    weights.save(folder / "recorded.safetensors", state, {})
+    folder = described(write_tiny_model(tmp_path / "model"), actions=["ahead"])
+    weights.save(folder / "action_bank.safetensors", state, {})
     with pytest.raises(ValueError, match=r"recorded\.safetensors has|recorded\.safetensors holds"):
         load(folder, device="cpu")(1, seed=0)
 
@@ -87,9 +87,9 @@ def test_recorded_rows_of_another_shape_are_refused(tmp_path, state):
         {"covariance": torch.zeros(4, 3)},
         {"covariance": torch.full((4, 4), float("inf"))},
         {"neighbours": torch.zeros(4)},
-        {"floor_sizes": torch.zeros(3, dtype=torch.int64)},
-        {"floor_sizes": torch.zeros((), dtype=torch.int64)},
-        {"floor_sizes": torch.zeros(1, 1)},
+        {"held_out_sizes": torch.zeros(3, dtype=torch.int64)},
+        {"held_out_sizes": torch.zeros((), dtype=torch.int64)},
+        {"held_out_sizes": torch.zeros(1, 1)},
     ],
 )
 def test_statistics_of_another_shape_are_refused(tmp_path, changes):
@@ -97,10 +97,10 @@ def test_statistics_of_another_shape_are_refused(tmp_path, changes):
         "mean": torch.zeros(4),
         "covariance": torch.eye(4),
         "neighbours": torch.zeros(2, 4),
-        "floor_sizes": torch.tensor([500]),
+        "held_out_sizes": torch.tensor([500]),
         "floors": torch.tensor([1.0], dtype=torch.float64),
     }
-    info = dict.fromkeys(("num_train", "agreement", "precision", "recall"), 1)
+    info = dict.fromkeys(("num_train", "accuracy", "precision", "recall"), 1)
     weights.save(tmp_path / "reference.safetensors", state, {}, info)
     assert Reference.load(tmp_path / "reference.safetensors").floors == {500: 1.0}
     weights.save(tmp_path / "reference.safetensors", {**state, **changes}, {}, info)
@@ -111,7 +111,7 @@ def test_statistics_of_another_shape_are_refused(tmp_path, changes):
 def test_figures_that_are_texts_act_nowhere_in_a_card(tmp_path):
     evil = "<img src=x>\n# evil\x1b[2J"
     features = {"dimension": evil, "name": "x", "projected_from": evil}
-    row = dict.fromkeys(("guidance", "precision", "recall", "agreement", "seconds_per_clip"))
+    row = dict.fromkeys(("guidance", "precision", "recall", "accuracy", "seconds_per_sample"))
     row |= {"sampler": "x", "steps": evil, "evaluations": evil, "frechet": 1.0}
     near = {"features": features, "num_samples": evil, "sampler": "x", "steps": evil, "num_train": evil, "median": 1.0}
     near |= {"num_held_out": evil, "median_held_out": 1.0, "share_below": 0.0, "nearer_than_held_out": 0.5}

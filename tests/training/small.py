@@ -18,7 +18,7 @@ from scm_media.training import loop
 SMALL = (
     "device=cpu",
     "logger=none",
-    "embedder=null",
+    "feature_extractor=null",
     "autoencoder.num_samples=64",
     "data.num=64",
     "modality.flip=true",
@@ -38,7 +38,7 @@ SMALL = (
     "trainer.validate_every=1000",
     "trainer.sample_every=1000",
     "trainer.sample_early=[]",
-    "trainer.num_sample_clips=2",
+    "trainer.num_preview_samples=2",
 )
 """Overrides of image/tiny: a stage of six steps takes a fraction of a second."""
 
@@ -82,7 +82,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def forget_decisions(checkpoint: Path) -> None:
     """Makes a checkpoint one of those that were saved before decisions and digests were kept."""
     written = json.loads((checkpoint / "state.json").read_text())
-    del written["decisions"], written["sha256"]
+    del written["training_fingerprint"], written["sha256"]
     (checkpoint / "state.json").write_text(json.dumps(written))
 
 
@@ -145,7 +145,7 @@ def run_task(
         inputs=lambda batch: (batch.sample,),
         finish=finish,
         preview=preview,
-        own_clip=list(loss.weight.parameters()) if hasattr(loss, "weight") else [],
+        separate_clip=list(loss.weight.parameters()) if hasattr(loss, "weight") else [],
     )
     loop.train(
         fabric or Fabric(accelerator="cpu", devices=1),

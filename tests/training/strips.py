@@ -42,7 +42,7 @@ def write_moves(folder: Path, num: int = 24) -> Path:
     return path
 
 
-def compose(manifest: Path, run_dir: Path, *overrides: str, aligned: str | None = "moves") -> dict[str, Any]:
+def compose(manifest: Path, run_dir: Path, *overrides: str, actions: str | None = "moves") -> dict[str, Any]:
     """The configuration of a small training on such strips."""
     config = recipe.compose("image/tiny", [*SMALL, *STRIPS, f"run_dir={run_dir}", *overrides])
     config["modality"] = {"_target_": "tests.data.strips.StripModality"}
@@ -52,14 +52,14 @@ def compose(manifest: Path, run_dir: Path, *overrides: str, aligned: str | None 
         "labels": ["kind"],
         "held_out": 0.2,
     }
-    if aligned is not None:
-        config["data"] |= {"aligned": aligned, "aligned_names": ["left", "right"]}
+    if actions is not None:
+        config["data"] |= {"actions": actions, "action_names": ["left", "right"]}
     return config
 
 
-def train(manifest: Path, run_dir: Path, *overrides: str, aligned: str | None = "moves") -> Path:
+def train(manifest: Path, run_dir: Path, *overrides: str, actions: str | None = "moves") -> Path:
     """The run folder of such a training; of what it had begun, the rest."""
-    training.run(compose(manifest, run_dir, *overrides, aligned=aligned))
+    training.run(compose(manifest, run_dir, *overrides, actions=actions))
     return run_dir
 
 

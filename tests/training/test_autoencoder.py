@@ -33,8 +33,8 @@ LATENT = (
     "data.held_out=0.2",
     "backbone.patch=1",
 )
-EMBEDDER = (
-    "embedder={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
+FEATURE_EXTRACTOR = (
+    "feature_extractor={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
     "max_steps: 2, batch_size: 4, optimizer: {_target_: torch.optim.Adam, lr: 0.01}}"
 )
 CRITIC = ("autoencoder.loss.adversarial_weight=0.5", "autoencoder.loss.adversarial_start=3")
@@ -47,14 +47,14 @@ def small(run_dir: Path, *overrides: str) -> Path:
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A recipe with a feature network and a critic, trained from the first stage to the last."""
-    return small(tmp_path_factory.mktemp("latent"), EMBEDDER, *CRITIC)
+    return small(tmp_path_factory.mktemp("latent"), FEATURE_EXTRACTOR, *CRITIC)
 
 
 def test_every_stage_is_trained_in_latent_space_and_clips_come_out(run_dir):
     description = json.loads((run_dir / "model.json").read_text())
     assert description["sample_shape"] == [1, 16, 16]
     assert description["latent_shape"] == [2, 4, 4]
-    for stage in ("embedder", "autoencoder", "teacher", "student"):
+    for stage in ("feature_extractor", "autoencoder", "teacher", "student"):
         assert (run_dir / stage / "weights.safetensors").is_file(), stage
     clips = scm_media.load(str(run_dir))(3, steps=2, seed=1)
     assert clips.samples.shape == (3, 1, 16, 16)
@@ -95,14 +95,14 @@ def test_latents_of_the_training_set_have_the_flows_deviation(run_dir):
 
 
 def test_interrupted_and_resumed_is_the_undisturbed_training(run_dir, tmp_path):
-    shutil.copytree(run_dir / "embedder", tmp_path / "embedder")
+    shutil.copytree(run_dir / "feature_extractor", tmp_path / "feature_extractor")
     shutil.copytree(run_dir / "autoencoder", tmp_path / "autoencoder")
     folder = tmp_path / "autoencoder"
     (folder / "weights.safetensors").unlink()
     last = checkpoints.steps(folder / "checkpoints")[-1]
     shutil.rmtree(folder / "checkpoints" / f"step-{last}")
     assert checkpoints.steps(folder / "checkpoints") == [4]  # the critic begins at step 3
-    small(tmp_path, EMBEDDER, *CRITIC, "stage=autoencoder")
+    small(tmp_path, FEATURE_EXTRACTOR, *CRITIC, "stage=autoencoder")
     assert same(state(run_dir, "autoencoder"), state(tmp_path, "autoencoder"))
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(
         (run_dir / "autoencoder" / "metrics.json").read_text()
@@ -112,13 +112,13 @@ def test_interrupted_and_resumed_is_the_undisturbed_training(run_dir, tmp_path):
 
 
 def test_killed_while_it_measured_it_measures_again_and_once_done_never(run_dir, tmp_path, monkeypatch):
-    for stage in ("embedder", "autoencoder"):
+    for stage in ("feature_extractor", "autoencoder"):
         shutil.copytree(run_dir / stage, tmp_path / stage)
     monkeypatch.setattr(autoencoder, "_samples", lambda *arguments: pytest.fail("measured twice"))
-    small(tmp_path, EMBEDDER, *CRITIC, "stage=autoencoder")
+    small(tmp_path, FEATURE_EXTRACTOR, *CRITIC, "stage=autoencoder")
     monkeypatch.undo()
     (tmp_path / "autoencoder" / "weights.safetensors").unlink()
-    small(tmp_path, EMBEDDER, *CRITIC, "stage=autoencoder")
+    small(tmp_path, FEATURE_EXTRACTOR, *CRITIC, "stage=autoencoder")
     assert same(state(run_dir, "autoencoder"), state(tmp_path, "autoencoder"))
 
 
@@ -148,19 +148,19 @@ def test_samples_for_statistics_are_each_training_sample_once(run_dir):
 
 
 def test_features_need_the_embedders_stage(tmp_path):
-    with pytest.raises(ValueError, match="train stage=embedder first, or stage=all"):
-        small(tmp_path, EMBEDDER, "stage=autoencoder")
+    with pytest.raises(ValueError, match="train stage=feature_extractor first, or stage=all"):
+        small(tmp_path, FEATURE_EXTRACTOR, "stage=autoencoder")
 
 
 def test_other_decisions_and_more_steps_under_a_backbone_are_refused(run_dir):
     with pytest.raises(ValueError, match=r"autoencoder.* was trained otherwise .*seed: 0 → 5"):
-        small(run_dir, EMBEDDER, *CRITIC, "stage=autoencoder", "seed=5")
+        small(run_dir, FEATURE_EXTRACTOR, *CRITIC, "stage=autoencoder", "seed=5")
     with pytest.raises(ValueError, match=r"trained on latents of the autoencoder at step 6.* use another run_dir"):
-        small(run_dir, EMBEDDER, *CRITIC, "stage=autoencoder", "autoencoder.max_steps=8")
+        small(run_dir, FEATURE_EXTRACTOR, *CRITIC, "stage=autoencoder", "autoencoder.max_steps=8")
 
 
 def test_fine_tuning_keeps_the_autoencoder_that_the_backbones_know(run_dir, tmp_path):
-    tuned = small(tmp_path, EMBEDDER, f"init_from={run_dir}", "stage=autoencoder", "seed=3")
+    tuned = small(tmp_path, FEATURE_EXTRACTOR, f"init_from={run_dir}", "stage=autoencoder", "seed=3")
     assert same(state(tuned, "autoencoder"), state(run_dir, "autoencoder"))
     assert not (tuned / "autoencoder" / "checkpoints").exists()
 
@@ -179,7 +179,7 @@ def test_sections_of_the_other_kind_are_refused(tmp_path):
 
 def test_starting_from_a_model_without_an_autoencoder_measures_one(run_dir, tmp_path):
     bare = tmp_path / "bare"
-    shutil.copytree(run_dir / "embedder", bare / "embedder")
+    shutil.copytree(run_dir / "feature_extractor", bare / "feature_extractor")
     (bare / "autoencoder").mkdir()
     shutil.copy(run_dir / "model.json", bare)
     tuned = train(tmp_path / "tuned", f"init_from={bare}", "stage=autoencoder")

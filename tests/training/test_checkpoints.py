@@ -93,7 +93,7 @@ def test_a_checkpoint_of_before_decisions_were_kept_is_gone_on_from(tmp_path):
     written["state"]["__items__"] = [item for item in items if item[0] != "skipped_in_a_row"]
     assert len(written["state"]["__items__"]) == len(items) - 1
     file.write_text(json.dumps(written))
-    assert checkpoints.load_decisions(tmp_path / "old" / "checkpoints") == (2, {})
+    assert checkpoints.load_training_fingerprint(tmp_path / "old" / "checkpoints") == (2, {})
     assert same(straight, run_task(tmp_path / "old", Slope(), 4))
 
 
@@ -172,7 +172,7 @@ def test_a_run_without_a_whole_checkpoint_is_refused_and_left_as_it_is(tmp_path)
 
 def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
     saved = {"x": torch.arange(40.0), "optimizer": {0: {"lr": 0.5, "on": True}}, "none": None}
-    path = checkpoints.save(tmp_path, 3, saved, keep=1, decisions={"seed": 0})
+    path = checkpoints.save(tmp_path, 3, saved, keep=1, training_fingerprint={"seed": 0})
     for name in ("state.safetensors", "state.json"):
         whole = (path / name).read_bytes()
         for place in range(len(whole)):

@@ -9,7 +9,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
 from scm_media.interfaces import Conditioning
-from scm_media.nn.pair import Pair
+from scm_media.nn.dual import DualTensor
 from scm_media.nn.transformer import Transformer
 from scm_media.tangent import value_and_tangent
 from scm_media.training import compiling
@@ -44,17 +44,17 @@ def test_a_right_network_is_compiled_in_place_and_unchanged(backbone, compiled, 
 
 @pytest.mark.parametrize("method", ["one_pass", None])
 def test_a_network_that_is_told_what_is_known_is_checked_as_it_is_told(compiled, method):
-    backbone = Transformer(1, rank=2, patch=4, width=16, depth=1, num_heads=2, labels=LABELS, aligned_channels=2)
+    backbone = Transformer(1, rank=2, patch=4, width=16, depth=1, num_heads=2, labels=LABELS, num_cond_channels=2)
     seen = []
     original = Transformer.forward
 
     def watching(self, u, t, cond):
-        seen.append(cond.aligned)
+        seen.append(cond.concat)
         return original(self, u, t, cond)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Transformer, "forward", watching)
-        compile_backbone(backbone, LATENT, LABELS, "32-true", method, num_aligned=2)
+        compile_backbone(backbone, LATENT, LABELS, "32-true", method, num_cond_channels=2)
     assert len(seen) >= 2
     assert all(aligned.shape == (4, 2, 8, 8) and aligned.abs().max() > 0 for aligned in seen)
 
@@ -67,7 +67,7 @@ def test_a_network_that_compiles_wrongly_is_refused(backbone, compiled, monkeypa
             return pair
         changed = {"value": pair.value, "tangent": pair.tangent}
         changed[what] = 1.01 * changed[what]
-        return Pair(**changed)
+        return DualTensor(**changed)
 
     monkeypatch.setattr(compiling, "value_and_tangent", wrong)
     with pytest.raises(ValueError, match=rf"compiled {what} differs .* by 0\.01 .*set trainer\.compile=false"):
@@ -79,7 +79,7 @@ def test_a_lost_tangent_is_refused(backbone, compiled, monkeypatch):
     def lost(net, *args, **kwargs):
         pair = value_and_tangent(net, *args, **kwargs)
         wide = next(net.parameters()).dtype == torch.float64
-        return pair if wide else Pair(pair.value, torch.zeros_like(pair.tangent))
+        return pair if wide else DualTensor(pair.value, torch.zeros_like(pair.tangent))
 
     monkeypatch.setattr(compiling, "value_and_tangent", lost)
     with pytest.raises(ValueError, match="compiled tangent differs"):

@@ -12,7 +12,7 @@ from tests.data.strips import ACROSS, PLACES
 from tests.training.strips import train, write_moves
 
 SETTINGS = (
-    "conditioning.known={probability: 0.5, kinds: [start], axis: -2, share: [0.1, 0.4]}",
+    "conditioning.mask={probability: 0.5, types: [start], axis: -2, fraction: [0.1, 0.4]}",
     "backbone={patch: [6, 8], width: 128, depth: 3, num_heads: 4, dropout: 0.0}",
     "teacher={batch_size: 64, max_steps: 1000, ema_std: 0.1, optimizer: {lr: 3.0e-3}}",
     "student={batch_size: 64, max_steps: 300, ema_std: 0.1, optimizer: {lr: 3.0e-4}, loss: {tangent_warmup: 100}}",

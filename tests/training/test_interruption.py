@@ -17,8 +17,8 @@ from scm_media.training import checkpoints
 from scm_media.training.interruption import SIGNALS, Interruption
 from tests.training.small import SMALL, Numbers, Slope, metrics, run_task, same, state, train
 
-EMBEDDER = (
-    "embedder={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
+FEATURE_EXTRACTOR = (
+    "feature_extractor={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
     "max_steps: 60, batch_size: 4, optimizer: {_target_: torch.optim.Adam, lr: 0.01}}"
 )
 LATENT = (
@@ -129,7 +129,7 @@ def stop(run_dir, stage: str, number: int, *overrides: str, group: bool = False)
 
 STEPS = (
     *LATENT,
-    EMBEDDER,
+    FEATURE_EXTRACTOR,
     *(f"{stage}.max_steps=60" for stage in ("autoencoder", "teacher", "student")),
     "trainer.checkpoint_every=1000",
 )
@@ -139,7 +139,7 @@ STEPS = (
 def test_every_stage_that_trains_is_stopped_and_goes_on_to_the_bit(tmp_path):
     straight = train(tmp_path / "straight", *STEPS)
     run_dir = tmp_path / "stopped"
-    for stage in ("embedder", "autoencoder", "teacher", "student"):
+    for stage in ("feature_extractor", "autoencoder", "teacher", "student"):
         done = stop(run_dir, stage, signal.SIGTERM, *STEPS)
         assert done.returncode == 143, done.stderr
         (reached,) = checkpoints.steps(run_dir / stage / "checkpoints")
@@ -147,7 +147,7 @@ def test_every_stage_that_trains_is_stopped_and_goes_on_to_the_bit(tmp_path):
         assert f"{stage}: stopped by SIGTERM, saved as {run_dir}/{stage}/checkpoints/step-{reached}; " in done.stderr
         assert "Traceback" not in done.stderr
     train(run_dir, *STEPS)
-    for stage in ("embedder", "autoencoder", "teacher", "student"):
+    for stage in ("feature_extractor", "autoencoder", "teacher", "student"):
         assert same(state(straight, stage), state(run_dir, stage)), stage
 
 

@@ -93,10 +93,10 @@ def test_the_share_of_time_that_steps_wait_for_data_is_told(tmp_path, capsys, of
             return super().forward(x, step)
 
     run_task(tmp_path, SlowStep(), 4, data=SlowData(), log_every=2)
-    shares = [line["data_wait"] for line in metrics(tmp_path) if "data_wait" in line]
-    assert len(shares) == 2
-    assert all(low <= share <= high for share in shares)
-    assert f"{100 * shares[-1]:.0f} % waiting for data" in capsys.readouterr().err
+    fractions = [line["data_wait"] for line in metrics(tmp_path) if "data_wait" in line]
+    assert len(fractions) == 2
+    assert all(low <= fraction <= high for fraction in fractions)
+    assert f"{100 * fractions[-1]:.0f} % waiting for data" in capsys.readouterr().err
 
 
 class Second(Fabric):

@@ -34,7 +34,7 @@ backbone: {patch: 4, width: 16, depth: 2, num_heads: 2}
 teacher: {batch_size: 4, max_steps: 2, warmup_steps: 1}
 student: {max_steps: 0}
 latents: {dtype: float32, shard_size: 4}
-trainer: {sample_early: [], sample_every: 1000, validate_every: 2, num_sample_clips: 1}
+trainer: {sample_early: [], sample_every: 1000, validate_every: 2, num_preview_samples: 1}
 sampler: {teacher_steps: 2}
 """
 VALID, REACH = 256, 64
@@ -44,8 +44,8 @@ VALID, REACH = 256, 64
 class NoisyPadding(AudioModality):
     """Noise where padding is, further from the sound than a valid frame looks."""
 
-    def read_conformed(self, file, generator=None):
-        sample, valid = super().read_conformed(file, generator)
+    def read_transformed(self, file, generator=None):
+        sample, valid = super().read_transformed(file, generator)
         noise = torch.rand(1, self.num_samples, generator=torch.Generator().manual_seed(len(str(file)))) - 0.5
         noise[:, : VALID + REACH] = 0
         return sample + noise, valid
@@ -120,8 +120,8 @@ def test_kept_latents_keep_their_masks(place):
 def test_batches_carry_masks_to_the_conditioning(place):
     dataset = FolderDataset(modality(), place / "data", labels="none", held_out=0.2)
     batch = next(batches(dataset, 4, 0, 1, seed=0, num_workers=1)).to("cpu")
-    assert batch.valid.shape == (4, 1, 512)
-    assert (batch.valid.sum(-1) == VALID).all()
+    assert batch.padding_mask.shape == (4, 1, 512)
+    assert (batch.padding_mask.sum(-1) == VALID).all()
     halved = batch.conditioning(lambda mask: mask[..., ::2])
     assert halved.valid.shape == (4, 1, 256)
     assert batch.conditioning().valid is None

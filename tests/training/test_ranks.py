@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scm_media.training.ranks import on_first
+from scm_media.training.ranks import rank_zero_only
 
 
 class Device:
@@ -22,8 +22,8 @@ class Device:
 def test_only_the_first_acts():
     acted = []
     first = Device(0)
-    on_first(first, lambda: acted.append(0))
-    on_first(Device(1, first.said), lambda: acted.append(1))
+    rank_zero_only(first, lambda: acted.append(0))
+    rank_zero_only(Device(1, first.said), lambda: acted.append(1))
     assert acted == [0]
 
 
@@ -33,6 +33,6 @@ def test_an_error_of_the_first_is_told_before_it_is_raised():
 
     first = Device(0)
     with pytest.raises(OSError, match="No space left"):
-        on_first(first, full)
+        rank_zero_only(first, full)
     with pytest.raises(RuntimeError, match=r"the first device stopped \(OSError: .*No space left\)"):
-        on_first(Device(1, first.said), full)
+        rank_zero_only(Device(1, first.said), full)

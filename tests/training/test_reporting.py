@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from scm_media.training.reporting import BANDS, Reporter, RotWatch, TermAverages
+from scm_media.training.reporting import BANDS, DivergenceMonitor, Reporter, TermAverages
 
 
 def test_bands_cover_all_times():
@@ -93,14 +93,14 @@ def test_a_students_figures_are_shown_as_last_measured(tmp_path, capsys):
 
 
 def test_a_student_that_leaves_its_teacher_is_warned_of_once_each_time():
-    watch = RotWatch()
+    watch = DivergenceMonitor()
     said = [bool(watch.take({"to_teacher/2 steps": value})) for value in (0.6, 0.4, 0.59, 0.61, 0.7, 0.5, 0.61, None)]
     assert said == [False, False, False, True, False, False, True, False]
     assert watch.take({"to_teacher/1 step": math.nan}) == ["to_teacher/1 step is nan, which is not finite"]
 
 
 def test_a_tangent_that_grows_is_warned_of_against_its_median():
-    watch = RotWatch()
+    watch = DivergenceMonitor()
     assert not any(watch.take({"g_rms": value}) for value in (0.1, 0.9, *[0.2] * 8))
     assert watch.take({"g_rms": 0.59}) == []
     assert watch.take({"g_rms": 0.61}) == ["g_rms is 0.61, its median so far 0.2"]

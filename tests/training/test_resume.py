@@ -69,11 +69,11 @@ def test_killed_before_the_first_checkpoint_starts_from_the_same_weights(undistu
 
 def test_fresh_weights_do_not_hang_on_the_stages_before(tmp_path):
     steps = ("teacher.max_steps=2", "student.max_steps=0")
-    embedder = (
-        "embedder={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
+    feature_extractor = (
+        "feature_extractor={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
         "max_steps: 2, batch_size: 4, optimizer: {_target_: torch.optim.Adam, lr: 0.01}}"
     )
-    with_embedder, without = train(tmp_path / "with", embedder, *steps), train(tmp_path / "without", *steps)
+    with_embedder, without = train(tmp_path / "with", feature_extractor, *steps), train(tmp_path / "without", *steps)
     assert same(state(with_embedder, "teacher"), state(without, "teacher"))
 
 

@@ -14,7 +14,7 @@ from scm_media import recipe, training
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import model_card
 from scm_media.training import stages
-from scm_media.training.ema_choice import keep_average
+from scm_media.training.ema_selection import keep_average
 from tests.training.small import SMALL, metrics, same, state, train
 
 
@@ -28,7 +28,7 @@ def test_a_run_leaves_its_description_recipe_weights_and_figures(run_dir):
     assert description["labels"] == {"class": ["circle", "square", "triangle", "cross"]}
     assert description["label_counts"] == {"class": [16, 16, 16, 16]}
     assert description["sample_shape"] == description["latent_shape"] == [1, 16, 16]
-    assert (description["format"], description["name"], description["objective"]) == (1, "image/tiny", "scd")
+    assert (description["format"], description["name"], description["objective"]) == (2, "image/tiny", "scd")
     for stage in ("autoencoder", "teacher", "student"):
         assert (run_dir / stage / "weights.safetensors").is_file()
     composed = recipe.compose(str(run_dir / "recipe.yaml"))
@@ -112,7 +112,7 @@ def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
     [
         (
             {"stage": "decoder"},
-            "stage must be one of all, embedder, autoencoder, teacher, guide, student; got 'decoder'",
+            "stage must be one of all, feature extractor, autoencoder, teacher, guide, student; got 'decoder'",
         ),
         ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed; got '16-true'"),
         ({"student": {"objective": "flow"}}, "student.objective must be scd or sct, got 'flow'"),
@@ -141,8 +141,10 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_stage_of_nothing_says_so(tmp_path, capsys):
-    with pytest.raises(ValueError, match=r"stage=embedder: this recipe has none \(embedder is null\)"):
-        train(tmp_path, "stage=embedder")
+    with pytest.raises(
+        ValueError, match=r"stage=feature_extractor: this recipe has none \(feature extractor is null\)"
+    ):
+        train(tmp_path, "stage=feature_extractor")
     train(tmp_path, "stage=student", "student.max_steps=0")
     assert "student: nothing to train, student.max_steps is 0" in capsys.readouterr().err
 
@@ -165,7 +167,7 @@ def test_a_sheet_has_a_row_for_each_sampler_and_says_so_once(tmp_path, monkeypat
         return Image.new("L", (8, 8))
 
     monkeypatch.setattr(ImageModality, "preview", preview)
-    train(tmp_path, "trainer.num_sample_clips=3", "data.held_out=0.1", "teacher.max_steps=1", "student.max_steps=1")
+    train(tmp_path, "trainer.num_preview_samples=3", "data.held_out=0.1", "teacher.max_steps=1", "student.max_steps=1")
     teacher, _, student, _ = drawn
     assert teacher[0] == (3, 1, 16, 16)
     assert student[0] == (9, 1, 16, 16)

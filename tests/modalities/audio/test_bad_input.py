@@ -71,8 +71,8 @@ def write_bad(folder, name):
 def test_each_is_refused_in_one_line_that_names_it(tmp_path, name):
     path, (_, reason, words) = write_bad(tmp_path, name), BAD[name]
     modality = AudioModality()
-    for look in (modality.read, modality.probe, modality.read_conformed):
-        if look == modality.read_conformed and reason == "cut short":
+    for look in (modality.read, modality.validate, modality.read_transformed):
+        if look == modality.read_transformed and reason == "cut short":
             continue  # what a clip needs of it may be there
         with pytest.raises(ValueError, match=words) as caught:
             look(path)
@@ -96,7 +96,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"a\.wav cannot be read \(Permission denied\): check its permissions"
     ) as caught:
-        AudioModality().probe(tmp_path / "a.wav")
+        AudioModality().validate(tmp_path / "a.wav")
     assert caught.value.reason == "unreadable"
 
 
@@ -112,7 +112,7 @@ def test_a_clip_from_what_is_cut_off_is_refused_and_from_what_is_there_is_not(tm
 def attempt(modality, path, seed):
     """The clip, or why there is none."""
     try:
-        return modality.read_conformed(path, torch.Generator().manual_seed(seed))[0]
+        return modality.read_transformed(path, torch.Generator().manual_seed(seed))[0]
     except ValueError as error:
         return str(error)
 
@@ -145,7 +145,7 @@ def test_whatever_a_decoder_raises_is_the_files_fault(tmp_path, monkeypatch, err
         assert dataset.rejects == {"undecodable": 1}
         assert dataset.rejected[0][0].endswith("odd.m4a")
         assert f"odd.m4a cannot be decoded ({type(error).__name__}" in dataset.rejected[0][1]
-    AudioModality().probe(folder / "odd.m4a")
+    AudioModality().validate(folder / "odd.m4a")
     monkeypatch.setattr("soundfile.SoundFile.seek", fails)
     with pytest.raises(ValueError) as caught:
         AudioModality().read(folder / "0.wav")

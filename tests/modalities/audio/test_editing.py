@@ -106,5 +106,5 @@ def test_the_command_writes_a_sound_as_long_as_asked(model, recording, tmp_path,
 
 
 def test_a_clip_is_drawn_at_once_up_to_the_recipes_duration():
-    extent = AudioModality(sample_rate=RATE, duration=0.256, multiple=256).extents["duration"]
-    assert (extent.longest, extent.axis, extent.rate) == (0.256, -1, RATE)
+    size_option = AudioModality(sample_rate=RATE, duration=0.256, multiple=256).size_options["duration"]
+    assert (size_option.longest, size_option.axis, size_option.rate) == (0.256, -1, RATE)

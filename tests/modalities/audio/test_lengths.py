@@ -49,7 +49,7 @@ def test_an_attack_in_the_first_frame_is_heard_where_encoders_are_late(tmp_path,
     assert np.abs(frames - expected).max() == 0
     assert energy(frames[:1000]) == pytest.approx(energy(kick[:1000]), rel=0.2)
     assert np.correlate(frames[:3000, 0], kick[:1000, 0], "valid").argmax() == 0  # nor is it late
-    clip, _ = AudioModality(sample_rate=RATE, duration=0.1, crop="start").read_conformed(path)
+    clip, _ = AudioModality(sample_rate=RATE, duration=0.1, crop="start").read_transformed(path)
     assert energy(clip.numpy()) == pytest.approx(energy(frames[:2205]), rel=1e-4)
 
 
@@ -61,7 +61,7 @@ def test_an_mp3_without_a_tag_is_read_to_its_end(tmp_path, sound, options):
     assert len(sound) <= len(frames) < len(sound) + 4 * 576  # whole frames, the encoder's delay included
     assert len(frames) == len(whole(path))
     assert energy(frames) == pytest.approx(energy(sound), rel=0.4)  # without what lies above the encoder's band
-    AudioModality(sample_rate=RATE).probe(path)
+    AudioModality(sample_rate=RATE).validate(path)
 
 
 def test_a_tag_without_the_number_of_frames_is_not_believed(tmp_path):
@@ -118,7 +118,7 @@ def test_links_of_different_rates_are_refused(tmp_path):
     path = tmp_path / "chained.ogg"
     path.write_bytes(b"".join(content))
     with pytest.raises(ValueError, match=r"chained\.ogg joins streams of 8000 Hz .* and of 22050 Hz") as caught:
-        AudioModality().probe(path)
+        AudioModality().validate(path)
     assert caught.value.reason == "changes inside"
 
 
@@ -171,7 +171,7 @@ def test_half_a_packet_at_the_end_is_no_reason_to_refuse_a_file(tmp_path, name, 
     frames = frames_of(path)
     assert len(frames) == len(whole(path))
     assert len(frames) > 1.9 * RATE
-    AudioModality(sample_rate=RATE).probe(path)
+    AudioModality(sample_rate=RATE).validate(path)
 
 
 @pytest.mark.parametrize(("name", "codec", "container"), [("a.g722", "g722", "g722"), ("a.ogg", "vorbis", "ogg")])

@@ -58,8 +58,8 @@ def test_the_configuration_names_every_key_with_its_default():
 def test_a_clip_is_the_nearest_whole_number_of_frames(duration, rate, multiple, expected):
     modality = AudioModality(sample_rate=rate, duration=duration, multiple=multiple, channels=2)
     assert modality.shape() == modality.shape(duration=duration) == (2, expected)
-    assert modality.extents["duration"].default == duration
-    assert modality.extents["duration"].unit == "seconds"
+    assert modality.size_options["duration"].default == duration
+    assert modality.size_options["duration"].unit == "seconds"
     other = AudioModality(sample_rate=rate, duration=3.0, multiple=multiple, channels=2)
     assert other.shape(duration=duration) == (2, expected)
 
@@ -98,23 +98,23 @@ def test_keys_that_make_no_sense_are_named(keys, words):
 def test_crops_are_where_the_recipe_says():
     short = {"sample_rate": 1000, "duration": 0.1}
     sample = ramp(1001)
-    assert AudioModality(**short, crop="start").conform(sample)[0, 0] == 0
-    assert AudioModality(**short, crop="centre").conform(sample)[0, 0] == 450 / 2**16
+    assert AudioModality(**short, crop="start").transform(sample)[0, 0] == 0
+    assert AudioModality(**short, crop="centre").transform(sample)[0, 0] == 450 / 2**16
     random = AudioModality(**short, crop="random")
     assert random.augments
     assert not AudioModality(crop="start").augments
-    assert random.conform(sample)[0, 0] == 450 / 2**16
-    starts = torch.stack([random.conform(sample, generator(seed))[0, 0] for seed in range(600)]) * 2**16
+    assert random.transform(sample)[0, 0] == 450 / 2**16
+    starts = torch.stack([random.transform(sample, generator(seed))[0, 0] for seed in range(600)]) * 2**16
     assert starts.min() < 10
     assert starts.max() > 890
     assert abs(starts.mean().item() - 450) < 40
-    whole = random.conform(ramp(100), generator())
+    whole = random.transform(ramp(100), generator())
     assert torch.equal(whole, ramp(100))
 
 
 def test_the_last_place_is_drawn_too():
     modality = AudioModality(sample_rate=1000, duration=0.1)
-    found = {int(modality.conform(ramp(102), generator(seed))[0, 0] * 2**16) for seed in range(40)}
+    found = {int(modality.transform(ramp(102), generator(seed))[0, 0] * 2**16) for seed in range(40)}
     assert found == {0, 1, 2}
 
 
@@ -122,9 +122,9 @@ def test_a_shorter_sound_is_followed_by_silence_and_masked_where_asked(tmp_path)
     path = tmp_path / "a.wav"
     path.write_bytes(wav(sixteen(tone(22050, 0.25))))
     plain, masked = (AudioModality(duration=0.5, padding=padding) for padding in ("silence", "masked"))
-    sample, valid = plain.read_conformed(path)
+    sample, valid = plain.read_transformed(path)
     assert valid is None
-    again, mask = masked.read_conformed(path)
+    again, mask = masked.read_transformed(path)
     num = round(0.25 * 22050)
     assert torch.equal(sample, again)
     assert sample[:, :num].abs().max() > 0.49
@@ -132,18 +132,18 @@ def test_a_shorter_sound_is_followed_by_silence_and_masked_where_asked(tmp_path)
     assert mask.shape == (1, 11025)
     assert mask.sum() == num
     assert (mask[:, :num] == 1).all()
-    assert torch.equal(masked.conform(masked.read(path)), sample)
+    assert torch.equal(masked.transform(masked.read(path)), sample)
 
 
 def test_channels_are_repeated_or_averaged():
     mono, stereo = AudioModality(duration=0.01), AudioModality(duration=0.01, channels=2)
     sample = torch.rand(1, 220)
-    assert torch.equal(stereo.conform(sample), sample.expand(2, -1))
+    assert torch.equal(stereo.transform(sample), sample.expand(2, -1))
     both = torch.rand(2, 220)
-    assert torch.allclose(mono.conform(both), both.mean(0, keepdim=True))
-    assert torch.allclose(mono.conform(torch.cat([both, both, both, both[:1]])), (3 * both.sum(0) + both[0]) / 7)
+    assert torch.allclose(mono.transform(both), both.mean(0, keepdim=True))
+    assert torch.allclose(mono.transform(torch.cat([both, both, both, both[:1]])), (3 * both.sum(0) + both[0]) / 7)
     with pytest.raises(ValueError, match=r"a sound of this recipe is \(2, T\), got \(7, 220\)"):
-        stereo.conform(torch.rand(7, 220))
+        stereo.transform(torch.rand(7, 220))
 
 
 @pytest.mark.parametrize("level", [None, -6.0])
@@ -151,25 +151,25 @@ def test_peaks_are_brought_to_their_level(level):
     modality = AudioModality(normalise="peak", level=level, duration=0.5)
     for amplitude in (0.02, 0.5, 1.0):
         sample = torch.from_numpy(tone(22050, 0.5, level=amplitude).T.copy())
-        peak = modality.conform(sample).abs().max().item()
+        peak = modality.transform(sample).abs().max().item()
         assert 20 * math.log10(peak) == pytest.approx(-1 if level is None else level, abs=0.01)
 
 
 def test_hiss_stays_hiss_and_silence_silence():
     modality = AudioModality(normalise="peak", duration=0.5)
-    assert (modality.conform(torch.zeros(1, 11025)) == 0).all()
+    assert (modality.transform(torch.zeros(1, 11025)) == 0).all()
     hiss = 1e-4 * torch.randn(1, 11025)
-    assert torch.allclose(modality.conform(hiss), 100 * hiss)
+    assert torch.allclose(modality.transform(hiss), 100 * hiss)
 
 
 def test_loudness_is_brought_to_its_level_as_far_as_the_peak_allows():
     modality = AudioModality(normalise="loudness", level=-20.0)
     sample = torch.from_numpy(tone(22050, 1.0, level=0.02).T.copy())
-    assert loudness(modality.conform(sample), 22050) == pytest.approx(-20, abs=0.01)
+    assert loudness(modality.transform(sample), 22050) == pytest.approx(-20, abs=0.01)
     clicks = torch.zeros(1, 22050)
     clicks[:, ::2205] = 0.5
-    assert modality.conform(clicks).abs().max() == pytest.approx(1)
-    assert loudness(modality.conform(clicks), 22050) < -20
+    assert modality.transform(clicks).abs().max() == pytest.approx(1)
+    assert loudness(modality.transform(clicks), 22050) < -20
 
 
 def trimmed(wave, decibels):
@@ -189,10 +189,10 @@ def test_silence_is_cut_from_the_ends_as_librosa_cuts_it(tmp_path):
     modality = AudioModality(trim=40.0, duration=3.0)
     assert modality.measure(path) == {"seconds": (last - first) / 22050}
     expected = torch.from_numpy(wave[first:last] / 2).float()
-    for clip in (modality.read_conformed(path)[0], modality.conform(modality.read(path))):
+    for clip in (modality.read_transformed(path)[0], modality.transform(modality.read(path))):
         assert torch.allclose(clip[0, : last - first], expected, atol=1e-6)
         assert (clip[0, last - first :] == 0).all()
-    start = AudioModality(trim=40.0, duration=0.2, crop="start").read_conformed(path)[0]
+    start = AudioModality(trim=40.0, duration=0.2, crop="start").read_transformed(path)[0]
     assert torch.allclose(start[0], expected[:4410], atol=1e-6)
 
 
@@ -203,7 +203,7 @@ def test_of_a_long_file_the_silence_at_both_ends_is_cut(tmp_path):
     wave[5 * rate : 6 * rate] = 0.3 * tone(rate, 1.0, 100)
     path = by_libsndfile(tmp_path / "a.flac", wave, rate, "FLAC", "PCM_16")
     modality = AudioModality(sample_rate=rate, trim=40.0, duration=0.5, crop="start")
-    clip, _ = modality.read_conformed(path)
+    clip, _ = modality.read_transformed(path)
     assert clip.abs().max() == pytest.approx(0.15, abs=0.01)  # what sounds first, though it is soft
     # The end is silent for 10 s of the 15 that are looked at.
     longest = AudioModality(sample_rate=rate, trim=40.0, duration=70.0)
@@ -214,7 +214,7 @@ def test_a_file_of_silence_is_refused_where_silence_is_cut(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(wav(bytes(44100)))
     with pytest.raises(ValueError, match=r"a\.wav is silent from end to end: .*modality\.trim=null") as caught:
-        AudioModality(trim=60.0).probe(path)
+        AudioModality(trim=60.0).validate(path)
     assert caught.value.reason == "silent"
     assert (AudioModality().read(path) == 0).all()
 
@@ -230,6 +230,6 @@ def test_seconds_are_those_of_the_sound_in_the_clip(tmp_path):
 def test_a_clip_that_is_meant_to_be_short_may_be(tmp_path):
     (tmp_path / "a.wav").write_bytes(wav(sixteen(tone(22050, 0.01))))
     with pytest.raises(ValueError, match=r"a\.wav is 9\.98 ms long, expected at least 20 ms"):
-        AudioModality().probe(tmp_path / "a.wav")
+        AudioModality().validate(tmp_path / "a.wav")
     assert AudioModality(duration=0.01).read(tmp_path / "a.wav").shape == (1, 220)
-    assert AudioModality(shortest=0.005).read_conformed(tmp_path / "a.wav")[0].shape == (1, 22050)
+    assert AudioModality(shortest=0.005).read_transformed(tmp_path / "a.wav")[0].shape == (1, 22050)

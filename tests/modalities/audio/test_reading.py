@@ -83,8 +83,8 @@ def test_a_window_is_what_the_whole_has_there(tmp_path, suffix):
     in_memory = io.BytesIO(path.read_bytes())
     in_memory.name = path.name
     for seed, file in enumerate([path, in_memory, path]):
-        window, _ = modality.read_conformed(file, torch.Generator().manual_seed(seed))
-        expected = modality.conform(whole, torch.Generator().manual_seed(seed))
+        window, _ = modality.read_transformed(file, torch.Generator().manual_seed(seed))
+        expected = modality.transform(whole, torch.Generator().manual_seed(seed))
         assert (window - expected).abs().max() < 1e-5
 
 
@@ -116,7 +116,7 @@ def test_windows_at_another_rate_join_without_a_seam(tmp_path):
     assert (torch.cat(parts, dim=1) - whole).abs().max() < 2e-6
 
 
-class Counted(io.BufferedReader):
+class CallCounter(io.BufferedReader):
     """A file that tells how many bytes were asked of it."""
 
     def __init__(self, path):
@@ -142,15 +142,15 @@ def test_of_three_gigabytes_no_more_than_the_clip_is_read(tmp_path):
         file.write(sixteen(tone(44100, 1.0, channels=2)))
         file.truncate(44 + 3_000_000_000)
     modality = AudioModality(duration=0.5, crop="centre")
-    with Counted(path) as file:
-        sample, _ = modality.read_conformed(file)
+    with CallCounter(path) as file:
+        sample, _ = modality.read_transformed(file)
         assert sample.shape == (1, 11025)
         # The centre of the file is where its second of sound begins.
         assert amplitude_at(sample[0, 5600:].numpy(), 22050, 440) == pytest.approx(0.375, abs=0.01)
         assert sample[0, :5400].abs().max() < 1e-3
         assert file.bytes_read < 4 * (22050 + 4 * 512) + 4096
-    with Counted(path) as file:
-        modality.probe(file)
+    with CallCounter(path) as file:
+        modality.validate(file)
         assert modality.measure(file) == {"seconds": 0.5}
         assert file.bytes_read < 2 * 15 * 4 * 44100 + 8192
     with pytest.raises(ValueError, match=r"huge\.wav is 283 minutes long; at most 60"):

@@ -29,9 +29,9 @@ SMALL = (
     "backbone.width=16",
     "backbone.num_heads=2",
     "backbone.depth=1",
-    "+embedder.network.width=4",
-    "embedder.max_steps=2",
-    "embedder.batch_size=8",
+    "+feature_extractor.network.width=4",
+    "feature_extractor.max_steps=2",
+    "feature_extractor.batch_size=8",
     "teacher.batch_size=8",
     "teacher.max_steps=2",
     "student.batch_size=8",
@@ -40,7 +40,7 @@ SMALL = (
     "sampler.teacher_steps=2",
     "trainer.compile=false",
     "trainer.sample_early=[]",
-    "trainer.num_sample_clips=2",
+    "trainer.num_preview_samples=2",
 )
 
 
@@ -116,4 +116,4 @@ def test_sounds_are_evaluated_as_pictures_are(run_dir):
     found = evaluate(load(run_dir), num_samples=8, rows=("teacher", 2))
     assert [row["evaluations"] for row in found["rows"]] == [6, 2], "the recipe's guidance doubles the teacher's alone"
     assert all(np.isfinite(row["frechet"]) for row in found["rows"])
-    assert all(0 <= row["agreement"] <= 1 for row in found["rows"])
+    assert all(0 <= row["accuracy"] <= 1 for row in found["rows"])

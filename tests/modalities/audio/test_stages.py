@@ -30,7 +30,7 @@ teacher: {{max_steps: 2, batch_size: 4, warmup_steps: 0, loss: {{label_dropout: 
 student: {{max_steps: 2, batch_size: 4}}
 sampler: {{teacher_steps: 2}}
 trainer: {{log_every: 1, checkpoint_every: 2, sample_every: 1000, validate_every: 1000, sample_early: [],
-  num_sample_clips: 2}}
+  num_preview_samples: 2}}
 """
 STEPS = ("autoencoder.max_steps=4", "autoencoder.batch_size=4", "autoencoder.warmup_steps=0")
 CRITIC = (

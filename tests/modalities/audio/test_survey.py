@@ -20,34 +20,34 @@ def write(folder, *sounds):
 def test_keys_fit_what_most_files_are(tmp_path):
     paths = write(tmp_path, (16000, 0.4, 1), (16000, 0.8, 1), (48000, 0.9, 2), (8000, 3.0, 1))
     (tmp_path / "text.wav").write_text("no sound")
-    keys, seen = AudioModality.propose([*paths, tmp_path / "text.wav"])
+    keys, seen = AudioModality.suggest_config([*paths, tmp_path / "text.wav"])
     assert keys == {"sample_rate": 16000, "duration": 1.0, "channels": 1, "crop": "start"}
     assert AudioModality(**keys).shape() == (1, 16000)
     assert seen.startswith("4 of 5 opened files are sounds, 3 of them mono, 8000 to 48000 Hz, 0.4 to 3 s long")
 
 
 def test_long_recordings_at_a_high_rate_are_cropped_at_random(tmp_path):
-    keys, _ = AudioModality.propose(write(tmp_path, (48000, 9.0, 2), (44100, 6.0, 2)))
+    keys, _ = AudioModality.suggest_config(write(tmp_path, (48000, 9.0, 2), (44100, 6.0, 2)))
     assert keys == {"sample_rate": 22050, "duration": 4.0, "channels": 1, "crop": "random"}
 
 
 def test_a_folder_without_a_sound_is_refused(tmp_path):
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.raises(ValueError, match=r"none of 1 files can be decoded; .*text\.wav"):
-        AudioModality.propose([tmp_path / "text.wav"])
+        AudioModality.suggest_config([tmp_path / "text.wav"])
 
 
 def test_silent_mono_and_narrow_sounds_are_remarked_on():
     stereo = AudioModality(channels=2)
     noise = 0.2 * torch.randn(2, 22050)
-    assert stereo.remarks([noise]) == []
-    (same,) = stereo.remarks([noise[:1].expand(2, -1)])
+    assert stereo.data_warnings([noise]) == []
+    (same,) = stereo.data_warnings([noise[:1].expand(2, -1)])
     assert "modality.channels=1" in same
-    assert AudioModality().remarks([noise[:1]]) == []
-    (silent,) = AudioModality().remarks([noise[:1], torch.zeros(1, 22050)])
+    assert AudioModality().data_warnings([noise[:1]]) == []
+    (silent,) = AudioModality().data_warnings([noise[:1], torch.zeros(1, 22050)])
     assert silent.startswith("1 of 2 sounds that were looked at are silent")
     low = torch.from_numpy(tone(22050, 1.0, 3000).T.copy())
-    (narrow,) = AudioModality().remarks([low])
+    (narrow,) = AudioModality().data_warnings([low])
     assert "nothing above 3" in narrow
     assert "modality.sample_rate=66" in narrow
-    assert len(AudioModality().remarks([torch.zeros(1, 22050)])) == 1
+    assert len(AudioModality().data_warnings([torch.zeros(1, 22050)])) == 1

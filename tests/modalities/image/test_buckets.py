@@ -38,7 +38,7 @@ def modality(**options):
 )
 def test_a_picture_takes_the_nearest_aspect_and_keeps_its_form(height, width, expected):
     ramp = torch.linspace(-1, 1, width).expand(1, height, width)
-    assert modality().conform(ramp).shape == (1, *BUCKETS[expected])
+    assert modality().transform(ramp).shape == (1, *BUCKETS[expected])
 
 
 def test_the_first_bucket_is_the_shape_and_a_size_stays_a_square():

@@ -192,7 +192,7 @@ def test_a_bomb_is_refused_before_it_unfolds(tmp_path):
 @pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
 def test_no_filter_aliases(by, fit):
     stripes = torch.tensor([-1.0, 1.0]).repeat(50).expand(1, 100, 100).contiguous()
-    shrunk = ImageModality(size=20, fit=fit, filter=by).conform(stripes)
+    shrunk = ImageModality(size=20, fit=fit, filter=by).transform(stripes)
     assert shrunk.shape == (1, 20, 20)
     assert shrunk[..., 3:-3].abs().max() < 0.3, "nearest neighbours would keep ±1"
     assert shrunk.mean().abs() < 0.02
@@ -200,11 +200,11 @@ def test_no_filter_aliases(by, fit):
 
 def test_filters_are_what_they_say():
     ramp = torch.linspace(-1, 1, 16).reshape(1, 1, 16).expand(3, 16, 16).contiguous()
-    boxed = ImageModality(size=4, channels=3, fit="resize", filter="box").conform(ramp)
+    boxed = ImageModality(size=4, channels=3, fit="resize", filter="box").transform(ramp)
     assert torch.allclose(boxed, ramp.reshape(3, 4, 4, 4, 4).mean((2, 4)), atol=1e-6), "means of 4×4 pixels"
     edge = torch.where(torch.arange(16) < 8, -0.5, 0.5).expand(1, 16, 16).contiguous()
     lanczos, bicubic, box = (
-        ImageModality(size=8, fit="resize", filter=by).conform(edge) for by in ("lanczos", "bicubic", "box")
+        ImageModality(size=8, fit="resize", filter=by).transform(edge) for by in ("lanczos", "bicubic", "box")
     )
     assert lanczos.max() > bicubic.max() > box.max() == 0.5, "the sharper, the more it overshoots"
 

@@ -65,10 +65,10 @@ def test_a_missing_end_marker_alone_does_not_matter(mode, coding):
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("coding", CODINGS, ids=str)
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.9])
-def test_zeros_or_nothing_in_place_of_the_rest_are_damage(mode, coding, share):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 0.9])
+def test_zeros_or_nothing_in_place_of_the_rest_are_damage(mode, coding, fraction):
     content = coded(photograph(mode), quality=80, **coding)
-    place = scan_start(content) + int(share * (len(content) - scan_start(content)))
+    place = scan_start(content) + int(fraction * (len(content) - scan_start(content)))
     missing = len(content) - place
     damaged = {
         "zeros": content[:place] + bytes(missing),
@@ -78,23 +78,23 @@ def test_zeros_or_nothing_in_place_of_the_rest_are_damage(mode, coding, share):
     }
     for kind, bad in damaged.items():
         with pytest.raises(ValueError, match=r"a\.jpg cannot be decoded as a picture: it is (damaged|cut short)"):
-            probe(bad)
+            validate(bad)
         if not (coding["progressive"] and "cut," in kind):
             with pytest.raises(ValueError, match=r"a\.jpg cannot be decoded as a picture: it is (damaged|cut short)"):
                 colour().decode(bad, "a.jpg")
 
 
-def probe(content):
+def validate(content):
     file = io.BytesIO(content)
     file.name = "a.jpg"
-    colour().probe(file)
+    colour().validate(file)
 
 
 @pytest.mark.parametrize("quality", [10, 50, 95])
 def test_a_hole_of_zeros_in_the_middle_is_damage(quality):
     content = coded(photograph("RGB"), quality=quality)
-    for share in (0.2, 0.5, 0.8):
-        place = int(share * len(content))
+    for fraction in (0.2, 0.5, 0.8):
+        place = int(fraction * len(content))
         place = max(place, scan_start(content))
         bad = content[:place] + bytes(100) + content[place + 100 :]
         if len(bad) > len(content):
@@ -134,8 +134,8 @@ def test_flat_and_repeated_pictures_are_never_refused(quality, progressive):
     ways = ({"optimize": False}, {"optimize": True}, {"restart_marker_rows": 2})
     for picture, way in itertools.product(synthetic(), ways):
         content = coded(picture, quality=quality, progressive=progressive, **way)
-        probe(content)
-        probe(content[:-2])
+        validate(content)
+        validate(content[:-2])
 
 
 def test_flat_data_cut_or_followed_by_zeros_are_damage():
@@ -144,12 +144,12 @@ def test_flat_data_cut_or_followed_by_zeros_are_damage():
     picture.paste(200, (0, 100, 400, 400))
     content = coded(picture, quality=60, optimize=True)
     assert content.find(bytes(100)) > 0
-    probe(content)
+    validate(content)
     bad = content[: content.index(bytes(100))]
     with pytest.raises(ValueError, match="cut short"):
-        probe(bad)
+        validate(bad)
     with pytest.raises(ValueError, match="zeros stand"):
-        probe(bad + bytes(5000))
+        validate(bad + bytes(5000))
 
 
 def test_zeros_outside_of_the_pixels_are_no_damage():

@@ -183,15 +183,15 @@ def test_torn_and_missing_files_are_named(tmp_path, generator, suffix):
 
 def test_pad_puts_black_all_round_and_changes_nothing_inside(pixels):
     sample = from_bytes(pixels[:1])
-    padded = ImageModality(size=12, fit="pad").conform(sample)
+    padded = ImageModality(size=12, fit="pad").transform(sample)
     assert torch.equal(padded[:, 1:10, 2:9], sample)
     assert padded.sum().item() == pytest.approx(sample.sum().item() - (144 - 63), abs=1e-4)
-    white = ImageModality(size=12, fit="pad", background=1.0).conform(sample)
+    white = ImageModality(size=12, fit="pad", background=1.0).transform(sample)
     assert white.sum().item() == pytest.approx(sample.sum().item() + (144 - 63), abs=1e-4)
 
 
 def test_pad_shrinks_what_is_too_large_and_keeps_its_form():
-    padded = ImageModality(size=16, fit="pad").conform(torch.ones(1, 64, 32))
+    padded = ImageModality(size=16, fit="pad").transform(torch.ones(1, 64, 32))
     assert torch.allclose(padded[0, :, 4:12], torch.ones(16, 8))
     assert torch.equal(padded[0, :, :4], -torch.ones(16, 4))
     assert padded.mean().item() == pytest.approx(0, abs=1e-6)
@@ -199,9 +199,9 @@ def test_pad_shrinks_what_is_too_large_and_keeps_its_form():
 
 def test_crop_takes_the_middle_of_the_shorter_side():
     ramp = torch.linspace(-1, 1, 64).expand(1, 16, 64)
-    cropped = ImageModality(size=16, fit="crop").conform(ramp)
+    cropped = ImageModality(size=16, fit="crop").transform(ramp)
     assert torch.equal(cropped, ramp[..., 24:40])
-    enlarged = ImageModality(size=32, fit="crop").conform(ramp)
+    enlarged = ImageModality(size=32, fit="crop").transform(ramp)
     assert enlarged.shape == (1, 32, 32)
     assert enlarged[0, 0, 0].item() == pytest.approx(-0.25, abs=0.02)
 
@@ -209,40 +209,40 @@ def test_crop_takes_the_middle_of_the_shorter_side():
 def test_resizing_has_no_aliases():
     stripes = torch.tensor([-1.0, 1.0]).repeat(32).expand(1, 64, 64).contiguous()
     for fit in ("resize", "crop", "pad"):
-        shrunk = ImageModality(size=16, fit=fit).conform(stripes)
+        shrunk = ImageModality(size=16, fit=fit).transform(stripes)
         assert shrunk[..., 2:-2].abs().max() < 0.02, "stripes finer than a pixel must become grey"
-    assert ImageModality(size=16, fit="resize").conform(torch.ones(1, 64, 20)).shape == (1, 16, 16)
+    assert ImageModality(size=16, fit="resize").transform(torch.ones(1, 64, 20)).shape == (1, 16, 16)
 
 
 def test_random_crop_and_flip_come_from_the_generator_alone():
     modality = ImageModality(size=8, channels=1, fit="crop", random_crop=True, flip=True)
     ramp = torch.linspace(-1, 1, 24).expand(1, 8, 24)
-    found = [modality.conform(ramp, torch.Generator().manual_seed(seed)) for seed in range(400)]
+    found = [modality.transform(ramp, torch.Generator().manual_seed(seed)) for seed in range(400)]
     rising = torch.tensor([bool(sample[0, 0, 1] > sample[0, 0, 0]) for sample in found])
     assert 0.4 < rising.float().mean() < 0.6
     starts = {round((float(sample[0, 0].min()) + 1) * 11.5) for sample in found}
     assert starts == set(range(17)), "every place of the cut must occur"
-    again = modality.conform_batch(
+    again = modality.transform_batch(
         ramp.expand(400, 1, 8, 24), [torch.Generator().manual_seed(seed) for seed in range(400)]
     )
     assert torch.equal(torch.stack(found), again)
-    assert torch.equal(modality.conform(ramp), ramp[..., 8:16])
+    assert torch.equal(modality.transform(ramp), ramp[..., 8:16])
 
 
 def test_channels_are_converted():
     grey = torch.linspace(-1, 1, 16).reshape(1, 4, 4)
-    assert torch.equal(ImageModality(size=4, channels=3).conform(grey), grey.expand(3, 4, 4))
-    back = ImageModality(size=4, channels=1).conform(grey.expand(3, 4, 4))
+    assert torch.equal(ImageModality(size=4, channels=3).transform(grey), grey.expand(3, 4, 4))
+    back = ImageModality(size=4, channels=1).transform(grey.expand(3, 4, 4))
     assert torch.allclose(back, grey, atol=1e-6)
     with pytest.raises(ValueError, match="got 2"):
-        ImageModality(size=4).conform(torch.zeros(2, 4, 4))
+        ImageModality(size=4).transform(torch.zeros(2, 4, 4))
 
 
 def test_shape_follows_size():
     modality = ImageModality(size=32, channels=3)
     assert modality.shape() == (3, 32, 32)
     assert modality.shape(size=48) == (3, 48, 48)
-    assert modality.extents["size"].default == 32
+    assert modality.size_options["size"].default == 32
     with pytest.raises(ValueError, match="duration; they have: size"):
         modality.shape(duration=2)
     with pytest.raises(ValueError, match="whole number"):

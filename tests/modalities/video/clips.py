@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from scm_media.data import Example
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
 FRAMES, SIZE = 7, 16
@@ -28,15 +28,15 @@ class ClipModality:
 
     def __init__(self) -> None:
         help = "how long a clip is"
-        self.extents = {"frames": Extent(FRAMES, "frames", help, longest=FRAMES, axis=-3, rate=1.0)}
+        self.size_options = {"frames": SizeOption(FRAMES, "frames", help, longest=FRAMES, axis=-3, rate=1.0)}
 
-    def shape(self, **extents: float) -> tuple[int, ...]:
-        return (1, int(extents.get("frames", FRAMES)), SIZE, SIZE)
+    def shape(self, **sizes: float) -> tuple[int, ...]:
+        return (1, int(sizes.get("frames", FRAMES)), SIZE, SIZE)
 
     def read(self, path: Path) -> Tensor:
         return torch.tensor(json.loads(Path(path).read_text()))
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return sample[:, :FRAMES]
 
     def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:

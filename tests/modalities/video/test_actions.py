@@ -18,13 +18,13 @@ SETTINGS = (
     "data=manifest",
     "data.labels=[]",
     "data.held_out=0.2",
-    "data.aligned=moves",
-    f"data.aligned_names=[{','.join(NAMES)}]",
+    "data.actions=moves",
+    f"data.action_names=[{','.join(NAMES)}]",
     "modality.frame_rate=10.0",
     "modality.channels=3",
-    "conditioning.known={probability: 0.6, kinds: [first, start], axis: -3}",
-    "embedder.max_steps=1",
-    "embedder.batch_size=4",
+    "conditioning.mask={probability: 0.6, types: [first, start], axis: -3}",
+    "feature_extractor.max_steps=1",
+    "feature_extractor.batch_size=4",
     "device=cpu",
     "logger=none",
     "autoencoder.max_steps=2",
@@ -36,7 +36,7 @@ SETTINGS = (
     "student.batch_size=4",
     "trainer.sample_every=2",
     "trainer.validate_every=2",
-    "trainer.num_sample_clips=2",
+    "trainer.num_preview_samples=2",
 )
 
 
@@ -77,7 +77,7 @@ def test_a_latent_frame_is_told_the_three_rows_of_its_group(pipeline, told):
     rows = [[float(frame), 9.0] for frame in range(7)]
     clips = pipeline(2, actions=rows)
     assert pipeline.folder.description["latent_shape"] == [4, 3, 4, 4]
-    assert pipeline.network("student").aligned_channels == 4 + 1 + 3 * 2
+    assert pipeline.network("student").num_cond_channels == 4 + 1 + 3 * 2
     assert told_rows(told[0]) == [[0, 0, 0, 0, 0, 9], [1, 9, 2, 9, 3, 9], [4, 9, 5, 9, 6, 9]]
     assert clips.samples.shape == (2, 3, 7, 16, 16)
     assert clips.actions[1].tolist() == rows
@@ -115,4 +115,4 @@ def test_check_names_the_numbers_and_refuses_windows_that_would_not_fit(folder, 
     assert main(["check", "video/tiny", *words]) == 0
     assert "aligned: 2 numbers for each of 7 places: left, right" in capsys.readouterr().out
     assert main(["check", "video/tiny", *words, "modality.window=centre"]) == 1
-    assert "modality.window=centre with data.aligned" in capsys.readouterr().err
+    assert "modality.window=centre with data.actions" in capsys.readouterr().err

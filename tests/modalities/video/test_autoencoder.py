@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from modalities.image.autoencoder import ImageAutoencoder
 from modalities.video.autoencoder import VideoAutoencoder, inflate, level_strides
-from scm_media.known import KnownRegions
+from scm_media.masks import MaskSampler
 from scm_media.reconstruction import ReconstructionLoss
 from scm_media.testing import check_autoencoder
 
@@ -127,7 +127,7 @@ def test_a_known_first_frame_is_the_first_latent_frame_exactly():
     assert known.flatten(3).mean(-1).flatten().tolist() == [1, 0, 0]
     latent, picture = network.encode(sample), network.encode(sample[:, :, :1])
     torch.testing.assert_close(latent[:, :, :1], picture, rtol=0, atol=1e-6)
-    drawn = KnownRegions(1.0, ["first"], axis=-3).draw(latent)
+    drawn = MaskSampler(1.0, ["first"], axis=-3).draw(latent)
     assert torch.equal(drawn, known.expand_as(drawn))
 
 

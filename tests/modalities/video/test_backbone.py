@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.nn.test_pair import by_differences
 
 from modalities.video.backbone import SpaceTimeTransformer
 from scm_media.interfaces import Conditioning
-from scm_media.nn.pair import Pair
-from tests.nn.test_pair import by_differences
+from scm_media.nn.dual import DualTensor
 
 LATENT = (2, 3, 2, 4)
 KINDS = ("factorised", "full")
@@ -32,21 +32,21 @@ def inputs(num=2, latent=LATENT):
     u, du = (torch.randn(num, *latent, generator=generator, dtype=torch.float64) for _ in range(2))
     t, dt = torch.rand(2, num, generator=generator, dtype=torch.float64)
     labels = {"class": torch.arange(num) % 4, "fps": torch.linspace(8.0, 24.0, num, dtype=torch.float64)}
-    return Pair(u, du), Pair(t, dt), Conditioning(labels=labels)
+    return DualTensor(u, du), DualTensor(t, dt), Conditioning(labels=labels)
 
 
 @both
 @pytest.mark.parametrize("num_frames", [1, 3])
 def test_the_tangent_is_the_derivative(attention, num_frames):
-    net = network(attention, aligned_channels=3, guidance=True)
+    net = network(attention, num_cond_channels=3, guidance=True)
     latent = (2, num_frames, 2, 4)
     u, t, cond = inputs(latent=latent)
     valid = torch.ones(2, 1, *latent[1:], dtype=torch.float64)
     valid[1, ..., 2:] = 0
     cond = Conditioning(
         labels=cond.labels,
-        aligned=torch.full((2, 3, *latent[1:]), 0.3, dtype=torch.float64),
-        valid=valid,
+        concat=torch.full((2, 3, *latent[1:]), 0.3, dtype=torch.float64),
+        padding_mask=valid,
         guidance=torch.tensor([1.0, 3.0], dtype=torch.float64),
     )
     out = net(u, t, cond)
@@ -137,7 +137,7 @@ def test_padding_does_not_reach_what_is_valid(attention):
     valid = torch.ones(2, 1, *LATENT[1:], dtype=torch.float64)
     valid[:, :, 2:] = 0
     valid[1, ..., 2:] = 0
-    cond = Conditioning(labels=cond.labels, valid=valid)
+    cond = Conditioning(labels=cond.labels, padding_mask=valid)
     changed = torch.where(valid > 0, u.value, u.value + 5.0)
     first, second = (net(x, t.value, cond) * valid for x in (u.value, changed))
     torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)

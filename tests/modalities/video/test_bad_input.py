@@ -39,8 +39,8 @@ def sound(path):
         container.mux(stream.encode(None))
 
 
-def cut(path, share=0.6):
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+def cut(path, fraction=0.6):
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
 
 
 def different_sizes(path):
@@ -127,7 +127,7 @@ def test_each_is_refused_in_one_line_that_names_it(tmp_path, name):
     make, reason, words = BAD[name]
     make(tmp_path / name)
     with pytest.raises(ValueError, match=words) as caught:
-        VideoModality(**MODALITY).probe(tmp_path / name)
+        VideoModality(**MODALITY).validate(tmp_path / name)
     assert caught.value.reason == reason
     assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -137,13 +137,13 @@ def test_a_clip_that_would_hold_damage_is_refused_and_one_beside_it_is_not(tmp_p
     BAD[name][0](tmp_path / name)
     folder = (tmp_path / name).is_dir()
     modality = VideoModality(**{**MODALITY, "num_frames": 2})
-    assert modality.read_conformed(tmp_path / name)[0].shape == (3, 2, 32, 56)
+    assert modality.read_transformed(tmp_path / name)[0].shape == (3, 2, 32, 56)
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         modality.read(tmp_path / name)
     reach = 39 if name == "cut.mkv" else 19
     if not folder:
         with pytest.raises(ValueError, match=r"is (damaged|cut short)"):
-            VideoModality(**{**MODALITY, "num_frames": reach}).read_conformed(tmp_path / name)
+            VideoModality(**{**MODALITY, "num_frames": reach}).read_transformed(tmp_path / name)
 
 
 def test_a_dataset_counts_them_by_reason_and_check_names_them(tmp_path, capsys, monkeypatch):
@@ -242,8 +242,8 @@ def test_short_files_are_held_or_masked_where_that_is_wanted(tmp_path):
     path = write_numbered(tmp_path / "a.mp4", 4)
     for padding in ("hold", "masked"):
         modality = VideoModality(**{**MODALITY, "padding": padding})
-        modality.probe(path)
-        clip, valid = modality.read_conformed(path)
+        modality.validate(path)
+        clip, valid = modality.read_transformed(path)
         assert numbers(clip) == [0, 1, 2, 3, 3, 3]
         assert (valid is None) == (padding == "hold")
     assert valid.shape == (1, 6, 32, 56) and valid.mean((0, 2, 3)).tolist() == [1, 1, 1, 1, 0, 0]
@@ -289,6 +289,6 @@ def test_a_missing_video_is_named_and_a_folder_of_folders_is_no_video(tmp_path):
     with pytest.raises(ValueError, match=r"gone\.mp4 is no file"):
         modality.read(tmp_path / "gone.mp4")
     write_folder(tmp_path / "a" / "b", 3)
-    assert modality.holds(tmp_path / "a" / "b") and not modality.holds(tmp_path / "a")
+    assert modality.is_sample_dir(tmp_path / "a" / "b") and not modality.is_sample_dir(tmp_path / "a")
     write_numbered(tmp_path / "a" / "b" / "c.mp4", 3)
-    assert not modality.holds(tmp_path / "a" / "b")
+    assert not modality.is_sample_dir(tmp_path / "a" / "b")

@@ -156,7 +156,7 @@ def test_all_frames_are_read_and_windows_show_the_right_ones(tmp_path, suffix, n
         assert footage.duration == pytest.approx(num / rate, abs=1e-6)
         size = footage.height, footage.width
     modality = VideoModality(num_frames=WINDOW, frame_rate=rate, size=size, window="start")
-    modality.probe(path)
+    modality.validate(path)
     for first in (0, 27, NUM - WINDOW):
-        clip, _ = modality.read_conformed(Part(path, first / rate))
+        clip, _ = modality.read_transformed(Part(path, first / rate))
         assert numbers(clip) == list(range(first, first + WINDOW))

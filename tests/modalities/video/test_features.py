@@ -22,11 +22,11 @@ from scm_media.evaluation.features import named_network, projected
 from scm_media.interfaces import NO_LABEL
 from scm_media.training.stages import ClassificationLoss
 
-CLIPS = SimpleNamespace(name="video", shape=lambda: (1, 8, 16, 16), conform=lambda sample, generator: sample)
+CLIPS = SimpleNamespace(name="video", shape=lambda: (1, 8, 16, 16), transform=lambda sample, generator: sample)
 
 
 def numbered(num: int = 3, length: int = 8) -> torch.Tensor:
-    """Clips ``(num, 1, length, 1, 1)`` whose frames carry their numbers."""
+    """Samples ``(num, 1, length, 1, 1)`` whose frames carry their numbers."""
     return torch.arange(float(length)).expand(num, length)[:, None, :, None, None].clone()
 
 
@@ -45,8 +45,8 @@ def test_frames_are_put_in_the_order_that_is_named():
 
 def test_slower_clips_show_the_frames_between():
     clips = numbered(3)
-    speed, chance = torch.tensor([1.0, 0.5, 0.25]), torch.tensor([0.7, 0.0, 0.999])
-    full, half, quarter = at_speed(clips, speed, chance)[:, 0, :, 0, 0]
+    speed, uniform = torch.tensor([1.0, 0.5, 0.25]), torch.tensor([0.7, 0.0, 0.999])
+    full, half, quarter = at_speed(clips, speed, uniform)[:, 0, :, 0, 0]
     assert torch.equal(full, torch.arange(8.0))
     assert torch.allclose(half, torch.arange(8) * 0.5)
     assert quarter[-1] == pytest.approx(7, abs=0.01), "as late as it can begin"

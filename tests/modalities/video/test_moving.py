@@ -12,7 +12,7 @@ from modalities.video.moving import DIRECTIONS, MovingShapesDataset
 
 def modality(channels: int = 1, length: int = 6, height: int = 16, width: int = 16) -> SimpleNamespace:
     return SimpleNamespace(
-        name="video", shape=lambda: (channels, length, height, width), conform=lambda sample, generator: sample
+        name="video", shape=lambda: (channels, length, height, width), transform=lambda sample, generator: sample
     )
 
 

@@ -76,7 +76,7 @@ def test_names_and_texts_of_any_kind_do_not_matter(tmp_path, monkeypatch):
     # An address to FFmpeg, a pattern of numbered files to FFmpeg, and a name that is no UTF-8.
     for name in ("12:30.mp4", "a%03d.mp4", "file:a.mp4", os.fsdecode(b"\xff\xe4.mp4")):
         shutil.copy(given, name)
-        modality.probe(Path(name))
+        modality.validate(Path(name))
         assert numbers(modality.read(Path(name))) == list(range(8))
         assert read_metadata(Path(name)) == {}
 
@@ -94,7 +94,7 @@ def test_a_title_that_is_no_utf8_is_no_reason_to_refuse_a_video(tmp_path):
     assert b"Qwertz" in content
     (tmp_path / "b.avi").write_bytes(content.replace(b"Qwertz", "Grüße!".encode("latin-1")))
     modality = VideoModality(**MODALITY)
-    modality.probe(tmp_path / "b.avi")
+    modality.validate(tmp_path / "b.avi")
     assert numbers(modality.read(tmp_path / "b.avi")) == list(range(8))
     assert read_metadata(tmp_path / "b.avi") == {}
 
@@ -103,7 +103,7 @@ def test_a_codec_that_nobody_knows_is_named(tmp_path):
     path = write_numbered(tmp_path / "a.mp4", 8, codec=("mpeg4", "yuv420p", {}))
     path.write_bytes(path.read_bytes().replace(b"mp4v", b"wxyz").replace(b"esds", b"free"))
     with pytest.raises(ValueError, match=r"a\.mp4 has a codec that FFmpeg does not know: convert it") as caught:
-        VideoModality(**MODALITY).probe(path)
+        VideoModality(**MODALITY).validate(path)
     assert caught.value.reason == "unknown codec"
 
 
@@ -140,7 +140,7 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, name, e
     else:
         write_numbered(path, 8)
     modality = VideoModality(**MODALITY)
-    modality.probe(path)
+    modality.validate(path)
 
     def fail(*given, **named):
         raise error
@@ -149,7 +149,7 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, name, e
         monkeypatch.setattr(containers, "_measured", {})
         pictures._known_ends.cache_clear()
         monkeypatch.setattr(owner, function, fail)
-        for use in (modality.probe, modality.read, modality.read_conformed):
+        for use in (modality.validate, modality.read, modality.read_transformed):
             with pytest.raises(VideoError) as caught:
                 use(path)
             assert str(path) in str(caught.value) and "\n" not in str(caught.value) and caught.value.reason

@@ -60,8 +60,8 @@ def test_all_eight_ways_are_read_as_they_are_shown(tmp_path, name):
     clip, upright = modality.read(path), expected(change(corners()))
     assert clip.shape[-2:] == upright.shape[-2:]
     assert (clip[:, 3] - upright).abs().mean() < 0.03
-    modality.probe(path)
-    assert not any("angle" in remark for remark in modality.remarks([]))
+    modality.validate(path)
+    assert not any("angle" in remark for remark in modality.data_warnings([]))
 
 
 def test_wide_pixels_are_widened_before_they_are_turned(tmp_path):
@@ -77,10 +77,10 @@ def test_another_angle_is_read_as_the_nearest_and_remarked_on(tmp_path, degrees,
     matrix = (math.cos(turn), math.sin(turn), -math.sin(turn), math.cos(turn))
     path = shown(write_frames(tmp_path / "a.mp4", [corners()] * 8), matrix)
     modality = VideoModality(num_frames=8, frame_rate=10, size=[32, 48])
-    modality.probe(path)
+    modality.validate(path)
     clip = modality.read(path)
     assert (clip[:, 3] - expected(np.rot90(corners(), -quarters))).abs().mean() < 0.03
-    assert any("angle" in remark and str(path) in remark for remark in modality.remarks([]))
+    assert any("angle" in remark and str(path) in remark for remark in modality.data_warnings([]))
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mov"])

@@ -33,7 +33,7 @@ def test_a_random_window_is_consecutive_frames_from_any_start(video):
     modality = VideoModality(num_frames=6, frame_rate=10, size=[32, 56])
     begun = set()
     for seed in range(25):
-        clip, valid = modality.read_conformed(video, generator(seed))
+        clip, valid = modality.read_transformed(video, generator(seed))
         assert clip.shape == (3, 6, 32, 56) and valid is None
         found = numbers(clip)
         assert found == list(range(found[0], found[0] + 6))
@@ -45,9 +45,9 @@ def test_a_random_window_is_consecutive_frames_from_any_start(video):
 def test_all_of_it_is_read_in_order_and_windows_lie_where_they_are_wanted(video):
     whole = VideoModality(num_frames=6, frame_rate=10, size=[32, 56])
     assert numbers(whole.read(video)) == numbers(whole.read_whole(video)) == list(range(60))
-    assert numbers(whole.read_conformed(video)[0]) == list(range(27, 33))
+    assert numbers(whole.read_transformed(video)[0]) == list(range(27, 33))
     start = VideoModality(num_frames=6, frame_rate=10, size=[32, 56], window="start")
-    assert numbers(start.read_conformed(video, generator())[0]) == list(range(6))
+    assert numbers(start.read_transformed(video, generator())[0]) == list(range(6))
     found = start.measure(video)
     assert found["fps"] == pytest.approx(10, rel=0.01)
     assert found["seconds"] == pytest.approx(6, abs=0.011)
@@ -55,13 +55,13 @@ def test_all_of_it_is_read_in_order_and_windows_lie_where_they_are_wanted(video)
 
 def test_other_rates_take_the_frames_that_are_shown_then(video):
     slower = VideoModality(num_frames=8, frame_rate=2.5, size=[32, 56], window="start", folder_rate=10)
-    assert numbers(slower.read_conformed(video)[0]) == list(range(0, 32, 4))
+    assert numbers(slower.read_transformed(video)[0]) == list(range(0, 32, 4))
     faster = VideoModality(num_frames=8, frame_rate=20, size=[32, 56], window="start", folder_rate=10)
-    found = numbers(faster.read_conformed(video)[0])
+    found = numbers(faster.read_transformed(video)[0])
     assert found == sorted(found) and set(found) == {0, 1, 2, 3, 4} - ({4} if found[-1] == 3 else set())
     assert faster.measure(video)["fps"] == pytest.approx(10, rel=0.01)
     own = VideoModality(num_frames=5, frame_rate=None, size=[32, 56], folder_rate=10)
-    assert numbers(own.read_conformed(video)[0]) == list(range(27, 32))
+    assert numbers(own.read_transformed(video)[0]) == list(range(27, 32))
 
 
 def test_a_part_holds_no_frame_of_another(video):
@@ -69,17 +69,17 @@ def test_a_part_holds_no_frame_of_another(video):
     part = Part(video, 2.0, 3.0)
     seen = set()
     for seed in range(12):
-        seen |= set(numbers(modality.read_conformed(part, generator(seed))[0]))
+        seen |= set(numbers(modality.read_transformed(part, generator(seed))[0]))
     assert seen == set(range(20, 30))
-    modality.probe(part)
+    modality.validate(part)
     assert modality.measure(part)["seconds"] == 1
-    assert numbers(modality.read_conformed(Part(video, 5.4), generator())[0]) == list(range(54, 60))
+    assert numbers(modality.read_transformed(Part(video, 5.4), generator())[0]) == list(range(54, 60))
     with pytest.raises(ValueError, match=r"has 5 frames at 10 a second .*expected at least 6") as caught:
-        modality.probe(Part(video, 2.0, 2.5))
+        modality.validate(Part(video, 2.0, 2.5))
     assert caught.value.reason == "too short"
     for start, stop in ((7, 8), (5, 9)):
         with pytest.raises(ValueError, match=r"is no part of the file, which ends after (6\.00|5\.99)") as caught:
-            modality.read_conformed(Part(video, start, stop))
+            modality.read_transformed(Part(video, start, stop))
         assert caught.value.reason == "part beyond the file's end"
 
 
@@ -117,7 +117,7 @@ def test_what_lies_in_memory_is_read_as_what_lies_on_a_disk(tmp_path):
     content.name = "shard.tar#a.mp4"
     modality = VideoModality(num_frames=6, frame_rate=10, size=32)
     assert torch.equal(
-        modality.read_conformed(content, generator(3))[0], modality.read_conformed(path, generator(3))[0]
+        modality.read_transformed(content, generator(3))[0], modality.read_transformed(path, generator(3))[0]
     )
     assert torch.equal(modality.decode(path.read_bytes(), "a.mp4"), modality.read(path))
     with pytest.raises(ValueError, match=r"shard\.tar#b\.mp4 cannot be decoded as a video"):

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("allowed")
 VIDEO = (
     "autoencoder=video_kl",
     "backbone=spacetime",
-    "autoencoder.network={space_factor: 4, time_factor: 3, latent_channels: 2, width: 8, finest: 2, piece: 1}",
-    "autoencoder.network.shortcut=true",
+    "autoencoder.network={space_factor: 4, time_factor: 3, latent_channels: 2, width: 8, finest: 2, chunk: 1}",
+    "autoencoder.network.linear_residual=true",
     "backbone.patch=[1,2,2]",
     "autoencoder.max_steps=4",
     "autoencoder.batch_size=4",
@@ -27,7 +27,7 @@ VIDEO = (
     "autoencoder.optimizer.lr=3.0e-3",
     "teacher.loss.label_dropout=0.1",
     "student.loss.label_dropout=0.1",
-    "conditioning.known={probability: 0.6, kinds: [first, start, both], axis: -3}",
+    "conditioning.mask={probability: 0.6, types: [first, start, both], axis: -3}",
 )
 
 
@@ -60,7 +60,7 @@ def test_clips_are_decoded_in_pieces_which_are_the_whole(run):
     pipeline = scm_media.load(run, "cpu")
     network = pipeline.network("autoencoder")
     latent = torch.randn(2, 2, 3, 4, 4)
-    assert [piece.shape[2] for piece in network.decode_in_pieces(latent)] == [1, 3, 3]
+    assert [chunk.shape[2] for chunk in network.decode_in_chunks(latent)] == [1, 3, 3]
     with torch.inference_mode():
         whole = network.synthesize(network.scale.denormalize(latent)).clamp(-1, 1)
     torch.testing.assert_close(decoded(network, latent), whole, rtol=0, atol=1e-5)
@@ -94,7 +94,7 @@ def test_kept_latents_train_the_same_teacher(run, tmp_path):
 
 
 def test_pictures_are_clips_of_one_frame_among_the_others(tmp_path):
-    mixed = train(tmp_path, "conditioning.known=null", "teacher.max_steps=4", "student.max_steps=2", pictures=True)
+    mixed = train(tmp_path, "conditioning.mask=null", "teacher.max_steps=4", "student.max_steps=2", pictures=True)
     for stage in ("autoencoder", "teacher", "student"):
         losses = [line["loss"] for line in metrics(mixed / stage) if "loss" in line]
         assert losses and all(loss == loss for loss in losses)

@@ -48,7 +48,7 @@ def clip_of(folder: Path, content: bytes, suffix: str, background: float = 0.0) 
     for number in range(NUM):
         (folder / f"{number}{suffix}").write_bytes(content)
     modality = VideoModality(num_frames=NUM, frame_rate=10, background=background)
-    VideoModality(num_frames=NUM, frame_rate=10, size=8).probe(folder)
+    VideoModality(num_frames=NUM, frame_rate=10, size=8).validate(folder)
     return modality.read(folder)
 
 
@@ -165,12 +165,12 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
-def test_a_jpeg_whose_data_are_cut_or_were_never_written_is_damaged(tmp_path, kind, share):
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.97])
+def test_a_jpeg_whose_data_are_cut_or_were_never_written_is_damaged(tmp_path, kind, fraction):
     for seed in range(4):
         whole = jpeg(seed, **KINDS[kind])
         start = whole.index(b"\xff\xda")
-        at = start + 14 + round(share * (len(whole) - start - 14))
+        at = start + 14 + round(fraction * (len(whole) - start - 14))
         wrong = {
             "cut": whole[:at],
             "zeros": whole[:at] + bytes(len(whole) - at),

@@ -47,7 +47,7 @@ def test_matroska_and_webm_give_the_frames_of_mp4_at_every_rate(tmp_path, source
         exact = [int((Fraction(place, wanted) + late) * source) for place in range(num)]
         assert found == [exact] * len(paths), f"{rate:.2f} at {wanted}"
         for seed in range(3):
-            drawn = [modality(wanted, padding="hold").read_conformed(path, generator(seed)) for path in paths]
+            drawn = [modality(wanted, padding="hold").read_transformed(path, generator(seed)) for path in paths]
             assert len({tuple(numbers(clip)) for clip, _ in drawn}) == 1
 
 
@@ -117,7 +117,7 @@ def test_a_gif_in_which_nothing_moves_for_a_while_has_all_its_frames(tmp_path, h
     clip[:, 24 - held :] = clip[:, 24 - held : 25 - held]
     VideoModality(frame_rate=8).write(tmp_path / "a.gif", clip, {"label": "x" * 700})
     reader = VideoModality(num_frames=24, frame_rate=None, size=32)
-    reader.probe(tmp_path / "a.gif")
+    reader.validate(tmp_path / "a.gif")
     assert reader.measure(tmp_path / "a.gif") == pytest.approx({"fps": 8, "seconds": 3})
     assert (reader.read(tmp_path / "a.gif") - clip).abs().mean() < 0.07
     assert read_metadata(tmp_path / "a.gif") == {"label": "x" * 700}
@@ -166,7 +166,7 @@ def test_frames_without_time_stamps_are_all_read_in_their_places(tmp_path, name,
     reader = modality(rate, window="start")
     assert numbers(reader.read(path)) == list(range(num))
     for first in range(0, num - 6, 5):
-        clip, _ = reader.read_conformed(Part(path, first / rate))
+        clip, _ = reader.read_transformed(Part(path, first / rate))
         assert numbers(clip) == list(range(first, first + 6))
-    reader.probe(path)
+    reader.validate(path)
     assert reader.measure(path) == pytest.approx({"fps": rate, "seconds": num / rate})

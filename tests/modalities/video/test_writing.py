@@ -121,21 +121,21 @@ def test_keys_that_cannot_be_are_refused(keys, words):
 def test_extents_and_shapes():
     modality = VideoModality(num_frames=16, frame_rate=8.75, size=[48, 64])
     assert modality.shape() == (3, 16, 48, 64) and modality.shape(frames=31, fps=5) == (3, 31, 48, 64)
-    frames, rate = modality.extents["frames"], modality.extents["fps"]
+    frames, rate = modality.size_options["frames"], modality.size_options["fps"]
     assert (frames.longest, frames.axis, frames.rate, frames.default) == (16, -3, 1, 16)
     assert (rate.default, rate.axis) == (8.75, None)
-    for extents, words in (({"frames": 1.5}, "whole number"), ({"fps": 0}, "positive"), ({"size": 3}, "have no size")):
+    for sizes, words in (({"frames": 1.5}, "whole number"), ({"fps": 0}, "positive"), ({"size": 3}, "have no size")):
         with pytest.raises(ValueError, match=words):
-            modality.shape(**extents)
+            modality.shape(**sizes)
 
 
 def test_conform_cuts_and_flips_by_the_generator_alone():
     modality = VideoModality(num_frames=4, size=16, crop="random", flip=True)
     sample = moving(9, 20)[..., :16, :]
     seen = {
-        tuple(modality.conform(sample, torch.Generator().manual_seed(seed)).flatten().tolist()) for seed in range(30)
+        tuple(modality.transform(sample, torch.Generator().manual_seed(seed)).flatten().tolist()) for seed in range(30)
     }
     assert len(seen) > 20
-    assert torch.equal(modality.conform(sample), sample[:, 2:6, :, 2:18])
+    assert torch.equal(modality.transform(sample), sample[:, 2:6, :, 2:18])
     with pytest.raises(ValueError, match="3 frames is too short for clips of 4"):
-        modality.conform(sample[:, :3])
+        modality.transform(sample[:, :3])

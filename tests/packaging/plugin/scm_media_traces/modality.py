@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from scm_media.interfaces import Extent
+from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
 
@@ -24,7 +24,7 @@ class TraceModality:
 
     def __init__(self, length: int = 32) -> None:
         self.length = length
-        self.extents = {"length": Extent(length, "values", "how long a recording is")}
+        self.size_options = {"length": SizeOption(length, "values", "how long a recording is")}
 
     def shape(self, length: float | None = None) -> tuple[int, ...]:
         return (1, int(length or self.length))
@@ -37,7 +37,7 @@ class TraceModality:
             raise ValueError(f"{path}: expected a file with one number a line ({error})") from error
         return torch.tensor([values]).clamp(-1, 1)
 
-    def conform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         missing = max(0, self.length - sample.shape[-1])
         return nn.functional.pad(sample, (0, missing))[..., : self.length]
 

@@ -1,0 +1,66 @@
+"""How training times are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scm_media.parts import part
+
+
+class TimestepDistribution(Protocol):
+    """A distribution of training times."""
+
+    def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
+        """Times ``(num,)`` in (0, π/2), float32."""
+        ...
+
+
+@part("timesteps")
+@dataclass(frozen=True)
+class LogNormalTimesteps:
+    """t = atan(e^τ / sigma_data), τ ~ N(mean, std²) (sCM, section 3.2 and appendix B).
+
+    With ``stratified`` the batch's quantiles are spread evenly, (k + U) / num in a random order: the same
+    distribution for each time, less variance in the batch.
+    """
+
+    mean: float
+    std: float
+    stratified: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise ValueError(f"std of the time proposal must be positive, got {self.std}")
+
+    @classmethod
+    def scaled(cls, mean: float, std: float, sigma_data: float) -> LogNormalTimesteps:
+        """Returns the distribution for data of any ``sigma_data`` whose times are those of this one at 0.5."""
+        return cls(mean + math.log(sigma_data / 0.5), std)
+
+    def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
+        """Times ``(num,)`` in (0, π/2), float32."""
+        if self.stratified:
+            places = torch.randperm(num, generator=generator).float()
+            quantiles = (places + torch.rand(num, generator=generator)) / num
+            normal = torch.special.ndtri(quantiles.clamp(1e-6, 1 - 1e-6))
+        else:
+            normal = torch.randn(num, generator=generator)
+        return torch.atan(torch.exp(normal * self.std + self.mean) / sigma_data)
+
+
+@part("timesteps")
+@dataclass(frozen=True)
+class UniformTimesteps:
+    """t ~ U(low, high), in radians."""
+
+    low: float = 0.0
+    high: float = math.pi / 2
+
+    def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
+        """Times ``(num,)``, float32."""
+        return torch.rand(num, generator=generator) * (self.high - self.low) + self.low

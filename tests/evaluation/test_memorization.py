@@ -1,0 +1,103 @@
+"""Copies are found: a planted one on the sheet and in the figures, and none where there are none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import scm_media
+from scm_media.cli import main
+from scm_media.data import gather
+from scm_media.evaluation import FeatureNetwork, copies, find_memorized
+from scm_media.evaluation.memorization import compare, nearest
+from scm_media.evaluation.recipe_data import recipe_data
+from scm_media.pipeline import Samples
+from tests.evaluation.test_features import DATA, Flat
+from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
+
+PLANTED, PLACE = 37, 5
+"""The training sample that the 'model' draws, and as which clip."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = write_tiny_model(tmp_path_factory.mktemp("models") / "run", run_folder=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": DATA}))
+    return folder
+
+
+@pytest.fixture
+def copying(run, monkeypatch):
+    """A pipeline that draws noise, but for one clip, which is a training sample."""
+    pipeline = scm_media.load(run, "cpu")
+    train, _ = recipe_data(pipeline.folder)
+    samples = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    samples[PLACE] = gather(train, [PLANTED]).sample[0]
+
+    def batches(num, first=0, **_):
+        labels = [{"class": "circle"}] * num
+        yield Samples(samples[first : first + num], labels, [0] * num, list(range(first, first + num)), 1, 0.0, 0.0)
+
+    monkeypatch.setattr(pipeline, "batches", batches)
+    monkeypatch.setattr(copies, "own_network", lambda _: FeatureNetwork("flat", Flat()))
+    return pipeline
+
+
+def test_a_planted_copy_comes_first_with_its_original(copying):
+    shown = []
+    preview = copying.modality.preview
+    copying.modality.preview = lambda samples, captions, columns: (
+        shown.append((samples, captions, columns)) or preview(samples, captions, columns=columns)
+    )
+    figures, sheet = find_memorized(copying, num_shown=2, num_samples=20)
+    first = figures["shown"][0]
+    assert (first["index"], first["train"][0]) == (PLACE, PLANTED)
+    assert first["distance"][0] == pytest.approx(0, abs=1e-4)
+    assert figures["shown"][1]["distance"][0] > 1
+    assert (figures["num_train"], figures["num_held_out"], figures["num_samples"]) == (150, 20, 20)
+    samples, captions, columns = shown[0]
+    assert columns == 4
+    assert len(samples) == len(captions) == 8
+    assert torch.equal(samples[0], samples[1])
+    assert captions[0] == "clip 5 circle"
+    assert isinstance(sheet, Image.Image)
+
+
+def test_distances_stream_and_equal_those_of_all_at_once(run):
+    train, _ = recipe_data(scm_media.load(run, "cpu").folder)
+    queries = torch.randn(7, 256)
+    far, places = nearest(FeatureNetwork("flat", Flat()), queries, train, 3)
+    everything = torch.cdist(queries, gather(train, range(len(train))).sample.flatten(1))
+    expected = everything.topk(3, largest=False)
+    torch.testing.assert_close(far, expected.values)
+    assert torch.equal(places, expected.indices)
+
+
+def test_figures_of_a_copier_and_of_an_honest_model():
+    held_out = torch.arange(1, 101, dtype=torch.float32)
+    honest = compare(held_out + 0.25, held_out)
+    assert honest["nearer_than_held_out"] == pytest.approx(0.495)
+    assert honest["share_below"] == pytest.approx(0.01)  # the 1 % quantile is 1.99, and 1.25 lies below it
+    copier = compare(torch.cat([torch.zeros(30), torch.full((70,), 200.0)]), held_out)
+    assert copier["share_below"] == pytest.approx(0.3)
+    assert copier["nearer_than_held_out"] == pytest.approx(0.3)
+    assert compare(held_out, held_out)["nearer_than_held_out"] == pytest.approx(0.5)
+    assert compare(held_out, torch.empty(0))["share_below"] is None
+
+
+def test_the_command_writes_sheet_and_figures(run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--nearest", "2", "-n", "10", "--out", str(tmp_path / "out"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "out" / "nearest.json").read_text()) == printed
+    assert len(printed["shown"]) == 2
+    with Image.open(tmp_path / "out" / "nearest.png") as sheet:
+        assert sheet.width > sheet.height
+
+
+def test_without_the_training_data_it_says_so(evaluated_model):
+    with pytest.raises(ValueError, match=r"holds no recipe.yaml, so its training data are not known"):
+        find_memorized(scm_media.load(evaluated_model, "cpu"))

@@ -1,0 +1,114 @@
+"""Training with known regions: networks that are told, resumed to the bit, and named by what they leave."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import scm_media
+from scm_media import recipe, weights
+from scm_media.recipe.cost import count_parameters
+from scm_media.training.context import Context
+from scm_media.training.stages import _Latents
+from tests.training.small import SMALL, same, state, train
+
+KNOWN = (
+    "conditioning.mask={probability: 0.7, types: [start, box], axis: -1, fraction: [0.2, 0.6]}",
+    "teacher.loss.label_dropout=0.1",
+    "student.loss.label_dropout=0.1",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("known"), *KNOWN)
+
+
+def test_networks_take_the_known_latent_and_its_mask(run):
+    for stage in ("teacher", "student"):
+        component = weights.read(run / stage / "weights.safetensors")
+        assert component.config["num_cond_channels"] == 2
+        assert component.info["mask"]["types"] == ["start", "box"]
+        told = component.state["patch_in.weight"].reshape(16, 3, -1)
+        assert told[:, 1:].abs().max() > 0
+    description = json.loads((run / "model.json").read_text())
+    assert description["mask"] == {"probability": 0.7, "types": ["start", "box"], "axis": -1, "fraction": [0.2, 0.6]}
+
+
+def test_what_is_told_moves_what_comes_out_and_is_learnt(run):
+    pipeline = scm_media.load(run, "cpu")
+    picture = torch.linspace(-1, 1, 256).reshape(1, 16, 16)
+    clips = pipeline.edit("inpaint", picture, 2, region=[8, 16, 0, 16])
+    assert clips.evaluations == 2, "no more steps than without"
+    assert clips.labels == [{}, {}], "the network did without its label now and then"
+    assert torch.equal(clips.samples[..., :8, :], picture[:, :8].expand(2, 1, 8, 16))
+    inverted = pipeline.edit("inpaint", -picture, 2, region=[8, 16, 0, 16], steps=1)
+    same_noise = pipeline.edit("inpaint", picture, 2, region=[8, 16, 0, 16], steps=1)
+    assert (inverted.samples - same_noise.samples)[..., 8:, :].abs().max() > 1e-4, "even one step knows what is kept"
+
+
+def test_a_resumed_training_draws_the_same_regions(run, tmp_path):
+    train(tmp_path, *KNOWN, "teacher.max_steps=2", "student.max_steps=0")
+    train(tmp_path, *KNOWN)
+    for stage in ("teacher", "student"):
+        assert same(state(run, stage), state(tmp_path, stage))
+
+
+def test_a_run_does_not_go_on_with_other_regions(run):
+    other = KNOWN[0].replace("0.7", "0.5")
+    with pytest.raises(ValueError, match=r"conditioning.mask: \{'probability': 0.7, .* → \{'probability': 0.5"):
+        train(run, other, *KNOWN[1:], "student.max_steps=9")
+
+
+def test_without_regions_nothing_is_drawn_and_nothing_told(tmp_path):
+    train(tmp_path, "student.max_steps=0", "teacher.max_steps=1")
+    config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path}"])
+    component = weights.read(tmp_path / "teacher" / "weights.safetensors")
+    assert "num_cond_channels" not in component.config
+    from scm_media.data import batches
+    from scm_media.training.run import prepare
+
+    context = prepare(config)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    _, cond = _Latents(context)(next(batches(context.data, 4, 0, 1, 0)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert cond.concat is None
+    assert cond.mask is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("conditioning.mask={types: [middle]}", r"image/tiny: conditioning.mask: types must name some of start, end"),
+        ("conditioning.mask={type: [start]}", r"unknown key 'conditioning.mask.kind' \(nearest: kinds\)"),
+        ("conditioning.mask={probability: often}", "conditioning.mask.probability must be a number, got 'often'"),
+        ("conditioning.mask=start", "conditioning.mask must be a mapping of keys or null, got 'start'"),
+        ("conditioning.mask={axis: 0}", r"axis is counted from the end \(-1: the last\), got 0"),
+    ],
+)
+def test_a_section_that_cannot_be_is_refused_with_the_recipe(override, message):
+    with pytest.raises(ValueError, match=message):
+        recipe.compose("image/tiny", [override])
+
+
+def test_an_axis_that_the_latents_lack_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match=r"conditioning.mask.axis is -3, but latents have 2 axes"):
+        train(tmp_path, "conditioning.mask={axis: -3}")
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_a_backbone_with_too_few_channels_for_it_is_refused(tmp_path):
+    config = recipe.compose("image/tiny", [*SMALL, "conditioning.mask={}", "+backbone.num_cond_channels=1"])
+    from scm_media.training.run import prepare
+
+    context: Context = prepare(config)
+    with pytest.raises(ValueError, match=r"backbone.num_cond_channels must be at least 2 .*got 1: leave it out"):
+        context.backbone_config()
+
+
+def test_the_cost_counts_what_it_is_told_by():
+    plain, known = (recipe.compose("image/tiny", list(words)) for words in ((), ("conditioning.mask={}",)))
+    assert count_parameters(known) - count_parameters(plain) == 2 * 16 * 48
