@@ -20,7 +20,9 @@ INSTALLED = {"scm_media.configs", "scm_media.modalities", "scm_media.models", "s
 
 FOLDERS = "scm_media|modalities|tests|benchmarks|examples|configs|recipes|docs"
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+\.(?:py|md|yaml|json))(?:::(\w+))?`")
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+\.(?:py|md|yaml|json))(?:::(\w+))?`|`…?::(\w+)`")
+"""A file, perhaps with a test in it; or the name of another test in the file that was named last."""
+
 FOLDER = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)/`")
 NAME = re.compile(r"(?<![\w./-])((?:scm_media|modalities)(?:\.\w+)+)(?![\w/]|\.\w|-)")
 
@@ -93,8 +95,10 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_is_a_file_of_the_repository(page):
     text = text_of(page)
-    paths = PATH.findall(text) if page.name != "CHANGELOG.md" else []
-    paths = [(path, test) for path, test in paths if "NAME" not in path]
+    paths: list[tuple[str, str]] = []
+    for path, test, another in PATH.findall(text) if page.name != "CHANGELOG.md" else []:
+        if "NAME" not in path:
+            paths.append((path or paths[-1][0], test or another))
     wrong = [path for path, _ in paths if not (REPOSITORY / path).is_file()]
     for path, test in paths:
         if test and (REPOSITORY / path).is_file():
