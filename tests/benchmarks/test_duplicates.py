@@ -22,9 +22,9 @@ return_value = [total, 1]
 RENAMED = BODY.replace("total", "amount").replace("value", "each").replace("2", "3.5")
 APART = '''\
 """Says something."""
-import os
-
 total = 0
+
+import os
 
 for value in values:  # each of them
     # the large ones
@@ -52,7 +52,7 @@ def test_equal_runs_are_one_pair_of_their_first_and_last_lines():
 
 
 def test_comments_docstrings_imports_blank_lines_and_indentation_do_not_matter():
-    assert pairs_of(BODY, APART) == ["equal a.py:1-8 ~ b.py:4-14 8"]
+    assert pairs_of(BODY, APART) == ["equal a.py:1-8 ~ b.py:2-14 8"]
     assert pairs_of(BODY, indented(BODY)) == ["equal a.py:1-8 ~ b.py:2-9 8"]
 
 
@@ -114,7 +114,7 @@ def test_a_clone_is_measured_and_printed(tmp_path: Path, capsys):
         (tmp_path / folder / "one.py").write_text(source)
     found = measure(tmp_path)
     assert (found["num_equal"], found["num_same_shaped"]) == (1, 0)
-    assert [pair["text"] for pair in found["pairs"]] == ["scm_media/one.py:1-8 ~ modalities/one.py:4-14  (8 lines)"]
+    assert [pair["text"] for pair in found["pairs"]] == ["scm_media/one.py:1-8 ~ modalities/one.py:2-14  (8 lines)"]
     main(["--root", str(tmp_path), "--json"])
     assert json.loads(capsys.readouterr().out) == found
     main(["--root", str(tmp_path)])
