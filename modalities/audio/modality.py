@@ -17,7 +17,7 @@ from modalities.audio.cropping import ends_of, sounding_part
 from modalities.audio.levels import NORMALISATIONS, limited, normalised, sounding
 from modalities.audio.reading import SUFFIXES, num_frames, opened, read_window
 from modalities.audio.recording import File, Recording, SoundError
-from modalities.audio.sheet import sheet
+from modalities.audio.sheet import draw_sheet
 from modalities.audio.survey import data_warnings, suggest_config
 from modalities.audio.writing import BITS, FORMATS, write_sound
 from scm_media.interfaces import SizeOption
@@ -241,7 +241,7 @@ class AudioModality:
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A grid of mel spectrograms of samples ``(B, C, T)``, captions below; near-square unless told."""
-        return sheet(samples, self.sample_rate, captions, columns)
+        return draw_sheet(samples, self.sample_rate, captions, columns)
 
 
 def _named(content: bytes, source: str) -> io.BytesIO:

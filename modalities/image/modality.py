@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from modalities.image.fitting import FILTERS, checked_buckets, nearest_bucket, resize
 from modalities.image.reading import MODES, MOST_PIXELS, decode, upright_size
-from modalities.image.sheet import sheet
+from scm_media.drawing import draw_grid, scale_picture
 from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
 METADATA_PREFIX = "scm_media:"
+PREVIEW_SIDE = 96
+"""Pixels of a picture's shorter side on a sheet at least, so that its caption can be read."""
 _FITS = ("pad", "crop", "resize")
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
@@ -314,4 +316,4 @@ class ImageModality:
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged; near-square unless told."""
-        return sheet([to_picture(sample) for sample in samples], captions, columns)
+        return draw_grid([scale_picture(to_picture(sample), PREVIEW_SIDE) for sample in samples], captions, columns)

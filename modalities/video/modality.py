@@ -14,10 +14,11 @@ from torch import Tensor
 
 from modalities.video.frames import Framing, stacked
 from modalities.video.reading import SUFFIXES, File, Footage, VideoError, holds_frames, name_of, opened, path_of
-from modalities.video.strip import strips
+from modalities.video.strip import draw_strip
 from modalities.video.survey import data_warnings, inspect, suggest_config
 from modalities.video.timing import TIE, Span, shown_at, span_of
 from modalities.video.writing import FORMATS, write_video
+from scm_media.drawing import draw_grid
 from scm_media.interfaces import SizeOption
 from scm_media.parts import part
 
@@ -277,4 +278,4 @@ class VideoModality:
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A film strip for each of samples ``(B, C, T, H, W)``, captions below; ``columns`` of them side by side."""
-        return strips(samples, captions, columns)
+        return draw_grid([draw_strip(sample) for sample in samples], captions, columns or 1)

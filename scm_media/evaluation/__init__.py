@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scm_media.evaluation.curve import curve_svg
 from scm_media.evaluation.ema_search import averages_report, choice_of, search_ema
 from scm_media.evaluation.evaluate import evaluate
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, projected
@@ -22,7 +21,6 @@ __all__ = [
     "Reference",
     "averages_report",
     "choice_of",
-    "curve_svg",
     "evaluate",
     "evaluate_folders",
     "find_memorized",

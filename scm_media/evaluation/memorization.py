@@ -52,7 +52,7 @@ def find_memorized(
     queries = torch.cat([*made, *real])
     far, places = nearest(network, queries, train, min(NUM_NEIGHBOURS, len(train)), pipeline.device, progress)
     shown = far[:num_samples, 0].argsort(stable=True)[:num_shown].tolist()
-    sheet = _sheet(pipeline, train, arguments, shown, far, places)
+    sheet = _draw_neighbours(pipeline, train, arguments, shown, far, places)
     return {
         "model": pipeline.name,
         "features": network.describe(queries.shape[1], num_samples),
@@ -125,7 +125,7 @@ def _some(dataset: Dataset, num: int) -> Iterator[Any]:
         yield gather(dataset, order[first : first + BATCH_SIZE])
 
 
-def _sheet(
+def _draw_neighbours(
     pipeline: Pipeline, train: Dataset, arguments: dict[str, Any], shown: list[int], far: Tensor, places: Tensor
 ) -> Any:
     samples, captions = [], []

@@ -9,7 +9,7 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.display import printable
-from scm_media.evaluation.curve import curve_svg
+from scm_media.drawing import draw_curve
 from scm_media.evaluation.frechet import too_few
 from scm_media.pipeline.card import metrics_table, projection
 
@@ -46,7 +46,7 @@ def _few(metrics: Mapping[str, Any]) -> list[str]:
 def write_report_page(metrics: Mapping[str, Any], path: str | Path) -> None:
     """Writes a page: the table, the curve of distance over evaluations, and the sheet of nearest training samples
     where one lies beside it."""
-    curve = curve_svg(metrics) if "rows" in metrics else ""
+    curve = draw_curve(metrics) if "rows" in metrics else ""
     if Path(path).with_name(NEAREST_SHEET).is_file():
         curve += f'<p><img src="{NEAREST_SHEET}" alt="samples beside the training samples nearest to them"></p>'
     page = (

@@ -65,7 +65,17 @@ def test_no_commands_help_imports_torch():
 
 def test_generate_starts_quickly_and_imports_neither_training_nor_hydra(model, tmp_path):
     """Seconds of the processor, which a busy machine does not stretch, running the tiny network included."""
-    unwanted = ("hydra", "omegaconf", "lightning", "torchvision", "tensorboard", "rich", "scipy", "pandas")
+    unwanted = (
+        "hydra",
+        "omegaconf",
+        "lightning",
+        "torchvision",
+        "matplotlib",
+        "tensorboard",
+        "rich",
+        "scipy",
+        "pandas",
+    )
     ours = ("scm_media.training", "scm_media.evaluation", "scm_media.recipe", "scm_media.data")
     program = textwrap.dedent(f"""
         import sys

@@ -18,7 +18,7 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.cli import main
 from scm_media.cli.recipes import yaml_text
-from scm_media.evaluation.curve import curve_svg
+from scm_media.drawing import draw_curve
 from scm_media.pipeline.card import model_card
 from tests.pipeline.tiny import write_tiny_model
 from tests.properties import repeatable
@@ -129,7 +129,7 @@ def _title(card: str) -> int:
 
 def test_a_curve_holds_no_tags_of_a_models_figures():
     row = {"sampler": NASTY, "steps": 1, "evaluations": 1, "frechet": 2.0, "guidance": None}
-    drawing = curve_svg({"rows": [row, {**row, "evaluations": 2}], "frechet_held_out": None, "num_samples": 9})
+    drawing = draw_curve({"rows": [row, {**row, "evaluations": 2}], "frechet_held_out": None, "num_samples": 9})
     assert "<img" not in drawing
     assert not ACTING.search(drawing)
 
