@@ -128,10 +128,11 @@ def _some(dataset: Dataset, num: int) -> Iterator[Any]:
 def _draw_neighbours(
     pipeline: Pipeline, train: Dataset, arguments: dict[str, Any], shown: list[int], far: Tensor, places: Tensor
 ) -> Any:
+    """Returns a sheet with a row for each sample of ``shown``: the sample and the training samples nearest to it."""
     samples, captions = [], []
     for index in shown:
-        clip = next(pipeline.batches(1, first=index, **arguments))
-        samples += [clip.samples, gather(train, places[index].tolist()).sample]
-        captions += [f"clip {index} " + " ".join(str(value) for value in clip.labels[0].values())]
+        sample = next(pipeline.batches(1, first=index, **arguments))
+        samples += [sample.samples, gather(train, places[index].tolist()).sample]
+        captions += [f"sample {index} " + " ".join(str(value) for value in sample.labels[0].values())]
         captions += [f"{distance:.4g}" for distance in far[index].tolist()]
     return pipeline.modality.preview(torch.cat(samples), captions, columns=1 + places.shape[1])
