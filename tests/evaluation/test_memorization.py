@@ -63,7 +63,7 @@ def test_a_planted_copy_comes_first_with_its_original(copying):
     assert columns == 4
     assert len(samples) == len(captions) == 8
     assert torch.equal(samples[0], samples[1])
-    assert captions[0] == "clip 5 circle"
+    assert captions[0] == "sample 5 circle"
     assert isinstance(sheet, Image.Image)
 
 

@@ -112,7 +112,7 @@ def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
     [
         (
             {"stage": "decoder"},
-            "stage must be one of all, feature extractor, autoencoder, teacher, guide, student; got 'decoder'",
+            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, student; got 'decoder'",
         ),
         ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed; got '16-true'"),
         ({"student": {"objective": "flow"}}, "student.objective must be scd or sct, got 'flow'"),
@@ -142,7 +142,7 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, monkeypatch):
 
 def test_a_stage_of_nothing_says_so(tmp_path, capsys):
     with pytest.raises(
-        ValueError, match=r"stage=feature_extractor: this recipe has none \(feature extractor is null\)"
+        ValueError, match=r"stage=feature_extractor: this recipe has none \(feature_extractor is null\)"
     ):
         train(tmp_path, "stage=feature_extractor")
     train(tmp_path, "stage=student", "student.max_steps=0")
