@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clips import data_of, say, table, write
+from samples import data_of, say, table, write
 from torch import Tensor
 
 from modalities.video.features import ORDERS, FrameNetwork, in_order

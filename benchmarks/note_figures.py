@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
+from samples import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
 
 from scm_media import load
 

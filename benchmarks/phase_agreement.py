@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clips import Clips, data_of, say, table
 from note_figures import figures, pitched_families
+from samples import data_of, say, table
 from torch import Tensor
 
 from modalities.audio import ComplexSpectrogram, LogMelSpectrogram

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clips import BATCH_SIZE, Samples, data_of, generated, recordings, say, table, through_autoencoder, write
+from samples import BATCH_SIZE, Samples, data_of, generated, recordings, say, table, through_autoencoder, write
 from torch import Tensor
 
 from modalities.video.features import FrameNetwork

@@ -47,7 +47,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
     torch.set_num_threads(1)
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    network = VideoAutoencoder(3, options.space, options.time, width=options.width, piece=options.piece)
+    network = VideoAutoencoder(3, options.space, options.time, width=options.width, chunk=options.chunk)
     network.scale.trained.fill_(True)
     network.to(device).eval().requires_grad_(False)
     sides = (options.size // options.space,) * 2
@@ -78,7 +78,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table, or what one of its cells holds (``--cell``)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name, default in (("size", 64), ("space", 8), ("time", 3), ("width", 32), ("piece", 4)):
+    for name, default in (("size", 64), ("space", 8), ("time", 3), ("width", 32), ("chunk", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--cell", nargs=2, metavar=("WAY", "FRAMES"), help=argparse.SUPPRESS)

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clips import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
+from samples import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
 
 from scm_media import load
 

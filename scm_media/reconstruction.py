@@ -75,7 +75,7 @@ class ReconstructionLoss(nn.Module):
         self.network, self.distance = network, distance
         # Held out of the module tree: the feature extractor is frozen and must not be wrapped, saved or trained with
         # the rest.
-        self._embedder = (feature_extractor if perceptual == "features" else None,)
+        self._feature_extractor = (feature_extractor if perceptual == "features" else None,)
         self.perceptual_weight, self.kl_weight = perceptual_weight, kl_weight
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
         self.discriminator: nn.Module | None = None
@@ -85,7 +85,7 @@ class ReconstructionLoss(nn.Module):
     @property
     def feature_extractor(self) -> FeatureExtractor | None:
         """The frozen feature network, if there is one."""
-        return self._embedder[0]
+        return self._feature_extractor[0]
 
     def forward(self, sample: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss over samples ``(B, C, *S)`` at a training step (a scalar tensor: the critic starts by it).

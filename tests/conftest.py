@@ -49,6 +49,6 @@ def allowed():
 def told(pipeline):
     """What the student of a module's ``pipeline`` is told beside its latents, call by call."""
     seen = []
-    handle = pipeline.network("student").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].aligned))
+    handle = pipeline.network("student").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].concat))
     yield seen
     handle.remove()

@@ -16,6 +16,6 @@ def named_parts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterat
 
 
 def _role(path: tuple[str, ...]) -> str:
-    if path[-1] == "network":  # the autoencoder's or the embedder's
+    if path[-1] == "network":  # the autoencoder's or the feature extractor's
         return path[-2]
     return "autoencoder" if path[-1] == "front" else path[-1]

@@ -52,7 +52,7 @@ def test_latents_that_are_no_groups_are_refused():
 
 def test_a_causal_latent_is_told_the_rows_of_its_group_and_the_first_its_own():
     rows = torch.tensor([[[1.0, 2, 3, 4, 5, 6, 7], [10.0, 20, 30, 40, 50, 60, 70]]])
-    laid = FrameGrouping(3, alone=True).lay_out(rows, (3, 2, 2))
+    laid = FrameGrouping(3, causal_first=True).lay_out(rows, (3, 2, 2))
     expected = [
         [0, 0, 0, 0, 1, 10],
         [2, 20, 3, 30, 4, 40],
@@ -65,9 +65,9 @@ def test_a_causal_latent_is_told_the_rows_of_its_group_and_the_first_its_own():
 
 def test_equal_groups_and_single_places_are_told_theirs():
     rows = torch.tensor([[[1.0, 2, 3, 4], [10.0, 20, 30, 40]]])
-    assert FrameGrouping(2, alone=False).lay_out(rows, (2,))[0].T.tolist() == [[1, 10, 2, 20], [3, 30, 4, 40]]
-    assert torch.equal(FrameGrouping(1, alone=True).lay_out(rows, (4,)), rows)
-    assert torch.equal(FrameGrouping(1, alone=True).lay_out(rows, (4, 5))[..., 3], rows)
+    assert FrameGrouping(2, causal_first=False).lay_out(rows, (2,))[0].T.tolist() == [[1, 10, 2, 20], [3, 30, 4, 40]]
+    assert torch.equal(FrameGrouping(1, causal_first=True).lay_out(rows, (4,)), rows)
+    assert torch.equal(FrameGrouping(1, causal_first=True).lay_out(rows, (4, 5))[..., 3], rows)
 
 
 def test_the_grouping_holds_for_clips_of_other_lengths():

@@ -99,13 +99,13 @@ def test_unknown_recipe_names_the_nearest():
         ("precision=16-mixed", "precision must be one of 32-true, bf16-mixed; got '16-mixed'"),
         ("device=tpu", "device must be one of auto, cpu, cuda, mps; got 'tpu'"),
         ("strategy=fsdp", "strategy must be one of auto, ddp; got 'fsdp'"),
-        ("~feature_extractor.max_steps", "embedder needs the key 'max_steps'; it takes network, max_steps"),
-        ("~feature_extractor.optimizer", "embedder needs the key 'optimizer'"),
-        ("~feature_extractor.batch_size", "embedder needs the key 'batch_size'"),
+        ("~feature_extractor.max_steps", "feature_extractor needs the key 'max_steps'; it takes network, max_steps"),
+        ("~feature_extractor.optimizer", "feature_extractor needs the key 'optimizer'"),
+        ("~feature_extractor.batch_size", "feature_extractor needs the key 'batch_size'"),
         ("feature_extractor.batch_size=0", "feature_extractor.batch_size must be at least 1, got 0"),
         ("feature_extractor.optimizer=adam", "feature_extractor.optimizer must be a mapping of keys, got 'adam'"),
-        ("+embedder.max_step=3", "unknown key 'feature_extractor.max_step' (nearest: max_steps"),
-        ("feature_extractor=none", "embedder must be a mapping of keys or null, got 'none'"),
+        ("+feature_extractor.max_step=3", "unknown key 'feature_extractor.max_step' (nearest: max_steps"),
+        ("feature_extractor=none", "feature_extractor must be a mapping of keys or null, got 'none'"),
         ("guide={max_steps: 3}", "guide needs the key 'backbone'; it takes backbone, max_steps, optimizer, loss"),
         ("guide={max_steps: 3, backbone: 4}", "guide.backbone must be a mapping of keys, got 4"),
         ("guide={max_steps: 3, backbone: {}, max_step: 4}", "unknown key 'guide.max_step' (nearest: max_steps"),
@@ -114,7 +114,7 @@ def test_unknown_recipe_names_the_nearest():
         ("student.objective=scx", "student.objective must be one of scd, sct; got 'scx'"),
         (
             "stage=techer",
-            "stage must be one of all, feature extractor, autoencoder, teacher, guide, student; got 'techer'",
+            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, student; got 'techer'",
         ),
         ("run_dir=???", "run_dir has no value; pass run_dir=VALUE"),
         ("teacher=null", "teacher must be a mapping of keys, got null"),
@@ -172,7 +172,7 @@ def test_own_file_may_say_its_name_and_be_overridden(tmp_path):
 
 def test_own_file_takes_another_group_and_groups_of_its_own_folder(tmp_path):
     (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer" / "quiet.yaml").write_text("defaults: [default]\nlog_every: 1000\nnum_sample_clips: 3\n")
+    (tmp_path / "trainer" / "quiet.yaml").write_text("defaults: [default]\nlog_every: 1000\nnum_preview_samples: 3\n")
     path = tmp_path / "mine.yaml"
     path.write_text(
         "defaults: [image/tiny, override /data: folder, override /trainer: quiet, _self_]\ndata: {root: x}\n"

@@ -56,7 +56,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_at_every_rank(rank, distance)
     assert all(term.shape == (5,) and not term.requires_grad for term in terms.values())
 
 
-def test_features_of_the_embedder_take_the_place_of_slopes():
+def test_features_of_the_feature_extractor_take_the_place_of_gradients():
     net, sample = network(), torch.randn(4, 1, 8, 8).clamp(-1, 1)
     torch.manual_seed(5)
     terms = ReconstructionLoss(net, Blur())(sample, STEP)[1]
@@ -66,10 +66,10 @@ def test_features_of_the_embedder_take_the_place_of_slopes():
     assert torch.allclose(terms["perceptual"], feature_error(Blur().features(sample), Blur().features(made)), rtol=1e-5)
 
 
-def test_slopes_are_taken_where_they_are_asked_for_with_an_embedder_or_without():
+def test_gradients_are_taken_where_they_are_asked_for_with_a_feature_extractor_or_without():
     net, sample = network(), torch.randn(4, 1, 8, 8).clamp(-1, 1)
     found = []
-    for feature_extractor, asked in ((Blur(), "slopes"), (None, "slopes"), (None, "features")):
+    for feature_extractor, asked in ((Blur(), "gradients"), (None, "gradients"), (None, "features")):
         torch.manual_seed(5)
         found.append(ReconstructionLoss(net, feature_extractor, perceptual=asked)(sample, STEP)[1]["perceptual"])
     torch.manual_seed(5)
@@ -77,7 +77,7 @@ def test_slopes_are_taken_where_they_are_asked_for_with_an_embedder_or_without()
     made = net.synthesize(mean + (log_variance / 2).exp() * torch.randn_like(mean))
     for terms in found:
         assert torch.allclose(terms, gradient_distance(made - sample), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"autoencoder.loss.perceptual must be 'features' or 'slopes', got 'looks'"):
+    with pytest.raises(ValueError, match=r"autoencoder.loss.perceptual must be 'features' or 'gradients', got 'looks'"):
         ReconstructionLoss(net, perceptual="looks")
 
 

@@ -65,7 +65,9 @@ class AudioClassifier(nn.Module):
         super().__init__()
         classes = {name: num for name, num in labels.items() if num > 0}
         if not classes:
-            raise ValueError(f"a classifier needs a label with classes, got {dict(labels)}; set embedder: null")
+            raise ValueError(
+                f"a classifier needs a label with classes, got {dict(labels)}; set feature_extractor: null"
+            )
         if not 2 * LOWEST_HERTZ <= sample_rate <= HIGHEST_RATE:
             raise ValueError(
                 f"feature_extractor.network.sample_rate must lie in {2 * LOWEST_HERTZ:g} … {HIGHEST_RATE} Hz, got "

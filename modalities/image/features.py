@@ -31,7 +31,9 @@ class ImageClassifier(nn.Module):
         super().__init__()
         classes = {name: num for name, num in labels.items() if num > 0}
         if not classes:
-            raise ValueError(f"a classifier needs a label with classes, got {dict(labels)}; set embedder: null")
+            raise ValueError(
+                f"a classifier needs a label with classes, got {dict(labels)}; set feature_extractor: null"
+            )
         self.num_features = num_features
         self.trunk = nn.Sequential(
             _block(channels, width),

@@ -177,7 +177,7 @@ class MotionNetwork(nn.Module):
         if sample.ndim != 5 or min(sample.shape[3:]) < SMALLEST_SIDE or sample.shape[2] < FEWEST_FRAMES:
             raise ValueError(
                 f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and "
-                f"{SMALLEST_SIDE} pixels a side, got {tuple(sample.shape)}; set embedder: null"
+                f"{SMALLEST_SIDE} pixels a side, got {tuple(sample.shape)}; set feature_extractor: null"
             )
         if (shorter := min(sample.shape[3:])) > LARGEST_SIDE:
             sides = [max(LARGEST_SIDE, side * LARGEST_SIDE // shorter) for side in sample.shape[3:]]

@@ -10,8 +10,6 @@ from scm_media.cli.arguments import parser
 
 def run(arguments: Sequence[str]) -> int:
     """Writes the converted model folder and prints where it is; 0."""
-    from scm_media.pipeline.conversion import convert
-
     commands = parser(
         "convert",
         "Writes a model folder of today's format from one of format 1 (a model or a run), whose files and keys had\n"
@@ -20,5 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     commands.add_argument("source", type=Path, metavar="OLD", help="a model folder or run folder of format 1")
     commands.add_argument("target", type=Path, metavar="NEW", help="a folder that does not exist yet")
     parsed = commands.parse_args(arguments)
+    from scm_media.pipeline.conversion import convert  # after --help, which needs no torch
+
     print(convert(parsed.source, parsed.target))
     return 0

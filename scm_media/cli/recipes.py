@@ -128,7 +128,9 @@ def _proposal(folder: Path) -> str:
         "trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",
     ]
     if not classes:
-        lines.append("embedder: null  # a feature network learns from classes; without it there are no figures")
+        lines.append(
+            "feature_extractor: null  # a feature network learns from classes; without it there are no figures"
+        )
     return "\n".join(lines)
 
 

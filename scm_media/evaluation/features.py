@@ -14,7 +14,7 @@ from scm_media.build import build
 from scm_media.interfaces import FeatureExtractor, Modality
 from scm_media.pipeline import Pipeline
 
-OWN = "the model's own embedder"
+OWN = "the model's own feature extractor"
 PROJECTED_DIMENSION = 128
 """With fewer samples than a few times the dimension a covariance is mostly noise: wider features are projected."""
 

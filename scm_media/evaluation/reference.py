@@ -103,7 +103,7 @@ class Reference:
             )
         except KeyError as error:
             raise ValueError(
-                f"{source} lacks {error}, so it holds no reference statistics; train the embedder"
+                f"{source} lacks {error}, so it holds no reference statistics; train the feature extractor"
             ) from error
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"{source} holds no reference statistics ({error}); export the model again") from error

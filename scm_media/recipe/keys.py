@@ -40,7 +40,7 @@ AT_LEAST_ONE = frozenset(
 
 FEATURE_EXTRACTOR: Mapping[str, Any] = {"network": {}, "max_steps": 1, "batch_size": 1, "optimizer": {}}
 FEATURE_EXTRACTOR_MAY: Mapping[str, Any] = {"warmup_steps": 0, "decay": "cosine", "decay_steps": None, "ema_std": 0.05}
-"""What an embedder's section must hold, and what it may, with values of the kind they take."""
+"""What a feature extractor's section must hold, and what it may, with values of the kind they take."""
 
 AUTOENCODER: Mapping[str, Any] = {"network": {}}
 AUTOENCODER_MAY: Mapping[str, Any] = {"num_samples": None}

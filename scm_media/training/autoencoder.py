@@ -67,7 +67,7 @@ def autoencoder_task(context: Context) -> Task:
     """The autoencoder, trained to give samples back; its loss sees the features of the recipe's feature extractor, if
     any.
 
-    With ``loss.perceptual: gradients`` it does not, and this stage does not wait for the embedder's.
+    With ``loss.perceptual: gradients`` it does not, and this stage does not wait for the feature extractor's.
 
     A network with a method ``prepare(samples)`` is first shown training samples, in batches ``(B, C, *S)``, to measure
     what its own input is scaled by.
@@ -140,8 +140,8 @@ def _samples(context: Context, data: Dataset, num: int) -> Iterator[Tensor]:
 def measure(network: Any, feature_extractor: Any, samples: Iterable[Tensor]) -> dict[str, float]:
     """How well samples, in batches ``(B, C, *S)``, come back from the mean of their posterior.
 
-    psnr: in dB, the mean over samples. feature_distance: the squared distance of the embedder's features of samples
-    and reconstructions, as a share of the variance of the samples' features; only with an embedder.
+    psnr: in dB, the mean over samples. feature_distance: the squared distance of the feature extractor's features of samples
+    and reconstructions, as a share of the variance of the samples' features; only with a feature extractor.
     """
     device = next(network.parameters()).device
     ratios, errors, features = [], [], []

@@ -90,7 +90,7 @@ class Context:
 
     @property
     def num_cond_channels(self) -> int:
-        """Channels of ``Conditioning.aligned``: what is known, then the rows of numbers; 0 where there is neither."""
+        """Channels of ``Conditioning.concat``: what is known, then the rows of numbers; 0 where there is neither."""
         rows = 0 if self.grouping is None else self.grouping.size * len(self.data.action_names)  # type: ignore[attr-defined]
         return self.num_mask_channels + rows
 

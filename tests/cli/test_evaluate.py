@@ -32,7 +32,7 @@ def measured(monkeypatch):
         asked.append((num_samples, tuple(rows)))
         return {
             "model": pipeline.name,
-            "features": {"name": "the model's own embedder", "dimension": 8},
+            "features": {"name": "the model's own feature extractor", "dimension": 8},
             "num_samples": num_samples,
             "rows": [
                 {"sampler": "consistency", "steps": 2, "evaluations": 2, "frechet": 12.5, **ROW},

@@ -197,7 +197,7 @@ def test_members_of_shards_are_cropped_masked_and_measured_like_files(sounds):
             one = from_tar.batch([place], [torch.Generator().manual_seed(3)])
             other = from_files.batch([names[member]], [torch.Generator().manual_seed(3)])
             assert torch.equal(one.sample, other.sample)
-            assert torch.equal(one.valid, other.valid)
+            assert torch.equal(one.padding_mask, other.padding_mask)
             assert torch.equal(one.labels["seconds"], other.labels["seconds"])
             compared += 1
     assert compared >= 6
@@ -223,4 +223,4 @@ def test_pictures_are_read_as_before(root):
         expected = modality.transform(modality.read(dataset[place].source), torch.Generator().manual_seed(seed))
         assert torch.equal(batch.sample[place], expected)
     assert batch.padding_mask is None
-    assert batch.conditioning(lambda mask: mask).valid is None
+    assert batch.conditioning(lambda mask: mask).padding_mask is None

@@ -11,12 +11,12 @@ import scm_media
 from scm_media import weights
 from scm_media.cli import main
 from scm_media.data import Batch
-from scm_media.evaluation import FeatureNetwork, averages, make_reference
+from scm_media.evaluation import FeatureNetwork, ema_search, make_reference
 from scm_media.training.ema_selection import chosen_averages, holds_chosen
 from tests.evaluation.test_features import Flat
 from tests.pipeline.tiny import write_tiny_model
 
-GRID = averages.GRID
+GRID = ema_search.GRID
 BEST = GRID[3]
 
 
@@ -39,9 +39,9 @@ def run(tmp_path, monkeypatch):
     network = FeatureNetwork("flat", Flat())
     samples = pipeline(40, seed=1).samples
     reference = make_reference(network, [Batch(samples)], [])
-    monkeypatch.setattr(averages, "load_reference", lambda *_: (network, reference))
+    monkeypatch.setattr(ema_search, "load_reference", lambda *_: (network, reference))
     asked = []
-    monkeypatch.setattr(averages, "rebuild", lambda folder, std, step: asked.append((folder, step)) or states[std])
+    monkeypatch.setattr(ema_search, "rebuild", lambda folder, std, step: asked.append((folder, step)) or states[std])
     yield path
     assert set(asked) <= {(path / "student" / "snapshots", 40)}
 
@@ -49,7 +49,7 @@ def run(tmp_path, monkeypatch):
 def test_the_best_length_is_chosen_and_the_pipeline_left_as_it_was(run):
     pipeline = scm_media.load(run, "cpu")
     before = pipeline(2).samples
-    found, state = averages.search_ema(pipeline, "student", num_samples=40)
+    found, state = ema_search.search_ema(pipeline, "student", num_samples=40)
     assert found["chosen"] == BEST
     assert [entry["std"] for entry in found["curve"]] == [None, *GRID]
     best = next(entry for entry in found["curve"] if entry["std"] == BEST)
@@ -85,9 +85,9 @@ def test_the_command_puts_the_best_in_place_and_keeps_the_trained(run, capsys):
 
 def test_what_cannot_be_searched_is_refused(run, evaluated_model):
     with pytest.raises(ValueError, match="is no run folder"):
-        averages.search_ema(scm_media.load(evaluated_model, "cpu"), "student")
+        ema_search.search_ema(scm_media.load(evaluated_model, "cpu"), "student")
     pipeline = scm_media.load(run, "cpu")
     with pytest.raises(ValueError, match="stage must be one of teacher, student"):
-        averages.search_ema(pipeline, "feature_extractor")
+        ema_search.search_ema(pipeline, "feature_extractor")
     with pytest.raises(ValueError, match="does not draw from the student"):
-        averages.search_ema(pipeline, "student", row="teacher:4")
+        ema_search.search_ema(pipeline, "student", row="teacher:4")

@@ -12,7 +12,7 @@ from PIL import Image
 import scm_media
 from scm_media.cli import main
 from scm_media.data import gather
-from scm_media.evaluation import FeatureNetwork, copies, find_memorized
+from scm_media.evaluation import FeatureNetwork, find_memorized, memorization
 from scm_media.evaluation.memorization import compare, nearest
 from scm_media.evaluation.recipe_data import recipe_data
 from scm_media.pipeline import Samples
@@ -43,7 +43,7 @@ def copying(run, monkeypatch):
         yield Samples(samples[first : first + num], labels, [0] * num, list(range(first, first + num)), 1, 0.0, 0.0)
 
     monkeypatch.setattr(pipeline, "batches", batches)
-    monkeypatch.setattr(copies, "own_network", lambda _: FeatureNetwork("flat", Flat()))
+    monkeypatch.setattr(memorization, "own_network", lambda _: FeatureNetwork("flat", Flat()))
     return pipeline
 
 

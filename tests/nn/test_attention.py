@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.nn.test_pair import by_differences, check, pair
 
 from scm_media.nn.attention import SelfAttention, attend, rotate
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.embedding import rotary_angles
+from tests.nn.test_dual import by_differences, check, pair
 
 CPU = torch.device("cpu")
 EXTENTS = [(6,), (2, 3), (2, 3, 2)]

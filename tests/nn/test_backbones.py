@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.nn.test_pair import by_differences
 
 from scm_media.interfaces import Conditioning
 from scm_media.testing import check_backbone
 from tests.nn.backbones import LATENTS, RANKS, in_float32, inputs, transformer, unet
+from tests.nn.test_dual import by_differences
 
 pytestmark = pytest.mark.parametrize("make", [transformer, unet])
 slow = pytest.mark.slow

@@ -131,7 +131,7 @@ def test_lengths_that_do_not_fit_name_those_that_do():
         network.latent_shape((2, 16, 8, 8))
     with pytest.raises(ValueError, match=r"0×8×8 cannot be encoded"):
         network.encode(torch.zeros(1, 2, 0, 8, 8))
-    with pytest.raises(ValueError, match="piece of the autoencoder must be at least 1"):
+    with pytest.raises(ValueError, match="chunk of the autoencoder must be at least 1"):
         KLAutoencoder(1, causal=True, chunk=0)
 
 

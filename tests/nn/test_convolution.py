@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.nn.test_pair import check, pair
 
 from scm_media.nn.convolution import convolve, double, halve
+from tests.nn.test_dual import check, pair
 
 EXTENTS = [(6,), (4, 6), (2, 4, 6)]
 

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from tests.nn.test_pair import by_differences, check, pair
 
 from scm_media.interfaces import NO_LABEL
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, SinusoidalFeatures
+from tests.nn.test_dual import by_differences, check, pair
 
 
 def test_time_features_carry_the_tangent():

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from tests.nn.test_pair import check, pair
 
 from scm_media.ema import PowerEMA
 from scm_media.nn.dual import silu
@@ -19,6 +18,7 @@ from scm_media.nn.magnitude import (
     renormalize,
     unit_rows,
 )
+from tests.nn.test_dual import check, pair
 
 EXTENTS = {1: (64,), 2: (12, 12), 3: (4, 6, 6)}
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import torch
-from tests.nn.test_pair import check, pair
 
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.normalization import AdaptiveDoubleNorm, rms_normalize
+from tests.nn.test_dual import check, pair
 
 
 def test_rms_norm_carries_the_tangent():

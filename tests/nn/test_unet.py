@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.nn.test_pair import check, pair
 
 from scm_media.interfaces import Conditioning
 from scm_media.nn.unet import CosineAttention, UNet, UNetBlock
 from scm_media.training.compiling import compile_backbone
 from tests.nn.backbones import inputs, unet
+from tests.nn.test_dual import check, pair
 
 
 def test_dropout_acts_from_its_level_down():

@@ -65,17 +65,17 @@ def test_a_latent_shape_that_the_autoencoder_does_not_make_is_refused_before_noi
 @pytest.mark.parametrize(
     "state",
     [
-        {"rows": torch.zeros(0, 0, 0)},
-        {"rows": torch.zeros(3, 1, 0)},
-        {"rows": torch.zeros(1)},
-        {"rows": torch.full((2, 1, 4), float("nan"))},
-        {"rows": torch.zeros(2, 3, 4)},
+        {"actions": torch.zeros(0, 0, 0)},
+        {"actions": torch.zeros(3, 1, 0)},
+        {"actions": torch.zeros(1)},
+        {"actions": torch.full((2, 1, 4), float("nan"))},
+        {"actions": torch.zeros(2, 3, 4)},
     ],
 )
 def test_recorded_rows_of_another_shape_are_refused(tmp_path, state):
     folder = described(write_tiny_model(tmp_path / "model"), actions=["ahead"])
     weights.save(folder / "action_bank.safetensors", state, {})
-    with pytest.raises(ValueError, match=r"recorded\.safetensors has|recorded\.safetensors holds"):
+    with pytest.raises(ValueError, match=r"action_bank\.safetensors has|action_bank\.safetensors holds"):
         load(folder, device="cpu")(1, seed=0)
 
 
@@ -98,11 +98,11 @@ def test_statistics_of_another_shape_are_refused(tmp_path, changes):
         "covariance": torch.eye(4),
         "neighbours": torch.zeros(2, 4),
         "held_out_sizes": torch.tensor([500]),
-        "floors": torch.tensor([1.0], dtype=torch.float64),
+        "held_out_distances": torch.tensor([1.0], dtype=torch.float64),
     }
     info = dict.fromkeys(("num_train", "accuracy", "precision", "recall"), 1)
     weights.save(tmp_path / "reference.safetensors", state, {}, info)
-    assert Reference.load(tmp_path / "reference.safetensors").floors == {500: 1.0}
+    assert Reference.load(tmp_path / "reference.safetensors").held_out_distances == {500: 1.0}
     weights.save(tmp_path / "reference.safetensors", {**state, **changes}, {}, info)
     with pytest.raises(ValueError, match="holds no reference statistics"):
         Reference.load(tmp_path / "reference.safetensors")

@@ -42,7 +42,7 @@ def test_every_network_is_told_and_learns_from_it(run):
         assert told[:, 3:].abs().max() > 0
     description = json.loads((run / "model.json").read_text())
     assert description["actions"] == ["left", "right"]
-    assert weights.read(run / "action_bank.safetensors").state["rows"].shape == (19, 2, PLACES)
+    assert weights.read(run / "action_bank.safetensors").state["actions"].shape == (19, 2, PLACES)
 
 
 def test_a_batch_is_told_what_is_known_and_then_its_own_rows(manifest, run):

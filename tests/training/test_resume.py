@@ -73,8 +73,8 @@ def test_fresh_weights_do_not_hang_on_the_stages_before(tmp_path):
         "feature_extractor={network: {_target_: modalities.image.features.ImageClassifier, channels: 1, width: 4}, "
         "max_steps: 2, batch_size: 4, optimizer: {_target_: torch.optim.Adam, lr: 0.01}}"
     )
-    with_embedder, without = train(tmp_path / "with", feature_extractor, *steps), train(tmp_path / "without", *steps)
-    assert same(state(with_embedder, "teacher"), state(without, "teacher"))
+    with_features, without = train(tmp_path / "with", feature_extractor, *steps), train(tmp_path / "without", *steps)
+    assert same(state(with_features, "teacher"), state(without, "teacher"))
 
 
 def test_a_done_stage_is_not_trained_again_and_a_larger_number_of_steps_goes_on(tmp_path, capsys):

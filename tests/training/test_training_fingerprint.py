@@ -44,7 +44,7 @@ OF_STEPS = [
     ("teacher", "teacher.optimizer.lr=0.01", r"teacher\.optimizer\.lr: 0\.002 → 0\.01"),
     ("teacher", "+teacher.optimizer.weight_decay=0.1", r"teacher\.optimizer\.weight_decay: 0 → 0\.1"),
     ("teacher", "optimizer@teacher.optimizer=radam", r"teacher\.optimizer\._target_: torch\.optim\.Adam → torch\.opt"),
-    ("teacher", "teacher.loss.timesteps.std=2", r"teacher\.loss\.proposal\.std: 1\.5 → 2"),
+    ("teacher", "teacher.loss.timesteps.std=2", r"teacher\.loss\.timesteps\.std: 1\.5 → 2"),
     ("teacher", "teacher.ema_std=0.1", r"teacher\.ema_std: 0\.05 → 0\.1"),
     ("teacher", "init_from=runs/other", "init_from: None → runs/other"),
 ]

@@ -49,6 +49,7 @@ def model(tmp_path_factory):
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
         weights.save(folder / f"{name}.safetensors", network.state_dict(), config)
     description = {
+        "format": 2,
         "name": "test/sounds",
         "modality": MODALITY,
         "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},

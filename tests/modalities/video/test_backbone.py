@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.nn.test_pair import by_differences
 
 from modalities.video.backbone import SpaceTimeTransformer
 from scm_media.interfaces import Conditioning
 from scm_media.nn.dual import DualTensor
+from tests.nn.test_dual import by_differences
 
 LATENT = (2, 3, 2, 4)
 KINDS = ("factorised", "full")

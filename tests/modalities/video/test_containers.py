@@ -15,7 +15,7 @@ import pytest
 
 from modalities.video import VideoModality
 from modalities.video.reading import opened
-from scm_media.interfaces import Part
+from scm_media.interfaces import Segment
 from tests.modalities.video.files import numbered, numbers
 
 NUM, WINDOW = 60, 8
@@ -158,5 +158,5 @@ def test_all_frames_are_read_and_windows_show_the_right_ones(tmp_path, suffix, n
     modality = VideoModality(num_frames=WINDOW, frame_rate=rate, size=size, window="start")
     modality.validate(path)
     for first in (0, 27, NUM - WINDOW):
-        clip, _ = modality.read_transformed(Part(path, first / rate))
+        clip, _ = modality.read_transformed(Segment(path, first / rate))
         assert numbers(clip) == list(range(first, first + WINDOW))

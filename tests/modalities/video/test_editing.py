@@ -50,6 +50,7 @@ def model(tmp_path_factory):
             network.fit([moving(8, 16)[None]])
         weights.save(folder / f"{name}.safetensors", network.state_dict(), config)
     description = {
+        "format": 2,
         "name": "test/videos",
         "modality": MODALITY,
         "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},

@@ -10,7 +10,7 @@ import torch
 from modalities.video import VideoModality
 from modalities.video.reading import opened
 from modalities.video.timing import shown_at, span_of
-from scm_media.interfaces import Part
+from scm_media.interfaces import Segment
 from tests.modalities.video.files import CONTAINERS, numbers, write_folder, write_numbered, write_webp
 
 
@@ -66,20 +66,20 @@ def test_other_rates_take_the_frames_that_are_shown_then(video):
 
 def test_a_part_holds_no_frame_of_another(video):
     modality = VideoModality(num_frames=6, frame_rate=10, size=[32, 56])
-    part = Part(video, 2.0, 3.0)
+    part = Segment(video, 2.0, 3.0)
     seen = set()
     for seed in range(12):
         seen |= set(numbers(modality.read_transformed(part, generator(seed))[0]))
     assert seen == set(range(20, 30))
     modality.validate(part)
     assert modality.measure(part)["seconds"] == 1
-    assert numbers(modality.read_transformed(Part(video, 5.4), generator())[0]) == list(range(54, 60))
+    assert numbers(modality.read_transformed(Segment(video, 5.4), generator())[0]) == list(range(54, 60))
     with pytest.raises(ValueError, match=r"has 5 frames at 10 a second .*expected at least 6") as caught:
-        modality.validate(Part(video, 2.0, 2.5))
+        modality.validate(Segment(video, 2.0, 2.5))
     assert caught.value.reason == "too short"
     for start, stop in ((7, 8), (5, 9)):
         with pytest.raises(ValueError, match=r"is no part of the file, which ends after (6\.00|5\.99)") as caught:
-            modality.read_transformed(Part(video, start, stop))
+            modality.read_transformed(Segment(video, start, stop))
         assert caught.value.reason == "part beyond the file's end"
 
 

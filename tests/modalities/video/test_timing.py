@@ -13,7 +13,7 @@ from PIL import Image
 from modalities.video import VideoModality, read_metadata
 from modalities.video.clock import Clock, standard_rate
 from modalities.video.reading import opened
-from scm_media.interfaces import Part
+from scm_media.interfaces import Segment
 from tests.modalities.video.files import moving, numbered, numbers, write_numbered
 
 RATES = (24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
@@ -166,7 +166,7 @@ def test_frames_without_time_stamps_are_all_read_in_their_places(tmp_path, name,
     reader = modality(rate, window="start")
     assert numbers(reader.read(path)) == list(range(num))
     for first in range(0, num - 6, 5):
-        clip, _ = reader.read_transformed(Part(path, first / rate))
+        clip, _ = reader.read_transformed(Segment(path, first / rate))
         assert numbers(clip) == list(range(first, first + 6))
     reader.validate(path)
     assert reader.measure(path) == pytest.approx({"fps": rate, "seconds": num / rate})
