@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             sound = front.decode(latent)
         seconds = time.perf_counter() - begun
-        clips = Clips(f"{iterations} iterations", sound, labels, evaluations)
+        clips = Samples(f"{iterations} iterations", sound, labels, evaluations)
         say(clips.name)
         found = figures(clips, pipeline.modality.sample_rate, families, None, asked.num)
         rows.append({**found, "off": disagreement(front, latent, sound), "ms": 1e3 * seconds / asked.num})

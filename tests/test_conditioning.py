@@ -85,13 +85,13 @@ def test_what_is_known_comes_first_and_where_nothing_is_there_are_zeros(places):
     told = condition_on_actions(Conditioning(), rows, FrameGrouping(1, True), places)
     known = condition_on_mask(told, latent, torch.ones(2, 1, *places), 0.5)
     nothing = condition_on_empty_mask(told, 6)
-    assert known.aligned.shape == nothing.aligned.shape == (2, 10, *places)
-    assert torch.equal(known.aligned[:, 6:], told.aligned)
-    assert torch.equal(nothing.aligned[:, 6:], told.aligned)
-    assert nothing.aligned[:, :6].abs().max() == 0
+    assert known.concat.shape == nothing.concat.shape == (2, 10, *places)
+    assert torch.equal(known.concat[:, 6:], told.concat)
+    assert torch.equal(nothing.concat[:, 6:], told.concat)
+    assert nothing.concat[:, :6].abs().max() == 0
     assert nothing.known is None
     dropped = told.drop(torch.tensor([True, False]))
-    assert torch.equal(dropped.aligned, told.aligned), "guidance is by labels: rows stay"
+    assert torch.equal(dropped.concat, told.concat), "guidance is by labels: rows stay"
 
 
 def test_without_rows_nothing_changes():

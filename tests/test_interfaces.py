@@ -22,7 +22,7 @@ def test_drop_takes_labels_and_text_away_and_keeps_the_rest(cond):
     assert dropped.labels["class"].dtype == torch.int64
     assert torch.isnan(dropped.labels["pitch"]).tolist() == [True, False]
     assert dropped.token_mask.tolist() == [[False] * 3, [True] * 3]
-    assert torch.equal(dropped.aligned, cond.concat)
+    assert torch.equal(dropped.concat, cond.concat)
     assert torch.equal(dropped.guidance, cond.guidance)
     assert cond.labels["class"].tolist() == [3, 1], "drop must leave the original alone"
 
@@ -56,4 +56,4 @@ def test_an_integer_index_is_refused(cond):
 def test_to_moves_every_field(cond):
     moved = cond.to("meta")
     assert moved.labels["pitch"].device.type == "meta"
-    assert moved.aligned.device.type == "meta"
+    assert moved.concat.device.type == "meta"

@@ -119,7 +119,7 @@ def test_the_network_is_told_the_known_latent_and_its_mask():
     assert torch.equal(cond.concat[:, 3:], mask)
     actions = torch.randn(2, 5, 4)
     more = condition_on_mask(Conditioning(concat=actions), latent, mask, 0.5)
-    assert torch.equal(more.aligned[:, 4:], actions)
+    assert torch.equal(more.concat[:, 4:], actions)
     assert torch.equal(more[1:].mask, mask[1:])
 
 

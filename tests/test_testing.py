@@ -54,7 +54,7 @@ def test_what_edits_lean_on_is_held_to():
     wrong = FadingWaveModality()
     wrong.size_options = {"duration": replace(wrong.size_options["duration"], rate=1.0)}
     with pytest.raises(
-        AssertionError, match="extent duration: a clip has 32 places along axis -1, but default × rate is 2"
+        AssertionError, match="size option duration: a clip has 32 places along axis -1, but default × rate is 2"
     ):
         _check_edits(wrong, wave)
     wrong = FadingWaveModality()
@@ -100,7 +100,7 @@ def test_a_wrong_backbone_is_found(wrong, message):
         ({"read_transformed": lambda path, generator: (torch.zeros(3, 8, 8), None)}, r"conform\(read\(\)\) differ by"),
         (
             {"validate": lambda path: None},
-            r"probe\(\) of broken\.png, which is missing or broken, must raise ValueError",
+            r"validate\(\) of broken\.png, which is missing or broken, must raise ValueError",
         ),
     ],
 )

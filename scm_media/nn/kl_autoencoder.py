@@ -58,7 +58,7 @@ class KLAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         if chunk < 1:
-            raise ValueError(f"piece of the autoencoder must be at least 1 latent place, got {chunk}")
+            raise ValueError(f"chunk of the autoencoder must be at least 1 latent place, got {chunk}")
         self.channels, self.latent_channels, self.rank = channels, latent_channels, rank
         self.causal, self.chunk = causal, chunk
         levels = _levels(rank, strides, widths)

@@ -83,7 +83,7 @@ def test_without_regions_nothing_is_drawn_and_nothing_told(tmp_path):
     ("override", "message"),
     [
         ("conditioning.mask={types: [middle]}", r"image/tiny: conditioning.mask: types must name some of start, end"),
-        ("conditioning.mask={type: [start]}", r"unknown key 'conditioning.mask.kind' \(nearest: kinds\)"),
+        ("conditioning.mask={type: [start]}", r"unknown key 'conditioning.mask.type' \(nearest: types\)"),
         ("conditioning.mask={probability: often}", "conditioning.mask.probability must be a number, got 'often'"),
         ("conditioning.mask=start", "conditioning.mask must be a mapping of keys or null, got 'start'"),
         ("conditioning.mask={axis: 0}", r"axis is counted from the end \(-1: the last\), got 0"),

@@ -212,8 +212,8 @@ def test_filters_are_what_they_say():
 def test_grey_data_for_a_colour_recipe_are_named():
     grey, coloured = torch.zeros(3, 4, 4), torch.tensor([0.0, 0.1, 0.2]).reshape(3, 1, 1).expand(3, 4, 4)
     colour = ImageModality(channels=3)
-    (remark,) = colour.remarks([grey, grey])
+    (remark,) = colour.data_warnings([grey, grey])
     assert "all 2 pictures that were looked at are grey" in remark
     assert "modality.channels=1" in remark
-    assert colour.remarks([grey, coloured]) == []
-    assert ImageModality(channels=1).remarks([grey[:1]]) == []
+    assert colour.data_warnings([grey, coloured]) == []
+    assert ImageModality(channels=1).data_warnings([grey[:1]]) == []
