@@ -89,7 +89,7 @@ def test_what_is_known_comes_first_and_where_nothing_is_there_are_zeros(places):
     assert torch.equal(known.concat[:, 6:], told.concat)
     assert torch.equal(nothing.concat[:, 6:], told.concat)
     assert nothing.concat[:, :6].abs().max() == 0
-    assert nothing.known is None
+    assert nothing.mask is None
     dropped = told.drop(torch.tensor([True, False]))
     assert torch.equal(dropped.concat, told.concat), "guidance is by labels: rows stay"
 

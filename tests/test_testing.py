@@ -54,7 +54,7 @@ def test_what_edits_lean_on_is_held_to():
     wrong = FadingWaveModality()
     wrong.size_options = {"duration": replace(wrong.size_options["duration"], rate=1.0)}
     with pytest.raises(
-        AssertionError, match="size option duration: a clip has 32 places along axis -1, but default × rate is 2"
+        AssertionError, match="size option duration: a sample has 32 places along axis -1, but default × rate is 2"
     ):
         _check_edits(wrong, wave)
     wrong = FadingWaveModality()

@@ -163,7 +163,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     features, threshold = metrics["features"], metrics.get("teacher_threshold") or {}
     guided = any(row.get("guidance") is not None for row in metrics["rows"])
     names = ["sampler", "steps", *(["guidance"] if guided else []), "evaluations", "Fréchet"]
-    names += ["precision", "recall", "accuracy", "ms a clip"]
+    names += ["precision", "recall", "accuracy", "ms a sample"]
     lines = [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 1)}"]
     for row in metrics["rows"]:
         cells = [
@@ -183,14 +183,14 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     ]
     for key, text, digits in (
         ("frechet_held_out", "Fréchet distance of held-out data to the training data at the same number", 4),
-        ("accuracy_held_out", "agreement of held-out data with its labels", 3),
+        ("accuracy_held_out", "classifier accuracy on held-out data", 3),
         ("frechet_ratio_1_step", "Fréchet distance of one step over the teacher's", 3),
         ("frechet_ratio_2_step", "Fréchet distance of two steps over the teacher's", 3),
         ("speedup_2_step", "speed-up of two steps over the teacher, end to end", 1),
         ("speedup_bound", "the most that speed-up can be, from the seconds below", 1),
-        ("network_seconds_per_sample", "seconds of one evaluation, a clip", 6),
-        ("guide_seconds_per_sample", "seconds of one evaluation of the teacher's guide, a clip", 6),
-        ("decode_seconds_per_sample", "seconds of decoding, a clip", 6),
+        ("network_seconds_per_sample", "seconds of one evaluation, a sample", 6),
+        ("guide_seconds_per_sample", "seconds of one evaluation of the teacher's guide, a sample", 6),
+        ("decode_seconds_per_sample", "seconds of decoding, a sample", 6),
     ):
         hidden = key.startswith("frechet_ratio") and threshold.get("passed") is not True
         if metrics.get(key) is not None and not hidden:
@@ -198,8 +198,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     if threshold.get("frechet_over_held_out") is not None and threshold["passed"] is not True:
         state = "was not judged (fewer than 10,000 samples)" if threshold["passed"] is None else "missed its gate"
         lines.append(
-            f"- the teacher {state}: agreement {_number(threshold['accuracy'], 3)} (0.85 or more is asked), Fréchet "
-            f"{threshold['frechet_over_held_out']:.1f} × the floor (10 × or less); no ratio over it is shown"
+            f"- the teacher {state}: accuracy {_number(threshold['accuracy'], 3)} (0.85 or more is asked), Fréchet "
+            f"{threshold['frechet_over_held_out']:.1f} × that of held-out data (10 × or less); no ratio over it is shown"
         )
     return "\n".join(lines)
 

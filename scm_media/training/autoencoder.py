@@ -140,8 +140,8 @@ def _samples(context: Context, data: Dataset, num: int) -> Iterator[Tensor]:
 def measure(network: Any, feature_extractor: Any, samples: Iterable[Tensor]) -> dict[str, float]:
     """How well samples, in batches ``(B, C, *S)``, come back from the mean of their posterior.
 
-    psnr: in dB, the mean over samples. feature_distance: the squared distance of the feature extractor's features of samples
-    and reconstructions, as a share of the variance of the samples' features; only with a feature extractor.
+    psnr: in dB, the mean over samples. feature_distance: the squared distance of the feature extractor's features of
+    samples and reconstructions, as a share of the variance of the samples' features; only with a feature extractor.
     """
     device = next(network.parameters()).device
     ratios, errors, features = [], [], []
