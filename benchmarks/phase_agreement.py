@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from note_figures import figures, pitched_families
-from samples import data_of, say, table
+from samples import Samples, data_of, say, table
 from torch import Tensor
 
 from modalities.audio import ComplexSpectrogram, LogMelSpectrogram

@@ -196,10 +196,10 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         if metrics.get(key) is not None and not hidden:
             lines.append(f"- {text}: {_number(metrics[key], digits)}")
     if threshold.get("frechet_over_held_out") is not None and threshold["passed"] is not True:
-        state = "was not judged (fewer than 10,000 samples)" if threshold["passed"] is None else "missed its gate"
+        state = "was not judged (fewer than 10,000 samples)" if threshold["passed"] is None else "missed its threshold"
         lines.append(
             f"- the teacher {state}: accuracy {_number(threshold['accuracy'], 3)} (0.85 or more is asked), Fréchet "
-            f"{threshold['frechet_over_held_out']:.1f} × that of held-out data (10 × or less); no ratio over it is shown"
+            f"{threshold['frechet_over_held_out']:.1f} × that of held-out data (10 or less); no ratio over it is shown"
         )
     return "\n".join(lines)
 
