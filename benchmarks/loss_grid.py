@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import load
-from scm_media.evaluation import evaluate
+from scm_media.evaluation import EvaluationRequest, evaluate
 from scm_media.recipe import compose
 from scm_media.training import run
 from scm_media.weights import write_whole
@@ -67,9 +67,8 @@ def main() -> None:
 
 
 def _figures(folder: Path, rows: list[Any], num_samples: int) -> dict[str, Any]:
-    result = evaluate(
-        load(folder, precision="bf16"), num_samples, rows=rows, work=folder / "evaluation", timing_repeats=1
-    )
+    request = EvaluationRequest(num_samples, rows=rows, timing_repeats=1)
+    result = evaluate(load(folder, precision="bf16"), request, work=folder / "evaluation")
     keep = ("sampler", "steps", "frechet", "accuracy")
     return {"rows": [{k: row[k] for k in keep} for row in result["rows"]], "floor": result["frechet_held_out"]}
 

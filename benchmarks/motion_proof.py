@@ -30,7 +30,7 @@ from modalities.video.features import ORDERS, FrameNetwork, in_order
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Dataset, gather
-from scm_media.evaluation.features import FeatureNetwork, projected
+from scm_media.evaluation.features import FeatureNetwork, project_features
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.pipeline import ModelFolder
 
@@ -88,7 +88,7 @@ def networks(folder: ModelFolder, shape: Sequence[int], frames: bool) -> dict[st
     if frames:
         from modalities.image.imagenet import EfficientNetLite0
 
-        pictures = projected(FeatureNetwork("frames", EfficientNetLite0()), (shape[0], *shape[2:]))
+        pictures = project_features(FeatureNetwork("frames", EfficientNetLite0()), (shape[0], *shape[2:]))
         of_frames = FrameNetwork(pictures)
         found["per_frame"] = lambda sample: of_frames.frame_features(sample).flatten(0, 1)
     return found

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from modalities.video.features import FrameNetwork
 from scm_media import load
-from scm_media.evaluation.features import FeatureNetwork, projected
+from scm_media.evaluation.features import FeatureNetwork, project_features
 from scm_media.evaluation.frechet import Moments, frechet_distance
-from scm_media.evaluation.recipe_data import reference_of
+from scm_media.evaluation.recipe_data import own_reference
 from scm_media.pipeline import Pipeline
 from scm_media.reconstruction import psnr
 
@@ -53,7 +53,7 @@ def figures(clips: Samples, pipeline: Pipeline, of_frames: Callable[[Tensor], fl
     return {
         "clips": clips.name,
         "evaluations": clips.evaluations,
-        "frechet": reference_of(pipeline).frechet(torch.cat(features)),
+        "frechet": own_reference(pipeline).frechet(torch.cat(features)),
         "told": float(torch.cat(right).float().mean()),
         "per_frame": None if of_frames is None else of_frames(clips.samples),
         "psnr": None,
@@ -66,7 +66,7 @@ def distance_of_frames(real: Tensor) -> Callable[[Tensor], float]:
     from modalities.image.imagenet import EfficientNetLite0
 
     shape = (real.shape[1], *real.shape[3:])
-    network = FrameNetwork(projected(FeatureNetwork("frames", EfficientNetLite0()), shape))
+    network = FrameNetwork(project_features(FeatureNetwork("frames", EfficientNetLite0()), shape))
 
     @torch.inference_mode()
     def moments(samples: Tensor) -> Moments:

@@ -20,7 +20,7 @@ RANGES: Mapping[str, Bounds] = {
     "batch_size": Bounds(1, 1 << 20, whole=True),
     "repeats": Bounds(1, 1_000_000, whole=True),
     "num_samples": Bounds(2, COUNT.high, whole=True),
-    "nearest": COUNT,
+    "memorization": COUNT,
 }
 """Name of a flag, the same in every command, to the numbers it takes; extents take positive ones."""
 

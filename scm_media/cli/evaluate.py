@@ -1,9 +1,8 @@
-"""``scm-media evaluate``: a model's distances, precision, recall and seconds; or one folder against another."""
+"""``scm-media evaluate``: measures a model's distances, precision, recall and seconds, or compares two folders."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,62 +16,69 @@ from scm_media.display import printable, printable_lines
 
 ROWS = ("teacher", "1", "2", "4")
 NUM_SAMPLES = 10_000
-NUM_KEPT = 2_000
-"""Figures of fewer samples, or of some rows alone, are not kept as the model's unless ``--out`` asks for it."""
+MIN_KEPT = 2_000
+"""Figures of fewer samples, or of some rows alone, are kept as the model's only where ``--out`` asks for it."""
 
 CURVE = ("teacher:2", "teacher:4", "teacher:8", "teacher:16", "teacher", "1", "2", "3", "4", "8")
+EXCLUDED = {
+    "search_times": ("rows", "guidance", "curve", "features", "out", "memorization", "search_ema", "samples"),
+    "search_ema": ("guidance", "curve", "out", "memorization", "samples"),
+    "memorization": ("guidance", "curve", "samples"),
+    "guidance": ("samples",),
+}
+"""Flags that a flag does not go with."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when every row is measured."""
+    """Returns 0 when every row is measured."""
     commands = _parser()
     parsed = commands.parse_args(arguments)
-    folders = parsed.samples is not None or parsed.reference is not None
-    if folders and (parsed.samples is None or parsed.reference is None):
-        commands.error("--samples and --reference go together")
-    if not folders and parsed.model is None:
-        commands.error("give a MODEL, or --samples DIR and --reference DIR")
-    for flag, refused in (
-        ("search_times", ("rows", "guidance", "curve", "features", "out", "nearest", "search_ema", "samples")),
-        ("search_ema", ("guidance", "curve", "out", "nearest", "samples")),
-        ("nearest", ("guidance", "curve", "samples")),
-        ("guidance", ("samples",)),
-    ):
-        if getattr(parsed, flag) and (given := [name for name in refused if getattr(parsed, name)]):
-            words = [f"--{name.replace('_', '-')}" for name in (flag, *given)]
-            commands.error(f"{words[0]} goes with a MODEL, without {', '.join(words[1:])}")
-    if (parsed.search_ema or parsed.nearest) and parsed.rows and len(parsed.rows) > 1:
-        commands.error("one row at a time: --rows ROW")
+    _check_flags(commands, parsed)
     if parsed.search_times:
         return evaluate_modes.search_times(parsed)
     if parsed.search_ema:
         return evaluate_modes.search_ema(parsed)
-    if parsed.nearest:
-        return evaluate_modes.find_memorized(parsed, _out(parsed, parsed.model))
+    if parsed.memorization:
+        return evaluate_modes.find_memorized(parsed, _output_folder(parsed, parsed.model))
 
     from scm_media.evaluation import report
     from scm_media.evaluation.report import write_report_page
-    from scm_media.weights import write_whole
 
+    folders = parsed.samples is not None
     metrics, out = evaluate_modes.compare_folders(parsed) if folders else _evaluate_model(parsed)
     print_json(metrics) if parsed.json else print(printable_lines(report(metrics)))
     if out is None:
         return 0
     # Figures in other features stand beside the model's own.
     suffix = f"-{parsed.features}" if parsed.features and not folders else ""
-    write_whole(out / f"metrics{suffix}.json", f"{json.dumps(metrics, indent=2, ensure_ascii=False)}\n".encode())
-    write_report_page(metrics, out / f"report{suffix}.html")
-    print(f"the same as a page: {printable(out / f'report{suffix}.html')}", file=sys.stderr)
+    evaluate_modes.write_json(out / f"metrics{suffix}.json", metrics)
+    page = out / f"report{suffix}.html"
+    write_report_page(metrics, page)
+    print(f"the same as a page: {printable(page)}", file=sys.stderr)
     if not folders:
         evaluate_modes.rewrite_card(parsed.model, out)
     return 0
 
 
+def _check_flags(commands: argparse.ArgumentParser, parsed: Any) -> None:
+    """Ends the program with exit code 2 for flags that do not go together."""
+    if (parsed.samples is None) != (parsed.reference is None):
+        commands.error("--samples and --reference go together")
+    if parsed.samples is None and parsed.model is None:
+        commands.error("give a MODEL, or --samples DIR and --reference DIR")
+    for flag, excluded in EXCLUDED.items():
+        if getattr(parsed, flag) and (given := [name for name in excluded if getattr(parsed, name)]):
+            words = [f"--{name.replace('_', '-')}" for name in (flag, *given)]
+            commands.error(f"{words[0]} goes with a MODEL, without {', '.join(words[1:])}")
+    if (parsed.search_ema or parsed.memorization) and parsed.rows and len(parsed.rows) > 1:
+        commands.error("one row at a time: --rows ROW")
+
+
 def _parser() -> argparse.ArgumentParser:
     commands = parser(
         "evaluate",
-        "Measures a model in the features that it carries: Fréchet distance, precision, recall, agreement with labels\n"
-        "and seconds a clip, of students and teacher from the same noise. An interrupted evaluation goes on.",
+        "Measures a model in the features that it carries: Fréchet distance, precision, recall, accuracy of labels\n"
+        "and seconds per sample, of students and teacher from the same noise. An interrupted evaluation goes on.",
         usage="scm-media evaluate MODEL [flags]\n"
         "       scm-media evaluate [MODEL] --samples DIR --reference DIR [flags]",
     )
@@ -80,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_argument("--samples", type=Path, metavar="DIR", help="compare the files of this folder …")
     commands.add_argument("--reference", type=Path, metavar="DIR", help="… with these, in the features of MODEL")
     commands.add_argument(
-        "-n", "--num-samples", type=int, metavar="N", help="default: 10000; 2000 for a search, 1000 for --nearest"
+        "-n", "--num-samples", type=int, metavar="N", help="default: 10000; 2000 for a search, 1000 for --memorization"
     )
     commands.add_argument(
         "--features",
@@ -101,22 +107,22 @@ def _parser() -> argparse.ArgumentParser:
         "--curve", action="store_true", help="more rows: distance over evaluations, also as a picture"
     )
     commands.add_argument(
-        "--nearest",
+        "--memorization",
         type=_count,
         metavar="N",
-        help="is it copying? a sheet of the N samples nearest to training data, beside it; needs the recipe's data",
+        help="does it copy? draws the N samples nearest to training data with these; needs the recipe's data",
     )
     commands.add_argument(
         "--search-times",
         action="store_true",
-        help="search the times of 1, 2 and 4 steps instead, on clips of another seed; kept in MODEL's model.json",
+        help="search the times of 1, 2 and 4 steps instead, on samples of another seed; kept in MODEL's model.json",
     )
     commands.add_argument(
         "--search-ema",
         choices=("teacher", "student"),
         metavar="STAGE",
-        help="choose how long the weights of a run's teacher or student are averaged over, from its snapshots, on "
-        "clips of another seed; the best become the stage's weights, those before stay beside them",
+        help="choose the averaging length of a run's teacher or student weights from its snapshots, on samples of "
+        "another seed; the best average replaces the stage's weights, which are kept beside it",
     )
     commands.add_argument("--seed", type=int, default=0, metavar="I", help="default: 0")
     commands.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and report.html there")
@@ -131,48 +137,42 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _out(parsed: Any, name: str) -> Path:
-    """Where figures go: beside the weights; a bundled model's folder is not the user's to write to."""
-    own = Path(parsed.model)
+def _output_folder(parsed: Any, name: str) -> Path:
+    """Returns the folder for figures: the model's own, or one here for a bundled or downloaded model."""
     from scm_media.pipeline.sources import folder_name
 
+    own = Path(parsed.model)
     out: Path = parsed.out or (own if own.is_dir() else Path("evaluation") / folder_name(name))
-    for place in (out / "evaluation", *(out / "evaluation").glob("*")) if parsed.out is None else ():
-        if not place.resolve().is_relative_to(out.resolve()):
-            raise ValueError(f"{place} is a link out of the model's folder; remove it, or pass --out DIR")
+    for path in (out / "evaluation", *(out / "evaluation").glob("*")) if parsed.out is None else ():
+        if not path.resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"{path} is a link out of the model's folder; remove it, or pass --out DIR")
     return out
 
 
 def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
-    """The figures of a model, and where to keep them; None where they are not fit to stand as the model's own."""
-    from scm_media.evaluation import evaluate
+    """Returns a model's figures and the folder to keep them in; None where they cannot stand as the model's own."""
+    from scm_media.evaluation import EvaluationRequest, evaluate
     from scm_media.pipeline import load
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    out = _out(parsed, pipeline.name)
-    num_samples = NUM_SAMPLES if parsed.num_samples is None else parsed.num_samples
-    rows = parsed.rows or (CURVE if parsed.curve else ROWS)
-    metrics = evaluate(
-        pipeline,
-        num_samples=num_samples,
-        features=parsed.features,
-        rows=rows,
+    out = _output_folder(parsed, pipeline.name)
+    request = EvaluationRequest(
+        num_samples=NUM_SAMPLES if parsed.num_samples is None else parsed.num_samples,
+        rows=parsed.rows or (CURVE if parsed.curve else ROWS),
         guidance=parsed.guidance or (),
+        features=parsed.features,
         batch_size=parsed.batch_size,
         seed=parsed.seed,
-        work=out / "evaluation",
-        progress=Progress(),
     )
+    metrics = evaluate(pipeline, request, work=out / "evaluation", progress=Progress())
     file = out / (f"metrics-{parsed.features}.json" if parsed.features else "metrics.json")
     # A model without its teacher may carry figures that were measured with it.
     with_teacher = pipeline.folder.has("teacher") or not file.exists()
-    whole = set(ROWS) <= set(rows) and not parsed.guidance and with_teacher
-    if parsed.out is None and (not whole or num_samples < NUM_KEPT):
+    whole = set(ROWS) <= set(request.rows) and not parsed.guidance and with_teacher
+    if parsed.out is None and (not whole or request.num_samples < MIN_KEPT):
         print(
-            f"not kept: {printable(file)} is for the rows {', '.join(ROWS)} of at least {NUM_KEPT} samples at the "
-            f"model's own "
-            "guidance; "
-            "--out DIR writes these",
+            f"not kept: {printable(file)} is for the rows {', '.join(ROWS)} of at least {MIN_KEPT} samples at the "
+            "model's own guidance; --out DIR writes these",
             file=sys.stderr,
         )
         return metrics, None

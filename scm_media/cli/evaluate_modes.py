@@ -1,9 +1,8 @@
-"""What ``evaluate`` does beside measuring a model's rows: searches, copies, two folders."""
+"""The modes of ``evaluate`` beside measuring a model's rows: searches, memorization, and two folders."""
 
 from __future__ import annotations
 
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,118 +20,96 @@ def search_times(parsed: Any) -> int:
     from scm_media.pipeline import load
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    found = search_times(
-        pipeline,
-        num_samples=_num(parsed, NUM_SEARCHED),
-        batch_size=parsed.batch_size,
-        seed=parsed.seed + 1,
-        progress=Progress(),
-    )
+    found = search_times(pipeline, **_sampling(parsed, NUM_SEARCHED, seed=parsed.seed + 1))
     print_json(found) if parsed.json else print(printable_lines(times_report(found)))
     if Path(parsed.model).is_dir():
         keep_times(pipeline.folder, found)
-        print(
-            f"kept in {printable(pipeline.folder.path / 'model.json')}, so that {', '.join(found['times'])} steps "
-            f"use them",
-            file=sys.stderr,
-        )
+        file, steps = printable(pipeline.folder.path / "model.json"), ", ".join(found["times"])
+        print(f"kept in {file}: the model now uses them for {steps} steps", file=sys.stderr)
     else:
         print("not kept: a bundled or downloaded model is not yours to write to; export it", file=sys.stderr)
     return 0
 
 
 def search_ema(parsed: Any) -> int:
-    """Chooses the averaging length of a stage's weights; the best take their place."""
-    from scm_media.evaluation import averages_report, choice_of, search_ema
+    """Chooses the averaging length of a stage's weights; the best average replaces them."""
+    from scm_media.evaluation import ema_report, search_ema, summarize_choice
     from scm_media.pipeline import load
     from scm_media.training.ema_selection import keep_average
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    found, state = search_ema(
-        pipeline,
-        parsed.search_ema,
-        num_samples=_num(parsed, NUM_SEARCHED),
-        features=parsed.features,
-        row=parsed.rows[0] if parsed.rows else None,
-        batch_size=parsed.batch_size,
-        seed=parsed.seed + 1,
-        progress=Progress(),
-    )
-    print_json(found) if parsed.json else print(printable_lines(averages_report(found)))
+    row = parsed.rows[0] if parsed.rows else None
+    sampling = _sampling(parsed, NUM_SEARCHED, seed=parsed.seed + 1)
+    found, state = search_ema(pipeline, parsed.search_ema, features=parsed.features, row=row, **sampling)
+    print_json(found) if parsed.json else print(printable_lines(ema_report(found)))
     file = pipeline.folder.file(parsed.search_ema)
     if state is None:
-        print(f"{printable(file)} stays as it is: no other length was better", file=sys.stderr)
+        print(f"{printable(file)} stays unchanged: no other length was better", file=sys.stderr)
         return 0
-    before = keep_average(pipeline.folder, parsed.search_ema, state, choice_of(found))
+    before = keep_average(pipeline.folder, parsed.search_ema, state, summarize_choice(found))
     print(
         f"{printable(file)} is now the average of {found['chosen']}; the weights of the training are kept in "
-        f"{printable(before)} (copy them "
-        "back to undo). Figures of before are of other weights: evaluate again",
+        f"{printable(before)} (copy them back to undo). Earlier figures are of other weights: evaluate again",
         file=sys.stderr,
     )
     return 0
 
 
 def find_memorized(parsed: Any, out: Path) -> int:
-    """Writes the sheet of the samples nearest to training data, and their figures."""
+    """Writes a sheet of the samples nearest to training data, and their figures."""
     from scm_media.evaluation import find_memorized
-    from scm_media.evaluation.report import NEAREST_SHEET
+    from scm_media.evaluation.report import MEMORIZATION_SHEET
     from scm_media.pipeline import load
-    from scm_media.pipeline.card import nearest_report
+    from scm_media.pipeline.card import memorization_report
     from scm_media.weights import write_whole
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    figures, sheet = find_memorized(
-        pipeline,
-        num_shown=parsed.nearest,
-        num_samples=_num(parsed, NUM_COMPARED),
-        features=parsed.features,
-        row=parsed.rows[0] if parsed.rows else None,
-        batch_size=parsed.batch_size,
-        seed=parsed.seed,
-        progress=Progress(),
-    )
-    print_json(figures) if parsed.json else print(printable_lines(nearest_report(figures)))
-    write_whole(out / "nearest.json", f"{json.dumps(figures, indent=2, ensure_ascii=False)}\n".encode())
+    row = parsed.rows[0] if parsed.rows else None
+    sampling = _sampling(parsed, NUM_COMPARED, seed=parsed.seed)
+    figures, sheet = find_memorized(pipeline, parsed.memorization, features=parsed.features, row=row, **sampling)
+    print_json(figures) if parsed.json else print(printable_lines(memorization_report(figures)))
+    write_json(out / "memorization.json", figures)
     picture = io.BytesIO()
     sheet.save(picture, format="PNG")
-    write_whole(out / NEAREST_SHEET, picture.getvalue())  # not through a link of this name
-    print(f"the samples beside the training samples nearest to them: {printable(out / NEAREST_SHEET)}", file=sys.stderr)
+    file = out / MEMORIZATION_SHEET
+    write_whole(file, picture.getvalue())  # not through a link of this name
+    print(f"the samples with the training samples nearest to them: {printable(file)}", file=sys.stderr)
     rewrite_card(parsed.model, out)
     return 0
 
 
 def compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:
-    """The figures of one folder's files against another's, and where to keep them."""
-    from scm_media.evaluation import evaluate_folders, named_network, own_network, projected
+    """Returns the figures of one folder's files against another's, and the folder to keep them in."""
+    from scm_media.evaluation import evaluate_folders, named_network, own_network, project_features
     from scm_media.pipeline import load
     from scm_media.pipeline.generation import choose_device
 
     if parsed.features is not None and parsed.model is None:
         modality, device = _fitting_modality(parsed.reference), choose_device(parsed.device)
-        network = projected(named_network(parsed.features, modality, device), modality.shape(), device)
     else:
-        pipeline = load(parsed.model or _reader(parsed.samples), parsed.device, parsed.precision)
+        pipeline = load(parsed.model or _bundled_reader(parsed.samples), parsed.device, parsed.precision)
         modality, device = pipeline.modality, pipeline.device
-        network = (
-            own_network(pipeline)
-            if parsed.features is None
-            else projected(named_network(parsed.features, modality, device), modality.shape(), device)
-        )
+    if parsed.features is None:
+        network = own_network(pipeline)
+    else:
+        network = project_features(named_network(parsed.features, modality, device), modality.shape(), device)
     metrics = evaluate_folders(
-        parsed.samples,
-        parsed.reference,
-        modality,
-        network,
-        batch_size=parsed.batch_size,
-        device=device,
-        progress=Progress(),
-    )
+        parsed.samples, parsed.reference, modality, network, parsed.batch_size, device, Progress()
+    )  # fmt: skip
     return metrics, parsed.out
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file aside and renames it."""
+    import json
+
+    from scm_media.weights import write_whole
+
+    write_whole(path, f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode())
+
+
 def rewrite_card(source: str, out: Path) -> None:
-    """The card of a model folder follows the figures that were written into it."""
+    """Rewrites the card of a model folder where figures were written into that folder."""
     from scm_media.pipeline import ModelFolder
     from scm_media.pipeline.card import card_of
     from scm_media.weights import write_whole
@@ -142,12 +119,14 @@ def rewrite_card(source: str, out: Path) -> None:
         write_whole(out / "README.md", card_of(folder).encode())
 
 
-def _num(parsed: Any, otherwise: int) -> int:
-    return otherwise if parsed.num_samples is None else parsed.num_samples
+def _sampling(parsed: Any, default_num: int, seed: int) -> dict[str, Any]:
+    """Returns the arguments that searches and the memorization report share."""
+    num = default_num if parsed.num_samples is None else parsed.num_samples
+    return {"num_samples": num, "batch_size": parsed.batch_size, "seed": seed, "progress": Progress()}
 
 
 def _fitting_modality(folder: Path) -> Any:
-    """The modality that reads a folder's files, with keys that fit them."""
+    """Returns the modality that reads a folder's files, with keys that fit them."""
     from scm_media.cli.recipes import fitting_keys, recipe_for
 
     if not folder.is_dir():
@@ -158,17 +137,17 @@ def _fitting_modality(folder: Path) -> Any:
     return type(modality)(**keys)
 
 
-def _reader(folder: Path) -> str:
-    """The first bundled model that reads files of a folder. Raises ValueError when none does."""
+def _bundled_reader(folder: Path) -> str:
+    """Returns the name of the first bundled model that reads files of a folder; raises ValueError where none does."""
     from scm_media.build import build
     from scm_media.pipeline import ModelFolder, bundled_names
 
-    there = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
+    suffixes = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
     for name in bundled_names():
         model = ModelFolder.open(name)
-        if model.has("feature_extractor") and there & build(model.description["modality"], "modality").suffixes:
+        if model.has("feature_extractor") and suffixes & build(model.description["modality"], "modality").suffixes:
             return name
     raise ValueError(
-        f"{folder}: no bundled model reads files of this folder ({', '.join(sorted(there)) or 'it has none'}); "
+        f"{folder}: no bundled model reads files of this folder ({', '.join(sorted(suffixes)) or 'it has none'}); "
         "name a MODEL whose features are to be used, or a network with --features"
     )

@@ -62,7 +62,7 @@ def _without_reference(model: ModelFolder) -> str | None:
 
     A run that was never evaluated gets them here, from the data of its recipe.
     """
-    from scm_media.evaluation.recipe_data import reference_of
+    from scm_media.evaluation.recipe_data import own_reference
     from scm_media.pipeline import Pipeline
 
     if model.has("reference"):
@@ -73,7 +73,7 @@ def _without_reference(model: ModelFolder) -> str | None:
             "be null)"
         )
     try:
-        reference_of(Pipeline(model))
+        own_reference(Pipeline(model))
     except (ValueError, OSError) as error:
         return f"its reference statistics cannot be made ({error}); bring the recipe's data back and export again"
     return None

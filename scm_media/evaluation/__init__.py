@@ -1,10 +1,10 @@
-"""How good a model is: distances between features, precision and recall, agreement with labels, seconds."""
+"""Measures of a model: distances between features, precision and recall, accuracy of labels, seconds."""
 
 from __future__ import annotations
 
-from scm_media.evaluation.ema_search import averages_report, choice_of, search_ema
-from scm_media.evaluation.evaluate import evaluate
-from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, projected
+from scm_media.evaluation.ema_search import ema_report, search_ema, summarize_choice
+from scm_media.evaluation.evaluate import EvaluationRequest, evaluate
+from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
 from scm_media.evaluation.folders import evaluate_folders
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.kernel import kernel_distance
@@ -16,11 +16,11 @@ from scm_media.evaluation.report import report
 from scm_media.evaluation.times import keep_times, search_times, times_report
 
 __all__ = [
+    "EvaluationRequest",
     "FeatureNetwork",
     "Moments",
     "Reference",
-    "averages_report",
-    "choice_of",
+    "ema_report",
     "evaluate",
     "evaluate_folders",
     "find_memorized",
@@ -32,9 +32,10 @@ __all__ = [
     "named_network",
     "own_network",
     "precision_recall",
-    "projected",
+    "project_features",
     "report",
     "search_ema",
     "search_times",
+    "summarize_choice",
     "times_report",
 ]

@@ -1,4 +1,4 @@
-"""Which features distances are measured in: the model's own network, or one that the modality offers by name."""
+"""Feature networks that distances are measured in: the model's own, or one that the modality offers by name."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from scm_media.pipeline import Pipeline
 
 OWN = "the model's own feature extractor"
 PROJECTED_DIMENSION = 128
-"""With fewer samples than a few times the dimension a covariance is mostly noise: wider features are projected."""
+"""Wider features are projected: with few samples per dimension a covariance is mostly noise."""
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A network with a name, and what its features are projected by: ``(d, 128)``, None for as they are."""
+    """A feature extractor with a name; projection ``(d, 128)``: its features are multiplied by it, None for not."""
 
     name: str
     network: FeatureExtractor
     projection: Tensor | None = None
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, d)`` of samples ``(B, C, *S)``, float32."""
+        """Returns features ``(B, d)`` of samples ``(B, C, *S)``, in float32."""
         features = self.network.features(sample).float()
         return features if self.projection is None else features @ self.projection
 
     def logits(self, sample: Tensor) -> Mapping[str, Tensor]:
-        """The network's scores of the labels that it knows."""
+        """Returns the network's scores ``(B, classes)`` for each label that it classifies."""
         return self.network.logits(sample)
 
     def describe(self, dimension: int, num_samples: int) -> dict[str, Any]:
-        """What stands beside a figure: name, dimension, the one before projection (None: not projected), samples."""
+        """Returns the JSON object that stands beside figures; ``projected_from`` is None for features not projected."""
         before = None if self.projection is None else self.projection.shape[0]
         return {"name": self.name, "dimension": dimension, "projected_from": before, "num_samples": num_samples}
 
 
 def own_network(pipeline: Pipeline) -> FeatureNetwork:
-    """The network that a model carries; ValueError when it carries none."""
+    """Returns the network that a model carries; raises ValueError where it carries none."""
     return FeatureNetwork(OWN, pipeline.network("feature_extractor"))
 
 
 def named_network(name: str, modality: Modality, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """A network that the modality offers, its features as they are (see ``projected``).
+    """Returns a network that the modality offers, without a projection (see ``project_features``).
 
-    Raises ValueError with the nearest names when the modality offers no such network, or it is not installed.
+    Raises ValueError with the nearest names where the modality offers no such network, or it is not installed.
     """
     known: Mapping[str, Any] = getattr(modality, "feature_networks", {})
     if name not in known:
@@ -64,19 +64,21 @@ def named_network(name: str, modality: Modality, device: torch.device | str = "c
 
 
 @torch.inference_mode()
-def projected(features: FeatureNetwork, shape: Sequence[int], device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The same network, its features of samples ``(C, *S)`` on 128 directions; itself where it has no more.
+def project_features(
+    features: FeatureNetwork, shape: Sequence[int], device: torch.device | str = "cpu"
+) -> FeatureNetwork:
+    """Returns the network with its features projected onto 128 directions, or itself where it has no more features.
 
-    Always, and not for few samples alone, so that figures compare whatever their number. The directions are
-    orthonormal and drawn by a fixed seed, the same on every machine; a squared distance shrinks to 128 / d of itself
-    on average over such draws (Johnson & Lindenstrauss 1984).
+    shape: of one sample, ``(C, *S)``. Features are projected whatever the number of samples, so that figures compare.
+    The directions are orthonormal and follow from a fixed seed, the same on every machine. A squared distance shrinks
+    to 128 / d of itself on average over such directions (Johnson & Lindenstrauss 1984).
     """
     dimension = features.network.features(torch.zeros(1, *shape, device=device)).shape[1]
     if dimension <= PROJECTED_DIMENSION:
         return features
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(dimension, PROJECTED_DIMENSION, generator=generator, dtype=torch.float64)
-    directions, triangle = torch.linalg.qr(drawn)
+    gaussian = torch.randn(dimension, PROJECTED_DIMENSION, generator=generator, dtype=torch.float64)
+    directions, triangle = torch.linalg.qr(gaussian)
     # With these signs the decomposition is unique, whatever library computes it.
     directions = (directions * triangle.diagonal().sign()).float().to(device)
     return FeatureNetwork(features.name, features.network, directions)

@@ -1,4 +1,4 @@
-"""Two folders of files compared: no model needed, any feature network."""
+"""The comparison of two folders of files in the features of any network, without a model."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def evaluate_folders(
     device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Fréchet and kernel distance, precision and recall of the files of one folder against another's.
+    """Returns Fréchet and kernel distance, precision and recall of one folder's files against another's.
 
-    Samples are first brought to the modality's ``shape()``. Files that cannot be read are counted in ``rejects`` by
-    folder and reason. ``too_few`` is true where a folder has no more files than the features have dimensions: the
-    Fréchet distance then says little. Raises ValueError when a folder has fewer than five files that can be read.
+    Samples are transformed to the modality's ``shape()``. Files that cannot be read are counted in ``rejects`` by
+    folder and reason. ``too_few`` is True where a folder has no more files than the features have dimensions: the
+    Fréchet distance then says little. Raises ValueError where a folder has fewer than five files that can be read.
     """
     sides = {"samples": Path(samples_dir), "reference": Path(reference_dir)}
     features, rejects = {}, {}
     for side, folder in sides.items():
         features[side], rejects[side] = _embed_folder(folder, modality, network, batch_size, device, progress)
-    moments = {side: Moments.of(found) for side, found in features.items()}
-    num = min(len(found) for found in features.values())
+    samples, reference = (Moments.of(features[side]) for side in sides)
+    num = min(map(len, features.values()))
     precision, recall = precision_recall(features["reference"][:num], features["samples"][:num])
     return {
         "features": network.describe(features["samples"].shape[1], num),
@@ -50,12 +50,7 @@ def evaluate_folders(
         "num_reference": len(features["reference"]),
         "too_few": too_few(features["samples"].shape[1], *map(len, features.values())),
         "rejects": rejects,
-        "frechet": frechet_distance(
-            moments["samples"].mean,
-            moments["samples"].covariance,
-            moments["reference"].mean,
-            moments["reference"].covariance,
-        ),
+        "frechet": frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance),
         "kernel": kernel_distance(features["samples"], features["reference"]),
         "precision": precision,
         "recall": recall,
@@ -79,16 +74,16 @@ def _embed_folder(
 
     files = sorted(file for file in walk(folder, modality, unreadable) if _is_sample(file, modality))
     features, batch = [], []
-    for place, file in enumerate(files):
+    for done, file in enumerate(files, 1):
         try:
             batch.append(Entry(file, file.name).read_transformed(modality, None)[0])
         except ValueError as error:
             rejects[str(error).replace(str(file), "").strip(" :")] += 1
-        if batch and (len(batch) == batch_size or place + 1 == len(files)):
+        if batch and (len(batch) == batch_size or done == len(files)):
             features.append(embed(network, torch.stack(batch).to(device)))
             batch = []
         if progress is not None:
-            progress(str(folder), place + 1, len(files))
+            progress(str(folder), done, len(files))
     num = sum(map(len, features))
     if num < 5:
         raise ValueError(
@@ -99,6 +94,6 @@ def _embed_folder(
 
 
 def _is_sample(path: Path, modality: Modality) -> bool:
-    if os.path.isdir(path):  # one sample as a whole, or hidden
+    if os.path.isdir(path):  # ``walk`` yields a folder that is one sample, or a hidden one
         return not path.name.startswith(".")
     return path.suffix.lower() in modality.suffixes

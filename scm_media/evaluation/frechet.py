@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, each seen as a Gaussian."""
+"""The Fréchet distance between two sets of features, each modelled as a Gaussian."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Moments:
-    """Mean and covariance of features that come in batches, in float64."""
+    """Accumulates mean and covariance of features that come in batches, in float64."""
 
     def __init__(self, dimension: int) -> None:
         self.count = 0
@@ -16,13 +16,13 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
-        """The moments of features ``(N, d)``."""
+        """Returns the moments of features ``(N, d)``."""
         moments = cls(features.shape[1])
         moments.update(features)
         return moments
 
     def update(self, features: Tensor) -> None:
-        """Takes in features ``(B, d)`` (merged as in Chan, Golub & LeVeque 1979, equations 2.1)."""
+        """Adds features ``(B, d)`` (Chan, Golub & LeVeque 1979, equations 2.1)."""
         features = features.detach().to("cpu", torch.float64)
         num = len(features)
         mean = features.mean(0)
@@ -33,7 +33,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """``(d, d)`` with N − 1 in the denominator; ValueError for fewer than two samples."""
+        """Returns ``(d, d)`` with N − 1 in the denominator; raises ValueError for fewer than two samples."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
         return self._scatter / (self.count - 1)
@@ -48,10 +48,11 @@ def too_few(dimension: int, *counts: int) -> bool:
 
 
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
-    """|μ_a − μ_b|² + tr(A + B − 2 (A^½ B A^½)^½), for means ``(d,)`` and covariances ``(d, d)``.
+    """Returns |μ_a − μ_b|² + tr(A + B − 2 (A^½ B A^½)^½) for means ``(d,)`` and covariances ``(d, d)``.
 
-    In float64 by symmetric eigen-decomposition, so that rank-deficient covariances (fewer samples than dimensions)
-    need no jitter. Source: Dowson & Landau 1982, equation 4; Heusel et al. 2017 (arXiv 1706.08500), equation 6.
+    The roots are taken in float64 by symmetric eigen-decomposition, so that rank-deficient covariances (fewer samples
+    than dimensions) need no jitter.
+    Source: Dowson & Landau 1982, equation 4; Heusel et al. 2017 (arXiv 1706.08500), equation 6.
     """
     mean_a, covariance_a, mean_b, covariance_b = (
         tensor.detach().to("cpu", torch.float64) for tensor in (mean_a, covariance_a, mean_b, covariance_b)

@@ -9,10 +9,10 @@ CHUNK = 1024
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """MMD² of features ``(N, d)`` and ``(M, d)`` under k(x, y) = (x·y / d + 1)³, unbiased, from all pairs.
+    """Returns the unbiased MMD² of features ``(N, d)`` and ``(M, d)`` under k(x, y) = (x·y / d + 1)³, over all pairs.
 
-    Its expectation is 0 for equal distributions whatever N and M are, so it may come out negative. ValueError for
-    fewer than two samples. Source: Bińkowski et al. 2018 (arXiv 1801.01401), section 4; Gretton et al. 2012, eq. 3.
+    Its expectation is 0 for equal distributions whatever N and M are, so it may come out negative. Raises ValueError
+    for fewer than two samples. Source: Bińkowski et al. 2018 (arXiv 1801.01401), section 4; Gretton et al. 2012, eq. 3.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"a kernel distance needs at least 2 samples on each side, got {len(a)} and {len(b)}")

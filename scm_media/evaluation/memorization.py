@@ -1,8 +1,7 @@
-"""Is it copying? Generated samples beside the training samples that are nearest to them in feature space."""
+"""Memorization: how near generated samples come to training samples, in feature space."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,14 +10,13 @@ from torch import Tensor
 from scm_media.data import Dataset, gather
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network
 from scm_media.evaluation.neighbours import distances
-from scm_media.evaluation.recipe_data import once, recipe_data
+from scm_media.evaluation.recipe_data import draw_examples, iterate, recipe_data
 from scm_media.evaluation.reference import embed
 from scm_media.evaluation.rows import Progress, Row
 from scm_media.pipeline import Pipeline
 
 NUM_NEIGHBOURS = 3
 QUANTILE = 0.01
-BATCH_SIZE = 250
 
 
 def find_memorized(
@@ -31,50 +29,52 @@ def find_memorized(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Any]:
-    """How near samples come to the training data, and a sheet (PIL) of the nearest ones beside their neighbours.
+    """Returns how near samples come to the training data, and a sheet (PIL) of the nearest ones with their neighbours.
 
-    Distances are Euclidean, in features that are not projected. Held-out data are the yardstick: ``share_below`` is
-    the share of samples nearer to the training data than all but 1 % of held-out data are (0.01 where nothing is
-    copied); ``nearer_than_held_out`` the chance that a sample is nearer than a held-out one (0.5), the statistic of
-    Mann & Whitney that Meehan et al. 2020 (arXiv 2004.05675, section 3) test for copying with. Both None where nothing
-    is held out. row: as in ``evaluate``; None: the student in its own number of steps.
-    Raises ValueError when the recipe's data are not there, or num_shown or num_samples is below 1.
+    Distances are Euclidean, in features that are not projected, and compare with those of held-out data.
+    ``fraction_below`` is the fraction of samples nearer to the training data than all but 1 % of the held-out samples
+    (0.01 where nothing is copied). ``nearer_than_held_out`` is the probability that a sample is nearer than a held-out
+    one (0.5), the Mann–Whitney statistic by which Meehan et al. 2020 (arXiv 2004.05675, section 3) test for copying.
+    Both are None where nothing is held out. row: as in ``evaluate``; None: the student in its own number of steps.
+    Raises ValueError where the recipe's data are not there, or num_shown or num_samples is below 1.
     """
     for name, num in (("num_shown", num_shown), ("num_samples", num_samples)):
         if num < 1:
             raise ValueError(f"{name} must be at least 1, got {num}")
-    way = Row.parse(_own_row(pipeline) if row is None else row, pipeline)
+    sampling = Row.parse(_default_row(pipeline) if row is None else row, pipeline)
     network = own_network(pipeline) if features is None else named_network(features, pipeline.modality, pipeline.device)
     train, held_out = recipe_data(pipeline.folder)
-    arguments = {**way.arguments, "seed": seed, "batch_size": batch_size}
+    arguments = {**sampling.arguments, "seed": seed, "batch_size": batch_size}
     made = [embed(network, clips.samples.to(pipeline.device)) for clips in pipeline.batches(num_samples, **arguments)]
-    real = [embed(network, batch.to(pipeline.device).sample) for batch in _some(held_out, num_samples)]
+    real = [embed(network, batch.to(pipeline.device).sample) for batch in draw_examples(held_out, num_samples)]
     queries = torch.cat([*made, *real])
-    far, places = nearest(network, queries, train, min(NUM_NEIGHBOURS, len(train)), pipeline.device, progress)
-    shown = far[:num_samples, 0].argsort(stable=True)[:num_shown].tolist()
-    sheet = _draw_neighbours(pipeline, train, arguments, shown, far, places)
+    distance, indices = find_nearest(
+        network, queries, train, min(NUM_NEIGHBOURS, len(train)), pipeline.device, progress
+    )
+    shown = distance[:num_samples, 0].argsort(stable=True)[:num_shown].tolist()
+    sheet = _draw_neighbours(pipeline, train, arguments, shown, distance, indices)
     return {
         "model": pipeline.name,
         "features": network.describe(queries.shape[1], num_samples),
-        "sampler": way.sampler,
-        "steps": way.steps,
+        "sampler": sampling.sampler,
+        "steps": sampling.steps,
         "seed": seed,
         "num_samples": num_samples,
         "num_train": len(train),
         "num_held_out": len(queries) - num_samples,
-        **compare(far[:num_samples, 0], far[num_samples:, 0]),
+        **compare_distances(distance[:num_samples, 0], distance[num_samples:, 0]),
         "shown": [
-            {"index": index, "train": places[index].tolist(), "distance": far[index].tolist()} for index in shown
+            {"index": index, "train": indices[index].tolist(), "distance": distance[index].tolist()} for index in shown
         ],
     }, sheet
 
 
-def compare(sampled: Tensor, held_out: Tensor) -> dict[str, float | None]:
-    """Medians, and how much nearer samples are than held-out data: distances ``(N,)`` and ``(M,)`` to training data."""
+def compare_distances(sampled: Tensor, held_out: Tensor) -> dict[str, float | None]:
+    """Returns the figures of ``find_memorized`` for the distances of samples ``(N,)`` and held-out data ``(M,)``."""
     figures: dict[str, float | None] = {
         "median": float(sampled.median()),
         "median_held_out": None,
-        "share_below": None,
+        "fraction_below": None,
         "nearer_than_held_out": None,
     }
     if len(held_out):
@@ -82,12 +82,12 @@ def compare(sampled: Tensor, held_out: Tensor) -> dict[str, float | None]:
         below = len(held_out) - torch.searchsorted(ordered, sampled, right=True)
         ties = torch.searchsorted(ordered, sampled, right=True) - torch.searchsorted(ordered, sampled)
         figures["median_held_out"] = float(held_out.median())
-        figures["share_below"] = float((sampled < held_out.quantile(QUANTILE)).double().mean())
+        figures["fraction_below"] = float((sampled < held_out.quantile(QUANTILE)).double().mean())
         figures["nearer_than_held_out"] = float(((below + ties / 2) / len(held_out)).double().mean())
     return figures
 
 
-def nearest(
+def find_nearest(
     network: FeatureNetwork,
     queries: Tensor,
     train: Dataset,
@@ -95,34 +95,26 @@ def nearest(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Distances and numbers ``(N, num)`` of the training samples nearest to features ``(N, d)``, nearest first.
+    """Returns distances and indices ``(N, num)`` of the training samples nearest to features ``(N, d)``, ascending.
 
-    The training data stream by; only the best so far are kept.
+    The training data are read batch by batch, and only the nearest so far are kept.
     """
-    far, places = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
+    nearest, indices = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
     seen = 0
-    for batch in once(train):
+    for batch in iterate(train):
         features = embed(network, batch.sample.to(device))
+        candidates = torch.cat([nearest, distances(queries, features)], 1)
+        nearest, order = candidates.topk(min(num, candidates.shape[1]), largest=False)
         numbers = torch.arange(seen, seen + len(features)).expand(len(queries), -1)
-        far, chosen = torch.cat([far, distances(queries, features)], 1).topk(
-            min(num, far.shape[1] + len(features)), largest=False
-        )
-        places = torch.cat([places, numbers], 1).gather(1, chosen)
+        indices = torch.cat([indices, numbers], 1).gather(1, order)
         seen += len(features)
         if progress is not None:
             progress("training samples compared", seen, len(train))
-    return far, places
+    return nearest, indices
 
 
-def _own_row(pipeline: Pipeline) -> str:
+def _default_row(pipeline: Pipeline) -> str:
     return str(pipeline.settings.get("steps", 2)) if pipeline.folder.has("student") else "teacher"
-
-
-def _some(dataset: Dataset, num: int) -> Iterator[Any]:
-    """At most so many examples, drawn by a fixed seed: folders list one class after the other."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
-    for first in range(0, len(order), BATCH_SIZE):
-        yield gather(dataset, order[first : first + BATCH_SIZE])
 
 
 def _draw_neighbours(

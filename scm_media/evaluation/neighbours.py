@@ -1,4 +1,4 @@
-"""Precision and recall of samples, from nearest neighbours in feature space."""
+"""Precision and recall of samples, by nearest neighbours in feature space."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ CHUNK = 1024
 
 
 def precision_recall(real: Tensor, generated: Tensor, num_neighbours: int = 3) -> tuple[float, float]:
-    """Share of generated features within the real manifold, and of real ones within the generated manifold.
+    """Returns the fraction of generated features within the real manifold, and of real ones within the generated one.
 
-    Features are ``(N, d)`` and ``(M, d)``; a manifold is the union of the balls around its points that reach to the
-    ``num_neighbours``-th nearest other point. Compare only figures of equal N and M. ValueError for too few points.
+    Features are ``(N, d)`` and ``(M, d)``. A manifold is the union of balls around its points, each of which reaches to
+    the ``num_neighbours``-th nearest other point. Only figures of equal N and M compare. Raises ValueError for too few.
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 and 2.
     """
     if min(len(real), len(generated)) <= num_neighbours:
@@ -21,19 +21,16 @@ def precision_recall(real: Tensor, generated: Tensor, num_neighbours: int = 3) -
             f"got {len(real)} real and {len(generated)} generated"
         )
     real, generated = real.float(), generated.float()
-    return _share_inside(generated, real, num_neighbours), _share_inside(real, generated, num_neighbours)
+    return _fraction_inside(generated, real, num_neighbours), _fraction_inside(real, generated, num_neighbours)
 
 
-def _share_inside(points: Tensor, manifold: Tensor, num_neighbours: int) -> float:
-    radii = torch.cat([
-        # the nearest point of all is the point itself
-        distances(part, manifold).kthvalue(num_neighbours + 1, dim=1).values
-        for part in torch.split(manifold, CHUNK)
-    ])  # fmt: skip
-    inside = [(distances(part, manifold) <= radii).any(1) for part in torch.split(points, CHUNK)]
+def _fraction_inside(points: Tensor, manifold: Tensor, num_neighbours: int) -> float:
+    num = num_neighbours + 1  # the nearest point of all is the point itself
+    radii = torch.cat([distances(part, manifold).kthvalue(num, dim=1).values for part in manifold.split(CHUNK)])
+    inside = [(distances(part, manifold) <= radii).any(1) for part in points.split(CHUNK)]
     return float(torch.cat(inside).float().mean())
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distances ``(N, M)`` of points ``(N, d)`` and ``(M, d)``, exact near zero."""
+    """Returns the Euclidean distances ``(N, M)`` of points ``(N, d)`` and ``(M, d)``, exact near zero."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

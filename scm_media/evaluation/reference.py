@@ -1,4 +1,4 @@
-"""What samples are compared with: statistics of the features of real data."""
+"""Reference statistics: the features of real data that samples are compared with."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HELD_OUT_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of the training data's features, and how held-out data compare with them.
+    """Statistics of the training data's features, and figures of held-out data against them.
 
-    mean ``(d,)`` and covariance ``(d, d)``: of all training samples. neighbours ``(N, d)``: some of their features.
-    held_out_distances: number of held-out samples to their Fréchet distance. accuracy: share of held-out labels that
-    the feature extractor tells right. precision, recall: of held-out samples; None where there are too few.
+    mean ``(d,)`` and covariance ``(d, d)``: over all training samples. neighbours ``(N, d)``: the features of some.
+    held_out_distances: the Fréchet distance of so many held-out samples. accuracy: the fraction of held-out labels that
+    the feature extractor recognises. precision, recall: those of held-out samples. None: too few held-out samples.
     """
 
     mean: Tensor
@@ -37,9 +37,9 @@ class Reference:
     recall: float | None
 
     def held_out_distance(self, num_samples: int) -> float | None:
-        """The Fréchet distance of that many held-out samples; between measured numbers, linear in 1/n.
+        """Returns the Fréchet distance of so many held-out samples; None where nothing was held out.
 
-        Beyond them the nearest measured one; None where nothing was held out.
+        It is linear in 1/n between the measured numbers, and that of the nearest measured number outside them.
         """
         if not self.held_out_distances:
             return None
@@ -53,7 +53,7 @@ class Reference:
         return self.held_out_distances[low] + fraction * (self.held_out_distances[high] - self.held_out_distances[low])
 
     def frechet(self, features: Tensor) -> float:
-        """The Fréchet distance of features ``(N, d)`` to the training data."""
+        """Returns the Fréchet distance of features ``(N, d)`` to the training data."""
         if features.shape[1] != len(self.mean):
             raise ValueError(
                 f"the statistics are of features of {len(self.mean)} dimensions, the network's have "
@@ -63,20 +63,20 @@ class Reference:
         return frechet_distance(moments.mean, moments.covariance, self.mean, self.covariance)
 
     def precision_recall(self, features: Tensor) -> tuple[float | None, float | None]:
-        """Precision and recall of the first of features ``(N, d)`` against as many real ones; None for too few."""
+        """Returns precision and recall of features ``(N, d)``, cut to as many as ``neighbours``; None for too few."""
         num = min(len(features), len(self.neighbours))
         return precision_recall(self.neighbours[:num], features[:num]) if num > 3 else (None, None)
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file; the neighbours in half precision."""
+        """Writes one safetensors file, with the neighbours in half precision."""
+        sizes = sorted(self.held_out_distances)
+        distances = [self.held_out_distances[size] for size in sizes]
         state = {
             "mean": self.mean,
             "covariance": self.covariance,
             "neighbours": self.neighbours.to(torch.float16),
-            "held_out_sizes": torch.tensor(sorted(self.held_out_distances), dtype=torch.int64),
-            "held_out_distances": torch.tensor(
-                [self.held_out_distances[size] for size in sorted(self.held_out_distances)], dtype=torch.float64
-            ),
+            "held_out_sizes": torch.tensor(sizes, dtype=torch.int64),
+            "held_out_distances": torch.tensor(distances, dtype=torch.float64),
         }
         config = {"_target_": f"{__name__}.Reference"}
         info = {name: getattr(self, name) for name in ("num_train", "accuracy", "precision", "recall")}
@@ -84,23 +84,19 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path) -> Reference:
-        """What ``save`` wrote; ValueError for a file that is missing, cut short or another thing."""
-        component = weights.read(path)
-        return cls.from_component(component, path)
+        """Returns what ``save`` wrote; raises ValueError for a file that is missing, cut short or another thing."""
+        return cls.from_component(weights.read(path), path)
 
     @classmethod
     def from_component(cls, component: weights.Component, source: str | Path) -> Reference:
-        """The statistics that a weight file holds; ValueError when it holds something else."""
+        """Returns the statistics that a weight file holds; raises ValueError where it holds something else."""
         state, info = component.state, component.info
         try:
-            held_out_distances = dict(
-                zip(state["held_out_sizes"].tolist(), state["held_out_distances"].tolist(), strict=True)
-            )
+            sizes, distances = state["held_out_sizes"].tolist(), state["held_out_distances"].tolist()
+            measured = dict(zip(sizes, distances, strict=True))
             tensors = (state["mean"], state["covariance"], state["neighbours"].float())
-            _check_shapes(*tensors, held_out_distances)
-            return cls(
-                *tensors, info["num_train"], held_out_distances, info["accuracy"], info["precision"], info["recall"]
-            )
+            _check(*tensors, measured)
+            return cls(*tensors, info["num_train"], measured, info["accuracy"], info["precision"], info["recall"])
         except KeyError as error:
             raise ValueError(
                 f"{source} lacks {error}, so it holds no reference statistics; train the feature extractor"
@@ -109,10 +105,8 @@ class Reference:
             raise ValueError(f"{source} holds no reference statistics ({error}); export the model again") from error
 
 
-def _check_shapes(
-    mean: Tensor, covariance: Tensor, neighbours: Tensor, held_out_distances: Mapping[int, float]
-) -> None:
-    """Raises ValueError for tensors that are no statistics of features of one dimension, and for other floors."""
+def _check(mean: Tensor, covariance: Tensor, neighbours: Tensor, held_out_distances: Mapping[int, float]) -> None:
+    """Raises ValueError for tensors that are not statistics of features of one dimension, and for other distances."""
     size = mean.numel()
     shapes = [tuple(each.shape) for each in (mean, covariance, neighbours)]
     if size < 1 or shapes != [(size,), (size, size), (len(neighbours), size)]:
@@ -120,10 +114,9 @@ def _check_shapes(
     if not all(each.is_floating_point() and bool(torch.isfinite(each).all()) for each in (mean, covariance)):
         raise ValueError("mean or covariance is not finite")
     if not all(
-        isinstance(num, int) and num > 0 and isinstance(held_out_distance, float)
-        for num, held_out_distance in held_out_distances.items()
+        isinstance(num, int) and num > 0 and isinstance(value, float) for num, value in held_out_distances.items()
     ):
-        raise ValueError("floors are no distances by numbers of samples")
+        raise ValueError("held_out_distances does not map numbers of samples to distances")
 
 
 def make_reference(
@@ -134,10 +127,10 @@ def make_reference(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Reference:
-    """The statistics of data that come as ``Batch`` objects: every training sample once, every held-out one once.
+    """Returns the statistics of batches that hold every training sample once, and every held-out sample once.
 
-    num_neighbours: how many training features are kept for precision and recall, drawn by seed.
-    Raises ValueError when there are fewer than two training samples.
+    num_neighbours: how many training features are kept for precision and recall, chosen by the seed.
+    Raises ValueError for fewer than two training samples.
     """
     generator = torch.Generator().manual_seed(seed)
     moments: Moments | None = None
@@ -148,29 +141,27 @@ def make_reference(
         moments.update(features)
         keys = torch.cat([keys, torch.rand(len(features), generator=generator)])
         kept = torch.cat([kept.reshape(-1, features.shape[1]), features])
-        keys, chosen = torch.topk(keys, min(num_neighbours, len(keys)))  # a uniform draw without knowing how many come
-        kept = kept[chosen]
+        keys, indices = torch.topk(keys, min(num_neighbours, len(keys)))  # a uniform choice from a stream of any length
+        kept = kept[indices]
     if moments is None:
         raise ValueError("there are no training samples to take reference statistics of")
-    held_out, right = [torch.empty(0, moments.mean.numel())], []
+    held_out, correct = [torch.empty(0, moments.mean.numel())], []
     for batch in held_out_batches:
         held_out.append(embed(feature_extractor, batch.sample.to(device)))
-        right += [accuracy(feature_extractor, batch.sample.to(device), batch.labels)]
+        correct.append(score_labels(feature_extractor, batch.sample.to(device), batch.labels))
     features = torch.cat(held_out)
-    told = [part for part in right if part is not None]
+    scored = [each for each in correct if each is not None]
     reference = Reference(
         mean=moments.mean,
         covariance=moments.covariance,
         neighbours=kept.half().float(),
         num_train=moments.count,
         held_out_distances={},
-        accuracy=float(torch.cat(told).mean()) if told else None,
+        accuracy=float(torch.cat(scored).mean()) if scored else None,
         precision=None,
         recall=None,
     )
-    sizes = {size for size in HELD_OUT_SIZES if size < len(features)} | (
-        {len(features)} if len(features) > 1 else set()
-    )
+    sizes = {size for size in (*HELD_OUT_SIZES, len(features)) if 1 < size <= len(features)}
     shuffled = features[torch.randperm(len(features), generator=generator)]
     held_out_distances = {size: reference.frechet(shuffled[:size]) for size in sorted(sizes)}
     precision, recall = reference.precision_recall(shuffled)
@@ -179,14 +170,18 @@ def make_reference(
 
 @torch.inference_mode()
 def embed(feature_extractor: FeatureExtractor, sample: Tensor) -> Tensor:
-    """Features ``(B, d)`` of samples ``(B, C, *S)``, float32 on the CPU."""
+    """Returns features ``(B, d)`` of samples ``(B, C, *S)``, in float32 on the CPU."""
     return feature_extractor.features(sample).float().cpu()
 
 
 @torch.inference_mode()
-def labels_told(feature_extractor: FeatureExtractor, sample: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whether the feature extractor tells each sample's label right, ``(B,)`` of 0 and 1 by name; not of those it
-    scores not."""
+def match_labels(
+    feature_extractor: FeatureExtractor, sample: Tensor, labels: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Returns for each label 1 where the feature extractor's best class is the sample's, else 0, as ``(B,)``.
+
+    Labels that the feature extractor does not classify are left out.
+    """
     scores = feature_extractor.logits(sample)
     return {
         name: (scores[name].argmax(1) == value.to(sample.device)).double().cpu()
@@ -195,8 +190,7 @@ def labels_told(feature_extractor: FeatureExtractor, sample: Tensor, labels: Map
     }
 
 
-def accuracy(feature_extractor: FeatureExtractor, sample: Tensor, labels: Mapping[str, Tensor]) -> Tensor | None:
-    """Share of each sample's labels ``(B,)`` that the feature extractor tells right; None when it scores none of
-    them."""
-    told = labels_told(feature_extractor, sample, labels)
-    return torch.stack(list(told.values())).mean(0) if told else None
+def score_labels(feature_extractor: FeatureExtractor, sample: Tensor, labels: Mapping[str, Tensor]) -> Tensor | None:
+    """Returns the fraction of each sample's labels ``(B,)`` that the feature extractor recognises; None without any."""
+    matches = match_labels(feature_extractor, sample, labels)
+    return torch.stack(list(matches.values())).mean(0) if matches else None

@@ -1,4 +1,4 @@
-"""What ``evaluate`` prints and writes: a table, and a page to open."""
+"""The text that ``evaluate`` prints, and the page that it writes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scm_media.drawing import draw_curve
 from scm_media.evaluation.frechet import too_few
 from scm_media.pipeline.card import metrics_table, projection
 
-NEAREST_SHEET = "nearest.png"
+MEMORIZATION_SHEET = "memorization.png"
 
 
 def report(metrics: Mapping[str, Any]) -> str:
-    """The figures of ``evaluate`` or ``evaluate_folders`` as text (Markdown)."""
-    features, few = metrics["features"], _few(metrics)
+    """Returns the figures of ``evaluate`` or ``evaluate_folders`` as Markdown."""
+    features, remarks = metrics["features"], _remark_few_samples(metrics)
     if "rows" in metrics:
-        return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *few])
+        return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}, "
         f"{features['dimension']}-dimensional features: {features['name']}{projection(features)}.",
@@ -28,10 +28,10 @@ def report(metrics: Mapping[str, Any]) -> str:
     ]
     for side, reasons in metrics["rejects"].items():
         lines += [f"- left out of {side}: {count} × {printable(reason)}" for reason, count in reasons.items()]
-    return "\n".join([*lines, *few])
+    return "\n".join([*lines, *remarks])
 
 
-def _few(metrics: Mapping[str, Any]) -> list[str]:
+def _remark_few_samples(metrics: Mapping[str, Any]) -> list[str]:
     """Returns a remark for each side that is too small for its covariance."""
     dimension = metrics["features"]["dimension"]
     counts = {"samples": metrics["num_samples"], "reference samples": metrics.get("num_reference")}
@@ -44,11 +44,10 @@ def _few(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def write_report_page(metrics: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a page: the table, the curve of distance over evaluations, and the sheet of nearest training samples
-    where one lies beside it."""
+    """Writes a page: the table, the curve of distance over evaluations, and a sheet of nearest samples beside it."""
     curve = draw_curve(metrics) if "rows" in metrics else ""
-    if Path(path).with_name(NEAREST_SHEET).is_file():
-        curve += f'<p><img src="{NEAREST_SHEET}" alt="samples beside the training samples nearest to them"></p>'
+    if Path(path).with_name(MEMORIZATION_SHEET).is_file():
+        curve += f'<p><img src="{MEMORIZATION_SHEET}" alt="samples beside the training samples nearest to them"></p>'
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title>'
         f"<body>{curve}<pre>{html.escape(report(metrics))}</pre></body></html>\n"

@@ -1,10 +1,10 @@
-"""One row of an evaluation: which sampler, how many steps, and the features of what it makes."""
+"""One row of an evaluation: a sampler with its number of steps, and the features of its samples."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.evaluation.features import OWN, FeatureNetwork
-from scm_media.evaluation.reference import accuracy, embed
+from scm_media.evaluation.reference import embed, score_labels
 from scm_media.pipeline import Pipeline
 
 CHUNK = 250
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Row:
-    """A way of sampling: the student in some steps, or the teacher in as many of its solver's steps.
+    """A sampler and its number of steps: the student's, or the teacher's solver.
 
     guidance: the scale; None for the model's own.
     """
@@ -35,7 +35,7 @@ class Row:
 
     @classmethod
     def parse(cls, text: str | int, pipeline: Pipeline, guidance: float | None = None) -> Row:
-        """``2`` (student), ``"teacher"`` or ``"teacher:16"``; ValueError for anything else."""
+        """Returns the row of ``2`` (student), ``"teacher"`` or ``"teacher:16"``; raises ValueError otherwise."""
         kind, _, number = str(text).partition(":")
         settings = pipeline.settings
         if kind == "teacher":
@@ -49,22 +49,22 @@ class Row:
 
     @property
     def key(self) -> str:
-        """A name for files."""
+        """Returns a name for files."""
         scale = "" if self.guidance is None else f"-guidance-{self.guidance}"
         return f"{'teacher' if self.teacher else 'student'}-{self.sampler}-{self.steps}{scale}"
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a pipeline is asked for."""
+        """Returns the arguments of a pipeline's call."""
         return {"steps": self.steps, "teacher": self.teacher, "guidance": self.guidance}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Features ``(N, d)`` of the clips of a row, the share of labels told right ``(N,)``, evaluations a clip."""
+    """Features ``(N, d)`` of a row's samples, the fraction of labels recognised ``(N,)``, evaluations per sample."""
 
     features: Tensor
-    right: Tensor | None
+    correct: Tensor | None
     evaluations: int
 
 
@@ -78,10 +78,10 @@ def measure(
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Makes clips 0 … num_samples − 1 of a seed and embeds them by a network, in chunks that are kept in ``work``.
+    """Samples indices 0 to num_samples − 1 of a seed and embeds them by a network, in chunks that are kept in ``work``.
 
-    An interrupted measurement goes on after its last chunk, and several processes may measure different rows.
-    Chunks of another model, precision or seed are not taken for this one's.
+    An interrupted measurement continues after its last chunk, and several processes may measure different rows.
+    Chunks of another model, precision or seed are not reused.
     """
     folder = None if work is None else work / f"{row.key}-{_fingerprint(pipeline, network, row, seed)}"
     chunks = []
@@ -90,37 +90,41 @@ def measure(
         file = None if folder is None else folder / f"{first:07d}-{first + num:07d}.safetensors"
         if file is not None and file.is_file():
             component = weights.read(file)
-            chunk = (component.state["features"], component.state.get("right"), component.info["evaluations"])
+            state = component.state
+            chunk = Measured(state["features"], state.get("right"), component.info["evaluations"])
         else:
-            chunk = _chunk(pipeline, row, first, num, batch_size, seed, network)
+            chunk = _measure_chunk(pipeline, row, range(first, first + num), batch_size, seed, network)
             if file is not None:
-                features, right, _ = chunk
-                state = {"features": features} if right is None else {"features": features, "right": right}
-                weights.save(file, state, {"row": row.key}, {"evaluations": chunk[2]})
+                state = {"features": chunk.features} | ({} if chunk.correct is None else {"right": chunk.correct})
+                weights.save(file, state, {"row": row.key}, {"evaluations": chunk.evaluations})
         chunks.append(chunk)
         if progress is not None:
             progress(row.key, first + num, num_samples)
-    rights = [right for _, right, _ in chunks if right is not None]
-    return Measured(torch.cat([chunk[0] for chunk in chunks]), torch.cat(rights) if rights else None, chunks[0][2])
+    return _join(chunks)
 
 
-def _chunk(
-    pipeline: Pipeline, row: Row, first: int, num: int, batch_size: int, seed: int, network: FeatureNetwork
-) -> tuple[Tensor, Tensor | None, int]:
+def _measure_chunk(
+    pipeline: Pipeline, row: Row, indices: range, batch_size: int, seed: int, network: FeatureNetwork
+) -> Measured:
     feature_extractor = pipeline.network("feature_extractor") if pipeline.folder.has("feature_extractor") else network
-    features, rights = [], []
-    for clips in pipeline.batches(num, first=first, seed=seed, batch_size=batch_size, **row.arguments):
-        sample = clips.samples.to(pipeline.device)
-        features.append(embed(network, sample))
-        right = accuracy(feature_extractor, sample, pipeline.conditioning(clips.labels).labels)
-        rights += [] if right is None else [right]
-    return torch.cat(features), torch.cat(rights) if rights else None, clips.evaluations
+    batches = []
+    for made in pipeline.batches(len(indices), first=indices[0], seed=seed, batch_size=batch_size, **row.arguments):
+        sample = made.samples.to(pipeline.device)
+        correct = score_labels(feature_extractor, sample, pipeline.conditioning(made.labels).labels)
+        batches.append(Measured(embed(network, sample), correct, made.evaluations))
+    return _join(batches)
+
+
+def _join(parts: Sequence[Measured]) -> Measured:
+    correct = [part.correct for part in parts if part.correct is not None]
+    features = torch.cat([part.features for part in parts])
+    return Measured(features, torch.cat(correct) if correct else None, parts[0].evaluations)
 
 
 def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: int) -> str:
-    """What a chunk depends on beside its clips: the networks and their weights, the sampler, precision and seed.
+    """Returns a digest of what a chunk depends on beside its indices: networks, weights, sampler, precision and seed.
 
-    Searched times count for the row of as many steps alone, so that a search leaves the teacher's hour valid.
+    Searched times enter only the row with as many steps, so that a search leaves the teacher's chunks valid.
     """
     digest = hashlib.sha256()
     networks = ["feature_extractor", *(["teacher", "guide"] if row.teacher else ["student"])]
@@ -131,7 +135,7 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
         for key, tensor in sorted(component.state.items()):
             digest.update(key.encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    if pipeline.folder.action_bank_file.is_file():  # clips are drawn for these actions
+    if pipeline.folder.action_bank_file.is_file():  # samples are drawn for these actions
         digest.update(pipeline.folder.action_bank_file.read_bytes())
     settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))

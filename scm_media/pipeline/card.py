@@ -41,8 +41,8 @@ def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
         return _card(folder, modality, sheet)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ValueError(
-            f"{folder.path}: its figures (metrics.json, metrics-*.json, nearest.json) are not as an evaluation writes "
-            f"them ({type(error).__name__}: {error}); evaluate the model again"
+            f"{folder.path}: its figures (metrics.json, metrics-*.json, memorization.json) are not as an evaluation "
+            f"writes them ({type(error).__name__}: {error}); evaluate the model again"
         ) from error
 
 
@@ -51,7 +51,7 @@ def _card(folder: ModelFolder, modality: Any, sheet: bool | None) -> str:
         folder.description,
         folder.metrics(),
         opinions=list(folder.second_opinions().values()),
-        nearest=folder.nearest(),
+        memorization=folder.memorization(),
         kind=modality.name,
         task=getattr(modality, "pipeline_tag", None),
         sheet=(folder.path / SHEET_FILE).is_file() if sheet is None else sheet,
@@ -62,15 +62,15 @@ def model_card(
     description: Mapping[str, Any],
     metrics: Mapping[str, Any] | None,
     opinions: Sequence[Mapping[str, Any]] = (),
-    nearest: Mapping[str, Any] | None = None,
+    memorization: Mapping[str, Any] | None = None,
     kind: str | None = None,
     task: str | None = None,
     sheet: bool = False,
 ) -> str:
     """The card of a model folder, as Markdown with the front matter that the Hugging Face hub reads.
 
-    opinions: figures in other networks' features. nearest: those of ``evaluate --nearest``. kind: the modality's name.
-    task: what the hub calls what the model does. sheet: whether ``samples.png`` lies beside the card.
+    opinions: figures in other networks' features. memorization: those of ``evaluate --memorization``. kind: the
+    modality's name. task: the hub's name of the model's task. sheet: whether ``samples.png`` lies beside the card.
     """
     name = markdown_text(description["name"])
     objective = {"scd": "distilled from a diffusion teacher (sCD)", "sct": "trained from data (sCT)"}
@@ -116,13 +116,13 @@ def model_card(
         lines += ["", "Not evaluated."]
     for place, table in enumerate(tables):
         lines += ["", "## Figures" if place == 0 else "## In other features", "", table]
-    if nearest is not None:
-        lines += ["", "## Is it copying?", "", nearest_report(nearest)]
+    if memorization is not None:
+        lines += ["", "## Memorization", "", memorization_report(memorization)]
     return "\n".join([*lines, ""])
 
 
-def nearest_report(figures: Mapping[str, Any]) -> str:
-    """The figures of ``evaluate --nearest`` as Markdown."""
+def memorization_report(figures: Mapping[str, Any]) -> str:
+    """Returns the figures of ``evaluate --memorization`` as Markdown."""
     features = figures["features"]
     lines = [
         f"{markdown_text(figures['num_samples'])} samples ({markdown_text(figures['sampler'])}, "
@@ -131,16 +131,16 @@ def nearest_report(figures: Mapping[str, Any]) -> str:
         f"{markdown_text(features['name'])}.",
         f"- median distance to the nearest training sample: {figures['median']:.4g}",
     ]
-    if figures["share_below"] is None:
+    if figures["fraction_below"] is None:
         return "\n".join([*lines, "- nothing is held out to compare with"])
     return "\n".join(
         [
             *lines,
             f"- the same of {markdown_text(figures['num_held_out'])} held-out samples: "
             f"{figures['median_held_out']:.4g}",
-            f"- nearer than all but 1 % of held-out samples: {100 * figures['share_below']:.2f} % (1 % where nothing "
-            "is copied)",
-            f"- chance of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 where "
+            f"- nearer than all but 1 % of held-out samples: {100 * figures['fraction_below']:.2f} % (1 % where "
+            "nothing is copied)",
+            f"- probability of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 where "
             "nothing is copied)",
         ]
     )

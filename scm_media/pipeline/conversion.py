@@ -34,6 +34,7 @@ KEYS = {
     "frechet_floor": "frechet_held_out",
     "frechet_over_floor": "frechet_over_held_out",
     "teacher_gate": "teacher_threshold",
+    "share_below": "fraction_below",
     "seconds_per_clip": "seconds_per_sample",
     "network_seconds_per_clip": "network_seconds_per_sample",
     "guide_seconds_per_clip": "guide_seconds_per_sample",
@@ -77,7 +78,8 @@ def convert(source: Path, target: Path) -> Path:
         text = yaml.safe_dump(renamed(read_yaml(recipe)), sort_keys=False, allow_unicode=True)
         weights.write_whole(target / recipe.name, text.encode())
     for figures in sorted([*source.glob("metrics*.json"), *source.glob("nearest.json")]):
-        weights.write_whole(target / figures.name, _json(renamed(read_json(figures))))
+        name = "memorization.json" if figures.name == "nearest.json" else figures.name
+        weights.write_whole(target / name, _json(renamed(read_json(figures))))
     for kept in ("README.md", "samples.png"):
         if (source / kept).is_file():
             weights.write_whole(target / kept, (source / kept).read_bytes())

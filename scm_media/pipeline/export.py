@@ -25,7 +25,7 @@ _UNNAMED = ".model.json.part"
 _FILES = (
     MODEL_FILE,
     *(f"{name}.safetensors" for name in (*NETWORKS, "reference", "recorded")),
-    *("recipe.yaml", "metrics.json", "nearest.json", "README.md", SHEET_FILE),
+    *("recipe.yaml", "metrics.json", "memorization.json", "README.md", SHEET_FILE),
 )
 MAX_REFERENCE = 2_000_000
 """Bytes of statistics in a named network's features, beyond which they stay behind."""
@@ -130,7 +130,7 @@ def _write(
         weights.save(folder / source.action_bank_file.name, rows.state, rows.config, rows.info)
     if (recipe := source.recipe()) is not None:
         weights.write_whole(folder / "recipe.yaml", _without_places(recipe).encode())
-    figures = {"metrics.json": source.metrics(), **source.second_opinions(), "nearest.json": source.nearest()}
+    figures = {"metrics.json": source.metrics(), **source.second_opinions(), "memorization.json": source.memorization()}
     for name, found in figures.items():
         if found is not None:
             weights.write_whole(folder / name, f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode())

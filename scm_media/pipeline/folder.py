@@ -114,9 +114,9 @@ class ModelFolder:
         names = sorted(file.name for file in self.path.glob("metrics-*.json") if PLAIN_NAME.fullmatch(file.name))
         return {name: figures for name in names if (figures := self._figures(name)) is not None}
 
-    def nearest(self) -> dict[str, Any] | None:
-        """Returns how near samples come to training data, of ``nearest.json``; None when that was not measured."""
-        return self._figures("nearest.json")
+    def memorization(self) -> dict[str, Any] | None:
+        """Returns how near samples come to training data, of ``memorization.json``; None when that was not measured."""
+        return self._figures("memorization.json")
 
     def _figures(self, name: str) -> dict[str, Any] | None:
         file = _within(self.path / name, self.path)

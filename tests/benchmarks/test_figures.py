@@ -27,7 +27,7 @@ FAMILIES = ("pipe", "percussion")
 @pytest.fixture
 def clips(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("clips")
+    return importlib.import_module("samples")
 
 
 @pytest.fixture

@@ -28,12 +28,12 @@ def measured(monkeypatch):
     """What was asked of the evaluation, which gives made-up figures."""
     asked = []
 
-    def evaluate(pipeline, num_samples, rows, **arguments):
-        asked.append((num_samples, tuple(rows)))
+    def evaluate(pipeline, request, **arguments):
+        asked.append((request.num_samples, tuple(request.rows)))
         return {
             "model": pipeline.name,
             "features": {"name": "the model's own feature extractor", "dimension": 8},
-            "num_samples": num_samples,
+            "num_samples": request.num_samples,
             "rows": [
                 {"sampler": "consistency", "steps": 2, "evaluations": 2, "frechet": 12.5, **ROW},
                 {"sampler": "heun", "steps": 32, "evaluations": 63, "frechet": 11.5, **ROW},

@@ -79,7 +79,7 @@ def test_the_command_puts_the_best_in_place_and_keeps_the_trained(run, capsys):
 
     capsys.readouterr()
     assert main(["evaluate", str(run), "--search-ema", "student", "-n", "40"]) == 0
-    assert "stays as it is: no other length was better" in capsys.readouterr().err
+    assert "stays unchanged: no other length was better" in capsys.readouterr().err
     assert (run / "student" / "weights-trained.safetensors").read_bytes() == trained
 
 

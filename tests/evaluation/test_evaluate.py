@@ -11,13 +11,13 @@ import torch
 import yaml
 
 import scm_media
-from scm_media.evaluation import Reference, evaluate, report, rows
+from scm_media.evaluation import Reference, report, rows
 from scm_media.evaluation.report import write_report_page
+from tests.evaluation.quick import evaluate
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
 # The package's function of the same name hides it.
 evaluate_module = importlib.import_module("scm_media.evaluation.evaluate")
-QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
 
 
 def _figures(result):
@@ -34,7 +34,7 @@ def pipeline(evaluated_model):
 
 @pytest.fixture(scope="module")
 def result(pipeline):
-    return evaluate(pipeline, num_samples=120, rows=("teacher", 1, 2, "teacher:1"), **QUICK)
+    return evaluate(pipeline, num_samples=120, rows=("teacher", 1, 2, "teacher:1"))
 
 
 def test_the_fields_are_those_of_the_command_line(result):
@@ -57,7 +57,7 @@ def test_the_fields_are_those_of_the_command_line(result):
 
 
 def test_rows_are_measured_at_the_scales_that_are_asked_for(pipeline, result, tmp_path):
-    wanted = {"num_samples": 120, "rows": ("teacher", 2), "work": tmp_path / "work", **QUICK}
+    wanted = {"num_samples": 120, "rows": ("teacher", 2), "work": tmp_path / "work"}
     one = evaluate(pipeline, guidance=(3.0,), **wanted)
     teacher, student = one["rows"]
     assert [(row["guidance"], row["evaluations"]) for row in one["rows"]] == [(3.0, 2 * 5), (3.0, 2 * 2)]
@@ -84,7 +84,7 @@ def test_a_scale_that_cannot_be_is_refused_before_anything_is_measured(evaluated
         pipeline.folder, description={**pipeline.folder.description, "guidance_max": 2.0, "label_dropout": 0.1}
     )
     with pytest.raises(ValueError, match=r"guidance must lie in \[1, 2\.0\].*got 3"):
-        evaluate(pipeline, num_samples=20, rows=("teacher", 1), guidance=(1.0, 3.0), work=tmp_path / "work", **QUICK)
+        evaluate(pipeline, num_samples=20, rows=("teacher", 1), guidance=(1.0, 3.0), work=tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 
@@ -101,13 +101,13 @@ def test_too_few_samples_and_too_little_training_data_are_flagged(
         return network, replace(reference, num_train=num_train)
 
     monkeypatch.setattr(evaluate_module, "load_reference", load_reference)
-    few = evaluate(pipeline, num_samples=num_samples, rows=(1,), **QUICK)
+    few = evaluate(pipeline, num_samples=num_samples, rows=(1,))
     assert (few["too_few"], few["num_reference"]) == (True, num_train)
     assert f"- only 8 {side} for 8 feature dimensions: the Fréchet distance says little" in report(few)
 
 
 def test_figures_do_not_depend_on_the_batch_size(pipeline, result):
-    other = evaluate(pipeline, num_samples=120, rows=(2,), **{**QUICK, "batch_size": 7})
+    other = evaluate(pipeline, num_samples=120, rows=(2,), batch_size=7)
     assert other["rows"][0]["frechet"] == pytest.approx(result["rows"][2]["frechet"], rel=1e-4)
     assert other["frechet_ratio_2_step"] is None
     assert other["speedup_2_step"] is None
@@ -116,36 +116,38 @@ def test_figures_do_not_depend_on_the_batch_size(pipeline, result):
 def test_an_interrupted_evaluation_goes_on(pipeline, result, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "CHUNK", 50)
     made = []
-    original = rows._chunk
+    original = rows._measure_chunk
 
     def interrupted(*arguments):
         if len(made) == 2:
             raise KeyboardInterrupt
-        made.append(arguments[2])
+        made.append(arguments[2][0])
         return original(*arguments)
 
-    monkeypatch.setattr(rows, "_chunk", interrupted)
+    monkeypatch.setattr(rows, "_measure_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(pipeline, num_samples=120, rows=("teacher",), work=tmp_path, **QUICK)
+        evaluate(pipeline, num_samples=120, rows=("teacher",), work=tmp_path)
     made.clear()
-    monkeypatch.setattr(rows, "_chunk", lambda *arguments: made.append(arguments[2]) or original(*arguments))
-    evaluate(pipeline, num_samples=120, rows=("teacher",), work=tmp_path, **QUICK)
+    monkeypatch.setattr(rows, "_measure_chunk", lambda *arguments: made.append(arguments[2][0]) or original(*arguments))
+    evaluate(pipeline, num_samples=120, rows=("teacher",), work=tmp_path)
     assert made == [100]
-    evaluate(pipeline, num_samples=120, rows=(1, 2), work=tmp_path, **QUICK)
+    evaluate(pipeline, num_samples=120, rows=(1, 2), work=tmp_path)
     made.clear()
-    merged = evaluate(pipeline, num_samples=120, rows=("teacher", 1, 2), work=tmp_path, **QUICK)
+    merged = evaluate(pipeline, num_samples=120, rows=("teacher", 1, 2), work=tmp_path)
     assert made == []
     for row, expected in zip(_figures(merged), _figures(result), strict=False):
         assert row == pytest.approx(expected, rel=1e-4)
-    evaluate(pipeline, num_samples=120, rows=(1,), work=tmp_path, seed=1, **QUICK)
+    evaluate(pipeline, num_samples=120, rows=(1,), work=tmp_path, seed=1)
     assert made == [0, 50, 100]
 
 
 def test_searched_times_leave_the_chunks_of_other_rows_valid(pipeline, tmp_path, monkeypatch):
     made = []
-    original = rows._chunk
-    monkeypatch.setattr(rows, "_chunk", lambda *arguments: made.append(arguments[1].key) or original(*arguments))
-    wanted = {"num_samples": 20, "rows": ("teacher", 1, 2), "work": tmp_path, **QUICK}
+    original = rows._measure_chunk
+    monkeypatch.setattr(
+        rows, "_measure_chunk", lambda *arguments: made.append(arguments[1].key) or original(*arguments)
+    )
+    wanted = {"num_samples": 20, "rows": ("teacher", 1, 2), "work": tmp_path}
     before = evaluate(pipeline, **wanted)
     monkeypatch.setitem(pipeline.settings, "times", None)
     monkeypatch.setitem(pipeline.settings, "guidance_interval", None)
@@ -158,7 +160,7 @@ def test_searched_times_leave_the_chunks_of_other_rows_valid(pipeline, tmp_path,
 
 
 def test_chunks_of_the_same_network_exported_again_are_taken(pipeline, tmp_path):
-    wanted = {"num_samples": 20, "rows": (1,), "work": tmp_path / "work", **QUICK}
+    wanted = {"num_samples": 20, "rows": (1,), "work": tmp_path / "work"}
     evaluate(pipeline, **wanted)
     again = scm_media.load(pipeline.save_pretrained(tmp_path / "again"), "cpu")
     evaluate(again, **wanted)
@@ -170,7 +172,7 @@ def test_chunks_of_the_same_network_exported_again_are_taken(pipeline, tmp_path)
 
 def test_progress_is_told(pipeline):
     told = []
-    evaluate(pipeline, num_samples=20, rows=(1,), progress=lambda *what: told.append(what), **QUICK)
+    evaluate(pipeline, num_samples=20, rows=(1,), progress=lambda *what: told.append(what))
     assert told == [("student-consistency-1", 20, 20)]
 
 
@@ -185,7 +187,7 @@ def test_progress_is_told(pipeline):
 )
 def test_bad_requests_are_refused(pipeline, arguments, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(pipeline, **{**QUICK, "num_samples": 20, **arguments})
+        evaluate(pipeline, **{"num_samples": 20, **arguments})
 
 
 def test_a_run_gets_its_statistics_from_its_recipe(tmp_path):
@@ -193,17 +195,17 @@ def test_a_run_gets_its_statistics_from_its_recipe(tmp_path):
     data = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 300, "held_out": 0.2, "seed": 0, "root": None}
     config = {"modality": DESCRIPTION["modality"], "data": data}
     (run / "recipe.yaml").write_text(yaml.safe_dump(config))
-    result = evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,), **QUICK)
+    result = evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,))
     reference = Reference.load(run / "feature_extractor" / "reference.safetensors")
     assert reference.num_train == 300
     assert result["frechet_held_out"] == reference.held_out_distance(60)
     (run / "recipe.yaml").unlink()
-    assert _figures(evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,), **QUICK)) == _figures(result)
+    assert _figures(evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,))) == _figures(result)
 
 
 def test_a_model_without_statistics_is_refused(tiny_model_without_reference):
     with pytest.raises(ValueError, match="holds no reference"):
-        evaluate(scm_media.load(tiny_model_without_reference, "cpu"), num_samples=20, **QUICK)
+        evaluate(scm_media.load(tiny_model_without_reference, "cpu"), num_samples=20)
 
 
 def test_report_and_page_show_every_row(result, tmp_path):
@@ -222,5 +224,5 @@ def test_figures_go_into_the_model_card(pipeline, result, tmp_path, evaluated_mo
     (folder / "metrics.json").write_text(json.dumps(result))
     card = (scm_media.load(folder, "cpu").save_pretrained(tmp_path / "two") / "README.md").read_text()
     assert "| consistency | 2 | 2 |" in card
-    again = evaluate(scm_media.load(tmp_path / "two", "cpu"), num_samples=120, rows=(1,), **QUICK)
+    again = evaluate(scm_media.load(tmp_path / "two", "cpu"), num_samples=120, rows=(1,))
     assert again["rows"][0]["frechet"] == pytest.approx(result["rows"][1]["frechet"], rel=1e-4)

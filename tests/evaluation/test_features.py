@@ -11,13 +11,13 @@ import yaml
 import scm_media
 from modalities.image.modality import ImageModality
 from scm_media.cli import main
-from scm_media.evaluation import FeatureNetwork, Moments, evaluate, frechet_distance, named_network, projected
+from scm_media.evaluation import FeatureNetwork, Moments, frechet_distance, named_network, project_features
 from scm_media.evaluation.features import PROJECTED_DIMENSION
+from tests.evaluation.quick import evaluate
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
 NAME = "efficientnet-lite0"
 DATA = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 150, "held_out": 0.2, "seed": 0, "root": None}
-QUICK = {"timing_batch_size": 2, "timing_repeats": 1, "batch_size": 32}
 
 
 class Flat:
@@ -38,7 +38,7 @@ def run(tmp_path):
 
 
 def _projected(dimension: int) -> FeatureNetwork:
-    return projected(FeatureNetwork("flat", Flat()), (dimension,))
+    return project_features(FeatureNetwork("flat", Flat()), (dimension,))
 
 
 def test_directions_are_orthonormal_and_the_same_every_time():
@@ -84,7 +84,7 @@ def test_an_unknown_network_names_the_nearest():
 
 def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
     pipeline = scm_media.load(run, "cpu")
-    wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": run / "evaluation", **QUICK}
+    wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": run / "evaluation"}
     result = evaluate(pipeline, **wanted)
     assert result["features"] == {"name": NAME, "dimension": 128, "projected_from": 1280, "num_samples": 40}
     assert result["frechet_held_out"] > 0
@@ -99,7 +99,7 @@ def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
 
 
 def test_models_measured_into_one_folder_are_held_against_their_own_data(run, tmp_path):
-    wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": tmp_path / "work", **QUICK}
+    wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": tmp_path / "work"}
     held_out_distances = []
     for name, kinds in (("one", 0), ("two", 1)):
         exported = scm_media.load(run, "cpu").save_pretrained(tmp_path / name)

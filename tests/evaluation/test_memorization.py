@@ -13,7 +13,7 @@ import scm_media
 from scm_media.cli import main
 from scm_media.data import gather
 from scm_media.evaluation import FeatureNetwork, find_memorized, memorization
-from scm_media.evaluation.memorization import compare, nearest
+from scm_media.evaluation.memorization import compare_distances, find_nearest
 from scm_media.evaluation.recipe_data import recipe_data
 from scm_media.pipeline import Samples
 from tests.evaluation.test_features import DATA, Flat
@@ -70,31 +70,32 @@ def test_a_planted_copy_comes_first_with_its_original(copying):
 def test_distances_stream_and_equal_those_of_all_at_once(run):
     train, _ = recipe_data(scm_media.load(run, "cpu").folder)
     queries = torch.randn(7, 256)
-    far, places = nearest(FeatureNetwork("flat", Flat()), queries, train, 3)
+    distances, indices = find_nearest(FeatureNetwork("flat", Flat()), queries, train, 3)
     everything = torch.cdist(queries, gather(train, range(len(train))).sample.flatten(1))
     expected = everything.topk(3, largest=False)
-    torch.testing.assert_close(far, expected.values)
-    assert torch.equal(places, expected.indices)
+    torch.testing.assert_close(distances, expected.values)
+    assert torch.equal(indices, expected.indices)
 
 
 def test_figures_of_a_copier_and_of_an_honest_model():
     held_out = torch.arange(1, 101, dtype=torch.float32)
-    honest = compare(held_out + 0.25, held_out)
+    honest = compare_distances(held_out + 0.25, held_out)
     assert honest["nearer_than_held_out"] == pytest.approx(0.495)
-    assert honest["share_below"] == pytest.approx(0.01)  # the 1 % quantile is 1.99, and 1.25 lies below it
-    copier = compare(torch.cat([torch.zeros(30), torch.full((70,), 200.0)]), held_out)
-    assert copier["share_below"] == pytest.approx(0.3)
+    assert honest["fraction_below"] == pytest.approx(0.01)  # the 1 % quantile is 1.99, and 1.25 lies below it
+    copier = compare_distances(torch.cat([torch.zeros(30), torch.full((70,), 200.0)]), held_out)
+    assert copier["fraction_below"] == pytest.approx(0.3)
     assert copier["nearer_than_held_out"] == pytest.approx(0.3)
-    assert compare(held_out, held_out)["nearer_than_held_out"] == pytest.approx(0.5)
-    assert compare(held_out, torch.empty(0))["share_below"] is None
+    assert compare_distances(held_out, held_out)["nearer_than_held_out"] == pytest.approx(0.5)
+    assert compare_distances(held_out, torch.empty(0))["fraction_below"] is None
 
 
 def test_the_command_writes_sheet_and_figures(run, tmp_path, capsys):
-    assert main(["evaluate", str(run), "--nearest", "2", "-n", "10", "--out", str(tmp_path / "out"), "--json"]) == 0
+    words = ["--memorization", "2", "-n", "10", "--out", str(tmp_path / "out"), "--json"]
+    assert main(["evaluate", str(run), *words]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert json.loads((tmp_path / "out" / "nearest.json").read_text()) == printed
+    assert json.loads((tmp_path / "out" / "memorization.json").read_text()) == printed
     assert len(printed["shown"]) == 2
-    with Image.open(tmp_path / "out" / "nearest.png") as sheet:
+    with Image.open(tmp_path / "out" / "memorization.png") as sheet:
         assert sheet.width > sheet.height
 
 

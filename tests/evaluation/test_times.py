@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import scm_media
-from scm_media.evaluation import evaluate, keep_times, search_times, times_report
+from scm_media.evaluation import keep_times, search_times, times_report
 from scm_media.samplers import consistency_times
+from tests.evaluation.quick import evaluate
 
 GRID = (0.6, 1.0)
 SIGMAS = (5.0, 20.0, 90.0)
@@ -48,12 +49,12 @@ def test_distances_are_those_of_an_evaluation_and_the_best_is_the_least(found, p
     folder = shutil.copytree(pipeline.folder.path, tmp_path / "model")
     keep_times(scm_media.load(folder, "cpu").folder, found)
     again = scm_media.load(folder, "cpu")
-    rows = evaluate(again, num_samples=60, rows=(1, 2, 4), timing_batch_size=2, timing_repeats=1)["rows"]
+    rows = evaluate(again, num_samples=60, rows=(1, 2, 4))["rows"]
     for row in rows:
         tried = [entry for entry in found["curve"] if entry["steps"] == row["steps"]]
         (best,) = (entry for entry in tried if entry["times"] == found["times"][str(row["steps"])])
-        told = sum(best["labels"].values()) / len(best["labels"])
-        assert (best["frechet"], told) == pytest.approx((row["frechet"], row["accuracy"]), rel=1e-4)
+        accuracy = sum(best["labels"].values()) / len(best["labels"])
+        assert (best["frechet"], accuracy) == pytest.approx((row["frechet"], row["accuracy"]), rel=1e-4)
         (own,) = (entry["labels"] for entry in tried if entry["own"])
         keeping = [entry for entry in tried if all(entry["labels"][name] >= own[name] - 0.01 for name in own)]
         assert best["frechet"] == min(entry["frechet"] for entry in keeping)
@@ -87,7 +88,7 @@ def test_the_report_marks_one_best_a_number_of_steps(found):
     text = times_report(found)
     assert text.count("best\n") + text.endswith("best") == 3
     assert len(text.splitlines()) == 2 + len(found["curve"])
-    assert "whose class is told right, of which the best may lose 0.01" in text
+    assert "and the accuracy of class, of which the best may lose 0.01" in text
     assert text.splitlines()[2].startswith("1 step   1.4711         ")
 
 

@@ -68,15 +68,15 @@ def test_figures_in_other_features_and_of_copies_go_along(tiny_model, tmp_path):
         json.dumps({"features": features, "num_samples": 500, "rows": [row]})
     )
     nearest = {"sampler": "consistency", "steps": 2, "num_samples": 50, "num_train": 100, "num_held_out": 10}
-    nearest |= {"median": 4.5, "median_held_out": 4.0, "share_below": 0.02, "nearer_than_held_out": 0.4}
-    (source / "nearest.json").write_text(json.dumps({**nearest, "features": features}))
+    nearest |= {"median": 4.5, "median_held_out": 4.0, "fraction_below": 0.02, "nearer_than_held_out": 0.4}
+    (source / "memorization.json").write_text(json.dumps({**nearest, "features": features}))
     target = scm_media.load(source, "cpu").save_pretrained(tmp_path / "out")
     card = (target / "README.md").read_text()
     assert "128-dimensional features: efficientnet-lite0 (projected from 1280 dimensions by a fixed draw)" in card
     assert "| consistency | 2 | 2 | 3.25 |" in card
     assert "nearer than all but 1 % of held-out samples: 2.00 %" in card
     assert (target / "metrics-efficientnet-lite0.json").is_file()
-    assert (target / "nearest.json").is_file()
+    assert (target / "memorization.json").is_file()
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_pipes_devices_and_huge_files_are_refused(tmp_path, watched):
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.json", "metrics-other.json", "nearest.json", "recipe.yaml", "student.safetensors"]
+    "name", ["metrics.json", "metrics-other.json", "memorization.json", "recipe.yaml", "student.safetensors"]
 )
 def test_a_link_out_of_the_folder_is_refused(model, tmp_path_factory, name):
     secret = tmp_path_factory.mktemp("elsewhere") / name
@@ -173,7 +173,7 @@ def test_the_links_of_a_hub_snapshot_are_taken(tmp_path):
         (blobs / str(number)).write_bytes(file.read_bytes())
         (snapshot / file.name).symlink_to(f"../../blobs/{number}")
     assert load(snapshot)(1, seed=0).samples.shape == (1, 1, 32, 32)
-    (snapshot / "nearest.json").symlink_to("/etc/hostname")
+    (snapshot / "memorization.json").symlink_to("/etc/hostname")
     with pytest.raises(ValueError, match="link out of the model's folder"):
         ModelFolder.open(snapshot).nearest()
 

@@ -114,11 +114,11 @@ def test_figures_that_are_texts_act_nowhere_in_a_card(tmp_path):
     row = dict.fromkeys(("guidance", "precision", "recall", "accuracy", "seconds_per_sample"))
     row |= {"sampler": "x", "steps": evil, "evaluations": evil, "frechet": 1.0}
     near = {"features": features, "num_samples": evil, "sampler": "x", "steps": evil, "num_train": evil, "median": 1.0}
-    near |= {"num_held_out": evil, "median_held_out": 1.0, "share_below": 0.0, "nearer_than_held_out": 0.5}
+    near |= {"num_held_out": evil, "median_held_out": 1.0, "fraction_below": 0.0, "nearer_than_held_out": 0.5}
     folder = write_tiny_model(tmp_path / "model")
     described(folder, ema={"student": {"std": 0.1, "num_samples": evil}})
     (folder / "metrics.json").write_text(json.dumps({"rows": [row], "num_samples": evil, "features": features}))
-    (folder / "nearest.json").write_text(json.dumps(near))
+    (folder / "memorization.json").write_text(json.dumps(near))
     card = card_of(ModelFolder.open(folder))
     assert "evil" in card
     assert not any(acting in card for acting in ("<img", "\n# evil", "\x1b"))
@@ -152,6 +152,6 @@ def test_a_sheet_of_neighbours_is_not_written_through_a_link(tmp_path):
     data = {"_target_": "scm_media.data.shapes.ShapesDataset"}
     modality = {"_target_": "modalities.image.modality.ImageModality", "size": 16, "channels": 1}
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"data": {**data, "num": 40}, "modality": modality}))
-    (folder / "nearest.png").symlink_to(victim)
-    assert main(["evaluate", str(folder), "--nearest", "1", "-n", "2", "--device", "cpu"]) == 0
+    (folder / "memorization.png").symlink_to(victim)
+    assert main(["evaluate", str(folder), "--memorization", "1", "-n", "2", "--device", "cpu"]) == 0
     assert victim.read_text() == "precious"

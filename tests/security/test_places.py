@@ -61,8 +61,8 @@ def test_an_export_says_nothing_of_this_machine(tmp_path):
         "autoencoder": {"network": {"weights": f"{place}/vae.safetensors"}},
     }
     (model / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (model / "nearest.json").write_text(json.dumps({}))
-    (model / "nearest.json").unlink()
+    (model / "memorization.json").write_text(json.dumps({}))
+    (model / "memorization.json").unlink()
     out = export(ModelFolder.open(model), tmp_path / "out")
     assert [name for name, text in every_text(out) if "secret-place" in text] == []
     written = yaml.safe_load((out / "recipe.yaml").read_text())

@@ -10,7 +10,7 @@ import torch
 
 from modalities.audio import AudioModality, aisfx
 from modalities.audio.aisfx import AiSFX
-from scm_media.evaluation import named_network, projected
+from scm_media.evaluation import named_network, project_features
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_it_is_offered_by_name_at_the_modality_s_own_rate():
     found = named_network("aisfx", AudioModality(sample_rate=16_000))
     assert found.network.sample_rate == 16_000
     assert found.features(tone(440, 16_000)).shape == (1, 512)
-    assert projected(found, (1, 16_000)).features(tone(440, 16_000)).shape == (1, 128)
+    assert project_features(found, (1, 16_000)).features(tone(440, 16_000)).shape == (1, 128)
 
 
 def test_a_rate_that_is_none_is_refused():

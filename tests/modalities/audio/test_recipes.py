@@ -11,7 +11,7 @@ import soundfile
 from modalities.audio import read_metadata
 from scm_media import load, recipe, training, weights
 from scm_media.cli import main
-from scm_media.evaluation import evaluate
+from scm_media.evaluation import EvaluationRequest, evaluate
 
 RATE = 8_000
 NOTES = {"bass": (30, 31), "pipe": (80, 92)}
@@ -113,7 +113,7 @@ def test_the_command_line_takes_several_labels_and_refuses_what_was_not_learned(
 
 
 def test_sounds_are_evaluated_as_pictures_are(run_dir):
-    found = evaluate(load(run_dir), num_samples=8, rows=("teacher", 2))
+    found = evaluate(load(run_dir), EvaluationRequest(num_samples=8, rows=("teacher", 2)))
     assert [row["evaluations"] for row in found["rows"]] == [6, 2], "the recipe's guidance doubles the teacher's alone"
     assert all(np.isfinite(row["frechet"]) for row in found["rows"])
     assert all(0 <= row["accuracy"] <= 1 for row in found["rows"])

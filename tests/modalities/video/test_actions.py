@@ -10,7 +10,7 @@ import torch
 import scm_media
 from scm_media import recipe, training
 from scm_media.cli import main
-from scm_media.evaluation import evaluate
+from scm_media.evaluation import EvaluationRequest, evaluate
 from tests.modalities.video.files import moving, write_frames
 
 NAMES = ["left", "right"]
@@ -91,7 +91,8 @@ def test_recorded_actions_are_drawn_whole(pipeline):
 
 
 def test_figures_are_of_clips_with_recorded_actions(pipeline, told):
-    figures = evaluate(pipeline, 6, rows=(1,), batch_size=3, timing_batch_size=1, timing_repeats=1)
+    request = EvaluationRequest(6, rows=(1,), batch_size=3, timing_batch_size=1, timing_repeats=1)
+    figures = evaluate(pipeline, request)
     assert figures["rows"][0]["frechet"] > 0
     assert torch.equal(torch.cat([aligned[:, 5:] for aligned in told[:2]])[:, 5, 0, 0, 0], pipeline(6).actions[:, 0, 1])
 

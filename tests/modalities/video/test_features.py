@@ -18,7 +18,7 @@ from modalities.video.features import (
     movement,
 )
 from modalities.video.moving import MovingShapesDataset
-from scm_media.evaluation.features import named_network, projected
+from scm_media.evaluation.features import named_network, project_features
 from scm_media.interfaces import NO_LABEL
 from scm_media.training.stages import ClassificationLoss
 
@@ -168,7 +168,7 @@ def test_a_network_of_frames_is_blind_to_their_order():
 
 def test_the_distance_of_frames_is_offered_by_name():
     modality = VideoModality(num_frames=3, size=32)
-    network = projected(named_network("frames", modality), (3, 3, 32, 32))
+    network = project_features(named_network("frames", modality), (3, 3, 32, 32))
     assert network.describe(128, 7) == {
         "name": "frames",
         "dimension": 128,
