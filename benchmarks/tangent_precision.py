@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from scm_media import load
 from scm_media.build import build
+from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
-from scm_media.interfaces import Conditioning
 from scm_media.losses import ConsistencyLoss
 from scm_media.pipeline import Pipeline, sampling
 from scm_media.pipeline.randomness import sample_noise

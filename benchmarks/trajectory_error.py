@@ -23,8 +23,9 @@ from torch import Tensor
 
 from scm_media import load
 from scm_media.build import build
+from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
-from scm_media.interfaces import Backbone, Conditioning
+from scm_media.interfaces import Backbone
 from scm_media.pipeline import Pipeline, sampling
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import sample_heun

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scm_media import teachers
+    from scm_media.conditioning import NO_LABEL, Conditioning
     from scm_media.ema import PowerEMA, reconstruct
     from scm_media.guidance import Guided
-    from scm_media.interfaces import NO_LABEL, Conditioning
     from scm_media.losses import ConsistencyLoss, DiffusionLoss
     from scm_media.nn.magnitude import renormalize
     from scm_media.parts import part
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "NO_LABEL": "interfaces",
+    "NO_LABEL": "conditioning",
     "Samples": "pipeline",
-    "Conditioning": "interfaces",
+    "Conditioning": "conditioning",
     "ConsistencyLoss": "losses",
     "DiffusionLoss": "losses",
     "Guided": "guidance",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import TensorLike, apply_linear, jvp_op, value_of
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.trigflow import broadcast_time

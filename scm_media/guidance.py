@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Backbone, Conditioning
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Backbone
 from scm_media.trigflow import broadcast_time
 
 

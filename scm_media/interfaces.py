@@ -1,4 +1,4 @@
-"""What a backbone, an autoencoder, a modality and an feature extractor must offer, and what they are conditioned on.
+"""The protocols of backbones, autoencoders, modalities and feature extractors.
 
 Shapes are written ``(B, C, *S)`` for samples (pixels, waveforms, frames) and ``(B, c, *s)`` for latents.
 """
@@ -6,85 +6,14 @@ Shapes are written ``(B, C, *S)`` for samples (pixels, waveforms, frames) and ``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-NO_LABEL = -1
-"""The value of a categorical label that is not given (classifier-free guidance drops labels to it)."""
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What a clip is made for; every field is batch first and may be absent.
-
-    labels: name to ``(B,)`` int64 (categorical, ``NO_LABEL`` = not given) or float32 (scalar, NaN = not given).
-    tokens, token_mask: ``(B, L, d)`` text embeddings and ``(B, L)`` bool, true where a token stands.
-    concat: ``(B, k, *s)``, what is told at each place of the latent: what is known of it (``mask.py``), then the
-    rows of numbers that go along with the sample (``concat.py``).
-    padding_mask: ``(B, 1, *s)``, one where the latent is no padding.
-    guidance: ``(B,)`` float32, the guidance scale of a guided student.
-    mask: ``(B, 1, *s)``, one where the latent is given (``concat`` says as what): losses leave these places out.
-    """
-
-    labels: Mapping[str, Tensor] = field(default_factory=dict)
-    tokens: Tensor | None = None
-    token_mask: Tensor | None = None
-    concat: Tensor | None = None
-    padding_mask: Tensor | None = None
-    guidance: Tensor | None = None
-    mask: Tensor | None = None
-
-    @property
-    def loss_mask(self) -> Tensor | None:
-        """``(B, 1, *s)``, one at the places that losses are taken over: neither padding nor given; None for all."""
-        if self.mask is None:
-            return self.padding_mask
-        unknown = 1 - self.mask
-        return unknown if self.padding_mask is None else unknown * self.padding_mask
-
-    @property
-    def label(self) -> Tensor | None:
-        """Returns the only label ``(B,)``, None where there is none; ValueError for several."""
-        if len(self.labels) > 1:
-            raise ValueError(f"one label is expected, got {', '.join(self.labels)}: take them from Conditioning.labels")
-        return next(iter(self.labels.values()), None)
-
-    def _map(self, function) -> Conditioning:
-        changed: dict[str, Any] = {"labels": {name: function(label) for name, label in self.labels.items()}}
-        for entry in fields(self)[1:]:
-            value = getattr(self, entry.name)
-            changed[entry.name] = None if value is None else function(value)
-        return replace(self, **changed)
-
-    def to(self, device: torch.device | str) -> Conditioning:
-        """The same conditioning on another device."""
-        return self._map(lambda tensor: tensor.to(device))
-
-    def repeat(self, num: int) -> Conditioning:
-        """The whole batch ``num`` times over, block after block: ``(num * B, ...)``."""
-        return self._map(lambda tensor: torch.cat([tensor] * num))
-
-    def __getitem__(self, index: slice | Tensor) -> Conditioning:
-        """The conditioning of some clips of the batch; always batch first, so an integer is refused."""
-        if isinstance(index, int):
-            raise TypeError("index a Conditioning with a slice or a tensor, so that it stays batch first")
-        return self._map(lambda tensor: tensor[index])
-
-    def drop(self, where: Tensor) -> Conditioning:
-        """Labels and text removed where ``where`` ``(B,)`` is true; what is aligned with the latent stays."""
-        labels = {
-            name: torch.where(where, torch.nan if label.is_floating_point() else NO_LABEL, label)
-            for name, label in self.labels.items()
-        }
-        mask = self.token_mask
-        if self.tokens is not None:
-            mask = torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=where.device) if mask is None else mask
-            mask = mask & ~where[:, None]
-        return replace(self, labels=labels, token_mask=mask)
+from scm_media.conditioning import Conditioning
 
 
 class Backbone(Protocol):

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Backbone, Conditioning
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Backbone
 from scm_media.nn.embedding import PlainConditioning, SinusoidalFeatures, as_conditioning
 from scm_media.parts import part
 from scm_media.tangent import TangentMethod, value_and_tangent

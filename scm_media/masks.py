@@ -9,36 +9,9 @@ et al. 2022, arXiv 2112.10752). The loss is taken over the rest alone (Harvey et
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
-
-from scm_media.interfaces import Conditioning
-
-
-def condition_on_mask(cond: Conditioning, latent: Tensor, mask: Tensor, sigma_data: float) -> Conditioning:
-    """The conditioning of clips whose latent ``(B, c, *s)`` is given where mask ``(B, 1, *s)`` is one.
-
-    ``concat`` starts with c + 1 channels: the known latent at unit deviation, zero elsewhere, and the mask; what was
-    aligned before comes after them.
-    """
-    told = [latent * mask / sigma_data, mask.to(latent.dtype)]
-    if cond.concat is not None:
-        told.append(cond.concat)
-    return replace(cond, concat=torch.cat(told, dim=1), mask=mask)
-
-
-def condition_on_empty_mask(cond: Conditioning, num_mask_channels: int) -> Conditioning:
-    """The conditioning of clips of which nothing is known, for a network that is told by ``num_mask_channels``
-    channels.
-
-    What is aligned comes after as many zeros; where nothing is, networks take zeros by themselves.
-    """
-    if cond.concat is None or not num_mask_channels:
-        return cond
-    nothing = torch.zeros_like(cond.concat[:, :1]).expand(-1, num_mask_channels, *[-1] * (cond.concat.ndim - 2))
-    return replace(cond, concat=torch.cat([nothing, cond.concat], dim=1))
 
 
 class MaskSampler:

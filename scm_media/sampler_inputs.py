@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Backbone, Conditioning
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Backbone
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.trigflow import TrigFlow, wrapped_attribute
 

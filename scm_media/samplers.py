@@ -25,7 +25,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Backbone, Conditioning
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Backbone
 from scm_media.nn.embedding import PlainConditioning
 from scm_media.sampler_inputs import Noise, Seed, batch_time, choose_times, evaluator, sigma_range
 from scm_media.trigflow import TrigFlow

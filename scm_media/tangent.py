@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from scm_media.interfaces import Backbone, Conditioning
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Backbone
 from scm_media.nn.dual import DualTensor, full_precision
 
 TangentMethod = Literal["one_pass", "forward", "finite_difference"]

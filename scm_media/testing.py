@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Autoencoder, Conditioning, Modality
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Autoencoder, Modality
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 

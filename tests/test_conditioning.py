@@ -6,9 +6,14 @@ import pytest
 import torch
 
 from modalities.image.autoencoder import PixelAutoencoder
-from scm_media.conditioning import FrameGrouping, condition_on_actions
-from scm_media.interfaces import Conditioning
-from scm_media.masks import condition_on_empty_mask, condition_on_mask
+from scm_media.conditioning import (
+    Conditioning,
+    ConditioningLayout,
+    FrameGrouping,
+    condition_on_actions,
+    condition_on_empty_mask,
+    condition_on_mask,
+)
 from scm_media.nn.kl_autoencoder import KLAutoencoder
 
 
@@ -46,7 +51,7 @@ def test_the_grouping_is_found_by_shapes_and_masks(network, shape, size, alone):
 
 
 def test_latents_that_are_no_groups_are_refused():
-    with pytest.raises(ValueError, match=r"4 places .* are 3 of Merged's latents, .* set data.actions=null"):
+    with pytest.raises(ValueError, match=r"Merged turns 4 positions .* into 3, .* set data.actions=null"):
         FrameGrouping.of(Merged(), (1, 4))
 
 
@@ -74,7 +79,7 @@ def test_the_grouping_holds_for_clips_of_other_lengths():
     grouping = FrameGrouping.of(autoencoder(3, 3, causal=True), (1, 16, 8, 8))
     assert grouping.lay_out(torch.ones(1, 2, 1), (1, 4, 4))[0, :, 0, 0, 0].tolist() == [0, 0, 0, 0, 1, 1]
     with pytest.raises(
-        ValueError, match="8 rows cannot lie beside 3 places of the latent, each of which stands for 3 b"
+        ValueError, match="actions of 8 positions for a latent of 3, each of which stands for 3 but the"
     ):
         grouping.lay_out(torch.ones(1, 2, 8), (3, 4, 4))
 
@@ -99,3 +104,26 @@ def test_without_rows_nothing_changes():
     assert condition_on_actions(cond, None, FrameGrouping(1, True), (3,)) is cond
     assert condition_on_actions(cond, torch.ones(1, 1, 3), None, (3,)) is cond
     assert condition_on_empty_mask(cond, 6) is cond
+
+
+def test_one_call_assembles_actions_and_mask_for_networks_with_and_without_them():
+    latent, mask, actions = torch.randn(2, 5, 3), torch.tensor([[[1.0, 0, 0]]]), torch.rand(2, 4, 3)
+    cond = Conditioning(labels={"class": torch.tensor([1, 2])}, guidance=torch.ones(2))
+    grouping = FrameGrouping(1, True)
+    both = ConditioningLayout(0.5, 6, grouping)
+    assert both.num_channels(4) == 10
+    given = both.assemble(cond, (3,), actions, latent, mask)
+    assert torch.equal(given.concat[:, :5, :1], latent[..., :1] / 0.5)
+    assert given.concat[:, :5, 1:].abs().max() == 0
+    assert torch.equal(given.concat[:, 5:6], mask.expand(2, 1, 3))
+    assert torch.equal(given.concat[:, 6:], actions)
+    assert torch.equal(given.mask, mask.expand(2, 1, 3))
+    assert given.labels is cond.labels
+    empty = both.assemble(cond, (3,), actions)
+    assert empty.concat[:, :6].abs().max() == 0
+    assert torch.equal(empty.concat[:, 6:], actions)
+    assert empty.mask is None
+    no_mask = ConditioningLayout(0.5, 0, grouping).assemble(cond, (3,), actions, latent, mask)
+    assert torch.equal(no_mask.concat, actions)
+    assert no_mask.mask is None, "a network that takes no mask is trained on all of the latent"
+    assert ConditioningLayout(0.5).assemble(cond, (3,), actions, latent, mask) is cond

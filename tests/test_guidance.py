@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.guidance import Guided
-from scm_media.interfaces import NO_LABEL, Conditioning
 from scm_media.samplers import CallCounter, sample_heun, teacher_times
 from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.oracles import SHAPES

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import scm_media as scm
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.losses import ConsistencyLoss, DiffusionLoss
 from scm_media.nn.embedding import LabelEmbedding, as_conditioning
 from scm_media.timesteps import LogNormalTimesteps

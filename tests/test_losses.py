@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.losses import ConsistencyLoss, DiffusionLoss, masked_mean_square
 from scm_media.nn.dual import Linear, apply_linear
 from scm_media.tangent import value_and_tangent

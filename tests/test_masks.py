@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning, condition_on_mask
 from scm_media.losses import ConsistencyLoss, DiffusionLoss
-from scm_media.masks import MASK_TYPES, MaskSampler, condition_on_mask
+from scm_media.masks import MASK_TYPES, MaskSampler
 from scm_media.nn.dual import jvp_op
 from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.samplers import (
     consistency_times,
     sample_consistency,

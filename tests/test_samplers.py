@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.samplers import (
     CallCounter,
     check_times,

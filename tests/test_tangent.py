@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import DualTensor, jvp_op
 from scm_media.nn.transformer import Transformer
 from scm_media.tangent import value_and_tangent

@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.losses import ConsistencyLoss
 from scm_media.nn.dual import Dropout, DualTensor, Linear, apply_linear
 from scm_media.tangent import value_and_tangent

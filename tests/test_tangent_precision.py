@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.losses import ConsistencyLoss
 from scm_media.nn.dual import DualTensor
 from scm_media.tangent import value_and_tangent

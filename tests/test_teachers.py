@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.nn.dual import Linear, add, apply_linear, silu
 from scm_media.nn.embedding import ScalarEmbedding
 from scm_media.samplers import rectified_flow_times, sample_dpm_solver, sample_heun, teacher_times

@@ -8,7 +8,7 @@ from torch import nn
 
 from modalities.image.autoencoder import PixelAutoencoder
 from modalities.image.modality import ImageModality
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import apply_linear
 from scm_media.nn.transformer import Transformer
 from scm_media.testing import _check_edits, check_autoencoder, check_backbone, check_modality

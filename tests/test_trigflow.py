@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.trigflow import TrigFlow, broadcast_time
 from tests.oracles import SHAPES, Gaussian, Mixture
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scm_media.conditioning import Conditioning
 from scm_media.ema import PowerEMA
-from scm_media.interfaces import Conditioning
 from scm_media.losses import ConsistencyLoss, DiffusionLoss
 from scm_media.nn.dual import Linear, TensorLike, add, apply_linear, silu
 from scm_media.nn.embedding import ScalarEmbedding

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from scm_media import weights
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.transformer import Transformer
 from scm_media.nn.unet import UNet
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from scm_media.interfaces import NO_LABEL
+from scm_media.conditioning import NO_LABEL
 from scm_media.parts import part
 
 ORDERS = ("forward", "reversed", "shuffled", "frozen")

@@ -5,19 +5,51 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scm_media import weights
 from scm_media.class_names import names_of
 from scm_media.data.entries import Unusable
 from scm_media.interfaces import Modality
 
 MOST_ACTION_SEQUENCES, MOST_BYTES = 512, 1 << 20
 """Sequences of rows that a model carries, and bytes of them."""
+ACTIONS, LABEL = "actions", "label."
+"""Names of the tensors in the file of an action bank: the actions, and a prefix for the label's name."""
+
+
+@dataclass(frozen=True)
+class ActionBank:
+    """Actions ``(N, k, n)`` of some training examples, and the class numbers ``(N,)`` of each label with classes."""
+
+    actions: Tensor
+    labels: Mapping[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file."""
+        state = {ACTIONS: self.actions, **{LABEL + name: numbers for name, numbers in self.labels.items()}}
+        weights.save(path, state, {"_target_": f"{__name__}.ActionBank"})
+
+    @classmethod
+    def load(cls, path: Path) -> ActionBank:
+        """Reads the file of an action bank; raises ValueError for one that is missing, cut short or something else."""
+        state = weights.read(path).state
+        if ACTIONS not in state:
+            raise ValueError(f"{path} holds no {ACTIONS}, so it is no action bank; export the model again")
+        labels = {name.removeprefix(LABEL): state[name] for name in state if name.startswith(LABEL)}
+        actions = state[ACTIONS]
+        finite = actions.is_floating_point() and bool(torch.isfinite(actions).all())
+        if actions.ndim != 3 or actions.numel() == 0 or not finite:
+            raise ValueError(f"{path} holds no actions (N, k, n) of finite numbers; export the model again")
+        if wrong := [name for name, numbers in labels.items() if numbers.shape != actions.shape[:1]]:
+            raise ValueError(f"{path} has not {len(actions)} labels {wrong[0]}, one a sequence; export the model again")
+        return cls(actions, labels)
 
 
 def chosen(num: int, rows_shape: Sequence[int], wanted: int = MOST_ACTION_SEQUENCES) -> list[int]:

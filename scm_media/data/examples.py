@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from scm_media.interfaces import Conditioning, Modality
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import Modality
 
 
 @dataclass(frozen=True)

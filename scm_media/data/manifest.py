@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from scm_media.class_names import classes_of, names_of, utf8_text
-from scm_media.conditioning import ActionBank
-from scm_media.data.actions import MOST_ACTION_SEQUENCES, check_actions, chosen, read_rows, usual_width
+from scm_media.data.actions import MOST_ACTION_SEQUENCES, ActionBank, check_actions, chosen, read_rows, usual_width
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.build import build
-from scm_media.conditioning import condition_on_actions
+from scm_media.conditioning import Conditioning
 from scm_media.data import Batch, batches
 from scm_media.ema import PowerEMA
 from scm_media.guidance import Guided
-from scm_media.interfaces import Conditioning
-from scm_media.masks import condition_on_mask
 from scm_media.nn.magnitude import renormalize
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
@@ -142,7 +140,7 @@ class Bench:
             context.backbone_config(**config["student"]["backbone"], **scale_input), "backbone"
         ).to(device)
         self.latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
-        self.cond = self._told(self.latent, Conditioning(labels=self._labels()), self._rows())
+        self.cond = context.condition(self.latent, Conditioning(labels=self._labels()), self._rows())
         if config["trainer"]["compile"]:
             shape, classes, told = context.latent_shape, context.num_classes, context.num_cond_channels
             compile_backbone(self.teacher, shape, classes, config["precision"], None, device, told)
@@ -193,7 +191,7 @@ class Bench:
         batch: Batch = next(stream).to(self.device)
         latent = self._encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
-        self._step(latent, self._told(latent, cond, batch.actions))
+        self._step(latent, self.context.condition(latent, cond, batch.actions))
         stream.stepped(time.perf_counter() - begun)
 
     def _stream(self, num: int) -> Any:
@@ -219,15 +217,6 @@ class Bench:
         """Rows ``(B, k, n)`` of zeros, where the data has any: speed does not hang on what they say."""
         names, num_places = getattr(self.context.data, "action_names", ()), self.context.data.shape[1]
         return torch.zeros(self.batch_size, len(names), num_places, device=self.device) if names else None
-
-    def _told(self, latent: Tensor, cond: Conditioning, rows: Tensor | None) -> Conditioning:
-        regions = self.context.mask_sampler
-        cond = condition_on_actions(cond, rows, self.context.grouping, latent.shape[2:])
-        return (
-            cond
-            if regions is None
-            else condition_on_mask(cond, latent, regions.draw(latent), self.context.flow.sigma_data)
-        )
 
     def _guided(self) -> Guided | None:
         """The teacher as the recipe distils it, where it is steered by a second call."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import DualTensor, Linear, TensorLike, full_precision, silu
 
 

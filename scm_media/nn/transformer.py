@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.attention import SelfAttention
 from scm_media.nn.dual import Dropout, Linear, TensorLike, add, apply_linear, concatenate, multiply, silu, value_of
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.attention import attend
 from scm_media.nn.convolution import double, halve
 from scm_media.nn.dual import (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scm_media.build import nearest
-from scm_media.conditioning import ActionBank
+from scm_media.data.actions import ActionBank
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.randomness import FIRST_DRAW, sample_uniform
 
@@ -39,9 +39,9 @@ class ActionSet:
         """Those of a model's folder, without names for a model without; ValueError for a damaged file."""
         names, file = folder.description.get("actions") or [], folder.action_bank_file
         recorded = ActionBank.load(file) if names and file.is_file() else None
-        if recorded is not None and recorded.rows.shape[1] != len(names):
+        if recorded is not None and recorded.actions.shape[1] != len(names):
             raise ValueError(
-                f"{file} has {recorded.rows.shape[1]} numbers a row, but the model has {len(names)} actions; export "
+                f"{file} has {recorded.actions.shape[1]} numbers a row, but the model has {len(names)} actions; export "
                 "the model again"
             )
         return cls(names, recorded, folder.description["labels"])
@@ -132,7 +132,7 @@ class ActionSet:
     def _draw(self, label: Mapping[str, Any], num_places: int, seed: int, index: int) -> Tensor:
         if self.recorded is None:
             raise ValueError("the model carries no recorded actions to draw from: give some, or export it again")
-        rows, alike = self.recorded.rows, torch.ones(len(self.recorded.rows), dtype=torch.bool)
+        rows, alike = self.recorded.actions, torch.ones(len(self.recorded.actions), dtype=torch.bool)
         for name, numbers in self.recorded.labels.items():
             if name in label:
                 alike &= numbers == list(self.classes[name]).index(str(label[name]))

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.conditioning import FrameGrouping, condition_on_actions
-from scm_media.interfaces import Autoencoder, Backbone, Conditioning, Modality
-from scm_media.masks import condition_on_empty_mask, condition_on_mask
+from scm_media.conditioning import Conditioning, ConditioningLayout
+from scm_media.interfaces import Autoencoder, Backbone, Modality
 from scm_media.pipeline.blending import blend, surroundings
 from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.edits import InpaintingInput
@@ -65,8 +64,8 @@ class BatchSampler:
     """A batch of clips that is being drawn.
 
     run, edit_run: the samplers where nothing and where something of a clip is known. counted: the networks that the
-    backbone calls. tells: whether the network was trained to be told what is known. rows: ``(B, k, n)``, for each place
-    along the first axis of the clips, with how the latent's places stand for these. The seconds add up.
+    backbone calls. layout: the channels that the network takes beside the latent. rows: ``(B, k, n)``, the actions of
+    each position along the first axis of the samples. The seconds add up.
     """
 
     flow: TrigFlow
@@ -79,12 +78,11 @@ class BatchSampler:
     backbone: Backbone
     counted: Sequence[CallCounter]
     cond: Conditioning
-    tells: bool
+    layout: ConditioningLayout
     labels: list[dict[str, Any]]
     seed: int
     indices: list[int]
     rows: Tensor | None = None
-    grouping: FrameGrouping | None = None
     seconds_model: float = 0.0
     seconds_decode: float = 0.0
 
@@ -103,7 +101,7 @@ class BatchSampler:
 
     def at_once(self, latent_shape: Sequence[int]) -> Tensor:
         """Samples ``(B, C, *S)`` of latents ``(c, *s)`` of which nothing is known."""
-        return self._decode(self._sample(self.run, latent_shape, 0, self._told(latent_shape, self.rows)))
+        return self._decode(self._sample(self.run, latent_shape, 0, self._conditioning(latent_shape, self.rows)))
 
     def complete(self, canvas: InpaintingInput, starts: Sequence[int], window: int | None) -> Tensor:
         """Samples ``(B, C, *S)``: the canvas with what is not kept made anew.
@@ -135,10 +133,10 @@ class BatchSampler:
         """Samples ``(B, C, *S)`` for known ones where the mask ``(1, 1, *S)`` is one."""
         shape = self.autoencoder.latent_shape(part.shape[1:])
         if not bool((known > 0).any()):
-            latent = self._sample(self.run, shape, number, self._told(shape, rows))
+            latent = self._sample(self.run, shape, number, self._conditioning(shape, rows))
         else:
             given, mask = self._encode(surroundings(part, known, axis), known)
-            cond = self._told(shape, rows, given, mask)
+            cond = self._conditioning(shape, rows, given, mask)
 
             def constrain(x0: Tensor, step: int) -> Tensor:
                 return torch.where(mask > 0, given.to(x0), x0)
@@ -154,19 +152,9 @@ class BatchSampler:
             made = made.narrow(2 + place, 0, size)
         return made
 
-    def _told(
-        self, shape: Sequence[int], rows: Tensor | None, given: Tensor | None = None, mask: Tensor | None = None
-    ) -> Conditioning:
-        """What the network is told of latents ``(c, *s)``: rows ``(B, k, n)``, and what is given where the mask is one.
-
-        A network that is told what is known is told so too where nothing is.
-        """
-        cond = condition_on_actions(self.cond, rows, self.grouping, shape[1:])
-        if not self.tells:
-            return cond
-        if given is None or mask is None:
-            return condition_on_empty_mask(cond, shape[0] + 1)
-        return condition_on_mask(cond, given, mask.expand(len(given), *mask.shape[1:]), self.flow.sigma_data)
+    def _conditioning(self, shape: Sequence[int], *channels: Tensor | None) -> Conditioning:
+        """Returns the conditioning of latents ``(c, *s)``; channels: actions, given latent and mask of ``assemble``."""
+        return self.layout.assemble(self.cond, shape[1:], *channels)
 
     def _encode(self, sample: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``(B, c, *s)`` and their mask ``(1, 1, *s)``; ValueError where no place of them is known wholly."""

@@ -44,7 +44,7 @@ TENSORS = {"floors": "held_out_distances", "floor_sizes": "held_out_sizes", "row
 TARGETS = {
     "scm_media.proposals.LogNormalProposal": "scm_media.timesteps.LogNormalTimesteps",
     "scm_media.proposals.UniformProposal": "scm_media.timesteps.UniformTimesteps",
-    "scm_media.aligned.Recorded": "scm_media.conditioning.ActionBank",
+    "scm_media.aligned.Recorded": "scm_media.data.actions.ActionBank",
     "modalities.audio.foreign.VocosMel": "modalities.audio.pretrained.VocosMel",
     "modalities.audio.foreign.OobleckAutoencoder": "modalities.audio.pretrained.OobleckAutoencoder",
     "modalities.video.foreign.WanAutoencoder": "modalities.video.pretrained.WanAutoencoder",

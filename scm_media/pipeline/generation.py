@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.build import build
-from scm_media.conditioning import FrameGrouping
+from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.guidance import Guided
-from scm_media.interfaces import Conditioning, Modality
+from scm_media.interfaces import Modality
 from scm_media.networks import restore
 from scm_media.pipeline import sampling
 from scm_media.pipeline.actions import Actions, ActionSet
@@ -267,6 +267,8 @@ class Pipeline:
         grouping = None
         if rows is not None:
             grouping = FrameGrouping.of(self.network("autoencoder"), self.folder.description["sample_shape"])
+        num_mask_channels = self.folder.description["latent_shape"][0] + 1 if self._tells else 0
+        layout = ConditioningLayout(self.flow.sigma_data, num_mask_channels, grouping)
         for start in range(0, len(labels), batch_size):
             part = labels[start : start + batch_size]
             counted = [CallCounter(backbone)]
@@ -284,12 +286,11 @@ class Pipeline:
                 backbone=counted[0] if scale == 1 else Guided(counted[0], scale, bounds, guide),
                 counted=counted,
                 cond=self.conditioning(part, own_scale),
-                tells=self._tells,
+                layout=layout,
                 labels=part,
                 seed=seed,
                 indices=[first + start + place for place in range(len(part))],
                 rows=None if rows is None else rows[start : start + batch_size].to(self.device),
-                grouping=grouping,
             )
 
     def latent_shape(self, **sizes: float) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from scm_media.class_names import class_name
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.pipeline.randomness import seed_offset
 
 Label = str | Mapping[str, Any] | None

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from scm_media.build import build
+from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
-from scm_media.interfaces import Conditioning
 
 WEIGHT_COPIES = 6
 """Of a student's training: teacher, student, its average, gradient, two moments; four bytes each.

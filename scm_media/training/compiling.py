@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 TOLERANCES = {"32-true": 1e-3, "bf16-mixed": 6e-2}

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.build import build
-from scm_media.conditioning import FrameGrouping
+from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.data import Dataset
 from scm_media.guidance import Guided
 from scm_media.interfaces import Modality
@@ -76,23 +76,25 @@ class Context:
         section = self.config["conditioning"]["mask"]
         return None if section is None else MaskSampler(**section)
 
-    @property
-    def num_mask_channels(self) -> int:
-        """Channels by which a network is told what is known: the latent's, and a mask; 0 where it is not."""
-        return 0 if self.mask_sampler is None else self.latent_shape[0] + 1
-
     @cached_property
-    def grouping(self) -> FrameGrouping | None:
-        """How the rows of numbers of a sample's places lie beside its latent; None where the data has none."""
-        if not getattr(self.data, "action_names", ()):
-            return None
-        return FrameGrouping.of(build(self.config["autoencoder"]["network"], "autoencoder"), self.data.shape)
+    def conditioning_layout(self) -> ConditioningLayout:
+        """Returns the channels that networks get beside the latent: the given latent and its mask, and the actions."""
+        grouping = None
+        if getattr(self.data, "action_names", ()):
+            network = build(self.config["autoencoder"]["network"], "autoencoder")
+            grouping = FrameGrouping.of(network, self.data.shape)
+        num_mask_channels = 0 if self.mask_sampler is None else self.latent_shape[0] + 1
+        return ConditioningLayout(self.flow.sigma_data, num_mask_channels, grouping)
 
     @property
     def num_cond_channels(self) -> int:
-        """Channels of ``Conditioning.concat``: what is known, then the rows of numbers; 0 where there is neither."""
-        rows = 0 if self.grouping is None else self.grouping.size * len(self.data.action_names)  # type: ignore[attr-defined]
-        return self.num_mask_channels + rows
+        """Returns the number of channels of ``Conditioning.concat``, 0 without mask and actions."""
+        return self.conditioning_layout.num_channels(len(getattr(self.data, "action_names", ())))
+
+    def condition(self, latents: Tensor, cond: Conditioning, actions: Tensor | None) -> Conditioning:
+        """Returns the conditioning of training latents ``(B, c, *s)``: ``cond`` with actions and a random mask."""
+        mask = None if self.mask_sampler is None else self.mask_sampler.draw(latents)
+        return self.conditioning_layout.assemble(cond, latents.shape[2:], actions, latents, mask)
 
     @property
     def num_classes(self) -> dict[str, int]:
@@ -153,14 +155,16 @@ class Context:
                 for name, values in getattr(self.data, "label_quantiles", {}).items()
             }
         if self.num_cond_channels:
-            aligned = config.setdefault("num_cond_channels", self.num_cond_channels)
-            if aligned < self.num_cond_channels:
-                reasons = "conditioning.mask: the channels of the latent and a mask" if self.num_mask_channels else ""
-                if self.grouping is not None:
-                    reasons += f"{' and ' if reasons else ''}data.actions: the numbers of {self.grouping.size} places"
+            num, layout = config.setdefault("num_cond_channels", self.num_cond_channels), self.conditioning_layout
+            if num < self.num_cond_channels:
+                reasons = []
+                if layout.num_mask_channels:
+                    reasons.append("conditioning.mask: the channels of the latent and a mask")
+                if layout.grouping is not None:
+                    reasons.append(f"data.actions: the numbers of {layout.grouping.size} places")
                 raise ValueError(
-                    f"backbone.num_cond_channels must be at least {self.num_cond_channels} for {reasons}; got "
-                    f"{aligned}: leave it out"
+                    f"backbone.num_cond_channels must be at least {self.num_cond_channels} for "
+                    f"{' and '.join(reasons)}; got {num}: leave it out"
                 )
         return config
 
@@ -233,13 +237,10 @@ class Context:
             print(f"{stage}: {self.start.path} (init_from) holds none, so it starts from nothing", file=sys.stderr)
         else:
             component = self.start.read(stage)
-            state, told = component.state, component.config.get("num_cond_channels", 0)
-            if (
-                self.grouping is not None
-                and hasattr(network, "num_cond_channels")
-                and told in (0, self.num_mask_channels)
-            ):
-                # Trained without rows of numbers: the channels that tell them come last, and say nothing at first.
+            state, num = component.state, component.config.get("num_cond_channels", 0)
+            layout, takes_channels = self.conditioning_layout, hasattr(network, "num_cond_channels")
+            if layout.grouping is not None and takes_channels and num in (0, layout.num_mask_channels):
+                # Trained without actions: their channels come last, and have no effect at first.
                 state = weights.widened(state, network.state_dict())
             weights.load_into(network, state, self.start.file(stage))
 

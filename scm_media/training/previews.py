@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scm_media.conditioning import condition_on_actions
+from scm_media.conditioning import Conditioning
 from scm_media.data import batches
-from scm_media.interfaces import Conditioning, Modality
-from scm_media.masks import condition_on_empty_mask
+from scm_media.interfaces import Modality
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent
@@ -51,8 +50,8 @@ class FlowPreview:
         self.num, self.truth = len(batch.sample), batch.sample
         # The scale is for students that take it as an input, and for their teachers; others do not look at it.
         scale = torch.full((self.num,), float(self.sampler["guidance"]))
-        cond = condition_on_actions(batch.conditioning(), batch.actions, context.grouping, context.latent_shape[1:])
-        self.cond = replace(condition_on_empty_mask(cond, context.num_mask_channels), guidance=scale)
+        cond = replace(batch.conditioning(), guidance=scale)
+        self.cond = context.conditioning_layout.assemble(cond, context.latent_shape[1:], batch.actions)
         self.autoencoder = context.autoencoder()
         self._teacher_latents: Tensor | None = None
 

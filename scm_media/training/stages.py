@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.build import build
-from scm_media.conditioning import condition_on_actions
+from scm_media.conditioning import NO_LABEL
 from scm_media.data import Batch
 from scm_media.guidance import Guided
-from scm_media.interfaces import NO_LABEL
-from scm_media.masks import condition_on_mask
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
 from scm_media.training.ema_selection import holds_chosen
@@ -166,14 +164,13 @@ def _compilation(context: Context, backbone: nn.Module, frozen: nn.Module | None
 class _Latents:
     """Batches to latents and conditioning, by the frozen autoencoder where they are not encoded already.
 
-    The networks are told the rows of numbers that go along with each clip, where the data has them, and what a part of
-    it is, where the recipe wants that. Frozen networks follow the batch's device.
+    The conditioning has the actions of each sample where the data has them, and a random mask where the recipe asks for
+    one. Frozen networks follow the batch's device.
     """
 
     def __init__(self, context: Context, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = context.autoencoder(), frozen
-        self.mask_sampler, self.sigma_data = context.mask_sampler, context.flow.sigma_data
-        self.grouping = context.grouping
+        self.condition = context.condition
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
         device = batch.sample.device
@@ -183,10 +180,7 @@ class _Latents:
         with torch.no_grad():
             latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
-        cond = condition_on_actions(cond, batch.actions, self.grouping, latents.shape[2:])
-        if self.mask_sampler is not None:
-            cond = condition_on_mask(cond, latents, self.mask_sampler.draw(latents), self.sigma_data)
-        return latents, cond
+        return latents, self.condition(latents, cond, batch.actions)
 
 
 def _weight_parameters(loss: nn.Module) -> list[nn.Parameter]:

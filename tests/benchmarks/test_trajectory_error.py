@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.samplers import teacher_times
 from tests.oracles import Gaussian
 

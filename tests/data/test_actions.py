@@ -10,9 +10,8 @@ import torch
 
 from modalities.image import ImageModality
 from modalities.video import VideoModality
-from scm_media.conditioning import ActionBank
 from scm_media.data import LatentDataset, ManifestDataset, batches, gather, stretches
-from scm_media.data.actions import chosen
+from scm_media.data.actions import ActionBank, chosen
 from scm_media.data.latents import Manifest, encode_missing
 from tests.data.strips import PLACES, StripModality, write_strips
 
@@ -157,10 +156,10 @@ def test_some_rows_are_kept_with_their_classes(tmp_path, rows):
     data = open_manifest(write(tmp_path, rows))
     data.action_bank(5).save(tmp_path / "action_bank.safetensors")
     kept = ActionBank.load(tmp_path / "action_bank.safetensors")
-    assert kept.rows.shape == (5, 2, PLACES)
-    assert len({int(number) for number in kept.rows[:, 0, 0]}) == 5
-    assert torch.equal(kept.labels["kind"], kept.rows[:, 0, 0].long() % 2)
-    assert len(data.action_bank().rows) == 11
+    assert kept.actions.shape == (5, 2, PLACES)
+    assert len({int(number) for number in kept.actions[:, 0, 0]}) == 5
+    assert torch.equal(kept.labels["kind"], kept.actions[:, 0, 0].long() % 2)
+    assert len(data.action_bank().actions) == 11
     assert chosen(1000, (2, PLACES)) == chosen(1000, (2, PLACES))
     assert len(chosen(1000, (2, PLACES))) == 512
     assert len(chosen(1000, (1, 45_056))) == 5, "a mebibyte at most"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.transformer import Transformer
 from scm_media.nn.unet import UNet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.testing import check_backbone
 from tests.nn.backbones import LATENTS, RANKS, in_float32, inputs, transformer, unet
 from tests.nn.test_dual import by_differences

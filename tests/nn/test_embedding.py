@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scm_media.interfaces import NO_LABEL
+from scm_media.conditioning import NO_LABEL
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, SinusoidalFeatures
 from tests.nn.test_dual import by_differences, check, pair

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.transformer import Transformer, from_patches, to_patches
 from tests.nn.backbones import LATENTS, RANKS, inputs, transformer
 

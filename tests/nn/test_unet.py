@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.unet import CosineAttention, UNet, UNetBlock
 from scm_media.training.compiling import compile_backbone
 from tests.nn.backbones import inputs, unet

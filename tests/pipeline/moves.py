@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from scm_media.conditioning import ActionBank
+from scm_media.data.actions import ActionBank
 from tests.data.strips import ACROSS, PLACES
 from tests.pipeline.tiny import write_networks
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import scm_media
-from scm_media.interfaces import NO_LABEL, Conditioning
+from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import edit_times, sample_consistency
 from scm_media.trigflow import TrigFlow

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.build import build
-from scm_media.interfaces import Conditioning, SizeOption
+from scm_media.conditioning import Conditioning
+from scm_media.interfaces import SizeOption
 from scm_media.networks import ROLES
 from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade

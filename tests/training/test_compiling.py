@@ -8,7 +8,7 @@ from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.transformer import Transformer
 from scm_media.tangent import value_and_tangent

@@ -26,13 +26,14 @@ def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("known"), *KNOWN)
 
 
-def test_networks_take_the_known_latent_and_its_mask(run):
-    for stage in ("teacher", "student"):
+def test_networks_learn_from_the_given_latent_and_its_mask(run, tmp_path):
+    fresh = train(tmp_path, *KNOWN, "teacher.max_steps=0", "student.max_steps=0")
+    for stage, start in (("teacher", fresh), ("student", run)):
         component = weights.read(run / stage / "weights.safetensors")
         assert component.config["num_cond_channels"] == 2
         assert component.info["mask"]["types"] == ["start", "box"]
-        told = component.state["patch_in.weight"].reshape(16, 3, -1)
-        assert told[:, 1:].abs().max() > 0
+        moved = component.state["patch_in.weight"] - state(start, "teacher")["patch_in.weight"]
+        assert moved.reshape(16, 3, -1).abs().amax((0, 2)).min() > 0, "channels of zeros have no gradient"
     description = json.loads((run / "model.json").read_text())
     assert description["mask"] == {"probability": 0.7, "types": ["start", "box"], "axis": -1, "fraction": [0.2, 0.6]}
 

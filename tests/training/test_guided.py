@@ -10,8 +10,8 @@ import torch
 
 import scm_media
 from scm_media import recipe, weights
+from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
-from scm_media.interfaces import Conditioning
 from scm_media.training.run import prepare
 from tests.training.small import SMALL, same, state, train
 

@@ -123,8 +123,8 @@ def test_batches_carry_masks_to_the_conditioning(place):
     assert batch.padding_mask.shape == (4, 1, 512)
     assert (batch.padding_mask.sum(-1) == VALID).all()
     halved = batch.conditioning(lambda mask: mask[..., ::2])
-    assert halved.valid.shape == (4, 1, 256)
-    assert batch.conditioning().valid is None
+    assert halved.padding_mask.shape == (4, 1, 256)
+    assert batch.conditioning().padding_mask is None
 
 
 def test_check_says_how_much_is_padding(place, capsys):

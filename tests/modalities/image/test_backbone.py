@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from modalities.image.backbone import SIZES, unet
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 
 PUBLISHED = {"s": (280, 102), "m": (498, 181), "l": (778, 282), "xl": (1119, 406), "xxl": (1523, 552)}
 """Size to millions of parameters and Gflops, a multiply-add counted as one (EDM2, table 2)."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modalities.video.backbone import SpaceTimeTransformer
-from scm_media.interfaces import Conditioning
+from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import DualTensor
 from tests.nn.test_dual import by_differences
 

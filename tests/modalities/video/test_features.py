@@ -18,8 +18,8 @@ from modalities.video.features import (
     movement,
 )
 from modalities.video.moving import MovingShapesDataset
+from scm_media.conditioning import NO_LABEL
 from scm_media.evaluation.features import named_network, project_features
-from scm_media.interfaces import NO_LABEL
 from scm_media.training.stages import ClassificationLoss
 
 CLIPS = SimpleNamespace(name="video", shape=lambda: (1, 8, 16, 16), transform=lambda sample, generator: sample)
