@@ -29,7 +29,7 @@ from torch import Tensor
 from modalities.video.features import ORDERS, FrameNetwork, in_order
 from scm_media import weights
 from scm_media.build import build
-from scm_media.data import Dataset, gather
+from scm_media.data import Dataset
 from scm_media.evaluation.features import FeatureNetwork, project_features
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.pipeline import ModelFolder
@@ -54,7 +54,7 @@ def moments(dataset: Dataset, num: int, orders: Sequence[str], features: Mapping
     generator = torch.Generator().manual_seed(1)
     found: dict[str, dict[str, Moments]] = {order: {} for order in orders}
     for first in range(0, len(chosen), BATCH_SIZE):
-        sample = gather(dataset, chosen[first : first + BATCH_SIZE]).sample
+        sample = dataset.batch(chosen[first : first + BATCH_SIZE]).sample
         for order in orders:
             posed = in_order(sample, order, generator)
             for name, network in features.items():

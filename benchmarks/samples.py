@@ -22,10 +22,10 @@ from modalities.audio import read_metadata
 from modalities.audio.features import AudioClassifier
 from scm_media import weights
 from scm_media.build import build
-from scm_media.data import Dataset, gather
+from scm_media.data import Dataset
 from scm_media.data.loader import batches
 from scm_media.evaluation.rows import Row
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.pipeline.labels import LabelSet
 
@@ -65,7 +65,7 @@ def data_of(folder: ModelFolder, manifest: Path | None) -> tuple[Dataset, Datase
 def recordings(dataset: Dataset, num: int) -> Samples:
     """At most so many recordings, drawn by a fixed seed: data list one class after the other."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
-    parts = [gather(dataset, order[first : first + BATCH_SIZE]) for first in range(0, len(order), BATCH_SIZE)]
+    parts = [dataset.batch(order[first : first + BATCH_SIZE]) for first in range(0, len(order), BATCH_SIZE)]
     labels = [
         {
             name: dataset.label_names[name][int(value)] if dataset.label_names[name] else float(value)

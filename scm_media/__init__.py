@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scm_media import teachers
     from scm_media.conditioning import NO_LABEL, Conditioning
+    from scm_media.data import Dataset, Example
     from scm_media.ema import PowerEMA, reconstruct
     from scm_media.guidance import Guided
     from scm_media.losses import ConsistencyLoss, DiffusionLoss
+    from scm_media.modality import Modality, Segment, SizeOption
     from scm_media.nn.magnitude import renormalize
     from scm_media.parts import part
     from scm_media.pipeline import Pipeline, Samples, load
@@ -34,11 +36,16 @@ _MODULES = {
     "Samples": "pipeline",
     "Conditioning": "conditioning",
     "ConsistencyLoss": "losses",
+    "Dataset": "data",
     "DiffusionLoss": "losses",
+    "Example": "data",
     "Guided": "guidance",
     "LogNormalTimesteps": "timesteps",
+    "Modality": "modality",
     "Pipeline": "pipeline",
     "PowerEMA": "ema",
+    "Segment": "modality",
+    "SizeOption": "modality",
     "TrigFlow": "trigflow",
     "UniformTimesteps": "timesteps",
     "consistency_times": "samplers",
@@ -59,12 +66,17 @@ __all__ = [
     "NO_LABEL",
     "Conditioning",
     "ConsistencyLoss",
+    "Dataset",
     "DiffusionLoss",
+    "Example",
     "Guided",
     "LogNormalTimesteps",
+    "Modality",
     "Pipeline",
     "PowerEMA",
     "Samples",
+    "Segment",
+    "SizeOption",
     "TrigFlow",
     "UniformTimesteps",
     "consistency_times",

@@ -20,6 +20,8 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
+from scm_media.data.dataset import Dataset
+from scm_media.modality import Modality
 from scm_media.parts import FOREIGN, ROLES, Registration, registration
 from scm_media.typed import check_value, shown
 
@@ -28,6 +30,8 @@ ALLOW_VARIABLE = "SCM_MEDIA_ALLOW"
 OWN_PACKAGES = ("scm_media", "modalities")
 SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "feature_extractor")}
 """Where a recipe describes a part, if not under the name of its role."""
+BASES: Mapping[str, type] = {"modality": Modality, "data": Dataset}
+"""The class that each part of a role derives from."""
 
 
 def build(config: Any, role: str, **kwargs: Any) -> Any:
@@ -50,7 +54,17 @@ def build(config: Any, role: str, **kwargs: Any) -> Any:
     arguments = {key: _inner(name, key, value, known.inner.get(key)) for key, value in given.items()} | kwargs
     if role == "logger":
         _check_local(name, arguments)
-    return functools.partial(target, **arguments) if role == "label_function" else target(**arguments)
+    if role == "label_function":
+        return functools.partial(target, **arguments)
+    if missing := getattr(target, "__abstractmethods__", ()):
+        raise ValueError(f"{TARGET}: {name} has no {', '.join(sorted(missing))}, which {ROLES[role]} needs: add them")
+    made = target(**arguments)
+    if role in BASES and not isinstance(made, BASES[role]):
+        raise ValueError(
+            f"{TARGET}: {name} does not derive from scm_media.{BASES[role].__name__}, which has a default for each "
+            f"optional method: write class {type(made).__name__}(scm_media.{BASES[role].__name__})"
+        )
+    return made
 
 
 def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
-from scm_media.interfaces import Autoencoder, Modality
+from scm_media.interfaces import Autoencoder
+from scm_media.modality import Modality
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 
@@ -27,7 +28,7 @@ def check_modality(
     suffix: what files are written as, by default the first of the modality's. tolerance: the root mean square that
     writing and reading may change (lossy formats need more).
     """
-    suffix = suffix or sorted(getattr(modality, "written_suffixes", modality.suffixes))[0]
+    suffix = suffix or modality.written_suffixes[0]
     for entry in modality.suffixes:
         _require(entry.startswith(".") and entry == entry.lower(), f"suffixes must be like '.png', got {entry!r}")
     shape = modality.shape()
@@ -48,15 +49,13 @@ def check_modality(
     error = (back - conformed).square().mean().sqrt().item()
     _require(error <= tolerance, f"write() and read() change a sample by {error:.4f} rms, expected ≤ {tolerance}")
 
-    if hasattr(modality, "read_transformed"):
-        again, padding_mask = modality.read_transformed(path, None)
-        _is_sample("read_transformed()", again, shape)
-        error = (again - modality.transform(back)).abs().max().item()
-        _require(error <= 1e-3, f"read_transformed() and conform(read()) differ by {error:.4f}")
-        if padding_mask is not None:
-            _same("shape of read_transformed()'s mask", padding_mask.shape, (1, *shape[1:]))
-    if hasattr(modality, "validate"):
-        modality.validate(path)
+    again, padding_mask = modality.read_transformed(path, None)
+    _is_sample("read_transformed()", again, shape)
+    error = (again - modality.transform(back)).abs().max().item()
+    _require(error <= 1e-3, f"read_transformed() and transform(read()) differ by {error:.4f}")
+    if padding_mask is not None:
+        _same("shape of read_transformed()'s mask", padding_mask.shape, (1, *shape[1:]))
+    modality.validate(path)
     _check_edits(modality, conformed)
     broken = folder / f"broken{suffix}"
     broken.write_bytes(b"no such thing")
@@ -77,14 +76,10 @@ def _check_edits(modality: Modality, sample: Tensor) -> None:
             f"size option {name}: a sample has {places} places along axis {size_option.axis}, but "
             f"default × rate is {default:g}",
         )
-    if hasattr(modality, "blend"):
-        known, made = sample[None], torch.zeros_like(sample)[None]
-        for value, expected in ((1.0, known), (0.0, made)):
-            mask = torch.full((1, 1, *sample.shape[1:]), value)
-            blended = modality.blend(known, made, mask)
-            _require(
-                torch.equal(blended, expected), f"blend() must leave a sample alone whose mask is {value:g} all over"
-            )
+    given, made = sample[None], torch.zeros_like(sample)[None]
+    for value, expected in ((1.0, given), (0.0, made)):
+        blended = modality.blend(given, made, torch.full((1, 1, *sample.shape[1:]), value))
+        _require(torch.equal(blended, expected), f"blend() must leave a sample alone whose mask is {value:g} all over")
 
 
 def check_autoencoder(
@@ -170,8 +165,6 @@ def _close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
 
 def _refuses(modality: Modality, path: Path) -> None:
     for name in ("read", "validate", "read_transformed"):
-        if not hasattr(modality, name):
-            continue
         try:
             getattr(modality, name)(path)
         except (ValueError, OSError) as error:

@@ -97,7 +97,10 @@ def test_a_wrong_backbone_is_found(wrong, message):
 @pytest.mark.parametrize(
     ("offered", "words"),
     [
-        ({"read_transformed": lambda path, generator: (torch.zeros(3, 8, 8), None)}, r"conform\(read\(\)\) differ by"),
+        (
+            {"read_transformed": lambda path, generator: (torch.zeros(3, 8, 8), None)},
+            r"transform\(read\(\)\) differ by",
+        ),
         (
             {"validate": lambda path: None},
             r"validate\(\) of broken\.png, which is missing or broken, must raise ValueError",

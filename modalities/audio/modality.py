@@ -20,7 +20,7 @@ from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import draw_sheet
 from modalities.audio.survey import data_warnings, suggest_config
 from modalities.audio.writing import BITS, FORMATS, write_sound
-from scm_media.interfaces import SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
 
@@ -34,7 +34,7 @@ FADE = 0.01
 
 
 @part("modality")
-class AudioModality:
+class AudioModality(Modality):
     """Sounds of one (mono) or two (stereo) channels at one sample rate, ``duration`` seconds long.
 
     sample_rate: in Hz, what files of any rate are resampled to. multiple: a clip's number of samples is the positive
@@ -232,12 +232,12 @@ class AudioModality:
         """
         return write_sound(Path(path), sample, self.sample_rate, self.bits, metadata)
 
-    def blend(self, known: Tensor, made: Tensor, mask: Tensor) -> Tensor:
-        """Sounds ``(B, C, T)`` that are known where mask ``(B, 1, T)`` is one, but for 10 ms before each border.
+    def blend(self, given: Tensor, made: Tensor, mask: Tensor) -> Tensor:
+        """Returns the given sounds ``(B, C, T)`` where mask ``(B, 1, T)`` is one, the made ones elsewhere.
 
-        There they fade into the made ones: a jump would click.
+        The last 10 ms before each border fade into the made ones: a jump would click.
         """
-        return crossfade(known, made, mask, round(FADE * self.sample_rate))
+        return crossfade(given, made, mask, round(FADE * self.sample_rate))
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A grid of mel spectrograms of samples ``(B, C, T)``, captions below; near-square unless told."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 from modalities.image.fitting import FILTERS, checked_buckets, nearest_bucket, resize
 from modalities.image.reading import MODES, MOST_PIXELS, decode, upright_size
 from scm_media.drawing import draw_grid, scale_picture
-from scm_media.interfaces import SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
 METADATA_PREFIX = "scm_media:"
@@ -70,7 +70,7 @@ def _to_text(value: Any) -> str:
 
 
 @part("modality")
-class ImageModality:
+class ImageModality(Modality):
     """Pictures of one (grey) or three (RGB) channels, square unless there are buckets.
 
     fit: how a picture of another size comes to ``size``: "pad" (never enlarged; shrunk when too large, the rest

@@ -19,7 +19,7 @@ from modalities.video.survey import data_warnings, inspect, suggest_config
 from modalities.video.timing import TIE, Span, shown_at, span_of
 from modalities.video.writing import FORMATS, write_video
 from scm_media.drawing import draw_grid
-from scm_media.interfaces import SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
 WINDOWS = ("random", "start", "centre")
@@ -32,7 +32,7 @@ USUAL_RATE = 24.0
 
 
 @part("modality")
-class VideoModality:
+class VideoModality(Modality):
     """Videos of ``num_frames`` frames at ``frame_rate`` a second, ``size`` pixels (both sides, or height and width).
 
     frame_rate: a clip's frames are those shown at its times, whatever the file's rate is and however it varies; None

@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from scm_media.interfaces import Segment
+from scm_media.modality import Segment
 
 File = str | Path | Segment | IO[bytes]
 """A video on a disk, a part of one, a folder of frames, or the content of a file, whose name tells the suffix."""

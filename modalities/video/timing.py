@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modalities.video.reading import SLACK, Footage, Picture, VideoError
-from scm_media.interfaces import Segment
+from scm_media.modality import Segment
 
 TIE = 1e-9
 """The error of sums of times: what lies within it of a tie, half a frame late, is that tie."""

@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
     _print_labels(dataset)
-    if names := getattr(dataset, "action_names", ()):
+    if names := dataset.action_names:
         print(
             f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(map(printable, names))}"
         )
@@ -103,8 +103,8 @@ def _rejects(rejects: Mapping[str, int]) -> str:
 
 
 def _print_buckets(modality: Any, dataset: Any) -> None:
-    if (buckets := getattr(dataset, "buckets", None)) is not None:
-        counts = buckets.bincount(minlength=len(modality.buckets)).tolist()
+    if dataset.buckets is not None:
+        counts = dataset.buckets.bincount(minlength=len(modality.buckets)).tolist()
         listed = zip(modality.buckets, counts, strict=True)
         print(f"buckets: {', '.join(f'{high}×{wide} {count}' for (high, wide), count in listed)}")
 
@@ -124,9 +124,7 @@ def _lonely_classes(dataset: Any, held_out: Any) -> list[str]:
 
 
 def _remarks(modality: Any, examples: Sequence[Any]) -> list[str]:
-    told = (
-        modality.data_warnings([example.sample for example in examples]) if hasattr(modality, "data_warnings") else []
-    )
+    told = modality.data_warnings([example.sample for example in examples])
     masks = [example.padding_mask for example in examples if example.padding_mask is not None]
     if masks:
         fraction = 1 - sum(mask.mean().item() for mask in masks) / len(masks)
@@ -137,7 +135,7 @@ def _remarks(modality: Any, examples: Sequence[Any]) -> list[str]:
 def _spread(dataset: Any) -> list[Any]:
     """Examples spread over the dataset; over its largest bucket, since a picture of many shows one shape."""
     places: Sequence[int] = range(len(dataset))
-    if (buckets := getattr(dataset, "buckets", None)) is not None:
+    if (buckets := dataset.buckets) is not None:
         places = (buckets == buckets.bincount().argmax()).nonzero().flatten().tolist()
     num = min(NUM_PREVIEWED, len(places))
     return [dataset[places[number * len(places) // num]] for number in range(num)]

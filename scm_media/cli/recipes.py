@@ -186,8 +186,6 @@ def _effort(name: str, config: dict[str, Any]) -> tuple[int, int]:
 
 def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:
     """Keys of the recipe's modality for these files and what was seen; nothing where the modality does not say."""
-    if not hasattr(modality, "suggest_config"):
-        return {}, ""
     num = min(NUM_OPENED, len(files))
     return modality.suggest_config([files[place * len(files) // num] for place in range(num)])
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +198,7 @@ def _write(modality: Any, path: Path, sample: Any, metadata: Mapping[str, Any]) 
 
 def _suffix(modality: Any, asked: str | None) -> str:
     """The suffix that clips are written with. Raises ValueError for one that the modality does not write."""
-    written: Iterable[str] = getattr(modality, "written_suffixes", sorted(modality.suffixes))
-    known = list(written)
+    known = list(modality.written_suffixes)
     if asked is None:
         return known[0]
     suffix = f".{asked.lower().lstrip('.')}"

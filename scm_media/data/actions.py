@@ -16,7 +16,7 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.class_names import names_of
 from scm_media.data.entries import Unusable
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 
 MOST_ACTION_SEQUENCES, MOST_BYTES = 512, 1 << 20
 """Sequences of rows that a model carries, and bytes of them."""
@@ -67,13 +67,7 @@ def check_actions(column: str | None, names: Sequence[str] | None, path: Path, m
         return
     if path.suffix.lower() != ".jsonl":
         raise ValueError(f"data.actions={column}: rows of numbers stand in a .jsonl, got {path}")
-    check: Any = getattr(modality, "check_actions", None)
-    if check is None:
-        raise ValueError(
-            f"data.actions={column}: {modality.name} does not tell whether a sample begins where its file does, so "
-            "rows could lie beside other places; set data.actions=null"
-        )
-    check()
+    modality.check_actions()
     if names is not None:
         names = names_of(names, "data.action_names")
         if not names:

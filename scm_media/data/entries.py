@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scm_media.class_names import class_name, find_class
 from scm_media.display import printable
-from scm_media.interfaces import Modality, Segment
+from scm_media.modality import MediaFile, Modality, Segment
 
 
 @contextmanager
@@ -59,11 +59,6 @@ class Entry:
     group: str | None = None
     part: tuple[float, float | None] | None = None
 
-    def read(self, modality: Modality) -> Tensor:
-        """Returns the sample ``(C, *S)`` as it is in the file."""
-        with self._opened():
-            return self._read(modality)
-
     @contextmanager
     def _opened(self) -> Iterator[None]:
         """Names the file in what is raised inside; ValueError for a pipe or a device, which may never end."""
@@ -76,38 +71,27 @@ class Entry:
                 raise ValueError("is neither a regular file nor a folder")
             yield
 
-    def _read(self, modality: Modality) -> Tensor:
-        return modality.read(self.path)
-
-    def read_transformed(self, modality: Any, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
-        """Returns the sample in the modality's shape, and its mask ``(1, *S)`` where the modality tells padding.
-
-        A modality that offers ``read_transformed`` reads no more than it needs.
-        """
+    def read_transformed(self, modality: Modality, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns the sample in the modality's shape, and its padding mask ``(1, *S)`` or None."""
         with self._opened():
-            if hasattr(modality, "read_transformed"):
-                return modality.read_transformed(self.file(), generator)
-            return modality.transform(self._read(modality), generator), None
+            return modality.read_transformed(self.file(), generator)
 
-    def validate(self, modality: Any) -> None:
-        """Raises ValueError where the file cannot be used; a modality may know without reading all of it."""
+    def validate(self, modality: Modality) -> None:
+        """Raises ValueError where the modality cannot use the file."""
         with self._opened():
-            if hasattr(modality, "validate"):
-                modality.validate(self.file())
-            else:
-                self._read(modality)
+            modality.validate(self.file())
 
-    def bucket(self, modality: Any) -> int:
-        """Returns which of the modality's buckets the sample is for."""
+    def bucket(self, modality: Modality) -> int:
+        """Returns the index of the modality's bucket that the sample is for."""
         with self._opened():
             return modality.bucket(self.file())
 
-    def measure(self, modality: Any) -> Mapping[str, float]:
+    def measure(self, modality: Modality) -> Mapping[str, float]:
         """Returns what the modality measures of the file, by name."""
         with self._opened():
             return modality.measure(self.file())
 
-    def file(self) -> Path | Segment | IO[bytes]:
+    def file(self) -> MediaFile:
         """Returns what a modality reads: the file, a part of it, or the content of one that lies inside another."""
         return self.path if self.part is None else Segment(self.path, *self.part)
 

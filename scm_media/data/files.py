@@ -17,21 +17,22 @@ import torch
 from torch.utils.data import get_worker_info
 
 from scm_media.class_names import name_bytes, names_of
+from scm_media.data.dataset import Dataset, check_split
 from scm_media.data.entries import Entry, Rejects
-from scm_media.data.examples import Batch, Example, check_split, collate
+from scm_media.data.examples import Batch, Example, collate
 from scm_media.data.labelling import check_new, measured
-from scm_media.data.validation import usable
+from scm_media.data.validation import find_usable
 from scm_media.display import printable
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 
 NUM_QUANTILES = 11
-MOST_LOST = 16
+MOST_SKIPPED = 16
 """Files all over the data that are tried in place of one: when none can be read, it is the disk that is gone."""
 GOLDEN = 0.618
-LOST = "unreadable since the data was opened"
+SKIPPED = "unreadable since the data was opened"
 
 
-class FileDataset:
+class FileDataset(Dataset):
     """The examples of some files, in the order of their names.
 
     label_names: label to its classes, ``()`` for a scalar, None to take the classes that the usable files have.
@@ -64,7 +65,7 @@ class FileDataset:
         check_new(measures, list(label_names), "measures")
         label_names = {**label_names, **dict.fromkeys(measures, ())}
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-            found, buckets = usable(entries, modality, verify, rejects, pool)
+            found, buckets = find_usable(entries, modality, verify, rejects, pool)
             bucket_of = {entry.name: bucket for entry, bucket in zip(found, buckets, strict=False)}
             kept = sorted(measured(found, modality, measures, rejects, pool), key=lambda entry: entry.name)
         if not kept:
@@ -121,12 +122,11 @@ class FileDataset:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Example:
-        return self._readable(index, None)
+        return self._read_or_replace(index, None)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
-        """Returns the batch of these examples; ``generators``, one an example, make their augmentation."""
-        each = generators or repeat(None, len(indices))
-        return collate([self._readable(index, generator) for index, generator in zip(indices, each, strict=True)])
+        pairs = zip(indices, generators or repeat(None, len(indices)), strict=True)
+        return collate([self._read_or_replace(index, generator) for index, generator in pairs])
 
     def fingerprint(self) -> str:
         """What tells these examples from others: a digest of their names, labels, captions, sizes in bytes.
@@ -151,44 +151,44 @@ class FileDataset:
             rows.append((int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big", signed=True), changed))
         return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
 
-    def _readable(self, index: int, generator: torch.Generator | None) -> Example:
-        """Returns the example at a place, or another one where its file cannot be read."""
-        lost: list[tuple[str, str]] = []
-        for place in self._from(index):
+    def _read_or_replace(self, index: int, generator: torch.Generator | None) -> Example:
+        """Returns the example of this index, or another one where its file cannot be read."""
+        skipped: list[tuple[str, str]] = []
+        for candidate in self._candidates(index):
             try:
-                example = self._read(place, generator)
+                example = self._read(candidate, generator)
             except (ValueError, OSError) as error:
-                lost.append((self._entries[place].source, str(error)))
-                if len(lost) == MOST_LOST:
+                skipped.append((self._entries[candidate].source, str(error)))
+                if len(skipped) == MOST_SKIPPED:
                     break
             else:
-                self.lose(lost)
-                return replace(example, lost=tuple(lost)) if lost else example
+                self.count_skipped(skipped)
+                return replace(example, skipped=tuple(skipped)) if skipped else example
         raise ValueError(
-            f"{len(lost)} files, tried one in place of the other, cannot be read (first: {printable(lost[0][1])}); "
-            "scm-media check names all that cannot be used"
+            f"{len(skipped)} files, tried one in place of the other, cannot be read (first: "
+            f"{printable(skipped[0][1])}); scm-media check names all that cannot be used"
         )
 
-    def _from(self, index: int) -> Iterator[int]:
-        """Yields a place, then all others of its bucket, far from each other: what lies side by side fails together."""
+    def _candidates(self, index: int) -> Iterator[int]:
+        """Yields an index, then all others of its bucket, far from each other: neighbours fail together."""
         num = len(self)
         stride = next(stride for stride in range(round(GOLDEN * num), num + 1) if math.gcd(stride, num) == 1)
         for step in range(num):
-            place = (index + step * stride) % num
-            if self.buckets is None or self.buckets[place] == self.buckets[index]:
-                yield place
+            candidate = (index + step * stride) % num
+            if self.buckets is None or self.buckets[candidate] == self.buckets[index]:
+                yield candidate
 
-    def lose(self, lost: Sequence[tuple[str, str]]) -> None:
+    def count_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
         """Counts files that cannot be read any more, given with what is wrong, and names each on standard error once.
 
-        A worker counts for itself and is silent: what it has lost comes along with its batch.
+        A worker counts for itself and is silent: what it skipped comes along with its batch.
         """
-        known = {source for source, _ in self.rejected} if lost else set()
-        for source, problem in lost:
+        known = {source for source, _ in self.rejected} if skipped else set()
+        for source, problem in skipped:
             if source not in known:
                 known.add(source)
-                self.rejects[LOST] = self.rejects.get(LOST, 0) + 1
-                self.rejected.append((source, f"{LOST}: {problem}"))
+                self.rejects[SKIPPED] = self.rejects.get(SKIPPED, 0) + 1
+                self.rejected.append((source, f"{SKIPPED}: {problem}"))
                 if get_worker_info() is None:
                     print(f"{printable(problem)} (left out: another file takes its place)", file=sys.stderr)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scm_media.class_names import class_name, names_of
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.parts import part
 
 UNREADABLE = "unreadable folder"
@@ -104,14 +103,14 @@ def walk(root: Path, modality: Modality, unreadable: Callable[[Path, str], None]
             folders.clear()
             continue
         entered.add(here)
-        whole = [name for name in folders if name.startswith(".") or _holds(Path(folder, name), modality)]
+        whole = [name for name in folders if name.startswith(".") or _is_sample_dir(Path(folder, name), modality)]
         folders[:] = sorted(set(folders) - set(whole))
         yield from (Path(folder, name) for name in sorted(files + whole))
 
 
-def _holds(folder: Path, modality: Any) -> bool:
+def _is_sample_dir(folder: Path, modality: Modality) -> bool:
     """Returns whether a folder is one sample of the modality; one that cannot be listed is none, and is met again."""
     try:
-        return hasattr(modality, "is_sample_dir") and modality.is_sample_dir(folder)
+        return modality.is_sample_dir(folder)
     except OSError:
         return False

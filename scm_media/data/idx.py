@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scm_media.data.examples import Batch, Example, check_split, count_classes, transform_batch
-from scm_media.interfaces import Modality
+from scm_media.data.dataset import Dataset, check_split, count_classes
+from scm_media.data.examples import Batch, Example
+from scm_media.modality import Modality
 from scm_media.parts import part
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -79,7 +80,7 @@ def _find(root: str | Path | None, name: str) -> Path:
 
 
 @part("data")
-class FashionMNISTDataset:
+class FashionMNISTDataset(Dataset):
     """60,000 grey pictures 28×28 of ten kinds of clothes, label "class"; held out: the 10,000 test pictures."""
 
     def __init__(self, modality: Modality, root: str | Path | None = None, split: str = "train") -> None:
@@ -97,8 +98,6 @@ class FashionMNISTDataset:
         self._source = pictures
         self.label_names = {"class": FASHION_CLASSES}
         self.label_counts = {"class": count_classes(self._classes, len(FASHION_CLASSES))}
-        self.rejects: dict[str, int] = {}
-        self.rejected: list[tuple[str, str]] = []
         self.shape = modality.shape()
 
     def _read_classes(self, path: Path) -> Tensor:
@@ -117,10 +116,9 @@ class FashionMNISTDataset:
         return Example(batch.sample[0], {"class": int(batch.labels["class"][0])}, None, f"{self._source}#{index}")
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
-        """The batch of these examples; ``generators``, one an example, make their augmentation."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         samples = self._pixels[chosen].float().div_(127.5).sub_(1.0)
-        return Batch(transform_batch(self.modality, samples, generators), {"class": self._classes[chosen]})
+        return Batch(self.modality.transform_batch(samples, generators), {"class": self._classes[chosen]})
 
     def fingerprint(self) -> str:
         """What tells these examples from others: a digest of pixels and classes."""

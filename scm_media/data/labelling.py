@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 
 LabelFunction = Callable[..., Mapping[str, Any] | None]
 """From a file's path, and its row where a manifest lists it, to label names and values; None leaves the file out."""
@@ -103,13 +103,15 @@ def measured(
     """
     if not names:
         return list(entries)
-    if not hasattr(modality, "measure"):
-        raise ValueError(f"data.measures={list(names)}: nothing is measured of {modality.name}; set data.measures=[]")
     kept = []
     for entry, found in zip(entries, pool.map(partial(_measure, modality=modality), entries), strict=True):
         if isinstance(found, ValueError):
             rejects.add(entry.source, getattr(found, "reason", "undecodable"), str(found))
             continue
+        if not found:
+            raise ValueError(
+                f"data.measures={list(names)}: nothing is measured of {modality.name}; set data.measures=[]"
+            )
         if unknown := [name for name in names if name not in found]:
             raise ValueError(f"data.measures: {modality.name} measures {', '.join(found)}, not {', '.join(unknown)}")
         try:
@@ -121,7 +123,7 @@ def measured(
     return kept
 
 
-def _measure(entry: Entry, modality: Any) -> Mapping[str, float] | ValueError:
+def _measure(entry: Entry, modality: Modality) -> Mapping[str, float] | ValueError:
     try:
         return entry.measure(modality)
     except ValueError as error:

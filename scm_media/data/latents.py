@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from scm_media import weights
-from scm_media.data.examples import Batch, Dataset, Example
+from scm_media.data.dataset import Dataset
+from scm_media.data.examples import Batch, Example
 
 MANIFEST = "manifest.json"
 DTYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
@@ -128,7 +129,7 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.safetensors"
 
 
-class LatentDataset:
+class LatentDataset(Dataset):
     """Latents in place of the samples of a dataset; their batches are marked as ``encoded``.
 
     Of several variants of an example, a batch's generator chooses one; without a generator it is the first.
@@ -144,7 +145,7 @@ class LatentDataset:
             )
         self.label_names, self.label_counts = of.label_names, of.label_counts
         self.rejects, self.rejected = of.rejects, of.rejected
-        self.action_names: Sequence[str] = getattr(of, "action_names", ())
+        self.action_names = of.action_names
         self.shape = tuple(self.manifest.shape)
         self._opened: dict[int, Mapping[str, Tensor]] = {}
         self._captions: list[str | None] = []

@@ -10,20 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from scm_media.data import order
-from scm_media.data.examples import Batch, Dataset, collate
+from scm_media.data.dataset import Dataset
+from scm_media.data.examples import Batch
 from scm_media.data.workers import outlive_first_signal
 
 SECONDS_FOR_A_BATCH = 600
 """How long a batch may take before its worker counts as stopped."""
-
-
-def gather(dataset: Dataset, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
-    """The batch of these examples, by the fastest way that the dataset offers."""
-    if hasattr(dataset, "batch"):
-        return dataset.batch(indices, generators)
-    if hasattr(dataset, "__getitems__"):
-        return collate(dataset.__getitems__(list(indices)))
-    return collate([dataset[index] for index in indices])
 
 
 @dataclass(frozen=True)
@@ -43,12 +35,12 @@ class _Steps:
         try:
             places = self._places(step)
             generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
-            return gather(self.dataset, [index for _, index in places], generators)
+            return self.dataset.batch([index for _, index in places], generators)
         except (ValueError, OSError) as error:
             return error
 
     def _places(self, step: int) -> list[tuple[int, int]]:
-        buckets = getattr(self.dataset, "buckets", None)
+        buckets = self.dataset.buckets
         if buckets is None:
             return order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
         return order.bucketed_places(step, self.batch_size, self.rank, self.world, buckets, self.seed)
@@ -67,8 +59,8 @@ class _Stretches:
         stretch = self.stretches[number]
         try:
             if self.variants == 1:
-                return [gather(self.dataset, stretch)]
-            return [gather(self.dataset, stretch, self._generators(stretch, v)) for v in range(self.variants)]
+                return [self.dataset.batch(stretch)]
+            return [self.dataset.batch(stretch, self._generators(stretch, v)) for v in range(self.variants)]
         except (ValueError, OSError) as error:
             return error
 
@@ -100,7 +92,8 @@ def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[
         if isinstance(batch, ValueError | OSError):
             raise batch
         if num_workers > 0:
-            _lose(source.dataset, batch)
+            found_by_worker = batch if isinstance(batch, list) else [batch]
+            source.dataset.count_skipped([pair for part in found_by_worker for pair in part.skipped])
         yield batch
 
 
@@ -116,13 +109,6 @@ def _waited_for(found: Iterable[Any]) -> Iterator[Any]:
             f"a worker that reads data stopped ({reason}): a file may lie on a place that does not answer, or memory "
             "may be short; look with scm-media check, or set trainer.num_workers=0"
         ) from error
-
-
-def _lose(dataset: Any, found: Batch | list[Batch]) -> None:
-    """Counts here the files that a worker could not read."""
-    lost = [each for batch in (found if isinstance(found, list) else [found]) for each in batch.lost]
-    if lost and hasattr(dataset, "lose"):
-        dataset.lose(lost)
 
 
 def stretches(

@@ -22,7 +22,7 @@ from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset
 from scm_media.data.labelling import LabelFunction, LabelNames, complete
 from scm_media.display import printable
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.parts import part
 
 MOST_NAMED = 20
@@ -162,7 +162,7 @@ def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:
         return
     if isinstance(cut, str) or len(cut) != 2:
         raise ValueError(f"data.cut must be two columns, the seconds from and to which a part reaches; got {cut!r}")
-    if not getattr(modality, "takes_segments", False):
+    if not modality.takes_segments:
         raise ValueError(f"data.cut={list(cut)}: files of {modality.name} are read whole; set data.cut=null")
 
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from torch import Tensor
-
 from scm_media.class_names import classes_of, names_of, utf8_text
 from scm_media.data import tars
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.files import FileDataset
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.parts import part
 
 
@@ -33,26 +30,13 @@ class Member(Entry):
     offset: int = 0
     length: int = 0
 
-    def _read(self, modality: Modality) -> Tensor:
-        """As ``Entry.read``; a modality that does not offer ``decode(bytes, source)`` is given a file for the time."""
-        content = self._content()
-        if hasattr(modality, "decode"):
-            return modality.decode(content, self.source)
-        with tempfile.NamedTemporaryFile(suffix=Path(self.name).suffix) as aside:
-            aside.write(content)
-            aside.flush()
-            return modality.read(Path(aside.name))
-
     def file(self) -> IO[bytes]:
-        """The member's content, called by its source."""
-        content = io.BytesIO(self._content())
-        content.name = self.source  # by which a modality knows suffix and source
+        """Returns the member's content as an opened file with the name ``source``."""
+        with self.path.open("rb") as tar:
+            tar.seek(self.offset)
+            content = io.BytesIO(tar.read(self.length))
+        content.name = self.source  # from which a modality takes the suffix
         return content
-
-    def _content(self) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.length)
 
     @property
     def source(self) -> str:

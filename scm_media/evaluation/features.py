@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from scm_media.build import build
-from scm_media.interfaces import FeatureExtractor, Modality
+from scm_media.interfaces import FeatureExtractor
+from scm_media.modality import Modality
 from scm_media.pipeline import Pipeline
 
 OWN = "the model's own feature extractor"
@@ -52,7 +53,7 @@ def named_network(name: str, modality: Modality, device: torch.device | str = "c
 
     Raises ValueError with the nearest names where the modality offers no such network, or it is not installed.
     """
-    known: Mapping[str, Any] = getattr(modality, "feature_networks", {})
+    known: Mapping[str, Any] = modality.feature_networks
     if name not in known:
         near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.3) or list(known)
         raise ValueError(

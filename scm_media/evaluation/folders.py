@@ -18,7 +18,7 @@ from scm_media.evaluation.frechet import Moments, frechet_distance, too_few
 from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.neighbours import precision_recall
 from scm_media.evaluation.reference import embed
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 
 
 def evaluate_folders(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.data import Dataset, gather
+from scm_media.data import Dataset
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network
 from scm_media.evaluation.neighbours import distances
 from scm_media.evaluation.recipe_data import draw_examples, iterate, recipe_data
@@ -124,7 +124,7 @@ def _draw_neighbours(
     samples, captions = [], []
     for index in shown:
         sample = next(pipeline.batches(1, first=index, **arguments))
-        samples += [sample.samples, gather(train, places[index].tolist()).sample]
+        samples += [sample.samples, train.batch(places[index].tolist()).sample]
         captions += [f"sample {index} " + " ".join(str(value) for value in sample.labels[0].values())]
         captions += [f"{distance:.4g}" for distance in far[index].tolist()]
     return pipeline.modality.preview(torch.cat(samples), captions, columns=1 + places.shape[1])

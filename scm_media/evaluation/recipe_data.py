@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from scm_media.build import build
-from scm_media.data import Batch, Dataset, gather
+from scm_media.data import Batch, Dataset
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
 from scm_media.evaluation.reference import Reference, make_reference
 from scm_media.pipeline import ModelFolder, Pipeline
@@ -81,11 +81,11 @@ def recipe_data(folder: ModelFolder) -> tuple[Dataset, Dataset]:
 def iterate(dataset: Dataset) -> Iterator[Batch]:
     """Yields every example of a dataset once, in order and without augmentation."""
     for first in range(0, len(dataset), BATCH_SIZE):
-        yield gather(dataset, range(first, min(first + BATCH_SIZE, len(dataset))))
+        yield dataset.batch(range(first, min(first + BATCH_SIZE, len(dataset))))
 
 
 def draw_examples(dataset: Dataset, num: int) -> Iterator[Batch]:
     """Yields at most ``num`` examples, chosen by a fixed seed, since folders list one class after the other."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
     for first in range(0, len(order), BATCH_SIZE):
-        yield gather(dataset, order[first : first + BATCH_SIZE])
+        yield dataset.batch(order[first : first + BATCH_SIZE])

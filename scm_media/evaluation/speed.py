@@ -215,7 +215,7 @@ class Bench:
 
     def _rows(self) -> Tensor | None:
         """Rows ``(B, k, n)`` of zeros, where the data has any: speed does not hang on what they say."""
-        names, num_places = getattr(self.context.data, "action_names", ()), self.context.data.shape[1]
+        names, num_places = self.context.data.action_names, self.context.data.shape[1]
         return torch.zeros(self.batch_size, len(names), num_places, device=self.device) if names else None
 
     def _guided(self) -> Guided | None:

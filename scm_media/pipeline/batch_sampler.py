@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from scm_media.conditioning import Conditioning, ConditioningLayout
-from scm_media.interfaces import Autoencoder, Backbone, Modality
-from scm_media.pipeline.blending import blend, surroundings
+from scm_media.interfaces import Autoencoder, Backbone
+from scm_media.modality import Modality
+from scm_media.pipeline.blending import surroundings
 from scm_media.pipeline.decoding import decoded
 from scm_media.pipeline.edits import InpaintingInput
 from scm_media.pipeline.randomness import sample_noise
@@ -121,7 +122,7 @@ class BatchSampler:
             if not bool((known <= 0).any()):
                 continue  # a window before this one has made all of it
             made = self._window(part, known, axis, number, rows)
-            blended = blend(self.modality, part, made, known.expand(num, *known.shape[1:]))
+            blended = self.modality.blend(part, made, known.expand(num, *known.shape[1:]))
             if window is None or axis is None:
                 return blended
             inside = min(window, sample.shape[axis] - start)

@@ -5,17 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scm_media.interfaces import Modality
-
-
-def blend(modality: Modality, known: Tensor, made: Tensor, mask: Tensor) -> Tensor:
-    """Samples ``(B, C, *S)``: the known ones where mask ``(B, 1, *S)`` is one, the made ones elsewhere.
-
-    A modality that must not jump at the border (a waveform clicks) brings a ``blend`` of its own.
-    """
-    own = getattr(modality, "blend", None)
-    return torch.where(mask > 0, known, made) if own is None else own(known, made, mask)
-
 
 def crossfade(known: Tensor, made: Tensor, mask: Tensor, length: int, axis: int = -1) -> Tensor:
     """Samples ``(B, C, *S)`` that turn from known to made within the last ``length`` known places before a border.

@@ -53,7 +53,7 @@ def _card(folder: ModelFolder, modality: Any, sheet: bool | None) -> str:
         opinions=list(folder.second_opinions().values()),
         memorization=folder.memorization(),
         kind=modality.name,
-        task=getattr(modality, "pipeline_tag", None),
+        task=modality.pipeline_tag,
         sheet=(folder.path / SHEET_FILE).is_file() if sheet is None else sheet,
     )
 

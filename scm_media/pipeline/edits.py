@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scm_media.interfaces import SizeOption
+from scm_media.modality import SizeOption
 
 
 @dataclass(frozen=True)

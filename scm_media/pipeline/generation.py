@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.guidance import Guided
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.networks import restore
 from scm_media.pipeline import sampling
 from scm_media.pipeline.actions import Actions, ActionSet

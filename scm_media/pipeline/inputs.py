@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scm_media.interfaces import Modality, SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.pipeline.edits import EditRequest, InpaintingInput, find_task
 from scm_media.pipeline.windows import axis_option
 
@@ -62,11 +62,8 @@ def read_whole(modality: Modality, source: Source) -> Tensor:
     name = "the given sample" if isinstance(source, Tensor) else str(source)
     if isinstance(source, Tensor):
         sample = source.detach().to("cpu", torch.float32)
-    elif own := getattr(modality, "read_whole", None):
-        sample = own(Path(source))
     else:
-        sample = modality.read(Path(source))
-        sample = modality.transform(sample) if found is None else sample
+        sample = modality.read_whole(Path(source))
     expected = list(modality.shape())
     given = list(sample.shape)
     if len(given) == len(expected) and found is not None and found[1].axis is not None:

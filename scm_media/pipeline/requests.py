@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.pipeline.actions import Actions, ActionSet
 from scm_media.pipeline.labels import Label, LabelSet
 from scm_media.pipeline.randomness import check_samples

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from scm_media.interfaces import Modality, SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.pipeline.blending import runs
 from scm_media.pipeline.edits import InpaintingInput, blank
 

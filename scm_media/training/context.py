@@ -18,8 +18,8 @@ from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.data import Dataset
 from scm_media.guidance import Guided
-from scm_media.interfaces import Modality
 from scm_media.masks import MaskSampler
+from scm_media.modality import Modality
 from scm_media.networks import restore
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.tangent import TangentMethod
@@ -66,7 +66,7 @@ class Context:
     def latent_shape(self) -> tuple[int, ...]:
         """``(c, *s)`` of the latents that backbones are trained on; ValueError where a bucket has none."""
         autoencoder = build(self.config["autoencoder"]["network"], "autoencoder")
-        for bucket in getattr(self.modality, "buckets", None) or ():
+        for bucket in self.modality.buckets or ():
             autoencoder.latent_shape((self.data.shape[0], *bucket))
         return autoencoder.latent_shape(self.data.shape)
 
@@ -80,7 +80,7 @@ class Context:
     def conditioning_layout(self) -> ConditioningLayout:
         """Returns the channels that networks get beside the latent: the given latent and its mask, and the actions."""
         grouping = None
-        if getattr(self.data, "action_names", ()):
+        if self.data.action_names:
             network = build(self.config["autoencoder"]["network"], "autoencoder")
             grouping = FrameGrouping.of(network, self.data.shape)
         num_mask_channels = 0 if self.mask_sampler is None else self.latent_shape[0] + 1
@@ -89,7 +89,7 @@ class Context:
     @property
     def num_cond_channels(self) -> int:
         """Returns the number of channels of ``Conditioning.concat``, 0 without mask and actions."""
-        return self.conditioning_layout.num_channels(len(getattr(self.data, "action_names", ())))
+        return self.conditioning_layout.num_channels(len(self.data.action_names))
 
     def condition(self, latents: Tensor, cond: Conditioning, actions: Tensor | None) -> Conditioning:
         """Returns the conditioning of training latents ``(B, c, *s)``: ``cond`` with actions and a random mask."""
@@ -115,8 +115,7 @@ class Context:
     @cached_property
     def fingerprint(self) -> str | None:
         """Returns the digest of the examples that are trained on and held out, None where the dataset gives none."""
-        given = [data.fingerprint() for data in (self.data, self.held_out) if hasattr(data, "fingerprint")]
-        return " ".join(given) or None
+        return " ".join(filter(None, (self.data.fingerprint(), self.held_out.fingerprint()))) or None
 
     def made_of(self, stage: str) -> dict[str, Any]:
         """Returns what a stage trains on: the fingerprint of its data, and digests of the weights that it uses."""
@@ -152,7 +151,7 @@ class Context:
         if config.get("label_units", 0) is None:
             config["label_units"] = {
                 name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
-                for name, values in getattr(self.data, "label_quantiles", {}).items()
+                for name, values in self.data.label_quantiles.items()
             }
         if self.num_cond_channels:
             num, layout = config.setdefault("num_cond_channels", self.num_cond_channels), self.conditioning_layout

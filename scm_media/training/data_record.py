@@ -75,7 +75,7 @@ def _told(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
 def _versions(context: Context) -> dict[str, Tensor]:
     """Returns the rows of each split, none for a dataset without files."""
     splits = {"train": context.data, "held_out": context.held_out}
-    return {name: data.versions() for name, data in splits.items() if hasattr(data, "versions")}
+    return {name: rows for name, data in splits.items() if len(rows := data.versions())}
 
 
 def _counted(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str:

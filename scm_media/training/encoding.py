@@ -58,7 +58,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
 
 def _check_variants(context: Context) -> None:
     variants = context.config["latents"]["variants"]
-    augments = getattr(context.modality, "augments", False)
+    augments = context.modality.augments
     if augments and variants == 1:
         raise ValueError(
             "the recipe augments at random (modality.flip, modality.random_crop, modality.crop=random), which latents "

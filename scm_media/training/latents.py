@@ -47,17 +47,17 @@ def splits(context: Context) -> dict[str, Dataset]:
 
 def manifest_of(context: Context, data: Dataset) -> Manifest:
     """What latents of these examples would be made of in this run; ValueError where they cannot be kept."""
-    if not hasattr(data, "fingerprint"):
+    if (fingerprint := data.fingerprint()) is None:
         raise ValueError(
             f"{type(data).__name__} does not tell which examples it holds, so that a cache of its latents could not be "
             "told from another's: give it a method fingerprint() -> str"
         )
-    if getattr(data, "buckets", None) is not None:
+    if data.buckets is not None:
         raise ValueError("latents are kept in one shape: set modality.buckets=null, or train without the cache")
     settings = context.config["latents"]
     return Manifest(
         autoencoder=weights.digest(weights.read(context.weights_file("autoencoder"))),
-        dataset=data.fingerprint(),
+        dataset=fingerprint,
         modality=context.config["modality"],
         num=len(data),
         variants=settings["variants"],

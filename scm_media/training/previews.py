@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.data import batches
-from scm_media.interfaces import Modality
+from scm_media.modality import Modality
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
 from scm_media.tangent import value_and_tangent

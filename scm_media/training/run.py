@@ -14,6 +14,7 @@ import yaml
 
 from scm_media import weights
 from scm_media.build import build
+from scm_media.data import Dataset
 from scm_media.data.order import mix
 from scm_media.pipeline.description import FORMAT, checked
 from scm_media.pipeline.folder import ModelFolder
@@ -189,8 +190,7 @@ def prepare(config: dict[str, Any]) -> Context:
 def _describe(context: Context, description: Mapping[str, Any]) -> None:
     recipe = yaml.safe_dump(context.config, sort_keys=False)
     if description["actions"]:
-        data: Any = context.data
-        data.action_bank().save(ModelFolder(context.run_dir, dict(description)).action_bank_file)
+        context.data.action_bank().save(ModelFolder(context.run_dir, dict(description)).action_bank_file)
     weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
     weights.write_whole(context.run_dir / "model.json", (json.dumps(description, indent=2) + "\n").encode())
 
@@ -208,7 +208,7 @@ def _description(context: Context) -> dict[str, Any]:
         "labels": {name: list(names) for name, names in context.data.label_names.items()},
         "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
         **_joint_labels(context.data),
-        "actions": list(getattr(context.data, "action_names", ())),
+        "actions": list(context.data.action_names),
         "sample_shape": list(context.data.shape),
         "latent_shape": list(context.latent_shape),
         "objective": trained_setting(run_dir, "student", "objective", config["student"]["objective"]),
@@ -224,12 +224,12 @@ def _description(context: Context) -> dict[str, Any]:
     }
 
 
-def _joint_labels(data: Any) -> dict[str, Any]:
-    """Which classes the data have together, and how their numbers are spread; nothing where the data do not say."""
-    combinations = getattr(data, "label_combinations", {})
+def _joint_labels(data: Dataset) -> dict[str, Any]:
+    """Returns which classes the data have together, and how their numbers are spread."""
+    combinations = data.label_combinations
     return {
         "label_combinations": to_text(combinations) if len(combinations) <= MOST_COMBINATIONS else [],
-        "label_quantiles": {name: list(values) for name, values in getattr(data, "label_quantiles", {}).items()},
+        "label_quantiles": {name: list(values) for name, values in data.label_quantiles.items()},
     }
 
 

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scm_media.interfaces import SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
 PLACES, ACROSS = 6, 8
 
 
 @part("modality")
-class StripModality:
+class StripModality(Modality):
     """Strips ``(1, N, 8)``, of which six places are drawn at once."""
 
     name = "strips"

@@ -10,7 +10,7 @@ import torch
 
 from modalities.image import ImageModality
 from modalities.video import VideoModality
-from scm_media.data import LatentDataset, ManifestDataset, batches, gather, stretches
+from scm_media.data import LatentDataset, ManifestDataset, batches, stretches
 from scm_media.data.actions import ActionBank, chosen
 from scm_media.data.latents import Manifest, encode_missing
 from tests.data.strips import PLACES, StripModality, write_strips
@@ -45,7 +45,7 @@ def test_rows_stay_with_their_file(tmp_path, rows):
         number = round(example.sample[0, 0, 0].item() * 100)
         assert example.actions.dtype == torch.float32
         assert example.actions.tolist() == [[number] * PLACES, list(range(PLACES))]
-    batch = gather(dataset, [2, 0])
+    batch = dataset.batch([2, 0])
     assert batch.actions.shape == (2, 2, PLACES)
     assert torch.equal(batch.actions[1], dataset[0].actions)
     assert batch.to("meta").actions.device.type == "meta"
@@ -57,7 +57,7 @@ def test_without_the_column_named_it_is_a_label_and_nothing_is_aligned(tmp_path,
     dataset = open_manifest(write(tmp_path, rows), actions=None, labels=["kind"])
     assert dataset.action_names == ()
     assert dataset[0].actions is None
-    assert gather(dataset, [0, 1]).actions is None
+    assert dataset.batch([0, 1]).actions is None
 
 
 def test_rows_of_no_use_are_counted_by_reason(tmp_path, rows):

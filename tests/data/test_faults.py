@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from modalities.image import ImageModality
-from scm_media.data import FolderDataset, ManifestDataset, ShardsDataset, batches, gather
+from scm_media.data import FolderDataset, ManifestDataset, ShardsDataset, batches
 from tests.data.test_shards import append, png
 
 ERRORS = [
@@ -164,9 +164,10 @@ def test_names_that_no_file_can_have_are_counted(tmp_path, root):
         assert dataset.rejects["line that is no JSON object"] == 1
     assert len(dataset) == 9, "unverified"
     verified = ManifestDataset(ImageModality(size=8), root / "list.jsonl")
-    assert verified.rejects["unreadable file"] + verified.rejects["missing file"] == 4
+    assert verified.rejects["unreadable file"] + verified.rejects["missing file"] == 3
+    assert verified.rejects["folder that is not one sample"] == 1
     assert len(verified) == 5
-    assert torch.isfinite(gather(dataset, range(len(dataset))).sample).all(), "others take their places"
+    assert torch.isfinite(dataset.batch(range(len(dataset))).sample).all(), "others take their places"
 
 
 def test_a_whole_folder_of_bad_files_does_not_stop_the_run(root):

@@ -208,7 +208,7 @@ def test_a_root_that_cannot_be_listed_is_said_to_be(root, monkeypatch):
 
 def test_a_folder_that_the_modality_cannot_look_into_is_counted(root, monkeypatch):
     class Holding(ImageModality):
-        def holds(self, folder):
+        def is_sample_dir(self, folder):
             return not any(folder.iterdir())
 
     picture(root / "cats" / "inner" / "1.png", 4)

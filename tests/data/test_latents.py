@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modalities.image import ImageModality
-from scm_media.data import LatentDataset, ShapesDataset, batches, gather, stretches
+from scm_media.data import LatentDataset, ShapesDataset, batches, stretches
 from scm_media.data.latents import Manifest, check_same, encode_missing, missing_shards, write_shard
 
 
@@ -58,7 +58,7 @@ def test_batches_are_the_encoded_batches_in_the_same_order(tmp_path):
 def test_half_precision_keeps_three_digits_and_takes_half_the_place(tmp_path):
     data = shapes()
     full, half = write(tmp_path / "full", data), write(tmp_path / "half", data, dtype="float16")
-    one, other = gather(full, range(50)).sample, gather(half, range(50)).sample
+    one, other = full.batch(range(50)).sample, half.batch(range(50)).sample
     assert other.dtype == torch.float32
     assert 0 < (one - other).abs().max() < 1e-3
     sizes = [sum(path.stat().st_size for path in (tmp_path / name).glob("*.safetensors")) for name in ("full", "half")]
@@ -85,7 +85,7 @@ def test_variants_are_augmentations_chosen_by_the_generator_alone(tmp_path):
 def test_only_missing_shards_are_encoded_and_the_bits_are_the_same(tmp_path):
     data = shapes()
     write(tmp_path, data)
-    whole = gather(LatentDataset(tmp_path, data), range(50))
+    whole = LatentDataset(tmp_path, data).batch(range(50))
     (tmp_path / "00001.safetensors").unlink()
     (tmp_path / ".00001.safetensors.123.part").write_bytes(b"half")
     assert missing_shards(tmp_path, manifest()) == [1]
@@ -99,7 +99,7 @@ def test_only_missing_shards_are_encoded_and_the_bits_are_the_same(tmp_path):
 
     assert encode_missing(tmp_path, manifest(), read, halved, batch_size=7) == 20
     assert asked == [range(20, 27), range(27, 34), range(34, 40)]
-    again = gather(LatentDataset(tmp_path, data), range(50))
+    again = LatentDataset(tmp_path, data).batch(range(50))
     assert torch.equal(again.sample, whole.sample)
     assert torch.equal(again.labels["class"], whole.labels["class"])
     assert not list(tmp_path.glob(".*"))

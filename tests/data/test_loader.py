@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modalities.image import ImageModality
-from scm_media.data import Example, ShapesDataset, batches, gather
+from scm_media.data import Dataset, Example, ShapesDataset, batches
 from scm_media.data.order import indices
 
 
@@ -69,7 +69,7 @@ def test_the_global_generator_is_left_alone(shapes, num_workers):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class Plain:
+class Plain(Dataset):
     """A dataset as simple as the protocol allows."""
 
     def __len__(self):
@@ -89,7 +89,7 @@ class Listed(Plain):
 
 @pytest.mark.parametrize("dataset", [Plain(), Listed()])
 def test_datasets_without_batches_are_collated(dataset):
-    batch = gather(dataset, [3, 0, 5])
+    batch = dataset.batch([3, 0, 5])
     assert batch.sample.tolist() == [[[3.0] * 3], [[0.0] * 3], [[5.0] * 3]]
     assert batch.labels["class"].dtype == torch.int64
     assert batch.labels["class"].tolist() == [1, 0, 1]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from modalities.image import ImageModality
-from scm_media.data import ManifestDataset, gather
+from scm_media.data import ManifestDataset
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_labels_scalars_and_captions_stay_with_their_file(tmp_path, rows, kind):
         number = round((float(example.sample.mean()) + 1) * 12.75)
         assert example.labels == {"family": int(bool(number % 3)), "pitch": number * 0.5}
         assert example.caption == f"note {number}"
-    batch = gather(dataset, [0, 1])
+    batch = dataset.batch([0, 1])
     assert batch.labels["pitch"].dtype == torch.float32
     assert batch.labels["family"].dtype == torch.int64
     assert len(batch.captions) == 2

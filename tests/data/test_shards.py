@@ -13,6 +13,7 @@ import webdataset
 from PIL import Image
 
 from modalities.image import ImageModality
+from scm_media import Modality
 from scm_media.cli import main
 from scm_media.data import FolderDataset, ShardsDataset, batches
 from scm_media.data import tars as module
@@ -228,10 +229,10 @@ def test_a_member_without_a_header_is_named_where_buckets_need_its_size(tmp_path
 
 
 def test_a_modality_that_reads_files_alone_is_given_one(root):
-    class OnlyFiles:
-        name, suffixes, sizes = "image", frozenset({".png"}), {}
+    class OnlyFiles(Modality):
+        name, suffixes = "image", frozenset({".png"})
         inner = ImageModality(size=8)
-        shape, transform = inner.shape, inner.transform
+        shape, transform, write, preview = inner.shape, inner.transform, inner.write, inner.preview
 
         def read(self, path):
             assert path.suffix == ".png"

@@ -11,7 +11,6 @@ from PIL import Image
 
 import scm_media
 from scm_media.cli import main
-from scm_media.data import gather
 from scm_media.evaluation import FeatureNetwork, find_memorized, memorization
 from scm_media.evaluation.memorization import compare_distances, find_nearest
 from scm_media.evaluation.recipe_data import recipe_data
@@ -36,7 +35,7 @@ def copying(run, monkeypatch):
     pipeline = scm_media.load(run, "cpu")
     train, _ = recipe_data(pipeline.folder)
     samples = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
-    samples[PLACE] = gather(train, [PLANTED]).sample[0]
+    samples[PLACE] = train.batch([PLANTED]).sample[0]
 
     def batches(num, first=0, **_):
         labels = [{"class": "circle"}] * num
@@ -71,7 +70,7 @@ def test_distances_stream_and_equal_those_of_all_at_once(run):
     train, _ = recipe_data(scm_media.load(run, "cpu").folder)
     queries = torch.randn(7, 256)
     distances, indices = find_nearest(FeatureNetwork("flat", Flat()), queries, train, 3)
-    everything = torch.cdist(queries, gather(train, range(len(train))).sample.flatten(1))
+    everything = torch.cdist(queries, train.batch(range(len(train))).sample.flatten(1))
     expected = everything.topk(3, largest=False)
     torch.testing.assert_close(distances, expected.values)
     assert torch.equal(indices, expected.indices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.pipeline.blending import blend, crossfade, runs, surroundings
+from scm_media.pipeline.blending import crossfade, runs, surroundings
 from tests.pipeline.waves import FadingWaveModality, WaveModality
 
 
@@ -20,8 +20,8 @@ def test_runs_are_stretches_of_true():
 
 def test_without_a_blend_of_its_own_each_place_is_the_one_or_the_other():
     known, made, mask = line(1, 2, 3, 4), line(5, 6, 7, 8), line(1, 0, 0, 1)
-    assert blend(WaveModality(), known, made, mask).tolist() == [[[1, 6, 7, 4]]]
-    assert blend(FadingWaveModality(), known, made, line(1, 1, 1, 1)).tolist() == known.tolist()
+    assert WaveModality().blend(known, made, mask).tolist() == [[[1, 6, 7, 4]]]
+    assert FadingWaveModality().blend(known, made, line(1, 1, 1, 1)).tolist() == known.tolist()
 
 
 def test_a_cross_fade_keeps_all_but_the_last_places_before_a_border():

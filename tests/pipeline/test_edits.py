@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.interfaces import SizeOption
+from scm_media.modality import SizeOption
 from scm_media.pipeline.edits import TASKS, EditRequest, find_task
 from scm_media.pipeline.inputs import canvas_of, read_whole
 from tests.pipeline.waves import WaveModality

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
-from scm_media.interfaces import SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.networks import ROLES
 from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
@@ -25,7 +25,7 @@ WINDOW = 32
 
 
 @part("modality")
-class WaveModality:
+class WaveModality(Modality):
     """Waves ``(1, T)`` of 16 places a second, of which two seconds are drawn at once; one number a line in a file."""
 
     name = "waves"

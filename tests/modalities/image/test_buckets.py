@@ -11,7 +11,7 @@ from PIL import Image
 from modalities.image import ImageModality
 from scm_media import recipe, training
 from scm_media.cli import main
-from scm_media.data import FolderDataset, batches, gather
+from scm_media.data import FolderDataset, batches
 from scm_media.data.order import bucketed_places
 from tests.training.small import SMALL
 
@@ -89,7 +89,7 @@ def test_buckets_take_turns_in_an_order_of_the_seed():
 def test_what_takes_examples_in_turn_is_refused(root):
     dataset = FolderDataset(modality=modality(), root=root)
     with pytest.raises(ValueError, match=r"cannot be one batch.*modality\.buckets"):
-        gather(dataset, range(len(dataset)))
+        dataset.batch(range(len(dataset)))
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scm_media.data import Example
-from scm_media.interfaces import SizeOption
+from scm_media.data import Dataset, Example
+from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
 FRAMES, SIZE = 7, 16
 
 
 @part("modality")
-class ClipModality:
+class ClipModality(Modality):
     """Grey clips ``(1, T, 16, 16)``, of which seven frames are drawn at once."""
 
     name = "clips"
@@ -47,17 +47,16 @@ class ClipModality:
 
 
 @part("data")
-class MovingBars:
+class MovingBars(Dataset):
     """Bright bars that move to the right by a class's speed; with ``pictures``, every other example is one frame."""
+
+    label_quantiles = {"fps": (8.0, 24.0)}
 
     def __init__(self, modality: ClipModality, split: str = "train", num: int = 32, pictures: bool = False) -> None:
         self.num = num if split == "train" else num // 4
         self.pictures = pictures
         self.label_names: Mapping[str, tuple[str, ...]] = {"class": ("slow", "fast"), "fps": ()}
         self.label_counts = {"class": (self.num // 2, self.num // 2), "fps": ()}
-        self.label_quantiles = {"fps": (8.0, 24.0)}
-        self.rejects: Mapping[str, int] = {}
-        self.rejected: Sequence[tuple[str, str]] = ()
         self.shape = modality.shape()
         self.buckets = torch.arange(self.num) % 2 if pictures else None
 

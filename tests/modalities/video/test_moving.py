@@ -7,13 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from modalities.video import VideoModality
 from modalities.video.moving import DIRECTIONS, MovingShapesDataset
 
 
-def modality(channels: int = 1, length: int = 6, height: int = 16, width: int = 16) -> SimpleNamespace:
-    return SimpleNamespace(
-        name="video", shape=lambda: (channels, length, height, width), transform=lambda sample, generator: sample
-    )
+def modality(channels: int = 1, length: int = 6, height: int = 16, width: int = 16) -> VideoModality:
+    return VideoModality(num_frames=length, size=[height, width], channels=channels)
 
 
 def test_clips_are_functions_of_seed_and_index():

@@ -11,12 +11,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from scm_media.interfaces import SizeOption
+from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
 
 @part("modality")
-class TraceModality:
+class TraceModality(Modality):
     """Recordings ``(1, T)`` of values in [-1, 1]."""
 
     name = "traces"
