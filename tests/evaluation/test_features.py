@@ -15,6 +15,7 @@ from scm_media.evaluation import FeatureNetwork, Moments, frechet_distance, name
 from scm_media.evaluation.features import PROJECTED_DIMENSION
 from tests.evaluation.quick import evaluate
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
+from tests.pipeline.waves import WaveModality
 
 NAME = "efficientnet-lite0"
 DATA = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 150, "held_out": 0.2, "seed": 0, "root": None}
@@ -79,7 +80,7 @@ def test_an_unknown_network_names_the_nearest():
     with pytest.raises(ValueError, match=r"no feature network 'efficientnet'.*\(nearest: efficientnet-lite0\)"):
         named_network("efficientnet", modality)
     with pytest.raises(ValueError, match="it offers none"):
-        named_network(NAME, type("Bare", (), {"name": "bare"})())
+        named_network(NAME, WaveModality())
 
 
 def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):

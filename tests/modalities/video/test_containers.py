@@ -15,7 +15,7 @@ import pytest
 
 from modalities.video import VideoModality
 from modalities.video.reading import opened
-from scm_media.interfaces import Segment
+from scm_media.modality import Segment
 from tests.modalities.video.files import numbered, numbers
 
 NUM, WINDOW = 60, 8

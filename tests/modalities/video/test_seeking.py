@@ -10,7 +10,7 @@ import torch
 from modalities.video import VideoModality
 from modalities.video.reading import opened
 from modalities.video.timing import shown_at, span_of
-from scm_media.interfaces import Segment
+from scm_media.modality import Segment
 from tests.modalities.video.files import CONTAINERS, numbers, write_folder, write_numbered, write_webp
 
 

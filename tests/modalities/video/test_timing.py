@@ -13,7 +13,7 @@ from PIL import Image
 from modalities.video import VideoModality, read_metadata
 from modalities.video.clock import Clock, standard_rate
 from modalities.video.reading import opened
-from scm_media.interfaces import Segment
+from scm_media.modality import Segment
 from tests.modalities.video.files import moving, numbered, numbers, write_numbered
 
 RATES = (24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
