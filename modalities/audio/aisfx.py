@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modalities.audio.features import mel_filters
+from modalities.audio.mel_scale import mel_filters
 from scm_media.parts import part
 
 WEIGHTS_SHA256 = "499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7eb5"
@@ -57,7 +57,8 @@ class AiSFX(nn.Module):
         self.network = EmbeddingNet("max", 3, 1, 64)
         self.network.load_state_dict(_read(_checkpoint()))
         self.register_buffer("taper", torch.hann_window(WINDOW), persistent=False)
-        self.register_buffer("filters", mel_filters(RATE, WINDOW, NUM_BANDS), persistent=False)
+        filters = mel_filters(RATE, WINDOW, NUM_BANDS, scale="htk", unit_sum=True)
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
         self.eval().requires_grad_(False)
 
     def spectrogram(self, sample: Tensor) -> Tensor:

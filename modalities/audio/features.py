@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from modalities.audio.mel_scale import mel_filters
 from scm_media.parts import part
 
 WINDOW_SECONDS = 0.08
@@ -19,27 +20,6 @@ LOWEST_HERTZ = 30.0
 HIGHEST_RATE = 384_000
 QUIETEST = 1e-8
 """Of a band's power: what is quieter looks alike."""
-
-
-def mel_filters(
-    sample_rate: int, window: int, num_bands: int, lowest: float = 0.0, highest: float | None = None
-) -> Tensor:
-    """Triangular filters ``(num_bands, window / 2 + 1)`` over magnitudes or powers, each of sum 1 where it meets a bin.
-
-    Corners are evenly spaced in mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987, as in HTK), from lowest to highest
-    Hz, which is half the sample rate by default. A band narrower than a bin takes its share of the bins beside it.
-    """
-    ends = torch.tensor([lowest, sample_rate / 2 if highest is None else highest], dtype=torch.float64)
-    low, high = (2595 * torch.log10(1 + ends / 700)).tolist()
-    corners = 700 * (10 ** (torch.linspace(low, high, num_bands + 2, dtype=torch.float64) / 2595) - 1)
-    bin_width = sample_rate / window
-    centres = corners[1:-1, None]
-    # A triangle is at least as wide as a bin on each side: otherwise low bands would fall between two bins.
-    rising = torch.maximum(centres - corners[:-2, None], torch.tensor(bin_width))
-    falling = torch.maximum(corners[2:, None] - centres, torch.tensor(bin_width))
-    away = torch.arange(window // 2 + 1, dtype=torch.float64) * bin_width - centres
-    weights = torch.where(away < 0, 1 + away / rising, 1 - away / falling).clamp_min(0)
-    return (weights / weights.sum(1, keepdim=True).clamp_min(1e-12)).float()
 
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -76,8 +56,8 @@ class AudioClassifier(nn.Module):
         self.num_features = num_features
         self.window = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
         self.register_buffer("taper", torch.hann_window(self.window), persistent=False)
-        filters = mel_filters(sample_rate, self.window, NUM_BANDS, LOWEST_HERTZ)
-        self.register_buffer("filters", filters, persistent=False)
+        filters = mel_filters(sample_rate, self.window, NUM_BANDS, LOWEST_HERTZ, scale="htk", unit_sum=True)
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
         self.trunk = nn.Sequential(
             nn.BatchNorm2d(channels),
             _block(channels, width),

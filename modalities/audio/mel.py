@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform
+from modalities.audio.mel_scale import mel_filters
 from modalities.audio.phases import peak_phases
-from modalities.audio.sheet import hertz, mel
 from scm_media.nn.channel_scale import ChannelScale
 from scm_media.parts import part
 
@@ -22,12 +22,8 @@ PHASES = ("peaks", "random")
 MOST_MELS = 512
 
 
-def mel_filters(sample_rate: int, window: int, num_mels: int, lowest: float, highest: float) -> np.ndarray:
-    """Triangles ``(window / 2 + 1, num_mels)`` on Slaney's mel scale, each with weights of sum about one.
-
-    Frequencies in Hz. They are those of librosa.filters.mel, whose area is one per Hz, times the Hz between two bins.
-    Raises ValueError for a band outside 0 … sample_rate / 2, and where a triangle lies between two bins.
-    """
+def _check_bands(sample_rate: int, num_mels: int, lowest: float, highest: float) -> None:
+    """Raises ValueError for bands outside 0 … sample_rate / 2, and for a number of them out of bounds."""
     if not 0 <= lowest < highest <= sample_rate / 2:
         raise ValueError(
             f"autoencoder.network.lowest and highest must lie in [0, {sample_rate / 2:g}] Hz, half the sampling rate, "
@@ -35,16 +31,6 @@ def mel_filters(sample_rate: int, window: int, num_mels: int, lowest: float, hig
         )
     if not 1 <= num_mels <= MOST_MELS:
         raise ValueError(f"autoencoder.network.num_mels must lie in 1 … {MOST_MELS}, got {num_mels}")
-    edges = hertz(np.linspace(mel(lowest), mel(highest), num_mels + 2))
-    bins = np.linspace(0, sample_rate / 2, window // 2 + 1)[:, None]
-    rising, falling = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2])) * (sample_rate / window)
-    if empty := int((filters.max(0) == 0).sum()):
-        raise ValueError(
-            f"{empty} of {num_mels} mel bands lie between two bins, which are {sample_rate / window:g} Hz apart: "
-            "lower autoencoder.network.num_mels, or take a longer window"
-        )
-    return filters
 
 
 class LogMel(nn.Module):
@@ -77,7 +63,13 @@ class LogMel(nn.Module):
         self.channels, self.num_mels, self.quietest = channels, num_mels, quietest
         self.frames = FourierFrames(window, hop)
         highest = sample_rate / 2 if highest is None else highest
-        filters = mel_filters(sample_rate, window, num_mels, lowest, highest)
+        _check_bands(sample_rate, num_mels, lowest, highest)
+        filters = mel_filters(sample_rate, window, num_mels, lowest, highest).T.copy()
+        if empty := int((filters.max(0) == 0).sum()):
+            raise ValueError(
+                f"{empty} of {num_mels} mel bands lie between two bins, which are {sample_rate / window:g} Hz apart: "
+                "lower autoencoder.network.num_mels, or take a longer window"
+            )
         # Not saved: they follow from the configuration.
         self.register_buffer("filters", torch.from_numpy(filters.astype(np.float32)), persistent=False)
         inverse = np.linalg.pinv(filters).astype(np.float32)

@@ -12,24 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from modalities.audio.mel_scale import mel_filters, to_mels
 from scm_media.drawing import PANEL_WIDTH, SPECTROGRAM_HEIGHT, draw_grid, draw_spectrograms
 
 WINDOW = 0.046
 """Seconds of the window of a spectrogram."""
 FREQUENCIES = {"100 Hz": 100, "500": 500, "1k": 1000, "2k": 2000, "5k": 5000, "10k": 10000, "20k": 20000}
 """Labels of the frequency axis, and their Hz."""
-
-
-def mel(frequency: float | np.ndarray) -> np.ndarray:
-    """Returns the mels of Hz: linear to 1 kHz, logarithmic above (Slaney 1998, Auditory Toolbox)."""
-    frequency = np.asarray(frequency, dtype=float)
-    above = 15 + 27 * np.log(np.maximum(frequency, 1e-3) / 1000) / math.log(6.4)
-    return np.where(frequency < 1000, frequency * 3 / 200, above)
-
-
-def hertz(mels: np.ndarray) -> np.ndarray:
-    """Returns the Hz of mels; the inverse of ``mel``."""
-    return np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((np.maximum(mels, 15) - 15) * math.log(6.4) / 27))
 
 
 def mel_picture(samples: Tensor, rate: int, height: int = SPECTROGRAM_HEIGHT, width: int = PANEL_WIDTH) -> Tensor:
@@ -45,15 +34,9 @@ def mel_picture(samples: Tensor, rate: int, height: int = SPECTROGRAM_HEIGHT, wi
     flat = functional.pad(samples.flatten(0, 1)[:, None], (size // 2, size // 2), how)[:, 0]
     spectrum = torch.stft(flat, size, hop, window=torch.hann_window(size), center=False, return_complex=True)
     power = spectrum.abs().square().unflatten(0, samples.shape[:2]).mean(1)
-    edges = hertz(np.linspace(0, mel(rate / 2), height + 2))
-    bins = np.linspace(0, rate / 2, size // 2 + 1)
-    reach = np.maximum(np.diff(edges), rate / size)
-    rising = 1 + (bins - edges[1:-1, None]) / reach[:-1, None]
-    falling = 1 - (bins - edges[1:-1, None]) / reach[1:, None]
-    weights = np.maximum(0, np.minimum(rising, falling))
-    weights /= weights.sum(1, keepdims=True)
+    filters = mel_filters(rate, size, height, unit_sum=True)[::-1].copy()
     with torch.autocast("cpu", enabled=False):  # sheets are drawn in the midst of training too
-        rows = torch.from_numpy(weights[::-1].copy()).float() @ power
+        rows = torch.from_numpy(filters).float() @ power
     columns = torch.linspace(0, rows.shape[-1] - 1, width).round().long()
     return 10 * rows[..., columns].clamp(min=1e-20).log10()
 
@@ -68,7 +51,7 @@ def draw_sheet(samples: Tensor, rate: int, captions: Sequence[str] = (), columns
         return draw_grid([])
     samples = samples.detach().float().cpu()
     outlines = np.stack([_find_outline(sample) for sample in samples])
-    ticks = {text: float(mel(each) / mel(rate / 2)) for text, each in FREQUENCIES.items() if each < rate / 2}
+    ticks = {text: float(to_mels(each) / to_mels(rate / 2)) for text, each in FREQUENCIES.items() if each < rate / 2}
     seconds = samples.shape[-1] / rate
     panels, legend = draw_spectrograms(outlines, mel_picture(samples, rate).numpy(), seconds, ticks)
     return draw_grid(panels, captions, columns, legend)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from modalities.audio import AudioModality
-from modalities.audio.sheet import hertz, mel, mel_picture
+from modalities.audio.mel_scale import to_hertz, to_mels
+from modalities.audio.sheet import mel_picture
 from scm_media.drawing import BELOW, GAP, LEFT, OUTLINE_HEIGHT, PANEL_WIDTH, RIGHT, SPECTROGRAM_HEIGHT
 
 RATE = 22050
@@ -20,17 +21,12 @@ def tones(*frequencies, seconds=1.0):
     return torch.stack([0.5 * torch.sin(2 * math.pi * frequency * time) for frequency in frequencies])[:, None]
 
 
-def test_mels_are_slaneys():
-    assert mel(np.array([0.0, 500.0, 1000.0, 6400.0])).tolist() == pytest.approx([0, 7.5, 15, 42])
-    assert hertz(mel(np.array([20.0, 999.0, 4321.0]))).tolist() == pytest.approx([20, 999, 4321])
-
-
 @pytest.mark.parametrize("frequency", [200, 1000, 4000, 9000])
 def test_a_tone_lies_in_the_row_of_its_frequency(frequency):
     picture = mel_picture(tones(frequency), RATE)[0]
     assert picture.shape == (SPECTROGRAM_HEIGHT, PANEL_WIDTH)
     row = int(picture.mean(1).argmax())
-    found = hertz(mel(RATE / 2) * (SPECTROGRAM_HEIGHT - row - 0.5) / (SPECTROGRAM_HEIGHT + 1))
+    found = to_hertz(to_mels(RATE / 2) * (SPECTROGRAM_HEIGHT - row - 0.5) / (SPECTROGRAM_HEIGHT + 1))
     assert float(found) == pytest.approx(frequency, rel=0.04, abs=25)
     assert picture.max() - picture[(row + SPECTROGRAM_HEIGHT // 2) % SPECTROGRAM_HEIGHT].median() > 60
 
