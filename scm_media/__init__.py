@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scm_media.ema import PowerEMA, reconstruct
     from scm_media.guidance import Guided
     from scm_media.losses import ConsistencyLoss, DiffusionLoss
+    from scm_media.masks import mask_type
     from scm_media.modality import Modality, Segment, SizeOption
     from scm_media.nn.magnitude import renormalize
     from scm_media.parts import part
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         sample_consistency,
         sample_dpm_solver,
         sample_heun,
+        sampler,
         teacher_times,
     )
     from scm_media.tangent import value_and_tangent
@@ -51,6 +53,7 @@ _MODULES = {
     "consistency_times": "samplers",
     "edit_times": "samplers",
     "load": "pipeline",
+    "mask_type": "masks",
     "part": "parts",
     "reconstruct": "ema",
     "rectified_flow_times": "samplers",
@@ -58,6 +61,7 @@ _MODULES = {
     "sample_consistency": "samplers",
     "sample_dpm_solver": "samplers",
     "sample_heun": "samplers",
+    "sampler": "samplers",
     "teacher_times": "samplers",
     "value_and_tangent": "tangent",
 }
@@ -82,6 +86,7 @@ __all__ = [
     "consistency_times",
     "edit_times",
     "load",
+    "mask_type",
     "part",
     "reconstruct",
     "rectified_flow_times",
@@ -89,6 +94,7 @@ __all__ = [
     "sample_consistency",
     "sample_dpm_solver",
     "sample_heun",
+    "sampler",
     "teacher_times",
     "teachers",
     "value_and_tangent",

@@ -13,21 +13,18 @@ import functools
 import importlib
 import importlib.util
 import inspect
-import os
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 from scm_media.data.dataset import Dataset
 from scm_media.modality import Modality
 from scm_media.parts import FOREIGN, ROLES, Registration, registration
+from scm_media.plugins import ALLOW_VARIABLE, allowed_packages
 from scm_media.typed import check_value, shown
 
 TARGET, PARTIAL = "_target_", "_partial_"
-ALLOW_VARIABLE = "SCM_MEDIA_ALLOW"
-OWN_PACKAGES = ("scm_media", "modalities")
 SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "feature_extractor")}
 """Where a recipe describes a part, if not under the name of its role."""
 BASES: Mapping[str, type] = {"modality": Modality, "data": Dataset}
@@ -102,17 +99,6 @@ def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:
 def _registration(found: Any) -> Registration | None:
     """Returns the registration of what a name led to; None of what cannot be registered, such as a module's values."""
     return registration(found) if inspect.isclass(found) or inspect.isfunction(found) else None
-
-
-@functools.cache
-def _plugin_packages() -> frozenset[str]:
-    return frozenset(point.module.partition(".")[0] for point in entry_points(group="scm_media.modalities"))
-
-
-def allowed_packages() -> frozenset[str]:
-    """Returns the top-level packages whose modules may be imported: ours, plugins', and those of SCM_MEDIA_ALLOW."""
-    by_hand = (package.strip() for package in os.environ.get(ALLOW_VARIABLE, "").split(","))
-    return _plugin_packages() | frozenset(OWN_PACKAGES) | frozenset(package for package in by_hand if package)
 
 
 def _import_longest(name: str, parts: list[str]) -> tuple[ModuleType, list[str]]:

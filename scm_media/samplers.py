@@ -1,5 +1,8 @@
 """Samplers: free functions from a model to samples x0, and the times that they step through.
 
+``sample_consistency`` is for students; teachers are sampled by a solver of dx/dt = sigma_data · F. A new solver is one
+function with the decorator ``@sampler(name, evaluations)``, here or in a package of your own.
+
 Every sampler takes these arguments, of which only the model has no default:
 
 - model: a backbone F(u, t, cond). A module is put into evaluation mode while it samples.
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, update_wrapper
 from itertools import pairwise
 
 import torch
@@ -28,7 +31,8 @@ from torch import Tensor, nn
 from scm_media.conditioning import Conditioning
 from scm_media.interfaces import Backbone
 from scm_media.nn.embedding import PlainConditioning
-from scm_media.sampler_inputs import Noise, Seed, batch_time, choose_times, evaluator, sigma_range
+from scm_media.registry import Registry
+from scm_media.sampler_inputs import Evaluator, Noise, Seed, batch_time, choose_times, evaluator, sigma_range
 from scm_media.trigflow import TrigFlow
 
 Constraint = Callable[[Tensor, int], Tensor]
@@ -36,7 +40,7 @@ Callback = Callable[[int, float, Tensor], object]
 
 
 class CallCounter(nn.Module):
-    """A backbone that counts: ``evaluations`` is how often the network was called for one clip."""
+    """A backbone that counts its calls: ``evaluations`` is the number of network calls for one sample."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -44,7 +48,7 @@ class CallCounter(nn.Module):
         self.evaluations = 0
 
     def forward(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """F(u, t) ``(B, c, *s)`` of the backbone, one evaluation later."""
+        """Returns the backbone's F(u, t) ``(B, c, *s)`` and counts the call."""
         self.evaluations += 1
         return self.backbone(u, t, cond)
 
@@ -64,10 +68,10 @@ def check_times(times: Sequence[float]) -> None:
 def consistency_times(
     num_steps: int, flow: TrigFlow, sigma_max: float = 80.0, second: float = 1.1
 ) -> tuple[float, ...]:
-    """Times in radians for consistency steps: t_max = atan(sigma_max / sigma_data), then evenly down from ``second``.
+    """Returns times in radians for consistency steps: t_max = atan(sigma_max / sigma_data), then even from ``second``.
 
-    One step: (t_max,); two: (t_max, 1.1); three: (t_max, 1.1, 0.55). ValueError for less than one step, or a
-    ``second`` that is not below t_max.
+    One step: (t_max,); two: (t_max, 1.1); three: (t_max, 1.1, 0.55). Raises ValueError for less than one step, and for
+    a ``second`` that is not below t_max.
     """
     _check_num_steps(num_steps)
     later = [second * (1 - k / (num_steps - 1)) for k in range(num_steps - 1)]
@@ -77,12 +81,12 @@ def consistency_times(
 
 
 def edit_times(num_steps: int, flow: TrigFlow, sigma_max: float = 80.0) -> tuple[float, ...]:
-    """Times in radians for steps under a constraint: t_max (1 − k/N) for k = 0 … N − 1, even in t.
+    """Returns times in radians for steps under a constraint: t_max (1 − k/N) for k = 0 … N − 1, even in t.
 
-    What is known reaches the rest only where it is renoised, so that steps must come at every level of noise: the first
-    knows nothing of it, those at small t are Langevin steps of the conditional distribution. For Gaussian data, whose
-    conditional has a closed form, steps even in t come nearer to it than as many even in sigma^(1/7) or log sigma.
-    ValueError for less than one step.
+    The given part of a sample influences the rest only when it is renoised, so every noise level needs steps: the first
+    step has seen nothing of it, and steps at small t are Langevin steps of the conditional distribution. For Gaussian
+    data, whose conditional has a closed form, steps even in t come nearer to it than as many that are even in
+    sigma^(1/7) or log sigma. Raises ValueError for less than one step.
     """
     _check_num_steps(num_steps)
     return tuple(flow.time_from_sigma(sigma_max) * (1 - k / num_steps) for k in range(num_steps))
@@ -91,9 +95,10 @@ def edit_times(num_steps: int, flow: TrigFlow, sigma_max: float = 80.0) -> tuple
 def teacher_times(
     num_steps: int, flow: TrigFlow, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> tuple[float, ...]:
-    """``num_steps + 1`` times in radians, even in sigma^(1/rho) from sigma_max to sigma_min, then 0.
+    """Returns ``num_steps + 1`` times in radians, even in sigma^(1/rho) from sigma_max to sigma_min, then 0.
 
-    ValueError for less than one step or sigmas out of order. Source: Karras et al. 2022 (arXiv 2206.00364), eq. 5.
+    Raises ValueError for less than one step or sigmas out of order. Source: Karras et al. 2022, equation 5 (arXiv
+    2206.00364).
     """
     _check_num_steps(num_steps)
     if not 0 < sigma_min < sigma_max:
@@ -158,56 +163,87 @@ def sample_consistency(
     return x0
 
 
-@torch.no_grad()
-def sample_heun(
-    model: Backbone,
-    flow: TrigFlow | None = None,
-    noise: Noise | Tensor | None = None,
-    times: Sequence[float] | None = None,
-    cond: PlainConditioning = None,
-    *,
-    shape: Sequence[int] | None = None,
-    steps: int | None = None,
-    seed: Seed | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
+Solver = Callable[[Evaluator, Sequence[float], Callback], Tensor]
+"""``(run, times, callback) -> x`` at the last of the times, ``(B, c, *s)``."""
+
+
+class Sampler:
+    """A solver of dx/dt = sigma_data · F with the arguments and defaults of all samplers of teachers.
+
+    evaluations: the number of network calls for one sample as a function of the number of steps.
+    """
+
+    def __init__(self, solve: Solver, evaluations: Callable[[int], int]) -> None:
+        update_wrapper(self, solve)
+        del self.__wrapped__  # type: ignore[attr-defined]  # its signature is not that of the sampler
+        self.solve, self.evaluations = solve, evaluations
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: Backbone,
+        flow: TrigFlow | None = None,
+        noise: Noise | Tensor | None = None,
+        times: Sequence[float] | None = None,
+        cond: PlainConditioning = None,
+        *,
+        shape: Sequence[int] | None = None,
+        steps: int | None = None,
+        seed: Seed | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Returns x at the last of the times, ``(B, c, *s)``; the module's docstring says what the arguments are."""
+        with evaluator(model, flow, noise, cond, shape, seed) as run:
+            low, high = sigma_range(model, run.flow)
+            make = partial(teacher_times, flow=run.flow, sigma_min=low, sigma_max=high)
+            times = choose_times(times, steps, 32, make)
+            check_times(times[:-1] if len(times) > 1 and times[-1] == 0 else times)
+            return self.solve(run, times, callback or _ignore)
+
+
+SAMPLERS: Registry[Sampler] = Registry("sampler")
+
+
+def sampler(name: str, evaluations: Callable[[int], int]) -> Callable[[Solver], Sampler]:
+    """Returns a decorator that makes a ``Solver`` a sampler, which recipes choose by ``sampler.teacher=name``.
+
+    evaluations: the number of network calls for one sample as a function of the number of steps, where the last step
+    goes to t = 0. Raises ValueError for a name that is taken.
+    """
+
+    def register(solve: Solver) -> Sampler:
+        made = Sampler(solve, evaluations)
+        SAMPLERS.add(name, made)
+        return made
+
+    return register
+
+
+@sampler("heun", evaluations=lambda steps: 2 * steps - 1)
+def sample_heun(run: Evaluator, times: Sequence[float], callback: Callback) -> Tensor:
     """Returns x at the last of ``times`` ``(B, c, *s)`` along dx/dt = sigma_data · F, by Heun's method of second order.
 
     The module's docstring says what the arguments are; 32 steps at ``teacher_times`` are the default. A step takes two
-    evaluations. The predictor turns (x0, z) rigidly, x' = cos Δ · x + sin Δ · sigma_data · F (Δ = t' − t), which is
-    exact where denoiser and noise stand still. The corrector takes their change as constant over the step, which comes
-    to x' = x + tan(Δ/2) · sigma_data · (F + F'): Heun's rule (Karras et al. 2022, algorithm 1) in the turning frame.
-    A step to t' = 0 is the predictor alone, one denoising. Raises ValueError for times out of order.
+    evaluations. The predictor rotates (x0, z), x' = cos Δ · x + sin Δ · sigma_data · F with Δ = t' − t, which is exact
+    where the denoised x0 and the noise are constant. The corrector takes their derivative as constant over the step,
+    which gives x' = x + tan(Δ/2) · sigma_data · (F + F'): Heun's rule (Karras et al. 2022, algorithm 1) in the rotating
+    frame. A step to t' = 0 is the predictor alone, one denoising. Raises ValueError for times out of order.
     """
-    with evaluator(model, flow, noise, cond, shape, seed) as run:
-        times, sigma = _trajectory(run.flow, model, times, steps), run.flow.sigma_data
-        x = run.noise(0)
-        for i, (time, following) in enumerate(pairwise(times)):
-            delta = following - time
-            F = run.field(x, time)
-            if callback is not None:
-                callback(i, time, math.cos(time) * x - math.sin(time) * sigma * F)
-            predicted = math.cos(delta) * x + math.sin(delta) * sigma * F
-            if following == 0:
-                return predicted
-            F_next = run.field(predicted, following)
-            x = x + math.tan(delta / 2) * sigma * (F + F_next)
-        return x
+    x, sigma = run.noise(0), run.flow.sigma_data
+    for i, (time, following) in enumerate(pairwise(times)):
+        delta = following - time
+        F = run.field(x, time)
+        callback(i, time, math.cos(time) * x - math.sin(time) * sigma * F)
+        predicted = math.cos(delta) * x + math.sin(delta) * sigma * F
+        if following == 0:
+            return predicted
+        F_next = run.field(predicted, following)
+        x = x + math.tan(delta / 2) * sigma * (F + F_next)
+    return x
 
 
-@torch.no_grad()
-def sample_dpm_solver(
-    model: Backbone,
-    flow: TrigFlow | None = None,
-    noise: Noise | Tensor | None = None,
-    times: Sequence[float] | None = None,
-    cond: PlainConditioning = None,
-    *,
-    shape: Sequence[int] | None = None,
-    steps: int | None = None,
-    seed: Seed | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
+@sampler("dpm_solver", evaluations=lambda steps: steps)
+def sample_dpm_solver(run: Evaluator, times: Sequence[float], callback: Callback) -> Tensor:
     """Returns x at the last of ``times`` ``(B, c, *s)`` by DPM-Solver++(2M): one evaluation a step, second order.
 
     The module's docstring says what the arguments are; 32 steps at ``teacher_times`` are the default.
@@ -215,29 +251,22 @@ def sample_dpm_solver(
     before linearly in log-SNR λ = −log tan t. The first step and one to t' = 0 are of first order.
     Raises ValueError for times out of order. Source: Lu et al. 2022 (arXiv 2211.01095), algorithm 2.
     """
-    with evaluator(model, flow, noise, cond, shape, seed) as run:
-        times = _trajectory(run.flow, model, times, steps)
-        x = run.noise(0)
-        previous, previous_step = torch.zeros_like(x), math.inf
-        for i, (time, following) in enumerate(pairwise(times)):
-            x0 = math.cos(time) * x - math.sin(time) * run.flow.sigma_data * run.field(x, time)
-            if callback is not None:
-                callback(i, time, x0)
-            if following == 0:
-                return x0
-            step = math.log(math.tan(time)) - math.log(math.tan(following))
-            D = x0 + step / (2 * previous_step) * (x0 - previous)
-            x = (math.sin(following) * x + math.sin(time - following) * D) / math.sin(time)
-            previous, previous_step = x0, step
-        return x
+    x = run.noise(0)
+    previous, previous_step = torch.zeros_like(x), math.inf
+    for i, (time, following) in enumerate(pairwise(times)):
+        x0 = math.cos(time) * x - math.sin(time) * run.flow.sigma_data * run.field(x, time)
+        callback(i, time, x0)
+        if following == 0:
+            return x0
+        step = math.log(math.tan(time)) - math.log(math.tan(following))
+        D = x0 + step / (2 * previous_step) * (x0 - previous)
+        x = (math.sin(following) * x + math.sin(time - following) * D) / math.sin(time)
+        previous, previous_step = x0, step
+    return x
 
 
-def _trajectory(flow: TrigFlow, model: Backbone, times: Sequence[float] | None, steps: int | None) -> tuple[float, ...]:
-    """Returns the times of a teacher's solver, checked."""
-    low, high = sigma_range(model, flow)
-    chosen = choose_times(times, steps, 32, partial(teacher_times, flow=flow, sigma_min=low, sigma_max=high))
-    check_times(chosen[:-1] if len(chosen) > 1 and chosen[-1] == 0 else chosen)
-    return chosen
+def _ignore(i: int, time: float, x0: Tensor) -> None:
+    """Does nothing: the callback where none is given."""
 
 
 def _check_num_steps(num_steps: int) -> None:

@@ -104,7 +104,7 @@ def test_an_allowed_package_lends_what_it_registered_and_nothing_else(own_packag
         "torch.hub.load",
         "torch.nn.Module",
         "torch.optim.RAdam.load_state_dict",
-        "scm_media.build.os.system",
+        "scm_media.plugins.os.system",
         "scm_media.weights.os.system",
         "scm_media.build.importlib.import_module",
         "scm_media.trigflow.torch.load",

@@ -14,6 +14,7 @@ from scm_media.evaluation.rows import Measured, Progress, Row, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline
+from scm_media.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _comparison(table: list[dict[str, Any]], seconds: Seconds) -> dict[str, Any]
     bound = None
     if teacher is not None and 2 in students:
         # A guided teacher's evaluations beyond its solver's own are those of its guide, which may be smaller.
-        own = 2 * teacher["steps"] - 1 if teacher["sampler"] == "heun" else teacher["steps"]
+        own = SAMPLERS.find(teacher["sampler"], "sampler.teacher").evaluations(teacher["steps"])
         guide = seconds.network if seconds.guide is None else seconds.guide
         teacher_seconds = own * seconds.network + (teacher["evaluations"] - own) * guide + seconds.decode
         bound = teacher_seconds / (students[2]["evaluations"] * seconds.network + seconds.decode)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
 
 from scm_media.bounds import SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, Bounds
+from scm_media.samplers import SAMPLERS
 from scm_media.typed import check_value, shown, shown_name
 
 FORMAT = 2
@@ -16,7 +17,6 @@ LARGEST_SAMPLE = 1 << 28
 MOST_AXES = 6
 LONGEST_NAME = 200
 """Characters of a model's, a label's or a class's name: file names are made of them."""
-TEACHERS = ("heun", "dpm_solver")
 SAMPLER: Mapping[str, Bounds] = {
     "steps": SAMPLING_STEPS,
     "teacher_steps": SAMPLING_STEPS,
@@ -143,8 +143,7 @@ def _check_sampler(sampler: Mapping[str, Any]) -> None:
     for key, bounds in SAMPLER.items():
         if key in sampler and (expected := bounds.complaint(sampler[key])) is not None:
             raise ValueError(f"sampler.{key} must be {expected}, got {sampler[key]}")
-    if sampler.get("teacher", TEACHERS[0]) not in TEACHERS:
-        raise ValueError(f"sampler.teacher must be one of {', '.join(TEACHERS)}, got {shown(sampler['teacher'])}")
+    SAMPLERS.find(sampler.get("teacher", "heun"), "sampler.teacher")
     for steps, times in (sampler.get("times") or {}).items():
         if not steps.isdecimal() or not 1 <= len(times) <= SAMPLING_STEPS.high:
             raise ValueError(f"sampler.times must give times by a number of steps, got {shown(steps)}")

@@ -10,17 +10,15 @@ from torch import Tensor
 
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.samplers import (
+    SAMPLERS,
     check_times,
     consistency_times,
     edit_times,
     sample_consistency,
-    sample_dpm_solver,
-    sample_heun,
     teacher_times,
 )
 from scm_media.trigflow import TrigFlow
 
-TEACHER_SAMPLERS = {"heun": sample_heun, "dpm_solver": sample_dpm_solver}
 EDIT_STEPS = 16
 """Of a student that was not trained to know a part of its clips: see ``samplers.edit_times``."""
 
@@ -32,7 +30,7 @@ def teacher_sampler(
     settings: Mapping[str, Any], flow: TrigFlow, steps: int | None, times: Sequence[float] | None
 ) -> Run:
     """The teacher's solver; steps and times are the model's own where None. ValueError for neither being possible."""
-    solver = TEACHER_SAMPLERS[settings.get("teacher", "heun")]
+    solver = SAMPLERS.find(settings.get("teacher", "heun"), "sampler.teacher")
     if times is None:
         num_steps = settings.get("teacher_steps", 32) if steps is None else steps
         times = teacher_times(num_steps, flow, sigma_max=settings.get("sigma_max", 80.0))

@@ -20,7 +20,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "student.objective": ("scd", "sct"),
     "teacher.decay": ("constant", "cosine", "inverse_sqrt"),
     "student.decay": ("constant", "cosine", "inverse_sqrt"),
-    "sampler.teacher": ("heun", "dpm_solver"),
     "latents.dtype": ("float16", "float32"),
 }
 """Keys with a closed set of values."""
@@ -113,6 +112,9 @@ def _check_name(name: str, source: str) -> None:
 
 
 def _check_sampler(sampler: Mapping[str, Any], source: str) -> None:
+    from scm_media.samplers import SAMPLERS  # brings torch along, which a recipe is listed without
+
+    SAMPLERS.find(sampler["teacher"], f"{source}: sampler.teacher")
     scale, interval, times = sampler["guidance"], sampler["guidance_interval"], sampler["times"]
     if times is not None and not (isinstance(times, Mapping) and all(map(_are_times, times.values()))):
         raise ValueError(

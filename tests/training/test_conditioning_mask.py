@@ -83,7 +83,7 @@ def test_without_regions_nothing_is_drawn_and_nothing_told(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("conditioning.mask={types: [middle]}", r"image/tiny: conditioning.mask: types must name some of start, end"),
+        ("conditioning.mask={types: [middle]}", r"image/tiny: conditioning.mask: types must be one of start, end"),
         ("conditioning.mask={type: [start]}", r"unknown key 'conditioning.mask.type' \(nearest: types\)"),
         ("conditioning.mask={probability: often}", "conditioning.mask.probability must be a number, got 'often'"),
         ("conditioning.mask=start", "conditioning.mask must be a mapping of keys or null, got 'start'"),
