@@ -115,7 +115,7 @@ def test_an_allowed_package_lends_what_it_registered_and_nothing_else(own_packag
         "scm_media.weights.save",
         "scm_media.weights.write_whole",
         "scm_media.recipe.compose",
-        "scm_media.data.latents.write_shard",
+        "scm_media.latents.cache.write_shard",
         "scm_media.training.reporting.Reporter",
         "scm_media.evaluation.reference.Reference",
         "scm_media.pipeline.generation.Pipeline",

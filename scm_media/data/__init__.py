@@ -4,8 +4,7 @@ from scm_media.data.dataset import Dataset
 from scm_media.data.examples import Batch, Example, collate
 from scm_media.data.folder import FolderDataset
 from scm_media.data.idx import FashionMNISTDataset
-from scm_media.data.latents import LatentDataset
-from scm_media.data.loader import batches, stretches
+from scm_media.data.loader import batches, read_ranges
 from scm_media.data.manifest import ManifestDataset
 from scm_media.data.shapes import ShapesDataset
 from scm_media.data.shards import ShardsDataset
@@ -17,12 +16,11 @@ __all__ = [
     "Example",
     "FashionMNISTDataset",
     "FolderDataset",
-    "LatentDataset",
     "ManifestDataset",
     "ShapesDataset",
     "ShardsDataset",
     "SyntheticDataset",
     "batches",
     "collate",
-    "stretches",
+    "read_ranges",
 ]

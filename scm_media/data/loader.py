@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,106 +20,111 @@ SECONDS_FOR_A_BATCH = 600
 
 
 @dataclass(frozen=True)
-class _Steps:
-    """Step number to batch: what a worker needs to know, and nothing that changes.
+class _Loader(ABC):
+    """What workers read by number; it holds what they need to know, and nothing that changes.
 
     A user's error is handed over as a value: raised in a worker it would reach the user wrapped in a traceback.
     """
 
     dataset: Dataset
-    batch_size: int
-    seed: int
-    rank: int
-    world: int
-
-    def __getitem__(self, step: int) -> Batch | ValueError | OSError:
-        try:
-            places = self._places(step)
-            generators = [torch.Generator().manual_seed(order.mix(self.seed, *place)) for place in places]
-            return self.dataset.batch([index for _, index in places], generators)
-        except (ValueError, OSError) as error:
-            return error
-
-    def _places(self, step: int) -> list[tuple[int, int]]:
-        buckets = self.dataset.buckets
-        if buckets is None:
-            return order.places(step, self.batch_size, self.rank, self.world, len(self.dataset), self.seed)
-        return order.bucketed_places(step, self.batch_size, self.rank, self.world, buckets, self.seed)
-
-
-@dataclass(frozen=True)
-class _Stretches:
-    """Number of a stretch to its batches, one a variant, unaugmented where there is one variant alone."""
-
-    dataset: Dataset
-    stretches: Sequence[range]
-    variants: int
     seed: int
 
     def __getitem__(self, number: int) -> list[Batch] | ValueError | OSError:
-        stretch = self.stretches[number]
         try:
-            if self.variants == 1:
-                return [self.dataset.batch(stretch)]
-            return [self.dataset.batch(stretch, self._generators(stretch, v)) for v in range(self.variants)]
+            return self.load(number)
         except (ValueError, OSError) as error:
             return error
 
-    def _generators(self, stretch: range, variant: int) -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(order.mix(self.seed, variant, index)) for index in stretch]
+    @abstractmethod
+    def load(self, number: int) -> list[Batch]: ...
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+@dataclass(frozen=True)
+class _Steps(_Loader):
+    """Loads the batch of a step."""
+
+    batch_size: int
+    rank: int
+    world: int
+
+    def load(self, number: int) -> list[Batch]:
+        numbers, buckets = (number, self.batch_size, self.rank, self.world), self.dataset.buckets
+        if buckets is None:
+            chosen = order.select(*numbers, len(self.dataset), self.seed)
+        else:
+            chosen = order.select_from_bucket(*numbers, buckets, self.seed)
+        generators = [torch.Generator().manual_seed(order.mix(self.seed, *pair)) for pair in chosen]
+        return [self.dataset.batch([index for _, index in chosen], generators)]
 
 
-def _each(source: Any, numbers: range, num_workers: int, seed: int) -> Iterator[Any]:
-    """Yields what ``source`` holds under each of the numbers, in order, read by workers; raises the error it gives."""
-    found: Iterable[Any] = map(source.__getitem__, numbers)
+@dataclass(frozen=True)
+class _Ranges(_Loader):
+    """Loads the batches of a range of examples, one for each variant; a single variant is not augmented."""
+
+    ranges: Sequence[range]
+    variants: int
+
+    def load(self, number: int) -> list[Batch]:
+        indices = self.ranges[number]
+        if self.variants == 1:
+            return [self.dataset.batch(indices)]
+        return [
+            self.dataset.batch(
+                indices, [torch.Generator().manual_seed(order.mix(self.seed, variant, index)) for index in indices]
+            )
+            for variant in range(self.variants)
+        ]
+
+
+def _identity(batches: Any) -> Any:
+    return batches
+
+
+def _load_all(loader: _Loader, numbers: range, num_workers: int) -> Iterator[list[Batch]]:
+    """Yields what is loaded for each number, in order, by worker processes if there are any; raises users' errors."""
+    loaded: Iterable[Any] = map(loader.__getitem__, numbers)
     if num_workers > 0:
-        # Without a generator of its own a DataLoader draws its base seed from the global one.
-        own = torch.Generator().manual_seed(seed)
-        found = DataLoader(
-            source,
+        loaded = DataLoader(
+            loader,  # type: ignore[arg-type]
             batch_size=None,
             sampler=numbers,
             num_workers=num_workers,
-            collate_fn=_as_it_is,
-            generator=own,
+            collate_fn=_identity,
+            # Without a generator of its own a DataLoader draws its base seed from the global one.
+            generator=torch.Generator().manual_seed(loader.seed),
             worker_init_fn=outlive_first_signal,
             timeout=SECONDS_FOR_A_BATCH,
         )
-    for batch in _waited_for(found):
-        if isinstance(batch, ValueError | OSError):
-            raise batch
-        if num_workers > 0:
-            found_by_worker = batch if isinstance(batch, list) else [batch]
-            source.dataset.count_skipped([pair for part in found_by_worker for pair in part.skipped])
-        yield batch
+    for batches in _name_stopped_worker(loaded):
+        if isinstance(batches, ValueError | OSError):
+            raise batches
+        if num_workers > 0:  # a worker counts in its own copy of the dataset
+            loader.dataset.count_skipped([pair for batch in batches for pair in batch.skipped])
+        yield batches
 
 
-def _waited_for(found: Iterable[Any]) -> Iterator[Any]:
-    """Yields what workers bring; ValueError that says what to do where one is stopped or gone."""
+def _name_stopped_worker(loaded: Iterable[Any]) -> Iterator[Any]:
+    """Yields what workers load; raises ValueError with the remedy where one is stopped or gone."""
     try:
-        yield from found
+        yield from loaded
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
         if "DataLoader" not in reason:
             raise
         raise ValueError(
-            f"a worker that reads data stopped ({reason}): a file may lie on a place that does not answer, or memory "
+            f"a worker that reads data stopped ({reason}): a file may lie on a disk that does not answer, or memory "
             "may be short; look with scm-media check, or set trainer.num_workers=0"
         ) from error
 
 
-def stretches(
+def read_ranges(
     dataset: Dataset, ranges: Sequence[range], variants: int, seed: int, num_workers: int = 0
 ) -> Iterator[list[Batch]]:
-    """For each range of examples its batches: one as the examples are, or so many variants by the augmentation.
+    """Yields a list of batches for each range of examples: one unaugmented batch, or one for each of several variants.
 
-    A variant of an example depends on (seed, variant, index) alone.
+    The augmentation of a variant of an example depends on (seed, variant, index) alone.
     """
-    return _each(_Stretches(dataset, ranges, variants, seed), range(len(ranges)), num_workers, seed)
+    return _load_all(_Ranges(dataset, seed, ranges, variants), range(len(ranges)), num_workers)
 
 
 def batches(
@@ -131,10 +137,11 @@ def batches(
     world: int = 1,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of steps ``start_step`` … ``start_step + num_steps − 1`` of one rank, ``batch_size`` examples each.
+    """Yields one rank's batches of ``batch_size`` examples for ``num_steps`` steps from ``start_step`` on.
 
     Batch and augmentation of a step depend on (seed, rank, world, step) alone, with any number of workers; torch's
     global generator is left untouched.
     """
-    steps = _Steps(dataset, batch_size, seed, rank, world)
-    return _each(steps, range(start_step, start_step + num_steps), num_workers, seed)
+    steps = _Steps(dataset, seed, batch_size, rank, world)
+    for (batch,) in _load_all(steps, range(start_step, start_step + num_steps), num_workers):
+        yield batch

@@ -1,9 +1,9 @@
-"""In which order examples are seen: a pure function of (seed, rank, step), with no state to save.
+"""The order in which examples are seen: a pure function of (seed, rank, step), with no state to save.
 
 Each epoch is a permutation of all examples, drawn from (seed, epoch); steps walk along the epochs laid end to end,
 and the ranks of a step take neighbouring stretches. A batch may span two epochs; no example is left out.
 
-Where batches must be of one kind (buckets), each bucket has such an order of its own, and each step a bucket.
+Where a batch must be of one bucket, each bucket has such an order of its own, and each step a bucket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*numbers: int) -> int:
-    """A seed in [0, 2^63) that depends on every number and on their order (finaliser of SplitMix64, Steele 2014)."""
+    """Returns a seed in [0, 2^63) that depends on every number and their order (finaliser of SplitMix64, Steele 2014)."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & _MASK
@@ -33,8 +33,8 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_examples, generator=generator)
 
 
-def places(step: int, batch_size: int, rank: int, world: int, num_examples: int, seed: int) -> list[tuple[int, int]]:
-    """(epoch, index) of each example of one rank's batch; ``batch_size`` is that of one rank, steps count from 0."""
+def select(step: int, batch_size: int, rank: int, world: int, num_examples: int, seed: int) -> list[tuple[int, int]]:
+    """Returns (epoch, index) of each example of one rank's batch of ``batch_size``; steps count from 0."""
     if num_examples < 1:
         raise ValueError("an order needs at least one example, got a dataset of 0")
     if batch_size < 1:
@@ -52,15 +52,10 @@ def places(step: int, batch_size: int, rank: int, world: int, num_examples: int,
     return found
 
 
-def indices(step: int, batch_size: int, rank: int, world: int, num_examples: int, seed: int) -> list[int]:
-    """The examples of one rank's batch at a step; ``batch_size`` is that of one rank, steps count from 0."""
-    return [index for _, index in places(step, batch_size, rank, world, num_examples, seed)]
-
-
-def bucketed_places(
+def select_from_bucket(
     step: int, batch_size: int, rank: int, world: int, buckets: Tensor, seed: int
 ) -> list[tuple[int, int]]:
-    """(epoch, index) of each example of one rank's batch, all of one bucket; ``buckets`` ``(N,)`` int64.
+    """Returns (epoch, index) of each example of one rank's batch, all of one bucket; ``buckets`` ``(N,)`` int64.
 
     A step takes the bucket of one example, and N steps that of every example once, in an order drawn from (seed,
     number of the N steps): buckets come as often as they are large, and every example is seen equally often.
@@ -73,5 +68,5 @@ def bucketed_places(
     bucket = drawn[at]
     own = torch.nonzero(buckets == bucket).flatten()
     turn = cycle * len(own) + int((drawn[:at] == bucket).sum())
-    inner = places(turn, batch_size, rank, world, len(own), mix(seed, int(bucket)))
+    inner = select(turn, batch_size, rank, world, len(own), mix(seed, int(bucket)))
     return [(epoch, int(own[index])) for epoch, index in inner]

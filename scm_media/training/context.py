@@ -18,6 +18,7 @@ from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.data import Dataset
 from scm_media.guidance import Guided
+from scm_media.latents import LatentCache
 from scm_media.masks import MaskSampler
 from scm_media.modality import Modality
 from scm_media.networks import restore
@@ -69,6 +70,18 @@ class Context:
         for bucket in self.modality.buckets or ():
             autoencoder.latent_shape((self.data.shape[0], *bucket))
         return autoencoder.latent_shape(self.data.shape)
+
+    @property
+    def latent_cache(self) -> LatentCache:
+        """The cache of the run's latents, which ``scm-media encode`` writes."""
+        return LatentCache(
+            folder=self.run_dir / "latents",
+            splits={"train": self.data, "held_out": self.held_out},
+            autoencoder=self.weights_file("autoencoder"),
+            modality=self.config["modality"],
+            shape=self.latent_shape,
+            settings=self.config["latents"],
+        )
 
     @cached_property
     def mask_sampler(self) -> MaskSampler | None:

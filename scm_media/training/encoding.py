@@ -1,57 +1,44 @@
-"""Writing the cache of latents of a run."""
+"""Encoding a recipe's data into the latent cache of its run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scm_media.data import stretches
-from scm_media.data.latents import MANIFEST, check_same, encode_missing
 from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
-from scm_media.training.latents import folder_of, manifest_of, splits
 from scm_media.training.run import prepare
 
 
 def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
     """Encodes both splits of a recipe's data into ``<run_dir>/latents`` and returns what was done.
 
-    folder, examples (encoded now), variants of each, seconds. Shards that are there already are kept. Raises
+    The result has folder, examples (encoded now), variants of each, and seconds. Existing shards are kept. Raises
     ValueError when the autoencoder has not been trained, when latents of something else lie there, when another run is
     using the folder, and where random augmentation would be fixed for good by a single variant.
     """
     check_devices(config)
     context = prepare(config)
     autoencoder = context.autoencoder().to(context.device)
-    settings = config["latents"]
+    cache = context.latent_cache
     _check_variants(context)
 
     def to_latents(sample: Tensor) -> Tensor:
         with torch.no_grad():
             return autoencoder.encode(sample.to(context.device))
 
-    start, encoded = time.monotonic(), 0
+    start = time.monotonic()
     with claim(context.run_dir):
-        for split, data in splits(context).items():
-            folder, manifest = folder_of(context, split), manifest_of(context, data)
-            if (folder / MANIFEST).exists():
-                check_same(folder, manifest)
-            else:
-                manifest.save(folder)
-            workers = config["trainer"]["num_workers"]
-            read = partial(stretches, data, variants=manifest.variants, seed=config["seed"], num_workers=workers)
-            encoded += encode_missing(
-                folder, manifest, read, to_latents, settings["batch_size"], progress, autoencoder.latent_mask
-            )
+        workers = config["trainer"]["num_workers"]
+        encoded = cache.write(to_latents, autoencoder.latent_mask, config["seed"], workers, progress)
     return {
-        "folder": folder_of(context, "train").parent,
+        "folder": cache.folder,
         "examples": encoded,
-        "variants": settings["variants"],
+        "variants": config["latents"]["variants"],
         "seconds": time.monotonic() - start,
     }
 

@@ -19,7 +19,7 @@ from scm_media.data.order import mix
 from scm_media.pipeline.description import FORMAT, checked
 from scm_media.pipeline.folder import ModelFolder
 from scm_media.pipeline.labels import to_text
-from scm_media.training import autoencoder, checkpoints, latents, stages
+from scm_media.training import autoencoder, checkpoints, stages
 from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
 from scm_media.training.data_record import check_data, is_recorded, record_data
@@ -34,6 +34,7 @@ from scm_media.training.training_fingerprint import (
 )
 
 STAGES = ("feature_extractor", "autoencoder", "teacher", "guide", "student")
+LATENT_STAGES = ("teacher", "guide", "student")
 """In order: an autoencoder may be trained on the features of the feature extractor, which needs none of the others."""
 
 MOST_COMBINATIONS = 20_000
@@ -63,8 +64,8 @@ def run(config: dict[str, Any]) -> None:
     # A model that could not be opened again is refused now, not when it is trained.
     checked(json.loads(json.dumps(description)), Path(config["recipe"]))
     _check_same_model(context.run_dir / "model.json", description)
-    if context.weights_file("autoencoder").exists() and not set(latents.STAGES).isdisjoint(chosen):
-        latents.examples(context)  # a cache that does not fit is refused before anything is trained
+    if context.weights_file("autoencoder").exists() and not set(LATENT_STAGES).isdisjoint(chosen):
+        context.latent_cache.open()  # a cache that does not fit is refused before anything is trained
     # Nothing is written before everything has been checked, and by one process alone.
     fabric = context.fabric(context.run_dir, logged=False)
     with ExitStack() as held:
@@ -97,12 +98,11 @@ def _train_stage(context: Context, stage: str) -> Any:
     check_training_fingerprint(config, context.run_dir, stage, context.made_of(stage))
     folder = context.run_dir / stage
     fabric = context.fabric(folder, task.precision)
-    data, held_out = context.data, context.held_out
-    if stage in latents.STAGES:
-        data, held_out = latents.examples(context)
-    if data is not context.data and fabric.global_rank == 0:
-        print(f"{stage}: trains on the latents in {latents.folder_of(context, 'train')}", file=sys.stderr)
-    train(fabric, task, config["trainer"], data, held_out, folder, config["seed"])
+    cache = context.latent_cache
+    splits = cache.open() if stage in LATENT_STAGES else cache.splits
+    if splits["train"] is not context.data and fabric.global_rank == 0:
+        print(f"{stage}: trains on the latents in {cache.folder / 'train'}", file=sys.stderr)
+    train(fabric, task, config["trainer"], splits["train"], splits["held_out"], folder, config["seed"])
     return fabric
 
 

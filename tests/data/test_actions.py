@@ -10,9 +10,10 @@ import torch
 
 from modalities.image import ImageModality
 from modalities.video import VideoModality
-from scm_media.data import LatentDataset, ManifestDataset, batches, stretches
+from scm_media.data import ManifestDataset, batches, read_ranges
 from scm_media.data.actions import ActionBank, chosen
-from scm_media.data.latents import Manifest, encode_missing
+from scm_media.latents import LatentDataset, Manifest
+from scm_media.latents.cache import write_missing
 from tests.data.strips import PLACES, StripModality, write_strips
 
 
@@ -134,8 +135,8 @@ def test_kept_latents_have_the_rows_of_their_examples(tmp_path, rows):
     data = open_manifest(write(tmp_path, rows))
     manifest = Manifest("a", data.fingerprint(), {}, len(data), 1, [1, PLACES, 4], "float16", shard_size=4)
     manifest.save(tmp_path / "kept")
-    encode_missing(
-        tmp_path / "kept", manifest, lambda ranges: stretches(data, ranges, 1, seed=0), lambda x: x[..., ::2], 3
+    write_missing(
+        tmp_path / "kept", manifest, lambda ranges: read_ranges(data, ranges, 1, seed=0), lambda x: x[..., ::2], None, 3
     )
     kept = LatentDataset(tmp_path / "kept", data)
     assert kept.action_names == data.action_names
@@ -145,8 +146,13 @@ def test_kept_latents_have_the_rows_of_their_examples(tmp_path, rows):
     plain = open_manifest(tmp_path / "list.jsonl", actions=None, labels=["kind"])
     assert LatentDataset(tmp_path / "kept", plain)[0].actions is None
     (tmp_path / "kept" / "00001.safetensors").unlink()
-    encode_missing(
-        tmp_path / "kept", manifest, lambda ranges: stretches(plain, ranges, 1, seed=0), lambda x: x[..., ::2], 3
+    write_missing(
+        tmp_path / "kept",
+        manifest,
+        lambda ranges: read_ranges(plain, ranges, 1, seed=0),
+        lambda x: x[..., ::2],
+        None,
+        3,
     )
     with pytest.raises(ValueError, match=r"00001.safetensors holds no actions: delete it"):
         LatentDataset(tmp_path / "kept", data)

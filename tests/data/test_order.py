@@ -6,22 +6,26 @@ from collections import Counter
 
 import pytest
 
-from scm_media.data.order import indices, mix, places
+from scm_media.data.order import mix, select
+
+
+def indices(*arguments, **keywords):
+    return [index for _, index in select(*arguments, **keywords)]
 
 
 @pytest.mark.parametrize(("batch_size", "world"), [(1, 1), (4, 2), (7, 3), (40, 1)])
 def test_each_epoch_shows_every_example_once(batch_size, world):
     num, num_steps = 17, 60
     seen = [
-        place
+        pair
         for step in range(num_steps)
         for rank in range(world)
-        for place in places(step, batch_size, rank, world, num, seed=3)
+        for pair in select(step, batch_size, rank, world, num, seed=3)
     ]
     epochs = [seen[start : start + num] for start in range(0, len(seen) - num, num)]
     assert len(epochs) >= 3
     for number, epoch in enumerate(epochs):
-        assert {place[0] for place in epoch} == {number}
+        assert {pair[0] for pair in epoch} == {number}
         assert sorted(index for _, index in epoch) == list(range(num))
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs), "epochs must differ in order"
 

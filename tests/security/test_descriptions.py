@@ -62,7 +62,7 @@ def test_what_is_unchanged_loads(model):
         "modalities.audio.containers.ContainerRecording",
         "modalities.video.containers.ContainerFootage",
         "modalities.audio.writing.read_metadata",
-        "scm_media.data.latents.write_shard",
+        "scm_media.latents.cache.write_shard",
         "scm_media.weights.write_whole",
         "scm_media.data.shards.ShardsDataset",
         "torch.optim.Adam",

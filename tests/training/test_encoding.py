@@ -12,7 +12,7 @@ import time
 import pytest
 
 from scm_media import recipe, weights
-from scm_media.data.latents import Manifest
+from scm_media.latents import Manifest
 from scm_media.training import encoding
 from tests.training.small import SMALL, same, state, train
 

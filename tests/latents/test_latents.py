@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from modalities.image import ImageModality
-from scm_media.data import LatentDataset, ShapesDataset, batches, stretches
-from scm_media.data.latents import Manifest, check_same, encode_missing, missing_shards, write_shard
+from scm_media.data import ShapesDataset, batches, read_ranges
+from scm_media.latents import LatentDataset, Manifest
+from scm_media.latents.cache import write_missing, write_shard
 
 
 def manifest(**changes):
@@ -28,8 +29,8 @@ def halved(sample):
 def write(folder, data, **changes):
     made = manifest(**changes)
     made.save(folder)
-    num = encode_missing(
-        folder, made, lambda ranges: stretches(data, ranges, made.variants, seed=3), halved, batch_size=7
+    num = write_missing(
+        folder, made, lambda ranges: read_ranges(data, ranges, made.variants, seed=3), halved, None, batch_size=7
     )
     assert num == len(data)
     return LatentDataset(folder, data)
@@ -71,9 +72,11 @@ def test_variants_are_augmentations_chosen_by_the_generator_alone(tmp_path):
     straight = halved(plain[1].sample)
     turned = halved(plain[1].sample.flip(-1))
     assert not torch.equal(straight, turned)
-    kinds = [torch.equal(cached._latent(1, variant), turned) for variant in range(4)]
-    assert all(turned_over or torch.equal(cached._latent(1, v), straight) for v, turned_over in enumerate(kinds))
-    every = torch.stack([torch.stack([cached._latent(index, v) for v in range(4)]) for index in range(50)])
+    kinds = [torch.equal(cached._row("latents", 1, variant), turned) for variant in range(4)]
+    assert all(
+        turned_over or torch.equal(cached._row("latents", 1, v), straight) for v, turned_over in enumerate(kinds)
+    )
+    every = torch.stack([torch.stack([cached._row("latents", index, v) for v in range(4)]) for index in range(50)])
     assert not torch.equal(every[:, 0], every[:, 1])
     chosen = [cached.batch([1], [torch.Generator().manual_seed(seed)]).sample[0] for seed in range(60)]
     numbers = {next(v for v in range(4) if torch.equal(latent, every[1, v])) for latent in chosen}
@@ -88,16 +91,16 @@ def test_only_missing_shards_are_encoded_and_the_bits_are_the_same(tmp_path):
     whole = LatentDataset(tmp_path, data).batch(range(50))
     (tmp_path / "00001.safetensors").unlink()
     (tmp_path / ".00001.safetensors.123.part").write_bytes(b"half")
-    assert missing_shards(tmp_path, manifest()) == [1]
+    assert manifest().find_missing(tmp_path) == [1]
     with pytest.raises(ValueError, match="1 of 3 shards are missing; the same scm-media encode"):
         LatentDataset(tmp_path, data)
     asked = []
 
     def read(ranges):
         asked.extend(ranges)
-        return stretches(data, ranges, 1, seed=3)
+        return read_ranges(data, ranges, 1, seed=3)
 
-    assert encode_missing(tmp_path, manifest(), read, halved, batch_size=7) == 20
+    assert write_missing(tmp_path, manifest(), read, halved, None, batch_size=7) == 20
     assert asked == [range(20, 27), range(27, 34), range(34, 40)]
     again = LatentDataset(tmp_path, data).batch(range(50))
     assert torch.equal(again.sample, whole.sample)
@@ -126,17 +129,16 @@ def test_files_are_mapped_and_not_copied_to_workers(tmp_path):
 )
 def test_what_differs_is_named_with_both_values_and_the_remedy(tmp_path, changes, said):
     manifest().save(tmp_path / "train")
-    assert check_same(tmp_path / "train", manifest()) == manifest()
+    manifest().check(tmp_path / "train")
     with pytest.raises(ValueError, match=f"{said}: delete {tmp_path} and run scm-media encode again"):
-        check_same(tmp_path / "train", manifest(**changes))
+        manifest(**changes).check(tmp_path / "train")
 
 
 def test_damage_is_named(tmp_path):
     data = shapes()
     write(tmp_path, data)
-    write_shard(
-        tmp_path, 2, torch.zeros(10, 1, 1, 4, 2), {"class": torch.zeros(10, dtype=torch.int64)}, None, "float32"
-    )
+    state = {"latents": torch.zeros(10, 1, 1, 4, 2), "label.class": torch.zeros(10, dtype=torch.int64)}
+    write_shard(tmp_path, 2, state, None, "float32")
     with pytest.raises(
         ValueError, match=r"00002\.safetensors holds latents \(10, 1, 1, 4, 2\), expected \(10, 1, 1, 4, 4\)"
     ):
@@ -144,7 +146,7 @@ def test_damage_is_named(tmp_path):
     (tmp_path / "00001.safetensors").write_bytes((tmp_path / "00001.safetensors").read_bytes()[:300])
     with pytest.raises(ValueError, match=r"00001\.safetensors is no whole shard of latents: delete it"):
         LatentDataset(tmp_path, data)
-    write_shard(tmp_path, 1, torch.zeros(20, 1, 1, 4, 4), {}, None, "float32")
+    write_shard(tmp_path, 1, {"latents": torch.zeros(20, 1, 1, 4, 4)}, None, "float32")
     with pytest.raises(ValueError, match=r"00001\.safetensors holds no label\.class: delete it"):
         LatentDataset(tmp_path, data)
     (tmp_path / "manifest.json").write_text("{")
@@ -155,5 +157,5 @@ def test_damage_is_named(tmp_path):
 @pytest.mark.parametrize(("value", "dtype"), [(1e5, "float16"), (float("nan"), "float32")])
 def test_latents_that_do_not_fit_are_refused(tmp_path, value, dtype):
     with pytest.raises(ValueError, match=f"shard 3 are not finite as {dtype}.*latents.dtype=float32"):
-        write_shard(tmp_path, 3, torch.full((2, 1, 1), value), {}, None, dtype)
+        write_shard(tmp_path, 3, {"latents": torch.full((2, 1, 1), value)}, None, dtype)
     assert list(tmp_path.iterdir()) == []

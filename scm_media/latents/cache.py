@@ -1,0 +1,172 @@
+"""Writing the latents of a run, and choosing them where they fit the run that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.data import Batch, Dataset, read_ranges
+from scm_media.latents.dataset import LatentDataset
+from scm_media.latents.manifest import ACTIONS, DTYPES, LABEL, LATENTS, MANIFEST, PADDING_MASK, Manifest, shard_file
+
+CONTENT_KEYS = ("autoencoder", "dataset", "modality", "num", "shape")
+"""Keys of a manifest that must fit the run that reads the latents; how they are stored may differ."""
+
+
+@dataclass(frozen=True)
+class LatentCache:
+    """The latents of all splits of a run.
+
+    folder: has a folder for each split. splits: name to dataset. autoencoder: the file of its weights. modality: its
+    configuration. shape: ``(c, *s)``. settings: the recipe's section ``latents``.
+    """
+
+    folder: Path
+    splits: Mapping[str, Dataset]
+    autoencoder: Path
+    modality: dict[str, Any]
+    shape: Sequence[int]
+    settings: Mapping[str, Any]
+
+    def open(self) -> Mapping[str, Dataset]:
+        """Returns what stages train on by split: the cached latents where the run has them, else the data.
+
+        Raises ValueError where the cache is incomplete, or was made with another autoencoder, modality or dataset.
+        """
+        found = {}
+        for split, data in self.splits.items():
+            folder = self.folder / split
+            if not (folder / MANIFEST).exists():
+                if self.folder.exists():
+                    raise ValueError(
+                        f"{folder} has no {MANIFEST}, so {self.folder} is not complete: run scm-media encode with the "
+                        "same recipe, or delete it to train without"
+                    )
+                return self.splits
+            self.manifest(data).check(folder, CONTENT_KEYS)
+            found[split] = LatentDataset(folder, data)
+        return found
+
+    def manifest(self, data: Dataset) -> Manifest:
+        """Returns the manifest that latents of these examples get in this run; ValueError where they have none."""
+        if (fingerprint := data.fingerprint()) is None:
+            raise ValueError(
+                f"{type(data).__name__} does not tell which examples it holds, so that a cache of its latents could "
+                "not be told from another's: give it a method fingerprint() -> str"
+            )
+        if data.buckets is not None:
+            raise ValueError("latents are kept in one shape: set modality.buckets=null, or train without the cache")
+        return Manifest(
+            autoencoder=weights.digest(weights.read(self.autoencoder)),
+            dataset=fingerprint,
+            modality=self.modality,
+            num=len(data),
+            variants=self.settings["variants"],
+            shape=list(self.shape),
+            dtype=self.settings["dtype"],
+            shard_size=self.settings["shard_size"],
+        )
+
+    def write(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        latent_mask: Callable[[Tensor], Tensor],
+        seed: int,
+        num_workers: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> int:
+        """Encodes the shards that are missing, and returns the number of examples that were encoded.
+
+        Raises ValueError where the folder holds latents that were made from something else.
+        """
+        num = 0
+        for split, data in self.splits.items():
+            manifest, folder = self.manifest(data), self.folder / split
+            if (folder / MANIFEST).exists():
+                manifest.check(folder)
+            else:
+                manifest.save(folder)
+
+            def read(ranges: Sequence[range], data: Dataset = data) -> Iterator[list[Batch]]:
+                return read_ranges(data, ranges, self.settings["variants"], seed, num_workers)
+
+            num += write_missing(folder, manifest, read, encode, latent_mask, self.settings["batch_size"], progress)
+        return num
+
+
+def write_missing(
+    folder: Path,
+    manifest: Manifest,
+    read: Callable[[Sequence[range]], Iterator[list[Batch]]],
+    encode: Callable[[Tensor], Tensor],
+    latent_mask: Callable[[Tensor], Tensor] | None,
+    batch_size: int,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> int:
+    """Encodes the shards that a folder lacks, and returns the number of their examples.
+
+    read: from ranges of examples to a list of batches, one a variant, for each range. encode: samples to latents.
+    latent_mask: padding masks ``(B, 1, *S)`` to those of latents.
+    """
+    for left in folder.glob(".*.part"):
+        left.unlink()  # of a run that was killed
+    shards = {number: manifest.shard(number) for number in manifest.find_missing(folder)}
+    ranges = {
+        number: [shard[first : first + batch_size] for first in range(0, len(shard), batch_size)]
+        for number, shard in shards.items()
+    }
+    stream = read([part for parts in ranges.values() for part in parts])
+    num_missing = sum(map(len, shards.values()))
+    done = manifest.num - num_missing
+    for number, parts in ranges.items():
+        pieces, captions = [], []
+        for part in parts:
+            batches = next(stream)
+            pieces.append(_encode(batches, encode, latent_mask))
+            captions += batches[0].captions or [None] * len(part)
+            done += len(part)
+            if progress is not None:
+                progress(f"latents of {folder.name}", done, manifest.num)
+        state = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        write_shard(folder, number, state, None if None in captions else captions, manifest.dtype)
+    return num_missing
+
+
+def _encode(
+    variants: Sequence[Batch], encode: Callable[[Tensor], Tensor], latent_mask: Callable[[Tensor], Tensor] | None
+) -> dict[str, Tensor]:
+    """Returns the tensors of a shard for some examples, given as one batch for each variant."""
+    first = variants[0]
+    state = {LATENTS: torch.stack([encode(batch.sample).cpu() for batch in variants], 1)}
+    masks = [mask for batch in variants if (mask := batch.conditioning(latent_mask).padding_mask) is not None]
+    if masks:
+        state[PADDING_MASK] = torch.stack(masks, 1)
+    if first.actions is not None:
+        state[ACTIONS] = first.actions
+    return state | {LABEL + name: label for name, label in first.labels.items()}
+
+
+def write_shard(
+    folder: Path, number: int, state: Mapping[str, Tensor], captions: Sequence[str | None] | None, dtype: str
+) -> None:
+    """Writes one shard, whole or not at all: latents in the dtype, masks in a byte, labels and actions as they are.
+
+    Raises ValueError where a latent is not finite or does not fit the dtype.
+    """
+    stored = state[LATENTS].to("cpu", DTYPES[dtype])
+    if not bool(torch.isfinite(stored).all()):
+        worst = state[LATENTS].abs().max().item()
+        raise ValueError(
+            f"latents of shard {number} are not finite as {dtype} (largest: {worst:.3g}): set latents.dtype=float32, "
+            "or train the autoencoder again"
+        )
+    state = {name: tensor.cpu() for name, tensor in state.items()} | {LATENTS: stored}
+    if PADDING_MASK in state:
+        state[PADDING_MASK] = state[PADDING_MASK].to(torch.uint8)
+    weights.save(shard_file(folder, number), state, {}, {"captions": captions and list(captions)})
