@@ -125,7 +125,8 @@ def write_missing(
     num_missing = sum(map(len, shards.values()))
     done = manifest.num - num_missing
     for number, parts in ranges.items():
-        pieces, captions = [], []
+        pieces: list[dict[str, Tensor]] = []
+        captions: list[str | None] = []
         for part in parts:
             batches = next(stream)
             pieces.append(_encode(batches, encode, latent_mask))
