@@ -1,7 +1,7 @@
 """Conformance checks that the author of a modality, an autoencoder or a backbone runs on their own classes.
 
-Call them from a test: each raises AssertionError that says which part of the contract of ``scm_media.interfaces``
-is not kept, with what came and what was expected.
+Call them from a test: each raises AssertionError that names the broken part of the contract (``scm_media.Modality``,
+``scm_media.interfaces``), with what was got and what was expected.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scm_media.tangent import TangentMethod, value_and_tangent
 def check_modality(
     modality: Modality, folder: Path, sample: Tensor, suffix: str | None = None, tolerance: float = 0.02
 ) -> None:
-    """Reads, conforms, writes and shows ``sample`` ``(C, *S)``, a typical one in [-1, 1], with files in ``folder``.
+    """Transforms, writes, reads and shows ``sample`` ``(C, *S)``, a typical one in [-1, 1], with files in ``folder``.
 
-    suffix: what files are written as, by default the first of the modality's. tolerance: the root mean square that
+    suffix: the suffix of written files, by default the first of the modality's. tolerance: the root mean square that
     writing and reading may change (lossy formats need more).
     """
     suffix = suffix or modality.written_suffixes[0]
@@ -33,20 +33,20 @@ def check_modality(
         _require(entry.startswith(".") and entry == entry.lower(), f"suffixes must be like '.png', got {entry!r}")
     shape = modality.shape()
     defaults = {name: size_option.default for name, size_option in modality.size_options.items()}
-    _same("shape() with every extent at its default", modality.shape(**defaults), shape)
+    _same("shape() with every size at its default", modality.shape(**defaults), shape)
 
-    conformed = modality.transform(sample)
-    _is_sample("transform()", conformed, shape)
-    _require(torch.equal(conformed, modality.transform(sample)), "transform() without a generator must not be random")
+    transformed = modality.transform(sample)
+    _is_sample("transform()", transformed, shape)
+    _require(torch.equal(transformed, modality.transform(sample)), "transform() without a generator must not be random")
     drawn = [modality.transform(sample, torch.Generator().manual_seed(3)) for _ in range(2)]
     _require(torch.equal(*drawn), "transform() must be a function of the sample and its generator alone")
 
     path, marker = folder / f"written{suffix}", "conformance-7f3a"
-    modality.write(path, conformed, {"recipe": marker, "seed": 7})
+    modality.write(path, transformed, {"recipe": marker, "seed": 7})
     _require(marker.encode() in path.read_bytes(), f"write() must put the metadata into the file: no {marker!r} in it")
     back = modality.read(path)
     _is_sample("read() of what write() wrote", back, shape)
-    error = (back - conformed).square().mean().sqrt().item()
+    error = (back - transformed).square().mean().sqrt().item()
     _require(error <= tolerance, f"write() and read() change a sample by {error:.4f} rms, expected ≤ {tolerance}")
 
     again, padding_mask = modality.read_transformed(path, None)
@@ -56,24 +56,24 @@ def check_modality(
     if padding_mask is not None:
         _same("shape of read_transformed()'s mask", padding_mask.shape, (1, *shape[1:]))
     modality.validate(path)
-    _check_edits(modality, conformed)
+    _check_edits(modality, transformed)
     broken = folder / f"broken{suffix}"
     broken.write_bytes(b"no such thing")
     for bad in (broken, folder / f"missing{suffix}"):
         _refuses(modality, bad)
-    picture = modality.preview(torch.stack([conformed, back]), ["first", "second"], columns=2)
+    picture = modality.preview(torch.stack([transformed, back]), ["first", "second"], columns=2)
     _require(min(picture.size) > 0, f"preview() must be a picture, got one of size {picture.size}")
 
 
 def _check_edits(modality: Modality, sample: Tensor) -> None:
-    """What edits lean on: the extent along which clips go on, and how what is kept is joined to what was made."""
+    """Checks what edits need: the axis along which samples are continued, and how given and made parts are joined."""
     for name, size_option in modality.size_options.items():
         if size_option.axis is None:
             continue
-        places, default = modality.shape()[size_option.axis], size_option.default * size_option.rate
+        length, default = modality.shape()[size_option.axis], size_option.default * size_option.rate
         _require(
-            abs(places - default) <= 0.1 * places,
-            f"size option {name}: a sample has {places} places along axis {size_option.axis}, but "
+            abs(length - default) <= 0.1 * length,
+            f"size option {name}: a sample has {length} positions along axis {size_option.axis}, but "
             f"default × rate is {default:g}",
         )
     given, made = sample[None], torch.zeros_like(sample)[None]
@@ -87,7 +87,7 @@ def check_autoencoder(
 ) -> None:
     """Encodes and decodes ``sample`` ``(B, C, *S)``, a few hundred typical ones in [-1, 1].
 
-    tolerance: the root mean square error of a round trip. The latents' deviation may be off by a quarter.
+    tolerance: the root mean square error of a round trip. The latents' standard deviation may be off by a quarter.
     """
     with torch.no_grad():
         latent = autoencoder.encode(sample, torch.Generator().manual_seed(0))
@@ -100,10 +100,10 @@ def check_autoencoder(
     _require(decoded.abs().max().item() <= 1, "decode() must stay within [-1, 1]")
     error = (decoded - sample).square().mean().sqrt().item()
     _require(error <= tolerance, f"a round trip changes samples by {error:.4f} rms, expected ≤ {tolerance}")
-    deviation = latent.transpose(0, 1).flatten(1).std(1)
-    far = ((deviation / sigma_data).log().abs() > math.log(1.25)).nonzero().flatten().tolist()
-    found = [round(deviation[channel].item(), 3) for channel in far]
-    _require(not far, f"latent channels {far} have deviation {found}, expected sigma_data = {sigma_data}")
+    std = latent.transpose(0, 1).flatten(1).std(1)
+    far = ((std / sigma_data).log().abs() > math.log(1.25)).nonzero().flatten().tolist()
+    found = [round(std[channel].item(), 3) for channel in far]
+    _require(not far, f"latent channels {far} have standard deviation {found}, expected sigma_data = {sigma_data}")
     mask = autoencoder.latent_mask(torch.ones(2, 1, *sample.shape[2:]))
     _same("shape of latent_mask()", mask.shape, (2, 1, *latent.shape[2:]))
     _require(bool((mask == 1).all()), "latent_mask() of a mask of ones must be ones")
@@ -116,7 +116,7 @@ def check_backbone(
     method: TangentMethod = "one_pass",
     tolerance: float = 1e-6,
 ) -> None:
-    """Evaluates the backbone on latents ``(3, c, *s)`` under ``cond``, conditioning for three clips.
+    """Evaluates the backbone on latents ``(3, c, *s)`` under ``cond``, conditioning for three samples.
 
     Held against central differences in float64 on a copy whose weights are shaken a little, so that layers that
     start at zero count; method and tolerance as the student's training needs them.
@@ -135,7 +135,7 @@ def check_backbone(
     _require(bool(torch.isfinite(pair.value).all()), "F must be finite from t = 0.01 to t = π/2 − 0.01")
     plain = net(u, t, cond)
     _close("F of a pair and F of a tensor", pair.value, plain, 1e-10)
-    _close("F of one clip and of the same clip in a batch", net(u[1:2], t[1:2], cond[1:2]), plain[1:2], 1e-8)
+    _close("F of one sample and of the same sample in a batch", net(u[1:2], t[1:2], cond[1:2]), plain[1:2], 1e-8)
     reference = value_and_tangent(net, u, t, cond, du, dt, "finite_difference").tangent
     _close(f"dF by {method} and by differences", pair.tangent, reference, tolerance)
     _require(not pair.tangent.requires_grad, "the tangent must carry no graph")

@@ -186,7 +186,7 @@ def test_every_dataset_names_the_key(tmp_path, manifest):
             FolderDataset(modality, tmp_path, **{key: "mood"})
         with pytest.raises(ValueError, match=rf"data\.{key} must be a list"):
             ShardsDataset(modality, "a.tar", tmp_path, **{key: "mood"})
-    with pytest.raises(ValueError, match=r"data\.labels must map labels to their places, got 'cls'"):
+    with pytest.raises(ValueError, match=r"data\.labels must map labels to their sources, got 'cls'"):
         ShardsDataset(modality, "a.tar", tmp_path, labels="cls")
     modality.check_actions = lambda: None
     with pytest.raises(ValueError, match=r"data\.action_names must be a list of names, got 'left'"):

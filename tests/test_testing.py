@@ -54,7 +54,7 @@ def test_what_edits_lean_on_is_held_to():
     wrong = FadingWaveModality()
     wrong.size_options = {"duration": replace(wrong.size_options["duration"], rate=1.0)}
     with pytest.raises(
-        AssertionError, match="size option duration: a sample has 32 places along axis -1, but default × rate is 2"
+        AssertionError, match="size option duration: a sample has 32 positions along axis -1, but default × rate is 2"
     ):
         _check_edits(wrong, wave)
     wrong = FadingWaveModality()
@@ -88,7 +88,7 @@ def test_a_linear_backbone_conforms():
     check_backbone(Scaled(None), (2, 5))
 
 
-@pytest.mark.parametrize(("wrong", "message"), [("tangent", "by differences"), ("batch", "clip in a batch")])
+@pytest.mark.parametrize(("wrong", "message"), [("tangent", "by differences"), ("batch", "sample in a batch")])
 def test_a_wrong_backbone_is_found(wrong, message):
     with pytest.raises(AssertionError, match=message):
         check_backbone(Scaled(wrong), (2, 5))

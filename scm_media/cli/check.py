@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
 from scm_media.display import printable
+
+if TYPE_CHECKING:
+    from scm_media import Dataset, Example, Modality
 
 NUM_PREVIEWED = 24
 NUM_LISTED = 5
@@ -17,7 +20,7 @@ BREAKS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when there is something to train on; ValueError, so exit 1, when nothing is usable."""
+    """Returns 0 when there is something to train on; raises ValueError, so exit 1, when nothing is usable."""
     commands = parser(
         "check",
         "Opens a recipe's data: counts, shapes, labels, rejects by reason, and a preview in the run folder.",
@@ -40,29 +43,31 @@ def run(arguments: Sequence[str]) -> int:
         dataset = build(config["data"], "data", modality=modality, split="train")
         held_out = build(config["data"], "data", modality=modality, split="held_out")
     except ValueError as error:
-        if parsed.rejects is not None:  # nothing is left, and this is what was asked for
+        if parsed.rejects is not None:  # nothing is left, and the user asked for the list
             _list_rejects(getattr(error, "rejected", ()), parsed.rejects)
         raise
     if len(dataset) == 0:
-        raise ValueError(f"{parsed.recipe}: no usable example ({_rejects(dataset.rejects) or 'the data is empty'})")
+        raise ValueError(
+            f"{parsed.recipe}: no usable example ({_list_reasons(dataset.rejects) or 'the data is empty'})"
+        )
     print(f"{printable(parsed.recipe)}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
     _print_labels(dataset)
     if names := dataset.action_names:
         print(
-            f"aligned: {len(names)} numbers for each of {dataset.shape[1]} places: {', '.join(map(printable, names))}"
+            f"actions: {len(names)} numbers for each of {dataset.shape[1]} frames: {', '.join(map(printable, names))}"
         )
     _print_rejects(dataset, parsed.rejects)
-    examples = _spread(dataset)
-    for remark in [*_lonely_classes(dataset, held_out), *_remarks(modality, examples)]:
-        print(f"note: {printable(remark)}")
+    examples = _choose_examples(dataset)
+    for warning in [*_find_lonely_classes(dataset, held_out), *_find_warnings(modality, examples)]:
+        print(f"note: {printable(warning)}")
     preview = _write_preview(modality, dataset, examples, Path(config["run_dir"]) / "preview.png")
     print(f"preview: {printable(preview)}")
     return 0
 
 
-def _print_labels(dataset: Any) -> None:
+def _print_labels(dataset: Dataset) -> None:
     if not dataset.label_names:
         print("labels: none")
     for name, classes in dataset.label_names.items():
@@ -71,8 +76,8 @@ def _print_labels(dataset: Any) -> None:
         print(f"label {printable(name)}: {f'{len(classes)} classes: {listed}' if classes else 'a number'}")
 
 
-def _print_rejects(dataset: Any, where: str | None) -> None:
-    print(f"rejected: {_rejects(dataset.rejects) or 'none'}")
+def _print_rejects(dataset: Dataset, where: str | None) -> None:
+    print(f"rejected: {_list_reasons(dataset.rejects) or 'none'}")
     if where is not None:
         _list_rejects(dataset.rejected, where)
         return
@@ -84,7 +89,7 @@ def _print_rejects(dataset: Any, where: str | None) -> None:
 
 
 def _list_rejects(rejected: Sequence[tuple[str, str]], where: str) -> None:
-    """Prints what was left out, or writes it into a file: bytes of names as they are, but for tabs and line ends."""
+    """Prints what was left out, or writes it into a file; only tabs and line ends of names are escaped there."""
     from scm_media.class_names import name_bytes
 
     if where == ALL:
@@ -98,19 +103,20 @@ def _list_rejects(rejected: Sequence[tuple[str, str]], where: str) -> None:
     print(f"  listed in {where}")
 
 
-def _rejects(rejects: Mapping[str, int]) -> str:
+def _list_reasons(rejects: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in rejects.items())
 
 
-def _print_buckets(modality: Any, dataset: Any) -> None:
+def _print_buckets(modality: Modality, dataset: Dataset) -> None:
     if dataset.buckets is not None:
+        assert modality.buckets is not None
         counts = dataset.buckets.bincount(minlength=len(modality.buckets)).tolist()
         listed = zip(modality.buckets, counts, strict=True)
         print(f"buckets: {', '.join(f'{high}×{wide} {count}' for (high, wide), count in listed)}")
 
 
-def _lonely_classes(dataset: Any, held_out: Any) -> list[str]:
-    """A remark on the classes that have one example, in training or held out."""
+def _find_lonely_classes(dataset: Dataset, held_out: Dataset) -> list[str]:
+    """Returns a warning of the classes that have one example, in training or held out."""
     lonely = []
     for name, classes in dataset.label_names.items():
         both = zip(classes, dataset.label_counts.get(name, ()), held_out.label_counts.get(name, ()), strict=False)
@@ -123,34 +129,35 @@ def _lonely_classes(dataset: Any, held_out: Any) -> list[str]:
     ]
 
 
-def _remarks(modality: Any, examples: Sequence[Any]) -> list[str]:
-    told = modality.data_warnings([example.sample for example in examples])
+def _find_warnings(modality: Modality, examples: Sequence[Example]) -> list[str]:
+    """Returns the modality's warnings, and the fraction that is padding."""
+    found = modality.data_warnings([example.sample for example in examples])
     masks = [example.padding_mask for example in examples if example.padding_mask is not None]
     if masks:
         fraction = 1 - sum(mask.mean().item() for mask in masks) / len(masks)
-        told = [*told, f"{fraction:.0%} of the {len(masks)} examples that were looked at is padding, and left out"]
-    return told
+        found = [*found, f"{fraction:.0%} of the {len(masks)} examples that were looked at is padding, and left out"]
+    return found
 
 
-def _spread(dataset: Any) -> list[Any]:
-    """Examples spread over the dataset; over its largest bucket, since a picture of many shows one shape."""
-    places: Sequence[int] = range(len(dataset))
+def _choose_examples(dataset: Dataset) -> list[Example]:
+    """Returns examples spread over the dataset, or over its largest bucket, since the preview shows one shape."""
+    indices: Sequence[int] = range(len(dataset))
     if (buckets := dataset.buckets) is not None:
-        places = (buckets == buckets.bincount().argmax()).nonzero().flatten().tolist()
-    num = min(NUM_PREVIEWED, len(places))
-    return [dataset[places[number * len(places) // num]] for number in range(num)]
+        indices = (buckets == buckets.bincount().argmax()).nonzero().flatten().tolist()
+    num = min(NUM_PREVIEWED, len(indices))
+    return [dataset[indices[number * len(indices) // num]] for number in range(num)]
 
 
-def _write_preview(modality: Any, dataset: Any, examples: Sequence[Any], path: Path) -> Path:
-    """The picture of examples, and their labels below."""
+def _write_preview(modality: Modality, dataset: Dataset, examples: Sequence[Example], path: Path) -> Path:
+    """Writes a picture of examples with their labels below, and returns its path."""
     import torch
 
-    captions = [_caption(example.labels, dataset.label_names) for example in examples]
+    captions = [_write_caption(example.labels, dataset.label_names) for example in examples]
     picture = modality.preview(torch.stack([example.sample for example in examples]), captions)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
     return path
 
 
-def _caption(labels: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> str:
+def _write_caption(labels: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> str:
     return " ".join(str(names[name][value] if names[name] else value) for name, value in labels.items())

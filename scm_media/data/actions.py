@@ -1,4 +1,4 @@
-"""Rows of numbers that a dataset has for the places of its samples: checked, read, and which of them are kept."""
+"""The actions of a dataset, numbers for each frame of its samples: reading them, and the bank that a model carries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scm_media.data.entries import Unusable
 from scm_media.modality import Modality
 
 MOST_ACTION_SEQUENCES, MOST_BYTES = 512, 1 << 20
-"""Sequences of rows that a model carries, and bytes of them."""
+"""The largest number of sequences, and of bytes, that a model carries."""
 ACTIONS, LABEL = "actions", "label."
 """Names of the tensors in the file of an action bank: the actions, and a prefix for the label's name."""
 
@@ -52,28 +52,28 @@ class ActionBank:
         return cls(actions, labels)
 
 
-def chosen(num: int, rows_shape: Sequence[int], wanted: int = MOST_ACTION_SEQUENCES) -> list[int]:
-    """Which of ``num`` examples, in order, are kept where each has rows ``(k, n)``: always the same, drawn evenly."""
-    room = max(1, MOST_BYTES // (4 * math.prod(rows_shape)))
+def select_for_bank(num: int, shape: Sequence[int], wanted: int = MOST_ACTION_SEQUENCES) -> list[int]:
+    """Returns the examples out of ``num`` whose actions ``(k, n)`` a model carries: always the same, spread evenly."""
+    room = max(1, MOST_BYTES // (4 * math.prod(shape)))
     order = torch.randperm(num, generator=torch.Generator().manual_seed(0))
     return sorted(order[: min(wanted, room)].tolist())
 
 
 def check_actions(column: str | None, names: Sequence[str] | None, path: Path, modality: Modality) -> None:
-    """ValueError where rows cannot be read of a column, cannot be told apart by these names, or would lie elsewhere."""
+    """Raises ValueError for a manifest that has no actions, unusable names, or a modality that would misplace them."""
     if column is None:
         if names is not None:
             raise ValueError(f"data.action_names={list(names)} names the numbers of no column: set data.actions")
         return
     if path.suffix.lower() != ".jsonl":
-        raise ValueError(f"data.actions={column}: rows of numbers stand in a .jsonl, got {path}")
+        raise ValueError(f"data.actions={column}: actions are lists of numbers in a .jsonl, got {path}")
     modality.check_actions()
     if names is not None:
         names = names_of(names, "data.action_names")
         if not names:
             raise ValueError("data.action_names must be a list of names, or null, got an empty one")
     for name in names or ():
-        # What stands between names where a user asks for them: see pipeline/actions.py.
+        # These characters separate names where a user asks for actions: see pipeline/actions.py.
         if not re.fullmatch(r"(?i)(?!none$)[^\s,+*]+", str(name)) or list(names or ()).count(name) > 1:
             raise ValueError(
                 "data.action_names must differ, have no spaces, commas, plus signs or stars, and not be 'none'; "
@@ -82,25 +82,25 @@ def check_actions(column: str | None, names: Sequence[str] | None, path: Path, m
 
 
 def usual_width(values: Iterable[Any]) -> int:
-    """How many numbers a row has, as most of these do (each a list of rows); 1 where none is a list of rows."""
+    """Returns the most frequent number of actions of a frame among lists of frames; 1 where there is no such list."""
     widths = Counter(
         len(value[0]) for value in values if isinstance(value, list) and value and isinstance(value[0], list)
     )
     return max(1, widths.most_common(1)[0][0]) if widths else 1
 
 
-def read_rows(value: Any, column: str, num_places: int, width: int) -> Tensor:
-    """Rows ``(k, n)`` float32 of a list of n lists of k numbers; Unusable where it is none, or of another size."""
+def read_actions(value: Any, column: str, num_frames: int, width: int) -> Tensor:
+    """Returns actions ``(k, n)`` float32 from a list of n lists of k numbers; raises Unusable for any other value."""
     if value is None or value == "":
-        raise Unusable("missing rows", column)
-    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
-        raise Unusable("rows that are no lists of numbers", column)
-    if len(value) != num_places:
-        raise Unusable("too few or too many rows", f"{column}: {len(value)}, expected {num_places}")
-    if wrong := [len(row) for row in value if len(row) != width]:
-        raise Unusable("rows of another length", f"{column}: {wrong[0]} numbers, expected {width}")
-    for number in (number for row in value for number in row):
+        raise Unusable("missing actions", column)
+    if not isinstance(value, list) or not all(isinstance(frame, list) for frame in value):
+        raise Unusable("actions that are no lists of numbers", column)
+    if len(value) != num_frames:
+        raise Unusable("actions for too few or too many frames", f"{column}: {len(value)}, expected {num_frames}")
+    if wrong := [len(frame) for frame in value if len(frame) != width]:
+        raise Unusable("too few or too many actions for a frame", f"{column}: {wrong[0]} numbers, expected {width}")
+    for number in (number for frame in value for number in frame):
         # Beyond what float32 holds a number would become infinite.
         if not isinstance(number, int | float) or not abs(number) <= torch.finfo(torch.float32).max:
-            raise Unusable("rows that are no lists of numbers", f"{column}: {number!r}")
+            raise Unusable("actions that are no lists of numbers", f"{column}: {number!r}")
     return torch.tensor(value, dtype=torch.float32).T.contiguous()

@@ -1,4 +1,4 @@
-"""One file of a dataset and its labels, and the files that were left out with the reasons."""
+"""One file of a dataset with its labels, and the record of the files that were left out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from scm_media.modality import MediaFile, Modality, Segment
 
 
 @contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Makes a ValueError that names the file of whatever a decoder or a modality raises.
+def name_errors(source: str) -> Iterator[None]:
+    """Turns whatever a decoder or a modality raises into a ValueError that names the file.
 
-    An error's ``reason``, a few words that rejects are counted by, is kept. KeyboardInterrupt and SystemExit pass.
+    The error keeps its ``reason``, by which rejects are counted. KeyboardInterrupt and SystemExit pass.
     """
     try:
         yield
@@ -32,11 +32,11 @@ def naming(source: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             text = error.strerror
         own = isinstance(error, ValueError | OSError) and bool(text)
-        told = own and printable(Path(source).name) in text
-        if isinstance(error, ValueError) and told and text == str(error):
+        is_named = own and printable(Path(source).name) in text
+        if isinstance(error, ValueError) and is_named and text == str(error):
             raise
         kind = "" if own else f"cannot be decoded: {type(error).__name__}: "
-        named = ValueError(text if told else f"{printable(source)}: {kind}{text}".removesuffix(": "))
+        named = ValueError(text if is_named else f"{printable(source)}: {kind}{text}".removesuffix(": "))
         if (reason := getattr(error, "reason", None)) is not None and isinstance(reason, str):
             named.reason = reason  # type: ignore[attr-defined]
         raise named from error
@@ -46,10 +46,10 @@ def naming(source: str) -> Iterator[None]:
 class Entry:
     """One file with its labels: class names (str) and scalars (float) by label.
 
-    group: entries of one group are held out together or not at all; None stands alone. part: the seconds of the file,
-    from and to (None: its end), that the entry is; None for all of it. A path may be a folder that is one sample.
+    path: may be a folder that is one sample. group: entries of one group are held out together; None stands alone.
+    cut: from and to which second of the file the entry reaches (None: its end); None for all of it.
 
-    What reads the file raises ValueError, with its name, whatever the modality's decoder has raised.
+    Methods that read the file raise ValueError, with its name, whatever the modality's decoder raised.
     """
 
     path: Path
@@ -57,15 +57,15 @@ class Entry:
     labels: Mapping[str, str | float] = field(default_factory=dict)
     caption: str | None = None
     group: str | None = None
-    part: tuple[float, float | None] | None = None
+    cut: tuple[float, float | None] | None = None
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        """Names the file in what is raised inside; ValueError for a pipe or a device, which may never end."""
-        with naming(self.source):
+        """Names the file in errors; raises ValueError for a pipe or a device, which may never end."""
+        with name_errors(self.source):
             try:
                 mode = self.path.stat().st_mode
-            except OSError:  # which the modality tells in its own words
+            except OSError:  # the modality words it better
                 mode = stat.S_IFREG
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise ValueError("is neither a regular file nor a folder")
@@ -92,41 +92,41 @@ class Entry:
             return modality.measure(self.file())
 
     def file(self) -> MediaFile:
-        """Returns what a modality reads: the file, a part of it, or the content of one that lies inside another."""
-        return self.path if self.part is None else Segment(self.path, *self.part)
+        """Returns what a modality reads: a path, a segment of a file, or the content of a member of a tar."""
+        return self.path if self.cut is None else Segment(self.path, *self.cut)
 
     @property
     def source(self) -> str:
-        """The file, in words for the user."""
+        """Names the file for the user."""
         return str(self.file())
 
     @property
     def size(self) -> int:
-        """Bytes, of a folder those of its files."""
+        """The number of bytes; of a folder, of all its files."""
         if self.path.is_dir():
             return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
         return self.path.stat().st_size
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """What changes when the content does: path (and part), size, time of change."""
+        """Path (and cut), size and time of change, by which a changed file is noticed."""
         return self.source, self.size, self.path.stat().st_mtime_ns
 
 
 class Rejects:
-    """The sources that were left out: counted by reason, listed one by one."""
+    """A record of the sources that were left out: counted by reason, and listed one by one."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.listed: list[tuple[str, str]] = []
 
     def add(self, source: object, reason: str, detail: str = "") -> None:
-        """Takes one more source; ``detail`` is listed, and not counted by."""
+        """Records one source; ``detail`` is listed with it and plays no part in the counts."""
         self.counts[reason] += 1
         self.listed.append((str(source), f"{reason}: {detail}" if detail else reason))
 
     def refuse(self, source: object, remedy: str) -> ValueError:
-        """Returns the error for a source of which nothing is left; its ``rejected`` lists what was left out."""
+        """Returns the error for data of which nothing is left; its ``rejected`` lists what was left out."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.counts.most_common()) or "it is empty"
         first = f" (first: {printable(self.listed[0][0])})" if self.listed else ""
         error = ValueError(f"nothing in {printable(str(source))} can be used: {reasons}{first}; {remedy}")
@@ -135,7 +135,7 @@ class Rejects:
 
 
 class Unusable(Exception):
-    """Why an example is left out."""
+    """Raised with the reason where an example has to be left out."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -144,11 +144,11 @@ class Unusable(Exception):
 
 
 def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | None) -> str | float:
-    """Returns the class name, or the scalar, that an example was given.
+    """Returns an example's label: a class name, or a finite number for a scalar label.
 
-    Raises Unusable where it is missing, unknown, no number or not finite.
+    Raises Unusable where it is missing, not among the classes, or no finite number.
     """
-    value = value.item() if hasattr(value, "item") else value  # numbers of NumPy and PyTorch
+    value = value.item() if hasattr(value, "item") else value  # NumPy's and PyTorch's numbers
     if value is None or value == "" or isinstance(value, (list, dict)):
         raise Unusable("missing label", name)
     if scalar:

@@ -13,12 +13,12 @@ from scm_media.conditioning import Conditioning
 
 @dataclass(frozen=True)
 class Example:
-    """One sample ``(C, *S)``, float32 in [-1, 1], with what is known of it.
+    """One sample ``(C, *S)``, float32 in [-1, 1], with its labels.
 
-    labels: name to class number, or to a float for a scalar label. source: the file, or what stands for it.
-    padding_mask: ``(1, *S)``, one where the sample is no padding; None where all of it is to be learned.
-    actions: ``(k, n)`` float32, k numbers for each of the n places along the first axis of S (the actions of each
-    frame); None where there are none. skipped: the files that could not be read, with what is wrong, in whose place
+    labels: name to class number, or to a float for a scalar label. source: the name of the file, or of the example.
+    padding_mask: ``(1, *S)``, one where the sample is not padding; None where all of it is to be learned.
+    actions: ``(k, n)`` float32, k numbers for each of the n frames along the first axis of S; None without actions.
+    skipped: the files that could not be read, with what is wrong, in whose place
     the example was read.
     """
 
@@ -35,10 +35,9 @@ class Example:
 class Batch:
     """Samples ``(B, C, *S)`` and their labels: ``(B,)`` int64 for classes, float32 for scalars.
 
-    encoded: the samples are latents ``(B, c, *s)`` already. padding_mask: ``(B, 1, *S)``, of latents ``(B, 1, *s)``,
-    one where a sample is no padding; None where there is none. actions: ``(B, k, n)``, the rows of numbers along the
-    first axis of S, of latents too; ``actions.condition_on_actions`` lays them out beside a latent. skipped: those of
-    all examples.
+    encoded: True where the samples are latents ``(B, c, *s)`` already. padding_mask: ``(B, 1, *S)``, or of latents
+    ``(B, 1, *s)``, one where a sample is not padding; None without padding. actions: ``(B, k, n)``, for the frames of
+    samples, of latents too. skipped: those of all examples.
     """
 
     sample: Tensor
@@ -50,7 +49,7 @@ class Batch:
     skipped: tuple[tuple[str, str], ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Returns the same batch on another device."""
         labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
         padding_mask, actions = (
             None if tensor is None else tensor.to(device, non_blocking=True)
@@ -60,9 +59,9 @@ class Batch:
         return replace(self, sample=sample, labels=labels, padding_mask=padding_mask, actions=actions)
 
     def conditioning(self, latent_mask: Callable[[Tensor], Tensor] | None = None) -> Conditioning:
-        """What a backbone is told of the batch: its labels, and what is padding where ``latent_mask`` is given.
+        """Returns the labels and, given ``latent_mask``, the padding mask of the latents.
 
-        latent_mask: the autoencoder's, which brings masks to latents. What is sampled without it is whole.
+        latent_mask: the autoencoder's method, from masks of samples to masks of latents.
         """
         padding_mask = None
         if self.padding_mask is not None and latent_mask is not None:
@@ -71,26 +70,26 @@ class Batch:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """The batch of some examples that carry the same labels; captions only where every example has one."""
+    """Returns the batch of examples that have the same labels; captions only where every example has one."""
     labels = {}
     for name, first in examples[0].labels.items():
         dtype = torch.float32 if isinstance(first, float) else torch.int64
         labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
     captions = [example.caption for example in examples if example.caption is not None]
-    rows = [example.actions for example in examples if example.actions is not None]
+    actions = [example.actions for example in examples if example.actions is not None]
     masks = [example.padding_mask for example in examples if example.padding_mask is not None]
-    assert len(rows) in (0, len(examples)), "every example has rows, or none"
-    assert len(masks) in (0, len(examples)), "a modality tells the padding of every example, or of none"
+    assert len(actions) in (0, len(examples)), "every example has actions, or none"
+    assert len(masks) in (0, len(examples)), "every example has a padding mask, or none"
     if len(shapes := {tuple(example.sample.shape) for example in examples}) > 1:
         raise ValueError(
-            f"samples of the shapes {', '.join(map(str, sorted(shapes)))} cannot be one batch; what "
-            "takes examples in turn (figures, latents) does not work with modality.buckets"
+            f"samples of the shapes {', '.join(map(str, sorted(shapes)))} cannot be one batch; figures and latents, "
+            "which take examples in turn, do not work with modality.buckets"
         )
     return Batch(
         sample=torch.stack([example.sample for example in examples]),
         labels=labels,
         captions=captions if len(captions) == len(examples) else None,
         padding_mask=torch.stack(masks) if masks else None,
-        actions=torch.stack(rows) if rows else None,
+        actions=torch.stack(actions) if actions else None,
         skipped=tuple(pair for example in examples for pair in example.skipped),
     )

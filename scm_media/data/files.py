@@ -1,4 +1,4 @@
-"""A dataset of files: read when they are asked for, looked at once when it is opened, rejects counted by reason."""
+"""The base class of datasets of files, which are checked when the dataset is opened and read when they are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import torch
@@ -20,39 +20,48 @@ from scm_media.class_names import name_bytes, names_of
 from scm_media.data.dataset import Dataset, check_split
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.examples import Batch, Example, collate
-from scm_media.data.labelling import check_new, measured
+from scm_media.data.labelling import add_measures, check_new
 from scm_media.data.validation import find_usable
 from scm_media.display import printable
 from scm_media.modality import Modality
 
 NUM_QUANTILES = 11
 MOST_SKIPPED = 16
-"""Files all over the data that are tried in place of one: when none can be read, it is the disk that is gone."""
+"""Files all over the data that are tried in place of one: when none can be read, the disk is gone."""
 GOLDEN = 0.618
 SKIPPED = "unreadable since the data was opened"
 
 
-class FileDataset(Dataset):
-    """The examples of some files, in the order of their names.
+@dataclass(frozen=True)
+class Listing:
+    """The files that a folder, a manifest or shards list.
 
     label_names: label to its classes, ``()`` for a scalar, None to take the classes that the usable files have.
-    held_out: the part of the files, in (0, 1), that the split "held_out" has and "train" has not; which ones depends
-    on their names alone, or on their groups' where they have one. verify: look at every file now, and count and leave
-    out those that cannot be used. measures: what the modality measures of each file and is a scalar label of the same
-    name.
+    source: the folder or file that lists them, for errors. rejects: the files that were left out so far.
+    """
 
-    A file that cannot be read when it is asked for (it has changed since, or ``verify`` is false) is counted, named
-    once on standard error, and another file of the same bucket takes its place, always the same one. So the order of
-    all others stays a function of (seed, rank, step). Raises ValueError where 16 files tried so cannot be read.
+    entries: Sequence[Entry]
+    label_names: Mapping[str, Sequence[str] | None]
+    source: object
+    rejects: Rejects
+
+
+class FileDataset(Dataset):
+    """The examples of the files of a listing, in the order of their names.
+
+    held_out: the fraction of the files, in (0, 1), that the split "held_out" has and "train" has not; a file's name, or
+    its group's, alone decides. verify: validate every file now, and count and leave out those that cannot be used.
+    measures: numbers that the modality measures of each file, which become scalar labels of the same name.
+
+    A file that cannot be read later (it has changed since, or ``verify`` is false) is counted, named once on standard
+    error, and replaced by another file of the same bucket, always the same one. So the order of all others stays a
+    function of (seed, rank, step). Raises ValueError where 16 files tried so cannot be read.
     """
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        listing: Listing,
         modality: Modality,
-        label_names: Mapping[str, Sequence[str] | None],
-        source: object,
-        rejects: Rejects,
         split: str = "train",
         held_out: float = 0.02,
         verify: bool = True,
@@ -61,34 +70,32 @@ class FileDataset(Dataset):
         check_split(split)
         if not 0 < held_out < 1:
             raise ValueError(f"data.held_out must lie between 0 and 1, got {held_out}")
-        measures = names_of(measures, "data.measures")
-        check_new(measures, list(label_names), "measures")
-        label_names = {**label_names, **dict.fromkeys(measures, ())}
+        rejects, measures = listing.rejects, names_of(measures, "data.measures")
+        check_new(measures, list(listing.label_names), "measures")
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-            found, buckets = find_usable(entries, modality, verify, rejects, pool)
+            found, buckets = find_usable(listing.entries, modality, verify, rejects, pool)
             bucket_of = {entry.name: bucket for entry, bucket in zip(found, buckets, strict=False)}
-            kept = sorted(measured(found, modality, measures, rejects, pool), key=lambda entry: entry.name)
+            kept = sorted(add_measures(found, modality, measures, rejects, pool), key=lambda entry: entry.name)
         if not kept:
             kinds = ", ".join(sorted(modality.suffixes))
-            raise rejects.refuse(source, f"check data.root; files of {modality.name}: {kinds}")
-        self.modality = modality
-        self.shape = modality.shape()
+            raise rejects.refuse(listing.source, f"check data.root; files of {modality.name}: {kinds}")
+        self.modality, self.shape = modality, modality.shape()
         self.label_names = {
-            name: _in_order({str(entry.labels[name]) for entry in kept}) if classes is None else tuple(classes)
-            for name, classes in label_names.items()
+            name: _sort_classes({str(entry.labels[name]) for entry in kept}) if classes is None else tuple(classes)
+            for name, classes in {**listing.label_names, **dict.fromkeys(measures, ())}.items()
         }
         self.rejects: dict[str, int] = dict(rejects.counts)
         self.rejected: list[tuple[str, str]] = rejects.listed
-        self._entries = _part(kept, split, held_out, source)
+        self._entries = _take_split(kept, split, held_out, listing.source)
         self._numbers = {
             name: {label: number for number, label in enumerate(classes)} for name, classes in self.label_names.items()
         }
         self.label_counts = {name: self._count(name) for name in self.label_names}
         self.buckets = torch.tensor([bucket_of[entry.name] for entry in self._entries]) if buckets else None
 
-    def class_numbers(self, name: str, places: Sequence[int]) -> torch.Tensor:
-        """The class numbers ``(N,)`` int64 of a label that has classes, of the examples at these places."""
-        return torch.tensor([self._numbers[name][str(self._entries[place].labels[name])] for place in places])
+    def class_numbers(self, name: str, indices: Sequence[int]) -> torch.Tensor:
+        """Returns the class numbers ``(N,)`` int64 of these examples for a label that has classes."""
+        return torch.tensor([self._numbers[name][str(self._entries[index].labels[name])] for index in indices])
 
     def _count(self, name: str) -> tuple[int, ...]:
         counts = Counter(entry.labels[name] for entry in self._entries)
@@ -96,7 +103,7 @@ class FileDataset(Dataset):
 
     @property
     def label_combinations(self) -> dict[tuple[int, ...], int]:
-        """How often classes of several labels occur together; empty where fewer than two labels have classes."""
+        """As in ``Dataset``; empty where fewer than two labels have classes."""
         named = {name: numbers for name, numbers in self._numbers.items() if numbers}
         if len(named) < 2:
             return {}
@@ -108,14 +115,13 @@ class FileDataset(Dataset):
 
     @property
     def label_quantiles(self) -> dict[str, list[float]]:
-        """Scalar label to its quantiles, evenly spaced from the least to the largest."""
+        """As in ``Dataset``, from the least value to the largest."""
         scalars = [name for name, numbers in self._numbers.items() if not numbers]
         spaced = torch.linspace(0, 1, NUM_QUANTILES, dtype=torch.float64)
         found = {}
         for name in scalars:
             values = torch.tensor([float(entry.labels[name]) for entry in self._entries], dtype=torch.float64)
-            places = (spaced * (len(values) - 1)).round().long()
-            found[name] = values.sort().values[places].tolist()
+            found[name] = values.sort().values[(spaced * (len(values) - 1)).round().long()].tolist()
         return found
 
     def __len__(self) -> int:
@@ -129,27 +135,23 @@ class FileDataset(Dataset):
         return collate([self._read_or_replace(index, generator) for index, generator in pairs])
 
     def fingerprint(self) -> str:
-        """What tells these examples from others: a digest of their names, labels, captions, sizes in bytes.
+        """Returns a digest of the files' names, labels, captions and sizes in bytes.
 
-        A file that was changed and kept its size is not noticed.
+        It does not notice a file that was changed and kept its size.
         """
         digest = hashlib.blake2b(json.dumps(self.label_names).encode(), digest_size=16)
         for entry in self._entries:
-            told = [entry.name, sorted(entry.labels.items()), entry.caption, entry.size]
-            digest.update(json.dumps(told).encode())
+            digest.update(_describe(entry, entry.size))
         return digest.hexdigest()
 
     def versions(self) -> torch.Tensor:
-        """Returns ``(N, 2)`` int64: a hash of each example as ``fingerprint`` tells it, and its file's time of change.
-
-        The time is in nanoseconds since 1970.
-        """
-        rows = []
+        """Returns ``(N, 2)`` int64: a hash of each example, and its file's time of change in ns since 1970."""
+        found = []
         for entry in self._entries:
             _, size, changed = entry.version
-            told = json.dumps([entry.name, sorted(entry.labels.items()), entry.caption, size]).encode()
-            rows.append((int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big", signed=True), changed))
-        return torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
+            digest = hashlib.blake2b(_describe(entry, size), digest_size=8).digest()
+            found.append((int.from_bytes(digest, "big", signed=True), changed))
+        return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
 
     def _read_or_replace(self, index: int, generator: torch.Generator | None) -> Example:
         """Returns the example of this index, or another one where its file cannot be read."""
@@ -202,17 +204,21 @@ class FileDataset(Dataset):
         return Example(sample, labels, entry.caption, entry.source, padding_mask)
 
 
-def _in_order(classes: set[str]) -> tuple[str, ...]:
-    """Class names sorted: by value where all are whole numbers, so that 10 comes after 9."""
+def _describe(entry: Entry, size: int) -> bytes:
+    return json.dumps([entry.name, sorted(entry.labels.items()), entry.caption, size]).encode()
+
+
+def _sort_classes(classes: set[str]) -> tuple[str, ...]:
+    """Returns class names in order: by value where all are whole numbers, so that 10 comes after 9."""
     if all(name.isdecimal() for name in classes):
         return tuple(sorted(classes, key=lambda name: (int(name), name)))
     return tuple(sorted(classes))
 
 
-def _part(entries: list[Entry], split: str, held_out: float, source: object) -> list[Entry]:
-    """The entries of a split: groups (single names) are held out from the lowest hash on, until enough are.
+def _take_split(entries: list[Entry], split: str, held_out: float, source: object) -> list[Entry]:
+    """Returns the entries of a split; groups, or single names, are held out from the lowest hash on, until enough are.
 
-    At least one entry is held out and one is not; ValueError where that cannot be.
+    At least one entry is held out and one is not; raises ValueError where that cannot be.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from scm_media.class_names import class_name, names_of
 from scm_media.data.entries import Entry, Rejects
-from scm_media.data.files import FileDataset
-from scm_media.data.labelling import LabelFunction, LabelNames, complete
+from scm_media.data.files import FileDataset, Listing
+from scm_media.data.labelling import LabelFunction, LabelNames, add_labels
 from scm_media.modality import Modality
 from scm_media.parts import part
 
@@ -18,14 +18,14 @@ UNREADABLE = "unreadable folder"
 
 @part("data", label_function="label_function")
 class FolderDataset(FileDataset):
-    r"""Every file below ``root`` that the modality reads, and every folder that it holds to be one sample; links count.
+    r"""Every file below ``root`` that the modality reads, and every folder that is one sample; links are followed.
 
     labels: "subfolder", the label "class" is the name of the first folder below root, or "none". label_function: gives
-    more labels, for a file's path (see ``labelling.complete``). scalars: labels that are numbers. Hidden files, files
+    more labels, for a file's path (see ``labelling.add_labels``). scalars: labels that are numbers. Hidden files, files
     of other kinds, files outside any class, class folders without a file, folders that cannot be listed, and files that
     the function leaves out are counted among the rejects. Names of folders that differ in Unicode's form alone (NFC,
-    NFD) are one class; bytes that are not UTF-8 stand as ``\xNN`` in it. See ``FileDataset`` for ``held_out``,
-    ``verify`` and ``measures``; ValueError when fewer than two files are usable.
+    NFD) are one class; bytes that are not UTF-8 stand as ``\xNN`` in it. ``FileDataset`` explains ``held_out``,
+    ``verify`` and ``measures``. Raises ValueError when fewer than two files are usable.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class FolderDataset(FileDataset):
         labels_of: dict[str, dict[str, str]] = {}  # one for all files of a class: there can be millions
         unlisted = set()
 
-        def unreadable(folder: Path, problem: str) -> None:
+        def reject_folder(folder: Path, problem: str) -> None:
             unlisted.add(folder)
             rejects.add(folder, UNREADABLE, problem)
 
-        for path in walk(root, modality, unreadable):
+        for path in walk(root, modality, reject_folder):
             inside = path.relative_to(root)
             if inside.name.startswith("."):
                 rejects.add(path, "hidden")
@@ -73,12 +73,12 @@ class FolderDataset(FileDataset):
                 if folder.name not in labels_of and folder not in unlisted:
                     rejects.add(folder, "empty class folder")
         names: LabelNames = {"class": None} if labels == "subfolder" else {}
-        entries, names = complete(entries, [()] * len(entries), label_function, names, scalars, {}, rejects)
-        super().__init__(entries, modality, names, root, rejects, split, held_out, verify, measures)
+        entries, names = add_labels(entries, [()] * len(entries), label_function, names, scalars, {}, rejects)
+        super().__init__(Listing(entries, names, root, rejects), modality, split, held_out, verify, measures)
 
 
 def _class_folders(root: Path) -> list[Path]:
-    """Returns the folders in a root that are not hidden; none where it cannot be listed, which is counted elsewhere."""
+    """Returns the visible folders in a root; none where it cannot be listed, which ``walk`` reports."""
     try:
         with os.scandir(root) as found:
             return sorted(Path(each.path) for each in found if each.is_dir() and not each.name.startswith("."))
@@ -86,18 +86,18 @@ def _class_folders(root: Path) -> list[Path]:
         return []
 
 
-def walk(root: Path, modality: Modality, unreadable: Callable[[Path, str], None]) -> Iterator[Path]:
+def walk(root: Path, modality: Modality, on_unreadable: Callable[[Path, str], None]) -> Iterator[Path]:
     """Yields the files below root in a fixed order.
 
-    A folder that is hidden, or one sample of the modality, is given as one path. A folder that is met again is not
-    entered. unreadable: is told each folder that cannot be listed (no permission, gone meanwhile), and why.
+    A folder that is hidden, or one sample of the modality, is one path. A folder that links lead to twice is entered
+    once. on_unreadable: called with each folder that cannot be listed (no permission, gone meanwhile), and why.
     """
 
-    def failed(error: OSError) -> None:
-        unreadable(Path(error.filename or root), error.strerror or str(error))
+    def report(error: OSError) -> None:
+        on_unreadable(Path(error.filename or root), error.strerror or str(error))
 
     entered = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=failed):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=report):
         here = os.path.realpath(folder)
         if here in entered:
             folders.clear()
@@ -109,7 +109,7 @@ def walk(root: Path, modality: Modality, unreadable: Callable[[Path, str], None]
 
 
 def _is_sample_dir(folder: Path, modality: Modality) -> bool:
-    """Returns whether a folder is one sample of the modality; one that cannot be listed is none, and is met again."""
+    """Returns whether a folder is one sample; False where it cannot be listed, which ``walk`` reports later."""
     try:
         return modality.is_sample_dir(folder)
     except OSError:

@@ -18,10 +18,10 @@ from scm_media.modality import Modality
 from scm_media.parts import part
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts its files."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 
 MOST_BYTES = 1 << 28
-"""How large a file may be once it is unpacked; those of Fashion-MNIST have 47 MB at most."""
+"""The size of an unpacked file at most; those of Fashion-MNIST have up to 47 MB."""
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -45,7 +45,7 @@ _PREFIXES = {"train": "train", "held_out": "t10k"}
 
 
 def read_idx(path: Path) -> Tensor:
-    """The bytes of an idx file, gzipped or not, as a uint8 tensor of the dimensions that its header tells.
+    """Returns the bytes of an idx file, gzipped or not, as a uint8 tensor of the dimensions in its header.
 
     Raises ValueError for a file that is truncated, of another kind, or holds no bytes.
     """
@@ -60,7 +60,7 @@ def read_idx(path: Path) -> Tensor:
         raise ValueError(f"{path} is no idx file of bytes: it begins with {content[:4].hex(' ')}, expected 00 00 08")
     num_dimensions = content[3]
     start = 4 + 4 * num_dimensions
-    shape = [int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4)]
+    shape = [int.from_bytes(content[first : first + 4], "big") for first in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         raise ValueError(
             f"{path} holds {len(content) - start} bytes of data, expected {math.prod(shape)} for {shape}; "
@@ -70,7 +70,7 @@ def read_idx(path: Path) -> Tensor:
 
 
 def _find(root: str | Path | None, name: str) -> Path:
-    """The idx file of this name, gzipped or not, in the folder or where torchvision puts it below."""
+    """Returns the idx file of this name, gzipped or not, in the folder or where torchvision puts it below."""
     start = DEBIAN_FOLDER if root is None else Path(root).expanduser()
     for folder in (start, start / "FashionMNIST" / "raw", start / "raw"):
         for candidate in (folder / name, folder / f"{name}.gz"):
@@ -121,7 +121,7 @@ class FashionMNISTDataset(Dataset):
         return Batch(self.modality.transform_batch(samples, generators), {"class": self._classes[chosen]})
 
     def fingerprint(self) -> str:
-        """What tells these examples from others: a digest of pixels and classes."""
+        """Returns a digest of pixels and classes."""
         digest = hashlib.blake2b(self._pixels.numpy().tobytes(), digest_size=16)
         digest.update(self._classes.numpy().tobytes())
         return digest.hexdigest()

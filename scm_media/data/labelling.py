@@ -1,4 +1,4 @@
-"""Labels that no column and no folder tells: from a function of the user's own, and measured by the modality."""
+"""Labels beside those of columns and folders: from a function of the user's, and measured by the modality."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LabelNames = Mapping[str, Sequence[str] | None]
 """Label to its classes, ``()`` for a number, None for the classes that the files have."""
 
 
-def complete(
+def add_labels(
     entries: Sequence[Entry],
     rows: Sequence[tuple[Mapping[str, Any], ...]],
     function: LabelFunction | None,
@@ -26,15 +26,15 @@ def complete(
     classes: Mapping[str, Sequence[str]],
     rejects: Rejects,
 ) -> tuple[list[Entry], LabelNames]:
-    """The entries with the labels that a user's function gives as well, and all label names.
+    """Returns the entries with the labels of a user's function added, and all label names.
 
-    rows: what the function is given of each entry beside the path. scalars: labels that are numbers. classes: the
+    rows: arguments of the function for each entry, beside the path. scalars: labels that are numbers. classes: the
     classes of labels whose classes are given. Entries that the function leaves out (None), refuses (ValueError) or
-    gives an unusable label are counted. Raises ValueError where scalars or classes name what is no label, and, with
-    the file's name, for whatever goes wrong in the function.
+    gives an unusable label are counted. Raises ValueError where scalars or classes name a label that there is not, and,
+    with the file's name, for any other error in the function.
     """
-    told = [] if function is None else list(_told(entries, rows, function, rejects))
-    new = list(dict.fromkeys(name for _, labels in told for name in labels))
+    given = [] if function is None else _call(function, entries, rows, rejects)
+    new = list(dict.fromkeys(name for _, labels in given for name in labels))
     check_new(new, list(names), "label_function")
     known = [*names, *new]
     if strangers := [name for name in [*scalars, *classes] if name not in known]:
@@ -45,7 +45,7 @@ def complete(
     if function is None:
         return list(entries), names
     labelled = []
-    for entry, labels in told:
+    for entry, labels in given:
         try:
             own = {name: read_label(labels.get(name), name, name in scalars, classes.get(name)) for name in new}
         except Unusable as error:
@@ -55,10 +55,10 @@ def complete(
     return labelled, {**names, **{name: () if name in scalars else classes.get(name) for name in new}}
 
 
-def _told(
-    entries: Sequence[Entry], rows: Sequence[tuple[Mapping[str, Any], ...]], function: Any, rejects: Rejects
+def _call(
+    function: Any, entries: Sequence[Entry], rows: Sequence[tuple[Mapping[str, Any], ...]], rejects: Rejects
 ) -> list[tuple[Entry, Mapping[str, Any]]]:
-    """What a user's function says of each entry that it takes."""
+    """Returns the entries that a user's function does not leave out, each with the labels that it gives."""
     if not callable(function):
         raise ValueError(
             "data.label_function must be {_target_: package.function, _partial_: true}, the package being named in "
@@ -93,18 +93,19 @@ def check_new(names: Sequence[str], known: Sequence[str], key: str) -> None:
         raise ValueError(f"data.{key} gives {', '.join(twice)}, which is a label already; call one of them otherwise")
 
 
-def measured(
+def add_measures(
     entries: Sequence[Entry], modality: Modality, names: Sequence[str], rejects: Rejects, pool: Executor
 ) -> list[Entry]:
-    """Returns the entries with what the modality measures of each as scalar labels.
+    """Returns the entries with the modality's measures of these names added as scalar labels.
 
-    A file that cannot be measured, or whose measure is not finite, is counted and left out. Raises ValueError for what
-    the modality does not measure.
+    A file that cannot be measured, or whose measure is not finite, is counted and left out. Raises ValueError for a
+    name that the modality does not measure.
     """
     if not names:
         return list(entries)
     kept = []
-    for entry, found in zip(entries, pool.map(partial(_measure, modality=modality), entries), strict=True):
+    measure = partial(_measure, modality=modality)
+    for entry, found in zip(entries, pool.map(measure, entries), strict=True):
         if isinstance(found, ValueError):
             rejects.add(entry.source, getattr(found, "reason", "undecodable"), str(found))
             continue

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,18 @@ import torch
 from torch import Tensor
 
 from scm_media.class_names import classes_of, names_of, utf8_text
-from scm_media.data.actions import MOST_ACTION_SEQUENCES, ActionBank, check_actions, chosen, read_rows, usual_width
+from scm_media.data.actions import (
+    MOST_ACTION_SEQUENCES,
+    ActionBank,
+    check_actions,
+    read_actions,
+    select_for_bank,
+    usual_width,
+)
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
-from scm_media.data.files import FileDataset
-from scm_media.data.labelling import LabelFunction, LabelNames, complete
+from scm_media.data.files import FileDataset, Listing
+from scm_media.data.labelling import LabelFunction, LabelNames, add_labels
 from scm_media.display import printable
 from scm_media.modality import Modality
 from scm_media.parts import part
@@ -31,7 +38,7 @@ _OWN_COLUMNS = ("path", "caption")
 
 
 class _Words(Mapping[str, Iterator[Any]]):
-    """Label to the values of its column, which are looked through where a recipe's classes need it."""
+    """Maps a label to the values of its column, which are read only where a recipe's classes need them."""
 
     def __init__(self, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
         self._rows = rows
@@ -51,16 +58,16 @@ class ManifestDataset(FileDataset):
     """The files that a manifest lists in its column "path", relative to ``root`` (by default the manifest's folder).
 
     labels: the columns that are labels, None for every named column but path and caption. scalars: those of them
-    that are numbers. classes: label to its classes in order; a label that is not listed there has those found.
-    group: a column whose equal values are held out together or not at all; it is no label unless ``labels`` says so.
-    label_function: gives more labels, for a file's path and its row (see ``labelling.complete``).
-    cut: two columns, the seconds from and to which a row's part of its file reaches (an empty one: its start, its end),
-    for modalities that read parts of files; parts of one file are held out together unless ``group`` says otherwise.
-    actions: a column of a .jsonl that holds, for each place along the first axis of the sample (each frame of the clip,
-    from its start on), a list of numbers. action_names: what these numbers are called; None: 1, 2, 3 …
+    that are numbers. classes: label to its classes in order; other labels have the classes that are found.
+    group: a column whose equal values are held out together; it is no label unless ``labels`` says so.
+    label_function: gives more labels, for a file's path and its row (see ``labelling.add_labels``).
+    cut: two columns, the seconds from and to which a row reaches in its file (empty: the file's start, its end), for
+    modalities that take segments; segments of one file are held out together unless ``group`` says otherwise.
+    actions: a column of a .jsonl that holds a list of numbers for each frame of the sample, from its start on.
+    action_names: the names of these numbers; None: 1, 2, 3 …
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
-    label, a scalar that is no number, a cut that is none, numbers that are not so many, or none, a row that cannot be
-    parsed. See ``FileDataset`` for ``held_out``, ``verify``, ``measures``.
+    label, a scalar or a cut that is no number, actions of another size, a row that cannot be parsed. ``FileDataset``
+    explains ``held_out``, ``verify``, ``measures``.
     """
 
     def __init__(
@@ -83,8 +90,6 @@ class ManifestDataset(FileDataset):
     ) -> None:
         _check_cut(cut, modality)
         scalars = names_of(scalars, "data.scalars")
-        if labels is not None:
-            labels = names_of(labels, "data.labels")
         path = Path(path).expanduser()
         check_actions(actions, action_names, path, modality)
         rejects = Rejects()
@@ -93,90 +98,104 @@ class ManifestDataset(FileDataset):
         if not rows:
             raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
         fixed = classes_of(classes, "data.classes", _Words(rows))
-        told = [*(cut or ()), *([] if actions is None else [actions])]
+        own = [*_OWN_COLUMNS, *(cut or ()), *([] if actions is None else [actions])]
         if labels is None:
-            labels = [column for column in columns if column and column not in (*_OWN_COLUMNS, group, *told)]
-        _check_columns(path, columns, [*labels, *told], group)
+            labels = [column for column in columns if column and column not in (*own, group)]
+        labels = names_of(labels, "data.labels")
+        _check_columns(path, columns, [*labels, *own[len(_OWN_COLUMNS) :]], group)
         if actions is not None and action_names is None:
-            action_names = [str(1 + place) for place in range(usual_width(row.get(actions) for _, row in rows))]
+            action_names = [str(1 + number) for number in range(usual_width(row.get(actions) for _, row in rows))]
         self.action_names = tuple(map(str, action_names or ()))
-        beside: dict[str, Tensor] = {}
-        start = path.parent if root is None else Path(root).expanduser()
+        label_classes: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}
+        reader = _RowReader(path.parent if root is None else Path(root).expanduser(), label_classes, group, cut)
         entries, used = [], []
-        taken = set()
-        for place, row in rows:
-            source = f"{path}:{place}"
-            file = row.get("path")
-            if not isinstance(file, str) or not file:
-                rejects.add(source, "no path")
-                continue
-            name = os.path.normpath(file)
+        actions_of: dict[str, Tensor] = {}
+        for line, row in rows:
             try:
-                part = None if cut is None else _read_part(row, cut)
-                whole_name = name if part is None else f"{name}#{part}"
-                if whole_name in taken:
-                    raise Unusable("duplicate", whole_name)
-                taken.add(whole_name)
-                own = {label: read_label(row.get(label), label, label in scalars, fixed.get(label)) for label in labels}
+                entry = reader.read(row)
                 if actions is not None:
-                    num_places, width = modality.shape()[1], len(self.action_names)
-                    beside[whole_name] = read_rows(row.get(actions), actions, num_places, width)
+                    num_frames, width = modality.shape()[1], len(self.action_names)
+                    actions_of[entry.name] = read_actions(row.get(actions), actions, num_frames, width)
             except Unusable as error:
-                rejects.add(source, error.reason, error.detail)
-                continue
-            caption = row.get("caption")
-            together = name if part is not None else None
-            if group is not None:
-                together = None if row.get(group) in (None, "") else str(row[group])
-            words = None if caption is None else utf8_text(str(caption))
-            entries.append(Entry(start / name, whole_name, own, words, together, part))
-            used.append((row,))
-        names: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}
-        entries, names = complete(entries, used, label_function, names, scalars, fixed, rejects)
-        super().__init__(entries, modality, names, path, rejects, split, held_out, verify, measures)
+                rejects.add(f"{path}:{line}", error.reason, error.detail)
+            else:
+                entries.append(entry)
+                used.append((row,))
+        entries, names = add_labels(entries, used, label_function, label_classes, scalars, fixed, rejects)
+        super().__init__(Listing(entries, names, path, rejects), modality, split, held_out, verify, measures)
         # One tensor, since workers that are not forked would be sent each by itself.
-        self._rows = torch.stack([beside[entry.name] for entry in self._entries]) if beside else None
+        self._actions = torch.stack([actions_of[entry.name] for entry in self._entries]) if actions_of else None
 
     def action_bank(self, num: int = MOST_ACTION_SEQUENCES) -> ActionBank:
-        """The rows and classes of ``num`` examples, of fewer where they are long; of a dataset that has rows."""
-        assert self._rows is not None
-        places = chosen(len(self), self._rows.shape[1:], num)
-        labels = {name: self.class_numbers(name, places) for name, classes in self.label_names.items() if classes}
-        return ActionBank(self._rows[places], labels)
+        """Returns the actions and classes of ``num`` examples, of fewer where they are long."""
+        assert self._actions is not None
+        indices = select_for_bank(len(self), self._actions.shape[1:], num)
+        labels = {name: self.class_numbers(name, indices) for name, classes in self.label_names.items() if classes}
+        return ActionBank(self._actions[indices], labels)
 
     def fingerprint(self) -> str:
-        """As ``FileDataset``, and of the rows where there are any."""
+        """Returns a digest as ``FileDataset``, of the actions too where there are any."""
         digest = super().fingerprint()
-        if self._rows is None:
+        if self._actions is None:
             return digest
-        rows = hashlib.blake2b(self._rows.numpy().tobytes(), digest_size=8).hexdigest()
-        return f"{digest}-{rows}"
+        return f"{digest}-{hashlib.blake2b(self._actions.numpy().tobytes(), digest_size=8).hexdigest()}"
 
     def _read(self, index: int, generator: torch.Generator | None) -> Example:
         example = super()._read(index, generator)
-        return example if self._rows is None else replace(example, actions=self._rows[index])
+        return example if self._actions is None else replace(example, actions=self._actions[index])
+
+
+@dataclass
+class _RowReader:
+    """Makes entries of rows. root: the folder that paths are relative to. classes: label to its classes."""
+
+    root: Path
+    classes: LabelNames
+    group: str | None
+    cut: Sequence[str] | None
+    taken: set[str] = field(default_factory=set)
+
+    def read(self, row: Mapping[str, Any]) -> Entry:
+        """Returns the entry of a row; raises Unusable for one that has no path, or the same one as an earlier row."""
+        path, caption = row.get("path"), row.get("caption")
+        if not isinstance(path, str) or not path:
+            raise Unusable("no path", "")
+        file = os.path.normpath(path)
+        cut = None if self.cut is None else _read_cut(row, self.cut)
+        name = file if cut is None else f"{file}#{cut}"
+        if name in self.taken:
+            raise Unusable("duplicate", name)
+        self.taken.add(name)
+        labels = {
+            label: read_label(row.get(label), label, classes == (), classes or None)
+            for label, classes in self.classes.items()
+        }
+        group = None if cut is None else file
+        if self.group is not None:
+            group = None if row.get(self.group) in (None, "") else str(row[self.group])
+        return Entry(self.root / file, name, labels, None if caption is None else utf8_text(str(caption)), group, cut)
 
 
 def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:
     if cut is None:
         return
     if isinstance(cut, str) or len(cut) != 2:
-        raise ValueError(f"data.cut must be two columns, the seconds from and to which a part reaches; got {cut!r}")
+        raise ValueError(f"data.cut must be two columns, the seconds from and to which a row reaches; got {cut!r}")
     if not modality.takes_segments:
         raise ValueError(f"data.cut={list(cut)}: files of {modality.name} are read whole; set data.cut=null")
 
 
-def _read_part(row: Mapping[str, Any], cut: Sequence[str]) -> tuple[float, float | None]:
-    """From and to which second a row's part reaches, None for the file's end; Unusable where that cannot be."""
+def _read_cut(row: Mapping[str, Any], cut: Sequence[str]) -> tuple[float, float | None]:
+    """Returns the seconds from and to which a row reaches, None for the file's end; Unusable for none such."""
     first, last = (row.get(column) for column in cut)
-    told = f"{cut[0]}={first}, {cut[1]}={last}"
+    detail = f"{cut[0]}={first}, {cut[1]}={last}"
     try:
         begin = 0.0 if first in (None, "") else float(first)
         end = math.inf if last in (None, "") else float(last)
     except (TypeError, ValueError, OverflowError):
-        raise Unusable("cut that is no number of seconds", told) from None
+        raise Unusable("cut that is no number of seconds", detail) from None
     if not 0 <= begin < end:
-        raise Unusable("cut that ends before it begins", told)
+        raise Unusable("cut that ends before it begins", detail)
     return begin, None if end == math.inf else end
 
 
@@ -192,7 +211,7 @@ def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], gr
 
 
 def _read_rows(path: Path, rejects: Rejects) -> list[tuple[int, dict[str, Any]]]:
-    """Line number and content of each row that can be parsed."""
+    """Returns line number and content of each row that can be parsed."""
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
     if path.suffix.lower() not in readers:
         raise ValueError(f"data.path={path}: a manifest is a .csv or a .jsonl")
@@ -205,7 +224,7 @@ def _read_rows(path: Path, rejects: Rejects) -> list[tuple[int, dict[str, Any]]]
 
 
 def _csv_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Bytes that are not UTF-8 stay as they are: names of files may have such.
+    # Names of files may have bytes that are not UTF-8: they are kept.
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         rows = iter(reader)

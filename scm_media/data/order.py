@@ -17,7 +17,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*numbers: int) -> int:
-    """Returns a seed in [0, 2^63) that depends on every number and their order (SplitMix64's finaliser, Steele 2014)."""
+    """Returns a seed in [0, 2^63) that depends on every number and their order (SplitMix64, Steele 2014)."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & _MASK

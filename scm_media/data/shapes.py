@@ -1,4 +1,4 @@
-"""Synthetic pictures made on the fly: data that needs no download, for tests and first runs."""
+"""Synthetic pictures of shapes."""
 
 from __future__ import annotations
 

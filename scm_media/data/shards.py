@@ -1,9 +1,8 @@
 """WebDataset shards: tar files in which the members of one example share a name up to its first dot.
 
-The library ``webdataset`` (extra ``shards``) expands patterns of shards and tells a member's example from its suffix.
-Its own pipelines are streams: they shuffle within a buffer, and their order hangs on the number of workers and cannot
-be taken up at a step. So members are found by an index of ours, of their places in the tar, and examples are read by
-number, in the order that every dataset here has.
+The library ``webdataset`` (extra ``shards``) expands patterns of shards and splits names of members. Its own pipelines
+are streams: they shuffle within a buffer, in an order that depends on the number of workers and cannot be resumed at a
+step. So this module indexes the positions of members in the tar, and reads examples by number, as every dataset here.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import IO, Any
 from scm_media.class_names import classes_of, names_of, utf8_text
 from scm_media.data import tars
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
-from scm_media.data.files import FileDataset
+from scm_media.data.files import FileDataset, Listing
 from scm_media.modality import Modality
 from scm_media.parts import part
 
@@ -50,23 +49,23 @@ class Member(Entry):
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """Tar and place, size, time of the tar's change."""
+        """Tar and offset, size, time of the tar's change."""
         return f"{self.path}#{self.offset}", self.length, self.path.stat().st_mtime_ns
 
 
 @part("data")
 class ShardsDataset(FileDataset):
-    """The examples of some tar files that lie on a disk.
+    """The examples of tar files on a disk.
 
     shards: a pattern with braces (``train-{000..099}.tar``) or a list of such, relative to ``root``. labels: name of a
-    label to where it stands: "cls", the text of the member .cls, or "json:KEY" of the member .json; None for no
-    labels. caption: "txt", "json:KEY" or None. scalars: labels that are numbers. classes: label to its classes in
-    order, of which a whole number in a .cls is the place. index: a folder in which the members' places are kept, so
-    that the tars are walked through once; None to do so whenever the data is opened.
+    label to its source: "cls", the text of the member .cls, or "json:KEY" of the member .json; None for no labels.
+    caption: "txt", "json:KEY" or None. scalars: labels that are numbers. classes: label to its classes in order; a
+    whole number in a .cls is an index of them. index: a folder that keeps the members' positions, so that the tars are
+    walked through once; None to do so whenever the data is opened.
 
-    Counted among the rejects: shards that are missing, cut short (what stands before the cut is used) or no plain tar,
-    members of the same name as an earlier one, examples without a file of the modality's or a label, and what
-    ``FileDataset`` leaves out; see there for ``held_out``, ``verify`` and ``measures``.
+    Counted among the rejects: shards that are missing, cut short (the members before the cut are used) or no plain tar,
+    members of the same name as an earlier one, examples that lack a file of the modality or a label, and those that
+    ``FileDataset`` leaves out, which explains ``held_out``, ``verify`` and ``measures``.
     """
 
     def __init__(
@@ -86,13 +85,13 @@ class ShardsDataset(FileDataset):
     ) -> None:
         if labels is not None and not isinstance(labels, Mapping):
             raise ValueError(
-                f"data.labels must map labels to their places, got {labels!r}: write data.labels={{class: cls}}"
+                f"data.labels must map labels to their sources, got {labels!r}: write data.labels={{class: cls}}"
             )
-        labels = {str(name): place for name, place in (labels or {}).items()}
+        labels = {str(name): source for name, source in (labels or {}).items()}
         scalars = names_of(scalars, "data.scalars")
-        for key, place in [*((f"labels.{name}", place) for name, place in labels.items()), ("caption", caption)]:
-            if place is not None and place not in ("cls", "txt") and not str(place).startswith("json:"):
-                raise ValueError(f"data.{key} must be cls, txt or json:KEY, got {place!r}")
+        for key, source in [*((f"labels.{name}", source) for name, source in labels.items()), ("caption", caption)]:
+            if source is not None and source not in ("cls", "txt") and not str(source).startswith("json:"):
+                raise ValueError(f"data.{key} must be cls, txt or json:KEY, got {source!r}")
         fixed = classes_of(classes, "data.classes")
         if strangers := [name for name in [*scalars, *fixed] if name not in labels]:
             raise ValueError(f"data.scalars and data.classes name {', '.join(strangers)}, which data.labels does not")
@@ -103,16 +102,16 @@ class ShardsDataset(FileDataset):
         for path in expand(shards, folder):
             for name, members in _examples(path, modality, keep, rejects):
                 try:
-                    entries.append(_entry(path, members, modality, labels, caption, scalars, fixed))
+                    entries.append(_make_entry(path, members, modality, labels, caption, scalars, fixed))
                 except Unusable as error:
                     rejects.add(f"{path}#{name}", error.reason, error.detail)
         label_names = {name: () if name in scalars else fixed.get(name) for name in labels}
-        source = f"data.shards={shards}"
-        super().__init__(entries, modality, label_names, source, rejects, split, held_out, verify, measures)
+        listing = Listing(entries, label_names, f"data.shards={shards}", rejects)
+        super().__init__(listing, modality, split, held_out, verify, measures)
 
 
 def expand(shards: str | Sequence[str], root: Path) -> list[Path]:
-    """Paths of shards, patterns expanded; ValueError where the library is missing, there are none, or one is remote."""
+    """Returns the paths that patterns expand to; ValueError without the library, for none, or for a remote one."""
     try:
         from webdataset.shardlists import expand_urls
     except ModuleNotFoundError as error:
@@ -126,7 +125,7 @@ def expand(shards: str | Sequence[str], root: Path) -> list[Path]:
     return [root / name for name in found]
 
 
-def _entry(
+def _make_entry(
     path: Path,
     members: Mapping[str, Sequence[Any]],
     modality: Modality,
@@ -135,34 +134,34 @@ def _entry(
     scalars: Sequence[str],
     classes: Mapping[str, Sequence[str]],
 ) -> Member:
-    """Returns one example of its members by suffix; Unusable where its file or a label is missing."""
+    """Returns the entry of an example, given its members by suffix; raises Unusable without a file or a label."""
     suffix = next((suffix for suffix in members if f".{suffix}" in modality.suffixes), None)
     if suffix is None:
         raise Unusable("no file of the modality's", ", ".join(members))
     name, offset, length, _ = members[suffix]
     own = {}
-    for label, place in labels.items():
-        value = _told(members, place)
+    for label, source in labels.items():
+        value = _find_text(members, source)
         known = classes.get(label)
-        if known is not None and place == "cls" and str(value).isdecimal() and int(str(value)) < len(known):
+        if known is not None and source == "cls" and str(value).isdecimal() and int(str(value)) < len(known):
             value = known[int(str(value))]
         own[label] = read_label(value, label, label in scalars, known)
-    words = None if caption is None else _told(members, caption)
+    words = None if caption is None else _find_text(members, caption)
     text = None if words is None else utf8_text(str(words))
     return Member(path, f"{path.name}/{name}", own, text, offset=offset, length=length)
 
 
-def _told(members: Mapping[str, Sequence[Any]], place: str) -> Any:
-    """What stands at "cls", "txt" or "json:KEY" of an example, None where nothing does."""
-    suffix, _, key = place.partition(":")
+def _find_text(members: Mapping[str, Sequence[Any]], source: str) -> Any:
+    """Returns the value at "cls", "txt" or "json:KEY" of an example, None where there is none."""
+    suffix, _, key = source.partition(":")
     text = members[suffix][3] if suffix in members else None
     if text is None or suffix != "json":
         return None if text is None else text.strip()
     try:
-        told = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):  # no JSON, or lists in lists without end
         raise Unusable("member .json that is no JSON", key) from None
-    return told.get(key) if isinstance(told, dict) else None
+    return content.get(key) if isinstance(content, dict) else None
 
 
 def _examples(
@@ -178,7 +177,7 @@ def _examples(
         rejects.add(path, "missing shard")
         return
     status = path.stat()
-    fault, members = tars.indexed(path, status.st_size, status.st_mtime_ns, keep)
+    fault, members = tars.read_index(path, status.st_size, status.st_mtime_ns, keep)
     if fault:
         rejects.add(path, *fault.split(": ", 1))
     grouped: dict[str, dict[str, Sequence[Any]]] = {}
@@ -193,21 +192,21 @@ def _examples(
     whole = [by_suffix for by_suffix in grouped.values() if _has_file(by_suffix, modality)]
     auxiliary = {suffix for by_suffix in whole for suffix in by_suffix if "." in suffix}
     for name, by_suffix in grouped.items():
-        yield from _apart(name, by_suffix, auxiliary, modality)
+        yield from _split_examples(name, by_suffix, auxiliary, modality)
 
 
 def _has_file(suffixes: Iterable[str], modality: Modality) -> bool:
     return any(f".{suffix}" in modality.suffixes for suffix in suffixes)
 
 
-def _apart(
+def _split_examples(
     name: str, members: Mapping[str, Sequence[Any]], auxiliary: Set[str], modality: Modality
 ) -> Iterator[tuple[str, Mapping[str, Sequence[Any]]]]:
-    """Yields the examples of the members that share a name: one where one of them is the modality's by its suffix.
+    """Yields the examples among members that share a name: one, if the suffix of one of them is the modality's.
 
     Where only longer suffixes end in one of the modality's (``v1.0.png``, ``v1.1.png``: suffixes ``0.png`` and
     ``1.png``), each is an example, with the members that begin alike (``0.cls``) and those of the whole name (``cls``).
-    auxiliary: longer suffixes that stand beside a file of the modality's elsewhere (``mask.png``): those are none.
+    auxiliary: longer suffixes that accompany a file of the modality elsewhere (``mask.png``), which are no examples.
     """
     dotted: dict[str, dict[str, Sequence[Any]]] = {}
     for suffix, member in members.items():

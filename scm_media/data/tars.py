@@ -1,4 +1,4 @@
-"""The members of tar files: their places, so that they are read by number, and the texts of labels and captions."""
+"""An index of the members of tar files: their positions, and the texts of labels and captions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ INDEX = 2
 """The form of the indices that are kept: one of another form is not read."""
 
 
-def indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str, list[Sequence[Any]]]:
-    """Returns what ``walk`` does, from the index in the folder ``keep`` where there is one, which is written else."""
+def read_index(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str, list[Sequence[Any]]]:
+    """Returns what ``walk`` does, from the index in the folder ``keep``, which is written where it is missing."""
     if keep is None:
-        return _walked(path, size, changed)
-    told = hashlib.blake2b(name_bytes(f"{path.resolve()} {size} {changed} {INDEX}"), digest_size=8).hexdigest()
-    file = keep / f"{path.name}-{told}.json"
+        return _walk_once(path, size, changed)
+    digest = hashlib.blake2b(name_bytes(f"{path.resolve()} {size} {changed} {INDEX}"), digest_size=8).hexdigest()
+    file = keep / f"{path.name}-{digest}.json"
     if file.is_file():
         try:
             fault, members = json.loads(file.read_text(encoding="utf-8"))
@@ -40,16 +40,16 @@ def indexed(path: Path, size: int, changed: int, keep: Path | None) -> tuple[str
 
 
 @lru_cache(maxsize=4096)
-def _walked(path: Path, size: int, changed: int) -> tuple[str, list[Sequence[Any]]]:
-    """Returns what ``walk`` does, once for both splits where nothing is kept on disk."""
+def _walk_once(path: Path, size: int, changed: int) -> tuple[str, list[Sequence[Any]]]:
+    """Returns what ``walk`` does; both splits share the result where no index is kept on disk."""
     return walk(path)
 
 
 def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:
-    """Returns what is wrong with a tar ("" for nothing), and name, offset, length and text (or None) of its files.
+    """Returns the fault of a tar ("" for none), and name, offset, length and text (or None) of its files.
 
-    Headers alone are read, and the texts of labels and captions. Of a tar that is cut short, what stands whole before
-    the cut is listed.
+    Only headers are read, and the texts of labels and captions. A tar that is cut short lists the members before the
+    cut.
     """
     members: list[Sequence[Any]] = []
     size, end = path.stat().st_size, 0
@@ -61,7 +61,7 @@ def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:
                     if end > size:
                         return f"{CUT_SHORT}: {entry.name} does not fit into its {size} bytes", members
                     if entry.isreg():
-                        members.append(_listed(entry, tar.extractfile))
+                        members.append(_describe(entry, tar.extractfile))
         except tarfile.ReadError as error:
             if not end:
                 return f"shard that is no plain tar: {error} (unpack a compressed one first)", members
@@ -76,7 +76,7 @@ def walk(path: Path) -> tuple[str, list[Sequence[Any]]]:
     return "", members
 
 
-def _listed(entry: tarfile.TarInfo, extract: Callable[[tarfile.TarInfo], Any]) -> Sequence[Any]:
+def _describe(entry: tarfile.TarInfo, extract: Callable[[tarfile.TarInfo], Any]) -> Sequence[Any]:
     text = None
     if entry.name.rpartition(".")[2].lower() in TEXTS and entry.size <= LONGEST_TEXT:
         text = extract(entry).read().decode("utf-8", "surrogateescape")

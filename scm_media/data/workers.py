@@ -12,8 +12,8 @@ def outlive_first_signal(worker: int) -> None:
     The training that it reads for needs its batches to finish the step under way, and ends its workers itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _once)
+        signal.signal(number, _ignore_first)
 
 
-def _once(number: int, frame: FrameType | None) -> None:
+def _ignore_first(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)

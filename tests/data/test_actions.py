@@ -11,7 +11,7 @@ import torch
 from modalities.image import ImageModality
 from modalities.video import VideoModality
 from scm_media.data import ManifestDataset, batches, read_ranges
-from scm_media.data.actions import ActionBank, chosen
+from scm_media.data.actions import ActionBank, select_for_bank
 from scm_media.latents import LatentDataset, Manifest
 from scm_media.latents.cache import write_missing
 from tests.data.strips import PLACES, StripModality, write_strips
@@ -82,17 +82,17 @@ def test_rows_of_no_use_are_counted_by_reason(tmp_path, rows):
     path = write(tmp_path, [*rows, *lines, {"path": write_strips(tmp_path, 30)[29], "kind": "odd"}])
     dataset = open_manifest(path)
     assert dataset.rejects == {
-        "too few or too many rows": 2,
-        "rows of another length": 2,
-        "rows that are no lists of numbers": 7,
-        "missing rows": 2,
+        "actions for too few or too many frames": 2,
+        "too few or too many actions for a frame": 2,
+        "actions that are no lists of numbers": 7,
+        "missing actions": 2,
     }
-    assert (f"{path}:13", "too few or too many rows: moves: 5, expected 6") in dataset.rejected
-    assert (f"{path}:15", "rows of another length: moves: 1 numbers, expected 2") in dataset.rejected
-    assert (f"{path}:17", "rows that are no lists of numbers: moves: 'left'") in dataset.rejected
+    assert (f"{path}:13", "actions for too few or too many frames: moves: 5, expected 6") in dataset.rejected
+    assert (f"{path}:15", "too few or too many actions for a frame: moves: 1 numbers, expected 2") in dataset.rejected
+    assert (f"{path}:17", "actions that are no lists of numbers: moves: 'left'") in dataset.rejected
     assert len(dataset) == 11
     assert dataset.action_names == ("1", "2")
-    with pytest.raises(ValueError, match=r"nothing in .* can be used: .*rows of another length"):
+    with pytest.raises(ValueError, match=r"nothing in .* can be used: .*too few or too many actions for a frame"):
         open_manifest(path, action_names=["a", "b", "c", "d"])
 
 
@@ -118,7 +118,7 @@ def test_rows_that_cannot_lie_beside_samples_are_refused_by_key(tmp_path, rows, 
 def test_a_table_of_commas_is_refused(tmp_path, rows):
     path = tmp_path / "list.csv"
     path.write_text("path,moves\na,1\n")
-    with pytest.raises(ValueError, match=r"data.actions=moves: rows of numbers stand in a .jsonl, got"):
+    with pytest.raises(ValueError, match=r"data.actions=moves: actions are lists of numbers in a .jsonl, got"):
         open_manifest(path)
 
 
@@ -166,8 +166,8 @@ def test_some_rows_are_kept_with_their_classes(tmp_path, rows):
     assert len({int(number) for number in kept.actions[:, 0, 0]}) == 5
     assert torch.equal(kept.labels["kind"], kept.actions[:, 0, 0].long() % 2)
     assert len(data.action_bank().actions) == 11
-    assert chosen(1000, (2, PLACES)) == chosen(1000, (2, PLACES))
-    assert len(chosen(1000, (2, PLACES))) == 512
-    assert len(chosen(1000, (1, 45_056))) == 5, "a mebibyte at most"
+    assert select_for_bank(1000, (2, PLACES)) == select_for_bank(1000, (2, PLACES))
+    assert len(select_for_bank(1000, (2, PLACES))) == 512
+    assert len(select_for_bank(1000, (1, 45_056))) == 5, "a mebibyte at most"
     with pytest.raises(ValueError, match="is no whole safetensors file"):
         ActionBank.load(write(tmp_path, rows))

@@ -114,6 +114,6 @@ def test_a_frame_is_set_in_motion_and_windows_go_on_by_their_own_actions(pipelin
 def test_check_names_the_numbers_and_refuses_windows_that_would_not_fit(folder, capsys):
     words = [*SETTINGS, f"data.path={folder / 'list.jsonl'}", f"run_dir={folder / 'look'}"]
     assert main(["check", "video/tiny", *words]) == 0
-    assert "aligned: 2 numbers for each of 7 places: left, right" in capsys.readouterr().out
+    assert "actions: 2 numbers for each of 7 frames: left, right" in capsys.readouterr().out
     assert main(["check", "video/tiny", *words, "modality.window=centre"]) == 1
     assert "modality.window=centre with data.actions" in capsys.readouterr().err
