@@ -47,9 +47,8 @@ def run(arguments: Sequence[str]) -> int:
             _list_rejects(getattr(error, "rejected", ()), parsed.rejects)
         raise
     if len(dataset) == 0:
-        raise ValueError(
-            f"{parsed.recipe}: no usable example ({_list_reasons(dataset.rejects) or 'the data is empty'})"
-        )
+        reasons = _list_reasons(dataset.rejects) or "the data is empty"
+        raise ValueError(f"{parsed.recipe}: no usable example ({reasons})")
     print(f"{printable(parsed.recipe)}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
