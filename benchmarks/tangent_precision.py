@@ -25,7 +25,7 @@ from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.losses import ConsistencyLoss
-from scm_media.pipeline import Pipeline, sampling
+from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.tangent import value_and_tangent
 from scm_media.trigflow import broadcast_time
@@ -84,7 +84,7 @@ def main() -> None:
     commands.add_argument("--below", type=float, default=0.3, help="times that one row of the second has in float32")
     asked = commands.parse_args()
     pipeline = load(asked.model, "cpu")
-    if pipeline.folder.description.get("actions"):
+    if pipeline.folder.description.actions:
         raise SystemExit(f"{asked.model} is told rows of actions, which this script does not draw")
     x0, networks = drawn(pipeline, max(asked.num, asked.batch))
     some = torch.arange(asked.num)
@@ -108,14 +108,18 @@ def main() -> None:
 def drawn(pipeline: Pipeline, num: int) -> tuple[Tensor, Networks]:
     """Returns latents ``(num, c, *s)`` that the student draws, and the networks with what they are told of them."""
     flow, indices = pipeline.flow, range(num)
-    (_, scale), (own_scale, _) = pipeline.scales(True, None), pipeline.scales(False, None)
+    guidance, student_method = (
+        pipeline.method(SamplingRequest(teacher=True)).guidance,
+        pipeline.method(SamplingRequest()),
+    )
+    own_scale = student_method.guidance.as_input
     teacher, student = pipeline.network("teacher"), pipeline.network("student")
-    if scale != 1:
+    if guidance.scale != 1:
         guide = pipeline.network("guide") if pipeline.folder.has("guide") else None
-        teacher = Guided(teacher, scale, sampling.guidance_interval(pipeline.settings, None, scale), guide)
+        teacher = Guided(teacher, guidance.scale, guidance.interval, guide)
     cond = pipeline.conditioning([pipeline.labels.resolve(None, 0, index) for index in indices])
     told = cond if own_scale is None else replace(cond, guidance=torch.full((num,), own_scale))
-    run = sampling.student_sampler(pipeline.settings, flow, None, None)
+    run = student_method.sampler
 
     def noise(step: int) -> Tensor:
         return sample_noise(0, indices, step, pipeline.latent_shape()) * flow.sigma_data

@@ -26,7 +26,7 @@ from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.interfaces import Backbone
-from scm_media.pipeline import Pipeline, sampling
+from scm_media.pipeline import Pipeline, SamplingRequest, sampling
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import sample_heun
 from scm_media.trigflow import TrigFlow
@@ -45,9 +45,9 @@ def main() -> None:
     commands.add_argument("--recipe", type=Path)
     asked = commands.parse_args()
     pipeline = load(asked.model, "cpu", asked.precision)
-    if pipeline.folder.description.get("actions"):
+    if pipeline.folder.description.actions:
         raise SystemExit(f"{asked.model} is told rows of actions, which this script does not draw")
-    times = sampling.teacher_sampler(pipeline.settings, pipeline.flow, None, None).keywords["times"]
+    times = sampling.choose_teacher_sampler(pipeline.settings, pipeline.flow).keywords["times"]
     of_teacher, of_student = errors(pipeline, times, asked.num)
     recipe = yaml.safe_load((asked.recipe or pipeline.folder.path / "recipe.yaml").read_text())
     drawn = training_times(recipe, pipeline.flow)
@@ -66,12 +66,12 @@ def main() -> None:
 @torch.inference_mode()
 def errors(pipeline: Pipeline, times: Sequence[float], num: int) -> tuple[list[float], list[float]]:
     """For each time but the last, the rms error of one step from there: of the guided teacher, of the student."""
-    (_, scale), (own_scale, _) = pipeline.scales(True, None), pipeline.scales(False, None)
+    guidance = pipeline.method(SamplingRequest(teacher=True)).guidance
+    own_scale = pipeline.method(SamplingRequest()).guidance.as_input
     teacher, student = pipeline.network("teacher"), pipeline.network("student")
-    if scale != 1:
-        interval = sampling.guidance_interval(pipeline.settings, None, scale)
+    if guidance.scale != 1:
         guide = pipeline.network("guide") if pipeline.folder.has("guide") else None
-        teacher = Guided(teacher, scale, interval, guide)
+        teacher = Guided(teacher, guidance.scale, guidance.interval, guide)
     squares = torch.zeros(2, len(times) - 1, dtype=torch.float64)
     for start in range(0, num, AT_ONCE):
         indices = range(start, min(num, start + AT_ONCE))

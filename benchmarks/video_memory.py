@@ -42,7 +42,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
     import torch
 
     from modalities.video import VideoAutoencoder
-    from scm_media.pipeline.decoding import decoded
+    from scm_media.pipeline.loaded_model import decode_to_cpu
 
     torch.set_num_threads(1)
     on_gpu = torch.cuda.is_available()
@@ -67,7 +67,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
             for piece in network.decode_in_chunks(latent):
                 piece.mean().item()
         elif way == "joined":
-            decoded(network, latent)
+            decode_to_cpu(network, latent)
         else:
             network.synthesize(network.scale.denormalize(latent)).mean().item()
     seconds = time.perf_counter() - begun

@@ -118,7 +118,7 @@ def test_an_allowed_package_lends_what_it_registered_and_nothing_else(own_packag
         "scm_media.latents.cache.write_shard",
         "scm_media.training.reporting.Reporter",
         "scm_media.evaluation.reference.Reference",
-        "scm_media.pipeline.generation.Pipeline",
+        "scm_media.pipeline.pipeline.Pipeline",
         "scm_media.testing.check_modality",
         "modalities.audio.writing.write_sound",
         "modalities.audio.writing.read_metadata",

@@ -14,7 +14,7 @@ SHARES: Mapping[str, float] = {
 """Each target's share of all inputs."""
 
 NAMES = (
-    "scm_media.trigflow.TrigFlow", "scm_media.weights.write_whole", "scm_media.pipeline.generation.load",
+    "scm_media.trigflow.TrigFlow", "scm_media.weights.write_whole", "scm_media.pipeline.pipeline.load",
     "modalities.audio.writing.write_sound", "modalities.audio.containers.ContainerRecording", "os.system",
     "modalities.image.modality.ImageModality", "modalities.video.modality.VideoModality", "builtins.eval",
     "lightning.fabric.loggers.CSVLogger", "torch.optim.Adam", "scm_media.data.shards.ShardsDataset", "torch.load",

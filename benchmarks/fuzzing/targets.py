@@ -309,7 +309,7 @@ class _Models(Target):
     """A whole model folder, a file of which is mutated."""
 
     def prepare(self, folder: Path) -> None:
-        from scm_media.pipeline.sources import find_folder
+        from scm_media.pipeline.hub import find_folder
 
         for name in ("model.json", "student.safetensors", "autoencoder.safetensors", "metrics.json", "recipe.yaml"):
             shutil.copy(find_folder("image/fashion") / name, folder)
@@ -391,10 +391,10 @@ class Figures(_Models):
 
     def run(self, made: Path) -> None:
         from scm_media.pipeline import ModelFolder
-        from scm_media.pipeline.card import card_of
+        from scm_media.pipeline.card import format_card
 
         folder = ModelFolder.open(made)
-        card_of(folder)
+        format_card(folder)
         folder.recipe()
 
 

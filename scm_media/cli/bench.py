@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
         config["trainer"] = {**config["trainer"], "compile": True}
 
     from scm_media.evaluation.speed import measure_speed
-    from scm_media.pipeline.generation import choose_device
+    from scm_media.pipeline.loaded_model import choose_device
 
     device = choose_device(parsed.device)
     table = measure_speed(config, device, parsed.batch_size, parsed.repeats, labels, Progress())
@@ -69,7 +69,7 @@ def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mappin
     if config is None:
         raise ValueError(f"{folder.path} holds no recipe.yaml, so its training is not known; name its recipe instead")
     config.setdefault("conditioning", {"mask": None})  # recipes that were kept before there was any
-    return config, folder.description["labels"]
+    return config, folder.description.labels
 
 
 def _print(table: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     _print_rejects(dataset, parsed.rejects)
     examples = _choose_examples(dataset)
     for warning in [*_find_lonely_classes(dataset, held_out), *_find_warnings(modality, examples)]:
-        print(f"note: {printable(warning)}")
+        print(f"warning: {printable(warning)}")
     preview = _write_preview(modality, dataset, examples, Path(config["run_dir"]) / "preview.png")
     print(f"preview: {printable(preview)}")
     return 0

@@ -1,4 +1,4 @@
-"""``scm-media convert``: a model of format 1 under today's names."""
+"""``scm-media convert``: writes a model of format 1 with today's names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scm_media.cli.arguments import parser
+from scm_media.display import printable
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Writes the converted model folder and prints where it is; 0."""
+    """Writes the converted model folder, prints its path and returns 0."""
     commands = parser(
         "convert",
         "Writes a model folder of today's format from one of format 1 (a model or a run), whose files and keys had\n"
@@ -20,5 +21,5 @@ def run(arguments: Sequence[str]) -> int:
     parsed = commands.parse_args(arguments)
     from scm_media.pipeline.conversion import convert  # after --help, which needs no torch
 
-    print(convert(parsed.source, parsed.target))
+    print(printable(convert(parsed.source, parsed.target)))
     return 0

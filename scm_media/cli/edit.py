@@ -1,4 +1,4 @@
-"""``scm-media edit``: clips that keep a part of a file, and have the rest made."""
+"""``scm-media edit``: samples that keep a part of a file."""
 
 from __future__ import annotations
 
@@ -10,103 +10,89 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.cli.arguments import parser
-from scm_media.cli.samples import add_drawing_flags, how_made, open_model, tell, write_samples
+from scm_media.cli.samples import add_sampling_flags, open_model, print_report, sampling_request, write_samples
 from scm_media.display import printable
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when every clip is written."""
+    """Returns 0 when every sample is written."""
     begun = time.perf_counter()
     commands = _parser()
-    pipeline, parsed, sizes = open_model(commands, arguments, _lengths)
+    pipeline, parsed, sizes = open_model(commands, arguments, _length_options)
+
+    from scm_media.pipeline import EditRequest
+
     for flag in ("task", "input"):
         if getattr(parsed, flag) is None:
             commands.error(f"give --{flag}")
-    if unsaid := pipeline.drawn_labels(parsed.label):
+    if drawn := pipeline.drawn_labels(parsed.label):
         print(
-            f"{printable(parsed.model)} always knows the {' and '.join(map(printable, unsaid))} of a clip: drawn "
-            f"for each; --label L says it",
+            f"{printable(parsed.model)} needs the {' and '.join(map(printable, drawn))} of a sample: drawn for each "
+            f"sample; set it with --label L",
             file=sys.stderr,
         )
     if pipeline.actions.names and parsed.actions is None:
-        said = "makes clips by actions: recorded ones are drawn; --actions A says them"
-        print(f"{printable(parsed.model)} {said}", file=sys.stderr)
-    batches = pipeline.edit_batches(
-        parsed.task,
-        parsed.input,
-        parsed.num,
-        parsed.label,
-        keep=parsed.keep,
-        region=parsed.region,
-        mask=parsed.mask,
-        steps=parsed.steps,
-        times=parsed.times,
-        guidance=parsed.guidance,
-        guidance_interval=parsed.guidance_interval,
-        seed=parsed.seed,
-        batch_size=parsed.batch_size,
-        overlap=parsed.overlap,
-        actions=parsed.actions,
+        print(
+            f"{printable(parsed.model)} needs actions: drawn from its action bank; set them with --actions A",
+            file=sys.stderr,
+        )
+    given = {name: getattr(parsed, name) for name in ("keep", "region", "mask")}
+    request = EditRequest(task=parsed.task, source=parsed.input, **given, sampling=sampling_request(parsed, sizes))
+    batches = pipeline.edit_batches(request)
+    record = {
+        "steps": len(parsed.times) if parsed.times else parsed.steps or pipeline.edit_steps,
+        "sampler": "consistency",
+        "task": parsed.task,
+        "input": str(parsed.input),
+        **{name: str(each) if isinstance(each, Path) else each for name, each in given.items() if each is not None},
         **sizes,
-    )
-    steps = len(parsed.times) if parsed.times else parsed.steps or pipeline.edit_steps
-    asked = {name: getattr(parsed, name) for name in ("keep", "region", "mask")}
-    edit = {
-        name: str(value) if isinstance(value, Path) else value for name, value in asked.items() if value is not None
     }
-    made = how_made(
-        pipeline,
-        parsed,
-        steps=steps,
-        sampler="consistency",
-        task=parsed.task,
-        input=str(parsed.input),
-        **edit,
-        **sizes,
-    )
-    report = write_samples(batches, pipeline, parsed, steps, made)
-    tell({**report, "seconds_total": time.perf_counter() - begun}, parsed)
+    report = write_samples(batches, pipeline, parsed, record)
+    print_report({**report, "seconds_total": time.perf_counter() - begun}, parsed)
     return 0
 
 
-def _lengths(modality: Any) -> Mapping[str, Any]:
-    """The extents that say how long a clip gets; all others are those of the input."""
-    return {name: size_option for name, size_option in modality.size_options.items() if size_option.axis is not None}
+def _length_options(modality: Any) -> Mapping[str, Any]:
+    """Returns the size options that set how long a sample is; all others are those of the input."""
+    return {name: option for name, option in modality.size_options.items() if option.axis is not None}
 
 
 def _parser() -> argparse.ArgumentParser:
     commands = parser(
         "edit",
-        "Keeps a part of a file and makes the rest with a model; what is kept comes back as it was.\n"
-        "With MODEL, --help also shows how long a clip can be asked for (duration, frames …).",
+        "Keeps a part of a file unchanged and makes the rest with a model.\n"
+        "With MODEL, --help also lists the options for the length of a sample (duration, frames …).",
         usage="scm-media edit MODEL --task TASK --input FILE [flags]",
         epilog="tasks:\n"
-        "  continue     the end of the file is the start of the clip\n"
-        "  prepend      the start of the file is the end of the clip\n"
-        "  interpolate  the clip starts as the file starts and ends as it ends\n"
+        "  continue     the end of the file becomes the start of the sample\n"
+        "  prepend      the start of the file becomes the end of the sample\n"
+        "  interpolate  the sample starts as the file starts and ends as the file ends\n"
         "  animate      the file's first frame is set in motion\n"
-        "  inpaint      a region of the file is made anew, by --region or --mask\n"
+        "  inpaint      a region of the file is made anew, set by --region or --mask\n"
         "\n"
         "examples:\n"
         "  scm-media edit image/fashion --task inpaint --input boot.png --label 'Ankle boot' --region 16 32 0 32\n"
         "  scm-media edit runs/audio/notes/main --task continue --input note.wav --keep 0.25 --duration 3",
     )
-    commands.add_argument("--task", metavar="TASK", help="what is kept and what is made, see below")
+    commands.add_argument("--task", metavar="TASK", help="how the file is edited, see below")
     commands.add_argument("--input", type=Path, metavar="FILE", help="a file that the modality reads")
     commands.add_argument(
-        "--keep", type=float, metavar="X", help="how much of the file is kept, in seconds, frames … of the modality"
+        "--keep", type=float, metavar="X", help="length of the kept part, in the modality's unit (seconds, frames …)"
     )
     commands.add_argument(
         "--region",
         type=float,
         nargs="+",
         metavar="A",
-        help="what is made anew: FROM TO in seconds, frames …; or first and last place along each axis, for pictures "
-        "TOP BOTTOM LEFT RIGHT in pixels",
+        help="region to make anew: FROM TO in seconds, frames …; or first and last index along each axis, for "
+        "pictures TOP BOTTOM LEFT RIGHT in pixels",
     )
-    commands.add_argument("--mask", type=Path, metavar="FILE", help="what is made anew: white; what is kept: black")
+    commands.add_argument("--mask", type=Path, metavar="FILE", help="white is made anew, black is kept")
     commands.add_argument(
-        "--label", metavar="L", help='"Bag" or "family=guitar pitch=60"; without: the network does without where it can'
+        "--label",
+        metavar="L",
+        help='"Bag" or "family=guitar pitch=60"; default: none, or drawn for a network that was trained without label '
+        "dropout",
     )
-    add_drawing_flags(commands, "edits")
+    add_sampling_flags(commands, "edits")
     return commands

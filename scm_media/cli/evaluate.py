@@ -139,7 +139,7 @@ def _count(text: str) -> int:
 
 def _output_folder(parsed: Any, name: str) -> Path:
     """Returns the folder for figures: the model's own, or one here for a bundled or downloaded model."""
-    from scm_media.pipeline.sources import folder_name
+    from scm_media.pipeline.hub import folder_name
 
     own = Path(parsed.model)
     out: Path = parsed.out or (own if own.is_dir() else Path("evaluation") / folder_name(name))

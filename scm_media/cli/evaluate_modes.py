@@ -82,7 +82,7 @@ def compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:
     """Returns the figures of one folder's files against another's, and the folder to keep them in."""
     from scm_media.evaluation import evaluate_folders, named_network, own_network, project_features
     from scm_media.pipeline import load
-    from scm_media.pipeline.generation import choose_device
+    from scm_media.pipeline.loaded_model import choose_device
 
     if parsed.features is not None and parsed.model is None:
         modality, device = _fitting_modality(parsed.reference), choose_device(parsed.device)
@@ -111,12 +111,12 @@ def write_json(path: Path, value: Any) -> None:
 def rewrite_card(source: str, out: Path) -> None:
     """Rewrites the card of a model folder where figures were written into that folder."""
     from scm_media.pipeline import ModelFolder
-    from scm_media.pipeline.card import card_of
+    from scm_media.pipeline.card import format_card
     from scm_media.weights import write_whole
 
     folder = ModelFolder.open(source)
     if not folder.is_run and folder.path.resolve() == out.resolve():
-        write_whole(out / "README.md", card_of(folder).encode())
+        write_whole(out / "README.md", format_card(folder).encode())
 
 
 def _sampling(parsed: Any, default_num: int, seed: int) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _bundled_reader(folder: Path) -> str:
     suffixes = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
     for name in bundled_names():
         model = ModelFolder.open(name)
-        if model.has("feature_extractor") and suffixes & build(model.description["modality"], "modality").suffixes:
+        if model.has("feature_extractor") and suffixes & build(model.description.modality, "modality").suffixes:
             return name
     raise ValueError(
         f"{folder}: no bundled model reads files of this folder ({', '.join(sorted(suffixes)) or 'it has none'}); "

@@ -1,4 +1,4 @@
-"""``scm-media export``: a run or model as a folder that stands on its own."""
+"""``scm-media export``: writes a run or model as a self-contained model folder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ PRECISIONS = ("as-is", "float32", "float16", "bfloat16")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when the folder is complete."""
+    """Returns 0 when the folder is complete."""
     commands = parser(
         "export",
         "Writes a self-contained model folder, as the Hugging Face hub takes it: weights, recipe, figures, a\nmodel "
         "card and a sheet of samples.",
     )
     commands.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a bundled name")
-    commands.add_argument("folder", metavar="DIR", type=Path, help="where to: a new folder, or one without a model")
-    commands.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
-    commands.add_argument("--precision", choices=PRECISIONS, default="as-is", help="of the weights; default: as-is")
+    commands.add_argument("folder", metavar="DIR", type=Path, help="a new folder, or one without a model")
+    commands.add_argument(
+        "--precision", choices=PRECISIONS, default="as-is", help="type of the weights; default: as-is"
+    )
     commands.add_argument("--no-teacher", action="store_true", help="leave the teacher out")
     commands.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the model that DIR holds, as a whole; files that no export writes (.git, LICENSE) stay",
+        help="replace the model in DIR as a whole; files that no export writes (.git, LICENSE) stay",
     )
     parsed = commands.parse_args(arguments)
 
@@ -45,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     check_target(model, parsed.folder, parsed.overwrite)  # before statistics are made, which may take long
     if problem := _without_reference(model):
         print(
-            f"scm-media export: {printable(parsed.folder)} will not be fit for evaluate: {printable(problem)}",
+            f"scm-media export: evaluate will not work on {printable(parsed.folder)}: {printable(problem)}",
             file=sys.stderr,
         )
     folder = Pipeline(model).save_pretrained(
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _without_reference(model: ModelFolder) -> str | None:
-    """Why a model goes without the statistics that figures are measured against; None when it has them.
+    """Returns why a model has no statistics to measure figures against; None when it has them.
 
     A run that was never evaluated gets them here, from the data of its recipe.
     """

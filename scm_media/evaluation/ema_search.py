@@ -12,7 +12,7 @@ from scm_media import weights
 from scm_media.evaluation.recipe_data import load_reference
 from scm_media.evaluation.reference import embed
 from scm_media.evaluation.rows import Progress, Row
-from scm_media.pipeline import Pipeline
+from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.training.snapshots import FOLDER, rebuild
 
 GRID = (0.025, 0.05, 0.075, 0.10, 0.14, 0.18, 0.25)
@@ -59,7 +59,9 @@ def search_ema(
     for std in (None, *GRID):
         state = before if std is None else rebuild(file.parent / FOLDER, std, step)
         weights.load_into(backbone, state, file.parent / FOLDER)
-        batches = pipeline.batches(num_samples, seed=seed, batch_size=batch_size, **sampling.arguments)
+        batches = pipeline.batches(
+            SamplingRequest(num=num_samples, seed=seed, batch_size=batch_size, **sampling.arguments)
+        )
         frechet = reference.frechet(torch.cat([embed(network, made.samples.to(pipeline.device)) for made in batches]))
         if std is not None and frechet < min(entry["frechet"] for entry in curve):
             best = state
@@ -104,7 +106,7 @@ def ema_report(found: dict[str, Any]) -> str:
 
 
 def _default_row(pipeline: Pipeline, stage: str) -> str:
-    return f"teacher:{TEACHER_STEPS}" if stage == "teacher" else str(pipeline.settings.get("steps", 2))
+    return f"teacher:{TEACHER_STEPS}" if stage == "teacher" else str(pipeline.settings.steps)
 
 
 def _best(curve: Sequence[dict[str, Any]]) -> dict[str, Any]:

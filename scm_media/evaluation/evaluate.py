@@ -13,7 +13,7 @@ from scm_media.evaluation.reference import Reference
 from scm_media.evaluation.rows import Measured, Progress, Row, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
-from scm_media.pipeline import Pipeline
+from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.samplers import SAMPLERS
 
 
@@ -61,7 +61,7 @@ def evaluate(
     rows = [Row.parse(row, pipeline, scale) for scale in guidance or (None,) for row in request.rows]
     rows = [row for row in rows if not row.teacher or pipeline.folder.has("teacher")]
     for row in rows:
-        pipeline.scales(row.teacher, row.guidance)  # raises ValueError before anything is measured
+        pipeline.method(SamplingRequest(**row.arguments))  # raises ValueError before anything is measured
     network, reference = load_reference(pipeline, request.features, folder)
     measured = [
         measure(pipeline, network, row, num_samples, request.batch_size, request.seed, folder, progress) for row in rows

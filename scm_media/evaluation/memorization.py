@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from scm_media.evaluation.neighbours import distances
 from scm_media.evaluation.recipe_data import draw_examples, iterate, recipe_data
 from scm_media.evaluation.reference import embed
 from scm_media.evaluation.rows import Progress, Row
-from scm_media.pipeline import Pipeline
+from scm_media.pipeline import Pipeline, SamplingRequest
 
 NUM_NEIGHBOURS = 3
 QUANTILE = 0.01
@@ -44,15 +45,15 @@ def find_memorized(
     sampling = Row.parse(_default_row(pipeline) if row is None else row, pipeline)
     network = own_network(pipeline) if features is None else named_network(features, pipeline.modality, pipeline.device)
     train, held_out = recipe_data(pipeline.folder)
-    arguments = {**sampling.arguments, "seed": seed, "batch_size": batch_size}
-    made = [embed(network, clips.samples.to(pipeline.device)) for clips in pipeline.batches(num_samples, **arguments)]
+    request = SamplingRequest(num=num_samples, seed=seed, batch_size=batch_size, **sampling.arguments)
+    made = [embed(network, clips.samples.to(pipeline.device)) for clips in pipeline.batches(request)]
     real = [embed(network, batch.to(pipeline.device).sample) for batch in draw_examples(held_out, num_samples)]
     queries = torch.cat([*made, *real])
     distance, indices = find_nearest(
         network, queries, train, min(NUM_NEIGHBOURS, len(train)), pipeline.device, progress
     )
     shown = distance[:num_samples, 0].argsort(stable=True)[:num_shown].tolist()
-    sheet = _draw_neighbours(pipeline, train, arguments, shown, distance, indices)
+    sheet = _draw_neighbours(pipeline, train, request, shown, distance, indices)
     return {
         "model": pipeline.name,
         "features": network.describe(queries.shape[1], num_samples),
@@ -114,16 +115,16 @@ def find_nearest(
 
 
 def _default_row(pipeline: Pipeline) -> str:
-    return str(pipeline.settings.get("steps", 2)) if pipeline.folder.has("student") else "teacher"
+    return str(pipeline.settings.steps) if pipeline.folder.has("student") else "teacher"
 
 
 def _draw_neighbours(
-    pipeline: Pipeline, train: Dataset, arguments: dict[str, Any], shown: list[int], far: Tensor, places: Tensor
+    pipeline: Pipeline, train: Dataset, request: SamplingRequest, shown: list[int], far: Tensor, places: Tensor
 ) -> Any:
     """Returns a sheet with a row for each sample of ``shown``: the sample and the training samples nearest to it."""
     samples, captions = [], []
     for index in shown:
-        sample = next(pipeline.batches(1, first=index, **arguments))
+        sample = next(pipeline.batches(replace(request, num=1, first=index)))
         samples += [sample.samples, train.batch(places[index].tolist()).sample]
         captions += [f"sample {index} " + " ".join(str(value) for value in sample.labels[0].values())]
         captions += [f"{distance:.4g}" for distance in far[index].tolist()]

@@ -33,7 +33,7 @@ def load_reference(
         return own_network(pipeline), own_reference(pipeline)
     folder = pipeline.folder
     network = named_network(name, pipeline.modality, pipeline.device)
-    network = project_features(network, folder.description["sample_shape"], pipeline.device)
+    network = project_features(network, folder.description.sample_shape, pipeline.device)
     own = folder.file(f"reference-{name}")
     kept = own if folder.is_run or own.is_file() or work is None else work / f"reference-{name}-{_recipe_name(folder)}"
     if kept.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.evaluation.features import OWN, FeatureNetwork
 from scm_media.evaluation.reference import embed, score_labels
-from scm_media.pipeline import Pipeline
+from scm_media.pipeline import Pipeline, SamplingRequest
 
 CHUNK = 250
 Progress = Callable[[str, int, int], None]
@@ -39,8 +39,8 @@ class Row:
         kind, _, number = str(text).partition(":")
         settings = pipeline.settings
         if kind == "teacher":
-            number = number or str(settings.get("teacher_steps", 32))
-            sampler = settings.get("teacher", "heun")
+            number = number or str(settings.teacher_steps)
+            sampler = settings.teacher
         else:
             sampler, number = "consistency", str(text)
         if not number.isdecimal() or int(number) < 1:
@@ -108,7 +108,9 @@ def _measure_chunk(
 ) -> Measured:
     feature_extractor = pipeline.network("feature_extractor") if pipeline.folder.has("feature_extractor") else network
     batches = []
-    for made in pipeline.batches(len(indices), first=indices[0], seed=seed, batch_size=batch_size, **row.arguments):
+    first, num = indices[0], len(indices)
+    request = SamplingRequest(num=num, first=first, seed=seed, batch_size=batch_size, **row.arguments)
+    for made in pipeline.batches(request):
         sample = made.samples.to(pipeline.device)
         correct = score_labels(feature_extractor, sample, pipeline.conditioning(made.labels).labels)
         batches.append(Measured(embed(network, sample), correct, made.evaluations))
@@ -137,8 +139,8 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     if pipeline.folder.action_bank_file.is_file():  # samples are drawn for these actions
         digest.update(pipeline.folder.action_bank_file.read_bytes())
-    settings = {key: value for key, value in pipeline.settings.items() if key != "times" and value is not None}
-    searched = None if row.teacher else (pipeline.settings.get("times") or {}).get(str(row.steps))
+    settings = {key: value for key, value in asdict(pipeline.settings).items() if key != "times" and value is not None}
+    searched = None if row.teacher else (pipeline.settings.times or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]
     parts += [] if network.name == OWN else [network.name]
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())

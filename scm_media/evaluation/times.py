@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from scm_media.evaluation.recipe_data import load_reference
 from scm_media.evaluation.reference import embed, match_labels
 from scm_media.evaluation.rows import Progress
-from scm_media.pipeline import ModelFolder, Pipeline
+from scm_media.pipeline import ModelDescription, ModelFolder, Pipeline, SamplingRequest
 from scm_media.samplers import consistency_times
 
 FIRST_SIGMAS = (10.0, 20.0, 40.0)
@@ -57,14 +58,15 @@ def search_times(
     if min(steps, default=2) < 2:
         raise ValueError(f"steps must be at least 2, one step being searched in any case; got {list(steps)}")
     network, reference = load_reference(pipeline)
-    own_sigma, own_second = pipeline.settings.get("sigma_max", 80.0), pipeline.settings.get("second_time", 1.1)
+    own_sigma, own_second = pipeline.settings.sigma_max, pipeline.settings.second_time
     sigmas = sorted({own_sigma, *(sigma for sigma in first_sigmas if sigma < own_sigma)})
     curve: list[dict[str, Any]] = []
 
     def measure(num_steps: int, sigma: float, second: float | None, num_left: int) -> None:
         times = consistency_times(num_steps, pipeline.flow, sigma, own_second if second is None else second)
         features, matches = [], []
-        for made in pipeline.batches(num_samples, times=times, seed=seed, batch_size=batch_size):
+        request = SamplingRequest(num=num_samples, times=times, seed=seed, batch_size=batch_size)
+        for made in pipeline.batches(request):
             sample = made.samples.to(pipeline.device)
             features.append(embed(network, sample))
             matches.append(match_labels(network, sample, pipeline.conditioning(made.labels).labels))
@@ -104,9 +106,10 @@ def search_times(
 def keep_times(folder: ModelFolder, found: dict[str, Any]) -> None:
     """Writes searched times into the folder's ``model.json``, as ``sampler.times``; those of other steps stay."""
 
-    def change(written: dict[str, Any]) -> dict[str, Any]:
-        times = {**(written["sampler"].get("times") or {}), **found["times"]}
-        return {"sampler": {**written["sampler"], "times": {steps: times[steps] for steps in sorted(times, key=int)}}}
+    def change(written: ModelDescription) -> ModelDescription:
+        times = {**(written.sampler.times or {}), **found["times"]}
+        in_order = {steps: times[steps] for steps in sorted(times, key=int)}
+        return replace(written, sampler=replace(written.sampler, times=in_order))
 
     folder.redescribe(change)
 

@@ -1,36 +1,35 @@
-"""BatchSampler a batch of clips: at once, or completed in windows that overlap where something of them is known."""
+"""Samples one batch: at once, or in windows that overlap when a part of the samples is given."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scm_media.conditioning import Conditioning, ConditioningLayout
-from scm_media.interfaces import Autoencoder, Backbone
-from scm_media.modality import Modality
-from scm_media.pipeline.blending import surroundings
-from scm_media.pipeline.decoding import decoded
-from scm_media.pipeline.edits import InpaintingInput
+from scm_media.conditioning import Conditioning
+from scm_media.guidance import Guided
+from scm_media.interfaces import Autoencoder
+from scm_media.pipeline.blending import fill_missing
+from scm_media.pipeline.edits import InpaintingInput, format_size
+from scm_media.pipeline.loaded_model import LoadedModel
 from scm_media.pipeline.randomness import sample_noise
-from scm_media.pipeline.sampling import Run
+from scm_media.pipeline.sampling import PartialSampler, SamplingMethod
+from scm_media.pipeline.windows import Windows
 from scm_media.samplers import CallCounter
-from scm_media.trigflow import TrigFlow
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a pipeline made: samples ``(B, C, *S)`` in [-1, 1] on the CPU, and how.
+    """Samples ``(B, C, *S)`` in [-1, 1] on the CPU, and how a pipeline made them.
 
-    labels: one mapping a clip, label name to class or number. seeds, indices: clip k's noise follows from both.
-    evaluations: network calls a clip; a guided call without a guided network counts two.
-    seconds_model, seconds_decode: spent on sampling and on the autoencoder, for all clips together.
-    actions: ``(B, n, k)``, the row of numbers of each place along the first axis of S; None of a model without.
+    labels: label to class or number, one mapping a sample. seeds, indices: the noise of sample k follows from both.
+    evaluations: network calls for one sample; a guided call counts two unless the network takes the scale as an input.
+    seconds_model, seconds_decode: time of sampling and of the autoencoder, for all samples together.
+    actions: ``(B, n, k)``, the numbers of each frame; None for a model without actions.
     """
 
     samples: Tensor
@@ -46,8 +45,8 @@ class Samples:
         return len(self.samples)
 
     @classmethod
-    def joined(cls, parts: Sequence[Samples]) -> Samples:
-        """All clips of some batches that were drawn alike."""
+    def join(cls, parts: Sequence[Samples]) -> Samples:
+        """Returns all samples of some batches of one request."""
         return cls(
             samples=torch.cat([part.samples for part in parts]),
             labels=[label for part in parts for label in part.labels],
@@ -60,149 +59,157 @@ class Samples:
         )
 
 
-@dataclass
 class BatchSampler:
-    """A batch of clips that is being drawn.
+    """A batch of samples with these labels; its clocks and counters add up.
 
-    run, edit_run: the samplers where nothing and where something of a clip is known. counted: the networks that the
-    backbone calls. layout: the channels that the network takes beside the latent. rows: ``(B, k, n)``, the actions of
-    each position along the first axis of the samples. The seconds add up.
+    indices: the index k of each sample. actions: ``(B, k, n)`` for n frames; None for a model without actions.
     """
 
-    flow: TrigFlow
-    modality: Modality
-    autoencoder: Autoencoder
-    autocast: Callable[[], AbstractContextManager[Any]]
-    device: torch.device
-    run: Run
-    edit_run: Run
-    backbone: Backbone
-    counted: Sequence[CallCounter]
-    cond: Conditioning
-    layout: ConditioningLayout
-    labels: list[dict[str, Any]]
-    seed: int
-    indices: list[int]
-    rows: Tensor | None = None
-    seconds_model: float = 0.0
-    seconds_decode: float = 0.0
+    def __init__(
+        self,
+        model: LoadedModel,
+        method: SamplingMethod,
+        seed: int,
+        indices: Sequence[int],
+        labels: list[dict[str, Any]],
+        actions: Tensor | None,
+    ) -> None:
+        self.model, self.method, self.seed, self.indices = model, method, seed, list(indices)
+        self.labels = labels
+        self.actions = None if actions is None else actions.to(model.device)
+        self.autoencoder: Autoencoder = model.network("autoencoder")
+        self.cond = model.conditioning(labels, method.guidance.as_input)
+        self.seconds_model = self.seconds_decode = 0.0
+        self.backbone: CallCounter | Guided = CallCounter(model.network("teacher" if method.teacher else "student"))
+        self.counters = [self.backbone]
+        scale, interval = method.guidance.scale, method.guidance.interval
+        if scale != 1:
+            guide = None
+            if method.teacher and model.folder.has("guide"):  # else the network itself, without labels
+                self.counters.append(guide := CallCounter(model.network("guide")))
+            self.backbone = Guided(self.backbone, scale, interval, guide)
 
-    def clips(self, samples: Tensor) -> Samples:
-        """The clips of this batch with all that is known of how they were made."""
+    def sample(self, latent_shape: Sequence[int]) -> Samples:
+        """Returns the samples of latents ``(c, *s)``, made at once from noise alone."""
+        cond = self._condition(latent_shape, self.actions)
+        return self._report(self._decode(self._sample_latent(self.method.sampler, latent_shape, 0, cond)))
+
+    def complete(self, given: InpaintingInput, windows: Windows | None) -> Samples:
+        """Returns the samples of an input, completed: in windows, each with what the ones before it made, or at once.
+
+        A window may reach beyond the end of the input; that part is made and left out.
+        """
+        sample = given.sample.expand(len(self.indices), *given.sample.shape).clone()
+        mask = given.mask.clone()[None]
+        if windows is None:
+            generated = self._complete_window(sample, mask, given.axis, 0, self.actions)
+            return self._report(self._blend(sample, generated, mask))
+        axis, length = windows.axis, windows.length
+        for number, start in enumerate(windows.starts):
+            part, part_mask = (_window(each, axis, start, length) for each in (sample, mask))
+            if bool((part_mask > 0).all()):
+                continue  # a window before this one has made all of it
+            actions = self.actions
+            if actions is not None and axis == 2 - sample.ndim:  # the axis of frames
+                actions = _window(actions, -1, start, length)
+            generated = self._complete_window(part, part_mask, axis, number, actions)
+            inside = min(length, sample.shape[axis] - start)
+            blended = self._blend(part, generated, part_mask)
+            sample.narrow(axis, start, inside).copy_(blended.narrow(axis, 0, inside))
+            mask.narrow(axis, start, inside).fill_(1)
+        return self._report(sample)
+
+    def _report(self, samples: Tensor) -> Samples:
         return Samples(
             samples=samples,
             labels=self.labels,
             seeds=[self.seed] * len(self.labels),
             indices=self.indices,
-            evaluations=sum(network.evaluations for network in self.counted),
+            evaluations=sum(counter.evaluations for counter in self.counters),
             seconds_model=self.seconds_model,
             seconds_decode=self.seconds_decode,
-            actions=None if self.rows is None else self.rows.transpose(1, 2).cpu(),
+            actions=None if self.actions is None else self.actions.transpose(1, 2).cpu(),
         )
 
-    def at_once(self, latent_shape: Sequence[int]) -> Tensor:
-        """Samples ``(B, C, *S)`` of latents ``(c, *s)`` of which nothing is known."""
-        return self._decode(self._sample(self.run, latent_shape, 0, self._conditioning(latent_shape, self.rows)))
+    def _blend(self, given: Tensor, generated: Tensor, mask: Tensor) -> Tensor:
+        return self.model.modality.blend(given, generated, mask.expand(len(given), *mask.shape[1:]))
 
-    def complete(self, canvas: InpaintingInput, starts: Sequence[int], window: int | None) -> Tensor:
-        """Samples ``(B, C, *S)``: the canvas with what is not kept made anew.
-
-        starts, window: where the windows along the canvas's axis begin and how many places they have; each knows what
-        the ones before it have made. No window: the canvas is one. What lies beyond the canvas is made and left out.
-        """
-        num, axis = len(self.indices), canvas.axis
-        sample = canvas.sample.expand(num, *canvas.sample.shape).clone()
-        mask = canvas.mask.clone()[None]
-        for number, start in enumerate(starts):
-            part, known, rows = sample, mask, self.rows
-            if window is not None and axis is not None:
-                part, known = (_window(each, axis, start, window) for each in (sample, mask))
-                if rows is not None and axis == 2 - sample.ndim:  # the axis that the rows are along
-                    rows = _window(rows, -1, start, window)
-            if not bool((known <= 0).any()):
-                continue  # a window before this one has made all of it
-            made = self._window(part, known, axis, number, rows)
-            blended = self.modality.blend(part, made, known.expand(num, *known.shape[1:]))
-            if window is None or axis is None:
-                return blended
-            inside = min(window, sample.shape[axis] - start)
-            sample.narrow(axis, start, inside).copy_(blended.narrow(axis, 0, inside))
-            mask.narrow(axis, start, inside).fill_(1)
-        return sample
-
-    def _window(self, part: Tensor, known: Tensor, axis: int | None, number: int, rows: Tensor | None) -> Tensor:
-        """Samples ``(B, C, *S)`` for known ones where the mask ``(1, 1, *S)`` is one."""
-        shape = self.autoencoder.latent_shape(part.shape[1:])
-        if not bool((known > 0).any()):
-            latent = self._sample(self.run, shape, number, self._conditioning(shape, rows))
+    def _complete_window(
+        self, sample: Tensor, mask: Tensor, axis: int | None, window: int, actions: Tensor | None
+    ) -> Tensor:
+        """Returns generated samples ``(B, C, *S)`` that fit the given ones where the mask ``(1, 1, *S)`` is one."""
+        shape = self.autoencoder.latent_shape(sample.shape[1:])
+        if not bool((mask > 0).any()):
+            cond = self._condition(shape, actions)
+            latent = self._sample_latent(self.method.sampler, shape, window, cond)
         else:
-            given, mask = self._encode(surroundings(part, known, axis), known)
-            cond = self._conditioning(shape, rows, given, mask)
+            given, latent_mask = self._encode(fill_missing(sample, mask, axis), mask)
+            cond = self._condition(shape, actions, given, latent_mask)
 
             def constrain(x0: Tensor, step: int) -> Tensor:
-                return torch.where(mask > 0, given.to(x0), x0)
+                return torch.where(latent_mask > 0, given.to(x0), x0)
 
-            latent = self._sample(self.edit_run, shape, number, cond, start=given * mask, constrain=constrain)
-        made = self._decode(latent)
-        if any(got < wanted for got, wanted in zip(made.shape[2:], part.shape[2:], strict=True)):
+            start = given * latent_mask
+            sampler = self.method.edit_sampler
+            latent = self._sample_latent(sampler, shape, window, cond, start=start, constrain=constrain)
+        generated = self._decode(latent)
+        if any(got < wanted for got, wanted in zip(generated.shape[2:], sample.shape[2:], strict=True)):
             raise ValueError(
-                f"the autoencoder gives {_size(made)} back for samples of {_size(part)}, which cannot be edited so; "
-                "choose a length that it keeps"
+                f"the autoencoder gives {format_size(generated[0])} back for samples of {format_size(sample[0])}, so "
+                "these cannot be edited; choose a length that it keeps"
             )
-        for place, size in enumerate(part.shape[2:]):
-            made = made.narrow(2 + place, 0, size)
-        return made
+        for axis, size in enumerate(sample.shape[2:], start=2):
+            generated = generated.narrow(axis, 0, size)
+        return generated
 
-    def _conditioning(self, shape: Sequence[int], *channels: Tensor | None) -> Conditioning:
+    def _condition(self, shape: Sequence[int], *channels: Tensor | None) -> Conditioning:
         """Returns the conditioning of latents ``(c, *s)``; channels: actions, given latent and mask of ``assemble``."""
-        return self.layout.assemble(self.cond, shape[1:], *channels)
+        return self.model.layout.assemble(self.cond, shape[1:], *channels)
 
-    def _encode(self, sample: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents ``(B, c, *s)`` and their mask ``(1, 1, *s)``; ValueError where no place of them is known wholly."""
+    def _encode(self, sample: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns latents ``(B, c, *s)`` and their mask ``(1, 1, *s)``; raises ValueError for an empty latent mask."""
         begun = time.perf_counter()
-        # One clip is all clips, unless windows before this one have made them different.
+        # All samples are alike, unless windows before this one have made them different.
         alike = len(sample) > 1 and bool((sample == sample[:1]).all())
         with torch.inference_mode():
-            latent = self.autoencoder.encode((sample[:1] if alike else sample).to(self.device))
-            mask = (self.autoencoder.latent_mask(known.to(self.device)) >= 1).to(latent.dtype)
-        if not bool(mask.any()):
+            latent = self.autoencoder.encode((sample[:1] if alike else sample).to(self.model.device))
+            latent_mask = (self.autoencoder.latent_mask(mask.to(self.model.device)) >= 1).to(latent.dtype)
+        if not bool(latent_mask.any()):
             raise ValueError(
-                "what is kept is less than one place of the model's latents stands for, so that the network would know "
+                "what is kept is less than one position of the model's latents, so that the network would be given "
                 "nothing of it; keep more"
             )
         self.seconds_decode += time.perf_counter() - begun
-        return latent.expand(len(sample), *latent.shape[1:]), mask
+        return latent.expand(len(sample), *latent.shape[1:]), latent_mask
 
     @torch.inference_mode()
-    def _sample(self, run: Run, shape: Sequence[int], window: int, cond: Conditioning, **constrained: Any) -> Tensor:
-        begun = time.perf_counter()
+    def _sample_latent(
+        self, sampler: PartialSampler, shape: Sequence[int], window: int, cond: Conditioning, **constraint: Any
+    ) -> Tensor:
+        begun, device, flow = time.perf_counter(), self.model.device, self.model.flow
 
         def noise(step: int) -> Tensor:
-            return sample_noise(self.seed, self.indices, step, shape, window).to(self.device) * self.flow.sigma_data
+            return sample_noise(self.seed, self.indices, step, shape, window).to(device) * flow.sigma_data
 
-        with self.autocast():
-            latent = run(self.backbone, self.flow, noise, cond=cond, **constrained)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        with self.model.autocast():
+            latent = sampler(self.backbone, flow, noise, cond=cond, **constraint)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         self.seconds_model += time.perf_counter() - begun
         return latent
 
     def _decode(self, latent: Tensor) -> Tensor:
         begun = time.perf_counter()
-        sample = decoded(self.autoencoder, latent)
+        sample = self.model.decode(latent)
         self.seconds_decode += time.perf_counter() - begun
         return sample
 
 
-def _window(tensor: Tensor, axis: int, start: int, size: int) -> Tensor:
-    """A window along an axis; what lies beyond the tensor's end is zero."""
-    inside = tensor.narrow(axis, start, min(size, tensor.shape[axis] - start))
-    if inside.shape[axis] == size:
+def _window(tensor: Tensor, axis: int, start: int, length: int) -> Tensor:
+    """Returns a window along an axis; it is zero beyond the tensor's end."""
+    inside = tensor.narrow(axis, start, min(length, tensor.shape[axis] - start))
+    if inside.shape[axis] == length:
         return inside
     missing = list(inside.shape)
-    missing[axis] = size - inside.shape[axis]
+    missing[axis] = length - inside.shape[axis]
     return torch.cat([inside, inside.new_zeros(missing)], axis)
-
-
-def _size(sample: Tensor) -> str:
-    return "×".join(map(str, sample.shape[2:]))

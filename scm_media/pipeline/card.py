@@ -1,4 +1,4 @@
-"""The model card: what a model is, how it is used, how good it was measured to be."""
+"""The model card: describes a model, shows how to use it, and lists its figures."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import yaml
 
 from scm_media.build import build
 from scm_media.display import printable
-from scm_media.pipeline.folder import ModelFolder
+from scm_media.pipeline.description import ModelDescription
+from scm_media.pipeline.model_folder import ModelFolder
 
 SHEET_FILE = "samples.png"
 
 HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "gpl-3.0")
-"""Licences that the Hugging Face hub knows by these names; any other goes by its own under "other"."""
-
+"""Licences that the Hugging Face hub knows by these names; any other is listed by its own name under "other"."""
 
 _MARKUP = str.maketrans({"<": "&lt;", "`": "\\`", "|": "\\|", "[": "\\["})
-"""Signs that begin tags, code, cells, links and pictures."""
+"""Escapes for the characters that begin tags, code, cells, links and pictures."""
 
 
 def markdown_text(text: object) -> str:
@@ -31,94 +31,74 @@ def markdown_code(text: object) -> str:
     return printable(text).replace("`", "'")
 
 
-def card_of(folder: ModelFolder, sheet: bool | None = None) -> str:
-    """The card of a model, with all that its folder knows.
+def format_card(folder: ModelFolder, sheet: bool | None = None) -> str:
+    """Returns the card of a model as Markdown, with the front matter that the Hugging Face hub reads.
 
-    sheet: whether a picture of samples lies beside the card; None: when the folder has one.
+    sheet: shows the picture ``samples.png``; None: when the folder has one. Raises ValueError for figures that no
+    evaluation wrote.
     """
-    modality = build(folder.description["modality"], "modality")
+    modality = build(folder.description.modality, "modality")
+    sheet = (folder.path / SHEET_FILE).is_file() if sheet is None else sheet
+    metrics = folder.metrics()
+    tables = [*([] if metrics is None else [metrics]), *folder.second_opinions().values()]
     try:
-        return _card(folder, modality, sheet)
+        figures = _figures(tables, folder.memorization())
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ValueError(
             f"{folder.path}: its figures (metrics.json, metrics-*.json, memorization.json) are not as an evaluation "
             f"writes them ({type(error).__name__}: {error}); evaluate the model again"
         ) from error
+    front = _front_matter(folder.description.licence, modality.name, modality.pipeline_tag)
+    return "\n".join([*front, *_introduction(folder.description, sheet), *figures, ""])
 
 
-def _card(folder: ModelFolder, modality: Any, sheet: bool | None) -> str:
-    return model_card(
-        folder.description,
-        folder.metrics(),
-        opinions=list(folder.second_opinions().values()),
-        memorization=folder.memorization(),
-        kind=modality.name,
-        task=modality.pipeline_tag,
-        sheet=(folder.path / SHEET_FILE).is_file() if sheet is None else sheet,
-    )
-
-
-def model_card(
-    description: Mapping[str, Any],
-    metrics: Mapping[str, Any] | None,
-    opinions: Sequence[Mapping[str, Any]] = (),
-    memorization: Mapping[str, Any] | None = None,
-    kind: str | None = None,
-    task: str | None = None,
-    sheet: bool = False,
-) -> str:
-    """The card of a model folder, as Markdown with the front matter that the Hugging Face hub reads.
-
-    opinions: figures in other networks' features. memorization: those of ``evaluate --memorization``. kind: the
-    modality's name. task: the hub's name of the model's task. sheet: whether ``samples.png`` lies beside the card.
-    """
-    name = markdown_text(description["name"])
+def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
     objective = {"scd": "distilled from a diffusion teacher (sCD)", "sct": "trained from data (sCT)"}
-    how = objective.get(description.get("objective", ""), "trained")
+    how = objective.get(description.objective or "", "trained")
     lines = [
-        *_front_matter(description.get("licence"), kind, task),
-        f"# {name}",
+        f"# {markdown_text(description.name)}",
         "",
-        f"A continuous-time consistency model, {how}, for samples of shape {_shape(description['sample_shape'])} "
-        f"(latents {_shape(description['latent_shape'])}).",
+        f"A continuous-time consistency model, {how}, for samples of shape {_shape(description.sample_shape)} "
+        f"(latents {_shape(description.latent_shape)}).",
         "",
         *([f"![samples of fixed noise]({SHEET_FILE})", ""] if sheet else []),
         "```python",
         "import scm_media",
         "",
-        'clips = scm_media.load("path/to/this/folder")(4, steps=2, seed=0)',
+        'samples = scm_media.load("path/to/this/folder")(4, steps=2, seed=0)',
         "```",
         "",
-        f"- Data: {markdown_text(description.get('data') or 'not said')}",
-        f"- Licence of the data: {markdown_text(description.get('licence') or 'not said')}",
+        f"- Data: {markdown_text(description.data or 'unknown')}",
+        f"- Licence of the data: {markdown_text(description.licence or 'unknown')}",
     ]
-    for label, classes in description["labels"].items():
+    for label, classes in description.labels.items():
         listed = ", ".join(map(markdown_text, classes)) if classes else "a number"
         lines.append(f"- Label `{markdown_code(label)}`: {listed}")
-    if actions := description.get("actions"):
+    if description.actions:
         lines.append(
-            f"- Actions, a row of numbers for each frame (`--actions`): {', '.join(map(markdown_text, actions))}"
+            f"- Actions, numbers for each frame (`--actions`): {', '.join(map(markdown_text, description.actions))}"
         )
-    scale, highest = description["sampler"].get("guidance", 1.0), description.get("guidance_max")
+    scale, highest = description.sampler.guidance, description.guidance_max
     if highest is not None:
-        lines.append(f"- Guidance: an input of the student, from 1 to {highest:g}; {scale:g} when not given")
+        lines.append(f"- Guidance: an input of the student, from 1 to {highest:g}; {scale:g} by default")
     elif scale != 1:
-        told = ", and so the student was distilled from it" if description.get("objective") == "scd" else ""
-        lines.append(f"- Guidance: the teacher is steered at scale {scale:g}{told}")
-    for stage, choice in (description.get("ema") or {}).items():
+        distilled = ", and the student was distilled from it so" if description.objective == "scd" else ""
+        lines.append(f"- Guidance: the teacher is guided at scale {scale:g}{distilled}")
+    for stage, choice in (description.ema or {}).items():
         lines.append(
-            f"- The {markdown_text(stage)}'s weights are an average of relative deviation {choice['std']:g}, chosen "
-            f"after training by "
-            f"the Fréchet distance of {markdown_text(choice['num_samples'])} samples"
+            f"- The {markdown_text(stage)}'s weights are an average of relative standard deviation {choice['std']:g}, "
+            f"chosen after training by the Fréchet distance of {markdown_text(choice['num_samples'])} samples"
         )
-    tables = [metrics_table(each) for each in ([] if metrics is None else [metrics]) + list(opinions)]
-    if not tables:
-        lines += ["", "Not evaluated."]
-    for place, table in enumerate(tables):
-        lines += ["", "## Figures" if place == 0 else "## In other features", "", table]
+    return lines
+
+
+def _figures(tables: Sequence[Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:
+    lines = [] if tables else ["", "Not evaluated."]
+    for number, metrics in enumerate(tables):
+        lines += ["", "## Figures" if number == 0 else "## In other features", "", metrics_table(metrics)]
     if memorization is not None:
         lines += ["", "## Memorization", "", memorization_report(memorization)]
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def memorization_report(figures: Mapping[str, Any]) -> str:
@@ -138,28 +118,28 @@ def memorization_report(figures: Mapping[str, Any]) -> str:
             *lines,
             f"- the same of {markdown_text(figures['num_held_out'])} held-out samples: "
             f"{figures['median_held_out']:.4g}",
-            f"- nearer than all but 1 % of held-out samples: {100 * figures['fraction_below']:.2f} % (1 % where "
-            "nothing is copied)",
-            f"- probability of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 where "
+            f"- nearer than all but 1 % of held-out samples: {100 * figures['fraction_below']:.2f} % (1 % if nothing "
+            "is copied)",
+            f"- probability of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 if "
             "nothing is copied)",
         ]
     )
 
 
-def _front_matter(licence: str | None, kind: str | None, task: str | None) -> list[str]:
-    """What the hub reads, between two lines of dashes. Source: the hub's model card metadata specification."""
+def _front_matter(licence: str | None, modality: str, task: str | None) -> list[str]:
+    """Returns the lines that the hub reads, between dashes. Source: the hub's model card metadata specification."""
     fields: dict[str, Any] = {"library_name": "scm-media"}
     if licence is not None:
         licence = printable(licence)
-        known = licence.lower() in HUB_LICENCES
-        fields |= {"license": licence.lower()} if known else {"license": "other", "license_name": licence}
+        listed = licence.lower() in HUB_LICENCES
+        fields |= {"license": licence.lower()} if listed else {"license": "other", "license_name": licence}
     fields |= {} if task is None else {"pipeline_tag": task}
-    fields["tags"] = ["consistency-model", "few-step-generation", *([] if kind is None else [kind])]
+    fields["tags"] = ["consistency-model", "few-step-generation", modality]
     return ["---", yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """The figures of an evaluation as a Markdown table, followed by what they are to be read against."""
+    """Returns the figures of an evaluation as a Markdown table, followed by the figures to compare them with."""
     features, threshold = metrics["features"], metrics.get("teacher_threshold") or {}
     guided = any(row.get("guidance") is not None for row in metrics["rows"])
     names = ["sampler", "steps", *(["guidance"] if guided else []), "evaluations", "Fréchet"]
@@ -196,21 +176,22 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         if metrics.get(key) is not None and not hidden:
             lines.append(f"- {text}: {_number(metrics[key], digits)}")
     if threshold.get("frechet_over_held_out") is not None and threshold["passed"] is not True:
-        state = "was not judged (fewer than 10,000 samples)" if threshold["passed"] is None else "missed its threshold"
+        unknown = threshold["passed"] is None
+        state = "was not compared (fewer than 10,000 samples)" if unknown else "missed its threshold"
         lines.append(
-            f"- the teacher {state}: accuracy {_number(threshold['accuracy'], 3)} (0.85 or more is asked), Fréchet "
-            f"{threshold['frechet_over_held_out']:.1f} × that of held-out data (10 or less); no ratio over it is shown"
+            f"- the teacher {state}: accuracy {_number(threshold['accuracy'], 3)} (at least 0.85), Fréchet distance "
+            f"{threshold['frechet_over_held_out']:.1f} × the held-out distance (at most 10 ×); no ratio to it is shown"
         )
     return "\n".join(lines)
 
 
 def projection(features: Mapping[str, Any]) -> str:
-    """How features were projected, in words; nothing where they were not."""
+    """Returns text that says how features were projected; empty for features that were not."""
     before = features.get("projected_from")
-    return "" if before is None else f" (projected from {markdown_text(before)} dimensions by a fixed draw)"
+    return "" if before is None else f" (projected from {markdown_text(before)} dimensions by a fixed random matrix)"
 
 
-def _shape(shape: list[int]) -> str:
+def _shape(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 

@@ -1,8 +1,7 @@
-"""Converts model folders of format 1 to today's format: names of files, keys and classes changed before version 0.1."""
+"""Converts models of format 1 to today's format: files, keys and classes were renamed before version 0.1."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,17 @@ from typing import Any
 import yaml
 
 from scm_media import weights
-from scm_media.pipeline.description import FORMAT, checked
-from scm_media.pipeline.sources import MODEL_FILE
-from scm_media.reading import read_json, read_yaml
+from scm_media.build import build
+from scm_media.pipeline.card import SHEET_FILE, format_card
+from scm_media.pipeline.description import FORMAT, MODEL_FILE, ModelDescription
+from scm_media.pipeline.export import CARD_FILE, UNNAMED, write_aside, write_json
+from scm_media.pipeline.hub import PLAIN_NAME
+from scm_media.pipeline.model_folder import RECIPE_FILE, ModelFolder, file_within, read_description
+from scm_media.reading import read_bytes, read_json, read_text, read_yaml
 
 FILES = {"embedder": "feature_extractor", "recorded": "action_bank"}
 """Old names of weight files, without their suffix."""
-COPIED = ("autoencoder", "teacher", "guide", "student", "embedder", "reference", "recorded")
+NETWORKS = ("autoencoder", "teacher", "guide", "student", "embedder")
 KEYS = {
     "embedder": "feature_extractor",
     "proposal": "timesteps",
@@ -51,64 +54,87 @@ TARGETS = {
     "modalities.video.foreign.LTXVideoAutoencoder": "modalities.video.pretrained.LTXVideoAutoencoder",
 }
 VALUES = {("perceptual", "slopes"): "gradients", ("stage", "embedder"): "feature_extractor"}
-USERS_NAMES = ("labels", "label_counts", "label_quantiles", "label_units", "label_combinations")
+KEYED_BY_USERS = ("labels", "label_counts", "label_quantiles", "label_units", "label_combinations")
 """Keys whose values are keyed by names that users chose, so that nothing below them is renamed."""
 
 
 def convert(source: Path, target: Path) -> Path:
     """Writes a model folder of today's format from a model folder or run folder of format 1, and returns it.
 
-    Networks, reference statistics, recipe, figures, the card and its pictures are kept; checkpoints of a run are not.
-    Raises ValueError where the source is no model of format 1, and where the target is there already.
+    Networks, reference statistics, action bank, recipe, figures and the picture of samples are kept, and the card is
+    written again. A run's checkpoints are not converted. Raises ValueError when the source is no model of format 1,
+    has links out of its folder or names a modality that is not registered, and when the target exists; the target
+    is then not written.
     """
+    description = read_description(source)
     file = source / MODEL_FILE
-    if not file.is_file():
-        raise ValueError(f"{source} holds no {MODEL_FILE}, so it is no model or run folder")
-    description = read_json(file)
     if not isinstance(description, dict) or description.get("format", 1) != 1:
         raise ValueError(f"{file} is not of format 1, so there is nothing to convert")
     if target.exists():
         raise ValueError(f"{target} exists; name a folder that does not")
-    converted = checked({**renamed(description), "format": FORMAT}, file)
-    for name in COPIED:
-        stage_file = source / name / "weights.safetensors"
-        _convert_weights(stage_file if stage_file.is_file() else source / f"{name}.safetensors", name, target)
-    _convert_weights(source / "embedder" / "reference.safetensors", "reference", target)
-    if (recipe := source / "recipe.yaml").is_file():
-        text = yaml.safe_dump(renamed(read_yaml(recipe)), sort_keys=False, allow_unicode=True)
-        weights.write_whole(target / recipe.name, text.encode())
-    for figures in sorted([*source.glob("metrics*.json"), *source.glob("nearest.json")]):
-        name = "memorization.json" if figures.name == "nearest.json" else figures.name
-        weights.write_whole(target / name, _json(renamed(read_json(figures))))
-    for kept in ("README.md", "samples.png"):
-        if (source / kept).is_file():
-            weights.write_whole(target / kept, (source / kept).read_bytes())
-    weights.write_whole(target / MODEL_FILE, _json(converted))
+    converted = ModelDescription.from_json({**rename(description), "format": FORMAT}, file)
+    build(converted.modality, "modality")  # refuses what is not registered, before anything is written
+    build(converted.flow, "flow")
+    with write_aside(target) as folder:
+        for file, name in _weight_files(source).items():
+            _convert_weights(file, folder / f"{name}.safetensors")
+        if (recipe := file_within(source, RECIPE_FILE)).is_file():
+            text = yaml.safe_dump(rename(read_yaml(recipe)), sort_keys=False, allow_unicode=True)
+            weights.write_whole(folder / RECIPE_FILE, text.encode())
+        for name in sorted(file.name for file in source.glob("*.json")):
+            if name in ("metrics.json", "nearest.json") or (name.startswith("metrics-") and PLAIN_NAME.fullmatch(name)):
+                today = "memorization.json" if name == "nearest.json" else name
+                write_json(folder / today, rename(read_json(file_within(source, name))))
+        if (sheet := file_within(source, SHEET_FILE)).is_file():
+            weights.write_whole(folder / SHEET_FILE, _read_png(sheet))
+        if (card := _format_card(source, ModelFolder(folder, converted))) is not None:
+            weights.write_whole(folder / CARD_FILE, card.encode())
+        converted.write(folder, UNNAMED)
     return target
 
 
-def renamed(value: Any, key: str = "") -> Any:
+def rename(value: Any, key: str = "") -> Any:
     """Returns a JSON or YAML value with the keys, classes and settings of format 1 under today's names."""
     if isinstance(value, Mapping):
-        if key in USERS_NAMES:
+        if key in KEYED_BY_USERS:
             return value
-        return {KEYS.get(name, name): renamed(inner, name) for name, inner in value.items()}
+        return {KEYS.get(name, name): rename(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [renamed(inner) for inner in value]
+        return [rename(inner) for inner in value]
     if key == "_target_":
         return TARGETS.get(value, value)
     return VALUES.get((key, value), value) if isinstance(value, str) else value
 
 
-def _convert_weights(source: Path, name: str, target: Path) -> None:
-    if not source.is_file():
-        return
+def _weight_files(source: Path) -> dict[Path, str]:
+    """Returns the safetensors files of a model or run of format 1, with today's name of each."""
+    names = {f"{name}/weights": FILES.get(name, name) for name in NETWORKS}
+    names |= {name: FILES.get(name, name) for name in (*NETWORKS, "reference", "recorded")}
+    names |= {"embedder/reference": "reference"}
+    for folder in ("", "evaluation/"):
+        names |= {f"{folder}{file.stem}": file.stem for file in (source / folder).glob("reference-*.safetensors")}
+    files = {file_within(source, f"{old}.safetensors"): new for old, new in names.items()}
+    return {file: name for file, name in files.items() if file.is_file()}
+
+
+def _convert_weights(source: Path, target: Path) -> None:
     component = weights.read(source)
-    tensors = TENSORS if name in ("reference", "recorded") else {}
+    tensors = TENSORS if target.stem.startswith(("reference", "action_bank")) else {}
     state = {tensors.get(key, key): tensor for key, tensor in component.state.items()}
-    file = target / f"{FILES.get(name, name)}.safetensors"
-    weights.save(file, state, renamed(component.config), renamed(component.info))
+    weights.save(target, state, rename(component.config), rename(component.info))
 
 
-def _json(value: Any) -> bytes:
-    return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()
+def _format_card(source: Path, converted: ModelFolder) -> str | None:
+    """Returns the card in today's words; the old one, if any, when its figures are not as an evaluation writes them."""
+    try:
+        return format_card(converted)
+    except ValueError:
+        card = file_within(source, CARD_FILE)
+        return read_text(card) if card.is_file() else None
+
+
+def _read_png(file: Path) -> bytes:
+    content = read_bytes(file)
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError(f"{file} is no PNG picture; remove it")
+    return content

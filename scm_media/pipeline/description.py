@@ -1,155 +1,209 @@
-"""What ``model.json`` must hold: each key with its type and bounds, checked before anything is made of it."""
+"""``model.json``: what a model says about itself. Its keys are checked before anything is made of them."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from scm_media.bounds import SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, Bounds
+from scm_media import weights
+from scm_media.bounds import SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX
 from scm_media.samplers import SAMPLERS
 from scm_media.typed import check_value, shown, shown_name
 
+MODEL_FILE = "model.json"
 FORMAT = 2
 LARGEST_SAMPLE = 1 << 28
 """Values of one sample or latent: 1 GiB in float32."""
 MOST_AXES = 6
 LONGEST_NAME = 200
 """Characters of a model's, a label's or a class's name: file names are made of them."""
-SAMPLER: Mapping[str, Bounds] = {
-    "steps": SAMPLING_STEPS,
-    "teacher_steps": SAMPLING_STEPS,
-    "second_time": SECOND_TIME,
-    "sigma_max": SIGMA_MAX,
-}
-"""Key of ``sampler`` to its range, the same as in recipes."""
 
 
-class Sampler(TypedDict):
-    """How a model samples where nothing else is asked for; times in radians."""
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """How a model samples unless a request says otherwise. Raises ValueError, by key, for a wrong type or value."""
 
-    steps: NotRequired[int]
-    second_time: NotRequired[float]
-    sigma_max: NotRequired[float]
-    teacher_steps: NotRequired[int]
-    teacher: NotRequired[str]
-    times: NotRequired[Mapping[str, Sequence[float]] | None]
-    guidance: NotRequired[float]
-    guidance_interval: NotRequired[Sequence[float] | None]
+    steps: Annotated[int, SAMPLING_STEPS] = 2
+    """Steps of the student."""
+    second_time: Annotated[float, SECOND_TIME] = 1.1
+    """Time of the student's second step in radians; later steps follow evenly down to 0."""
+    sigma_max: Annotated[float, SIGMA_MAX] = 80.0
+    """Noise level that sampling starts from, in units of the latents."""
+    teacher_steps: Annotated[int, SAMPLING_STEPS] = 32
+    """Steps of the teacher's solver."""
+    teacher: str = "heun"
+    """Name of the teacher's solver in ``samplers.SAMPLERS``: ``heun``, ``dpm_solver`` …"""
+    times: Mapping[str, Sequence[float]] | None = None
+    """Number of the student's steps to their times in radians, in place of the ones that follow from the above."""
+    guidance: float = 1.0
+    """Guidance scale of the teacher, and of a student that takes the scale as an input; 1 is none."""
+    guidance_interval: Sequence[float] | None = None
+    """Times (low, high) in radians within which guidance by two network calls acts; None: everywhere."""
+
+    def __post_init__(self) -> None:
+        _check_fields(self, "sampler.")
+        SAMPLERS.find(self.teacher, "sampler.teacher")
+        for steps, times in (self.times or {}).items():
+            if not steps.isdecimal() or not 1 <= len(times) <= SAMPLING_STEPS.high:
+                raise ValueError(f"sampler.times must give times by a number of steps, got {shown(steps)}")
+        if self.guidance_interval is not None and len(self.guidance_interval) != 2:
+            raise ValueError(f"sampler.guidance_interval must be two times, got {len(self.guidance_interval)}")
+
+    @classmethod
+    def from_mapping(cls, settings: Any) -> SamplerSettings:
+        """Returns the settings of a mapping from JSON or YAML; other keys in it are left out."""
+        check_value(settings, Mapping[str, Any], "sampler")
+        given = {each.name: settings[each.name] for each in fields(cls) if each.name in settings}
+        if isinstance(times := given.get("times"), Mapping):
+            given["times"] = {str(steps): each for steps, each in times.items()}  # YAML has whole numbers as keys
+        return cls(**given)
 
 
-class Description(TypedDict):
-    """The keys of ``model.json``; others are kept and not read."""
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """The keys of ``model.json``. Raises ValueError, by key, for a wrong type or value."""
 
-    format: NotRequired[int]
     name: str
+    """The model's name, usually that of its recipe: 1 to 200 characters."""
     modality: Mapping[str, Any]
+    """Configuration of the modality."""
     flow: Mapping[str, Any]
-    sampler: Mapping[str, Any]
+    """Configuration of the flow."""
+    sampler: SamplerSettings
+    """How the model samples."""
     labels: Mapping[str, Sequence[str]]
+    """Label name to its classes; a label without classes is a number."""
     label_counts: Mapping[str, Sequence[int]]
-    label_combinations: NotRequired[Sequence[str]]
-    label_quantiles: NotRequired[Mapping[str, Sequence[float]]]
+    """Label name to the number of training samples of each class."""
+    label_combinations: Sequence[str] = ()
+    """Class numbers of all labels that have classes, then how often the data have them together: ``"0 3 12"``."""
+    label_quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Label that is a number to its evenly spaced quantiles in the data, from the smallest to the largest."""
+    actions: Sequence[str] | None = None
+    """Names of the numbers that the networks are given for each frame; none for a model without actions."""
     sample_shape: Sequence[int]
+    """``(C, *S)`` of one sample."""
     latent_shape: Sequence[int]
-    objective: NotRequired[str | None]
-    label_dropout: NotRequired[float | None]
-    student_label_dropout: NotRequired[float | None]
-    guidance_max: NotRequired[float | None]
-    mask: NotRequired[Any]
-    actions: NotRequired[Sequence[str] | None]
-    ema: NotRequired[Mapping[str, Mapping[str, Any]] | None]
-    data: NotRequired[str | None]
-    licence: NotRequired[str | None]
+    """``(c, *s)`` of its latent."""
+    objective: str | None = None
+    """How the student was trained: ``scd`` or ``sct``."""
+    label_dropout: float | None = None
+    """Probability that a sample had no label in the teacher's training; None: unknown."""
+    student_label_dropout: float | None = None
+    """Probability that a sample had no label in the student's training; None: unknown."""
+    guidance_max: float | None = None
+    """Largest guidance scale of a student that takes the scale as an input; None for any other student."""
+    mask: Mapping[str, Any] | None = None
+    """Conditioning masks of training; None for networks that are not given a mask."""
+    ema: Mapping[str, Mapping[str, Any]] | None = None
+    """Stage to how the averaging length of its weights was chosen after training."""
+    data: str | None = None
+    """The training data, in words."""
+    licence: str | None = None
+    """Licence of the training data."""
+    other: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the file that this version does not know: they are kept."""
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        self._check_names()
+        self._check_counts()
+        self._check_combinations()
+        self._check_quantiles()
+        for key in ("sample_shape", "latent_shape"):
+            _check_shape(getattr(self, key), key)
+
+    @classmethod
+    def from_json(cls, value: Any, file: Path) -> ModelDescription:
+        """Returns the description that a JSON value holds; raises ValueError, naming the file, for any other value."""
+        names = {each.name for each in fields(cls)} - {"other"}
+        required = [each.name for each in fields(cls) if each.default is each.default_factory is MISSING]
+        if not isinstance(value, dict):
+            raise ValueError(f"{file} lacks an object with the keys {', '.join(required)}; export the model again")
+        if missing := [key for key in required if key not in value]:
+            raise ValueError(f"{file} lacks {', '.join(missing)}; export the model again")
+        _check_format(value.get("format", 1), file)
+        given = {key: each for key, each in value.items() if key in names}
+        other = {key: each for key, each in value.items() if key not in {*names, "format"}}
+        try:
+            return cls(**given | {"sampler": SamplerSettings.from_mapping(given["sampler"]), "other": other})
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the keys and values of ``model.json``."""
+        values = asdict(self)
+        return {"format": FORMAT, **values, **values.pop("other")}
+
+    def write(self, folder: Path, name: str = MODEL_FILE) -> None:
+        """Writes ``model.json`` into a folder, complete or not at all."""
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
+        weights.write_whole(folder / name, f"{text}\n".encode())
+
+    def _check_names(self) -> None:
+        names = [self.name, *self.labels, *(self.actions or ())]
+        for name in [*names, *(each for classes in self.labels.values() for each in classes)]:
+            if not 0 < len(name) <= LONGEST_NAME:
+                raise ValueError(
+                    f"a name of a model, label or class has 1 to {LONGEST_NAME} characters, got {len(name)}: "
+                    f"{shown(name)}"
+                )
+        for label, classes in self.labels.items():
+            if len(set(classes)) < len(classes):
+                raise ValueError(f"labels.{shown_name(label)} names a class twice")
+
+    def _check_counts(self) -> None:
+        for label, counts in self.label_counts.items():
+            num = len(self.labels.get(label, ()))
+            if len(counts) not in (0, num) or any(count < 0 for count in counts) or (counts and not sum(counts)):
+                raise ValueError(f"label_counts.{shown_name(label)} must count the examples of {num} classes")
+
+    def _check_combinations(self) -> None:
+        num_classes = [len(classes) for classes in self.labels.values() if classes]
+        for line in self.label_combinations:
+            words = line.split() if len(line) < 1000 else []
+            numbers = [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 16]
+            right = len(numbers) == len(words) == len(num_classes) + 1 and numbers[-1] >= 1
+            if not right or any(number >= num for number, num in zip(numbers, num_classes, strict=False)):
+                raise ValueError(f"label_combinations must give a class of each label and a count, got {shown(line)}")
+
+    def _check_quantiles(self) -> None:
+        for label, values in self.label_quantiles.items():
+            if label not in self.labels or self.labels[label]:
+                raise ValueError(f"label_quantiles.{shown_name(label)} is no label that is a number")
+            if len(values) < 2 or list(values) != sorted(values):
+                raise ValueError(f"label_quantiles.{shown_name(label)} must be two numbers or more, in rising order")
 
 
-REQUIRED = tuple(key for key, hint in get_type_hints(Description, include_extras=True).items()
-                 if get_origin(hint) is not NotRequired)  # fmt: skip
+def _check_fields(settings: SamplerSettings | ModelDescription, prefix: str = "") -> None:
+    """Raises ValueError for a field of another type than its annotation, or out of the bounds that stand beside it."""
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        kind, *bounds = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        value = getattr(settings, name)
+        if kind is SamplerSettings:
+            continue  # it has checked itself
+        check_value(value, kind, f"{prefix}{name}")
+        for complaint in _complaints(bounds, value):
+            raise ValueError(f"{prefix}{name} must be {complaint}, got {value}")
 
 
-def checked(description: Any, file: Path) -> dict[str, Any]:
-    """Returns a description whose keys have the types and bounds of ``Description``; else ValueError with the file."""
-    if not isinstance(description, dict):
-        raise ValueError(f"{file} lacks an object with the keys {', '.join(REQUIRED)}; export the model again")
-    if missing := [key for key in REQUIRED if key not in description]:
-        raise ValueError(f"{file} lacks {', '.join(missing)}; export the model again")
-    number = description.get("format", 1)
-    if isinstance(number, int) and number > FORMAT:
+def _complaints(bounds: Sequence[Any], value: Any) -> Iterable[str]:
+    return (complaint for each in bounds if (complaint := each.complaint(value)) is not None)
+
+
+def _check_format(number: Any, file: Path) -> None:
+    check_value(number, int, f"{file}: format")
+    if number > FORMAT:
         raise ValueError(f"{file} has format {shown(number)}, this version reads {FORMAT}; update scm-media")
-    if isinstance(number, int) and number < FORMAT:
+    if number < FORMAT:
         raise ValueError(
             f"{file} has format {shown(number)}, this version reads {FORMAT}: scm-media convert {file.parent} "
             "NEW_FOLDER writes the model with today's names"
         )
-    try:
-        _check_keys(description, Description, "")
-        _check_keys(description["sampler"], Sampler, "sampler.")
-        _check_names(description)
-        _check_counts(description)
-        _check_sampler(description["sampler"])
-        for key in ("sample_shape", "latent_shape"):
-            _check_shape(description[key], key)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-    return description
-
-
-def _check_keys(section: Mapping[str, Any], kind: Any, prefix: str) -> None:
-    for key, hint in get_type_hints(kind).items():
-        if key in section:
-            check_value(section[key], hint, f"{prefix}{key}")
-
-
-def _check_names(description: Mapping[str, Any]) -> None:
-    names = [description["name"], *description["labels"], *(description.get("actions") or ())]
-    for name in [*names, *(each for classes in description["labels"].values() for each in classes)]:
-        if not 0 < len(name) <= LONGEST_NAME:
-            raise ValueError(
-                f"a name of a model, label or class has 1 to {LONGEST_NAME} characters, got {len(name)}: {shown(name)}"
-            )
-    for label, classes in description["labels"].items():
-        if len(set(classes)) < len(classes):
-            raise ValueError(f"labels.{shown_name(label)} names a class twice")
-
-
-def _check_counts(description: Mapping[str, Any]) -> None:
-    """Raises ValueError for numbers of examples that do not belong to the classes that there are."""
-    labels = description["labels"]
-    for label, counts in description["label_counts"].items():
-        num = len(labels.get(label, ()))
-        if len(counts) not in (0, num) or any(count < 0 for count in counts) or (counts and not sum(counts)):
-            raise ValueError(f"label_counts.{shown_name(label)} must count the examples of {num} classes")
-    with_classes = [classes for classes in labels.values() if classes]
-    for line in description.get("label_combinations", ()):
-        words = line.split() if len(line) < 1000 else []
-        right = len(words) == len(with_classes) + 1 and all(
-            word.isascii() and word.isdecimal() and len(word) < 16 for word in words
-        )
-        if (
-            not right
-            or int(words[-1]) < 1
-            or any(int(word) >= len(each) for word, each in zip(words, with_classes, strict=False))
-        ):
-            raise ValueError(f"label_combinations must give a class of each label and a count, got {shown(line)}")
-    for label, values in description.get("label_quantiles", {}).items():
-        if label not in labels or labels[label]:
-            raise ValueError(f"label_quantiles.{shown_name(label)} is no label that is a number")
-        if len(values) < 2 or list(values) != sorted(values):
-            raise ValueError(f"label_quantiles.{shown_name(label)} must be two numbers or more, in rising order")
-
-
-def _check_sampler(sampler: Mapping[str, Any]) -> None:
-    for key, bounds in SAMPLER.items():
-        if key in sampler and (expected := bounds.complaint(sampler[key])) is not None:
-            raise ValueError(f"sampler.{key} must be {expected}, got {sampler[key]}")
-    SAMPLERS.find(sampler.get("teacher", "heun"), "sampler.teacher")
-    for steps, times in (sampler.get("times") or {}).items():
-        if not steps.isdecimal() or not 1 <= len(times) <= SAMPLING_STEPS.high:
-            raise ValueError(f"sampler.times must give times by a number of steps, got {shown(steps)}")
-    interval = sampler.get("guidance_interval")
-    if interval is not None and len(interval) != 2:
-        raise ValueError(f"sampler.guidance_interval must be two times, got {len(interval)}")
 
 
 def _check_shape(shape: Sequence[int], key: str) -> None:

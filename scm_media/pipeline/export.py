@@ -1,4 +1,4 @@
-"""Writing a model as a folder that stands on its own."""
+"""Writes a model as a folder of its own, without paths of this machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -15,20 +16,22 @@ import yaml
 from torch import Tensor
 
 from scm_media import weights
-from scm_media.pipeline.card import SHEET_FILE, card_of
-from scm_media.pipeline.description import FORMAT
-from scm_media.pipeline.folder import NETWORKS, ModelFolder
-from scm_media.pipeline.privacy import without_folders
-from scm_media.pipeline.sources import MODEL_FILE, PLAIN_NAME
+from scm_media.pipeline.card import SHEET_FILE, format_card
+from scm_media.pipeline.description import MODEL_FILE, ModelDescription
+from scm_media.pipeline.hub import PLAIN_NAME
+from scm_media.pipeline.model_folder import NETWORKS, RECIPE_FILE, ModelFolder
 
-_UNNAMED = ".model.json.part"
+CARD_FILE = "README.md"
+UNNAMED = ".model.json.part"
+"""Name of ``model.json`` until all other files are in their place."""
 _FILES = (
-    MODEL_FILE,
-    *(f"{name}.safetensors" for name in (*NETWORKS, "reference", "recorded")),
-    *("recipe.yaml", "metrics.json", "memorization.json", "README.md", SHEET_FILE),
+    *(f"{name}.safetensors" for name in (*NETWORKS, "reference", "action_bank")),
+    *(MODEL_FILE, RECIPE_FILE, "metrics.json", "memorization.json", CARD_FILE, SHEET_FILE),
 )
 MAX_REFERENCE = 2_000_000
-"""Bytes of statistics in a named network's features, beyond which they stay behind."""
+"""Largest file of statistics in another network's features that goes along, in bytes."""
+NAMED_BY_USERS = frozenset({"labels", "classes"})
+"""Keys below which a text that begins with a slash is a name that a user gave, and not a path."""
 
 
 def export(
@@ -42,43 +45,53 @@ def export(
 ) -> Path:
     """Writes a model folder (weights, recipe, figures, card) and returns it.
 
-    states: by network, what to write instead of what the source's files hold. dtype: of floating-point weights, None:
-    as they are. teacher: whether the teacher and its guide go along. sheet: a picture (PIL) of samples for the card.
-    overwrite: whether an earlier export in the folder is replaced, as a whole; files that no export writes stay.
-    Statistics in a named network's features go along when they are small.
+    states: network to the tensors that replace those of its file. dtype: type of floating-point weights; None keeps
+    theirs. teacher: exports the teacher and its guide too. sheet: a picture (PIL) of samples for the card. overwrite:
+    replaces an earlier export in the folder as a whole; files that no export writes stay. Statistics in another
+    network's features go along when they are small.
 
-    All is written aside and renamed, ``model.json`` last: a folder that has one is complete, and of one model. Raises
-    ValueError when the source lacks a student or an autoencoder, and as ``check_target``; OSError when something
-    cannot be written, the folder being then as it was.
+    A folder that has a ``model.json`` is complete, and of one model. Raises ValueError when the source lacks a student
+    or an autoencoder, and as ``check_target``; OSError when something cannot be written: the folder is then unchanged.
     """
     check_target(source, target, overwrite)
+    with write_aside(target) as folder:
+        _write(source, folder, states or {}, dtype, teacher, sheet)
+    return target
+
+
+@contextmanager
+def write_aside(target: Path) -> Iterator[Path]:
+    """Yields an empty folder whose files replace an earlier export in ``target`` at the end.
+
+    The model's description is written into it as ``UNNAMED``, and becomes ``model.json`` last. After an error the
+    target is unchanged.
+    """
     whole = target.resolve()
-    # Beside a new folder, in one that is there already: nothing is renamed from one file system to another.
+    # Beside a new folder, but inside an existing one: nothing is renamed from one file system to another.
     place = whole if whole.is_dir() else whole.parent
     weights.remove_leftovers(place.glob(f".{whole.name}.*.part"))
     aside = place / f".{whole.name}.{os.getpid()}.part"
     try:
         aside.mkdir(parents=True)
-        _write(source, aside, states or {}, dtype, teacher, sheet)
+        yield aside
         if place is whole:
-            for old in sorted(_files_of_exports(whole), key=lambda file: file.name != MODEL_FILE):
+            for old in sorted(_exported_files(whole), key=lambda file: file.name != MODEL_FILE):
                 old.unlink()
             for file in aside.iterdir():
                 os.replace(file, whole / file.name)
             aside.rmdir()
         else:
             os.rename(aside, whole)
-        os.replace(whole / _UNNAMED, whole / MODEL_FILE)
+        os.replace(whole / UNNAMED, whole / MODEL_FILE)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    return target
 
 
 def check_target(source: ModelFolder, target: Path, overwrite: bool) -> None:
-    """Raises ValueError where a model cannot be exported to: its own folder, a run folder, a file, another export.
+    """Raises ValueError for a folder that cannot be exported to: the model's own, a run folder, another export, a file.
 
-    overwrite: whether an earlier export, and files that are named as an export's, may be replaced.
+    overwrite: accepts an earlier export, and files that are named as those of an export.
     """
     if target.exists() and target.resolve() == source.path.resolve():
         raise ValueError(f"{target} is the model's own folder; export to another one")
@@ -86,7 +99,7 @@ def check_target(source: ModelFolder, target: Path, overwrite: bool) -> None:
         raise ValueError(f"{target} is a file; export to a folder")
     if (target / "autoencoder").is_dir():
         raise ValueError(f"{target} is a run folder, which keeps its own weights; export to another one")
-    there = sorted(file.name for file in _files_of_exports(target))
+    there = sorted(file.name for file in _exported_files(target))
     if there and not overwrite:
         what = "a model" if MODEL_FILE in there else ", ".join(there[:4])
         raise ValueError(
@@ -95,7 +108,30 @@ def check_target(source: ModelFolder, target: Path, overwrite: bool) -> None:
         )
 
 
-def _files_of_exports(folder: Path) -> list[Path]:
+def without_folders(value: Any) -> Any:
+    """Returns a tree of plain values in which every absolute path, of any system, is cut to its last part."""
+    if isinstance(value, Mapping):
+        return {key: each if key in NAMED_BY_USERS else without_folders(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(each) for each in value]
+    return base_name(value) if isinstance(value, str) else value
+
+
+def base_name(text: str) -> str:
+    """Returns the last part of an absolute path, or of one below a home folder; any other text unchanged."""
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(text)
+        if path.is_absolute() or text.startswith("~"):
+            return path.name or text
+    return text
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes a JSON file, complete or not at all."""
+    weights.write_whole(file, f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode())
+
+
+def _exported_files(folder: Path) -> list[Path]:
     """Returns the files in a folder that have the name of one that exports write."""
     patterns = ("reference-*.safetensors", "metrics-*.json")
     named = [folder / name for name in _FILES]
@@ -110,7 +146,7 @@ def _write(
     teacher: bool,
     sheet: Any,
 ) -> None:
-    """Writes all files of an export into a folder, ``model.json`` under a name that does not make it a model yet."""
+    """Writes all files of an export into a folder."""
     for name in NETWORKS:
         if not source.has(name) and name not in ("autoencoder", "student"):
             continue
@@ -120,31 +156,31 @@ def _write(
         state = states.get(name, component.state)
         info = without_folders(component.info)
         weights.save(folder / f"{name}.safetensors", state, without_folders(component.config), info, dtype)
-    # Nothing is copied: what is written was read as what it should be, so that no other file's content goes along.
+    # Each file is read as what it should be and written anew: a copy could carry another file's content along.
     for name in ("reference", *_named_references(source)):
         if source.has(name):
             statistics = source.read(name)
             weights.save(folder / f"{name}.safetensors", statistics.state, statistics.config, statistics.info)
     if source.action_bank_file.is_file():
-        rows = weights.read(source.action_bank_file)
-        weights.save(folder / source.action_bank_file.name, rows.state, rows.config, rows.info)
+        bank = weights.read(source.action_bank_file)
+        weights.save(folder / source.action_bank_file.name, bank.state, bank.config, bank.info)
     if (recipe := source.recipe()) is not None:
-        weights.write_whole(folder / "recipe.yaml", _without_places(recipe).encode())
+        weights.write_whole(folder / RECIPE_FILE, _format_recipe(recipe).encode())
     figures = {"metrics.json": source.metrics(), **source.second_opinions(), "memorization.json": source.memorization()}
     for name, found in figures.items():
         if found is not None:
-            weights.write_whole(folder / name, f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode())
+            write_json(folder / name, found)
     if sheet is not None:
         picture = io.BytesIO()
         sheet.save(picture, format="PNG")
         weights.write_whole(folder / SHEET_FILE, picture.getvalue())
-    weights.write_whole(folder / "README.md", card_of(source, sheet=sheet is not None).encode())
-    description = {**without_folders(source.description), "format": FORMAT}
-    weights.write_whole(folder / _UNNAMED, (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode())
+    weights.write_whole(folder / CARD_FILE, format_card(source, sheet=sheet is not None).encode())
+    description = without_folders(source.description.to_json())
+    ModelDescription.from_json(description, source.path / MODEL_FILE).write(folder, UNNAMED)
 
 
 def _named_references(source: ModelFolder) -> list[str]:
-    """``reference-NAME`` of each named network whose statistics are small enough to go along."""
+    """Returns ``reference-NAME`` of each other network whose statistics are small enough to go along."""
     folder = source.path / "evaluation" if source.is_run else source.path
     return [
         file.stem
@@ -153,8 +189,8 @@ def _named_references(source: ModelFolder) -> list[str]:
     ]
 
 
-def _without_places(config: Mapping[str, Any]) -> str:
-    """Returns the recipe as others may see it: with the default run folder, and without where things lay here."""
+def _format_recipe(config: Mapping[str, Any]) -> str:
+    """Returns the recipe as others may see it: with the default run folder, and without the paths of its data."""
     config = dict(without_folders(config))
     if "recipe" in config:
         config["run_dir"] = f"runs/{config['recipe']}/main"

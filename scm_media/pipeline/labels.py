@@ -1,4 +1,4 @@
-"""What clips are of: labels as users write them, labels drawn by (seed, k), and both as conditioning."""
+"""Labels of samples: as users write them, as they are drawn from (seed, k), and as conditioning."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 from scm_media.class_names import class_name
 from scm_media.conditioning import NO_LABEL, Conditioning
+from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.randomness import seed_offset
 
 Label = str | Mapping[str, Any] | None
@@ -22,11 +23,12 @@ IRRATIONALS = (math.sqrt(5) / 2 - 0.5, math.sqrt(2) - 1, math.sqrt(3) - 1, math.
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The labels that a model knows: name to classes (none: a number), and how often each class is in its data.
+    """The labels of a model.
 
-    combinations: class numbers of all labels that have classes, in their order, and how often the data have them
-    together; empty where labels are independent. quantiles: number to its quantiles in the data, evenly spaced from
-    the least to the largest; a number without any is not drawn.
+    names: label to its classes; a label without classes is a number. counts: label to the number of training samples
+    of each class. combinations: class numbers of all labels that have classes, in their order, to how often the data
+    have them together; empty for independent labels. quantiles: a number to its evenly spaced quantiles in the data,
+    from the smallest to the largest; a number without quantiles is not drawn.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -35,47 +37,47 @@ class LabelSet:
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, description: Mapping[str, Any]) -> LabelSet:
-        """The labels that a model's description tells."""
+    def from_description(cls, description: ModelDescription) -> LabelSet:
+        """Returns the labels of a model's description."""
         return cls(
-            description["labels"],
-            description["label_counts"],
-            _from_text(description.get("label_combinations", ())),
-            description.get("label_quantiles", {}),
+            description.labels,
+            description.label_counts,
+            _parse_combinations(description.label_combinations),
+            description.label_quantiles,
         )
 
     def resolve(self, label: Label, seed: int, index: int) -> dict[str, str | float]:
-        """Label names and values of clip ``index``: those that are given, the others drawn from (seed, index).
+        """Returns label names and values of sample ``index``: the given ones, the others drawn from (seed, index).
 
-        label: a class, ``"name=value name=value"``, or a mapping. Classes are drawn as the data have them together
-        with those that are given; where they have them never, each on its own. A number that is neither given nor
-        known from the data is left out.
-        Raises ValueError with the labels or classes there are for one that is unknown.
+        label: a class, ``"name=value name=value"``, or a mapping. Classes are drawn as often as the data have them
+        together with the given ones; if the data never have these, each class is drawn on its own. A number that is
+        neither given nor has quantiles is left out.
+        Raises ValueError, with the labels or classes of the model, for an unknown one.
         """
         given = self.parse(label)
         resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
 
     def parse(self, label: Label) -> dict[str, str | float]:
-        """Returns what a user wrote, by label name; empty for None.
+        """Returns the value of each label that a user wrote; empty for None.
 
-        A class is found as it is written before it is found in letters of another case. Raises ValueError for an
-        unknown label or class, and for one that could be several.
+        A class that is spelled exactly so comes before one that differs in the case of its letters. Raises ValueError
+        for an unknown label or class, and for one that could be several.
         """
         if label is None:
             return {}
         if isinstance(label, Mapping):
             return {name: self._value(name, value) for name, value in label.items()}
         label = class_name(label)
-        if (alone := self._alone(label)) is not None:
-            return {alone: self._value(alone, label)}
+        if (owner := self._find_owner(label)) is not None:
+            return {owner: self._value(owner, label)}
         pairs = re.split(r"(?:^|[\s,]+)(\w+)\s*=\s*", label)
         if len(pairs) < 3 or pairs[0].strip():
             raise ValueError(self._unknown(label))
         return {name: self._value(name, value.strip()) for name, value in zip(pairs[1::2], pairs[2::2], strict=True)}
 
-    def _alone(self, value: str) -> str | None:
-        """Returns the name of the label that has a class, None where none has; ValueError where several have."""
+    def _find_owner(self, value: str) -> str | None:
+        """Returns the label that has a class, None if there is none; raises ValueError if several labels have it."""
         for exact in (True, False):
             owners = [name for name in self.names if self._matching(name, value, exact)]
             if len(owners) > 1:
@@ -87,50 +89,47 @@ class LabelSet:
         return None
 
     def conditioning(self, labels: Sequence[Mapping[str, str | float]]) -> Conditioning:
-        """The conditioning of clips whose labels are resolved; a class that one lacks is not told to the network."""
+        """Returns the conditioning of samples with these resolved labels; a missing class becomes ``NO_LABEL``."""
         tensors = {}
         for name, classes in self.names.items():
             if classes:
-                places: dict[Any, int] = {known: place for place, known in enumerate(classes)} | {None: NO_LABEL}
-                tensors[name] = torch.tensor([places[label.get(name)] for label in labels])
+                numbers: dict[Any, int] = {each: number for number, each in enumerate(classes)} | {None: NO_LABEL}
+                tensors[name] = torch.tensor([numbers[label.get(name)] for label in labels])
             else:
                 tensors[name] = torch.tensor([float(label.get(name, math.nan)) for label in labels])
         return Conditioning(labels=tensors)
 
     def _draw(self, given: Mapping[str, str | float], seed: int, index: int) -> dict[str, str | float]:
         named = [name for name, classes in self.names.items() if classes]
-        wanted = {
-            place: list(self.names[name]).index(str(given[name])) for place, name in enumerate(named) if name in given
+        fixed = {at: list(self.names[name]).index(str(given[name])) for at, name in enumerate(named) if name in given}
+        possible = {
+            numbers: count
+            for numbers, count in self.combinations.items()
+            if all(numbers[at] == number for at, number in fixed.items())
         }
-        rows = {
-            row: count
-            for row, count in self.combinations.items()
-            if all(row[place] == number for place, number in wanted.items())
-        }
-        if rows:
-            row = _chosen(rows.items(), self._quantile(named[0], seed, index))
-            drawn: dict[str, str | float] = {
-                name: self.names[name][number] for name, number in zip(named, row, strict=True)
-            }
+        drawn: dict[str, str | float]
+        if possible:
+            numbers = _choose(possible.items(), self._quantile(named[0], seed, index))
+            drawn = {name: self.names[name][number] for name, number in zip(named, numbers, strict=True)}
         else:
             drawn = {
-                name: _chosen(
+                name: _choose(
                     zip(self.names[name], self.counts.get(name) or [1] * len(self.names[name]), strict=True),
                     self._quantile(name, seed, index),
                 )
                 for name in named
             }
         for name, values in self.quantiles.items():
-            place = self._quantile(name, seed, index) * (len(values) - 1)
-            below = int(place)
-            value = values[below] + (place - below) * (values[below + 1] - values[below])
-            drawn[name] = float(f"{value:.4g}")  # what stands in a file's name and metadata can be asked for again
+            position = self._quantile(name, seed, index) * (len(values) - 1)
+            below = int(position)
+            value = values[below] + (position - below) * (values[below + 1] - values[below])
+            drawn[name] = float(f"{value:.4g}")  # a file's name and metadata show these digits, and they reproduce it
         return drawn
 
     def _quantile(self, name: str, seed: int, index: int) -> float:
-        # A rotation by an irrational number spreads any run of clips evenly over the classes.
-        place = list(self.names).index(name)
-        return (seed_offset(seed, place) + index * IRRATIONALS[place % len(IRRATIONALS)]) % 1.0
+        # A rotation by an irrational number spreads any run of samples evenly over the classes.
+        number = list(self.names).index(name)
+        return (seed_offset(seed, number) + index * IRRATIONALS[number % len(IRRATIONALS)]) % 1.0
 
     def _value(self, name: str, value: Any) -> str | float:
         if name not in self.names:
@@ -144,14 +143,15 @@ class LabelSet:
             number = float(value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"label {name} is a number, got {value!r}") from error
-        if (known := self.quantiles.get(name)) and not known[0] <= number <= known[-1]:
+        if (quantiles := self.quantiles.get(name)) and not quantiles[0] <= number <= quantiles[-1]:
             raise ValueError(
-                f"label {name} must lie in {known[0]:g} … {known[-1]:g}, what the model was trained on; got {value}"
+                f"label {name} must lie in {quantiles[0]:g} … {quantiles[-1]:g}, what the model was trained on; "
+                f"got {value}"
             )
         return number
 
     def _find(self, name: str, value: Any) -> str | None:
-        """Returns the class that is written, None where there is none; ValueError where it could be several."""
+        """Returns the class that is written, None if there is none; raises ValueError if it could be several."""
         for exact in (True, False):
             found = self._matching(name, value, exact)
             if len(found) > 1:
@@ -161,36 +161,71 @@ class LabelSet:
         return None
 
     def _matching(self, name: str, value: Any, exact: bool) -> list[str]:
-        """Returns the classes that are spelled like a value, or like it but for the case of letters."""
+        """Returns the classes that are spelled like a value; exact: with the same case of letters."""
         wanted = class_name(value).strip()
         if exact:
-            return [known for known in self.names[name] if known == wanted or class_name(known).strip() == wanted]
-        return [known for known in self.names[name] if class_name(known).casefold() == wanted.casefold()]
+            return [each for each in self.names[name] if each == wanted or class_name(each).strip() == wanted]
+        return [each for each in self.names[name] if class_name(each).casefold() == wanted.casefold()]
 
     def _unknown(self, value: str, names: Sequence[str] = ()) -> str:
-        known = {name: self.names[name] for name in names or self.names}
-        if not known:
+        searched = {name: self.names[name] for name in names or self.names}
+        if not searched:
             return f"the model was trained without labels, got label {value!r}; leave the label out"
-        every = [label for classes in known.values() for label in classes]
+        every = [label for classes in searched.values() for label in classes]
         near = difflib.get_close_matches(value, every, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        listed = "; ".join(f"{name}: {', '.join(classes) or 'a number'}" for name, classes in known.items())
+        listed = "; ".join(f"{name}: {', '.join(classes) or 'a number'}" for name, classes in searched.items())
         return f"the model knows no label {value!r}{hint}; it knows {listed}"
 
 
-def to_text(combinations: Mapping[tuple[int, ...], int]) -> list[str]:
-    """Combinations of classes as a model's description holds them: numbers and count, a line each."""
-    return [" ".join(map(str, (*row, count))) for row, count in sorted(combinations.items())]
+class SampleLabels:
+    """The labels of samples with these indices; a slice of them is a list of mappings from label to value.
+
+    draw: draws the labels that are not given, each slice when it is asked for: to draw those of a million samples at
+    once takes minutes. Raises ValueError for unknown labels, and for a list of labels that does not have one for each
+    sample.
+    """
+
+    def __init__(
+        self, label_set: LabelSet, label: Label | Sequence[Label], seed: int, indices: range, draw: bool
+    ) -> None:
+        self.label_set, self.seed, self.indices, self.draw = label_set, seed, indices, draw
+        given = [label] if label is None or isinstance(label, str | Mapping) else list(label)
+        self._same = len(given) == 1 and not isinstance(label, list | tuple)
+        if not self._same and len(given) != len(indices):
+            raise ValueError(f"got {len(given)} labels for {len(indices)} samples; give one, or one a sample")
+        self._given = [label_set.parse(each) for each in given]
+
+    def add(self, more: Mapping[str, Any]) -> None:
+        """Gives all samples these labels; the given ones come first."""
+        more = self.label_set.parse(more)
+        self._given = [{**more, **each} for each in self._given]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, part: slice) -> list[dict[str, Any]]:
+        numbers = range(len(self))[part]
+        given = [self._given[0 if self._same else number] for number in numbers]
+        if not self.draw:
+            return [dict(each) for each in given]
+        indices = self.indices[part]
+        return [self.label_set.resolve(each, self.seed, k) for each, k in zip(given, indices, strict=True)]
 
 
-def _from_text(lines: Sequence[str]) -> dict[tuple[int, ...], int]:
-    """What ``to_text`` wrote."""
-    rows = (tuple(map(int, line.split())) for line in lines)
-    return {row[:-1]: row[-1] for row in rows}
+def format_combinations(combinations: Mapping[tuple[int, ...], int]) -> list[str]:
+    """Returns combinations of classes as ``model.json`` holds them: class numbers and their count, a text each."""
+    return [" ".join(map(str, (*numbers, count))) for numbers, count in sorted(combinations.items())]
 
 
-def _chosen(weighted: Iterable[tuple[Any, int]], quantile: float) -> Any:
-    """The item at a quantile in [0, 1) of items and their counts."""
+def _parse_combinations(lines: Sequence[str]) -> dict[tuple[int, ...], int]:
+    """Returns the combinations that ``format_combinations`` wrote."""
+    parsed = (tuple(map(int, line.split())) for line in lines)
+    return {numbers[:-1]: numbers[-1] for numbers in parsed}
+
+
+def _choose(weighted: Iterable[tuple[Any, int]], quantile: float) -> Any:
+    """Returns the item at a quantile in [0, 1) of items with their counts."""
     items, counts = zip(*weighted, strict=True)
     cumulated = list(accumulate(counts))
     return next(item for item, bound in zip(items, cumulated, strict=True) if quantile * cumulated[-1] < bound)

@@ -1,14 +1,16 @@
-"""How a model samples: its solver and times, and the guidance that its networks can be steered by."""
+"""How a request is sampled: the sampler with its times, and the guidance of the network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
-from scm_media.pipeline.folder import ModelFolder
+from scm_media.pipeline.description import SamplerSettings
+from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.requests import SamplingRequest
 from scm_media.samplers import (
     SAMPLERS,
     check_times,
@@ -20,90 +22,123 @@ from scm_media.samplers import (
 from scm_media.trigflow import TrigFlow
 
 EDIT_STEPS = 16
-"""Of a student that was not trained to know a part of its clips: see ``samplers.edit_times``."""
+"""Steps of an edit by a student that was not trained with masks: see ``samplers.edit_times``."""
 
-Run = partial[Tensor]
+PartialSampler = partial[Tensor]
 """A sampler with its times: ``(backbone, flow, noise, cond=…)`` to latents; a student's also takes start, constrain."""
 
 
-def teacher_sampler(
-    settings: Mapping[str, Any], flow: TrigFlow, steps: int | None, times: Sequence[float] | None
-) -> Run:
-    """The teacher's solver; steps and times are the model's own where None. ValueError for neither being possible."""
-    solver = SAMPLERS.find(settings.get("teacher", "heun"), "sampler.teacher")
-    if times is None:
-        num_steps = settings.get("teacher_steps", 32) if steps is None else steps
-        times = teacher_times(num_steps, flow, sigma_max=settings.get("sigma_max", 80.0))
-    return partial(solver, times=tuple(times))
+@dataclass(frozen=True)
+class Guidance:
+    """How a network is guided.
+
+    as_input: the scale that the network takes as an input; None for a network that takes none.
+    scale: the scale of guidance by two network calls; 1 is none. interval: times (low, high) in radians that these
+    calls are limited to; None for all times.
+    """
+
+    as_input: float | None
+    scale: float
+    interval: tuple[float, float] | None = None
 
 
-def student_sampler(
-    settings: Mapping[str, Any], flow: TrigFlow, steps: int | None, times: Sequence[float] | None
-) -> Run:
-    """The student's steps; their number and times are the model's own where None. ValueError for what cannot be."""
+@dataclass(frozen=True)
+class SamplingMethod:
+    """The samplers and the guidance of one request.
+
+    sampler: samples from noise alone. edit_sampler: samples when a part of the latent is given.
+    """
+
+    teacher: bool
+    sampler: PartialSampler
+    edit_sampler: PartialSampler
+    guidance: Guidance
+
+    @property
+    def num_steps(self) -> int:
+        """Returns the number of steps; a teacher's times end with the one that its last step arrives at."""
+        return len(self.sampler.keywords["times"]) - self.teacher
+
+    @classmethod
+    def choose(
+        cls, folder: ModelFolder, settings: SamplerSettings, flow: TrigFlow, request: SamplingRequest
+    ) -> SamplingMethod:
+        """Returns the method of a request; raises ValueError for anything that the model cannot do."""
+        steps, times = request.steps, request.times
+        if request.teacher:
+            sampler = edit_sampler = choose_teacher_sampler(settings, flow, steps, times)
+        else:
+            sampler = choose_student_sampler(settings, flow, steps, times)
+            edit_sampler = choose_edit_sampler(settings, flow, steps, times, bool(folder.description.mask))
+        guidance = choose_guidance(folder, settings, request)
+        return cls(request.teacher, sampler, edit_sampler, guidance)
+
+
+def choose_teacher_sampler(
+    settings: SamplerSettings, flow: TrigFlow, steps: int | None = None, times: Sequence[float] | None = None
+) -> PartialSampler:
+    """Returns the teacher's solver; steps and times are the model's own where None."""
     if times is None:
-        num_steps = settings.get("steps", 2) if steps is None else steps
-        times = (settings.get("times") or {}).get(str(num_steps)) or consistency_times(
-            num_steps, flow, settings.get("sigma_max", 80.0), settings.get("second_time", 1.1)
+        times = teacher_times(settings.teacher_steps if steps is None else steps, flow, sigma_max=settings.sigma_max)
+    return partial(SAMPLERS.find(settings.teacher, "sampler.teacher"), times=tuple(times))
+
+
+def choose_student_sampler(
+    settings: SamplerSettings, flow: TrigFlow, steps: int | None = None, times: Sequence[float] | None = None
+) -> PartialSampler:
+    """Returns the student's sampler; steps and times are the model's own where None. Raises ValueError for bad ones."""
+    if times is None:
+        num_steps = settings.steps if steps is None else steps
+        times = (settings.times or {}).get(str(num_steps)) or consistency_times(
+            num_steps, flow, settings.sigma_max, settings.second_time
         )
     check_times(times)
     return partial(sample_consistency, times=tuple(times))
 
 
-def edit_sampler(
-    settings: Mapping[str, Any], flow: TrigFlow, steps: int | None, times: Sequence[float] | None, trained: bool
-) -> Run:
-    """The student's steps where a part of the clip is known: as ever where it was trained for that, else more."""
+def choose_edit_sampler(
+    settings: SamplerSettings, flow: TrigFlow, steps: int | None, times: Sequence[float] | None, trained: bool
+) -> PartialSampler:
+    """Returns the student's sampler for edits; trained: with masks. A student without masks takes more steps."""
     if times is None and not trained:
-        times = edit_times(EDIT_STEPS if steps is None else steps, flow, settings.get("sigma_max", 80.0))
-    return student_sampler(settings, flow, steps, times)
+        times = edit_times(EDIT_STEPS if steps is None else steps, flow, settings.sigma_max)
+    return choose_student_sampler(settings, flow, steps, times)
 
 
-def scales(
-    folder: ModelFolder, settings: Mapping[str, Any], teacher: bool, guidance: float | None
-) -> tuple[float | None, float]:
-    """The scale that a network takes as an input (None: it takes none), and the one it is guided by in two calls.
+def choose_guidance(folder: ModelFolder, settings: SamplerSettings, request: SamplingRequest) -> Guidance:
+    """Returns the guidance of a request; raises ValueError for a scale or interval that the network cannot use."""
+    guidance = _choose_scale(folder, settings, request)
+    interval = request.guidance_interval
+    if interval is not None and guidance.scale == 1:
+        raise ValueError(
+            f"guidance_interval {tuple(interval)} limits nothing: there is no guidance by two calls here; "
+            "give a guidance scale, or leave the interval out"
+        )
+    interval = settings.guidance_interval if interval is None else interval
+    if interval is None:
+        return guidance
+    if len(interval) != 2:
+        raise ValueError(f"guidance_interval must be (low, high) in radians, got {tuple(interval)}")
+    return Guidance(guidance.as_input, guidance.scale, (float(interval[0]), float(interval[1])))
 
-    guidance: None for the model's own. Raises ValueError for a scale that the network cannot be guided by.
-    """
-    description = folder.description
-    highest = description.get("guidance_max")
-    scale = guidance
+
+def _choose_scale(folder: ModelFolder, settings: SamplerSettings, request: SamplingRequest) -> Guidance:
+    description, teacher, scale = folder.description, request.teacher, request.guidance
+    highest = description.guidance_max
     if scale is None:  # a student that takes no scale has its teacher's guidance in it already
-        scale = 1.0 if not teacher and highest is None else settings.get("guidance", 1.0)
+        scale = 1.0 if not teacher and highest is None else settings.guidance
     if not teacher and highest is not None:
         if not 1 <= scale <= highest:
             raise ValueError(f"guidance must lie in [1, {highest}], what the student was trained for, got {scale}")
-        return scale, 1.0
-    if teacher and folder.has("guide"):
-        return None, scale
-    if scale != 1 and not description["labels"]:
+        return Guidance(scale, 1.0)
+    if scale == 1 or (teacher and folder.has("guide")):
+        return Guidance(None, scale)
+    if not description.labels:
         raise ValueError(f"the model was trained without labels, so guidance {scale} has nothing to steer by")
-    name = "teacher" if teacher else "student"
-    if scale != 1 and description.get("label_dropout" if teacher else "student_label_dropout") == 0:
-        by_input = "" if teacher else " or student.loss.guidance_max=2"
+    if (description.label_dropout if teacher else description.student_label_dropout) == 0:
+        name, by_input = ("teacher", "") if teacher else ("student", " or student.loss.guidance_max=2")
         raise ValueError(
-            f"the {name} never saw a clip without its label (label_dropout 0), so guidance {scale} has nothing to "
+            f"the {name} never saw a sample without its label (label_dropout 0), so guidance {scale} has nothing to "
             f"steer away from; train with {name}.loss.label_dropout=0.1{by_input}, or leave guidance out"
         )
-    return None, scale
-
-
-def guidance_interval(
-    settings: Mapping[str, Any], asked: Sequence[float] | None, scale: float
-) -> tuple[float, float] | None:
-    """The interval that guidance by two calls is kept to: what is asked for, else the model's own.
-
-    Raises ValueError for one that is no pair, or has no guidance to keep in bounds.
-    """
-    if asked is not None and scale == 1:
-        raise ValueError(
-            f"guidance_interval {tuple(asked)} keeps nothing in bounds: there is no guidance by two calls here; "
-            "give a guidance scale, or leave the interval out"
-        )
-    interval = settings.get("guidance_interval") if asked is None else asked
-    if interval is None:
-        return None
-    if len(interval) != 2:
-        raise ValueError(f"guidance_interval must be (low, high) in radians, got {tuple(interval)}")
-    return float(interval[0]), float(interval[1])
+    return Guidance(None, scale)

@@ -22,7 +22,7 @@ from scm_media.latents import LatentCache
 from scm_media.masks import MaskSampler
 from scm_media.modality import Modality
 from scm_media.networks import restore
-from scm_media.pipeline.folder import ModelFolder
+from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.tangent import TangentMethod
 from scm_media.training.training_fingerprint import FINGERPRINT, by_input, training_fingerprint
 from scm_media.trigflow import TrigFlow

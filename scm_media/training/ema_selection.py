@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from scm_media import weights
-from scm_media.pipeline.folder import ModelFolder
+from scm_media.pipeline.model_folder import ModelFolder
 
 KEY = "ema"
 """Of a weight file's information: how its average was chosen."""
@@ -26,7 +27,7 @@ def keep_average(folder: ModelFolder, stage: str, state: Mapping[str, Tensor], c
     if KEY not in component.info:
         weights.write_whole(trained, file.read_bytes())
     weights.save(file, state, component.config, {**component.info, KEY: dict(choice)})
-    folder.redescribe(lambda written: {KEY: {**(written.get(KEY) or {}), stage: dict(choice)}})
+    folder.redescribe(lambda written: replace(written, ema={**(written.ema or {}), stage: dict(choice)}))
     return trained
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Dataset
 from scm_media.data.order import mix
-from scm_media.pipeline.description import FORMAT, checked
-from scm_media.pipeline.folder import ModelFolder
-from scm_media.pipeline.labels import to_text
+from scm_media.pipeline.description import ModelDescription, SamplerSettings
+from scm_media.pipeline.labels import format_combinations
+from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.training import autoencoder, checkpoints, stages
 from scm_media.training.claim import claim
 from scm_media.training.context import Context, check_devices
@@ -60,9 +60,7 @@ def run(config: dict[str, Any]) -> None:
     _check_resumption(context, chosen)
     measured = "autoencoder" in chosen and not autoencoder.is_trained(context)
     finished = {stage for stage in chosen if not (stage == "autoencoder" and measured) and _finished(context, stage)}
-    description = _description(context)
-    # A model that could not be opened again is refused now, not when it is trained.
-    checked(json.loads(json.dumps(description)), Path(config["recipe"]))
+    description = _description(context)  # a model that could not be opened again is refused now, not when it is trained
     _check_same_model(context.run_dir / "model.json", description)
     if context.weights_file("autoencoder").exists() and not set(LATENT_STAGES).isdisjoint(chosen):
         context.latent_cache.open()  # a cache that does not fit is refused before anything is trained
@@ -78,7 +76,7 @@ def run(config: dict[str, Any]) -> None:
             else:
                 fabric = _train_stage(context, stage)
         # A stage that went on has left its own average in the place of one that had been chosen.
-        description["ema"] = chosen_averages(context.run_dir)
+        description = replace(description, ema=chosen_averages(context.run_dir))
         rank_zero_only(fabric, lambda: _describe(context, description))
 
 
@@ -106,7 +104,7 @@ def _train_stage(context: Context, stage: str) -> Any:
     return fabric
 
 
-def _begin(context: Context, chosen: Sequence[str], description: Mapping[str, Any], held: ExitStack) -> None:
+def _begin(context: Context, chosen: Sequence[str], description: ModelDescription, held: ExitStack) -> None:
     """Takes the run folder for this process, and brings it to a state that every chosen stage can go on from."""
     held.enter_context(claim(context.run_dir))
     weights.remove_leftovers(context.run_dir.rglob(".*.part"))
@@ -187,48 +185,46 @@ def prepare(config: dict[str, Any]) -> Context:
     return Context(config, run_dir, modality, data, held_out, start)
 
 
-def _describe(context: Context, description: Mapping[str, Any]) -> None:
+def _describe(context: Context, description: ModelDescription) -> None:
     recipe = yaml.safe_dump(context.config, sort_keys=False)
-    if description["actions"]:
-        context.data.action_bank().save(ModelFolder(context.run_dir, dict(description)).action_bank_file)
+    if description.actions:
+        context.data.action_bank().save(ModelFolder(context.run_dir, description).action_bank_file)
     weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
-    weights.write_whole(context.run_dir / "model.json", (json.dumps(description, indent=2) + "\n").encode())
+    description.write(context.run_dir)
 
 
-def _description(context: Context) -> dict[str, Any]:
+def _description(context: Context) -> ModelDescription:
     config, run_dir = context.config, context.run_dir
     # Weights that stay as they are tell what they are; the recipe tells of those that are to be trained.
     label_dropout, student_loss = config["teacher"]["loss"].get("label_dropout"), config["student"]["loss"]
-    return {
-        "format": FORMAT,
-        "name": config["recipe"],
-        "modality": config["modality"],
-        "flow": config["flow"],
-        "sampler": config["sampler"] | {"times": config["sampler"]["times"] or _searched_times(run_dir)},
-        "labels": {name: list(names) for name, names in context.data.label_names.items()},
-        "label_counts": {name: list(counts) for name, counts in context.data.label_counts.items()},
+    times = config["sampler"]["times"] or _searched_times(run_dir)
+    return ModelDescription(
+        name=config["recipe"],
+        modality=config["modality"],
+        flow=config["flow"],
+        sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times}),
+        labels={name: list(names) for name, names in context.data.label_names.items()},
+        label_counts={name: list(counts) for name, counts in context.data.label_counts.items()},
         **_joint_labels(context.data),
-        "actions": list(context.data.action_names),
-        "sample_shape": list(context.data.shape),
-        "latent_shape": list(context.latent_shape),
-        "objective": trained_setting(run_dir, "student", "objective", config["student"]["objective"]),
-        "label_dropout": trained_setting(run_dir, "teacher", "label_dropout", label_dropout),
-        "student_label_dropout": trained_setting(
-            run_dir, "student", "label_dropout", student_loss.get("label_dropout")
-        ),
-        "guidance_max": trained_setting(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
-        "mask": trained_setting(run_dir, "student", "mask", config["conditioning"]["mask"]),
-        "ema": chosen_averages(run_dir),
-        "data": config["about"]["data"],
-        "licence": config["about"]["licence"],
-    }
+        actions=list(context.data.action_names),
+        sample_shape=list(context.data.shape),
+        latent_shape=list(context.latent_shape),
+        objective=trained_setting(run_dir, "student", "objective", config["student"]["objective"]),
+        label_dropout=trained_setting(run_dir, "teacher", "label_dropout", label_dropout),
+        student_label_dropout=trained_setting(run_dir, "student", "label_dropout", student_loss.get("label_dropout")),
+        guidance_max=trained_setting(run_dir, "student", "guidance_max", student_loss.get("guidance_max")),
+        mask=trained_setting(run_dir, "student", "mask", config["conditioning"]["mask"]),
+        ema=chosen_averages(run_dir),
+        data=config["about"]["data"],
+        licence=config["about"]["licence"],
+    )
 
 
 def _joint_labels(data: Dataset) -> dict[str, Any]:
     """Returns which classes the data have together, and how their numbers are spread."""
     combinations = data.label_combinations
     return {
-        "label_combinations": to_text(combinations) if len(combinations) <= MOST_COMBINATIONS else [],
+        "label_combinations": format_combinations(combinations) if len(combinations) <= MOST_COMBINATIONS else [],
         "label_quantiles": {name: list(values) for name, values in data.label_quantiles.items()},
     }
 
@@ -237,16 +233,16 @@ def _searched_times(run_dir: Path) -> Any:
     """The times that ``evaluate --search-times`` left in the run's ``model.json``, None without."""
     if not (run_dir / "model.json").exists():
         return None
-    return ModelFolder.open(run_dir).description["sampler"].get("times")
+    return ModelFolder.open(run_dir).description.sampler.times
 
 
-def _check_same_model(path: Path, description: Mapping[str, Any]) -> None:
+def _check_same_model(path: Path, description: ModelDescription) -> None:
     if not path.exists():
         return
-    before = {"actions": [], **ModelFolder.open(path.parent).description}
+    recorded = ModelFolder.open(path.parent).description
     for key in ("labels", "actions", "sample_shape", "latent_shape", "flow"):
-        if before[key] != description[key]:
+        before, now = getattr(recorded, key), getattr(description, key)
+        if (before or None) != (now or None):
             raise ValueError(
-                f"{path.parent} holds a run whose {key} is {before[key]}, this recipe's is {description[key]}: "
-                "use another run_dir"
+                f"{path.parent} holds a run whose {key} is {before}, this recipe's is {now}: use another run_dir"
             )

@@ -20,7 +20,7 @@ def moves(tmp_path, monkeypatch):
 
 def made(capsys, *words):
     assert main([*map(str, words), "--json"]) == 0
-    path = json.loads(capsys.readouterr().out)["clips"][0]["path"]
+    path = json.loads(capsys.readouterr().out)["samples"][0]["path"]
     content = json.loads(Path(path).read_text())
     return content["sample"], content["metadata"]
 
@@ -45,12 +45,15 @@ def test_a_file_goes_on_by_actions(moves, tmp_path, capsys):
     assert one[0][:2] == other[0][:2] == json.loads(given.read_text())["sample"][0][:2]
     assert one[0][2:] != other[0][2:]
     assert main([*map(str, words), "--out", str(tmp_path / "drawn")]) == 0
-    assert "recorded ones are drawn; --actions A says them" in capsys.readouterr().err
+    assert "drawn from its action bank; set them with --actions A" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("actions", "said"),
-    [("left*7", "of which it has 6; got 7"), ("jump*6", "knows no action 'jump'; it knows left, right, none")],
+    [
+        ("left*7", "one row for each frame of the sample, 6 in all; got 7"),
+        ("jump*6", "knows no action 'jump'; it knows left, right, none"),
+    ],
 )
 def test_mistakes_are_one_line(moves, capsys, actions, said):
     assert main(["generate", str(moves), "--actions", actions]) == 1

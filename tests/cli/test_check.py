@@ -59,9 +59,9 @@ def test_a_class_of_one_file_and_grey_data_are_named_with_the_remedy(tmp_path, c
     words = ["image/folder", f"data.root={tmp_path}/data", "modality.size=16", f"run_dir={tmp_path}/run"]
     assert main(["check", *words]) == 0
     said = capsys.readouterr().out
-    assert "note: one example alone: class single; " in said
+    assert "warning: one example alone: class single; " in said
     assert "add more, or take the class away" in said
-    assert "note: all 12 pictures that were looked at are grey" in said
+    assert "warning: all 12 pictures that were looked at are grey" in said
     assert main(["check", *words, "modality.channels=1"]) == 0
     assert "grey" not in capsys.readouterr().out
 

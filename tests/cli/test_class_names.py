@@ -42,7 +42,7 @@ def test_names_survive_to_the_models_description(run):
 def test_clips_are_generated_by_every_name(run, tmp_path, capsys, folder, label):
     asked = [] if label is None else ["--label", label]
     assert main(["generate", str(run / folder), "-n", "4", *asked, "--json", "--out", str(tmp_path)]) == 0
-    clips = json.loads(capsys.readouterr().out)["clips"]
+    clips = json.loads(capsys.readouterr().out)["samples"]
     assert len(list(tmp_path.glob("*.png"))) == 4
     assert len({clip["label"] for clip in clips}) == (4 if label is None else 1)
 

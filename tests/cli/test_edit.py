@@ -42,19 +42,19 @@ def edited(capsys, *words: object) -> dict:
 def test_half_a_picture_is_kept_to_the_bit_and_files_say_how_they_were_made(model, picture, tmp_path, capsys):
     words = ("--task", "inpaint", "--input", picture, "--label", "circle", "--seed", "5", "-n", "2")
     report = edited(capsys, model, *words, "--region", "8", "16", "0", "16", "--out", tmp_path / "out")
-    assert set(report) == {"clips", "steps", "evaluations", "remarks"} | {
+    assert set(report) == {"samples", "steps", "evaluations", "warnings"} | {
         "seconds_model",
         "seconds_decode",
         "seconds_total",
     }
     assert report["steps"] == report["evaluations"] == 16
-    assert [Path(clip["path"]).name for clip in report["clips"]] == ["5-00000-circle.png", "5-00001-circle.png"]
-    given, *made = (PIXELS.read(path) for path in (picture, *(clip["path"] for clip in report["clips"])))
+    assert [Path(clip["path"]).name for clip in report["samples"]] == ["5-00000-circle.png", "5-00001-circle.png"]
+    given, *made = (PIXELS.read(path) for path in (picture, *(clip["path"] for clip in report["samples"])))
     for sample in made:
         assert torch.equal(sample[:, :8], given[:, :8])
         assert not torch.equal(sample[:, 8:], given[:, 8:])
     assert not torch.equal(*made)
-    found = read_metadata(report["clips"][0]["path"])
+    found = read_metadata(report["samples"][0]["path"])
     assert (found["task"], found["input"], found["region"]) == ("inpaint", picture.name, [8, 16, 0, 16])
     assert (found["model"], found["seed"], found["index"], found["label"]) == (Path(model).name, 5, 0, "circle")
     assert "keep" not in found
@@ -66,7 +66,7 @@ def test_a_mask_file_says_what_is_made_anew(model, picture, tmp_path, capsys):
     mask.save(tmp_path / "mask.png")
     words = ("--task", "inpaint", "--input", picture, "--label", "circle", "--mask", tmp_path / "mask.png")
     report = edited(capsys, model, *words, "--steps", "2", "--out", tmp_path / "out")
-    given, made = PIXELS.read(picture), PIXELS.read(report["clips"][0]["path"])
+    given, made = PIXELS.read(picture), PIXELS.read(report["samples"][0]["path"])
     changed = (given != made)[0]
     assert not changed[:4].any() and not changed[12:].any() and not changed[:, :4].any() and not changed[:, 12:].any()
     assert changed[4:12, 4:12].float().mean() > 0.5
@@ -90,7 +90,7 @@ def test_a_label_that_the_network_needs_is_drawn_and_that_is_said(model, picture
         "1",
     ]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
-    assert "always knows the class of a clip: drawn for each; --label L says it" in capsys.readouterr().err
+    assert "needs the class of a sample: drawn for each sample; set it with --label L" in capsys.readouterr().err
     assert main([*words, "--label", "circle", "--out", str(tmp_path / "out")]) == 0
     assert "drawn" not in capsys.readouterr().err
 
@@ -110,7 +110,7 @@ def test_tasks_along_time_keep_their_part(waves, tmp_path, capsys, task, words, 
     words = ("--task", task, "--input", path, *words, "--times", "1.5", "0.8", "--out", tmp_path / "out")
     report = edited(capsys, model, *words)
     assert report["steps"] == 2
-    (clip,) = report["clips"]
+    (clip,) = report["samples"]
     assert clip["label"] is None, "the network did without its label now and then"
     made, given = WAVES.read(clip["path"]), WAVES.read(path)
     assert made.shape == (1, size)
@@ -123,7 +123,7 @@ def test_generate_goes_on_in_windows(waves, tmp_path, capsys):
     assert main(words) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["evaluations"] == 3 * 2
-    path = report["clips"][0]["path"]
+    path = report["samples"][0]["path"]
     assert WAVES.read(path).shape == (1, 80)
     assert "# duration: 5.0" in Path(path).read_text()
     assert main([*words, "--overlap", "1"]) == 0
@@ -134,7 +134,7 @@ def test_generate_goes_on_in_windows(waves, tmp_path, capsys):
 def test_help_tells_the_tasks_and_with_a_model_how_long_clips_can_be(waves, capsys):
     model, _ = waves
     for words, told in (
-        (["edit", "--help"], "interpolate  the clip starts as the file starts"),
+        (["edit", "--help"], "interpolate  the sample starts as the file starts"),
         (["edit", model, "--help"], "beyond 2 in windows that overlap"),
         (["generate", model, "--help"], "--overlap X"),
     ):
@@ -164,10 +164,10 @@ def test_what_is_missing_is_a_mistake_of_usage(model, picture, capsys):
             ["--task", "inpant"],
             "there is no task 'inpant'; there are: continue, prepend, interpolate, animate, inpaint",
         ),
-        (["--task", "continue"], "clips of this modality have no duration to go on along; use --task inpaint"),
+        (["--task", "continue"], "samples of this modality have no duration to go on along; use --task inpaint"),
         (["--task", "animate"], "have no duration"),
         (["--task", "inpaint"], "give a region or a mask, and not both"),
-        (["--task", "inpaint", "--region", "0", "8", "0"], "region must be first and last place along each axis (4 "),
+        (["--task", "inpaint", "--region", "0", "8", "0"], "region must be first and last index along each axis (4 "),
         (
             ["--task", "inpaint", "--region", "0", "8", "8", "20"],
             "axis 2 must be FIRST LAST with 0 ≤ FIRST < LAST ≤ 16",

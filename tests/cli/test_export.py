@@ -18,7 +18,7 @@ DATA = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 60, "held_out"
 def never_evaluated(tmp_path):
     """A run folder as training leaves it, with its recipe."""
     run = write_tiny_model(tmp_path / "run", run_folder=True)
-    (run / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": DATA}))
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": DATA}))
     return run
 
 
@@ -33,13 +33,11 @@ def test_a_run_that_was_never_evaluated_is_exported_fit_for_evaluation(never_eva
 
 def test_a_run_whose_data_are_gone_is_exported_and_says_what_it_lacks(never_evaluated, tmp_path, capsys):
     gone = {"_target_": "scm_media.data.folder.FolderDataset", "root": str(tmp_path / "gone")}
-    (never_evaluated / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": gone}))
+    (never_evaluated / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": gone}))
     target = tmp_path / "exported"
     assert main(["export", str(never_evaluated), str(target)]) == 0
     said = capsys.readouterr()
-    assert said.err.startswith(
-        f"scm-media export: {target} will not be fit for evaluate: its reference statistics cannot"
-    )
+    assert said.err.startswith(f"scm-media export: evaluate will not work on {target}: its reference statistics cannot")
     assert f"{tmp_path / 'gone'} is no folder" in said.err
     assert said.err.count("\n") == 1
     assert main(["evaluate", str(target), "-n", "8"]) == 1
@@ -49,4 +47,4 @@ def test_a_run_whose_data_are_gone_is_exported_and_says_what_it_lacks(never_eval
 def test_a_run_without_a_feature_network_says_which_stage_is_missing(never_evaluated, tmp_path, capsys):
     (never_evaluated / "feature_extractor" / "weights.safetensors").unlink()
     assert main(["export", str(never_evaluated), str(tmp_path / "exported")]) == 0
-    assert "train the stage feature extractor first" in capsys.readouterr().err
+    assert "train stage=feature_extractor first" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_what_an_encoding_cannot_say_is_escaped(model, tmp_path, environment):
 def test_json_is_the_same_in_any_encoding(model, tmp_path):
     out = tmp_path / "日本 é"
     done = run(f"COMMAND generate '{model}' --json --device cpu --out '{out}'", {"PYTHONIOENCODING": "ascii"})
-    assert json.loads(done.stdout)["clips"][0]["path"].startswith(str(out))
+    assert json.loads(done.stdout)["samples"][0]["path"].startswith(str(out))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_stream_that_is_closed_full_or_read_by_nobody(streams, code):
 def test_what_is_told_with_standard_error_closed_does_not_go_to_standard_output(model, tmp_path):
     done = run(f"COMMAND generate '{model}' --json --device cpu --out '{tmp_path}' 2>&-")
     assert done.returncode == 0
-    assert len(json.loads(done.stdout)["clips"]) == 1
+    assert len(json.loads(done.stdout)["samples"]) == 1
 
 
 def test_a_file_is_not_opened_in_the_place_of_a_closed_stream(tmp_path):

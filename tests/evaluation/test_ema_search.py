@@ -75,7 +75,7 @@ def test_the_command_puts_the_best_in_place_and_keeps_the_trained(run, capsys):
     assert holds_chosen(file, 40), "training that is done leaves it alone"
     assert not holds_chosen(file, 50), "training that goes on does not"
     card = (scm_media.load(run, "cpu").save_pretrained(run.parent / "exported") / "README.md").read_text()
-    assert f"relative deviation {BEST:g}, chosen after training" in card
+    assert f"relative standard deviation {BEST:g}, chosen after training" in card
 
     capsys.readouterr()
     assert main(["evaluate", str(run), "--search-ema", "student", "-n", "40"]) == 0

@@ -81,7 +81,7 @@ def test_rows_are_measured_at_the_scales_that_are_asked_for(pipeline, result, tm
 def test_a_scale_that_cannot_be_is_refused_before_anything_is_measured(evaluated_model, tmp_path):
     pipeline = scm_media.load(evaluated_model, "cpu")
     pipeline.folder = replace(
-        pipeline.folder, description={**pipeline.folder.description, "guidance_max": 2.0, "label_dropout": 0.1}
+        pipeline.folder, description=replace(pipeline.folder.description, guidance_max=2.0, label_dropout=0.1)
     )
     with pytest.raises(ValueError, match=r"guidance must lie in \[1, 2\.0\].*got 3"):
         evaluate(pipeline, num_samples=20, rows=("teacher", 1), guidance=(1.0, 3.0), work=tmp_path / "work")
@@ -149,11 +149,10 @@ def test_searched_times_leave_the_chunks_of_other_rows_valid(pipeline, tmp_path,
     )
     wanted = {"num_samples": 20, "rows": ("teacher", 1, 2), "work": tmp_path}
     before = evaluate(pipeline, **wanted)
-    monkeypatch.setitem(pipeline.settings, "times", None)
-    monkeypatch.setitem(pipeline.settings, "guidance_interval", None)
+    monkeypatch.setattr(pipeline, "settings", replace(pipeline.settings, times=None, guidance_interval=None))
     evaluate(pipeline, **wanted)
     assert len(made) == 3
-    monkeypatch.setitem(pipeline.settings, "times", {"2": [1.5, 0.6]})
+    monkeypatch.setattr(pipeline, "settings", replace(pipeline.settings, times={"2": [1.5, 0.6]}))
     after = evaluate(pipeline, **wanted)
     assert made[3:] == ["student-consistency-2"]
     assert after["rows"][2]["frechet"] != before["rows"][2]["frechet"]
@@ -193,7 +192,7 @@ def test_bad_requests_are_refused(pipeline, arguments, message):
 def test_a_run_gets_its_statistics_from_its_recipe(tmp_path):
     run = write_tiny_model(tmp_path / "run", run_folder=True)
     data = {"_target_": "scm_media.data.shapes.ShapesDataset", "num": 300, "held_out": 0.2, "seed": 0, "root": None}
-    config = {"modality": DESCRIPTION["modality"], "data": data}
+    config = {"modality": DESCRIPTION.modality, "data": data}
     (run / "recipe.yaml").write_text(yaml.safe_dump(config))
     result = evaluate(scm_media.load(run, "cpu"), num_samples=60, rows=(1,))
     reference = Reference.load(run / "feature_extractor" / "reference.safetensors")

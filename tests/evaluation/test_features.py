@@ -34,7 +34,7 @@ class Flat:
 @pytest.fixture
 def run(tmp_path):
     folder = write_tiny_model(tmp_path / "run", run_folder=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": DATA}))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": DATA}))
     return folder
 
 

@@ -25,7 +25,7 @@ PLANTED, PLACE = 37, 5
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = write_tiny_model(tmp_path_factory.mktemp("models") / "run", run_folder=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION["modality"], "data": DATA}))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": DATA}))
     return folder
 
 
@@ -37,7 +37,8 @@ def copying(run, monkeypatch):
     samples = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
     samples[PLACE] = train.batch([PLANTED]).sample[0]
 
-    def batches(num, first=0, **_):
+    def batches(request):
+        num, first = request.num, request.first
         labels = [{"class": "circle"}] * num
         yield Samples(samples[first : first + num], labels, [0] * num, list(range(first, first + num)), 1, 0.0, 0.0)
 

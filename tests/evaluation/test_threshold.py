@@ -39,5 +39,5 @@ def test_a_card_shows_no_ratio_over_a_teacher_that_is_not_past_its_gate(passed):
     }
     table = metrics_table(metrics)
     assert ("1.050" in table) is (passed is True)
-    assert ("12.0 × that of held-out data" in table) is (passed is not True)
+    assert ("12.0 × the held-out distance" in table) is (passed is not True)
     assert "29.0" in table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_distances_are_those_of_an_evaluation_and_the_best_is_the_least(found, p
 
 
 def test_times_stay_below_the_models_own_first_and_second_ones_below_it(pipeline, monkeypatch):
-    monkeypatch.setitem(pipeline.settings, "sigma_max", 1.0)
+    monkeypatch.setattr(pipeline, "settings", replace(pipeline.settings, sigma_max=1.0))
     first = pipeline.flow.time_from_sigma(1.0)
     found = search_times(pipeline, 20, grid=(0.6, first, 1.3), steps=(2,))
     tried = [(entry["steps"], entry["first_time"], entry["second_time"]) for entry in found["curve"]]
@@ -81,7 +82,7 @@ def test_what_is_found_is_kept_and_used(found, pipeline, tmp_path):
     keep_times(again.folder, {**found, "times": {"1": found["times"]["1"]}})
     kept = json.loads((folder / "model.json").read_text())["sampler"]["times"]
     assert list(kept) == ["1", "2", "4"], "in order, whatever was searched last"
-    assert {**description, "sampler": None} == {**pipeline.folder.description, "sampler": None}
+    assert {**description, "sampler": None} == {**pipeline.folder.description.to_json(), "sampler": None}
 
 
 def test_the_report_marks_one_best_a_number_of_steps(found):

@@ -9,7 +9,7 @@ import pytest
 from scm_media.evaluation import Reference
 from scm_media.pipeline import ModelFolder, bundled_names
 from scm_media.pipeline.card import metrics_table
-from scm_media.pipeline.folder import NETWORKS
+from scm_media.pipeline.model_folder import NETWORKS
 
 MEGABYTE = 1e6
 GUIDED_BY_ANOTHER = ("image/fashion",)
@@ -27,7 +27,7 @@ def folder(request) -> ModelFolder:
 
 
 def test_all_networks_and_statistics_are_there(folder):
-    name = folder.description["name"]
+    name = folder.description.name
     for part in (*NETWORKS, "reference"):
         assert folder.has(part) == (part != "guide" or name in GUIDED_BY_ANOTHER), part
     assert (folder.path / "recipe.yaml").is_file()
@@ -36,19 +36,19 @@ def test_all_networks_and_statistics_are_there(folder):
 
 def test_it_is_small_enough_to_ship(folder):
     size = {path.name: path.stat().st_size for path in folder.path.rglob("*") if path.is_file()}
-    assert sum(size.values()) <= MEGABYTES[folder.description["name"]] * MEGABYTE, size
+    assert sum(size.values()) <= MEGABYTES[folder.description.name] * MEGABYTE, size
     assert size["feature_extractor.safetensors"] + size["reference.safetensors"] <= 2 * MEGABYTE, size
 
 
 def test_the_feature_network_tells_held_out_data_apart(folder):
     reference = Reference.load(folder.file("reference"))
-    assert reference.num_train == NUM_TRAIN[folder.description["name"]]
+    assert reference.num_train == NUM_TRAIN[folder.description.name]
     assert reference.accuracy >= 0.91
 
 
 def test_figures_are_of_enough_samples_and_stand_on_the_card(folder):
     metrics = folder.metrics()
     assert metrics is not None, "scm-media evaluate RUN makes metrics.json"
-    assert metrics["num_samples"] == FEWEST_SAMPLES[folder.description["name"]]
+    assert metrics["num_samples"] == FEWEST_SAMPLES[folder.description.name]
     assert metrics_table(metrics) in (folder.path / "README.md").read_text(encoding="utf-8")
     json.dumps(metrics, allow_nan=False)

@@ -58,8 +58,8 @@ def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings
 
     command = ("generate", run_dir, "-n", "2", "--label", "slow", "--device", "cpu", "--json")
     report = json.loads(installed_with_plugin.run("scm-media", *command, "--out", run_dir / "clips"))
-    assert len(report["clips"]) == 2
-    for clip in report["clips"]:
+    assert len(report["samples"]) == 2
+    for clip in report["samples"]:
         path = installed_with_plugin.root / clip["path"]
         assert path.suffix == ".csv"
         numbers = [float(line) for line in path.read_text().splitlines() if not line.startswith("#")]

@@ -46,6 +46,6 @@ def test_installed_wheel_generates_from_bundled_model(installed):
     command = ("generate", "image/fashion", "-n", "2", "--label", "Bag", "--steps", "1", "--device", "cpu", "--json")
     report = json.loads(installed.run("scm-media", *command, "--out", out))
     assert report["evaluations"] == 1
-    assert len(report["clips"]) == 2
-    for clip in report["clips"]:
+    assert len(report["samples"]) == 2
+    for clip in report["samples"]:
         assert (installed.root / clip["path"]).read_bytes().startswith(b"\x89PNG")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import scm_media
-from scm_media.pipeline.actions import to_text
+from scm_media.pipeline import SamplingRequest
+from scm_media.pipeline.actions import format_actions
 from tests.data.strips import ACROSS, PLACES
 from tests.pipeline.moves import NAMES, write_moves_model
 
@@ -37,8 +38,8 @@ def test_actions_are_written_by_name_or_stand_in_files(pipeline, tmp_path):
     for name in ("rows.jsonl", "rows.csv", "named.csv"):
         assert pipeline.actions.parse(tmp_path / name).tolist() == ROWS
         assert pipeline.actions.parse(str(tmp_path / name)).tolist() == ROWS
-    assert to_text(torch.tensor(ROWS), NAMES) == SIX
-    assert to_text(torch.tensor([[0.5, 0]]), NAMES) is None
+    assert format_actions(torch.tensor(ROWS), NAMES) == SIX
+    assert format_actions(torch.tensor([[0.5, 0]]), NAMES) is None
 
 
 def test_the_network_is_told_each_place_its_row_after_what_is_known(pipeline, told):
@@ -73,7 +74,7 @@ def test_without_any_a_recorded_sequence_of_the_class_is_drawn(pipeline, told):
     assert number[::2].max() == 7 and number[1::2].min() == 8
     assert len(number[::2].unique()) > 4 and len(number[1::2].unique()) == 4
     assert torch.equal(told[0][:, 2, 0, 0], number)
-    later = next(pipeline.batches(2, label="forth", first=30, seed=3))
+    later = next(pipeline.batches(SamplingRequest(num=2, label="forth", first=30, seed=3)))
     assert torch.equal(later.actions[1], clips.actions[31])
     assert not torch.equal(pipeline(40, label=["back", "forth"] * 20, seed=4).actions, clips.actions)
 
@@ -104,7 +105,7 @@ def test_what_is_given_and_what_is_done_make_what_follows(pipeline, told):
 
 
 def test_a_network_that_is_told_nothing_known_is_told_rows_alone(tmp_path):
-    pipeline = scm_media.load(write_moves_model(tmp_path, known=False), "cpu")
+    pipeline = scm_media.load(write_moves_model(tmp_path, mask=False), "cpu")
     assert pipeline(1, actions=SIX).samples.shape == (1, 1, PLACES, ACROSS)
     strip = torch.zeros(1, 1, ACROSS)
     left, right = (pipeline.edit("continue", strip, 1, "back", keep=1, actions=f"{way}*6").samples for way in NAMES)
@@ -124,7 +125,7 @@ def test_guidance_by_class_keeps_the_rows(pipeline):
 @pytest.mark.parametrize(
     ("actions", "said"),
     [
-        ("left*5", r"one row for each place \(frame\) of the clip, of which it has 6; got 5"),
+        ("left*5", r"one row for each frame of the sample, 6 in all; got 5"),
         ("left*5,up", r"knows no action 'up'; it knows left, right, none"),
         ("lef*6", r"knows no action 'lef' \(nearest: left\)"),
         ("left*-1", r"written NAME\*COUNT,NAME\+NAME\*COUNT,… or stand in a .jsonl or .csv; got 'left\*-1'"),
@@ -132,12 +133,12 @@ def test_guidance_by_class_keeps_the_rows(pipeline):
         ("", "got ''"),
         (
             [[1.0, 0, 0]] * 6,
-            "the given rows: got 6×3 numbers; expected 2 numbers for each place of the clip: left, right",
+            "the given actions: got 6×3 numbers; expected 2 numbers for each frame: left, right",
         ),
         ([[1.0, float("nan")]] * 6, "6×2 numbers, not all of them finite"),
-        ([1.0, 0], "got 2 numbers; expected 2 numbers for each place"),
-        ([["left", 0]] * 6, "the given rows: no rows of numbers"),
-        ([ROWS] * 3, "got actions of 3 clips for 2; give one sequence, or one a clip"),
+        ([1.0, 0], "got 2 numbers; expected 2 numbers for each frame"),
+        ([["left", 0]] * 6, "the given actions: no rows of numbers"),
+        ([ROWS] * 3, "got actions of 3 samples for 2; give one sequence, or one a sample"),
         ("missing.jsonl", r"the actions in missing.jsonl cannot be read"),
     ],
 )
@@ -149,9 +150,9 @@ def test_actions_that_cannot_be_are_refused(pipeline, actions, said):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("rows.jsonl", "[1, 0]\nleft\n", r"rows.jsonl holds no rows of actions: .*expected 2 numbers"),
+        ("rows.jsonl", "[1, 0]\nleft\n", r"rows.jsonl holds no actions: .*expected 2 numbers"),
         ("rows.jsonl", "[1, 0]\n[1]\n", r"rows.jsonl: no rows of numbers"),
-        ("rows.csv", "right,left\n1,0\n", r"rows.csv holds no rows of actions: could not convert .*: left, right"),
+        ("rows.csv", "right,left\n1,0\n", r"rows.csv holds no actions: could not convert .*: left, right"),
         ("rows.csv", "", r"rows.csv: got 0 numbers"),
     ],
 )
@@ -162,7 +163,7 @@ def test_files_that_hold_none_are_refused_by_name(pipeline, tmp_path, name, text
 
 
 def test_a_model_without_actions_takes_none(tmp_path):
-    pipeline = scm_media.load(write_moves_model(tmp_path, known=False, actions=False), "cpu")
+    pipeline = scm_media.load(write_moves_model(tmp_path, mask=False, actions=False), "cpu")
     assert pipeline(1).actions is None
     with pytest.raises(ValueError, match="the model was trained without actions, so it takes none; leave them out"):
         pipeline(1, actions=SIX)
@@ -176,7 +177,7 @@ def test_an_exported_model_draws_as_before_and_one_without_its_recordings_asks_f
     (tmp_path / "action_bank.safetensors").unlink()
     bare = scm_media.load(tmp_path, "cpu")
     assert len(bare(1, actions=SIX)) == 1
-    with pytest.raises(ValueError, match="carries no recorded actions to draw from: give some"):
+    with pytest.raises(ValueError, match="has no action bank to draw from: give actions"):
         bare(1)
 
 
@@ -184,7 +185,7 @@ def test_actions_of_each_clip_are_kept_together_with_it_in_any_batch(pipeline):
     rows = torch.randint(0, 2, (5, 6, 2)).float()
     clips = pipeline(5, actions=rows, batch_size=2)
     assert torch.equal(clips.actions, rows)
-    with pytest.raises(ValueError, match="got actions of 5 clips for 4"):
+    with pytest.raises(ValueError, match="got actions of 5 samples for 4"):
         pipeline(4, actions=rows, batch_size=2)
     drawn = pipeline(5, seed=2, batch_size=2).actions
     assert torch.equal(drawn, pipeline(5, seed=2).actions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.pipeline.blending import crossfade, runs, surroundings
+from scm_media.pipeline.blending import crossfade, fill_missing, find_runs
 from tests.pipeline.waves import FadingWaveModality, WaveModality
 
 
@@ -14,8 +14,8 @@ def line(*values: float) -> torch.Tensor:
 
 
 def test_runs_are_stretches_of_true():
-    assert runs(torch.tensor([1, 1, 0, 0, 1]).bool()) == [(0, 2), (4, 5)]
-    assert runs(torch.zeros(3).bool()) == []
+    assert find_runs(torch.tensor([1, 1, 0, 0, 1]).bool()) == [(0, 2), (4, 5)]
+    assert find_runs(torch.zeros(3).bool()) == []
 
 
 def test_without_a_blend_of_its_own_each_place_is_the_one_or_the_other():
@@ -52,14 +52,14 @@ def test_equal_signals_stay_as_they_are_in_a_cross_fade():
 def test_what_is_known_is_mirrored_at_its_borders():
     sample = line(1, 2, 3, 0, 0, 0, 0, 0, 8, 9)
     mask = line(1, 1, 1, 0, 0, 0, 0, 0, 1, 1)
-    assert surroundings(sample, mask, axis=-1).tolist() == line(1, 2, 3, 2, 1, 2, 8, 9, 8, 9).tolist()
-    assert surroundings(line(0, 0, 5), line(0, 0, 1), axis=-1).tolist() == line(5, 5, 5).tolist()
+    assert fill_missing(sample, mask, axis=-1).tolist() == line(1, 2, 3, 2, 1, 2, 8, 9, 8, 9).tolist()
+    assert fill_missing(line(0, 0, 5), line(0, 0, 1), axis=-1).tolist() == line(5, 5, 5).tolist()
 
 
 def test_without_one_axis_it_is_surrounded_by_its_mean():
     sample = torch.arange(8.0).reshape(1, 2, 2, 2)
     mask = torch.tensor([[1.0, 0.0], [1.0, 1.0]])[None, None]
     for axis in (None, -1):
-        around = surroundings(sample, mask, axis)
+        around = fill_missing(sample, mask, axis)
         assert around[0, :, 0, 1].tolist() == pytest.approx([(0 + 2 + 3) / 3, (4 + 6 + 7) / 3])
         assert torch.equal(torch.where(mask > 0, around, 0), torch.where(mask > 0, sample, 0))

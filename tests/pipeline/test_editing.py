@@ -7,6 +7,7 @@ import torch
 
 import scm_media
 from scm_media.conditioning import NO_LABEL, Conditioning
+from scm_media.pipeline import EditRequest, SamplingRequest
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import edit_times, sample_consistency
 from scm_media.trigflow import TrigFlow
@@ -67,7 +68,8 @@ def test_an_edit_depends_on_seed_and_clip_alone(pipeline):
     apart = pipeline.edit("continue", INPUT, 5, seed=3, batch_size=2, steps=4, duration=5)
     assert torch.allclose(together.samples, apart.samples, atol=1e-5)
     assert together.labels == apart.labels
-    last = next(pipeline.edit_batches("continue", INPUT, 1, seed=3, first=4, steps=4, duration=5))
+    last = SamplingRequest(seed=3, first=4, steps=4, sizes={"duration": 5})
+    last = next(pipeline.edit_batches(EditRequest(task="continue", source=INPUT, sampling=last)))
     assert torch.allclose(last.samples, together.samples[4:], atol=1e-5)
     other = pipeline.edit("continue", INPUT, 5, seed=4, steps=4, duration=5)
     assert (other.samples - together.samples).abs().amax() > 1e-2
@@ -218,7 +220,7 @@ def test_a_label_that_is_not_given_is_not_told_where_the_network_did_without(fol
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"keep": 1 / 16}, "less than one place of the model's latents"),
+        ({"keep": 1 / 16}, "less than one position of the model's latents"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"times": [0.5, 0.7]}, "times must descend"),
         ({"num": 0}, "num must be at least 1"),
@@ -239,7 +241,7 @@ def test_guidance_without_a_label_has_nothing_to_steer_towards(folders):
 
 
 def test_the_teacher_and_a_needless_overlap_are_refused_for_long_clips(pipeline):
-    with pytest.raises(ValueError, match="the teacher draws a clip at once"):
+    with pytest.raises(ValueError, match="the teacher makes a sample at once"):
         pipeline(1, duration=5.0, teacher=True)
     with pytest.raises(ValueError, match=r"overlap 0\.5 joins nothing"):
         pipeline(1, overlap=0.5)
@@ -256,11 +258,11 @@ def test_pictures_are_filled_where_a_window_or_a_mask_says(tiny_model):
     assert torch.equal(pipeline.edit("inpaint", picture, 2, mask=mask, label="circle").samples, lower.samples)
     for task, arguments, message in (
         ("continue", {}, "have no duration to go on along; use --task inpaint"),
-        ("inpaint", {"region": [0, 8]}, r"region must be first and last place along each axis \(4 numbers for 16×16"),
-        ("inpaint", {"region": [0, 8.5, 0, 8]}, "whole numbers of places, got 0 8.5 0 8"),
+        ("inpaint", {"region": [0, 8]}, r"region must be first and last index along each axis \(4 numbers for 16×16"),
+        ("inpaint", {"region": [0, 8.5, 0, 8]}, "whole numbers, got 0 8.5 0 8"),
         ("inpaint", {"region": [0, 8, 0, 17]}, r"axis 2 must be FIRST LAST with 0 ≤ FIRST < LAST ≤ 16"),
         ("inpaint", {"region": [0, 8, 0, 8], "size": 24}, "has the size of the input; leave size out"),
-        ("inpaint", {"region": [0, 8, 0, 8], "keep": 3}, "keep 3 is measured along nothing"),
+        ("inpaint", {"region": [0, 8, 0, 8], "keep": 3}, "keep 3 has no unit here"),
         ("inpaint", {"region": [0, 8, 0, 8], "overlap": 3}, "overlap 3 joins nothing"),
     ):
         with pytest.raises(ValueError, match=message):

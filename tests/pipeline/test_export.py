@@ -98,7 +98,7 @@ def test_an_error_on_the_way_leaves_the_folder_as_it_was(pipeline, tmp_path, mon
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(exporting, "card_of", full)
+    monkeypatch.setattr(exporting, "format_card", full)
     with pytest.raises(OSError, match="No space left on device"):
         pipeline.save_pretrained(folder, overwrite=overwrite)
     assert contents(tmp_path) == before

@@ -51,7 +51,7 @@ def test_half_precision_halves_the_files_and_stays_near(tiny_model, tmp_path):
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     half = scm_media.load(folder, "cpu")
     assert (half(3).samples - pipeline(3).samples).abs().max() < 0.01
-    with pytest.raises(ValueError, match=r"holds no teacher \(it has: autoencoder, student, feature extractor\)"):
+    with pytest.raises(ValueError, match=r"holds no teacher \(it has: autoencoder, student, feature_extractor\)"):
         half(1, teacher=True)
 
 
@@ -112,7 +112,7 @@ def test_folders_that_are_no_models_are_refused(tmp_path):
 
 
 def test_unknown_names_list_the_nearest(monkeypatch):
-    monkeypatch.setattr("scm_media.pipeline.sources.bundled_names", lambda: ["image/fashion", "audio/notes"])
+    monkeypatch.setattr("scm_media.pipeline.hub.bundled_names", lambda: ["image/fashion", "audio/notes"])
     with pytest.raises(ValueError, match=r"no model 'image/fasion'.*\(image/fashion\)"):
         find_folder("image/fasion")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import scm_media
+from scm_media.pipeline import SamplerSettings, SamplingRequest
 from scm_media.pipeline.labels import LabelSet
 from scm_media.pipeline.randomness import sample_noise
 from tests.pipeline.tiny import CLASSES, write_tiny_model
@@ -39,7 +40,7 @@ def test_clips_are_the_same_at_any_batch_size(pipeline):
     assert one.labels == other.labels
     assert one.indices == list(range(7))
     assert torch.allclose(one.samples, other.samples, atol=1e-5)
-    later = next(pipeline.batches(2, seed=3, first=5))
+    later = next(pipeline.batches(SamplingRequest(num=2, seed=3, first=5)))
     assert torch.allclose(later.samples, one.samples[5:], atol=1e-5)
     assert not torch.allclose(pipeline(1, seed=4).samples, one.samples[:1], atol=1e-2)
 
@@ -83,7 +84,7 @@ def test_one_label_a_clip(pipeline):
         ({"label": "Bag"}, r"knows no label 'Bag'.*circle, Ankle boot, T-shirt/top"),
         ({"label": "class=ankle bot"}, r"did you mean 'Ankle boot'"),
         ({"label": "family=guitar"}, r"has no label 'family'; it knows class"),
-        ({"label": ["circle"]}, "got 1 labels for 2 clips"),
+        ({"label": ["circle"]}, "got 1 labels for 2 samples"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"steps": -1, "teacher": True}, "steps must be at least 1, got -1"),
         ({"times": [1.0, 1.2]}, "times must descend"),
@@ -93,13 +94,13 @@ def test_one_label_a_clip(pipeline):
         ({"guidance_interval": (0.5, 1.0)}, "give a guidance scale"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"duration": 3}, "duration"),
-        ({"first": -1}, r"first, the number of the first clip, must be a whole number from 0 .*got -1"),
-        ({"first": 2**48 - 1}, r"first, the number of the first clip, must be a whole number from 0"),
+        ({"first": -1}, r"first, the index of the first sample, must be a whole number from 0 .*got -1"),
+        ({"first": 2**48 - 1}, r"first, the index of the first sample, must be a whole number from 0"),
         ({"seed": -1}, r"seed must be a whole number from 0 to 9223372036854775807 .*got -1"),
         ({"seed": 2**64}, r"seed must be a whole number from 0 .*got 18446744073709551616"),
         ({"size": float("nan")}, "size must be a finite number, got nan"),
         ({"size": float("inf")}, "size must be a finite number, got inf"),
-        ({"size": 10**9}, r"size 1e\+09: a clip of 1×1000000000×1000000000 has more than 1073741824 numbers"),
+        ({"size": 10**9}, r"size 1e\+09: a sample of 1×1000000000×1000000000 has more than 1073741824 numbers"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused(pipeline, arguments, message):
@@ -126,7 +127,7 @@ def test_bf16_is_near_float32(tiny_model, pipeline):
 def test_guided_students_take_the_scale_as_an_input(tiny_model):
     pipeline = scm_media.load(tiny_model, "cpu")
     folder = pipeline.folder
-    pipeline.folder = replace(folder, description={**folder.description, "guidance_max": 4.0})
+    pipeline.folder = replace(folder, description=replace(folder.description, guidance_max=4.0))
     seen = []
     network = pipeline.network("student")
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].guidance))
@@ -137,7 +138,7 @@ def test_guided_students_take_the_scale_as_an_input(tiny_model):
 
 
 def test_searched_times_win(tmp_path):
-    folder = write_tiny_model(tmp_path / "m", sampler={"steps": 2, "times": {"2": [1.5, 0.7]}})
+    folder = write_tiny_model(tmp_path / "m", sampler=SamplerSettings(times={"2": [1.5, 0.7]}))
     pipeline = scm_media.load(folder, "cpu")
     assert torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 0.7]).samples)
     assert not torch.equal(pipeline(2).samples, pipeline(2, times=[1.5, 1.1]).samples)
@@ -146,7 +147,7 @@ def test_searched_times_win(tmp_path):
 def test_guidance_keeps_to_the_models_interval_unless_another_is_given(tiny_model, monkeypatch):
     pipeline = scm_media.load(tiny_model, "cpu")
     everywhere = pipeline(2, guidance=3.0, times=[1.5, 0.7])
-    monkeypatch.setitem(pipeline.settings, "guidance_interval", [1.0, 1.57])
+    monkeypatch.setattr(pipeline, "settings", replace(pipeline.settings, guidance_interval=[1.0, 1.57]))
     early = pipeline(2, guidance=3.0, times=[1.5, 0.7])
     assert (everywhere.evaluations, early.evaluations) == (4, 3)
     assert not torch.allclose(early.samples, everywhere.samples, atol=1e-3)
@@ -158,7 +159,7 @@ def test_guidance_keeps_to_the_models_interval_unless_another_is_given(tiny_mode
 def test_guidance_is_refused_where_no_label_was_ever_dropped(pipeline, monkeypatch):
     folder = pipeline.folder
     for teacher, key in ((True, "label_dropout"), (False, "student_label_dropout")):
-        monkeypatch.setattr(pipeline, "folder", replace(folder, description={**folder.description, key: 0.0}))
+        monkeypatch.setattr(pipeline, "folder", replace(folder, description=replace(folder.description, **{key: 0.0})))
         name = "teacher" if teacher else "student"
         with pytest.raises(ValueError, match=rf"train with {name}\.loss\.label_dropout=0\.1"):
             pipeline(1, guidance=2.0, teacher=teacher)
@@ -175,7 +176,7 @@ def test_the_first_of_very_many_clips_come_at_once(pipeline, monkeypatch):
         return resolve(self, label, seed, index)
 
     monkeypatch.setattr(LabelSet, "resolve", watched)
-    batches = pipeline.batches(200_000, seed=3, batch_size=4)
+    batches = pipeline.batches(SamplingRequest(num=200_000, seed=3, batch_size=4))
     first = next(batches)
     assert drawn == [0, 1, 2, 3]
     assert torch.equal(first.samples, pipeline(4, seed=3).samples)

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ import yaml
 from PIL import Image
 
 import scm_media
-from scm_media.pipeline.card import model_card
+from scm_media.pipeline import ModelFolder
+from scm_media.pipeline.card import format_card
 from tests.pipeline.tiny import DESCRIPTION
 
 
@@ -48,8 +50,8 @@ def test_the_card_has_front_matter_and_samples_of_fixed_noise(tiny_model, tmp_pa
         (None, {}),
     ],
 )
-def test_licences_go_by_the_hubs_names(licence, expected):
-    matter = _front_matter(model_card({**DESCRIPTION, "licence": licence}, None))
+def test_licences_go_by_the_hubs_names(tmp_path, licence, expected):
+    matter = _front_matter(format_card(ModelFolder(tmp_path, replace(DESCRIPTION, licence=licence))))
     assert {key: value for key, value in matter.items() if key.startswith("license")} == expected
 
 
@@ -72,7 +74,9 @@ def test_figures_in_other_features_and_of_copies_go_along(tiny_model, tmp_path):
     (source / "memorization.json").write_text(json.dumps({**nearest, "features": features}))
     target = scm_media.load(source, "cpu").save_pretrained(tmp_path / "out")
     card = (target / "README.md").read_text()
-    assert "128-dimensional features: efficientnet-lite0 (projected from 1280 dimensions by a fixed draw)" in card
+    assert (
+        "128-dimensional features: efficientnet-lite0 (projected from 1280 dimensions by a fixed random matrix)" in card
+    )
     assert "| consistency | 2 | 2 | 3.25 |" in card
     assert "nearer than all but 1 % of held-out samples: 2.00 %" in card
     assert (target / "metrics-efficientnet-lite0.json").is_file()

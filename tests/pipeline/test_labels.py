@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
-from scm_media.pipeline.labels import LabelSet, to_text
+from scm_media.pipeline.labels import LabelSet, format_combinations
+from tests.pipeline.tiny import DESCRIPTION
 
 NOTES = LabelSet({"family": ("guitar", "bass drum"), "pitch": ()}, {"family": (3, 1)})
 
@@ -82,14 +84,19 @@ def test_a_number_outside_of_what_was_learned_is_refused():
         labels.parse("velocity=500")
 
 
-def test_a_description_tells_combinations_and_quantiles():
+def test_labels_have_the_combinations_and_quantiles_of_the_description():
     combinations = {(1, 0): 2, (0, 12): 5}
-    assert to_text(combinations) == ["0 12 5", "1 0 2"]
-    description = {"labels": {"a": ["x", "y"]}, "label_counts": {"a": [1, 1]}}
-    assert LabelSet.of(description) == LabelSet({"a": ["x", "y"]}, {"a": [1, 1]}), "of models of before"
-    told = {**description, "label_combinations": to_text(combinations), "label_quantiles": {"b": [0.0, 1.0]}}
-    assert LabelSet.of(told).combinations == combinations
-    assert LabelSet.of(told).quantiles == {"b": [0.0, 1.0]}
+    assert format_combinations(combinations) == ["0 12 5", "1 0 2"]
+    description = replace(
+        DESCRIPTION,
+        labels={"a": ["x", "y"], "b": [], "c": [str(number) for number in range(13)]},
+        label_counts={},
+        label_combinations=format_combinations(combinations),
+        label_quantiles={"b": [0.0, 1.0]},
+    )
+    labels = LabelSet.from_description(description)
+    assert labels.combinations == combinations
+    assert labels.quantiles == {"b": [0.0, 1.0]}
 
 
 def test_unknown_labels_tell_what_is_known():

@@ -61,7 +61,9 @@ def test_a_seed_that_would_be_anothers_is_refused(pipeline, seed):
 
 @pytest.mark.parametrize("first", [-1, 2**48 - 1, 0.5])
 def test_clips_that_would_be_others_are_refused(pipeline, first):
-    message = r"first, the number of the first clip, must be a whole number from 0 to 281474976710654 for 2 clips, got"
+    message = (
+        r"first, the index of the first sample, must be a whole number from 0 to 281474976710654 for 2 samples, got"
+    )
     with pytest.raises(ValueError, match=message):
         pipeline(2, first=first)
     with pytest.raises(ValueError, match=message):
@@ -70,7 +72,7 @@ def test_clips_that_would_be_others_are_refused(pipeline, first):
 
 @pytest.mark.parametrize("index", [-1, 2**48])
 def test_noise_of_a_clip_that_would_be_anothers_is_refused(index):
-    with pytest.raises(ValueError, match="first, the number of the first clip"):
+    with pytest.raises(ValueError, match="first, the index of the first sample"):
         sample_noise(0, [0, index], 0, (1,))
 
 

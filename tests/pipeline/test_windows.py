@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scm_media.pipeline.edits import blank
-from scm_media.pipeline.windows import longer, overlap_size, window_size, window_starts, windows_of
+from scm_media.pipeline.edits import InpaintingInput
+from scm_media.pipeline.windows import empty_input, overlap_length, plan_windows, window_length, window_starts
 from tests.pipeline.waves import WINDOW, WaveModality
 
 WAVES = WaveModality()
@@ -47,21 +47,21 @@ def test_a_long_gap_ends_in_what_is_known_after_it():
 
 
 def test_only_what_is_longer_than_a_window_is_drawn_in_several():
-    assert window_size(WAVES, {}) == WINDOW
-    assert longer(WAVES, None, {"duration": 2.0}) is None
-    canvas = longer(WAVES, None, {"duration": 5.0})
-    assert canvas is not None
-    assert (canvas.sample.shape, canvas.mask.sum(), canvas.axis) == ((1, 80), 0, -1)
-    assert longer(WaveModality(longest=None), None, {"duration": 50.0}) is None
-    assert windows_of(blank((1, 80), -1), WaveModality(longest=None), None, {}) == ([0], None)
+    assert window_length(WAVES, {}) == WINDOW
+    assert empty_input(WAVES, {"duration": 2.0}) is None
+    given = empty_input(WAVES, {"duration": 5.0})
+    assert given is not None
+    assert (given.sample.shape, given.mask.sum(), given.axis) == ((1, 80), 0, -1)
+    assert empty_input(WaveModality(longest=None), {"duration": 50.0}) is None
+    assert plan_windows(InpaintingInput.empty((1, 80), -1), WaveModality(longest=None), None, {}) is None
 
 
 def test_the_overlap_is_a_quarter_of_a_window_unless_told():
-    assert overlap_size(WAVES, WINDOW, None) == 8
-    assert overlap_size(WAVES, WINDOW, 0.25) == 4
+    assert overlap_length(WAVES, WINDOW, None) == 8
+    assert overlap_length(WAVES, WINDOW, 0.25) == 4
     for wrong in (0.0, 1.5, -1.0):
         with pytest.raises(ValueError, match=rf"overlap must be above 0 and at most 1 s, .*got {wrong:g}"):
-            overlap_size(WAVES, WINDOW, wrong)
+            overlap_length(WAVES, WINDOW, wrong)
     for modality, sizes in ((WAVES, {}), (WaveModality(longest=None), {"duration": 9.0})):
         with pytest.raises(ValueError, match=r"overlap 0.5 joins nothing.*leave it out"):
-            longer(modality, 0.5, sizes)
+            plan_windows(empty_input(modality, sizes), modality, 0.5, sizes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from scm_media import weights
 from scm_media.build import build
 from scm_media.networks import ROLES
+from scm_media.pipeline import ModelDescription, SamplerSettings
 
 CLASSES = ["circle", "Ankle boot", "T-shirt/top"]
 BACKBONE = {
@@ -36,21 +37,19 @@ NETWORKS = {
         "num_features": 8,
     },
 }
-DESCRIPTION = {
-    "format": 2,
-    "name": "test/tiny",
-    "modality": {"_target_": "modalities.image.modality.ImageModality", "size": 16, "channels": 1},
-    "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},
-    "sampler": {"steps": 2, "second_time": 1.1, "sigma_max": 80, "teacher_steps": 3, "teacher": "heun"},
-    "labels": {"class": CLASSES},
-    "label_counts": {"class": [6, 3, 1]},
-    "sample_shape": [1, 16, 16],
-    "latent_shape": [1, 16, 16],
-    "objective": "scd",
-    "guidance_max": None,
-    "licence": "Apache-2.0",
-    "data": "none",
-}
+DESCRIPTION = ModelDescription(
+    name="test/tiny",
+    modality={"_target_": "modalities.image.modality.ImageModality", "size": 16, "channels": 1},
+    flow={"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},
+    sampler=SamplerSettings(teacher_steps=3),
+    labels={"class": CLASSES},
+    label_counts={"class": [6, 3, 1]},
+    sample_shape=[1, 16, 16],
+    latent_shape=[1, 16, 16],
+    objective="scd",
+    licence="Apache-2.0",
+    data="none",
+)
 
 
 def write_networks(folder: Path, networks: Mapping[str, dict[str, Any]], file: str = "{}.safetensors") -> None:
@@ -68,5 +67,5 @@ def write_networks(folder: Path, networks: Mapping[str, dict[str, Any]], file: s
 def write_tiny_model(folder: Path, run_folder: bool = False, **description) -> Path:
     """An exported folder, or one laid out as training leaves it."""
     write_networks(folder, NETWORKS, "{}/weights.safetensors" if run_folder else "{}.safetensors")
-    (folder / "model.json").write_text(json.dumps({**DESCRIPTION, **description}))
+    replace(DESCRIPTION, **description).write(folder)
     return folder

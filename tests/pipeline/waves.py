@@ -17,6 +17,7 @@ from scm_media.conditioning import Conditioning
 from scm_media.modality import Modality, SizeOption
 from scm_media.networks import ROLES
 from scm_media.parts import part
+from scm_media.pipeline import ModelDescription, SamplerSettings
 from scm_media.pipeline.blending import crossfade
 
 RATE = 16.0
@@ -149,17 +150,15 @@ def write_wave_model(folder: Path, modality: str = "WaveModality", longest: floa
         for parameter in network.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
         weights.save(folder / f"{name}.safetensors", network.state_dict(), config)
-    whole = {
-        "format": 2,
+    values = {
         "name": "test/waves",
         "modality": {"_target_": f"tests.pipeline.waves.{modality}", "longest": longest},
         "flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5},
-        "sampler": {"steps": 2, "second_time": 1.1, "sigma_max": 80, "teacher_steps": 3, "teacher": "heun"},
+        "sampler": SamplerSettings(teacher_steps=3),
         "labels": {"class": ["calm", "rough", "still"]},
         "label_counts": {"class": [1, 1, 1]},
         "sample_shape": [1, WINDOW],
         "latent_shape": [2, WINDOW // 2],
-        **description,
     }
-    (folder / "model.json").write_text(json.dumps(whole))
+    ModelDescription(**{**values, **description}).write(folder)
     return folder

@@ -13,7 +13,7 @@ import torch
 from scm_media import load, weights
 from scm_media.networks import restore
 from scm_media.pipeline import ModelFolder
-from scm_media.pipeline.sources import find_folder
+from scm_media.pipeline.hub import find_folder
 
 SECONDS, BYTES = 5, 1 << 30
 
@@ -162,7 +162,7 @@ def test_a_link_out_of_the_folder_is_refused(model, tmp_path_factory, name):
     (folder / name).symlink_to(secret)
     opened = ModelFolder.open(folder)
     with pytest.raises(ValueError, match="link out of the model's folder"):
-        [opened.metrics(), opened.second_opinions(), opened.nearest(), opened.recipe(), opened.read("student")]
+        [opened.metrics(), opened.second_opinions(), opened.memorization(), opened.recipe(), opened.read("student")]
 
 
 def test_the_links_of_a_hub_snapshot_are_taken(tmp_path):
@@ -175,7 +175,7 @@ def test_the_links_of_a_hub_snapshot_are_taken(tmp_path):
     assert load(snapshot)(1, seed=0).samples.shape == (1, 1, 32, 32)
     (snapshot / "memorization.json").symlink_to("/etc/hostname")
     with pytest.raises(ValueError, match="link out of the model's folder"):
-        ModelFolder.open(snapshot).nearest()
+        ModelFolder.open(snapshot).memorization()
 
 
 def test_an_alias_bomb_in_a_recipe_is_refused(model, watched):

@@ -19,7 +19,8 @@ from scm_media import recipe
 from scm_media.cli import main
 from scm_media.cli.recipes import yaml_text
 from scm_media.drawing import draw_curve
-from scm_media.pipeline.card import model_card
+from scm_media.pipeline import ModelFolder
+from scm_media.pipeline.card import format_card
 from tests.pipeline.tiny import write_tiny_model
 from tests.properties import repeatable
 
@@ -103,15 +104,9 @@ NASTY = "x\n# Heading\n<img src=x onerror=alert(1)> [a](javascript:b) ![c](http:
 
 
 def test_a_card_holds_no_tags_links_or_lines_of_a_models_description(tmp_path):
-    description = {
-        **json.loads((write_tiny_model(tmp_path / "model") / "model.json").read_text()),
-        "name": NASTY,
-        "data": NASTY,
-        "licence": NASTY,
-        "labels": {NASTY: [NASTY, "b"]},
-        "actions": [NASTY],
-    }
-    card = model_card(description, None, kind="image")
+    names = {"labels": {NASTY: [NASTY, "b"]}, "label_counts": {}, "actions": [NASTY]}
+    folder = write_tiny_model(tmp_path / "model", name=NASTY, data=NASTY, licence=NASTY, **names)
+    card = format_card(ModelFolder.open(folder))
     assert not ACTING.search(card)
     assert [line for line in card.splitlines() if line.startswith("#")] == [f"# {card.splitlines()[_title(card)][2:]}"]
     body = card.partition("\n---\n")[2]
@@ -120,7 +115,7 @@ def test_a_card_holds_no_tags_links_or_lines_of_a_models_description(tmp_path):
     assert not re.search(r"(?<!\\)\[", body)
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "other"
-    assert set(front) == {"library_name", "license", "license_name", "tags"}
+    assert set(front) == {"library_name", "license", "license_name", "pipeline_tag", "tags"}
 
 
 def _title(card: str) -> int:
@@ -140,7 +135,7 @@ def test_json_is_ascii_and_says_names_as_they_are(tmp_path, capsys):
     assert main(["generate", str(model), "--json", "--device", "cpu", "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert said.out.isascii() and not ACTING.search(said.out)
-    (clip,) = json.loads(said.out)["clips"]
+    (clip,) = json.loads(said.out)["samples"]
     assert os.path.exists(clip["path"])
     assert not ACTING.search(said.err)
     assert sys.getfilesystemencoding() == "utf-8"

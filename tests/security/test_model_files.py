@@ -14,7 +14,7 @@ from scm_media import load, weights
 from scm_media.cli import main
 from scm_media.evaluation.reference import Reference
 from scm_media.pipeline import ModelFolder
-from scm_media.pipeline.card import card_of
+from scm_media.pipeline.card import format_card
 from tests.pipeline.tiny import write_tiny_model
 
 
@@ -119,7 +119,7 @@ def test_figures_that_are_texts_act_nowhere_in_a_card(tmp_path):
     described(folder, ema={"student": {"std": 0.1, "num_samples": evil}})
     (folder / "metrics.json").write_text(json.dumps({"rows": [row], "num_samples": evil, "features": features}))
     (folder / "memorization.json").write_text(json.dumps(near))
-    card = card_of(ModelFolder.open(folder))
+    card = format_card(ModelFolder.open(folder))
     assert "evil" in card
     assert not any(acting in card for acting in ("<img", "\n# evil", "\x1b"))
 

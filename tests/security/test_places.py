@@ -11,9 +11,8 @@ import scm_media
 from scm_media import weights
 from scm_media.cli import main
 from scm_media.pipeline import ModelFolder
-from scm_media.pipeline.export import export
-from scm_media.pipeline.privacy import base_name, without_folders
-from scm_media.pipeline.sources import find_folder, folder_name
+from scm_media.pipeline.export import base_name, export, without_folders
+from scm_media.pipeline.hub import find_folder, folder_name
 from tests.pipeline.tiny import write_tiny_model
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scm_media import load, recipe, weights
 from scm_media.networks import restore
-from scm_media.pipeline.sources import find_folder
+from scm_media.pipeline.hub import find_folder
 
 FOLDER = find_folder("image/fashion")
 DESCRIPTION = json.loads((FOLDER / "model.json").read_text())

@@ -129,4 +129,4 @@ def test_batches_carry_masks_to_the_conditioning(place):
 
 def test_check_says_how_much_is_padding(place, capsys):
     assert main(["check", str(place / "masked.yaml"), f"data.root={place / 'data'}", f"run_dir={place / 'look'}"]) == 0
-    assert "note: 50% of the 8 examples that were looked at is padding, and left out" in capsys.readouterr().out
+    assert "warning: 50% of the 8 examples that were looked at is padding, and left out" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from modalities.image.modality import ImageModality
 from scm_media import recipe, training
 from scm_media.pipeline import ModelFolder
-from scm_media.pipeline.card import model_card
+from scm_media.pipeline.card import format_card
 from scm_media.training import stages
 from scm_media.training.ema_selection import keep_average
 from tests.training.small import SMALL, metrics, same, state, train
@@ -49,7 +50,7 @@ def test_what_a_model_was_trained_on_is_said(tmp_path):
     train(tmp_path, "stage=autoencoder", "about.data=drawn shapes", "about.licence=CC0")
     description = json.loads((tmp_path / "model.json").read_text())
     assert (description["data"], description["licence"]) == ("drawn shapes", "CC0")
-    card = model_card(description, None)
+    card = format_card(ModelFolder.open(tmp_path))
     assert "- Data: drawn shapes" in card
     assert "- Licence of the data: CC0" in card
 
@@ -202,7 +203,7 @@ def test_an_average_that_was_chosen_is_told_of_as_long_as_it_stands(tmp_path):
     run_dir = train(tmp_path / "run")
     choice = {"std": 0.1, "num_samples": 2}
     folder = ModelFolder.open(run_dir)
-    folder.redescribe(lambda written: {"sampler": {**written["sampler"], "times": {"1": [1.5]}}})
+    folder.redescribe(lambda written: replace(written, sampler=replace(written.sampler, times={"1": [1.5]})))
     keep_average(folder, "student", state(run_dir, "student"), choice)
     assert json.loads((run_dir / "model.json").read_text())["sampler"]["times"] == {"1": [1.5]}, "kept meanwhile"
     train(run_dir)

@@ -97,12 +97,12 @@ def test_a_gap_in_a_long_recording_is_filled_from_both_sides(model, recording):
 def test_the_command_writes_a_sound_as_long_as_asked(model, recording, tmp_path, capsys):
     words = ["edit", str(model), "--task", "continue", "--input", str(recording), "--steps", "2", "--duration", "0.6"]
     assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
-    (clip,) = json.loads(capsys.readouterr().out)["clips"]
+    (clip,) = json.loads(capsys.readouterr().out)["samples"]
     written = soundfile.info(clip["path"])
     assert (written.samplerate, written.channels, written.frames) == (RATE, 1, 4864)
     assert main(["generate", str(model), "--duration", "3", "--out", str(tmp_path / "long"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert soundfile.info(report["clips"][0]["path"]).frames == 24064
+    assert soundfile.info(report["samples"][0]["path"]).frames == 24064
     assert report["evaluations"] == 2 + 15 * 16
 
 

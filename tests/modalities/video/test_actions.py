@@ -76,7 +76,7 @@ def told_rows(aligned):
 def test_a_latent_frame_is_told_the_three_rows_of_its_group(pipeline, told):
     rows = [[float(frame), 9.0] for frame in range(7)]
     clips = pipeline(2, actions=rows)
-    assert pipeline.folder.description["latent_shape"] == [4, 3, 4, 4]
+    assert pipeline.folder.description.latent_shape == [4, 3, 4, 4]
     assert pipeline.network("student").num_cond_channels == 4 + 1 + 3 * 2
     assert told_rows(told[0]) == [[0, 0, 0, 0, 0, 9], [1, 9, 2, 9, 3, 9], [4, 9, 5, 9, 6, 9]]
     assert clips.samples.shape == (2, 3, 7, 16, 16)

@@ -42,7 +42,7 @@ def test_clips_have_their_frames_and_tell_what_they_are(files, pipeline):
 
 
 def test_most_scenarios_are_told_by_the_feature_network(pipeline):
-    names = pipeline.folder.description["labels"]["scenario"]
+    names = pipeline.folder.description.labels["scenario"]
     clips = pipeline(2 * len(names), label=[name for name in names for _ in range(2)], steps=2, seed=5)
     found = pipeline.network("feature_extractor").logits(clips.samples)["scenario"].argmax(1)
     right = found == torch.arange(len(names)).repeat_interleave(2)

@@ -115,7 +115,7 @@ def test_what_lies_between_two_pictures_is_made(model, tmp_path):
 def test_the_edit_command_writes_videos_that_keep_what_was_given(model, video, tmp_path, capsys):
     for task, kept, suffix in (("continue", 4, "mp4"), ("animate", 1, "webm"), ("interpolate", 2, "gif")):
         words = ("--task", task, "--input", video, "--steps", 2, "--format", suffix, "--out", tmp_path / "out")
-        (clip,) = report_of(capsys, "edit", model, *words)["clips"]
+        (clip,) = report_of(capsys, "edit", model, *words)["samples"]
         found = VideoModality(num_frames=8, frame_rate=10, size=16).read(clip["path"])
         assert found.shape == (3, 8, 16, 16)
         told = read_metadata(clip["path"])
@@ -125,7 +125,7 @@ def test_the_edit_command_writes_videos_that_keep_what_was_given(model, video, t
         assert (found[:, :kept] - first).abs().mean() < 0.15
     (clip,) = report_of(
         capsys, "edit", model, "--task", "continue", "--input", video, "--frames", 14, "--steps", 2, "--out", tmp_path
-    )["clips"]
+    )["samples"]
     assert VideoModality(frame_rate=10).read(clip["path"]).shape[1] == 14
 
 
@@ -134,7 +134,7 @@ def test_generate_takes_frames_and_their_rate_which_is_a_label_too(model, tmp_pa
     clips = []
     for number, more in enumerate((("--fps", 5), ("--label", "fps=5"), ("--label", "fps=20"))):
         report = report_of(capsys, *words, *more, "--out", tmp_path / str(number))
-        clips.append(report["clips"][0])
+        clips.append(report["samples"][0])
     rates = [5, 5, 20]
     for clip, rate in zip(clips, rates, strict=True):
         assert clip["label"] == f"{float(rate)}"

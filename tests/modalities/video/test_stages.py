@@ -10,7 +10,7 @@ import torch
 
 import scm_media
 from scm_media import recipe, training
-from scm_media.pipeline.decoding import decoded
+from scm_media.pipeline.loaded_model import decode_to_cpu
 from scm_media.training.encoding import encode
 from tests.training.small import SMALL, metrics, state
 
@@ -63,7 +63,7 @@ def test_clips_are_decoded_in_pieces_which_are_the_whole(run):
     assert [chunk.shape[2] for chunk in network.decode_in_chunks(latent)] == [1, 3, 3]
     with torch.inference_mode():
         whole = network.synthesize(network.scale.denormalize(latent)).clamp(-1, 1)
-    torch.testing.assert_close(decoded(network, latent), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(decode_to_cpu(network, latent), whole, rtol=0, atol=1e-5)
     torch.testing.assert_close(pipeline.decode(latent), whole, rtol=0, atol=1e-5)
 
 

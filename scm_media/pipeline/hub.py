@@ -1,4 +1,4 @@
-"""Where a model comes from: a bundled name, a folder, or the Hugging Face hub."""
+"""Finds the folder of a model: a bundled name, a folder, or a model of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import importlib.util
 import re
 from pathlib import Path
 
-MODEL_FILE = "model.json"
+from scm_media.pipeline.description import MODEL_FILE
+
 HUB_PREFIX = "hf://"
 PLAIN_NAME = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
-"""A name that is one file or folder everywhere, and not hidden."""
+"""Matches a name that is one file or folder on every system, and not hidden."""
 
 
 def find_folder(source: str | Path) -> Path:
-    """The folder of a model: a folder itself, a bundled name, or ``hf://org/name[@revision]``, which is downloaded.
+    """Returns the folder of a model: a folder, a bundled name, or ``hf://org/name[@revision]``, which is downloaded.
 
-    Raises ValueError with the nearest bundled names when there is no such model.
+    Raises ValueError, with the nearest bundled names, when there is no such model.
     """
     text = str(source)
     if text.startswith(HUB_PREFIX):
@@ -42,7 +43,7 @@ def folder_name(name: str) -> str:
 
 
 def bundled_names() -> list[str]:
-    """The names of the models that are part of the installed package."""
+    """Returns the names of the models that are part of the installed package."""
     root = _bundled_root()
     return sorted(file.parent.relative_to(root).as_posix() for file in root.glob(f"**/{MODEL_FILE}"))
 

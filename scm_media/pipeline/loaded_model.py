@@ -1,0 +1,136 @@
+"""A model folder with its networks on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.build import build
+from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
+from scm_media.interfaces import Autoencoder
+from scm_media.modality import Modality
+from scm_media.networks import restore
+from scm_media.pipeline.actions import ActionSet
+from scm_media.pipeline.labels import LabelSet
+from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.trigflow import TrigFlow
+
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
+
+
+class LoadedModel:
+    """The networks of a model, each read when it is first used, with its modality, flow, labels and actions.
+
+    device: a torch device, or "auto" for the fastest there is. precision: "float32" or "bf16" (matrix products only).
+    Raises ValueError for an unknown device or precision.
+    """
+
+    def __init__(self, folder: ModelFolder, device: str = "auto", precision: str = "float32") -> None:
+        self.folder = folder
+        description = folder.description
+        self.name = description.name
+        self.flow: TrigFlow = build(description.flow, "flow")
+        self.modality: Modality = build(description.modality, "modality")
+        if tuple(self.modality.shape()) != tuple(description.sample_shape):
+            raise ValueError(
+                f"{folder.path}: its modality makes samples of shape {tuple(self.modality.shape())}, but sample_shape "
+                f"is {tuple(description.sample_shape)}; export the model again"
+            )
+        self.settings = description.sampler
+        self.labels = LabelSet.from_description(description)
+        self.actions = ActionSet.from_folder(folder)
+        self._networks: dict[str, nn.Module] = {}
+        self.to(device, precision)
+
+    def to(self, device: str | None = None, precision: str | None = None) -> Self:
+        """Moves the networks and returns the same object; None leaves the device or the precision unchanged."""
+        if precision is not None:
+            if precision not in PRECISIONS:
+                raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+            self.precision = precision
+        if device is not None:
+            self.device = choose_device(device)
+            for network in self._networks.values():
+                network.to(self.device)
+        return self
+
+    def network(self, name: str) -> Any:
+        """Returns a network by name (autoencoder, teacher, guide, student, feature_extractor), ready for inference."""
+        if name not in self._networks:
+            module = restore(self.folder.read(name), name, self.folder.file(name))
+            self._networks[name] = module.eval().requires_grad_(False).to(self.device)
+        return self._networks[name]
+
+    @cached_property
+    def layout(self) -> ConditioningLayout:
+        """Returns the channels that the backbones take beside the latent, for actions and masks."""
+        description, grouping = self.folder.description, None
+        if self.actions.names:
+            grouping = FrameGrouping.of(self.network("autoencoder"), description.sample_shape)
+        num_mask_channels = description.latent_shape[0] + 1 if description.mask else 0
+        return ConditioningLayout(self.flow.sigma_data, num_mask_channels, grouping)
+
+    def latent_shape(self, **sizes: float) -> tuple[int, ...]:
+        """Returns ``(c, *s)`` of a sample with these sizes, by default the model's own."""
+        shape = tuple(self.network("autoencoder").latent_shape(self.modality.shape(**sizes)))
+        described = tuple(self.folder.description.latent_shape)
+        if not sizes and shape != described:
+            raise ValueError(
+                f"{self.folder.path}: its autoencoder makes latents of shape {shape}, but latent_shape is {described}; "
+                "export the model again"
+            )
+        return shape
+
+    def conditioning(self, labels: Sequence[dict[str, Any]], guidance: float | None = None) -> Conditioning:
+        """Returns the conditioning of samples with these labels, and with a guidance scale if one is given."""
+        cond = self.labels.conditioning(labels)
+        if guidance is not None:
+            cond = replace(cond, guidance=torch.full((len(labels),), float(guidance)))
+        return cond.to(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """Returns the context that networks run in at this precision."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Returns samples ``(B, C, *S)`` on the CPU for latents ``(B, c, *s)``."""
+        return decode_to_cpu(self.network("autoencoder"), latent)
+
+
+@torch.inference_mode()
+def decode_to_cpu(autoencoder: Autoencoder, latent: Tensor) -> Tensor:
+    """Returns samples ``(B, C, *S)`` on the CPU for latents ``(B, c, *s)``.
+
+    With an autoencoder that has ``decode_in_chunks`` the device never holds more than a chunk of the samples.
+    """
+    decode_in_chunks = getattr(autoencoder, "decode_in_chunks", None)
+    if decode_in_chunks is None:
+        return autoencoder.decode(latent).cpu()
+    sample, filled = None, 0
+    for chunk in decode_in_chunks(latent):
+        if sample is None:
+            sample = torch.empty(len(latent), *autoencoder.sample_shape(latent.shape[1:]), dtype=chunk.dtype)
+        sample[:, :, filled : filled + chunk.shape[2]] = chunk.cpu()
+        filled += chunk.shape[2]
+    assert sample is not None and filled == sample.shape[2]
+    return sample
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of a name, the fastest there is for "auto"; raises ValueError if it cannot be used."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used ({reason}); choose auto or cpu") from error
+    return torch.device(name)
