@@ -15,8 +15,10 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torch.nn import functional
 
-from modalities.image.fitting import FILTERS, checked_buckets, nearest_bucket, resize
-from modalities.image.reading import MODES, MOST_PIXELS, decode, upright_size
+from modalities.image.buckets import check_buckets, nearest_bucket
+from modalities.image.reading import decode, read_upright_size
+from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize, to_bytes
+from modalities.pictures.reading import MODES, MOST_PIXELS
 from scm_media.drawing import draw_grid, scale_picture
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
@@ -26,13 +28,6 @@ PREVIEW_SIDE = 96
 """Pixels of a picture's shorter side on a sheet at least, so that its caption can be read."""
 _FITS = ("pad", "crop", "resize")
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
-
-
-def to_bytes(sample: Tensor) -> Tensor:
-    """Samples in [-1, 1] as uint8 on the CPU, rounded and clipped; ValueError where one is not finite."""
-    if not bool(torch.isfinite(sample).all()):
-        raise ValueError("a sample is not finite (NaN or infinity), so that no picture can be made of it")
-    return ((sample.detach().float() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
 
 
 def to_picture(sample: Tensor) -> Image.Image:
@@ -114,7 +109,7 @@ class ImageModality(Modality):
             raise ValueError(f"modality.background must lie in [-1, 1] (black to white), got {background}")
         if not 1 <= max_pixels <= MOST_PIXELS:
             raise ValueError(f"modality.max_pixels must lie in 1 … {MOST_PIXELS} (Pillow's limit), got {max_pixels}")
-        self.buckets = None if buckets is None else checked_buckets(buckets, size, fit)
+        self.buckets = None if buckets is None else check_buckets(buckets, size, fit)
         self.size = size
         self.channels = channels
         self.fit = fit
@@ -247,34 +242,29 @@ class ImageModality(Modality):
     def _crop(self, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
         height, width = samples.shape[-2:]
         self._check_strip(height, width)
-        high, wide = self._cropped_size(height, width)
-        samples = resize(samples, *self._covering_size(height, width), self.filter)
-        down, across = samples.shape[-2] - high, samples.shape[-1] - wide
+        high, wide = size = self._cropped_size(height, width)
+        samples = resize(samples, *covering_size(height, width, size), self.filter)
+        scaled = (samples.shape[-2], samples.shape[-1])
         if not self.random_crop or generators is None:
-            return samples[..., down // 2 : down // 2 + high, across // 2 : across // 2 + wide]
-        cut = []
+            top, left = draw_corner(scaled, size)
+            return samples[..., top : top + high, left : left + wide]
+        crops = []
         for sample, generator in zip(samples, generators, strict=True):
-            top = int(torch.randint(down + 1, (), generator=generator))
-            left = int(torch.randint(across + 1, (), generator=generator))
-            cut.append(sample[:, top : top + high, left : left + wide])
-        return torch.stack(cut)
+            top, left = draw_corner(scaled, size, generator)
+            crops.append(sample[:, top : top + high, left : left + wide])
+        return torch.stack(crops)
 
     def _cropped_size(self, height: int, width: int) -> tuple[int, int]:
         """Returns height and width that a picture of this size is cropped to."""
         if self.buckets is None:
             return self.size, self.size
-        high, wide = self.buckets[nearest_bucket(height, width, self.buckets)]
-        return high, wide
-
-    def _covering_size(self, height: int, width: int) -> tuple[int, int]:
-        """Returns height and width that a picture is brought to before it is cropped."""
-        high, wide = self._cropped_size(height, width)
-        scale = max(high / height, wide / width)
-        return max(high, round(height * scale)), max(wide, round(width * scale))
+        return self.buckets[nearest_bucket(height, width, self.buckets)]
 
     def _check_strip(self, height: int, width: int) -> None:
         """Raises ValueError for a strip that would have more than ``max_pixels`` before it is cropped."""
-        high, wide = self._covering_size(height, width) if self.fit == "crop" else (1, 1)
+        if self.fit != "crop":
+            return
+        high, wide = covering_size(height, width, self._cropped_size(height, width))
         if high * wide > self.max_pixels:
             raise ValueError(
                 f"a strip of {width}×{height} pixels would have {wide}×{high} before it is cropped: leave it out, or "
@@ -287,7 +277,7 @@ class ImageModality(Modality):
         Raises ValueError, with the file's name, where the header cannot be read.
         """
         assert self.buckets is not None
-        return nearest_bucket(*upright_size(file), self.buckets)
+        return nearest_bucket(*read_upright_size(file), self.buckets)
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """What somebody who looks at data for this modality should be told of samples ``(C, H, W)``."""

@@ -13,9 +13,9 @@ import av
 
 from modalities.video.clock import Clock, StampsInOrder, standard_rate
 from modalities.video.display import Orientation, orientation_of
+from modalities.video.footage import File, VideoError, decoding, path_of, words_of
 from modalities.video.opening import open_container, video_stream
 from modalities.video.pixels import DecodedFrame
-from modalities.video.reading import File, VideoError, decoding, path_of, words_of
 
 SEQUENTIAL = frozenset({"gif", "rpza"})
 """Codecs that are decoded from the first frame on: a GIF's frames lean on all before them, and MOV may call every frame

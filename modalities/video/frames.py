@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from modalities.video.reading import File, Picture, decoding
+from modalities.pictures.pixels import covering_size, draw_corner, resize, to_bytes
+from modalities.video.footage import File, Picture, decoding
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,23 @@ class Framing:
 
     @classmethod
     def of(cls, height: int, width: int, size: tuple[int, int], generator: torch.Generator | None) -> Framing:
-        """The shorter side (by the aspect of ``size``) is brought to ``size``; the crop is central, or drawn."""
-        scale = max(size[0] / height, size[1] / width)
-        scaled = max(size[0], round(height * scale)), max(size[1], round(width * scale))
-        room = scaled[0] - size[0], scaled[1] - size[1]
-        if generator is None:
-            return cls(scaled, (room[0] // 2, room[1] // 2), size)
-        top, left = (int(torch.randint(free + 1, (), generator=generator)) for free in room)
-        return cls(scaled, (top, left), size)
+        """Returns how frames of this size are cropped: centrally, or at a corner that the generator draws."""
+        scaled = covering_size(height, width, size)
+        return cls(scaled, draw_corner(scaled, size, generator), size)
 
     def pixels(self, picture: Picture, channels: int, background: float) -> np.ndarray:
-        """``(height, width, channels)`` uint8 of a frame."""
+        """Returns a frame's pixels ``(height, width, channels)``, uint8."""
         (top, left), (height, width) = self.corner, self.size
         return picture.pixels(*self.scaled, channels, background)[top : top + height, left : left + width]
 
     def apply(self, sample: Tensor) -> Tensor:
-        """A sample ``(C, T, H, W)`` framed: bicubic, as wide as it must be that nothing aliases."""
-        if tuple(sample.shape[-2:]) != self.scaled:
-            frames = functional.interpolate(sample.movedim(1, 0), self.scaled, mode="bicubic", antialias=True)
-            sample = frames.clamp(-1, 1).movedim(0, 1)
+        """Returns a sample ``(C, T, H, W)``, resampled and cropped."""
+        sample = resize(sample.movedim(1, 0), *self.scaled).movedim(0, 1)
         (top, left), (height, width) = self.corner, self.size
         return sample[..., top : top + height, left : left + width]
 
 
-def stacked(
+def stack_frames(
     file: File, frames: Iterable[tuple[int, Picture]], framing: Framing, channels: int, background: float
 ) -> Tensor:
     """Returns the clip ``(C, T, H, W)``, float32 in [-1, 1], of a file's frames and how often each is repeated.
@@ -61,14 +54,11 @@ def stacked(
     return (torch.from_numpy(np.stack(made)).permute(3, 0, 1, 2).float() / 127.5 - 1).contiguous()
 
 
-def to_bytes(sample: Tensor) -> np.ndarray:
-    """A clip ``(C, T, H, W)`` in [-1, 1] as ``(T, H, W, 3)`` uint8, rounded and clipped.
+def to_frames(sample: Tensor) -> np.ndarray:
+    """Returns the frames ``(T, H, W, 3)``, uint8, of a clip ``(C, T, H, W)`` in [-1, 1], rounded and clipped.
 
-    Raises ValueError where a value is not finite, and for another shape than frames of one or three channels have.
+    Raises ValueError for a value that is not finite, and for another shape than frames of one or three channels have.
     """
     if sample.ndim != 4 or sample.shape[0] not in (1, 3) or not sample.numel():
         raise ValueError(f"a video is (3, T, H, W) or (1, T, H, W), got {tuple(sample.shape)}")
-    if not bool(torch.isfinite(sample).all()):
-        raise ValueError("a sample is not finite (NaN or infinity), so that no video can be made of it")
-    pixels = ((sample.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.expand(3, -1, -1, -1).permute(1, 2, 3, 0).contiguous().numpy()
+    return to_bytes(sample).expand(3, -1, -1, -1).permute(1, 2, 3, 0).contiguous().numpy()

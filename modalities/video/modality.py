@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from modalities.video.frames import Framing, stacked
-from modalities.video.reading import SUFFIXES, File, Footage, VideoError, holds_frames, name_of, opened, path_of
+from modalities.video.footage import File, Footage, VideoError, name_of, path_of
+from modalities.video.frames import Framing, stack_frames
+from modalities.video.reading import SUFFIXES, holds_frames, opened
 from modalities.video.strip import draw_strip
 from modalities.video.survey import data_warnings, inspect, suggest_config
 from modalities.video.timing import TIE, Span, shown_at, span_of
@@ -177,7 +178,7 @@ class VideoModality(Modality):
 
     def _stack(self, footage: Footage, span: Span, first: float, num: int, framing: Framing) -> Tensor:
         frames = shown_at(footage, span.times(first, num), span.tolerance)
-        return stacked(footage.file, frames, framing, self.channels, self.background)
+        return stack_frames(footage.file, frames, framing, self.channels, self.background)
 
     def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """The clip of a file, and its mask ``(1, T, H, W)``, one where it is no padding; None unless that is masked.

@@ -7,7 +7,7 @@ from typing import Any
 
 import av
 
-from modalities.video.reading import File, VideoError, path_of, words_of
+from modalities.video.footage import File, VideoError, path_of, words_of
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 """What FFmpeg may take a file for: never a playlist, which could name other files and addresses."""

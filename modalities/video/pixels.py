@@ -7,7 +7,9 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
+from PIL import Image
 
+from modalities.pictures.reading import flatten_picture
 from modalities.video.display import Orientation
 
 EXACT: Any = Interpolation.BICUBIC.value | Interpolation.ACCURATE_RND.value | Interpolation.FULL_CHR_H_INT.value
@@ -41,11 +43,5 @@ def _opaque(frame: av.VideoFrame, background: float) -> av.VideoFrame:
     """Returns a frame as it is, or composed on the background where its format has transparency."""
     if not any(component.is_alpha for component in frame.format.components):
         return frame
-    return av.VideoFrame.from_ndarray(composed(frame.to_ndarray(format="rgba"), background), format="rgb24")
-
-
-def composed(pixels: np.ndarray, background: float) -> np.ndarray:
-    """Returns pixels ``(H, W, 4)`` on the background, ``(H, W, 3)``."""
-    opacity = pixels[..., 3:].astype(np.float32) / 255
-    ground = (background + 1) * 127.5
-    return np.round(pixels[..., :3] * opacity + ground * (1 - opacity)).astype(np.uint8)
+    picture = Image.fromarray(frame.to_ndarray(format="rgba"))
+    return av.VideoFrame.from_image(flatten_picture(picture, 3, background))

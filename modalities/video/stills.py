@@ -1,165 +1,163 @@
-"""Single pictures as frames, by Pillow: which side is up, what is transparent, and which of them are damaged."""
+"""Videos that Pillow reads: folders of frames, single pictures, animated WebP (which FFmpeg does not decode)."""
 
 from __future__ import annotations
 
 import io
-import re
-import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from modalities.exif import UPRIGHT, orientation_of
-from modalities.video.pixels import composed
+from modalities.pictures.reading import flatten_picture, read_picture, read_size
+from modalities.video.footage import MOST_PIXELS, File, VideoError, check_size, path_of, words_of
 from scm_media.reading import read_bytes
 
-# Pillow warns of odd metadata on standard error without the file's name. A filter inside each call would not be safe:
-# files are read by several threads.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
 MOST_BYTES = 1 << 30
-"""How large the file of a frame may be."""
-MODES = {1: "L", 3: "RGB"}
-LYING = range(5, 9)
-"""Orientations that swap width and height."""
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-DESCRIPTIVE = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
-"""Chunks of a PNG without which its pixels are the same."""
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends the coded data of a scan of a JPEG."""
-SCAN = b"\xff\xda"
-END, FILLED = b"\xff\xd9", b"\x55\xaa" * 128 + b"\xff\xd9"
-"""The end of a JPEG, alone and after bits that would be seen if pixels were still to come."""
-HOLE = bytes(64)
-"""What a JPEG has in place of data that were never written; a flat picture may have them by right."""
-TAIL = 16
-"""Bytes at the end of coded data without which a picture cannot be whole."""
+"""Size of a frame's file at most."""
+SHORTEST, USUAL = 10, 100
+"""Milliseconds: what a WebP wants shown for no more than the first is shown for the second, as browsers do."""
+WIDEST = 16383
+"""Pixels a side of a WebP's frames at most; a broken header may claim a million, which would take minutes to fill."""
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Returns width and height of a picture as it is shown, from its header; raises whatever Pillow does."""
-    content = read_bytes(path, MOST_BYTES)
-    try:
-        return _size(content)
-    except Exception:
-        if (bare := _without_text(content)) == content:
-            raise
-        return _size(bare)
+class FolderFootage:
+    """Pictures of one size, so many a second. Raises VideoError for none, and for a first one that cannot be opened."""
+
+    def __init__(self, file: File, paths: Sequence[Path], rate: float, thorough: bool = False) -> None:
+        """thorough: whether frames that lack details are damaged too, as of ``read_picture``."""
+        if not paths:
+            raise VideoError(file, "no frames", "holds no pictures (PNG, JPEG, BMP, TIFF), so it is no video")
+        self.file, self.rate, self._paths, self._thorough = file, rate, paths, thorough
+        self.num_frames = len(paths)
+        self.duration = len(paths) / rate
+        self.oddities: tuple[str, ...] = ()
+        try:
+            self.height, self.width = read_size(_open(paths[0]))
+        except Exception as error:
+            raise self._damaged(paths[0], error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> VideoError:
+        return VideoError(self.file, "damaged", f"holds a frame that cannot be decoded, {path.name}: {words_of(error)}")
+
+    def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
+        """Yields what ``Footage.frames`` does; raises VideoError for a frame of another size than the first."""
+        first = min(max(0, int(start * self.rate + 1e-6)), len(self._paths) - 1)
+        for place in range(first, len(self._paths)):
+            yield place / self.rate, (place + 1) / self.rate, StillFrame(self._picture(self._paths[place]))
+
+    def _picture(self, path: Path) -> Image.Image:
+        try:
+            picture = read_picture(_open(path), MOST_PIXELS, self._thorough)
+        except Exception as error:
+            raise self._damaged(path, error) from error
+        if picture.size != (self.width, self.height):
+            raise VideoError(
+                self.file,
+                "frames of different sizes",
+                f"has frames of different sizes: {self._paths[0].name} is {self.width}×{self.height}, {path.name} "
+                f"{picture.width}×{picture.height}; bring them to one size",
+            )
+        return picture
+
+    def close(self) -> None:
+        """Does nothing: no file is held open."""
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Returns a whole picture, upright; raises whatever Pillow does, and ValueError for a JPEG with data missing.
-
-    A JPEG that lacks its end marker alone is whole. A PNG whose text is larger than Pillow takes is read without it.
-    """
-    content = read_bytes(path, MOST_BYTES)
-    if content.startswith(JPEG):
-        content = _whole_jpeg(content)
-    try:
-        return _read(content)
-    except Exception:
-        if (bare := _without_text(content)) == content:
-            raise
-        return _read(bare)
-
-
-def _size(content: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(content)) as picture:
-        width, height = picture.size
-        return (height, width) if orientation_of(picture) in LYING else (width, height)
-
-
-def _read(content: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as picture:
-        picture.load()
-        if content.startswith(PNG):
-            _scale_key(picture, content[24])
-        turn = UPRIGHT.get(orientation_of(picture))
-        return picture.copy() if turn is None else picture.transpose(turn)
-
-
-def _scale_key(picture: Image.Image, depth: int) -> None:
-    """Brings the colour that a PNG calls transparent to the 8 bits that Pillow brings its pixels to."""
-    key = picture.info.get("transparency")
-    if picture.mode == "L" and isinstance(key, int) and depth in (2, 4):
-        picture.info["transparency"] = key * 255 // ((1 << depth) - 1)
-    elif picture.mode == "RGB" and isinstance(key, tuple) and depth == 16:
-        picture.info["transparency"] = tuple(value >> 8 for value in key)
-
-
-def _without_text(content: bytes) -> bytes:
-    """Returns a PNG without what only describes it; anything else as it is."""
-    if not content.startswith(PNG):
-        return content
-    kept, at = [PNG], len(PNG)
-    while at < len(content):
-        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        if content[at + 4 : at + 8] not in DESCRIPTIVE:
-            kept.append(content[at:end])
-        at = end
-    return b"".join(kept)
-
-
-def _whole_jpeg(content: bytes) -> bytes:
-    """Returns a JPEG with its end marker; ValueError where coded data are missing, which libjpeg would paint grey.
-
-    Coded data that reach exactly to the last pixel are whole: no bits after them change the picture, and without their
-    last bytes some do. Only a file that has no end marker, or a hole, is decoded for that.
-    """
-    start, end = _coded(content)
-    if content.startswith(END, end) and HOLE not in content[start:end]:
-        return content
-    data = content[:end].rstrip(b"\xff")  # half of a marker, or fill bytes before one
-    exact = _closed(data) and not _closed(data[:-TAIL].rstrip(b"\xff"))
-    if not exact and not _closed(content[:start]):  # a flat picture is the same without any data
-        raise ValueError("the file is cut short, or parts of it were never written")
-    return data + END
-
-
-def _coded(content: bytes) -> tuple[int, int]:
-    """Returns where the first scan of a JPEG begins, and where the last one ends."""
-    start, at = len(content), 2
-    while found := MARKER.search(content, at):
-        marker = found.start()
-        if found.group() == END:
-            return start, marker
-        at = marker + 2 + int.from_bytes(content[marker + 2 : marker + 4], "big")
-        if found.group() == SCAN:
-            start = min(start, at)
-    return start, len(content)
-
-
-def _closed(data: bytes) -> bool:
-    """Returns whether more bits after the coded data leave the picture as it is."""
-    with Image.open(io.BytesIO(data + END)) as one, Image.open(io.BytesIO(data + FILLED)) as other:
-        return one.tobytes() == other.tobytes()
+def _open(path: Path) -> io.BytesIO:
+    return io.BytesIO(read_bytes(path, MOST_BYTES))
 
 
 class StillFrame:
-    """A frame of Pillow's, upright already."""
+    """A frame that Pillow has decoded, upright already."""
 
     def __init__(self, picture: Image.Image) -> None:
         self._picture = picture
 
     def pixels(self, height: int, width: int, channels: int, background: float) -> np.ndarray:
-        """Returns what ``Picture.pixels`` does: bicubic without aliasing, 16 bits brought to 8."""
+        """Returns what ``Picture.pixels`` returns: bicubic without aliasing, 16 bits brought to 8."""
         picture = self._picture
         if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
-            picture = _eight_bits(picture)
-        if picture.has_transparency_data:
-            picture = Image.fromarray(composed(np.asarray(picture.convert("RGBA")), background))
-        picture = picture.convert("RGB" if picture.mode == "CMYK" else MODES[channels]).convert(MODES[channels])
+            picture = _to_eight_bits(picture)
+        picture = flatten_picture(picture, channels, background)
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         return np.asarray(picture).reshape(height, width, channels)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Returns a picture of 16-bit grey in 8 bits, with an opacity where one level is transparent."""
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Returns a picture of 16-bit grey in 8 bits, with an opacity if one level is transparent."""
     values = np.asarray(picture.convert("I"))
     grey = np.round(values / 257).clip(0, 255).astype(np.uint8)
     key = picture.info.get("transparency")
     if not isinstance(key, int):
         return Image.fromarray(grey)
     return Image.fromarray(np.stack([grey, np.where(values == key, 0, 255).astype(np.uint8)], -1), "LA")
+
+
+class WebPFootage:
+    """An animated WebP, or a still one. Raises VideoError where it cannot be decoded."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        path = path_of(file)
+        try:
+            if path is None:
+                file.seek(0)  # type: ignore[union-attr]
+            self._picture = Image.open(path or file)  # type: ignore[arg-type]
+            if self._picture.format != "WEBP":
+                raise ValueError(f"it is a {self._picture.format}")
+            self.width, self.height = self._picture.size
+            if max(self._picture.size) > WIDEST:
+                raise ValueError(f"it claims {self.width}×{self.height} pixels, a WebP has {WIDEST} a side at most")
+            check_size(file, self.height, self.width)  # before all its frames are decoded
+            status = None if path is None else path.stat()
+            self._ends = (
+                _ends(self._picture) if status is None else _known_ends(str(path), status.st_size, status.st_mtime_ns)
+            )
+        except VideoError:
+            raise
+        except Exception as error:
+            detail = f"cannot be decoded as an animated WebP: {words_of(error)}"
+            raise VideoError(file, "not a video", detail) from error
+        self.oddities: tuple[str, ...] = ()
+        self.num_frames = len(self._ends)
+        self.duration = self._ends[-1]
+        self.rate = len(self._ends) / self.duration
+
+    def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
+        """Yields what ``Footage.frames`` does; decodes from the first on, since each leans on the one before."""
+        begin = 0.0
+        for place, end in enumerate(self._ends):
+            if end > start or place + 1 == len(self._ends):
+                try:
+                    self._picture.seek(place)
+                    picture = self._picture.copy()
+                except Exception as error:
+                    detail = f"cannot be decoded at {begin:.2f} s: {words_of(error)}"
+                    raise VideoError(self.file, "damaged", detail) from error
+                yield begin, end, StillFrame(picture)
+            begin = end
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._picture.close()
+
+
+@lru_cache(maxsize=1 << 16)
+def _known_ends(path: str, size: int, changed: int) -> tuple[float, ...]:
+    with Image.open(path) as picture:
+        return _ends(picture)
+
+
+def _ends(picture: Image.Image) -> tuple[float, ...]:
+    """When each frame of an animation ends, in seconds; all are decoded for it."""
+    durations = []
+    for place in range(getattr(picture, "n_frames", 1)):
+        picture.seek(place)
+        picture.load()
+        duration = picture.info.get("duration", 0)
+        durations.append(duration if duration > SHORTEST else USUAL)
+    return tuple(total / 1000 for total in accumulate(durations))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from modalities.video.frames import to_bytes
+from modalities.video.frames import to_frames
 from scm_media.drawing import scale_picture
 
 NUM_FRAMES = 8
@@ -20,7 +20,7 @@ FILM, HOLE = (28, 28, 30), (214, 214, 210)
 def draw_strip(sample: Tensor) -> Image.Image:
     """Returns frames of a clip ``(C, T, H, W)`` in [-1, 1], side by side on a film."""
     indices = torch.linspace(0, sample.shape[1] - 1, min(sample.shape[1], NUM_FRAMES)).round().long()
-    frames = [scale_picture(Image.fromarray(pixels), SMALLEST, LARGEST) for pixels in to_bytes(sample[:, indices])]
+    frames = [scale_picture(Image.fromarray(pixels), SMALLEST, LARGEST) for pixels in to_frames(sample[:, indices])]
     width, height = frames[0].size
     film = Image.new("RGB", (len(frames) * (width + BETWEEN) + BETWEEN, height + 2 * BORDER), FILM)
     draw = ImageDraw.Draw(film)

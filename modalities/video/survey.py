@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from modalities.video.reading import SLACK, Footage, VideoError, decoding, opened
+from modalities.video.footage import SLACK, Footage, VideoError, decoding
+from modalities.video.reading import opened
 from modalities.video.timing import Span
 
 WHOLE = 20.0

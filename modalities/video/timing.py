@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modalities.video.reading import SLACK, Footage, Picture, VideoError
+from modalities.video.footage import SLACK, Footage, Picture, VideoError
 from scm_media.modality import Segment
 
 TIE = 1e-9

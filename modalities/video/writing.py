@@ -16,10 +16,10 @@ from av.video.reformatter import Colorspace
 from PIL import Image
 from torch import Tensor
 
-from modalities.video.frames import to_bytes
+from modalities.video.footage import File, VideoError, name_of, path_of, words_of
+from modalities.video.frames import to_frames
 from modalities.video.opening import address_of
 from modalities.video.pixels import EXACT
-from modalities.video.reading import File, VideoError, name_of, path_of, words_of
 from scm_media.weights import write_whole
 
 FORMATS = (".mp4", ".webm", ".gif")
@@ -52,7 +52,7 @@ def write_video(path: Path, sample: Tensor, rate: float, metadata: Mapping[str, 
         bound = GIF_RATE if suffix == ".gif" else HIGHEST_RATE
         raise ValueError(f"{path}: a {suffix[1:].upper()} has above 0 and at most {bound:g} frames/s, got {rate:g}")
     try:
-        frames = to_bytes(sample)
+        frames = to_frames(sample)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     comment = json.dumps({KEY: dict(metadata)})

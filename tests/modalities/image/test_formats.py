@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from modalities.image import ImageModality
-from modalities.image.reading import MOST_PIXELS
+from modalities.pictures.reading import MOST_PIXELS
 
 
 def chunk(kind, data):

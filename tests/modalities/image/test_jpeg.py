@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from modalities.image import ImageModality, jpeg
+from modalities.image import ImageModality
+from modalities.pictures import jpeg
 
 CODINGS = [
     {"progressive": progressive, **how}

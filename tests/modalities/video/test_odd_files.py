@@ -11,8 +11,10 @@ from pathlib import Path
 import av
 import pytest
 
-from modalities.video import VideoModality, containers, pictures, read_metadata, stills
-from modalities.video.reading import VideoError, holds_frames, opened
+from modalities.pictures import reading
+from modalities.video import VideoModality, containers, read_metadata, stills
+from modalities.video.footage import VideoError
+from modalities.video.reading import holds_frames, opened
 from scm_media.cli import main
 from scm_media.data import FolderDataset
 from tests.modalities.video.files import numbered, numbers, write_folder, write_numbered, write_webp
@@ -123,8 +125,8 @@ RAISED = (
 DECODERS = {
     "a.mp4": [(containers.ContainerFootage, "_decode"), (containers, "open_container"), (containers, "orientation_of")],
     "a.gif": [(containers.ContainerFootage, "_seek"), (containers.ContainerFootage, "_last_packets")],
-    "a.webp": [(pictures.Image, "open")],
-    "frames": [(stills, "_read"), (stills, "_size"), (stills.StillFrame, "pixels")],
+    "a.webp": [(stills.Image, "open")],
+    "frames": [(reading, "_load"), (reading, "orientation_of"), (stills, "_open"), (stills.StillFrame, "pixels")],
     "b.mp4": [(containers.DecodedFrame, "pixels")],
 }
 
@@ -147,7 +149,7 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, name, e
 
     for owner, function in DECODERS[name]:
         monkeypatch.setattr(containers, "_measured", {})
-        pictures._known_ends.cache_clear()
+        stills._known_ends.cache_clear()
         monkeypatch.setattr(owner, function, fail)
         for use in (modality.validate, modality.read, modality.read_transformed):
             with pytest.raises(VideoError) as caught:

@@ -75,10 +75,10 @@ def test_a_first_frame_is_set_in_motion_and_a_clip_goes_on(run):
     student.register_forward_pre_hook(lambda module, inputs: told.append(inputs[2]))
     clips = pipeline.edit("animate", bars[:, :1], 2)
     assert torch.equal(clips.samples[:, :, :1], bars[:, :1].expand(2, 1, 1, 16, 16))
-    assert told[0].known.flatten(3).mean(-1)[0].flatten().tolist() == [1, 0, 0]
+    assert told[0].mask.flatten(3).mean(-1)[0].flatten().tolist() == [1, 0, 0]
     picture = pipeline.network("autoencoder").encode(bars[None, :, :1])
-    aligned = told[0].aligned[:, :2, :1] * 0.5
-    torch.testing.assert_close(aligned, picture.expand_as(aligned), rtol=0, atol=1e-6)
+    given = told[0].concat[:, :2, :1] * 0.5
+    torch.testing.assert_close(given, picture.expand_as(given), rtol=0, atol=1e-6)
     longer = pipeline.edit("continue", bars, 1, keep=4, frames=10)
     assert longer.samples.shape == (1, 1, 10, 16, 16)
     assert torch.equal(longer.samples[0, :, :4], bars[:, 3:])

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 from modalities.video import VideoModality
-from modalities.video.reading import VideoError
+from modalities.video.footage import VideoError
 
 NUM = 4
 

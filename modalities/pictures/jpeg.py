@@ -13,7 +13,7 @@ import re
 
 from PIL import Image
 
-from modalities.image.jpeg_layout import Layout, Stretch, layout
+from modalities.pictures.jpeg_layout import Layout, Stretch, read_layout
 
 END = b"\xff\xd9"
 CUT = "it is cut short: its pixels end before the picture does"
@@ -32,12 +32,12 @@ MOST_STRETCHES_TRIED = 4
 _ZEROS = re.compile(rb"\0+")
 
 
-def checked(content: bytes) -> bytes:
+def check_structure(content: bytes) -> bytes:
     """Returns the file's bytes, with an end marker where that alone is missing.
 
     Raises ValueError for a file that is cut short, or in which zeros stand in place of data.
     """
-    found = layout(content)
+    found = read_layout(content)
     if any(bytes(LONGEST_ZEROS) in content[start:end] for start, end in found.gaps):
         raise ValueError("it is damaged: zeros stand where a segment should begin")
     whole = content if found.ended else content[: found.end] + END
@@ -50,11 +50,11 @@ def checked(content: bytes) -> bytes:
 def check_pixels(content: bytes, picture: Image.Image, thorough: bool) -> None:
     """Raises ValueError where a decoder has run out of data before the end marker.
 
-    content: a file that ``checked`` has returned. picture: its pixels as they were decoded. The last ones are grey
-    where data of the first scan are missing. Where data of a later scan of a progressive file are missing, details are:
-    that is found by decoding twice more, which is done where ``thorough``.
+    content: a file that ``check_structure`` has returned. picture: its decoded pixels, of which the last are grey where
+    data of the first scan are missing. Where data of a later scan of a progressive file are missing, details are
+    missing: these are found by decoding twice more, if ``thorough``.
     """
-    found = layout(content)
+    found = read_layout(content)
     if thorough and found.progressive and is_cut(content, found.stretches[-1]):
         raise ValueError(CUT)
     # Of the last block, and apart from what smooth enlarging of colours mixes in from the blocks before it.
@@ -69,7 +69,7 @@ def check_pixels(content: bytes, picture: Image.Image, thorough: bool) -> None:
 def without_metadata(content: bytes) -> bytes:
     """Returns the file without application segments, but for those that tell how colours are coded."""
     kept, place = [], 0
-    for start, end in layout(content).metadata:
+    for start, end in read_layout(content).metadata:
         kept.append(content[place:start])
         place = end
     return b"".join([*kept, content[place:]])

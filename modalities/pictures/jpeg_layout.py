@@ -57,7 +57,7 @@ class Layout:
     progressive: bool = False
 
 
-def layout(content: bytes) -> Layout:
+def read_layout(content: bytes) -> Layout:
     """Returns the structure of a JPEG file, read from its markers."""
     found, tables, frame = Layout(end=len(content)), _Tables(), _Frame()
     scan, restart, place = 0, 0, 2

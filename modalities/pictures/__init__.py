@@ -1,0 +1,1 @@
+"""Picture files and their pixels: what images and frames of videos share."""
