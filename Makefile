@@ -41,7 +41,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media into $(VENV) (PyTorch is large: this takes a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audio,video]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audio,image,video]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python

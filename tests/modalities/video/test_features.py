@@ -22,7 +22,7 @@ from scm_media.conditioning import NO_LABEL
 from scm_media.evaluation.features import named_network, project_features
 from scm_media.training.stages import ClassificationLoss
 
-CLIPS = SimpleNamespace(name="video", shape=lambda: (1, 8, 16, 16), transform=lambda sample, generator: sample)
+CLIPS = VideoModality(num_frames=8, size=16, channels=1)
 
 
 def numbered(num: int = 3, length: int = 8) -> torch.Tensor:
