@@ -19,16 +19,18 @@ PYTEST := $(LEAN) $(BIN)/python -m pytest
 # It pins versions of NumPy and others from years ago, and needs none of them.
 NO_DEPENDENCIES := aisfx==0.1.2
 
-# Packages through which what strangers made is read: the fast tests run on their lowest allowed versions too.
+# The fast tests run on the lowest allowed versions of PyTorch and of the packages that read files of strangers too, and
+# on the newest versions that the bounds allow.
 LOWEST ?= .venv-lowest
-HELD := hydra-core fsspec lightning safetensors pillow
+HIGHEST ?= .venv-highest
+HELD := torch hydra-core fsspec lightning safetensors pillow
 
-.PHONY: help install dev lint format test test-all test-lowest audit demo wheel clean
+.PHONY: help install dev lint format test test-all test-lowest test-highest audit demo wheel clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
 	@echo "make test      install, lint, check types, run the fast tests"
-	@echo "make test-all  the same with the slow tests, and the fast ones on the lowest versions of what reads files"
+	@echo "make test-all  the same with the slow tests, and the fast ones on the lowest and the highest allowed versions"
 	@echo "make audit     ask for known faults of the installed packages (pip-audit; needs its data)"
 	@echo "make lint      ruff, import contracts, types;  make format  rewrite the sources as ruff wants them"
 	@echo "make wheel     build the wheel into dist/;      make clean   remove what the above made"
@@ -68,7 +70,7 @@ test: lint
 
 test-all: lint
 	$(PYTEST) -n $(WORKERS) -m "not gpu" --durations=20
-	@$(MAKE) --no-print-directory test-lowest
+	@$(MAKE) --no-print-directory test-lowest test-highest
 
 $(LOWEST)/.installed: pyproject.toml setup.py
 	@echo "installing the lowest versions that pyproject.toml allows into $(LOWEST)"
@@ -80,6 +82,17 @@ $(LOWEST)/.installed: pyproject.toml setup.py
 
 test-lowest: $(LOWEST)/.installed
 	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+
+$(HIGHEST)/.installed: pyproject.toml setup.py
+	@echo "installing the highest versions that pyproject.toml allows into $(HIGHEST)"
+	@$(PYTHON) -m venv $(HIGHEST)
+	@$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		--editable '.[dev]'
+	@$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
+	@touch $@
+
+test-highest: $(HIGHEST)/.installed
+	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
 
 audit: dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
@@ -108,4 +121,4 @@ wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) $(HIGHEST) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

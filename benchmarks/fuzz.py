@@ -1,4 +1,4 @@
-"""Feeds mutated files and settings to everything that reads what a stranger may have made, and counts what escapes.
+"""Feeds corrupted files and settings to every reader of strangers' files, and counts what is not refused cleanly.
 
     python benchmarks/fuzz.py --num 20000 --seconds 1200 --seed 0
 
@@ -33,15 +33,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzzing import mutations, targets
+from benchmarks.fuzzing import targets
+from benchmarks.fuzzing.watch import Watch
 
 SECONDS_AN_INPUT = 5.0
 SECONDS_UNTIL_KILLED = 20.0
 SECONDS_TO_START = 180.0
 MEMORY = 1 << 30
 SHOWN = 5
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shutil.rmtree")
-"""Events of the audit hook that change a file system."""
 
 
 @dataclass
@@ -68,42 +67,9 @@ class Tally:
         return not (self.escaped or self.slow or self.died or self.large or self.acted)
 
 
-class Watch:
-    """Notes by an audit hook what code does outside the folder that it may write to."""
-
-    def __init__(self) -> None:
-        self.folder = ""
-        self.noted: Counter[str] = Counter()
-        self.active = False
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.active:
-            return
-        if event == "open" and _writes(arguments) and not self._may_write(arguments[0]):
-            self.noted[f"wrote {arguments[0]}"] += 1
-        elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "os.kill"):
-            self.noted[event] += 1
-        elif event in CHANGES and not self._may_write(arguments[0]):
-            self.noted[f"{event} {arguments[0]}"] += 1
-
-    def _may_write(self, path: Any) -> bool:
-        if isinstance(path, int):
-            return True
-        text = os.path.abspath(os.fsdecode(path))
-        return text.startswith((self.folder, "/dev/null", "/dev/shm", "/proc/self"))
-
-
-def _writes(arguments: tuple[Any, ...]) -> bool:
-    _, mode, flags = (*arguments, None, None)[:3]
-    if isinstance(mode, str):
-        return any(letter in mode for letter in "wax+")
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
-
-
 @dataclass(frozen=True)
 class Job:
-    """The inputs of one target that a process runs: those from ``start`` on, in order, until ``seconds`` are over."""
+    """The inputs of one target that a process runs: from ``start`` on, in order, for at most ``seconds``."""
 
     name: str
     seed: int
@@ -129,10 +95,10 @@ def work(job: Job, current: Any, began: Any, done: Any) -> None:
     signal.signal(signal.SIGALRM, _too_late)
     started = time.monotonic()
     for number in range(job.start, job.stop):
-        place = folder / "input"
-        shutil.rmtree(place, ignore_errors=True)
-        made = _made(target, place, random.Random(f"{job.seed} {job.name} {number}"))
-        watch.folder, watch.noted = str(place), Counter()
+        path = folder / "input"
+        shutil.rmtree(path, ignore_errors=True)
+        made = _make_input(target, path, random.Random(f"{job.seed} {job.name} {number}"))
+        watch.folder, watch.noted = str(path), Counter()
         before, began.value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
         current.value = number
         signal.setitimer(signal.ITIMER_REAL, SECONDS_AN_INPUT)
@@ -158,13 +124,13 @@ def work(job: Job, current: Any, began: Any, done: Any) -> None:
     done.put(None)
 
 
-def _made(target: targets.Target, place: Path, generator: random.Random) -> Path:
-    """Returns an input; the next of the same generator where a mutation cannot be written as a file of this kind."""
+def _make_input(target: targets.Target, path: Path, generator: random.Random) -> Path:
+    """Returns an input; the generator's next one where a corrupted tree cannot be written as a file of this kind."""
     while True:
         try:
-            return target.make(place, generator)
+            return target.make(path, generator)
         except (ValueError, RecursionError, OverflowError, TypeError):
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _too_late(*_: Any) -> None:
@@ -172,7 +138,7 @@ def _too_late(*_: Any) -> None:
 
 
 def fuzz(name: str, num: int, seconds: float, seed: int, base: str, places: Mapping[str, str]) -> Tally:
-    """Returns what became of ``num`` inputs of a target, or of those that ``seconds`` allowed."""
+    """Returns the outcomes of ``num`` inputs of a target, or of those that ``seconds`` allow."""
     targets.TARGETS[name](Path(base), places)  # its valid files are written here, where a fault shows
     tally, context = Tally(), multiprocessing.get_context("spawn")
     number, left = 0, seconds
@@ -233,22 +199,22 @@ def main() -> int:
     sentinel.mkdir()
     for file in ("precious.txt", "precious.wav", "model.json"):
         (sentinel / file).write_bytes(os.urandom(256))
-    told = _digest(sentinel)
+    before = _digest(sentinel)
     listener = socket.create_server(("127.0.0.1", 0))
     visits = Counter[str]()
     threading.Thread(target=_listen, args=(listener, visits), daemon=True).start()
     places = {"sentinel": str(sentinel), "address": f"http://127.0.0.1:{listener.getsockname()[1]}/x"}
     if parsed.input:
         return _one(parsed.input[0], int(parsed.input[1]), parsed.seed, base, places)
-    fraction = sum(mutations.SHARES[name] for name in parsed.targets)
+    total = sum(targets.WEIGHTS[name] for name in parsed.targets)
     tallies, left = {}, parsed.seconds
     for name in parsed.targets:
-        num, began = math.ceil(parsed.num * mutations.SHARES[name] / fraction), time.monotonic()
+        num, began = math.ceil(parsed.num * targets.WEIGHTS[name] / total), time.monotonic()
         tallies[name] = fuzz(name, num, left, parsed.seed, base, places)
         left -= time.monotonic() - began
         print(_row(name, tallies[name]), flush=True, file=sys.stderr)
     shutil.rmtree(Path(base) / "inputs", ignore_errors=True)
-    unchanged = _digest(sentinel) == told
+    unchanged = _digest(sentinel) == before
     print(_table(tallies))
     print(f"\nsentinel unchanged: {unchanged}; connections to the listener: {sum(visits.values())}; seed {parsed.seed}")
     for tally in tallies.values():
@@ -261,7 +227,7 @@ def main() -> int:
 def _one(name: str, number: int, seed: int, base: str, places: Mapping[str, str]) -> int:
     os.chdir(base)
     target = targets.TARGETS[name](Path(base), places)
-    made = _made(target, Path(base) / "input", random.Random(f"{seed} {name} {number}"))
+    made = _make_input(target, Path(base) / "input", random.Random(f"{seed} {name} {number}"))
     print(made)
     target.run(made)
     return 0
@@ -275,10 +241,10 @@ def _listen(listener: socket.socket, visits: Counter[str]) -> None:
 
 
 def _digest(folder: Path) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
-        told.update(file.name.encode() + file.read_bytes())
-    return told.hexdigest()
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 COLUMNS: Mapping[str, Callable[[Tally], Any]] = {

@@ -1,1 +1,1 @@
-"""Inputs for ``benchmarks/fuzz.py``: valid files of each kind, and what is done to them."""
+"""The inputs of ``benchmarks/fuzz.py``: valid files of each kind, and their corruption."""

@@ -1,4 +1,4 @@
-"""What is done to valid bytes and to valid trees of values."""
+"""Corrupts valid bytes and valid trees of values."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import copy
 import random
 from collections.abc import Mapping
 from typing import Any
-
-SHARES: Mapping[str, float] = {
-    "pictures": 5, "sounds": 4, "videos": 2, "manifests": 3, "tars": 2, "recipes": 1, "descriptions": 4, "headers": 3,
-    "figures": 1,
-}  # fmt: skip
-"""Each target's share of all inputs."""
 
 NAMES = (
     "scm_media.trigflow.TrigFlow", "scm_media.weights.write_whole", "scm_media.pipeline.pipeline.load",
@@ -24,34 +18,36 @@ NAMES = (
 )  # fmt: skip
 
 
-def bytes_of(valid: bytes, generator: random.Random) -> bytes:
+def corrupt_bytes(valid: bytes, generator: random.Random) -> bytes:
     """Returns bytes that differ from valid ones in one to eight places, ranges or lengths."""
     made = bytearray(valid)
     for _ in range(generator.choice((1, 1, 1, 2, 4, 8))):
         if not made:
             break
-        place, length = generator.randrange(len(made)), generator.choice((1, 2, 4, 16, 64, 1024))
+        position, length = generator.randrange(len(made)), generator.choice((1, 2, 4, 16, 64, 1024))
         if generator.random() < 0.4:
-            place = generator.randrange(min(len(made), 512))  # headers matter most
+            position = generator.randrange(min(len(made), 512))  # headers matter most
         kind = generator.randrange(7)
         if kind == 0:
-            made[place] ^= 1 << generator.randrange(8)
+            made[position] ^= 1 << generator.randrange(8)
         elif kind == 1:
-            made[place : place + length] = generator.randbytes(min(length, len(made) - place))
+            made[position : position + length] = generator.randbytes(min(length, len(made) - position))
         elif kind == 2:
-            del made[place : place + length]
+            del made[position : position + length]
         elif kind == 3:
-            made[place:place] = made[place : place + length]
+            made[position:position] = made[position : position + length]
         elif kind == 4:
-            made[place : place + length] = bytes(min(length, len(made) - place))
+            made[position : position + length] = bytes(min(length, len(made) - position))
         elif kind == 5:
-            made[place : place + 4] = generator.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01"))
+            made[position : position + 4] = generator.choice(
+                (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01")
+            )
         else:
-            del made[place:]
+            del made[position:]
     return bytes(made)
 
 
-def tree_of(valid: Any, generator: random.Random, places: Mapping[str, str]) -> Any:
+def corrupt_tree(valid: Any, generator: random.Random, places: Mapping[str, str]) -> Any:
     """Returns a tree of dictionaries and lists in which one to three values, keys or parts differ from a valid one."""
     made = copy.deepcopy(valid)
     for _ in range(generator.choice((1, 1, 2, 3))):
@@ -62,8 +58,8 @@ def tree_of(valid: Any, generator: random.Random, places: Mapping[str, str]) -> 
         elif uniform < 0.14 and isinstance(holder, dict):
             holder[_word(generator, places)] = holder[key]
         elif uniform < 0.2:
-            other, place = generator.choice(_places(valid))
-            holder[key] = copy.deepcopy(other[place])
+            other, position = generator.choice(_places(valid))
+            holder[key] = copy.deepcopy(other[position])
         else:
             holder[key] = _value(generator, places)
         if not isinstance(made, dict) or not made:
@@ -74,24 +70,15 @@ def tree_of(valid: Any, generator: random.Random, places: Mapping[str, str]) -> 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
     keys = tree.keys() if isinstance(tree, dict) else range(len(tree))
     found = [(tree, key) for key in keys]
-    return found + [place for key in keys if isinstance(tree[key], dict | list) for place in _places(tree[key])]
+    return found + [position for key in keys if isinstance(tree[key], dict | list) for position in _places(tree[key])]
 
 
 def _word(generator: random.Random, places: Mapping[str, str]) -> str:
     words = (
-        "_target_",
-        "_partial_",
-        "../../x",
-        "${oc.env:HOME}",
-        "${name}",
-        "\x1b[31m",
-        "a\nb",
-        "ß" * 300,
-        "\x00",
-        "-",
-    )
-    others = ("\U0001f600" * 60, "yes", "steps", places["sentinel"], places["address"])
-    return generator.choice((*words, *others))
+        "_target_", "_partial_", "../../x", "${oc.env:HOME}", "${name}", "\x1b[31m", "a\nb", "ß" * 300, "\x00", "-",
+        "\U0001f600" * 60, "yes", "steps", places["sentinel"], places["address"],
+    )  # fmt: skip
+    return generator.choice(words)
 
 
 def _value(generator: random.Random, places: Mapping[str, str]) -> Any:
