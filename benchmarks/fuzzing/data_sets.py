@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzzing.corruption import corrupt_bytes, corrupt_tree
-
 from benchmarks.fuzzing.target import Target
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from benchmarks.fuzzing.corruption import corrupt_bytes, corrupt_tree
 
+from benchmarks.fuzzing.corruption import corrupt_bytes, corrupt_tree
 from benchmarks.fuzzing.target import Target
 
 
