@@ -98,3 +98,38 @@ def test_a_name_that_nobody_registered_is_refused_with_the_names_there_are(exten
 def test_a_name_that_is_taken_is_refused():
     with pytest.raises(ValueError, match="there is a sampler named 'heun' already: choose another name"):
         scm_media.sampler("heun", evaluations=lambda steps: steps)(lambda run, times, callback: run.noise(0))
+
+
+@pytest.fixture(scope="module")
+def pulses(tmp_path_factory):
+    """A run of a recipe whose modality, dataset, autoencoder, backbone and feature network are all from outside."""
+    folder = tmp_path_factory.mktemp("pulses")
+    extension = Path(__file__).parent / "extension"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(extension))
+        patch.setenv("SCM_MEDIA_ALLOW", "pulse_media")
+        assert main(["train", str(extension / "pulses.yaml"), f"run_dir={folder}"]) == 0
+        yield folder
+    sys.modules.pop("pulse_media", None)
+
+
+def test_a_modality_dataset_autoencoder_and_backbone_of_a_package_train_and_are_sampled(pulses, tmp_path):
+    losses = [line["loss"] for line in metrics(pulses / "teacher") if "loss" in line]
+    assert losses[-1] < 0.8 * losses[0]
+    pipeline = scm_media.load(pulses, "cpu")
+    early, late = (pipeline(32, label=name, seed=1).samples for name in ("early", "late"))
+    assert early.shape == (32, 1, 16)
+    assert (early[..., :8].mean() - early[..., 8:].mean()) > 0.1 < (late[..., 8:].mean() - late[..., :8].mean())
+    assert main(["generate", str(pulses), "-n", "2", "--label", "late", "--out", str(tmp_path), "--json"]) == 0
+    files = sorted(tmp_path.glob("*.pulse"))
+    assert len(files) == 2 and json.loads(files[0].read_text())["label"] == "late"
+
+
+def test_it_is_evaluated_and_its_latents_are_refused_by_name_until_it_has_a_fingerprint(pulses, tmp_path, capsys):
+    words = ["--num-samples", "64", "--rows", "2", "--batch-size", "32", "--out", str(tmp_path), "--json"]
+    assert main(["evaluate", str(pulses), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy_held_out"] > 0.9 and found["rows"][0]["accuracy"] > 0.8
+    recipe = str(Path(__file__).parent / "extension" / "pulses.yaml")
+    assert main(["encode", recipe, f"run_dir={pulses}"]) == 1
+    assert "PulseDataset does not tell which examples it holds" in capsys.readouterr().err
