@@ -1,4 +1,4 @@
-"""Synthetic clips of moving shapes, made on the fly: data that needs no download, for tests and first runs."""
+"""Synthetic clips of moving shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scm_media.data.synthetic import SyntheticDataset
 from scm_media.parts import part
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-"""Where a shape goes: steps along x and y, which grows downwards."""
+"""The motion of each class: steps along x and y, which grows downwards."""
 
 
 @part("data")

@@ -103,7 +103,7 @@ class FileDataset(Dataset):
 
     @property
     def label_combinations(self) -> dict[tuple[int, ...], int]:
-        """As in ``Dataset``; empty where fewer than two labels have classes."""
+        """The counts of ``Dataset.label_combinations``, empty where fewer than two labels have classes."""
         named = {name: numbers for name, numbers in self._numbers.items() if numbers}
         if len(named) < 2:
             return {}
@@ -115,7 +115,7 @@ class FileDataset(Dataset):
 
     @property
     def label_quantiles(self) -> dict[str, list[float]]:
-        """As in ``Dataset``, from the least value to the largest."""
+        """Eleven quantiles of each scalar label, from the least value to the largest."""
         scalars = [name for name, numbers in self._numbers.items() if not numbers]
         spaced = torch.linspace(0, 1, NUM_QUANTILES, dtype=torch.float64)
         found = {}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modalities.audio import AudioModality
-from modalities.audio.tones import KINDS, TonesDataset
+from modalities.audio.tones import SOUND_KINDS, TonesDataset
 
 SOUNDS = AudioModality(sample_rate=8000, duration=0.5)
 
@@ -52,7 +52,7 @@ def test_sounds_are_heard_at_their_pitch():
     dataset = TonesDataset(modality=SOUNDS, num=48)
     for index in range(48):
         example = dataset[index]
-        kind = KINDS[example.labels["kind"]]
+        kind = SOUND_KINDS[example.labels["kind"]]
         expected = hertz(dataset.label_names["pitch"][example.labels["pitch"]])
         power = spectrum(example.sample)
         if kind in ("tone", "pluck"):
@@ -71,7 +71,7 @@ def test_a_pluck_dies_away_and_a_tone_does_not():
     ratio = {}
     for index in range(8):
         sample = dataset[index].sample[0]
-        kind = KINDS[dataset[index].labels["kind"]]
+        kind = SOUND_KINDS[dataset[index].labels["kind"]]
         ratio[kind] = float(sample[2800:3600].abs().max() / sample[200:1000].abs().max())
     assert ratio["pluck"] < 0.3 < 0.8 < ratio["tone"]
 
