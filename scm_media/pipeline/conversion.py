@@ -53,7 +53,11 @@ TARGETS = {
     "modalities.video.foreign.WanAutoencoder": "modalities.video.pretrained.WanAutoencoder",
     "modalities.video.foreign.LTXVideoAutoencoder": "modalities.video.pretrained.LTXVideoAutoencoder",
 }
-VALUES = {("perceptual", "slopes"): "gradients", ("stage", "embedder"): "feature_extractor"}
+VALUES = {
+    ("perceptual", "slopes"): "gradients",
+    ("stage", "embedder"): "feature_extractor",
+    ("name", "the model's own embedder"): "the model's own feature extractor",
+}
 KEYED_BY_USERS = ("labels", "label_counts", "label_quantiles", "label_units", "label_combinations")
 """Keys whose values are keyed by names that users chose, so that nothing below them is renamed."""
 

@@ -79,7 +79,7 @@ class ModelDescription:
     """Label name to its classes; a label without classes is a number."""
     label_counts: Mapping[str, Sequence[int]]
     """Label name to the number of training samples of each class."""
-    label_combinations: Sequence[str] = ()
+    label_combinations: Sequence[str] = field(default_factory=list)
     """Class numbers of all labels that have classes, then how often the data have them together: ``"0 3 12"``."""
     label_quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Label that is a number to its evenly spaced quantiles in the data, from the smallest to the largest."""
@@ -137,7 +137,8 @@ class ModelDescription:
     def to_json(self) -> dict[str, Any]:
         """Returns the keys and values of ``model.json``."""
         values = asdict(self)
-        return {"format": FORMAT, **values, **values.pop("other")}
+        other = values.pop("other")
+        return {"format": FORMAT, **values, **other}
 
     def write(self, folder: Path, name: str = MODEL_FILE) -> None:
         """Writes ``model.json`` into a folder, complete or not at all."""

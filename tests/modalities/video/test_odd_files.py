@@ -56,7 +56,7 @@ def test_check_notes_hdr_with_a_count_a_file_and_a_remedy(tmp_path, capsys, monk
     recipe = recipe_for(clips, tmp_path / "mine.yaml")
     # One of the files is held out: without a look at all of them, only those that are shown are known.
     assert main(["check", str(recipe), f"data.verify={str(verify).lower()}"]) == 0
-    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: HDR")]
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: HDR")]
     assert len(notes) == 1 and "PQ or HLG" in notes[0] and "colours are dull" in notes[0] and "ffmpeg -i IN" in notes[0]
     assert "plain" not in notes[0] and "told" not in notes[0]
     if verify:
