@@ -200,24 +200,26 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path
 
 def check_fits(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
     """Raises ValueError that lists missing and unexpected keys and wrong shapes where tensors do not fit a module."""
-    own = module.state_dict()
-    problems = []
-    if missing := [name for name in own if name not in state]:
-        problems.append(f"missing: {_listed(missing)}")
-    if unexpected := [name for name in state if name not in own]:
-        problems.append(f"unexpected: {_listed(unexpected)}")
+    if problems := misfits(module.state_dict(), state):
+        raise ValueError(
+            f"{source} does not fit {type(module).__name__} ({'; '.join(problems)}); it belongs to another "
+            "configuration or version"
+        )
+
+
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Returns, as text, which tensors of ``own`` are missing from ``state``, unexpected in it, or of another shape."""
     wrong = [
         f"{name} {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    if wrong:
-        problems.append(f"wrong shape: {_listed(wrong)}")
-    if problems:
-        raise ValueError(
-            f"{source} does not fit {type(module).__name__} ({'; '.join(problems)}); it belongs to another "
-            "configuration or version"
-        )
+    found = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "wrong shape": wrong,
+    }
+    return [f"{problem}: {_listed(names)}" for problem, names in found.items() if names]
 
 
 def widened(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:

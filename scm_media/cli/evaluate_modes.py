@@ -35,7 +35,7 @@ def search_ema(parsed: Any) -> int:
     """Chooses the averaging length of a stage's weights; the best average replaces them."""
     from scm_media.evaluation import ema_report, search_ema, summarize_choice
     from scm_media.pipeline import load
-    from scm_media.training.ema_selection import keep_average
+    from scm_media.training.post_hoc_ema import keep_average
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
     row = parsed.rows[0] if parsed.rows else None

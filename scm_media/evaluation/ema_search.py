@@ -13,7 +13,7 @@ from scm_media.evaluation.recipe_data import load_reference
 from scm_media.evaluation.reference import embed
 from scm_media.evaluation.rows import Progress, Row
 from scm_media.pipeline import Pipeline, SamplingRequest
-from scm_media.training.snapshots import FOLDER, rebuild
+from scm_media.training.post_hoc_ema import FOLDER, rebuild
 
 GRID = (0.025, 0.05, 0.075, 0.10, 0.14, 0.18, 0.25)
 """Relative standard deviations that are tried, beside the weights in place."""

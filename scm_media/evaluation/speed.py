@@ -1,15 +1,14 @@
-"""The speed table: what a training step of each kind, an evaluation, decoding and loading cost, in one run.
+"""The speed table: the cost of each kind of training step, of an evaluation, of decoding and of loading, in one run.
 
-All are measured in turns, so that a slow moment of the machine falls on all alike, and after a warm-up.
+After a warm-up all are measured in turns, so that a slow moment of the machine slows all of them alike.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from itertools import repeat
 from statistics import median
 from typing import Any
 
@@ -17,27 +16,32 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.build import build
-from scm_media.conditioning import Conditioning
-from scm_media.data import Batch, batches
-from scm_media.ema import PowerEMA
+from scm_media.data import Batch, Dataset, Example, batches
+from scm_media.evaluation.timing import Progress, in_turns
 from scm_media.guidance import Guided
-from scm_media.nn.magnitude import renormalize
-from scm_media.training.compiling import compile_backbone
-from scm_media.training.context import Context
-from scm_media.training.training_fingerprint import by_input
-from scm_media.training.waiting import DataWaitMeter
+from scm_media.training.context import Context, make_context
+from scm_media.training.fingerprint import takes_guidance_scale
+from scm_media.training.optimization import Optimization, Task
+from scm_media.training.reporting import DataWaitMeter
+from scm_media.training.stages.backbones import LatentInputs, backbone_config, compile_for, student_config
 
 FIRST = "diffusion step"
 TWO_PASS = "two-pass sCD step"
-Progress = Callable[[str, int, int], None]
+STEP = 1_000_000
+"""The step whose cost is measured: past every warm-up."""
 
 
-@dataclass
-class Unread:
-    """What stands for a dataset that is not there: its shape, and the labels that are known of it."""
+class AbsentData(Dataset):
+    """Stands for a dataset that is not there: its shape, and its labels if they are known."""
 
-    shape: tuple[int, ...]
-    label_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    def __init__(self, shape: tuple[int, ...], label_names: Mapping[str, tuple[str, ...]]) -> None:
+        self.shape, self.label_names = shape, label_names
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Example:
+        raise IndexError(index)
 
 
 def measure_speed(
@@ -48,16 +52,17 @@ def measure_speed(
     labels: Mapping[str, Sequence[str]] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """The table of a composed recipe: {device, rows: [{what, seconds_median, seconds_min, seconds_max, ratio}], …}.
+    """Returns the speed table of a composed recipe.
 
-    Seconds are those of a batch (``batch_size``, None: the student's); ratio: to a diffusion step. precision and
-    trainer.compile are the recipe's. Networks are fresh. labels: those of the data, where they are not there. data:
-    examples read and brought to the recipe's shape per second by its workers, and the share of diffusion steps fed by
-    them that is spent waiting; or why it was not measured. Raises ValueError for a recipe that cannot be trained.
+    It has device, rows ``[{what, seconds_median, seconds_min, seconds_max, ratio}]`` and more. Seconds are those of a
+    batch (``batch_size``, None: the student's), ratio is relative to a diffusion step; precision and trainer.compile
+    are the recipe's, and networks have fresh weights. labels: those of data that are absent. The entry data has the
+    examples that the recipe's workers read per second and the fraction of diffusion steps that is spent waiting for
+    them, or the reason why this was not measured. Raises ValueError for a recipe that cannot be trained.
     """
     modality = build(config["modality"], "modality")
     data, missing = _data(config, modality, labels or {})
-    bench = Bench(Context(dict(config), Path(), modality, data, data), device, batch_size)
+    bench = Bench(make_context(config, modality, data, data), device, batch_size)
     jobs = bench.jobs()
     left_out = {}
     for number, (what, job) in enumerate(list(jobs.items())):
@@ -96,27 +101,13 @@ def measure_speed(
     }
 
 
-def in_turns(
-    jobs: Mapping[str, Callable[[], object]], repeats: int, progress: Progress = lambda what, done, total: None
-) -> dict[str, list[float]]:
-    """Seconds of each job, by name, each done once in every one of ``repeats`` rounds."""
-    seconds: dict[str, list[float]] = {what: [] for what in jobs}
-    for number in range(repeats):
-        for what, job in jobs.items():
-            begun = time.perf_counter()
-            job()
-            seconds[what].append(time.perf_counter() - begun)
-        progress("rounds", number + 1, repeats)
-    return seconds
-
-
 def _data(config: Mapping[str, Any], modality: Any, labels: Mapping[str, Sequence[str]]) -> tuple[Any, str | None]:
-    """The recipe's training data; where they cannot be read, what stands for them, and why."""
+    """Returns the recipe's training data, or a stand-in and the reason why they cannot be read."""
     try:
         return build(config["data"], "data", modality=modality, split="train"), None
     except (ValueError, OSError) as error:
         known = {name: tuple(classes) for name, classes in labels.items()}
-        return Unread(modality.shape(), known), str(error)
+        return AbsentData(modality.shape(), known), str(error)
 
 
 def _name(device: torch.device) -> str:
@@ -124,42 +115,49 @@ def _name(device: torch.device) -> str:
 
 
 class Bench:
-    """The networks of a recipe, fresh, with one batch of latents to time them on."""
+    """The networks of a recipe with fresh weights, and one batch of latents to time them on.
+
+    Training steps are those of the training loop (``training.optimization``), on one device.
+    """
 
     def __init__(self, context: Context, device: torch.device, batch_size: int | None) -> None:
-        self.context, self.device = context, device
-        config = context.config
+        from lightning.fabric import Fabric
+
+        self.context, self.device, config = context, device, context.config
         self.batch_size = config["student"]["batch_size"] if batch_size is None else batch_size
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        devices = [device.index or 0] if device.type == "cuda" else 1
+        self._fabric = Fabric(accelerator=device.type, devices=devices, precision=config["precision"])
         torch.manual_seed(config["seed"])
         self.autoencoder = self._autoencoder()
-        self.teacher: nn.Module = build(context.backbone_config(), "backbone").to(device)
-        scale_input = {"guidance": True} if by_input(config) else {}
-        self.student: nn.Module = build(
-            context.backbone_config(**config["student"]["backbone"], **scale_input), "backbone"
-        ).to(device)
-        self.latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
-        self.cond = context.condition(self.latent, Conditioning(labels=self._labels()), self._rows())
+        self._inputs = LatentInputs(context, self.autoencoder)
+        self.teacher = self._backbone(backbone_config(context))
+        self.student = self._backbone(student_config(context))
+        latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
+        batch = Batch(latent, self._labels(), encoded=True, actions=self._actions())
+        self.latent, self.cond = self._inputs(batch)
         if config["trainer"]["compile"]:
-            shape, classes, told = context.latent_shape, context.num_classes, context.num_cond_channels
-            compile_backbone(self.teacher, shape, classes, config["precision"], None, device, told)
-            compile_backbone(self.student, shape, classes, config["precision"], context.tangent_method, device, told)
-        self._step = self._diffusion_step()
+            compile_for(context, self.teacher, device, None)
+            compile_for(context, self.student, device, context.tangent_method)
+        self._diffusion = self._optimization("teacher", self.teacher, config["teacher"]["loss"])
 
     def jobs(self) -> dict[str, Callable[[], object]]:
-        """What is timed, by name: training steps on the batch, one evaluation, encoding and decoding."""
+        """Returns what is timed, by name: training steps on the batch, one evaluation, decoding and encoding."""
         loss = self.context.config["student"]["loss"]
         kinds: list[tuple[str, nn.Module | None, dict[str, Any]]] = [
             ("sCD step", self.teacher, loss),
             (TWO_PASS, self.teacher, {**loss, "tangent_method": "forward"}),
             ("sCT step", None, {**loss, "guidance_max": None}),
         ]
-        if (guided := self._guided()) is not None:
+        if (guided := self._guided_teacher()) is not None:
             kinds.append(("sCD step, guided teacher", guided, loss))
-        steps = {FIRST: self._step} | {what: self._consistency_step(how, teacher) for what, teacher, how in kinds}
+        optimizations = {FIRST: self._diffusion}
+        for what, teacher, settings in kinds:
+            optimizations[what] = self._optimization("student", self.student, settings, teacher=teacher)
         found: dict[str, Callable[[], object]] = {
-            what: partial(step, self.latent, self.cond) for what, step in steps.items()
+            what: partial(self._step, optimization, repeat((self.latent, self.cond)))
+            for what, optimization in optimizations.items()
         }
         sample = self._decode()
         found["one evaluation"] = self._evaluate
@@ -168,17 +166,20 @@ class Bench:
         return found
 
     def loading(self, num: int) -> Callable[[], object]:
-        """What gets the next batch of the recipe's data, ``num`` times at most."""
+        """Returns a function that reads the next batch of the recipe's data, ``num`` times at most."""
         stream = self._stream(num)
         return lambda: next(stream)
 
     def feeding(self, num_steps: int, seconds: Sequence[float]) -> dict[str, Any]:
-        """How fast data come, and what share of so many diffusion steps is spent waiting for them."""
+        """Returns how fast data come, and the fraction of so many diffusion steps that is spent waiting for them."""
         stream = DataWaitMeter(self._stream(num_steps + 1))
-        self._fed_step(stream)  # workers are started
+        arguments = (self._inputs(batch.to(self.device)) for batch in stream)
+        self._step(self._diffusion, arguments)  # workers are started
         stream.take_fraction()
         for _ in range(num_steps):
-            self._fed_step(stream)
+            begun = time.perf_counter()
+            self._step(self._diffusion, arguments)
+            stream.stepped(time.perf_counter() - begun)
         return {
             "examples": len(self.context.data),
             "workers": self.context.config["trainer"]["num_workers"],
@@ -186,25 +187,38 @@ class Bench:
             "wait_share": stream.take_fraction(),
         }
 
-    def _fed_step(self, stream: DataWaitMeter) -> None:
-        begun = time.perf_counter()
-        batch: Batch = next(stream).to(self.device)
-        latent = self._encode(batch.sample)
-        cond = batch.conditioning(self.autoencoder.latent_mask)
-        self._step(latent, self.context.condition(latent, cond, batch.actions))
-        stream.stepped(time.perf_counter() - begun)
+    def _optimization(self, stage: str, backbone: nn.Module, loss: Mapping[str, Any], **teacher: Any) -> Optimization:
+        config, flow = self.context.config, self.context.flow
+        task = Task(
+            name=stage,
+            loss=build(loss, "loss", backbone=backbone, flow=flow, **teacher),
+            model=backbone,
+            settings=config[stage],
+            inputs=self._inputs,
+            finish=lambda state, step: None,
+        )
+        task.loss.train()
+        return Optimization(self._fabric, task, {**config["trainer"], "accumulate": 1}, config["seed"])
+
+    def _step(self, optimization: Optimization, arguments: Iterator[tuple[Any, ...]]) -> None:
+        optimization.task.loss.train()
+        optimization.step(arguments, STEP)
+        self._finish()
 
     def _stream(self, num: int) -> Any:
         config, data = self.context.config, self.context.data
         return batches(data, self.batch_size, 0, num, config["seed"], num_workers=config["trainer"]["num_workers"])
 
     def _autoencoder(self) -> Any:
-        """The recipe's autoencoder with fresh weights, its statistics those of noise."""
+        """Returns the recipe's autoencoder with fresh weights, fitted to noise."""
         autoencoder = build(self.context.config["autoencoder"]["network"], "autoencoder").to(self.device)
         shape = self.context.data.shape
         with torch.no_grad():
             autoencoder.fit([torch.rand(2, *shape, device=self.device) * 2 - 1])
         return autoencoder.eval().requires_grad_(False)
+
+    def _backbone(self, config: Mapping[str, Any]) -> nn.Module:
+        return build(config, "backbone").to(self.device)
 
     def _labels(self) -> dict[str, Tensor]:
         num, device = self.batch_size, self.device
@@ -213,59 +227,26 @@ class Bench:
             for name, classes in self.context.num_classes.items()
         }
 
-    def _rows(self) -> Tensor | None:
-        """Rows ``(B, k, n)`` of zeros, where the data has any: speed does not hang on what they say."""
-        names, num_places = self.context.data.action_names, self.context.data.shape[1]
-        return torch.zeros(self.batch_size, len(names), num_places, device=self.device) if names else None
+    def _actions(self) -> Tensor | None:
+        """Returns actions ``(B, k, n)`` of zeros if the data has any: their values do not change the speed."""
+        names, num_frames = self.context.data.action_names, self.context.data.shape[1]
+        return torch.zeros(self.batch_size, len(names), num_frames, device=self.device) if names else None
 
-    def _guided(self) -> Guided | None:
-        """The teacher as the recipe distils it, where it is steered by a second call."""
+    def _guided_teacher(self) -> Guided | None:
+        """Returns the teacher as the recipe distils it, None where it is not guided."""
         config, sampler = self.context.config, self.context.config["sampler"]
-        by_clip = by_input(config)
-        if sampler["guidance"] == 1 and not by_clip:
+        scale = None if takes_guidance_scale(config) else sampler["guidance"]
+        if scale == 1:
             return None
         guide = None
         if config["guide"] is not None:
-            guide = build(self.context.backbone_config(**config["guide"]["backbone"]), "backbone").to(self.device)
-        return Guided(self.teacher, None if by_clip else sampler["guidance"], sampler["guidance_interval"], guide)
-
-    def _diffusion_step(self) -> Callable[[Tensor, Conditioning], None]:
-        settings = self.context.config["teacher"]
-        return self._stepping(build(settings["loss"], "loss", backbone=self.teacher, flow=self.context.flow), settings)
-
-    def _consistency_step(
-        self, settings: Mapping[str, Any], teacher: nn.Module | None
-    ) -> Callable[[Tensor, Conditioning], None]:
-        loss = build(settings, "loss", backbone=self.student, teacher=teacher, flow=self.context.flow)
-        return self._stepping(loss, self.context.config["student"])
-
-    def _stepping(self, loss: nn.Module, settings: Mapping[str, Any]) -> Callable[[Tensor, Conditioning], None]:
-        """A training step as the loop takes it: loss, gradients, clipping, optimiser, average."""
-        loss.to(self.device).train()
-        parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        optimizer = build(settings["optimizer"], "optimizer", params=parameters)
-        backbone: Any = loss.backbone
-        ema, limit = PowerEMA(backbone, settings["ema_std"]), self.context.config["trainer"]["gradient_clip"]
-        number = torch.tensor(1e6, device=self.device)
-
-        def step(latent: Tensor, cond: Conditioning) -> None:
-            backbone.train()
-            with self._autocast():
-                value, _ = loss(latent, cond, number)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
-            optimizer.step()
-            renormalize(backbone)
-            ema.update(1)
-            optimizer.zero_grad(set_to_none=True)
-            self._finish()
-
-        return step
+            guide = self._backbone(backbone_config(self.context, **config["guide"]["backbone"]))
+        return Guided(self.teacher, scale, sampler["guidance_interval"], guide)
 
     def _evaluate(self) -> None:
         t = torch.full((self.batch_size,), 0.8, device=self.device)
         self.student.eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._fabric.autocast():
             self.student(self.latent, t, self.cond)
         self._finish()
 
@@ -280,10 +261,6 @@ class Bench:
             latent = self.autoencoder.encode(sample)
         self._finish()
         return latent
-
-    def _autocast(self) -> torch.autocast:
-        narrow = self.context.config["precision"].startswith("bf16")
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=narrow)
 
     def _finish(self) -> None:
         if self.device.type == "cuda":

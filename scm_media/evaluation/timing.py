@@ -1,10 +1,10 @@
-"""Seconds a clip: of whole rows, of one evaluation and of decoding, measured in turns."""
+"""Seconds per sample: of whole rows, of one evaluation and of decoding, measured in turns."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,13 +14,30 @@ from scm_media.evaluation.rows import Row
 from scm_media.pipeline import Pipeline
 from scm_media.pipeline.randomness import sample_noise
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it, and how much there is."""
+
+
+def in_turns(
+    jobs: Mapping[str, Callable[[], object]], repeats: int, progress: Progress = lambda what, done, total: None
+) -> dict[str, list[float]]:
+    """Returns the seconds of each job by name; each is run once in each of ``repeats`` rounds."""
+    seconds: dict[str, list[float]] = {what: [] for what in jobs}
+    for number in range(repeats):
+        for what, job in jobs.items():
+            begun = time.perf_counter()
+            job()
+            seconds[what].append(time.perf_counter() - begun)
+        progress("rounds", number + 1, repeats)
+    return seconds
+
 
 @dataclass(frozen=True)
 class Seconds:
-    """Median seconds a clip.
+    """Median seconds per sample.
 
-    rows: of each row, end to end, decoding included. network: of one evaluation of the student, of the teacher where
-    there is no student. guide: of one evaluation of the teacher's guide, None where it has none. decode: of decoding.
+    rows: each row, end to end, decoding included. network: one evaluation of the student, or of the teacher where there
+    is no student. guide: one evaluation of the teacher's guide, None without. decode: decoding.
     """
 
     rows: tuple[float, ...]
@@ -30,7 +47,7 @@ class Seconds:
 
 
 def time_rows(pipeline: Pipeline, rows: Sequence[Row], batch_size: int = 32, repeats: int = 3) -> Seconds:
-    """Times rows of one batch each, in turns, so that a slow moment of the machine falls on all alike."""
+    """Times rows of one batch each in turns, so that a slow moment of the machine slows all of them alike."""
 
     def generate(row: Row) -> Callable[[], object]:
         return lambda: pipeline(batch_size, batch_size=batch_size, **row.arguments)
@@ -45,28 +62,23 @@ def time_rows(pipeline: Pipeline, rows: Sequence[Row], batch_size: int = 32, rep
     def evaluate(name: str) -> Callable[[], None]:
         network = pipeline.network(name)
 
-        def once() -> None:
+        def call() -> None:
             with torch.inference_mode(), pipeline.autocast():
                 network(latent, t, cond)
             if pipeline.device.type == "cuda":
                 torch.cuda.synchronize(pipeline.device)
 
-        return once
+        return call
 
-    evaluations = [evaluate(name) for name in names]
-    jobs = [*map(generate, rows), *evaluations, lambda: pipeline.decode(latent)]
-    seconds: list[list[float]] = [[] for _ in jobs]
-    # What is done once (reading weights, choosing kernels) is not timed.
+    # The first use of each (reading weights, choosing kernels) is not timed.
     for row in rows:
         pipeline(batch_size, batch_size=batch_size, **{**row.arguments, "steps": 1})
-    for once in evaluations:
-        once()
-    for _ in range(repeats):
-        for place, job in enumerate(jobs):
-            begun = time.perf_counter()
-            job()
-            seconds[place].append((time.perf_counter() - begun) / batch_size)
-    medians = list(map(median, seconds))
+    evaluations = [evaluate(name) for name in names]
+    for call in evaluations:
+        call()
+    jobs = [*map(generate, rows), *evaluations, lambda: pipeline.decode(latent)]
+    seconds = in_turns({str(index): job for index, job in enumerate(jobs)}, repeats)
+    medians = [median(each) / batch_size for each in seconds.values()]
     of_rows, of_networks = medians[: len(rows)], medians[len(rows) : -1]
     of_guide = of_networks[1] if len(of_networks) > 1 else None
     return Seconds(tuple(of_rows), of_networks[0], of_guide, medians[-1])

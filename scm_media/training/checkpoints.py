@@ -32,7 +32,7 @@ _NOT_WHOLE = (
 
 
 class DamagedCheckpoint(ValueError):
-    """A checkpoint that is cut short, damaged or of another program; ``reason`` says in which way."""
+    """Raised for a checkpoint that is cut short, damaged or of another program; ``reason`` says in which way."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} is no whole checkpoint ({reason}); delete it to go on from the one before")
@@ -42,11 +42,10 @@ class DamagedCheckpoint(ValueError):
 def save(
     folder: Path, step: int, state: dict[str, Any], keep: int, training_fingerprint: Mapping[str, Any] | None = None
 ) -> Path:
-    """Writes ``folder/step-N`` aside, then renames it; then removes all but the last ``keep`` checkpoints.
+    """Writes ``folder/step-N`` under another name, renames it, and removes all but the last ``keep`` checkpoints.
 
-    state: nested dicts and lists of tensors, numbers, strings and None. training_fingerprint: what the training
-    follows from, as JSON, for ``load_training_fingerprint``. OSError where there is no space left: the earlier
-    checkpoints are then untouched.
+    state: nested dicts and lists of tensors, numbers, strings and None. training_fingerprint: JSON values, for
+    ``load_training_fingerprint``. Raises OSError where no space is left; the earlier checkpoints are then untouched.
     """
     final = folder / f"step-{step}"
     aside = folder / f".step-{step}.part"
@@ -74,7 +73,7 @@ def save(
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder, ascending."""
+    """Returns the steps of the complete checkpoints in a folder, ascending."""
     if not folder.is_dir():
         return []
     found = (re.fullmatch(r"step-(\d+)", entry.name) for entry in folder.iterdir())
@@ -84,8 +83,8 @@ def steps(folder: Path) -> list[int]:
 def load(folder: Path, step: int) -> dict[str, Any]:
     """Returns the state that ``save`` was given.
 
-    Raises DamagedCheckpoint where the checkpoint is cut short, foreign, or does not have the digest that it tells
-    (those that were saved before digests were kept tell none).
+    Raises DamagedCheckpoint where the checkpoint is cut short, of another program, or does not match its digest (old
+    checkpoints have none).
     """
     path = folder / f"step-{step}"
     try:
@@ -104,9 +103,9 @@ def load(folder: Path, step: int) -> dict[str, Any]:
 
 
 def load_training_fingerprint(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """Returns the step of the newest checkpoint whose decisions can be read, and these; None where there is none.
+    """Returns the step and the training fingerprint of the newest readable checkpoint; None where there is none.
 
-    The decisions are empty where ``save`` was given none.
+    The fingerprint is empty where ``save`` was given none.
     """
     for step in reversed(steps(folder)):
         try:
@@ -120,7 +119,7 @@ def load_training_fingerprint(folder: Path) -> tuple[int, dict[str, Any]] | None
 
 
 def set_damaged_aside(folder: Path, stage: str) -> None:
-    """Renames the newest checkpoints that are damaged to ``step-N.damaged``, and says from which one training goes on.
+    """Renames damaged checkpoints newer than the last whole one to ``step-N.damaged``, and prints which one is used.
 
     Raises ValueError when there are checkpoints and none of them is whole.
     """

@@ -1,8 +1,10 @@
-"""Compiling a backbone, and proving that what was compiled still is the network and its tangent."""
+"""Compiles a backbone and checks that value and tangent of the compiled network are right."""
 
 from __future__ import annotations
 
 import copy
+import getpass
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +16,14 @@ from scm_media.tangent import TangentMethod, value_and_tangent
 
 TOLERANCES = {"32-true": 1e-3, "bf16-mixed": 6e-2}
 """Relative error of value and tangent that a compiled network may have, by precision."""
+
+
+def ensure_user_name() -> None:
+    """Sets LOGNAME for a user without a name (``docker run --user 12345``): the compiler names its cache after it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):  # KeyError before Python 3.13, ImportError on systems without user lists
+        os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "user"
 
 
 def compile_backbone(

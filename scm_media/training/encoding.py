@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.training.claim import claim
-from scm_media.training.context import Context, check_devices
-from scm_media.training.run import prepare
+from scm_media.training.context import Context, prepare
+from scm_media.training.devices import check_devices
+from scm_media.training.run_folder import claim
 
 
 def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     """
     check_devices(config)
     context = prepare(config)
-    autoencoder = context.autoencoder().to(context.device)
+    autoencoder = context.trained("autoencoder").to(context.device)
     cache = context.latent_cache
     _check_variants(context)
 

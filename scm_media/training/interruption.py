@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a training: the step is finished and saved before the process ends."""
+"""SIGINT and SIGTERM during training: the current step is finished and saved before the process ends."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Catches the first SIGINT or SIGTERM while its block runs; a second one does what it did before the block.
+    """Catches the first SIGINT or SIGTERM while its block runs; a second one has the effect it had before the block.
 
-    ``number`` is the signal that came, None before. In a thread other than the main one, where Python has no signal
-    handlers, nothing is caught. A signal that came too late for ``agreed`` to tell it is raised again when the block
-    ends.
+    ``number`` is the signal that arrived, None before. Nothing is caught outside the main thread, where Python has no
+    signal handlers. A signal that arrives after the last call of ``agreed`` is raised again when the block ends.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._told = False
+        self._handled = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            # What is ignored stays so: shells start background processes without SIGINT.
+            # Ignored signals stay ignored: shells start background processes without SIGINT.
             heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._catch) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
-        if self.number is not None and not self._told and kind is None:
+        if self.number is not None and not self._handled and kind is None:
             signal.raise_signal(self.number)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        self._restore()  # whoever cannot wait sends it again
+        self._restore()  # a user who cannot wait sends it again
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -50,15 +49,15 @@ class Interruption:
         self._before = {}
 
     def agreed(self, fabric: Any) -> bool:
-        """Returns whether a signal came to any of the devices; all of them must ask, and get the same answer."""
+        """Returns whether a signal reached any of the devices; all of them must call this, and get the same answer."""
         if fabric.world_size > 1:
             own = torch.tensor(self.number or 0, device=fabric.device)
             self.number = int(fabric.all_reduce(own, reduce_op="max")) or None
-        self._told = self.number is not None
-        return self._told
+        self._handled = self.number is not None
+        return self._handled
 
     def leave(self, fabric: Any, stage: str, checkpoint: Path) -> NoReturn:
-        """Says what was saved and how to go on, and raises SystemExit with the shell's code, 128 + the signal.
+        """Prints what was saved and how to go on, and raises SystemExit with the shell's code, 128 + the signal.
 
         Devices other than the first end with 0, since Lightning kills the first one when another one fails.
         """

@@ -1,4 +1,4 @@
-"""Sheets and figures of a backbone while it trains, always from the same noise and labels."""
+"""Sheets and figures of a backbone during training, always from the same noise and labels."""
 
 from __future__ import annotations
 
@@ -33,13 +33,12 @@ def save_sheet(modality: Modality, samples: Tensor, captions: Sequence[str], col
 
 
 class FlowPreview:
-    """Draws sheets of a teacher, or of a student (beside its teacher, if it has one), and measures how they go.
+    """Draws sheets of a teacher, or of a student and its teacher, and measures figures that tell how training goes.
 
-    A row for each sampler, a column for each clip.
-
-    Figures of a student: the root mean square distance of its one- and two-step latents to the teacher's Heun latents
-    from the same noise, in units of sigma_data (an exact student's first is the teacher's own error), and their
-    deviation, which collapses when samples rot. Of a teacher: rms of dF/dt along its trajectories at a few times.
+    A sheet has a row for each sampler and a column for each sample. The figures of a student are the root mean square
+    distance between its one- and two-step latents and the teacher's Heun latents from the same noise, in units of
+    sigma_data, and the standard deviation of its latents, which collapses when the student diverges. The figures of a
+    teacher are the root mean square of dF/dt along its trajectories at a few times.
     """
 
     def __init__(self, context: Context, student: bool = False, teacher: nn.Module | None = None) -> None:
@@ -48,11 +47,11 @@ class FlowPreview:
         self.num = context.config["trainer"]["num_preview_samples"]
         batch = next(batches(context.held_out, min(self.num, len(context.held_out)), 0, 1, context.config["seed"]))
         self.num, self.truth = len(batch.sample), batch.sample
-        # The scale is for students that take it as an input, and for their teachers; others do not look at it.
+        # Students that take the guidance scale as an input read it, and their teachers; other networks ignore it.
         scale = torch.full((self.num,), float(self.sampler["guidance"]))
         cond = replace(batch.conditioning(), guidance=scale)
         self.cond = context.conditioning_layout.assemble(cond, context.latent_shape[1:], batch.actions)
-        self.autoencoder = context.autoencoder()
+        self.autoencoder = context.trained("autoencoder")
         self._teacher_latents: Tensor | None = None
 
     def __call__(self, model: nn.Module, step: int, folder: Path) -> dict[str, float]:
@@ -62,7 +61,7 @@ class FlowPreview:
         by_heun = f"teacher, {NUM_TEACHER_STEPS} steps"
         if not self.student:
             rows = {by_heun: self._heun(model, cond, device)}
-            figures = {f"dF_dt_rms/t{t}": self._slope(model, t, cond, device) for t in TIMES}
+            figures = {f"dF_dt_rms/t{t}": self._tangent_rms(model, t, cond, device) for t in TIMES}
         else:
             if self._teacher_latents is None and self.teacher is not None:
                 self._teacher_latents = self._heun(self.teacher.to(device), cond, device)
@@ -92,25 +91,25 @@ class FlowPreview:
     def _distance(self, latents: Tensor, other: Tensor) -> float:
         return ((latents - other).square().mean().sqrt() / self.flow.sigma_data).item()
 
-    def _slope(self, model: nn.Module, time: float, cond: Conditioning, device: torch.device) -> float:
-        """rms of dF/dt along dx/dt = sigma_data F, at one time, on held-out data."""
+    def _tangent_rms(self, model: nn.Module, time: float, cond: Conditioning, device: torch.device) -> float:
+        """Returns the root mean square of dF/dt along dx/dt = sigma_data F, at one time, on held-out data."""
         x0 = self.autoencoder.to(device).encode(self.truth.to(device))
         t = torch.full((self.num,), time, device=device)
         u = self.flow.interpolate(x0, self._noise(device, x0.shape[1:])(0), t) / self.flow.sigma_data
-        direction = model(u, t, cond)
+        velocity = model(u, t, cond)
         ones = torch.ones_like(t)
-        tangent = value_and_tangent(model, u, t, cond, direction, ones, self.context.tangent_method).tangent
+        tangent = value_and_tangent(model, u, t, cond, velocity, ones, self.context.tangent_method).tangent
         return tangent.float().square().mean().sqrt().item()
 
     def _write_sheet(self, rows: dict[str, Tensor], path: Path) -> None:
-        names = [self.context.data.label_names[name] for name in self.cond.labels]
+        classes = [self.context.data.label_names[name] for name in self.cond.labels]
         captions, pictures = [], []
         for row, latents in rows.items():
             pictures.append(self.autoencoder.to(latents.device).decode(latents).cpu())
-            for clip in range(self.num):
+            for index in range(self.num):
                 labels = [
-                    known[int(label[clip])] if known else f"{label[clip]:g}"
-                    for known, label in zip(names, self.cond.labels.values(), strict=True)
+                    names[int(label[index])] if names else f"{label[index]:g}"
+                    for names, label in zip(classes, self.cond.labels.values(), strict=True)
                 ]
-                captions.append(" ".join(labels) + (f"\n{row}" if clip == 0 else ""))
+                captions.append(" ".join(labels) + (f"\n{row}" if index == 0 else ""))
         save_sheet(self.context.modality, torch.cat(pictures), captions, self.num, path)

@@ -1,4 +1,4 @@
-"""What a training tells: one bar, ``metrics.jsonl``, TensorBoard, and each term by bands of t."""
+"""Reports of a training: progress on standard error, ``metrics.jsonl``, the logger, and warnings of divergence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -16,23 +16,24 @@ import torch
 from torch import Tensor
 
 from scm_media import weights
+from scm_media.data import Batch
 
 BANDS = (0.0, 0.2, 0.5, 0.8, 1.1, 1.4, math.pi / 2)
-"""Edges of the bands of t, in radians, that diagnostics are averaged over."""
+"""Edges of the bands of t, in radians, in which terms are averaged."""
 
 
 class TermAverages:
-    """The mean of every term over the clips since the last report, in all and by bands of t."""
+    """Means of the terms of the loss over the samples since the last report, overall and in bands of t."""
 
     def __init__(self) -> None:
         self._kept: list[dict[str, Tensor]] = []
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Takes the terms ``(B,)`` of a batch; one of them may be t."""
+        """Adds the terms ``(B,)`` of a batch; one of them may be t."""
         self._kept.append({name: term.detach() for name, term in terms.items()})
 
     def take(self) -> dict[str, float]:
-        """Name to mean, and ``name/t0.2-0.5`` to the mean in a band; starts afresh."""
+        """Returns the mean by ``name``, and that of a band by ``name/t0.2-0.5``, and starts anew."""
         if not self._kept:
             return {}
         whole = {name: torch.cat([terms[name].float().cpu() for terms in self._kept]) for name in self._kept[0]}
@@ -48,11 +49,35 @@ class TermAverages:
         return means
 
 
-class DivergenceMonitor:
-    """Watches the figures of a student that tell when its samples rot, and says so once each time they turn bad.
+class DataWaitMeter(Iterator[Batch]):
+    """Passes on the batches of a stream and measures the time spent waiting for them."""
 
-    What turns bad: a distance to the teacher that is half above its best so far, or a g_rms above three times its
-    median of the run (of ten reports at least); a value that is not finite always is.
+    def __init__(self, stream: Iterator[Batch]) -> None:
+        self._stream = stream
+        self._waited = self._stepped = 0.0
+
+    def __next__(self) -> Batch:
+        begun = time.perf_counter()
+        batch = next(self._stream)
+        self._waited += time.perf_counter() - begun
+        return batch
+
+    def stepped(self, seconds: float) -> None:
+        """Counts the seconds of a step, waiting included."""
+        self._stepped += seconds
+
+    def take_fraction(self) -> float:
+        """Returns the fraction of the steps' time since the last call that was spent waiting, in [0, 1]."""
+        fraction = self._waited / self._stepped if self._stepped else 0.0
+        self._waited = self._stepped = 0.0
+        return fraction
+
+
+class DivergenceMonitor:
+    """Warns once each time a figure of a student shows that it diverges from its teacher.
+
+    Bad are a distance to the teacher above 1.5 times its least so far, a g_rms above three times its median so far
+    (after at least ten reports), and any value that is not finite.
     """
 
     def __init__(self) -> None:
@@ -61,22 +86,22 @@ class DivergenceMonitor:
         self._bad: set[str] = set()
 
     def take(self, figures: Mapping[str, float | None]) -> list[str]:
-        """What there is to say of the figures of one report; None stands for a figure that was not finite."""
-        said = []
+        """Returns warnings about the figures of one report; None stands for a figure that was not finite."""
+        warnings = []
         for name, given in figures.items():
             if name != "g_rms" and not name.startswith("to_teacher/"):
                 continue
             value = math.nan if given is None else given
             seen = self._seen.setdefault(name, [])
-            limit, usual = self._limit(name, seen)
+            limit, comparison = self._limit(name, seen)
             bad = not math.isfinite(value) or value > limit
             if bad and name not in self._bad:
-                said.append(f"{name} is {value:.3g}, {usual}")
+                warnings.append(f"{name} is {value:.3g}, {comparison}")
             (self._bad.add if bad else self._bad.discard)(name)
             self.latest[name] = value
             if math.isfinite(value):
                 seen.append(value)
-        return said
+        return warnings
 
     @staticmethod
     def _limit(name: str, seen: Sequence[float]) -> tuple[float, str]:
@@ -88,19 +113,19 @@ class DivergenceMonitor:
 
 
 class Reporter:
-    """Writes one stage's figures to its folder and shows its progress on standard error."""
+    """Writes the figures of one stage to its folder and shows its progress on standard error."""
 
     def __init__(self, folder: Path, stage: str, max_steps: int, start_step: int, logger: Any = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.stage, self.max_steps, self.logger = stage, max_steps, logger
-        self._watch = DivergenceMonitor()
+        self._monitor = DivergenceMonitor()
         folder.mkdir(parents=True, exist_ok=True)
         self._drop_later_lines(folder / "metrics.jsonl", start_step)
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (see close)
         self._started, self._start_step = time.monotonic(), start_step
-        self._told = (self._started, start_step)
+        self._reported = (self._started, start_step)
         self._bar = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -114,9 +139,9 @@ class Reporter:
             self._bar.start()
 
     def _drop_later_lines(self, path: Path, start_step: int) -> None:
-        """Forgets what an interrupted run had logged past the checkpoint it is resumed from, all when there is none.
+        """Removes the lines that an interrupted run wrote after the checkpoint it is resumed from.
 
-        The lines that stay are what later figures are compared with.
+        Later figures are compared with the lines that stay.
         """
         if path.exists():
             kept = []
@@ -125,18 +150,18 @@ class Reporter:
                     figures = json.loads(line)
                     if figures["step"] <= start_step and start_step > 0:
                         kept.append(line + "\n")
-                        self._watch.take(figures)
+                        self._monitor.take(figures)
                 except (json.JSONDecodeError, KeyError):
                     continue  # the line that was being written when the run was killed
             weights.write_whole(path, "".join(kept).encode())
 
     def advance(self, step: int) -> None:
-        """Moves the bar to a step."""
+        """Moves the progress bar to a step."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Keeps figures in ``metrics.jsonl`` (null: not finite) and the logger; warns of a rotting student."""
+        """Writes figures to ``metrics.jsonl`` (null: not finite) and the logger, and warns of divergence."""
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         try:
             self._lines.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
@@ -146,31 +171,31 @@ class Reporter:
         if self.logger is not None:
             self.logger.log_metrics({f"{self.stage}/{name}": value for name, value in figures.items()}, step=step)
 
-        for what in self._watch.take(finite):
+        for warning in self._monitor.take(finite):
             print(
-                f"{self.stage} {step}/{self.max_steps}: warning: {what}: look at the sheets in samples/; if they rot, "
-                f"lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup in another run_dir",
+                f"{self.stage} {step}/{self.max_steps}: warning: {warning}: look at the sheets in samples/; if they "
+                f"get worse, lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup in another run_dir",
                 file=sys.stderr,
                 flush=True,
             )
 
-    def tell(self, step: int, figures: Mapping[str, float], batch_size: int) -> None:
-        """Keeps and shows a step's figures, with the samples/s since figures were last told."""
-        now, (before, earlier) = time.monotonic(), self._told
-        self._told = (now, step)
+    def report(self, step: int, figures: Mapping[str, float], batch_size: int) -> None:
+        """Writes and shows the figures of a step, with the samples/s since the last report."""
+        now, (before, earlier) = time.monotonic(), self._reported
+        self._reported = (now, step)
         speed = (step - earlier) * batch_size / (now - before)
         self.log(step, {**figures, "samples_per_second": speed})
         self.show(step, figures["loss"], speed, figures.get("data_wait"))
 
     def show(self, step: int, loss: float, samples_per_second: float, data_wait: float | None = None) -> None:
-        """Shows step, loss, samples/s and time left: in the bar, or as a line where standard error is no terminal.
+        """Shows step, loss, samples/s and time left in the bar, or as a line where standard error is no terminal.
 
-        data_wait: the share of the steps' time that they wait for their batches. Of a student also g_rms and, as last
-        measured, its distance to the teacher.
+        The line of a student also has its latest g_rms and distance to the teacher. data_wait: the fraction of the
+        steps' time spent waiting for batches.
         """
-        watched = "".join(f", {name} {value:.3f}" for name, value in sorted(self._watch.latest.items()))
+        latest = "".join(f", {name} {value:.3f}" for name, value in sorted(self._monitor.latest.items()))
         waiting = "" if data_wait is None else f", {100 * data_wait:.0f} % waiting for data"
-        figures = f"loss {loss:.4f}{watched}, {samples_per_second:.0f} samples/s{waiting}"
+        figures = f"loss {loss:.4f}{latest}, {samples_per_second:.0f} samples/s{waiting}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
             return
@@ -180,7 +205,7 @@ class Reporter:
         print(f"{self.stage} {step}/{self.max_steps}: {figures}, {time_left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Ends the bar and the files."""
+        """Closes the bar and the files."""
         if self._bar is not None:
             self._bar.stop()
         self._lines.close()

@@ -12,7 +12,7 @@ from scm_media import weights
 from scm_media.cli import main
 from scm_media.data import Batch
 from scm_media.evaluation import FeatureNetwork, ema_search, make_reference
-from scm_media.training.ema_selection import chosen_averages, holds_chosen
+from scm_media.training.post_hoc_ema import is_selected, selected_averages
 from tests.evaluation.test_features import Flat
 from tests.pipeline.tiny import write_tiny_model
 
@@ -71,9 +71,9 @@ def test_the_command_puts_the_best_in_place_and_keeps_the_trained(run, capsys):
     assert component.info["objective"] == "scd"
     assert component.info["ema"]["frechet"] < component.info["ema"]["frechet_before"]
     noted = json.loads((run / "model.json").read_text())["ema"]
-    assert noted == chosen_averages(run) == {"student": component.info["ema"]}
-    assert holds_chosen(file, 40), "training that is done leaves it alone"
-    assert not holds_chosen(file, 50), "training that goes on does not"
+    assert noted == selected_averages(run) == {"student": component.info["ema"]}
+    assert is_selected(file, 40), "training that is done leaves it alone"
+    assert not is_selected(file, 50), "training that goes on does not"
     card = (scm_media.load(run, "cpu").save_pretrained(run.parent / "exported") / "README.md").read_text()
     assert f"relative standard deviation {BEST:g}, chosen after training" in card
 

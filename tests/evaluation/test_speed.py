@@ -8,9 +8,10 @@ import time
 import pytest
 import torch
 
-from scm_media import recipe
+from scm_media import ConsistencyLoss, recipe
 from scm_media.evaluation import speed
-from scm_media.evaluation.speed import in_turns, measure_speed
+from scm_media.evaluation.speed import measure_speed
+from scm_media.evaluation.timing import in_turns
 from tests.training.small import SMALL
 
 CPU = torch.device("cpu")
@@ -48,13 +49,14 @@ def test_every_kind_of_step_is_in_the_table_with_its_ratio():
 def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
     config = small("sampler.guidance=2.0", "teacher.loss.label_dropout=0.1", "conditioning.mask={types: [box]}")
     seen = []
-    real = speed.Bench._consistency_step
+    real = speed.Bench._optimization
 
-    def watching(self, settings, teacher):
-        seen.append((type(teacher).__name__, settings["tangent_method"]))
-        return real(self, settings, teacher)
+    def watching(self, stage, backbone, loss, **teacher):
+        if stage == "student":
+            seen.append((type(teacher["teacher"]).__name__, loss["tangent_method"]))
+        return real(self, stage, backbone, loss, **teacher)
 
-    monkeypatch.setattr(speed.Bench, "_consistency_step", watching)
+    monkeypatch.setattr(speed.Bench, "_optimization", watching)
     table = measure_speed(config, CPU, batch_size=4, repeats=1)
     assert "sCD step, guided teacher" in [row["what"] for row in table["rows"]]
     assert seen == [
@@ -90,15 +92,14 @@ def test_without_data_all_else_is_timed_and_the_reason_told(tmp_path):
 
 
 def test_a_way_to_the_tangent_that_fails_is_left_out_with_its_reason(monkeypatch):
-    real = speed.Bench._consistency_step
+    real = ConsistencyLoss.forward
 
-    def without_forward(self, settings, teacher):
-        def fail(latent, cond):
+    def without_forward(self, *arguments, **options):
+        if self.tangent_method == "forward":
             raise NotImplementedError("no forward-mode rule\nfor this")
+        return real(self, *arguments, **options)
 
-        return fail if settings["tangent_method"] == "forward" else real(self, settings, teacher)
-
-    monkeypatch.setattr(speed.Bench, "_consistency_step", without_forward)
+    monkeypatch.setattr(ConsistencyLoss, "forward", without_forward)
     table = measure_speed(small(), CPU, batch_size=2, repeats=1)
     assert table["left_out"] == {"two-pass sCD step": "no forward-mode rule"}
     assert "two-pass sCD step" not in [row["what"] for row in table["rows"]]

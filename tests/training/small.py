@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from scm_media import recipe, training, weights
-from scm_media.data import Batch
+from scm_media.data import Batch, Dataset, Example
 from scm_media.training import loop
 
 SMALL = (
@@ -79,18 +79,16 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def forget_decisions(checkpoint: Path) -> None:
-    """Makes a checkpoint one of those that were saved before decisions and digests were kept."""
+def forget_fingerprint(checkpoint: Path) -> None:
+    """Makes a checkpoint one of those that were saved before fingerprints and digests were kept."""
     written = json.loads((checkpoint / "state.json").read_text())
     del written["training_fingerprint"], written["sha256"]
     (checkpoint / "state.json").write_text(json.dumps(written))
 
 
-class Numbers:
+class Numbers(Dataset):
     """The numbers 0 … num − 1 as samples ``(1,)``; remembers which were asked for."""
 
-    label_names: dict[str, tuple[str, ...]] = {}
-    label_counts: dict[str, tuple[int, ...]] = {}
     shape = (1,)
 
     def __init__(self, num: int = 16) -> None:
@@ -99,6 +97,9 @@ class Numbers:
 
     def __len__(self) -> int:
         return self.num
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(torch.tensor([float(index)]))
 
     def batch(self, indices: Sequence[int], generators: Any = None) -> Batch:
         self.seen.extend(indices)

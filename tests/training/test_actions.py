@@ -12,8 +12,8 @@ import scm_media
 from scm_media import weights
 from scm_media.data import batches
 from scm_media.evaluation.speed import Bench
-from scm_media.training.run import prepare
-from scm_media.training.stages import _Latents
+from scm_media.training.context import prepare
+from scm_media.training.stages.backbones import LatentInputs, backbone_config
 from tests.data.strips import PLACES
 from tests.training.small import same, state
 from tests.training.strips import compose, keep_latents, train, write_moves
@@ -52,7 +52,7 @@ def test_every_network_learns_from_actions_and_masks(run, manifest, tmp_path):
 def test_a_batch_is_told_what_is_known_and_then_its_own_rows(manifest, run):
     context = prepare(compose(manifest, run, KNOWN, *GUIDED))
     batch = next(batches(context.data, 4, 0, 1, seed=0))
-    latents, cond = _Latents(context)(batch)
+    latents, cond = LatentInputs(context, context.trained("autoencoder"))(batch)
     assert cond.concat.shape == (4, 4, *latents.shape[2:])
     assert torch.equal(cond.concat[:, 2:, :, 3], batch.actions)
     assert torch.equal(cond.concat[:, 1:2], cond.mask)
@@ -106,8 +106,8 @@ def test_a_run_does_not_go_on_without_its_rows(manifest, run):
 
 def test_a_backbone_with_too_few_channels_is_refused(manifest, tmp_path):
     context = prepare(compose(manifest, tmp_path, "+backbone.num_cond_channels=1"))
-    with pytest.raises(ValueError, match=r"must be at least 2 for data.actions: the numbers of 1 places; got 1"):
-        context.backbone_config()
+    with pytest.raises(ValueError, match=r"must be at least 2 for data.actions: the numbers of 1 frames; got 1"):
+        backbone_config(context)
 
 
 def test_steps_are_timed_with_rows_too(manifest, tmp_path):

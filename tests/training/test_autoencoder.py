@@ -14,8 +14,9 @@ import scm_media
 from scm_media import recipe, training, weights
 from scm_media.build import build
 from scm_media.data import batches
-from scm_media.training import autoencoder, checkpoints
-from scm_media.training.run import prepare
+from scm_media.training import checkpoints
+from scm_media.training.context import prepare
+from scm_media.training.stages import autoencoder
 from tests.training.small import SMALL, metrics, same, state, train
 
 LATENT = (

@@ -14,7 +14,7 @@ import torch
 
 from scm_media.cli import main
 from scm_media.training import checkpoints
-from tests.training.small import SMALL, Slope, forget_decisions, metrics, run_task, same, state, train
+from tests.training.small import SMALL, Slope, forget_fingerprint, metrics, run_task, same, state, train
 
 TEACHER = ("student.max_steps=0",)
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_of_something_else_says_what_it_lacks(tmp_path):
 def test_a_checkpoint_of_before_decisions_were_kept_is_gone_on_from(tmp_path):
     straight = run_task(tmp_path / "straight", Slope(), 4)
     run_task(tmp_path / "old", Slope(), 2)
-    forget_decisions(tmp_path / "old" / "checkpoints" / "step-2")
+    forget_fingerprint(tmp_path / "old" / "checkpoints" / "step-2")
     file = tmp_path / "old" / "checkpoints" / "step-2" / "state.json"
     written = json.loads(file.read_text())
     items = written["state"]["__items__"]
@@ -222,16 +222,16 @@ def test_a_foreign_checkpoint_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("backbone.depth=2", r"missing backbone\.blocks\.1\."),
-        ("backbone.depth=0", r"unexpected backbone\.blocks\.0\."),
+        ("backbone.depth=2", r"missing: backbone\.blocks\.1\."),
+        ("backbone.depth=0", r"unexpected: backbone\.blocks\.0\."),
         ("backbone.width=32", r"backbone\.\S+ \(.*16.*\), expected \(.*32"),
-        ("teacher.loss.weight=none", r"unexpected weight\.linear\.bias"),
+        ("teacher.loss.weight=none", r"unexpected: weight\.linear\.bias"),
         ("optimizer@teacher.optimizer=radam", "another optimizer"),
     ],
 )
 def test_a_checkpoint_of_another_recipe_lists_what_does_not_fit(tmp_path, override, expected):
     train(tmp_path, *TEACHER)
-    forget_decisions(tmp_path / "teacher" / "checkpoints" / "step-6")
+    forget_fingerprint(tmp_path / "teacher" / "checkpoints" / "step-6")
     with pytest.raises(ValueError, match=rf"step-6 belongs to another recipe \(.*({expected}).*use another run_dir"):
         train(tmp_path, *TEACHER, override)
 

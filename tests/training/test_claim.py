@@ -12,14 +12,14 @@ import sys
 import pytest
 
 from scm_media.cli import main
-from scm_media.training import claim as claiming
-from scm_media.training.claim import claim
+from scm_media.training import run_folder
+from scm_media.training.run_folder import claim
 from tests.training.small import SMALL, train
 
 HOLDER = """
 import multiprocessing, sys, time
 from pathlib import Path
-from scm_media.training.claim import claim
+from scm_media.training.run_folder import claim
 
 with claim(Path(sys.argv[1])):
     worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
@@ -85,7 +85,7 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
     def cannot(file):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(claiming, "_lock", cannot)
+    monkeypatch.setattr(run_folder, "_lock", cannot)
     ran = False
     with claim(tmp_path):
         ran = True

@@ -11,7 +11,7 @@ import scm_media
 from scm_media import recipe, weights
 from scm_media.recipe.cost import count_parameters
 from scm_media.training.context import Context
-from scm_media.training.stages import _Latents
+from scm_media.training.stages.backbones import LatentInputs, backbone_config
 from tests.training.small import SMALL, same, state, train
 
 KNOWN = (
@@ -69,12 +69,12 @@ def test_without_regions_nothing_is_drawn_and_nothing_told(tmp_path):
     component = weights.read(tmp_path / "teacher" / "weights.safetensors")
     assert "num_cond_channels" not in component.config
     from scm_media.data import batches
-    from scm_media.training.run import prepare
+    from scm_media.training.context import prepare
 
     context = prepare(config)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    _, cond = _Latents(context)(next(batches(context.data, 4, 0, 1, 0)))
+    _, cond = LatentInputs(context, context.trained("autoencoder"))(next(batches(context.data, 4, 0, 1, 0)))
     assert torch.equal(torch.get_rng_state(), before)
     assert cond.concat is None
     assert cond.mask is None
@@ -103,11 +103,11 @@ def test_an_axis_that_the_latents_lack_is_refused_before_anything_is_trained(tmp
 
 def test_a_backbone_with_too_few_channels_for_it_is_refused(tmp_path):
     config = recipe.compose("image/tiny", [*SMALL, "conditioning.mask={}", "+backbone.num_cond_channels=1"])
-    from scm_media.training.run import prepare
+    from scm_media.training.context import prepare
 
     context: Context = prepare(config)
     with pytest.raises(ValueError, match=r"backbone.num_cond_channels must be at least 2 .*got 1: leave it out"):
-        context.backbone_config()
+        backbone_config(context)
 
 
 def test_the_cost_counts_what_it_is_told_by():

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from scm_media import recipe, training
-from scm_media.training.data_record import FILE
-from tests.training.small import SMALL, forget_decisions, same, state, train
+from scm_media.training.run_folder import EXAMPLES
+from tests.training.small import SMALL, forget_fingerprint, same, state, train
 
 SHORT = ("teacher.max_steps=2", "student.max_steps=0", "autoencoder.num_samples=8")
 
@@ -39,7 +39,7 @@ def train_on(root, run_dir, *overrides: str):
 def test_files_that_were_added_changed_or_removed_are_counted_and_refused(pictures, tmp_path):
     run_dir = train_on(pictures, tmp_path / "run")
     teacher = state(run_dir, "teacher")
-    before = (run_dir / "teacher" / FILE).read_bytes()
+    before = (run_dir / "teacher" / EXAMPLES).read_bytes()
     shutil.copy(pictures / "dark" / "01.png", pictures / "dark" / "99.png")
     (pictures / "bright" / "02.png").unlink()
     Image.new("L", (16, 16)).save(pictures / "bright" / "04.png")
@@ -49,7 +49,7 @@ def test_files_that_were_added_changed_or_removed_are_counted_and_refused(pictur
         train_on(pictures, run_dir)
     assert "2 of 20 are no longer there as they were" in str(told.value)
     assert f"another run_dir, with init_from={run_dir}" in str(told.value)
-    assert (run_dir / "teacher" / FILE).read_bytes() == before
+    assert (run_dir / "teacher" / EXAMPLES).read_bytes() == before
     assert same(teacher, state(run_dir, "teacher"))
 
 
@@ -83,8 +83,8 @@ def test_files_that_were_written_again_are_remarked_on_once(pictures, tmp_path, 
 def test_a_run_of_before_anything_was_recorded_goes_on_with_one_remark(pictures, tmp_path, capsys):
     run_dir = train_on(pictures, tmp_path / "run", "teacher.max_steps=1")
     for stage in ("autoencoder", "teacher"):
-        (run_dir / stage / FILE).unlink()
-    forget_decisions(run_dir / "teacher" / "checkpoints" / "step-1")
+        (run_dir / stage / EXAMPLES).unlink()
+    forget_fingerprint(run_dir / "teacher" / "checkpoints" / "step-1")
     capsys.readouterr()
     train_on(pictures, run_dir)
     remark = "autoencoder, teacher: begun before data, networks and optimizers were recorded, which are taken to be the"

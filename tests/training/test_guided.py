@@ -12,7 +12,8 @@ import scm_media
 from scm_media import recipe, weights
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
-from scm_media.training.run import prepare
+from scm_media.training.context import prepare
+from scm_media.training.stages.student import check_guidance, guided_teacher
 from tests.training.small import SMALL, same, state, train
 
 GUIDE = "guide={backbone: {width: 8, depth: 1}, max_steps: 4}"
@@ -56,8 +57,8 @@ def test_what_is_distilled_is_the_teacher_steered_away_from_its_guide(guided_run
     teacher, guide = shared.trained("teacher"), shared.trained("guide")
     F, F_guide = teacher(CLIPS, TIMES, COND), guide(CLIPS, TIMES, COND)
     assert not torch.allclose(F, F_guide, atol=1e-3)
-    torch.testing.assert_close(shared.guided_teacher()(CLIPS, TIMES, COND), F_guide + 2.0 * (F - F_guide))
-    plain = context(guided_run, GUIDE).guided_teacher()
+    torch.testing.assert_close(guided_teacher(shared)(CLIPS, TIMES, COND), F_guide + 2.0 * (F - F_guide))
+    plain = guided_teacher(context(guided_run, GUIDE))
     assert not isinstance(plain, Guided)
     torch.testing.assert_close(plain(CLIPS, TIMES, COND), F)
 
@@ -115,7 +116,7 @@ def test_each_clips_own_scale_reaches_the_teacher(tmp_path):
     teacher, scales = shared.trained("teacher"), torch.tensor([1.0, 2.0, 4.0])
     F, F_0 = teacher(CLIPS, TIMES, COND), teacher(CLIPS, TIMES, COND.drop(torch.ones(3, dtype=torch.bool)))
     expected = F_0 + scales[:, None, None, None] * (F - F_0)
-    torch.testing.assert_close(shared.guided_teacher()(CLIPS, TIMES, replace(COND, guidance=scales)), expected)
+    torch.testing.assert_close(guided_teacher(shared)(CLIPS, TIMES, replace(COND, guidance=scales)), expected)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_guidance_that_cannot_be_is_refused_before_anything_is_trained(tmp_path,
 
 def test_guidance_by_labels_needs_labels(tmp_path):
     shared = context(tmp_path, "sampler.guidance=2.0", "teacher.loss.label_dropout=0.1")
-    shared.check_guidance()
-    shared.data.label_names.clear()
+    check_guidance(shared)
+    shared.data.label_names = {}
     with pytest.raises(ValueError, match=r"sampler\.guidance 2\.0: the data has no labels"):
-        shared.check_guidance()
+        check_guidance(shared)

@@ -12,7 +12,7 @@ from scm_media import recipe, training
 from scm_media.cli import main
 from scm_media.data import FolderDataset, batches
 from scm_media.training import encoding, stages
-from scm_media.training.run import prepare
+from scm_media.training.context import prepare
 from tests.modalities.audio.files import sixteen, tone, wav
 from tests.training.small import same, state
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scm_media.training.ranks import rank_zero_only
+from scm_media.training.devices import rank_zero_only
 
 
 class Device:

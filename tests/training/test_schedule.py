@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from scm_media.training.schedule import rate_factor
+from scm_media.training.optimization import rate_factor
 
 
 def test_warm_up_is_linear_and_never_zero():

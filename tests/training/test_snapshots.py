@@ -10,7 +10,7 @@ from torch import nn
 
 from scm_media import weights
 from scm_media.ema import PowerEMA
-from scm_media.training.snapshots import Snapshots, rebuild, snapshot_steps
+from scm_media.training.post_hoc_ema import Snapshots, rebuild, snapshot_steps
 from tests.training.small import same, state, train
 
 STEPS = 48

@@ -14,8 +14,8 @@ from modalities.image.modality import ImageModality
 from scm_media import recipe, training
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import format_card
-from scm_media.training import stages
-from scm_media.training.ema_selection import keep_average
+from scm_media.training.post_hoc_ema import keep_average
+from scm_media.training.stages import backbones
 from tests.training.small import SMALL, metrics, same, state, train
 
 
@@ -152,7 +152,7 @@ def test_a_stage_of_nothing_says_so(tmp_path, capsys):
 
 def test_only_what_is_trained_is_compiled_and_of_a_frozen_teacher_the_value(run_dir, tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(stages, "compile_backbone", lambda *arguments: compiled.append(arguments[4]))
+    monkeypatch.setattr(backbones, "compile_backbone", lambda *arguments: compiled.append(arguments[4]))
     shutil.copytree(run_dir, tmp_path / "again")
     train(tmp_path / "again", "trainer.compile=true")
     assert compiled == []

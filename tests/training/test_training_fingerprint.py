@@ -9,7 +9,7 @@ import torch
 
 from scm_media import recipe, weights
 from scm_media.training import checkpoints
-from scm_media.training.training_fingerprint import check_training_fingerprint, model_fingerprint, training_fingerprint
+from scm_media.training.fingerprint import check_training_fingerprint, model_fingerprint, training_fingerprint
 from tests.training.small import SMALL, state, train
 
 

@@ -13,7 +13,7 @@ import scm_media
 from scm_media import recipe, weights
 from scm_media.build import build, resolve
 from scm_media.cli import main
-from scm_media.training import autoencoder
+from scm_media.training.stages import autoencoder
 from tests.modalities.audio.signals import notes
 from tests.named_parts import named_parts
 from tests.training.small import metrics, same, state

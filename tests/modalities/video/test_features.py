@@ -20,7 +20,7 @@ from modalities.video.features import (
 from modalities.video.moving import MovingShapesDataset
 from scm_media.conditioning import NO_LABEL
 from scm_media.evaluation.features import named_network, project_features
-from scm_media.training.stages import ClassificationLoss
+from scm_media.training.stages.feature_extractor import ClassificationLoss
 
 CLIPS = VideoModality(num_frames=8, size=16, channels=1)
 

@@ -1,13 +1,14 @@
-"""Averages of several lengths, kept on the way, from which one of any length is rebuilt after training.
+"""Post-hoc EMA: snapshots of averages from which one of any length is rebuilt and selected after training.
 
 Source: Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2,
-arXiv 2312.02696), section 3.2: two averages, of relative deviation 0.05 and 0.10, saved regularly.
+arXiv 2312.02696), section 3.2: two averages, of relative standard deviation 0.05 and 0.10, are saved regularly.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.ema import STDS, PowerEMA, combination
+from scm_media.pipeline.model_folder import ModelFolder
 
 FOLDER = "snapshots"
 COPIED = "copied"
+KEY = "ema"
+"""The key in a weight file's header that says how its average was selected."""
 LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 class Snapshots:
-    """Averages of the lengths ``STDS`` of a module, written into a folder at evenly spaced steps.
+    """Averages of a module's weights, of the lengths ``STDS``, written into a folder at evenly spaced steps.
 
-    every: steps between snapshots. As a training goes on the spacing doubles whenever it would keep more than
-    ``keep``, and those in between are removed, so that what is kept spans the whole training. Which steps those are
-    follows from the step alone: a resumed run leaves the same files. own: the average that the training keeps anyway.
+    every: steps between snapshots. The spacing doubles whenever more than ``keep`` snapshots would be kept, and those
+    in between are removed, so that the snapshots span the whole training. Their steps follow from the current step
+    alone: a resumed run leaves the same files. own: the average that the training keeps anyway.
     """
 
     def __init__(self, folder: Path, module: nn.Module, own: PowerEMA, every: int, keep: int) -> None:
@@ -36,25 +40,25 @@ class Snapshots:
         self._apart = {std: ema for std, ema in self.averages.items() if ema is not own}
 
     def update(self, step: int) -> None:
-        """Takes the module's weights in after optimiser step ``step``, counted from 1; not into the training's own."""
+        """Updates all averages but the training's own after optimiser step ``step``, counted from 1."""
         for ema in self._apart.values():
             ema.update(step)
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be saved beside the training's own average to go on bit for bit."""
+        """Returns the state of all averages but the training's own, for checkpoints."""
         return {str(std): ema.state_dict() for std, ema in self._apart.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Takes saved averages back; ValueError where they do not fit."""
+        """Restores saved averages; ValueError where they do not fit."""
         for std, ema in self._apart.items():
             ema.load_state_dict(state[str(std)])
 
     def due(self, step: int) -> bool:
-        """Whether there is to be a snapshot of this step."""
+        """Returns whether a snapshot is written after this step."""
         return step % self._spacing(step) == 0
 
     def write(self, step: int) -> None:
-        """Writes a snapshot, complete or absent, and removes those that the spacing has outgrown."""
+        """Writes a snapshot and removes those that are closer than the present spacing."""
         state = {}
         for std, ema in self.averages.items():
             for name, value in ema.averaged.items():
@@ -81,34 +85,64 @@ class Snapshots:
 
 
 def snapshot_steps(folder: Path) -> list[int]:
-    """The steps of the snapshots in a folder, ascending."""
+    """Returns the steps of the snapshots in a folder, ascending."""
     found = (re.fullmatch(r"step-(\d+)\.safetensors", path.name) for path in folder.glob("step-*.safetensors"))
     return sorted(int(match[1]) for match in found if match)
 
 
 def rebuild(folder: Path, std: float, step: int) -> dict[str, Tensor]:
-    """The average of relative deviation ``std`` at a step, float32, from the snapshots up to it, read one by one.
+    """Returns the average of relative standard deviation ``std`` at a step, in float32, from the snapshots up to it.
 
-    What is not averaged (buffers) is that of the last snapshot. Raises ValueError when there is no snapshot.
+    Buffers are those of the last snapshot. Raises ValueError when there is no snapshot.
     """
     steps = [each for each in snapshot_steps(folder) if each <= step]
     if not steps:
         raise ValueError(
-            f"{folder} holds no snapshots up to step {step}, which averages are rebuilt from; train with "
+            f"{folder} holds no snapshots up to step {step} to rebuild averages from; train with "
             "trainer.snapshot_every=STEPS"
         )
     factors = combination([(kept, each) for each in steps for kept in STDS], std, step)
     result: dict[str, Tensor] = {}
-    for place, each in enumerate(steps):
+    for index, each in enumerate(steps):
         for key, value in weights.read(_file(folder, each)).state.items():
             kind, _, name = key.partition("/")
             if kind == COPIED:
                 result[name] = value
             else:
-                factor = factors[place * len(STDS) + STDS.index(float(kind))]
+                factor = factors[index * len(STDS) + STDS.index(float(kind))]
                 result[name] = result.get(name, torch.zeros(())) + factor * value.double()
     return {name: value.float() if value.dtype == torch.float64 else value for name, value in result.items()}
 
 
 def _file(folder: Path, step: int) -> Path:
     return folder / f"step-{step}.safetensors"
+
+
+def keep_average(folder: ModelFolder, stage: str, state: Mapping[str, Tensor], choice: Mapping[str, Any]) -> Path:
+    """Replaces a stage's weights by a selected average, noted in their header and in ``model.json``.
+
+    Returns the file ``weights-trained.safetensors``, which keeps the weights that training left.
+    """
+    file = folder.file(stage)
+    component = weights.read(file)
+    trained = file.with_name("weights-trained.safetensors")
+    if KEY not in component.info:
+        weights.write_whole(trained, file.read_bytes())
+    weights.save(file, state, component.config, {**component.info, KEY: dict(choice)})
+    folder.redescribe(lambda written: replace(written, ema={**(written.ema or {}), stage: dict(choice)}))
+    return trained
+
+
+def is_selected(file: Path, step: int) -> bool:
+    """Returns whether a stage's weights are an average that was selected after the training to this step."""
+    if not file.exists():
+        return False
+    info = weights.read_info(file)
+    return KEY in info and info.get("step") == step
+
+
+def selected_averages(run_dir: Path) -> dict[str, Any]:
+    """Returns how the average of each stage was selected, for ``model.json``."""
+    files = {stage: run_dir / stage / "weights.safetensors" for stage in ("teacher", "student")}
+    infos = {stage: weights.read_info(file) for stage, file in files.items() if file.exists()}
+    return {stage: info[KEY] for stage, info in infos.items() if KEY in info}

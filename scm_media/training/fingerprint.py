@@ -1,4 +1,9 @@
-"""What a stage's weights follow from, kept with its checkpoints and compared with the recipe that goes on with them."""
+"""The training fingerprint: everything that a stage's weights follow from.
+
+It is saved with each checkpoint and compared with the recipe before a stage goes on. It consists of the settings that
+steps depend on, the digests of the weights that the stage uses (its autoencoder, its teacher), and the data
+fingerprint, a digest of the training and held-out examples that the dataset's ``fingerprint()`` computes.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,16 @@ from typing import Any
 from scm_media import weights
 from scm_media.build import TARGET, resolve
 from scm_media.training import checkpoints
+from scm_media.training.context import Context
 
 FINGERPRINT = "data.fingerprint"
-"""The key of the examples' digest: where it is the same, data may be configured in another way or lie elsewhere."""
+"""The key of the data fingerprint: where it is the same, data may be configured in another way or lie elsewhere."""
 ABSENT = "(absent)"
 NUM_SHOWN = 6
 
 
 def model_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """Returns, by name, how a stage's weights may be used; part of the information in their file."""
+    """Returns the settings that say how a stage's weights may be used; they stand in the header of the weight file."""
     if stage not in ("teacher", "guide", "student"):
         return {}
     loss = stage_settings(config, stage)["loss"]
@@ -27,35 +33,58 @@ def model_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     if stage == "student":
         found |= {"objective": config["student"]["objective"], "guidance_max": loss.get("guidance_max")}
         if found["objective"] == "scd":
-            named = ("guidance_interval",) if by_input(config) else ("guidance", "guidance_interval")
+            named = ("guidance_interval",) if takes_guidance_scale(config) else ("guidance", "guidance_interval")
             found |= {name: config["sampler"][name] for name in named}
     return found
 
 
-def by_input(config: Mapping[str, Any]) -> bool:
-    """Returns whether the student takes each clip's scale of guidance as an input."""
+def takes_guidance_scale(config: Mapping[str, Any]) -> bool:
+    """Returns whether the student takes the guidance scale of each sample as an input."""
     return config["student"]["loss"].get("guidance_max") is not None
 
 
 def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """Returns how a stage is trained; a guide as the teacher, but for what it says itself."""
+    """Returns a stage's section of the recipe; a guide has the teacher's settings where its own section has none."""
     if stage != "guide":
         return dict(config[stage])
     return {**config["teacher"], **{key: value for key, value in config["guide"].items() if key != "backbone"}}
 
 
-def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """Returns configuration key to value of all that a stage's steps follow from, for its checkpoints.
+def uses_features(config: Mapping[str, Any]) -> bool:
+    """Returns whether the autoencoder's loss compares features of the recipe's feature extractor."""
+    return config["autoencoder"].get("loss", {}).get("perceptual", "features") == "features"
 
-    What may change from one run to the next is not among them: how far is trained, where, and what is reported or kept.
+
+def input_fingerprint(context: Context, stage: str) -> dict[str, Any]:
+    """Returns the data fingerprint, and the digests of the weights that a stage uses."""
+    config = context.config
+    used: tuple[str, ...] = ()
+    if stage == "autoencoder" and uses_features(config):
+        used = ("feature_extractor",)
+    elif stage in ("teacher", "guide"):
+        used = ("autoencoder",)
+    elif stage == "student":
+        guided = config["student"]["objective"] == "scd" and config["guide"] is not None
+        used = ("autoencoder", "teacher", "guide") if guided else ("autoencoder", "teacher")
+    files = {name: context.weights_file(name) for name in used}
+    digests = {
+        f"{name} weights": weights.digest(weights.read(file, check=False))
+        for name, file in files.items()
+        if file.exists()
+    }
+    return {FINGERPRINT: context.data_fingerprint, **digests}
+
+
+def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Returns each setting that a stage's steps follow from, by its key in the recipe.
+
+    Keys that may change from one run to the next are left out: how long and on which device a stage is trained, and
+    what is reported or kept.
     """
     settings = {key: value for key, value in stage_settings(config, stage).items() if key != "max_steps"}
     sections = {stage: settings, "modality": config["modality"], "data": config["data"]}
     if stage == "autoencoder":
-        if (
-            config["feature_extractor"] is not None
-            and settings.get("loss", {}).get("perceptual", "features") == "features"
-        ):
+        if config["feature_extractor"] is not None and uses_features(config):
             sections["feature_extractor.network"] = config["feature_extractor"]["network"]
     elif stage != "feature_extractor":
         sections |= {key: config[key] for key in ("flow", "backbone")}
@@ -76,28 +105,33 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
     }
 
 
-def check_training_fingerprint(
-    config: Mapping[str, Any], run_dir: Path, stage: str, made_of: Mapping[str, Any] | None = None
-) -> bool:
-    """Compares what a stage in a run folder has begun with, and the recipe; raises ValueError for keys that differ.
+def full_fingerprint(context: Context, stage: str) -> dict[str, Any]:
+    """Returns the settings and inputs that a stage's steps follow from, for its checkpoints."""
+    return {**training_fingerprint(context.config, stage), **input_fingerprint(context, stage)}
 
-    made_of: what the stage trains on beside its configuration (``Context.made_of``), compared where both are known.
-    Of a stage that is done, data, networks, seed and use count: how it was trained matters no more. Returns False
-    where a stage goes on from a checkpoint that was saved before all this was recorded, and tells a part of it only.
+
+def check_training_fingerprint(
+    config: Mapping[str, Any], run_dir: Path, stage: str, inputs: Mapping[str, Any] | None = None
+) -> bool:
+    """Compares a recipe with the fingerprint of a stage in a run folder; raises ValueError for keys that differ.
+
+    inputs: the ``input_fingerprint``, of which keys are compared that both sides have. For a stage that is done only
+    data, networks, seed and the use of its weights are compared: how it was trained no longer matters. Returns False
+    where a stage goes on from an old checkpoint, whose fingerprint lacks most keys.
     """
     file = run_dir / stage / "weights.safetensors"
     of_model = {_key(stage, name): value for name, value in model_fingerprint(config, stage).items()}
     if file.exists():
-        told = {_key(stage, name): value for name, value in weights.read_info(file).items()}
-        _refuse(differences(told, of_model, [key for key in of_model if key in told]), file)
+        trained = {_key(stage, name): value for name, value in weights.read_info(file).items()}
+        _refuse(differences(trained, of_model, [key for key in of_model if key in trained]), file)
     found = checkpoints.load_training_fingerprint(run_dir / stage / "checkpoints")
     if found is None:
         return True
     step, kept = found
-    made_of = made_of or {}
-    recipe = {**training_fingerprint(config, stage), **made_of}
+    inputs = inputs or {}
+    recipe = {**training_fingerprint(config, stage), **inputs}
     complete = f"modality.{TARGET}" in kept
-    keys = [key for key in recipe if key in kept or (complete and key not in made_of)]
+    keys = [key for key in recipe if key in kept or (complete and key not in inputs)]
     if complete:
         keys += [key for key in kept if key not in recipe and "." in key and key != FINGERPRINT]
     done = step >= stage_settings(config, stage)["max_steps"]
@@ -111,8 +145,8 @@ def check_training_fingerprint(
 def differences(kept: Mapping[str, Any], recipe: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
     """Returns ``key: old → new`` for each of the keys whose values differ.
 
-    A key that one side lacks has the default of the class (``_target_``) that it is an argument of, as far as there
-    is one. How data are configured does not count where the fingerprints of their examples are the same.
+    A missing key takes the default of the argument of its class (``_target_``), if there is one. The configuration of
+    data is not compared where the data fingerprints are equal.
     """
     same_data = kept.get(FINGERPRINT) is not None and kept.get(FINGERPRINT) == recipe.get(FINGERPRINT)
     found = []
@@ -126,7 +160,7 @@ def differences(kept: Mapping[str, Any], recipe: Mapping[str, Any], keys: Iterab
 
 
 def flat(section: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns the values of nested mappings by dotted key, below ``name``."""
+    """Returns the values of a nested mapping by dotted keys that begin with ``name``."""
     found: dict[str, Any] = {}
     for key, value in section.items():
         found |= flat(value, f"{name}.{key}") if isinstance(value, Mapping) else {f"{name}.{key}": value}
@@ -134,13 +168,13 @@ def flat(section: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def trained_setting(run_dir: Path, stage: str, name: str, otherwise: Any) -> Any:
-    """Returns what a stage's weights say of themselves, ``otherwise`` where there are none or they do not say it."""
+    """Returns a setting from the header of a stage's weights; ``otherwise`` without weights or without the setting."""
     file = run_dir / stage / "weights.safetensors"
     return weights.read_info(file).get(name, otherwise) if file.exists() else otherwise
 
 
 def _value(settings: Mapping[str, Any], key: str) -> Any:
-    """Returns the value of a key as JSON has it, the default of its class where the key is absent."""
+    """Returns the value of a key as JSON stores it, or the default of its class where the key is absent."""
     if key in settings:
         return json.loads(json.dumps(settings[key], default=str))
     section, _, name = key.rpartition(".")

@@ -1,4 +1,4 @@
-"""The stage ``autoencoder``: what has weights is trained; then the latents of either kind are measured."""
+"""The stage ``autoencoder``: one with parameters is trained; then the standard deviation of latents is measured."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from scm_media.data import Batch, Dataset, batches
 from scm_media.reconstruction import psnr
 from scm_media.training import checkpoints
 from scm_media.training.context import Context
-from scm_media.training.loop import Task
+from scm_media.training.fingerprint import full_fingerprint, uses_features
+from scm_media.training.optimization import Task
 from scm_media.training.previews import save_sheet
 
 BATCH_SIZE = 256
-"""Samples at once of an autoencoder that is not trained; of others as many as in a step."""
+"""The batch size of an autoencoder that is not trained; others have their own."""
 NUM_PREPARED = 4096
-"""Training samples that a network may measure before it is trained."""
-NUM_WATCHED = 512
-"""Held-out samples that are measured while an autoencoder trains; all of them are when it is done."""
+"""The number of training samples that ``prepare`` of a network is given before it is trained."""
+NUM_PREVIEWED = 512
+"""The number of held-out samples that figures are measured on during training; all of them are used at its end."""
 
 
 def is_trained(context: Context) -> bool:
-    """Whether the stage is a training: the network has parameters, and fine-tuning brings no weights of it.
+    """Returns whether the stage trains: the network has parameters, and fine-tuning does not bring their values.
 
-    Raises ValueError for a recipe that says how to train a network without parameters, or does not say it.
+    Raises ValueError where ``autoencoder.max_steps`` is given without parameters to train, or missing with them.
     """
-    config = context.config["autoencoder"]
-    has_parameters = any(parameter.requires_grad for parameter in build(config["network"], "autoencoder").parameters())
+    config, has_parameters = context.config["autoencoder"], context.trains_autoencoder
     name = config["network"].get("_target_", "")
     if has_parameters and "max_steps" not in config:
         raise ValueError(f"autoencoder.max_steps is missing: {name} has to be trained; see configs/autoencoder/kl.yaml")
@@ -44,9 +44,10 @@ def is_trained(context: Context) -> bool:
 
 
 def fit_autoencoder(context: Context) -> None:
-    """Leaves the weights of an autoencoder that is not trained: measured, or those that fine-tuning begins with.
+    """Writes the weights of an autoencoder that is not trained, unless they are there already.
 
-    Done once. Whoever starts from another model's networks gets its latents too: they were trained on them.
+    Fine-tuning takes over the other model's autoencoder, because its backbones were trained on those latents; any other
+    autoencoder is fitted to training samples.
     """
     file = context.weights_file("autoencoder")
     if file.exists():
@@ -54,51 +55,45 @@ def fit_autoencoder(context: Context) -> None:
     config = context.config["autoencoder"]
     network = build(config["network"], "autoencoder")
     if context.start is not None and context.start.has("autoencoder"):
-        context.start_from(network, "autoencoder")
-        told = f"weights of {context.start.path}"
+        context.load_start(network, "autoencoder")
+        source = f"weights of {context.start.path}"
     else:
-        network.fit(_measured_on(context))
-        told = f"statistics of {config['num_samples']} samples"
+        network.fit(_fitting_samples(context))
+        source = f"statistics of {config['num_samples']} samples"
     weights.save(file, network.state_dict(), config["network"], {"num_samples": config["num_samples"]})
-    print(f"autoencoder: {told} in {file}", file=sys.stderr)
+    print(f"autoencoder: {source} in {file}", file=sys.stderr)
 
 
 def autoencoder_task(context: Context) -> Task:
-    """The autoencoder, trained to give samples back; its loss sees the features of the recipe's feature extractor, if
-    any.
+    """Returns the training of an autoencoder, whose loss may compare features of the recipe's feature extractor.
 
-    With ``loss.perceptual: gradients`` it does not, and this stage does not wait for the feature extractor's.
-
-    A network with a method ``prepare(samples)`` is first shown training samples, in batches ``(B, C, *S)``, to measure
-    what its own input is scaled by.
+    A network with a method ``prepare(samples)`` first measures the scale of its input on training samples, in batches
+    ``(B, C, *S)``.
     """
     settings = dict(context.config["autoencoder"])
     network = build(settings["network"], "autoencoder")
     if hasattr(network, "prepare") and not checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints"):
         network.prepare(_samples(context, context.data, min(NUM_PREPARED, len(context.data))))
-    by_features = settings["loss"].get("perceptual", "features") == "features"
-    feature_extractor = (
-        context.trained("feature_extractor")
-        if by_features and context.config["feature_extractor"] is not None
-        else None
-    )
-    _check_nothing_stands_on_it(context)
+    has_features = uses_features(context.config) and context.config["feature_extractor"] is not None
+    feature_extractor = context.trained("feature_extractor") if has_features else None
+    _check_not_in_use(context)
+    loss = build(settings["loss"], "loss", network=network, feature_extractor=feature_extractor)
     return Task(
         name="autoencoder",
-        loss=(loss := build(settings["loss"], "loss", network=network, feature_extractor=feature_extractor)),
+        loss=loss,
         model=network,
         settings=settings,
-        inputs=_Samples(feature_extractor),
+        inputs=_SampleInputs(feature_extractor),
         finish=_finish(context, feature_extractor),
         preview=ReconstructionPreview(context, feature_extractor),
         separate_clip=[] if loss.discriminator is None else list(loss.discriminator.parameters()),
-        training_fingerprint=context.training_fingerprint("autoencoder"),
+        training_fingerprint=full_fingerprint(context, "autoencoder"),
         precision=settings["precision"],
     )
 
 
-class _Samples:
-    """Batches to samples; the frozen feature extractor follows the batch's device."""
+class _SampleInputs:
+    """Maps batches to samples; the frozen feature extractor follows the batch's device."""
 
     def __init__(self, feature_extractor: nn.Module | None) -> None:
         self.feature_extractor = feature_extractor
@@ -109,8 +104,8 @@ class _Samples:
         return (batch.sample,)
 
 
-def _check_nothing_stands_on_it(context: Context) -> None:
-    """ValueError where more steps would change the latents that a backbone of this run was trained on."""
+def _check_not_in_use(context: Context) -> None:
+    """Raises ValueError where more steps would change the latents that a backbone of this run was trained on."""
     found = checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints")
     reached, max_steps = max(found, default=0), context.config["autoencoder"]["max_steps"]
     for stage in ("teacher", "guide", "student"):
@@ -121,14 +116,14 @@ def _check_nothing_stands_on_it(context: Context) -> None:
             )
 
 
-def _measured_on(context: Context) -> Iterator[Tensor]:
-    """``autoencoder.num_samples`` training samples (None: all)."""
+def _fitting_samples(context: Context) -> Iterator[Tensor]:
+    """Yields ``autoencoder.num_samples`` training samples (None: all)."""
     num = context.config["autoencoder"]["num_samples"]
     return _samples(context, context.data, len(context.data) if num is None else num)
 
 
 def _samples(context: Context, data: Dataset, num: int) -> Iterator[Tensor]:
-    """``num`` samples in the order of the recipe's seed, read by its workers, no more at once than a step takes."""
+    """Yields ``num`` samples in the order of the recipe's seed, in batches no larger than a step's."""
     config = context.config
     size = min(config["autoencoder"].get("batch_size", BATCH_SIZE), num)
     workers = config["trainer"]["num_workers"]
@@ -138,10 +133,10 @@ def _samples(context: Context, data: Dataset, num: int) -> Iterator[Tensor]:
 
 
 def measure(network: Any, feature_extractor: Any, samples: Iterable[Tensor]) -> dict[str, float]:
-    """How well samples, in batches ``(B, C, *S)``, come back from the mean of their posterior.
+    """Measures reconstructions of samples, in batches ``(B, C, *S)``, from the mean of their posterior.
 
-    psnr: in dB, the mean over samples. feature_distance: the squared distance of the feature extractor's features of
-    samples and reconstructions, as a share of the variance of the samples' features; only with a feature extractor.
+    Returns psnr, in dB, the mean over samples; with a feature extractor also feature_distance, the squared distance
+    between the features of samples and reconstructions as a fraction of the variance of the samples' features.
     """
     device = next(network.parameters()).device
     ratios, errors, features = [], [], []
@@ -161,7 +156,7 @@ def measure(network: Any, feature_extractor: Any, samples: Iterable[Tensor]) -> 
 
 
 class ReconstructionPreview:
-    """Draws held-out samples above their reconstructions, and measures how well some of them come back."""
+    """Draws held-out samples above their reconstructions, and measures the reconstructions."""
 
     def __init__(self, context: Context, feature_extractor: nn.Module | None) -> None:
         self.context, self.feature_extractor = context, feature_extractor
@@ -177,26 +172,26 @@ class ReconstructionPreview:
         captions = ["original", *[""] * (num - 1), "reconstruction", *[""] * (num - 1)]
         save_sheet(self.context.modality, torch.cat([truth, made]).cpu(), captions, num, folder / f"step-{step}.png")
         held_out = self.context.held_out
-        watched = _samples(self.context, held_out, min(NUM_WATCHED, len(held_out)))
-        figures = measure(model, self.feature_extractor, watched)
+        previewed = _samples(self.context, held_out, min(NUM_PREVIEWED, len(held_out)))
+        figures = measure(model, self.feature_extractor, previewed)
         return {f"held_out_average/{name}": value for name, value in figures.items()}
 
 
 def _finish(context: Context, feature_extractor: nn.Module | None) -> Callable[[dict[str, Tensor], int], None]:
-    """What measures the latents of the averaged network, and its reconstructions, and leaves both."""
+    """Returns a function that fits the averaged network's latents, measures reconstructions, and writes both."""
     file, config = context.weights_file("autoencoder"), context.config["autoencoder"]
 
     def finish(state: dict[str, Tensor], step: int) -> None:
         network = build(config["network"], "autoencoder")
         network.load_state_dict(state)
-        if _is_left(file, network, config["network"], step):
+        if _is_written(file, network, config["network"], step):
             return
         network.to(next(iter(state.values())).device).eval()
-        network.fit(_measured_on(context))
+        network.fit(_fitting_samples(context))
         num = len(context.data) if config["num_samples"] is None else config["num_samples"]
         figures = measure(network, feature_extractor, _samples(context, context.held_out, len(context.held_out)))
-        told = {"step": step, "num_samples": len(context.held_out), **figures}
-        weights.write_whole(file.parent / "metrics.json", (json.dumps(told, indent=2) + "\n").encode())
+        measured = {"step": step, "num_samples": len(context.held_out), **figures}
+        weights.write_whole(file.parent / "metrics.json", (json.dumps(measured, indent=2) + "\n").encode())
         info = {"recipe": context.config["recipe"], "step": step, "num_samples": num}
         weights.save(file, network.state_dict(), config["network"], info)
         found = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
@@ -205,8 +200,8 @@ def _finish(context: Context, feature_extractor: nn.Module | None) -> Callable[[
     return finish
 
 
-def _is_left(file: Path, network: nn.Module, config: dict[str, Any], step: int) -> bool:
-    """Returns whether these very weights were measured and written before; a damaged file is to be written again."""
+def _is_written(file: Path, network: nn.Module, config: dict[str, Any], step: int) -> bool:
+    """Returns whether a file holds these weights, measured; False for a damaged file, which is then written again."""
     if not file.exists():
         return False
     try:

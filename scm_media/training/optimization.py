@@ -1,0 +1,226 @@
+"""The optimisation of one stage: its task, learning rate, steps and averages, and all of that in a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from scm_media import weights
+from scm_media.build import build
+from scm_media.data import Batch
+from scm_media.data.order import mix
+from scm_media.ema import PowerEMA
+from scm_media.nn.magnitude import renormalize
+from scm_media.training import checkpoints
+from scm_media.training.post_hoc_ema import Snapshots
+
+
+@dataclass
+class Task:
+    """One stage's training: what is trained, on what, and what is done with the result.
+
+    loss: a module whose forward returns (loss, terms). model: the part of it that is averaged and saved. settings: the
+    stage's section of the recipe. inputs: maps a batch on the device to the loss's arguments but for the step.
+    separate_clip: parameters (a learned weight) whose gradients are clipped apart. precision: None for the recipe's.
+    preview(model, step, folder): writes sheets of the averaged model and returns figures. finish(state, step): writes
+    the stage's weights. training_fingerprint: is saved with checkpoints. snapshots: whether snapshots of averages are
+    kept. compile: compiles the networks, called only when there is something to train.
+    """
+
+    name: str
+    loss: nn.Module
+    model: nn.Module
+    settings: dict[str, Any]
+    inputs: Callable[[Batch], tuple[Any, ...]]
+    finish: Callable[[dict[str, Tensor], int], None]
+    preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
+    separate_clip: list[nn.Parameter] = field(default_factory=list)
+    precision: str | None = None
+    training_fingerprint: dict[str, Any] = field(default_factory=dict)
+    snapshots: bool = False
+    compile: Callable[[], None] | None = None
+
+
+def stage_number(name: str) -> int:
+    """Returns a number for a stage's name, from which its seeds are derived."""
+    return int.from_bytes(name.encode()[:6], "big")
+
+
+def rate_factor(step: int, max_steps: int, warmup_steps: int, decay: str, decay_steps: int | None = None) -> float:
+    """Returns the learning rate at a step, counted from 0, as a fraction of its peak: linear warm-up, then a decay.
+
+    decay: constant; cosine, to 0 at ``max_steps``; inverse_sqrt, 1 until ``decay_steps``, then sqrt(decay_steps / step)
+    (EDM2, equation 67).
+    """
+    warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if decay == "constant":
+        return warm
+    if decay == "cosine":
+        done = max(0.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if decay == "inverse_sqrt":
+        if not decay_steps:
+            raise ValueError("decay_steps must be given for decay 'inverse_sqrt'")
+        return warm * min(1.0, math.sqrt(decay_steps / max(1, step)))
+    raise ValueError(f"decay must be constant, cosine or inverse_sqrt, got {decay!r}")
+
+
+class _Closed(nn.Module):
+    """The loss as Fabric wraps it: its arguments come in a closure, since Fabric refuses frozen dataclasses."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, arguments: Callable[[], tuple[Any, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(*arguments())
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """Figures of one step: the loss (mean over all devices), its terms (of this device), gradient norm and rate."""
+
+    loss: float
+    terms: list[dict[str, Tensor]]
+    gradient_norm: float
+    rate: float
+
+
+class Optimization:
+    """Takes the optimiser steps of a task, for the training loop and for ``scm-media bench`` alike.
+
+    A step computes the gradients of ``trainer["accumulate"]`` passes, clips them, steps the optimiser, renormalises
+    magnitude-preserving weights and updates the averages. Noise and dropout are functions of (seed, stage, rank, step).
+    snapshots: the folder of the snapshots of averages, None for none. ``skipped`` and ``skipped_in_a_row`` count steps
+    whose loss or gradient was not finite.
+    """
+
+    def __init__(
+        self, fabric: Any, task: Task, trainer: Mapping[str, Any], seed: int, snapshots: Path | None = None
+    ) -> None:
+        self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
+        parameters = [parameter for parameter in task.loss.parameters() if parameter.requires_grad]
+        optimizer = build(task.settings["optimizer"], "optimizer", params=parameters)
+        self.peak_rate: float = optimizer.param_groups[0]["lr"]
+        self._module, self.optimizer = fabric.setup(_Closed(task.loss), optimizer)
+        self.ema = PowerEMA(task.model, task.settings["ema_std"])
+        self.snapshots: Snapshots | None = None
+        if snapshots is not None:
+            every, keep = trainer["snapshot_every"], trainer["keep_snapshots"]
+            self.snapshots = Snapshots(snapshots, task.model, self.ema, every, keep)
+        self.skipped = self.skipped_in_a_row = 0
+
+    def step(self, arguments: Iterator[tuple[Any, ...]], step: int) -> StepFigures:
+        """Takes step ``step``, counted from 0, on the loss's next arguments.
+
+        A step whose loss or gradient is not finite changes no weight. Raises ValueError when there are more than
+        ``trainer["max_nonfinite_steps"]`` of them in a row.
+        """
+        settings = self.task.settings
+        schedule = (settings["max_steps"], settings["warmup_steps"], settings["decay"], settings.get("decay_steps"))
+        rate = self.peak_rate * rate_factor(step, *schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss, terms = self._backward(arguments, step)
+        gradient_norm, separate_norm = self._clip()
+        finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm)))
+        if finite:
+            self.optimizer.step()
+            renormalize(self.task.model)
+        self._count(finite, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(step + 1)
+        if self.snapshots is not None:
+            self.snapshots.update(step + 1)
+        return StepFigures(loss, terms, gradient_norm, rate)
+
+    def _backward(self, arguments: Iterator[tuple[Any, ...]], step: int) -> tuple[float, list[dict[str, Tensor]]]:
+        """Computes the gradients of a step's whole batch; returns its loss and terms."""
+        fabric, accumulate = self.fabric, self.trainer["accumulate"]
+        total, terms = 0.0, []
+        for micro in range(accumulate):
+            torch.manual_seed(mix(self.seed, stage_number(self.task.name), fabric.global_rank, step, micro))
+            given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
+            with fabric.no_backward_sync(self._module, enabled=micro < accumulate - 1):
+                loss, of_batch = self._module(lambda given=given: given)
+                fabric.backward(loss / accumulate)
+            total += loss.item() / accumulate
+            terms.append(of_batch)
+        if fabric.world_size > 1:
+            # Every device must come to the same verdict on a step that is not finite.
+            total = fabric.all_reduce(torch.tensor(total, device=fabric.device), reduce_op="mean").item()
+        return total, terms
+
+    def _clip(self) -> tuple[float, float]:
+        """Clips the gradients; returns their norm before it, and that of the parameters that are clipped apart."""
+        separate = {id(parameter) for parameter in self.task.separate_clip}
+        others = [parameter for parameter in self.task.loss.parameters() if id(parameter) not in separate]
+        limit = self.trainer["gradient_clip"]
+        largest = math.inf if limit is None else limit
+        separate_norm = clip_grad_norm_(self.task.separate_clip, largest)
+        return clip_grad_norm_(others, largest).item(), separate_norm.item()
+
+    def _count(self, finite: bool, step: int) -> None:
+        self.skipped += not finite
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row > self.trainer["max_nonfinite_steps"]:
+            name = self.task.name
+            raise ValueError(
+                f"{name}: loss or gradient was not finite for {self.skipped_in_a_row} steps in a row (to step {step}): "
+                f"lower {name}.optimizer.lr ({self.peak_rate}) or set precision=32-true, in another run_dir"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that a training needs to go on bit for bit, for a checkpoint."""
+        return {
+            "loss": self.task.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "snapshots": None if self.snapshots is None else self.snapshots.state_dict(),
+        }
+
+    def restore(self, folder: Path) -> int:
+        """Loads the last checkpoint in a folder and returns its step, 0 where there is none.
+
+        Snapshots are given up where the checkpoint has none. Raises ValueError for a checkpoint of another recipe, or
+        of another program.
+        """
+        found = checkpoints.steps(folder)
+        if not found:
+            return 0
+        path, saved = folder / f"step-{found[-1]}", checkpoints.load(folder, found[-1])
+        if lacking := [name for name in ("loss", "optimizer", "ema", "skipped") if name not in saved]:
+            raise ValueError(
+                f"{path} is a checkpoint of something else: it has {', '.join(saved) or 'nothing'} and lacks "
+                f"{', '.join(lacking)}; use another run_dir"
+            )
+        problems = weights.misfits(self.task.loss.state_dict(), saved["loss"])
+        groups = saved["optimizer"].get("param_groups") or [{}]
+        if self.optimizer.param_groups[0].keys() != groups[0].keys():
+            problems.append("another optimizer")
+        if problems:
+            raise ValueError(f"{path} belongs to another recipe ({'; '.join(problems)}): use another run_dir")
+        self.task.loss.load_state_dict(saved["loss"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.ema.load_state_dict(saved["ema"])
+        self.skipped = saved["skipped"]
+        self.skipped_in_a_row = saved.get("skipped_in_a_row", 0)  # absent from old checkpoints
+        if self.snapshots is not None and saved.get("snapshots") is not None:
+            self.snapshots.load_state_dict(saved["snapshots"])
+        elif self.snapshots is not None:
+            print(
+                f"{self.task.name}: no snapshots of averages, its training began without (step {found[-1]})",
+                file=sys.stderr,
+            )
+            self.snapshots = None
+        return found[-1]

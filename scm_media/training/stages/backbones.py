@@ -1,0 +1,117 @@
+"""The training of a backbone on latents, as teacher, guide and student share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from scm_media.data import Batch
+from scm_media.guidance import Guided
+from scm_media.tangent import TangentMethod
+from scm_media.training.compiling import compile_backbone
+from scm_media.training.context import Context
+from scm_media.training.fingerprint import full_fingerprint, stage_settings, takes_guidance_scale
+from scm_media.training.optimization import Task
+from scm_media.training.previews import FlowPreview
+from scm_media.training.run_folder import save_stage_weights
+
+
+def backbone_config(context: Context, **differing: Any) -> dict[str, Any]:
+    """Returns the recipe's backbone, with other values for some keys, and with those that follow from the data."""
+    config = {**context.config["backbone"], **differing}
+    if config.get("in_channels") is None:
+        config["in_channels"] = context.latent_shape[0]
+    if config.get("labels") is None:
+        config["labels"] = context.num_classes
+    if config.get("label_units", 0) is None:
+        config["label_units"] = {
+            name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
+            for name, values in context.data.label_quantiles.items()
+        }
+    needed, layout = context.num_cond_channels, context.conditioning_layout
+    if needed and config.setdefault("num_cond_channels", needed) < needed:
+        reasons = ["conditioning.mask: the channels of the latent and a mask"] if layout.num_mask_channels else []
+        if layout.grouping is not None:
+            reasons.append(f"data.actions: the numbers of {layout.grouping.size} frames")
+        raise ValueError(
+            f"backbone.num_cond_channels must be at least {needed} for {' and '.join(reasons)}; got "
+            f"{config['num_cond_channels']}: leave it out"
+        )
+    return config
+
+
+def student_config(context: Context) -> dict[str, Any]:
+    """Returns the backbone of the student, which may take the guidance scale as an input."""
+    scale = {"guidance": True} if takes_guidance_scale(context.config) else {}
+    return backbone_config(context, **context.config["student"]["backbone"], **scale)
+
+
+class LatentInputs:
+    """Maps batches to latents and conditioning, as arguments of a loss.
+
+    Samples are encoded by the frozen autoencoder unless they are latents already. The conditioning has the labels, the
+    actions if the data has any, and a random mask if the recipe wants masks. Frozen networks follow the batch's device.
+    """
+
+    def __init__(self, context: Context, autoencoder: Any, frozen: nn.Module | None = None) -> None:
+        self.autoencoder, self.frozen = autoencoder, frozen
+        self.condition = context.condition
+
+    def __call__(self, batch: Batch) -> tuple[Any, ...]:
+        device = batch.sample.device
+        self.autoencoder.to(device)
+        if self.frozen is not None:
+            self.frozen.to(device)
+        with torch.no_grad():
+            latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
+        cond = batch.conditioning(self.autoencoder.latent_mask)
+        return latents, self.condition(latents, cond, batch.actions)
+
+
+def backbone_task(
+    context: Context,
+    stage: str,
+    loss: Any,
+    config: Mapping[str, Any],
+    teacher: nn.Module | None = None,
+) -> Task:
+    """Returns the training of ``loss.backbone``, which ``config`` describes.
+
+    teacher: the frozen network that a student learns from, or that its sheets show beside it.
+    """
+    weight = getattr(loss, "weight", None)
+    return Task(
+        name=stage,
+        loss=loss,
+        model=loss.backbone,
+        settings=stage_settings(context.config, stage),
+        inputs=LatentInputs(context, context.trained("autoencoder"), teacher),
+        finish=save_stage_weights(context, stage, config),
+        preview=FlowPreview(context, stage == "student", teacher),
+        separate_clip=[] if weight is None else list(weight.parameters()),
+        training_fingerprint=full_fingerprint(context, stage),
+        snapshots=stage != "guide",
+        compile=_compilation(context, loss.backbone, teacher) if context.config["trainer"]["compile"] else None,
+    )
+
+
+def compile_for(context: Context, backbone: nn.Module, device: torch.device, method: TangentMethod | None) -> None:
+    """Compiles a backbone for the latents of a run; method: None for a frozen one, whose value alone is used."""
+    precision, num_cond_channels = context.config["precision"], context.num_cond_channels
+    compile_backbone(backbone, context.latent_shape, context.num_classes, precision, method, device, num_cond_channels)
+
+
+def _compilation(context: Context, backbone: nn.Module, teacher: nn.Module | None) -> Callable[[], None]:
+    """Returns a function that compiles the networks of a stage."""
+
+    def compile_networks() -> None:
+        compile_for(context, backbone, context.device, context.tangent_method)
+        for network in (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,):
+            if isinstance(network, nn.Module):
+                compile_for(context, network, context.device, None)
+
+    return compile_networks
