@@ -173,8 +173,9 @@ class Reporter:
 
         for warning in self._monitor.take(finite):
             print(
-                f"{self.stage} {step}/{self.max_steps}: warning: {warning}: look at the sheets in samples/; if they "
-                f"get worse, lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup in another run_dir",
+                f"{self.stage} {step}/{self.max_steps}: warning: {warning}: look at the sheets in samples/; if these "
+                f"get worse, lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup in "
+                "another run_dir",
                 file=sys.stderr,
                 flush=True,
             )
