@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,10 @@ def run_task(
     fabric: Fabric | None = None,
     preview: Any = None,
     finish: Any = lambda averaged, step: None,
+    settings: Mapping[str, Any] | None = None,
     **trainer: Any,
 ) -> dict[str, Tensor]:
-    """Trains a loss with plain gradient descent of rate 1; the state dict of the loss after it."""
+    """Trains a loss with plain gradient descent of rate 1 and returns its state dict."""
     task = loop.Task(
         name="teacher",
         loss=loss,
@@ -142,6 +143,7 @@ def run_task(
             "warmup_steps": 0,
             "decay": "constant",
             "ema_std": 0.05,
+            **(settings or {}),
         },
         inputs=lambda batch: (batch.sample,),
         finish=finish,

@@ -11,12 +11,70 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from scm_media.ema import gamma_from_std
 from scm_media.training import checkpoints
 from tests.training.small import Numbers, Slope, metrics, run_task, same, state, train
 
 
 def test_each_step_descends_by_rate_times_gradient(tmp_path):
     assert run_task(tmp_path, Slope([2.0]), 3)["net.weight"].item() == -6.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ({"warmup_steps": 4}, [0.25, 0.5, 0.75, 1.0]),
+        ({"decay": "cosine"}, [1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]),
+        ({"decay": "inverse_sqrt", "decay_steps": 1}, [1.0, 1.0, 0.5**0.5, 3**-0.5]),
+    ],
+)
+def test_each_step_has_the_rate_of_its_schedule(tmp_path, schedule, rates):
+    after = run_task(tmp_path, Slope([2.0]), 4, settings=schedule)["net.weight"].item()
+    assert after == pytest.approx(-2 * sum(rates), rel=1e-6)
+    assert [line["rate"] for line in metrics(tmp_path) if "rate" in line] == pytest.approx(rates)
+
+
+def test_the_average_has_the_weights_of_each_step_by_its_number(tmp_path):
+    averages = []
+    for steps in (1, 2, 3):
+        run_task(
+            tmp_path, Slope([1.0]), steps, finish=lambda averaged, step: averages.append(averaged["weight"].item())
+        )
+    expected, average = [], 0.0
+    for step in (1, 2, 3):  # the weight after it is -step
+        beta = (1 - 1 / step) ** (gamma_from_std(0.05) + 1)
+        average = beta * average + (1 - beta) * -step
+        expected.append(average)
+    assert averages == pytest.approx(expected, rel=1e-5)
+    assert averages[0] == -1.0, "the first step replaces the initial weights"
+
+
+def test_steps_after_validation_and_sheets_are_in_training_mode(tmp_path):
+    seen = []
+
+    class Watching(Slope):
+        def forward(self, x, step):
+            if torch.is_grad_enabled():
+                seen.append((self.training, self.net.training))
+            else:
+                assert not self.training
+            return super().forward(x, step)
+
+    run_task(tmp_path / "validated", Watching(), 4, validate_every=1)
+    run_task(tmp_path / "sampled", Watching(), 4, preview=lambda model, step, folder: {}, sample_every=1)
+    assert seen == [(True, True)] * 8
+
+
+def test_sheets_are_of_the_average_and_training_goes_on_from_the_weights(tmp_path):
+    drawn = []
+
+    def preview(model, step, folder):
+        drawn.append(model.weight.item())
+        return {}
+
+    assert run_task(tmp_path, Slope(), 3, preview=preview, sample_every=1)["net.weight"].item() == -3.0
+    assert drawn[:2] == [0.0, -1.0]
+    assert -2 < drawn[2] < -1
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
