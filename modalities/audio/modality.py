@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modalities.audio.cropping import ends_of, sounding_part
-from modalities.audio.levels import NORMALISATIONS, limited, normalised, sounding
+from modalities.audio.levels import NORMALISATIONS, find_sound, limit_peak, normalise_level
 from modalities.audio.reading import SUFFIXES, num_frames, opened, read_window
 from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import draw_sheet
@@ -138,7 +138,7 @@ class AudioModality(Modality):
                 raise SoundError(
                     file, "too long", f"is {seconds / 60:.0f} minutes long; at most {LONGEST / 60:.0f} are read at once"
                 )
-            return limited(self._to_channels(read_window(recording, self.sample_rate, 0, total)))[0]
+            return limit_peak(self._to_channels(read_window(recording, self.sample_rate, 0, total)))[0]
 
     def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """What ``transform`` makes of a file, and its mask ``(1, T)``; no more of the file is read than the clip.
@@ -197,7 +197,7 @@ class AudioModality(Modality):
         """The sample ``(C, T)``, at the recipe's rate, brought to ``shape()``; random only through the generator."""
         if sample.ndim != 2 or (sample.shape[0] not in (1, self.channels) and self.channels != 1):
             raise ValueError(f"a sound of this recipe is ({self.channels}, T), got {tuple(sample.shape)}")
-        first, last = (0, sample.shape[1]) if self.trim is None else sounding(sample, self.trim)
+        first, last = (0, sample.shape[1]) if self.trim is None else find_sound(sample, self.trim)
         start = first + self._place(last - first, generator)
         return self._finished(self._to_channels(sample[:, start : min(last, start + self.num_samples)]))[0]
 
@@ -217,9 +217,9 @@ class AudioModality(Modality):
 
     def _finished(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
         """A cut sample, limited, normalised and padded, and its mask."""
-        sample, _ = limited(sample)
+        sample, _ = limit_peak(sample)
         if self.normalise is not None and self.level is not None and sample.shape[1]:
-            sample = normalised(sample, self.sample_rate, self.normalise, self.level)
+            sample = normalise_level(sample, self.sample_rate, self.normalise, self.level)
         frame = (0, self.num_samples - sample.shape[1])
         padding_mask = None if self.padding == "silence" else functional.pad(torch.ones(1, sample.shape[1]), frame)
         return functional.pad(sample, frame).contiguous(), padding_mask

@@ -14,7 +14,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from modalities.audio.levels import limited
+from modalities.audio.levels import limit_peak
 from modalities.audio.reading import FFMPEG, opened
 from modalities.audio.recording import decoder_errors, suffix_of
 from scm_media.weights import write_whole
@@ -52,7 +52,7 @@ def write_sound(path: Path, sample: Tensor, rate: int, bits: int, metadata: Mapp
     sample = sample.detach().float().cpu()
     if not bool(torch.isfinite(sample).all()):
         raise ValueError(f"{path}: a sample is not finite (NaN or infinity), so that no sound can be made of it")
-    sample, peak = limited(sample)
+    sample, peak = limit_peak(sample)
     write_whole(path, _encoded(sample, rate, kind, bits, json.dumps({KEY: dict(metadata)})))
     if peak <= 1:
         return None
