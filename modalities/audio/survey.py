@@ -1,4 +1,4 @@
-"""What a look at somebody's sounds tells: which keys of a recipe fit them, and what is odd about them."""
+"""Suggests settings for somebody's sounds, and warns of what is odd about them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,19 +15,24 @@ from modalities.audio.reading import opened
 
 DURATIONS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 HIGHEST_RATE = 22050
-"""Hz of a proposal at most: one may ask for more, and then needs a GPU."""
+"""The highest suggested sampling rate in Hz; more needs a GPU."""
 SILENCE = 1e-3
-"""Peak of a clip in which there is nothing to hear (−60 dBFS)."""
-SHARE_ABOVE = 1e-6
-"""Of a clip's power: with less than that above some frequency, there is nothing above it (−60 dB)."""
+"""Peak below which a sample is silent (−60 dBFS)."""
+FRACTION_ABOVE = 1e-6
+"""Fraction of a sample's power (−60 dB); a frequency with less power above it counts as the highest one."""
+
+LOW_PITCH, LOWEST_PITCH, HIGHEST_PITCH = 80.0, 30.0, 500.0
+"""Hz: 80 mel bands lose pitches below the first one; pitches are looked for between the others."""
+PERIODIC = 0.7
+"""Least correlation of a sound that holds a pitch with itself a period later."""
 
 
 def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-    """Keys of a recipe's ``modality`` that fit these files by their headers, and what was seen in them, in words.
+    """Returns keys of a recipe's ``modality`` that fit these files by their headers, and a sentence about the files.
 
-    sample_rate: the median of theirs, at most 22,050 Hz. duration: the shortest of 0.25 … 4 s that the median file fits
-    into; it is cropped from the start where it does, at random where it is longer than 4 s. Raises ValueError when none
-    of them can be opened.
+    sample_rate: the median of theirs, at most 22,050 Hz. duration: the shortest of 0.25 … 4 s that is no shorter than
+    the median file; crops are random where that is longer than 4 s, else from the start. Raises ValueError when none
+    of the files can be opened.
     """
     rates, lengths, channels, problem = [], [], [], ""
     for path in paths:
@@ -56,34 +62,54 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
 
 
 def data_warnings(samples: Sequence[Tensor], rate: int) -> list[str]:
-    """What somebody who looks at data should be told of clips ``(C, T)``: silent, mono, or of a narrower band."""
-    told = []
+    """Returns warnings about samples ``(C, T)``: silence, equal channels, a narrow band, pitches that are low."""
+    warnings = []
     audible = [sample for sample in samples if sample.abs().max() > SILENCE]
     if silent := len(samples) - len(audible):
-        told.append(
+        warnings.append(
             f"{silent} of {len(samples)} sounds that were looked at are silent (peak below -60 dBFS): modality.trim=60 "
             "cuts silence from the ends of files, modality.crop=start takes their beginning"
         )
     if not audible:
-        return told
+        return warnings
     if audible[0].shape[0] == 2 and all(bool((sample[0] == sample[1]).all()) for sample in audible):
-        told.append(
+        warnings.append(
             f"both channels of all {len(audible)} sounds that were looked at are the same, and the recipe is stereo: "
             "modality.channels=1 would learn half of the values"
         )
     highest = max(highest_frequency(sample, rate) for sample in audible)
     if highest < rate / 4:
-        told.append(
+        warnings.append(
             f"there is nothing above {highest:.0f} Hz in the {len(audible)} sounds that were looked at (less than -60 "
             f"dB), and the recipe's rate is {rate} Hz: modality.sample_rate={2 * round(highest * 1.1)} would hold them"
         )
-    return told
+    pitches = [pitch for sample in audible if (pitch := estimate_pitch(sample, rate)) is not None]
+    if low := [pitch for pitch in pitches if pitch < LOW_PITCH]:
+        warnings.append(
+            f"{len(low)} of {len(pitches)} sounds with a pitch lie below {LOW_PITCH:g} Hz, the lowest at "
+            f"{min(low):.0f} Hz: a log-mel front end keeps such pitches with autoencoder.network.num_mels=128 or more"
+        )
+    return warnings
 
 
 def highest_frequency(sample: Tensor, rate: int) -> float:
-    """The frequency in Hz of ``(C, T)`` above which lies less than 10⁻⁶ of its power."""
+    """Returns the frequency in Hz above which ``(C, T)`` has less than ``FRACTION_ABOVE`` of its power."""
     window = torch.hann_window(sample.shape[-1])
     power = torch.fft.rfft(sample.float() * window).abs().square().sum(0).double()
     above = power.flip(0).cumsum(0).flip(0)
-    places = (above > SHARE_ABOVE * above[0]).nonzero().flatten()
-    return float(places[-1]) * rate / sample.shape[-1]
+    bins = (above > FRACTION_ABOVE * above[0]).nonzero().flatten()
+    return float(bins[-1]) * rate / sample.shape[-1]
+
+
+def estimate_pitch(sample: Tensor, rate: int) -> float | None:
+    """Returns the pitch in Hz of ``(C, T)`` by YIN (its median over frames); None where the sound holds none."""
+    import librosa  # takes a second, for which `scm-media check` alone has to wait
+
+    frame = 1 << round(3 * rate / LOWEST_PITCH).bit_length()
+    if sample.shape[-1] < frame or rate < 4 * HIGHEST_PITCH:
+        return None
+    wave = sample.mean(0).numpy()
+    pitch = median(librosa.yin(wave, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=rate, frame_length=frame))
+    period = round(rate / pitch)
+    before, after = wave[:-period], wave[period:]
+    return pitch if before @ after >= PERIODIC * np.linalg.norm(before) * np.linalg.norm(after) else None

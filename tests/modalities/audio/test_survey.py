@@ -51,3 +51,13 @@ def test_silent_mono_and_narrow_sounds_are_remarked_on():
     assert "nothing above 3" in narrow
     assert "modality.sample_rate=66" in narrow
     assert len(AudioModality().data_warnings([torch.zeros(1, 22050)])) == 1
+
+
+def test_pitches_that_a_log_mel_front_end_loses_are_told():
+    low, high = (torch.from_numpy(tone(22050, 1.0, hertz).T.copy()) for hertz in (55, 440))
+    noise = 0.2 * torch.randn(1, 22050, generator=torch.Generator().manual_seed(0))
+    modality = AudioModality()
+    (warning,) = modality.data_warnings([low + high, high + 1e-2 * noise, noise])
+    assert warning.startswith("1 of 2 sounds with a pitch lie below 80 Hz, the lowest at 55 Hz")
+    assert "num_mels=128" in warning
+    assert modality.data_warnings([noise, noise[:, :512]]) == [], "neither noise nor a short sound has a pitch"
