@@ -78,7 +78,7 @@ class AiSFX(nn.Module):
         seen = self.spectrogram(sample)
         seen = functional.pad(seen, (0, 0, 0, max(0, BLOCK - seen.shape[1])))
         blocks = seen.unfold(1, BLOCK, BLOCK_HOP).transpose(-1, -2)
-        with denormals_flushed():
+        with flush_denormals():
             features = self.network(blocks.flatten(0, 1).contiguous())
         return features.unflatten(0, blocks.shape[:2]).mean(1)
 
@@ -88,7 +88,7 @@ class AiSFX(nn.Module):
 
 
 @contextmanager
-def denormals_flushed() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Takes denormal numbers for zero inside the block, and as before behind it.
 
     The network's activations underflow, which makes a CPU several times slower. PyTorch sets how a whole process

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from modalities.audio.mp3 import promised_samples
-from modalities.audio.packets import decoded, num_placed, placed
+from modalities.audio.packets import count_samples, decode_all, decode_from
 from modalities.audio.recording import File, SoundError, content_of, decoder_errors, suffix_of, version_of
 from modalities.audio.riff import claims_too_much
 
@@ -126,7 +126,7 @@ class ContainerRecording:
         elif promised is not None and kind == "mp3":
             self.frames = promised
         else:
-            self.frames = self._known_count()
+            self.frames = self._cached_count()
 
     def _can_seek(self) -> bool:
         """Returns true where the container has an index and its time stamps tell samples apart."""
@@ -160,7 +160,7 @@ class ContainerRecording:
                 end = packet.pts + longest
         return 0 if end is None else round((end * self._stream.time_base - self._begin) * self.rate)
 
-    def _known_count(self) -> int:
+    def _cached_count(self) -> int:
         """Returns the number of frames, which is counted once where the file is on a disk."""
         version = version_of(self.file)
         if version is None:
@@ -173,8 +173,8 @@ class ContainerRecording:
         """Returns the number of frames, by the packets where they tell it and else by decoding all of them."""
         container, stream = self._rewound()
         if self._preroll is not None:
-            return num_placed(container, stream)
-        return sum(self._checked(frame).samples for _, frame in decoded(container, stream))
+            return count_samples(container, stream)
+        return sum(self._checked(frame).samples for _, frame in decode_all(container, stream))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Returns what ``Recording.read`` does. Raises SoundError where rate or channels change inside."""
@@ -213,9 +213,9 @@ class ContainerRecording:
             return
         container, stream = self._rewound()
         if preroll is None:
-            yield from decoded(container, stream)
+            yield from decode_all(container, stream)
         else:
-            yield from placed(container, stream, start - preroll * self.rate)
+            yield from decode_from(container, stream, start - preroll * self.rate)
 
     def _seek(self, seconds: float) -> Iterator[tuple[int, Any]]:
         """Yields places and frames by their time stamps from some seconds on, as far as they can be decoded.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from modalities.audio.levels import HOP, frame_power
-from modalities.audio.reading import opened, read_frames
+from modalities.audio.reading import open_recording, read_frames
 from modalities.audio.recording import Recording, SoundError, version_of
 
 ENDS = 15.0
@@ -16,7 +16,7 @@ ENDS = 15.0
 together is decoded whole."""
 
 
-def ends_of(recording: Recording) -> list[np.ndarray]:
+def read_ends(recording: Recording) -> list[np.ndarray]:
     """The frames ``(n, C)`` of a recording, or of its first and last ``ENDS`` seconds; raises as ``read_frames``."""
     num = round(ENDS * recording.rate)
     if recording.frames <= 2 * num:
@@ -24,7 +24,7 @@ def ends_of(recording: Recording) -> list[np.ndarray]:
     return [read_frames(recording, 0, num), read_frames(recording, recording.frames - num, recording.frames)]
 
 
-def sounding_part(recording: Recording, decibels: float | None) -> tuple[int, int]:
+def find_sounding_part(recording: Recording, decibels: float | None) -> tuple[int, int]:
     """First and last + 1 frame of a recording without the silence at its ends: all of it for None.
 
     Silence is what lies more than so many dB below the loudest frame, as ``librosa.effects.trim`` has it. Of a file
@@ -34,17 +34,17 @@ def sounding_part(recording: Recording, decibels: float | None) -> tuple[int, in
     if decibels is None:
         return 0, recording.frames
     version = version_of(recording.file)
-    return _sought(recording, decibels) if version is None else _known(*version, decibels)
+    return _search_sound(recording, decibels) if version is None else _known(*version, decibels)
 
 
 @lru_cache(maxsize=1 << 18)
 def _known(path: str, size: int, changed: int, decibels: float) -> tuple[int, int]:
-    with opened(path) as recording:
-        return _sought(recording, decibels)
+    with open_recording(path) as recording:
+        return _search_sound(recording, decibels)
 
 
-def _sought(recording: Recording, decibels: float) -> tuple[int, int]:
-    parts = ends_of(recording)
+def _search_sound(recording: Recording, decibels: float) -> tuple[int, int]:
+    parts = read_ends(recording)
     powers = [frame_power(torch.from_numpy(part.T)) for part in parts]
     loudest = max(power.max().item() for power in powers)
     if loudest == 0 and len(parts) == 1:

@@ -75,8 +75,8 @@ class FourierFrames(nn.Module):
         """
         frames = torch.fft.irfft(spectrum, n=self.window)
         taper = self.taper.to(frames.dtype)
-        energy = self._overlapped(taper.square().expand(frames.shape[-2], -1))
-        return self._overlapped(frames * taper) / energy
+        energy = self._overlap_add(taper.square().expand(frames.shape[-2], -1))
+        return self._overlap_add(frames * taper) / energy
 
     def griffin_lim(
         self, magnitudes: Tensor, num_iterations: int, phases: Tensor | None = None, momentum: float = 0.99
@@ -92,7 +92,7 @@ class FourierFrames(nn.Module):
         before: Tensor | None = None
         for _ in range(num_iterations):
             met = self.analyse(self.synthesise(magnitudes * phases))
-            phases = of_unit_size(met if before is None else met + momentum * (met - before))
+            phases = normalise_phase(met if before is None else met + momentum * (met - before))
             before = met
         return self.synthesise(magnitudes * phases)
 
@@ -102,7 +102,7 @@ class FourierFrames(nn.Module):
         phases = torch.polar(torch.ones_like(angles), angles).to(magnitudes.device)
         return phases.to(torch.complex128 if magnitudes.dtype == torch.float64 else torch.complex64)
 
-    def _overlapped(self, frames: Tensor) -> Tensor:
+    def _overlap_add(self, frames: Tensor) -> Tensor:
         """Sums ``(*, K · hop)`` of frames ``(*, K, window)`` laid a hop apart, the margins cut off."""
         num_hops, num_frames = math.ceil(self.window / self.hop), frames.shape[-2]
         chunks = functional.pad(frames, (0, num_hops * self.hop - self.window)).unflatten(-1, (num_hops, self.hop))
@@ -112,7 +112,7 @@ class FourierFrames(nn.Module):
         return total.flatten(-2)[..., self.margin : self.margin + num_frames * self.hop]
 
 
-def of_unit_size(spectrum: Tensor) -> Tensor:
+def normalise_phase(spectrum: Tensor) -> Tensor:
     """Complex numbers of size 1 and the phases of these; zero where these are."""
     parts = torch.view_as_real(spectrum)
     return torch.view_as_complex(parts * parts.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modalities.audio.fourier import FourierFrames
 from modalities.audio.mel import LogMel
-from modalities.audio.spectrogram import compressed
+from modalities.audio.spectrogram import compress
 from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.parts import part
 
@@ -95,22 +95,22 @@ def _spectral_terms(transform: nn.Module, sample: Tensor, made: Tensor) -> dict[
     wanted, found = (power.clamp(min=_FLOOR**2).sqrt() for power in powers)
     size = wanted.flatten(1).square().mean(1).sqrt().clamp(min=_SILENCE)
     roots = [_root(spectrum) for spectrum in spectra]
-    apart = _root_of_sum((roots[1] - roots[0]).square().sum(-1))
+    apart = _smooth_root((roots[1] - roots[0]).square().sum(-1))
     return {
         "complex": _mean(apart) / _mean(roots[0].square().sum(-1).sqrt()).clamp(min=_ROOT_OF_SILENCE),
-        "convergence": _root_of_sum((found - wanted).flatten(1).square().mean(1)) / size,
+        "convergence": _smooth_root((found - wanted).flatten(1).square().mean(1)) / size,
         "log_magnitude": _mean((found.log() - wanted.log()).abs()),
     }
 
 
-def _root_of_sum(squares: Tensor) -> Tensor:
+def _smooth_root(squares: Tensor) -> Tensor:
     """√squares, rounded off near 0, where the slope of a root is not finite."""
     return (squares + _FLOOR**2).sqrt() - _FLOOR
 
 
 def _root(spectrum: Tensor) -> Tensor:
     """|X|^½ · e^{i·phase}."""
-    return compressed(spectrum, 0.5, _QUIET)
+    return compress(spectrum, 0.5, _QUIET)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from modalities.audio.cropping import ends_of, sounding_part
+from modalities.audio.cropping import find_sounding_part, read_ends
 from modalities.audio.levels import NORMALISATIONS, find_sound, limit_peak, normalise_level
-from modalities.audio.reading import SUFFIXES, num_frames, opened, read_window
+from modalities.audio.reading import SUFFIXES, num_frames, open_recording, read_window
 from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import draw_sheet
 from modalities.audio.survey import data_warnings, suggest_config
@@ -129,10 +129,10 @@ class AudioModality(Modality):
 
     def decode(self, content: bytes, source: str) -> Tensor:
         """The whole sound of a file's content, as ``read``; ValueError that names the source."""
-        return self._whole(_named(content, source))
+        return self._whole(_name_content(content, source))
 
     def _whole(self, file: File) -> Tensor:
-        with opened(file) as recording:
+        with open_recording(file) as recording:
             total = self._checked(recording, recording.frames)
             if (seconds := recording.frames / recording.rate) > LONGEST:
                 raise SoundError(
@@ -145,13 +145,13 @@ class AudioModality(Modality):
 
         The mask is one where the clip is no padding; None where padding is silence. Raises ValueError as ``read``.
         """
-        with opened(file) as recording:
-            first, last = sounding_part(recording, self.trim)
+        with open_recording(file) as recording:
+            first, last = find_sounding_part(recording, self.trim)
             total = self._checked(recording, last - first)
             start = self._place(total, generator)
             stop = min(total, start + self.num_samples)
             window = read_window(recording, self.sample_rate, start, stop, origin=first)
-        return self._finished(self._to_channels(window))
+        return self._finish(self._to_channels(window))
 
     def validate(self, file: File) -> None:
         """Raises ValueError as ``read`` for a file that cannot be used, by its header, its first and its last 15 s.
@@ -159,18 +159,18 @@ class AudioModality(Modality):
         What is shorter than 30 s is decoded whole. A sample that is not finite in the middle of a longer one is found
         when a clip has it.
         """
-        with opened(file) as recording:
+        with open_recording(file) as recording:
             self._checked(recording, recording.frames)
             if self.trim is None:
-                ends_of(recording)
+                read_ends(recording)
             else:
-                first, last = sounding_part(recording, self.trim)
+                first, last = find_sounding_part(recording, self.trim)
                 self._checked(recording, last - first)
 
     def measure(self, file: File) -> Mapping[str, float]:
         """``seconds``: how long the sound in a clip of this file is, from its header (and, with trim, its ends)."""
-        with opened(file) as recording:
-            first, last = sounding_part(recording, self.trim)
+        with open_recording(file) as recording:
+            first, last = find_sounding_part(recording, self.trim)
             return {"seconds": min((last - first) / recording.rate, self.num_samples / self.sample_rate)}
 
     def _checked(self, recording: Recording, frames: int) -> int:
@@ -199,7 +199,7 @@ class AudioModality(Modality):
             raise ValueError(f"a sound of this recipe is ({self.channels}, T), got {tuple(sample.shape)}")
         first, last = (0, sample.shape[1]) if self.trim is None else find_sound(sample, self.trim)
         start = first + self._place(last - first, generator)
-        return self._finished(self._to_channels(sample[:, start : min(last, start + self.num_samples)]))[0]
+        return self._finish(self._to_channels(sample[:, start : min(last, start + self.num_samples)]))[0]
 
     def _to_channels(self, sample: Tensor) -> Tensor:
         if sample.shape[0] == self.channels:
@@ -215,7 +215,7 @@ class AudioModality(Modality):
             return int(torch.randint(room + 1, (), generator=generator))
         return room // 2
 
-    def _finished(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _finish(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
         """A cut sample, limited, normalised and padded, and its mask."""
         sample, _ = limit_peak(sample)
         if self.normalise is not None and self.level is not None and sample.shape[1]:
@@ -244,7 +244,7 @@ class AudioModality(Modality):
         return draw_sheet(samples, self.sample_rate, captions, columns)
 
 
-def _named(content: bytes, source: str) -> io.BytesIO:
+def _name_content(content: bytes, source: str) -> io.BytesIO:
     file = io.BytesIO(content)
     file.name = source  # by which errors call it, and its suffix is known
     return file

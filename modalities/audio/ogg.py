@@ -34,12 +34,12 @@ def chain_links(file: File) -> tuple[int, ...]:
         if content.read(4) != b"OggS":
             return ()
     version = version_of(file)
-    links = _links(file) if version is None else _known_links(*version)
+    links = _links(file) if version is None else _cached_links(*version)
     return links if len(links) > 1 else ()
 
 
 @lru_cache(maxsize=1 << 18)
-def _known_links(path: str, size: int, changed: int) -> tuple[int, ...]:
+def _cached_links(path: str, size: int, changed: int) -> tuple[int, ...]:
     return _links(path)
 
 

@@ -16,7 +16,7 @@ SKIP_SAMPLES = "skip_samples"
 MPEG = ("mp3float", "mp3")
 
 
-def decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
+def decode_all(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
     """Yields the place of its first sample and each frame of a container that stands at its start.
 
     What cannot be decoded at the end (half a packet, padding) is no sample, as for the program ``ffmpeg``. Raises
@@ -36,8 +36,8 @@ def decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
             place += frame.samples
 
 
-def placed(container: Any, stream: Any, begin: float) -> Iterator[tuple[int, Any]]:
-    """Yields places and frames as ``decoded``, but decodes no packet that ends at or before ``begin``.
+def decode_from(container: Any, stream: Any, begin: float) -> Iterator[tuple[int, Any]]:
+    """Yields places and frames as ``decode_all``, but decodes no packet that ends at or before ``begin``.
 
     A packet that cannot be decoded leaves a gap of its own length.
     """
@@ -52,7 +52,7 @@ def placed(container: Any, stream: Any, begin: float) -> Iterator[tuple[int, Any
                 place += frame.samples
 
 
-def num_placed(container: Any, stream: Any) -> int:
+def count_samples(container: Any, stream: Any) -> int:
     """Returns the number of samples of a container that stands at its start; only its last packet is decoded.
 
     A packet that the end of the file cuts is no sample, as for the program ``ffmpeg``.

@@ -37,14 +37,14 @@ PREROLL = 1.0
 MOST_FRAMES = 1 << 48
 """Frames beyond which a length is none: libsndfile gives 2⁶³ − 1 for a FLAC whose header leaves it open."""
 
-IN_WORDS = {
+EXPLANATIONS = {
     "SF_INFO struct incomplete": "its header gives a sample rate of 0 Hz, or no channels",
     "File does not exist or is not a regular file (possibly a pipe?)": "no frame of sound is in it",
 }
 """Messages of libsndfile, and what they mean."""
 
 
-class PatientFile:
+class SeekSafeFile:
     """A file in memory for libsndfile, which seeks where a damaged header sends it.
 
     A place before the start is the start. An exception would be printed with a traceback by soundfile, and passed over.
@@ -85,7 +85,7 @@ class SoundFileRecording:
         if isinstance(file, str | Path):
             return soundfile.SoundFile(str(file))
         file.seek(0)
-        return soundfile.SoundFile(PatientFile(file))
+        return soundfile.SoundFile(SeekSafeFile(file))
 
     @property
     def trustworthy(self) -> bool:
@@ -112,7 +112,7 @@ class SoundFileRecording:
 
 
 @contextmanager
-def opened(file: File) -> Iterator[Recording]:
+def open_recording(file: File) -> Iterator[Recording]:
     """Yields the recording of a file, not yet read. Raises SoundError for one that is missing, empty or no sound."""
     if isinstance(file, str | Path):
         if not Path(file).is_file():
@@ -157,7 +157,7 @@ def _open_one(file: File) -> Recording:
             recording.close()
         except RuntimeError as error:
             said = str(error).rpartition(": ")[2].rstrip(".")
-            refused = IN_WORDS.get(said, said)
+            refused = EXPLANATIONS.get(said, said)
         except ValueError:
             # A rate or a number of channels that no sound has; FFmpeg's header tells which.
             refused = "its header is damaged"

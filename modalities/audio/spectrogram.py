@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform, of_unit_size
+from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform, normalise_phase
 from scm_media.parts import part
 
 _FLOOR = 1e-5
@@ -19,7 +19,7 @@ _QUIETEST_DB = -80.0
 """Bins that are quieter than the loudest by more are not raised further: they hold rounding, not sound."""
 
 
-def compressed(spectrum: Tensor, exponent: float, floor: float = _FLOOR) -> Tensor:
+def compress(spectrum: Tensor, exponent: float, floor: float = _FLOOR) -> Tensor:
     """|X|^exponent · e^{i·phase} of spectra ``(*, 2)``, real and imaginary part; linear where |X| < floor."""
     if exponent == 1:
         return spectrum
@@ -27,8 +27,8 @@ def compressed(spectrum: Tensor, exponent: float, floor: float = _FLOOR) -> Tens
     return spectrum * power.pow((exponent - 1) / 2)
 
 
-def expanded(spectrum: Tensor, exponent: float) -> Tensor:
-    """The spectra ``(*, 2)`` that ``compressed`` made these of."""
+def expand(spectrum: Tensor, exponent: float) -> Tensor:
+    """The spectra ``(*, 2)`` that ``compress`` made these of."""
     if exponent == 1:
         return spectrum
     power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR ** (2 * exponent))
@@ -91,7 +91,7 @@ class ComplexSpectrogram(nn.Module):
         self.latent_channels = 2 * channels
         self.register_buffer("deviation", torch.ones(channels, self.num_bins))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
-        self._known_trained = False
+        self._is_fitted = False
 
     def fit(self, samples: Iterable[Tensor]) -> None:
         """Measures the root mean square of each channel's bins over batches ``(B, channels, T)``, in float64.
@@ -101,7 +101,7 @@ class ComplexSpectrogram(nn.Module):
         total, count = torch.zeros(self.channels, self.num_bins, dtype=torch.float64), 0
         for sample in samples:
             with torch.no_grad():
-                spectrum = self._compressed(sample.to(self.deviation.device))
+                spectrum = self._compress(sample.to(self.deviation.device))
             # Of real and imaginary part together: (B, K, C, F, 2) to (C, F).
             total += spectrum.double().square().mean(-1).sum((0, 2)).cpu()
             count += spectrum.shape[0] * spectrum.shape[2]
@@ -119,9 +119,9 @@ class ComplexSpectrogram(nn.Module):
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents ``(B, 2 · channels, window / 2, T / hop)``; nothing is drawn, so the generator is not used."""
-        spectrum = self._compressed(sample)
+        spectrum = self._compress(sample)
         if self.phase == "advance":
-            spectrum = torch.view_as_real(self._advancing(torch.view_as_complex(spectrum)))
+            spectrum = torch.view_as_real(self._subtract_phase(torch.view_as_complex(spectrum)))
         spectrum = spectrum * self._gain(spectrum)[:, None, :, None]
         return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2).contiguous()
 
@@ -134,14 +134,14 @@ class ComplexSpectrogram(nn.Module):
         self._check_latent(latent)
         latent = latent if latent.dtype == torch.float64 else latent.float()
         spectrum = latent.unflatten(1, (self.channels, 2)).permute(0, 1, 4, 3, 2)
-        spectrum = expanded(spectrum / self._gain(spectrum)[:, None, :, None], self.exponent)
+        spectrum = expand(spectrum / self._gain(spectrum)[:, None, :, None], self.exponent)
         spectrum = torch.view_as_complex(spectrum.contiguous())
         if self.phase == "advance":
-            spectrum = self._turning(spectrum)
-        spectrum = _unpacked(spectrum)
+            spectrum = self._accumulate_phase(spectrum)
+        spectrum = _unpack(spectrum)
         if not self.phase_iterations:
             return self.frames.synthesise(spectrum)
-        return self.frames.griffin_lim(spectrum.abs(), self.phase_iterations, of_unit_size(spectrum))
+        return self.frames.griffin_lim(spectrum.abs(), self.phase_iterations, normalise_phase(spectrum))
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """``(2C, window / 2, T / hop)``; ValueError where the hop does not divide T."""
@@ -155,26 +155,26 @@ class ComplexSpectrogram(nn.Module):
         """``(B, 1, window / 2, T / hop)``: one where the frame's own hop of ``(B, 1, T)`` is one throughout."""
         return self.frames.mask(mask).repeat(1, 1, self.num_bins, 1)
 
-    def _compressed(self, sample: Tensor) -> Tensor:
+    def _compress(self, sample: Tensor) -> Tensor:
         """Spectra of compressed magnitude, not scaled: ``(B, channels, T / hop, window / 2, 2)``."""
         check_waveform(sample, self.channels)
         self.frames.num_frames(sample.shape[-1])
         sample = sample if sample.dtype == torch.float64 else sample.float()
-        return compressed(torch.view_as_real(_packed(self.frames.analyse(sample))), self.exponent)
+        return compress(torch.view_as_real(_pack(self.frames.analyse(sample))), self.exponent)
 
-    def _advancing(self, spectrum: Tensor) -> Tensor:
+    def _subtract_phase(self, spectrum: Tensor) -> Tensor:
         """Spectra ``(*, K, window / 2)`` with the phase by which each frame went further than its bin's frequency."""
         before = spectrum[..., :-1, 1:]
         loudness = before.abs()
         unit = torch.where(loudness > 0, before / loudness.clamp(min=_TINY), torch.ones_like(before))
         turned = spectrum.clone()
-        turned[..., 1:, 1:] = spectrum[..., 1:, 1:] * (unit * self._own_turn(spectrum)).conj()
+        turned[..., 1:, 1:] = spectrum[..., 1:, 1:] * (unit * self._bin_rotation(spectrum)).conj()
         return turned
 
-    def _turning(self, spectrum: Tensor) -> Tensor:
-        """What ``_advancing`` was made of: phases summed over frames, anew after a bin was exactly zero."""
+    def _accumulate_phase(self, spectrum: Tensor) -> Tensor:
+        """What ``_subtract_phase`` was made of: phases summed over frames, anew after a bin was exactly zero."""
         further = spectrum[..., 1:].angle().double()
-        own = self._own_turn(further.to(torch.complex128)).angle()
+        own = self._bin_rotation(further.to(torch.complex128)).angle()
         silent = spectrum[..., 1:] == 0
         # What is added at each frame but the first; after silence the frame before counts as phase 0.
         phase = further + torch.cat([torch.zeros_like(further[..., :1, :]), own.expand_as(further)[..., 1:, :]], -2)
@@ -185,7 +185,7 @@ class ComplexSpectrogram(nn.Module):
         whole = torch.polar(spectrum[..., 1:].abs().double(), total - start)
         return torch.cat([spectrum[..., :1], whole.to(spectrum.dtype)], -1)
 
-    def _own_turn(self, like: Tensor) -> Tensor:
+    def _bin_rotation(self, like: Tensor) -> Tensor:
         """e^{i ω hop} of the bins from the second: ``(window / 2 - 1,)``."""
         bins = torch.arange(1, self.num_bins, dtype=torch.float64, device=like.device)
         angle = torch.remainder(bins * self.frames.hop, self.frames.window) * (2 * math.pi / self.frames.window)
@@ -208,23 +208,23 @@ class ComplexSpectrogram(nn.Module):
 
     def _require_trained(self) -> None:
         # Asked of the buffer only until it says yes: on an accelerator each question waits for the device.
-        if self._known_trained:
+        if self._is_fitted:
             return
         if not bool(self.trained):
             raise ValueError(
                 "this autoencoder was never fitted, so that it knows no deviations: "
                 "run stage=autoencoder, or load its weights"
             )
-        self._known_trained = True
+        self._is_fitted = True
 
 
-def _packed(spectrum: Tensor) -> Tensor:
+def _pack(spectrum: Tensor) -> Tensor:
     """Bins ``(*, n)`` of spectra ``(*, n + 1)``: the last, which is real, as the imaginary part of the first."""
     first = torch.complex(spectrum[..., :1].real, spectrum[..., -1:].real)
     return torch.cat([first, spectrum[..., 1:-1]], -1)
 
 
-def _unpacked(packed: Tensor) -> Tensor:
-    """What ``_packed`` was made of."""
+def _unpack(packed: Tensor) -> Tensor:
+    """What ``_pack`` was made of."""
     first, last = packed[..., :1].real, packed[..., :1].imag
     return torch.cat([torch.complex(first, torch.zeros_like(first)), packed[..., 1:], last.to(packed.dtype)], -1)

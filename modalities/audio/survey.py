@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalities.audio.reading import opened
+from modalities.audio.reading import open_recording
 
 DURATIONS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 HIGHEST_RATE = 22050
@@ -37,7 +37,7 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     rates, lengths, channels, problem = [], [], [], ""
     for path in paths:
         try:
-            with opened(path) as recording:
+            with open_recording(path) as recording:
                 rates.append(recording.rate)
                 lengths.append(recording.frames / recording.rate)
                 channels.append(recording.channels)

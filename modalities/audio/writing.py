@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from modalities.audio.levels import limit_peak
-from modalities.audio.reading import FFMPEG, opened
+from modalities.audio.reading import FFMPEG, open_recording
 from modalities.audio.recording import decoder_errors, suffix_of
 from scm_media.weights import write_whole
 
@@ -53,14 +53,14 @@ def write_sound(path: Path, sample: Tensor, rate: int, bits: int, metadata: Mapp
     if not bool(torch.isfinite(sample).all()):
         raise ValueError(f"{path}: a sample is not finite (NaN or infinity), so that no sound can be made of it")
     sample, peak = limit_peak(sample)
-    write_whole(path, _encoded(sample, rate, kind, bits, json.dumps({KEY: dict(metadata)})))
+    write_whole(path, _encode(sample, rate, kind, bits, json.dumps({KEY: dict(metadata)})))
     if peak <= 1:
         return None
     return f"peak {peak:.3g} ({20 * math.log10(peak):+.1f} dBFS) was limited: the whole sound is turned down to 1"
 
 
-def _encoded(sample: Tensor, rate: int, kind: str, bits: int, comment: str) -> bytes:
-    frames, subtype = _quantised(sample, kind, bits)
+def _encode(sample: Tensor, rate: int, kind: str, bits: int, comment: str) -> bytes:
+    frames, subtype = _quantise(sample, kind, bits)
     content = io.BytesIO()
     quality = {"compression_level": COMPRESSION} if kind in LOSSY else {}
     quality |= {"bitrate_mode": "VARIABLE"} if kind == "MP3" else {}
@@ -71,7 +71,7 @@ def _encoded(sample: Tensor, rate: int, kind: str, bits: int, comment: str) -> b
     return content.getvalue()
 
 
-def _quantised(sample: Tensor, kind: str, bits: int) -> tuple[np.ndarray, str]:
+def _quantise(sample: Tensor, kind: str, bits: int) -> tuple[np.ndarray, str]:
     """Frames ``(T, C)`` as the format takes them, and what libsndfile calls such samples."""
     frames = sample.T.contiguous()
     if kind in LOSSY:
@@ -92,7 +92,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Raises ValueError for a file that is no sound.
     """
-    with opened(path):
+    with open_recording(path):
         pass
     for comment in _comments(path):
         try:

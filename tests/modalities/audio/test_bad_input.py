@@ -13,7 +13,7 @@ import torch
 
 from modalities.audio import AudioModality
 from modalities.audio.containers import ContainerRecording
-from modalities.audio.reading import opened
+from modalities.audio.reading import open_recording
 from modalities.audio.recording import SoundError
 from scm_media.data import FolderDataset
 from tests.modalities.audio.files import FLOAT, by_ffmpeg, by_libsndfile, sixteen, tone, wav
@@ -251,7 +251,7 @@ def test_a_chunk_that_claims_gigabytes_is_refused_before_they_are_allocated(tmp_
     assert error.value.reason == "damaged header"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
     file.write_bytes(content)
-    with opened(file) as recording:
+    with open_recording(file) as recording:
         assert recording.frames >= 800
 
 
@@ -260,6 +260,6 @@ def test_a_name_that_looks_like_an_address_is_a_files(tmp_path, monkeypatch):
     soundfile.write("plain.mp3", np.zeros(8000, np.float32), 8000)
     for name in ("12:30.mp3", "concat:plain.mp3", "http:x.mp3"):
         Path("plain.mp3").rename(name)
-        with opened(name) as recording:
+        with open_recording(name) as recording:
             assert recording.frames >= 8000
         Path(name).rename("plain.mp3")

@@ -43,7 +43,7 @@ def test_energy_is_that_of_the_windows_over_each_sample(window, hop):
     transform = frames(window, hop)
     waveform = quiet_ends(transform, 12 * hop)
     spectrum = transform.analyse(waveform)
-    energy = transform._overlapped(transform.taper.square().expand(12, -1))
+    energy = transform._overlap_add(transform.taper.square().expand(12, -1))
     assert inner(spectrum, spectrum).item() / window == pytest.approx((waveform.square() * energy).sum().item())
 
 

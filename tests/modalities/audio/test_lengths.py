@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modalities.audio import AudioModality
-from modalities.audio.reading import opened, read_frames
+from modalities.audio.reading import open_recording, read_frames
 from tests.modalities.audio.files import amplitude_at, by_ffmpeg, by_libsndfile, sixteen, tone, wav, whole
 
 RATE = 22050
@@ -19,13 +19,13 @@ LOUD_FIRST = SOFT_FIRST[::-1].copy()
 
 def frames_of(path) -> np.ndarray:
     """All frames of a file, which are read in two windows as well, and from a file in memory."""
-    with opened(path) as recording:
+    with open_recording(path) as recording:
         frames = read_frames(recording, 0, recording.frames)
         middle = recording.frames // 2
     in_memory = io.BytesIO(path.read_bytes())
     in_memory.name = path.name
     for file in (path, in_memory):
-        with opened(file) as recording:
+        with open_recording(file) as recording:
             assert recording.frames == len(frames)
             tail = read_frames(recording, middle, recording.frames)
             head = read_frames(recording, 0, middle)
@@ -182,7 +182,7 @@ def test_a_window_anywhere_is_the_wholes(tmp_path, name, codec, container):
     path = by_ffmpeg(tmp_path / name, sound.astype(np.float32), rate, codec, container)
     expected = frames_of(path)
     for start in range(0, len(expected) - 1000, rate // 4):
-        with opened(path) as recording:
+        with open_recording(path) as recording:
             found = read_frames(recording, start, start + 1000)
         assert np.abs(found - expected[start : start + 1000]).max() <= (0 if codec == "g722" else 1e-6), start
 
@@ -192,7 +192,7 @@ def test_aac_windows_differ_in_drawn_noise_alone(tmp_path):
     sound = np.tile(0.5 * NOISE, (20, 1))
     path = by_ffmpeg(tmp_path / "a.m4a", sound, RATE, "aac", "ipod")
     expected = whole(path)
-    with opened(path) as recording:
+    with open_recording(path) as recording:
         assert recording.frames == len(expected)
         for second in (0, 7, 29):
             found = read_frames(recording, second * RATE, (second + 1) * RATE)
@@ -201,5 +201,5 @@ def test_aac_windows_differ_in_drawn_noise_alone(tmp_path):
         assert energy(found) == pytest.approx(energy(expected[35 * RATE : 36 * RATE]), rel=0.02)
     by_ffmpeg(path, sound, RATE, "aac", "ipod", aac_pns="0")
     expected = whole(path)
-    with opened(path) as recording:
+    with open_recording(path) as recording:
         assert np.array_equal(read_frames(recording, 35 * RATE, 36 * RATE), expected[35 * RATE : 36 * RATE])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modalities.audio import AudioModality
-from modalities.audio.reading import SUFFIXES, opened, read_window
+from modalities.audio.reading import SUFFIXES, open_recording, read_window
 from tests.modalities.audio.files import FLOAT, amplitude_at, by_ffmpeg, by_libsndfile, sixteen, tone, wav
 
 LIBSNDFILE = {
@@ -110,7 +110,7 @@ def test_nothing_above_the_new_nyquist_frequency_is_heard(tmp_path, frequency):
 def test_windows_at_another_rate_join_without_a_seam(tmp_path):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (44101, 1)).astype(np.float32)
     path = by_libsndfile(tmp_path / "a.wav", noise, 44101, "WAV", "FLOAT")
-    with opened(path) as recording:
+    with open_recording(path) as recording:
         whole = read_window(recording, 16000, 0, 16000)
         parts = [read_window(recording, 16000, start, start + 1000) for start in range(0, 16000, 1000)]
     assert (torch.cat(parts, dim=1) - whole).abs().max() < 2e-6

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from modalities.audio.reading import SUFFIXES, opened, read_frames
+from modalities.audio.reading import SUFFIXES, open_recording, read_frames
 from tests.modalities.audio.files import by_ffmpeg, by_libsndfile, whole
 
 PCM = "pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw"
@@ -95,7 +95,7 @@ def tolerance(path) -> float:
 
 def check(path):
     expected, allowed = whole(path), tolerance(path)
-    with opened(path) as recording:
+    with open_recording(path) as recording:
         assert recording.frames == len(expected)
         middle, num = recording.frames // 2, min(2000, recording.frames)
         for start in (0, middle, recording.frames - num):
@@ -103,7 +103,7 @@ def check(path):
             error = np.abs(read_frames(recording, start, stop) - expected[start:stop]).max()
             assert error <= allowed, (start, error)
     for start in (middle, recording.frames - 100):  # a window alone, as training reads it
-        with opened(path) as recording:
+        with open_recording(path) as recording:
             assert np.abs(read_frames(recording, start, start + 100) - expected[start : start + 100]).max() <= allowed
 
 
