@@ -1,4 +1,4 @@
-"""Sounds: files, spectrograms, networks."""
+"""Reads and writes sounds, and turns them into latents."""
 
 from modalities.audio.autoencoder import SpectralAutoencoder
 from modalities.audio.mel import LogMelSpectrogram

@@ -1,4 +1,4 @@
-"""aiSFX, a network that was trained on libraries of sound effects elsewhere: a second opinion on features of sounds."""
+"""Wraps aiSFX, a feature extractor that was trained on libraries of sound effects, for a second opinion on figures."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ WEIGHTS_SHA256 = "499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7e
 RATE = 44_100
 WINDOW, HOP, NUM_BANDS = 2048, 1024, 96
 BLOCK, BLOCK_HOP = 100, 50
-"""Frames that the network sees at once (2.3 s), and how far the next block is; of each block there are 512 features."""
+"""Frames that the network sees at once (2.3 s), and the step from block to block; each has 512 features."""
 
 LARGEST = 9.457798957824707
-"""Of the compressed mel spectrograms that it was trained on: what they are divided by."""
+"""The largest value of the compressed mel spectrograms of its training, by which they are divided."""
 
 
 @part("feature_extractor")
 class AiSFX(nn.Module):
-    """Features of 512 dimensions: what aiSFX tells categories of sound effects by, averaged over blocks of 2.3 s.
+    """Computes the 512 features by which aiSFX tells sound effects apart, averaged over blocks of 2.3 s.
 
-    sample_rate: of the sounds, Hz; they are brought to 44.1 kHz, several channels to their mean. Sounds shorter than
-    a block are followed by silence; of longer ones whole blocks are taken, half a block apart. So only figures of
-    sounds of one length compare. Levels are heard: nothing is normalised. One core of an AMD EPYC (Zen 4) takes about
-    20 blocks a second.
+    sample_rate: of the sounds in Hz; they are resampled to 44.1 kHz, and channels are averaged. Sounds shorter than a
+    block are followed by silence; longer ones are cut into whole blocks, half a block apart, so that only figures of
+    sounds of one length compare. Levels are not normalised. One core of an AMD EPYC (Zen 4) takes about 20 blocks a
+    second.
     Source: Ma & Lerch 2022, "Representation Learning for the Automatic Indexing of Sound Effects Libraries" (ISMIR),
     model X-Sequential-CE: log10(1 + 10⁴ · power) in 96 HTK mel bands. Architecture and weights come from the installed
-    package aisfx, and from nowhere else. Raises ValueError when it is not installed or its checkpoint is another than
-    the one that figures are known by.
+    package aisfx, and from nowhere else. Raises ValueError when it is not installed, or has another checkpoint than
+    the one that published figures were measured with.
     """
 
     num_features = 512
@@ -62,7 +62,7 @@ class AiSFX(nn.Module):
         self.eval().requires_grad_(False)
 
     def spectrogram(self, sample: Tensor) -> Tensor:
-        """What the network sees ``(B, frames, 96)``, about 0 to 1, of waveforms ``(B, C, T)`` in [-1, 1]."""
+        """Returns the network's input ``(B, frames, 96)``, about 0 to 1, for waveforms ``(B, C, T)`` in [-1, 1]."""
         wave = sample.float().mean(1)
         if self.sample_rate != RATE:
             import soxr
@@ -74,7 +74,7 @@ class AiSFX(nn.Module):
         return torch.log10(1 + 1e4 * (power @ self.filters.T)) / LARGEST
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, 512)`` of waveforms ``(B, C, T)`` in [-1, 1]."""
+        """Returns features ``(B, 512)`` of waveforms ``(B, C, T)`` in [-1, 1]."""
         seen = self.spectrogram(sample)
         seen = functional.pad(seen, (0, 0, 0, max(0, BLOCK - seen.shape[1])))
         blocks = seen.unfold(1, BLOCK, BLOCK_HOP).transpose(-1, -2)
@@ -83,16 +83,16 @@ class AiSFX(nn.Module):
         return features.unflatten(0, blocks.shape[:2]).mean(1)
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Nothing: it knows categories of sound effects, not a model's labels."""
+        """Returns no scores: the network knows categories of sound effects, not a model's labels."""
         return {}
 
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Takes denormal numbers for zero inside the block, and as before behind it.
+    """Treats denormal numbers as zero inside the block, and restores the former setting behind it.
 
-    The network's activations underflow, which makes a CPU several times slower. PyTorch sets how a whole process
-    calculates and does not tell how it is set, so that a calculation has to.
+    The network's activations underflow, which makes a CPU several times slower. The setting belongs to the thread and
+    PyTorch does not report it, so that a multiplication has to find it out.
     """
     before = bool(torch.tensor([1e-40]).mul(0.5).eq(0))
     torch.set_flush_denormal(True)
@@ -103,14 +103,14 @@ def flush_denormals() -> Iterator[None]:
 
 
 def _checkpoint() -> Path:
-    """Where the installed package keeps its weights."""
+    """Returns the file in which the installed package keeps its weights."""
     found = find_spec("aisfx")
     assert found is not None and found.origin is not None, "it was imported"
     return Path(found.origin).parent / "models" / "checkpoint.pth"
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The embedding network's weights, read without running anything that a pickle may hold."""
+    """Returns the embedding network's weights; runs nothing that the pickle may hold."""
     content = file.read_bytes() if file.is_file() else b""
     found = hashlib.sha256(content).hexdigest()
     if found != WEIGHTS_SHA256:

@@ -1,4 +1,4 @@
-"""A convolutional autoencoder over spectrograms: fewer latents than a front end alone has."""
+"""Compresses the spectrograms of a front end by a convolutional autoencoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scm_media.parts import part
 
 @part("autoencoder", front="autoencoder")
 class SpectralAutoencoder(nn.Module):
-    """Waveforms to Gaussians over latents ``(B, latent_channels, F / f, K / k)`` of a front end's spectrograms.
+    """Maps waveforms to Gaussians over latents ``(B, latent_channels, F / f, K / k)``, by way of spectrograms.
 
     front: an autoencoder of spectrograms ``(B, c, F, K)`` with ``latent_channels``, ``frames`` and an unclipped inverse
     ``waveform``: ``ComplexSpectrogram``, or ``VocodedMel``, whose vocoder is then trained with the rest.
@@ -23,11 +23,11 @@ class SpectralAutoencoder(nn.Module):
     widths, depth: as in ``KLAutoencoder``.
 
     Before training, ``prepare`` measures the front end's scale; after it, ``fit`` measures that of the latents.
-    ``posterior`` and ``synthesize``, which training is made of, take and give waveforms.
+    ``posterior`` and ``synthesize``, which training calls, take and return waveforms.
     """
 
     rank = 1
-    """Axes of a sample."""
+    """Number of axes of a sample besides batch and channels."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class SpectralAutoencoder(nn.Module):
         self.inner = KLAutoencoder(front.latent_channels, latent_channels, 2, strides, widths, depth, sigma_data)
 
     def prepare(self, samples: Iterable[Tensor]) -> None:
-        """Measures what the front end's spectrograms are scaled by, over batches ``(B, channels, T)``."""
+        """Measures the scale of the front end's spectrograms over batches ``(B, channels, T)``."""
         self.front.fit(samples)
 
     def fit(self, samples: Iterable[Tensor]) -> None:
-        """Measures what normalises latents: the posterior means of batches ``(B, channels, T)``.
+        """Measures the scale of the latents, from the posterior means of batches ``(B, channels, T)``.
 
         Raises ValueError before ``prepare``, when there is nothing to measure, and for a latent channel that never
         changes.
@@ -58,25 +58,25 @@ class SpectralAutoencoder(nn.Module):
             self.inner.scale.fit(self.posterior(sample.to(device))[0] for sample in samples)
 
     def posterior(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance ``(B, c, F / f, K / k)`` of the codes of waveforms."""
+        """Returns mean and logarithm of the variance ``(B, c, F / f, K / k)`` of the codes of waveforms."""
         self._check(sample)
         return self.inner.posterior(self.front.encode(sample))
 
     def synthesize(self, code: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, not clipped, for codes."""
+        """Returns waveforms ``(B, channels, T)``, not clipped, for codes."""
         return self.front.waveform(self.inner.synthesize(code))
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents of deviation sigma_data: the posterior's mean, or a draw from it by the generator."""
+        """Returns latents of standard deviation sigma_data: posterior means, or samples drawn with the generator."""
         self._check(sample)
         return self.inner.encode(self.front.encode(sample), generator)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
+        """Returns waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
         return self.synthesize(self.inner.scale.denormalize(latent)).clamp(-1, 1)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(c, F / f, K / k)``. Raises ValueError where T is no multiple of k hops, or f does not divide F."""
+        """Returns ``(c, F / f, K / k)``. Raises ValueError where T is no multiple of k hops, or f does not divide F."""
         multiple = self.inner.strides[1] * self.front.frames.hop
         if sample_shape[-1] % multiple:
             raise ValueError(
@@ -86,11 +86,11 @@ class SpectralAutoencoder(nn.Module):
         return self.inner.latent_shape(self.front.latent_shape(sample_shape))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(channels, T)``."""
+        """Returns ``(channels, T)``."""
         return self.front.sample_shape(self.inner.sample_shape(latent_shape))
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, F / f, K / k)``: one where all samples ``(B, 1, T)`` of the hops of a latent place are one."""
+        """Returns ``(B, 1, F / f, K / k)``: one where all samples ``(B, 1, T)`` of a latent frame's hops are one."""
         self.latent_shape(mask.shape[1:])
         return self.inner.latent_mask(self.front.latent_mask(mask))
 

@@ -1,4 +1,4 @@
-"""Which part of a recording is taken: silence at its ends left out, and its ends looked at without reading the rest."""
+"""Finds the part of a recording between the silence at its ends, without reading its middle."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from modalities.audio.reading import open_recording, read_frames
 from modalities.audio.recording import Recording, SoundError, version_of
 
 ENDS = 15.0
-"""Seconds at either end of a file that are decoded where something is to be known of it; what is shorter than both
-together is decoded whole."""
+"""Seconds at either end of a file that are examined; a file that is shorter than both together is examined whole."""
 
 
 def read_ends(recording: Recording) -> list[np.ndarray]:
-    """The frames ``(n, C)`` of a recording, or of its first and last ``ENDS`` seconds; raises as ``read_frames``."""
+    """Returns a recording's frames ``(n, C)``, or those of its first and last ``ENDS`` s; raises as ``read_frames``."""
     num = round(ENDS * recording.rate)
     if recording.frames <= 2 * num:
         return [read_frames(recording, 0, recording.frames)]
@@ -25,20 +24,20 @@ def read_ends(recording: Recording) -> list[np.ndarray]:
 
 
 def find_sounding_part(recording: Recording, decibels: float | None) -> tuple[int, int]:
-    """First and last + 1 frame of a recording without the silence at its ends: all of it for None.
+    """Returns the first and last + 1 frame of a recording without the silence at its ends; the whole for None.
 
-    Silence is what lies more than so many dB below the loudest frame, as ``librosa.effects.trim`` has it. Of a file
-    longer than 30 s that is sought in its first and last 15 s alone, and no more than those are left out. A file on
-    a disk is decoded for it once. Raises SoundError for one that is silent from end to end.
+    Silence lies more than so many dB below the loudest frame, as in ``librosa.effects.trim``. If the file is longer
+    than 30 s, it is looked for in the first and last 15 s, and no more than those are left out. The result for a file
+    on a disk is kept. Raises SoundError for a file that is silent from end to end.
     """
     if decibels is None:
         return 0, recording.frames
     version = version_of(recording.file)
-    return _search_sound(recording, decibels) if version is None else _known(*version, decibels)
+    return _search_sound(recording, decibels) if version is None else _cached_search(*version, decibels)
 
 
 @lru_cache(maxsize=1 << 18)
-def _known(path: str, size: int, changed: int, decibels: float) -> tuple[int, int]:
+def _cached_search(path: str, size: int, changed: int, decibels: float) -> tuple[int, int]:
     with open_recording(path) as recording:
         return _search_sound(recording, decibels)
 

@@ -1,4 +1,4 @@
-"""The feature network of sounds: a classifier of log-mel spectrograms, whose features distances are measured in."""
+"""The feature extractor of sounds: a classifier of log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from modalities.audio.mel_scale import mel_filters
 from scm_media.parts import part
 
 WINDOW_SECONDS = 0.08
-"""About what the window lasts: long enough that neighbouring semitones of low notes differ in their overtones."""
+"""Approximate length of the window; neighbouring semitones of low notes then differ in their overtones."""
 
 NUM_BANDS = 128
 LOWEST_HERTZ = 30.0
 HIGHEST_RATE = 384_000
 QUIETEST = 1e-8
-"""Of a band's power: what is quieter looks alike."""
+"""Power added to each band, so that quieter ones look alike."""
 
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -30,13 +30,12 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 @part("feature_extractor")
 class AudioClassifier(nn.Module):
-    """Class scores of sounds and the features that they are read from.
+    """Classifies sounds by their labels; the last hidden layer gives the features.
 
     channels: of the waveforms. labels: name to number of classes; scalar labels (0) get no scores. sample_rate: Hz.
     width: channels of the first layer; the next have twice and four times as many. num_features: the dimension of the
-    features. Sounds may have any length from a window (about 80 ms) on; where in a sound something happens is told to
-    a quarter of its length.
-    Raises ValueError when no label has classes, or the rate is none.
+    features. Sounds may have any length from a window (about 80 ms) on; features keep the time of an event to a quarter
+    of the sound's length. Raises ValueError when no label has classes, or the rate is out of bounds.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class AudioClassifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def spectrogram(self, sample: Tensor) -> Tensor:
-        """Half the log10 of mel powers ``(B, C, NUM_BANDS, frames)`` of waveforms ``(B, C, T)``: 0 to -4."""
+        """Returns half the log10 of mel powers ``(B, C, NUM_BANDS, frames)`` of waveforms ``(B, C, T)``: 0 to -4."""
         short = self.window - sample.shape[-1]
         wave = functional.pad(sample.float(), (0, short)) if short > 0 else sample.float()
         frames = wave.unfold(-1, self.window, self.window // 2) * self.taper
@@ -84,14 +83,14 @@ class AudioClassifier(nn.Module):
         return torch.log10(power @ self.filters.T + QUIETEST).transpose(-1, -2) / 2
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, num_features)`` of waveforms ``(B, C, T)`` in [-1, 1]."""
+        """Returns features ``(B, num_features)`` of waveforms ``(B, C, T)`` in [-1, 1]."""
         return self.trunk(self.spectrogram(sample).contiguous(memory_format=torch.channels_last))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Label name to class scores ``(B, num_classes)``."""
+        """Returns class scores ``(B, num_classes)`` by label."""
         features = self.features(sample)
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, sample: Tensor) -> dict[str, Tensor]:
-        """The same as ``logits``: what training calls."""
+        """Returns ``logits``, for training."""
         return self.logits(sample)

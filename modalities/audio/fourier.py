@@ -1,4 +1,4 @@
-"""Short-time Fourier transforms with one frame a hop exactly, and their least-squares inverse."""
+"""The short-time Fourier transform with exactly one frame for each hop, its inverse, and Griffin–Lim."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LONGEST_WINDOW = 1 << 14
-"""Samples; a third of a second at 48 kHz."""
+"""Samples of the longest window; a third of a second at 48 kHz."""
 MOST_ITERATIONS = 1000
-"""Iterations of Griffin and Lim's algorithm, and of the least squares before it, beyond which nothing changes."""
+"""The most iterations of Griffin–Lim, and of the least squares before it; nothing changes beyond."""
 
 
 def check_iterations(name: str, value: int) -> None:
@@ -21,11 +21,11 @@ def check_iterations(name: str, value: int) -> None:
 
 
 class FourierFrames(nn.Module):
-    """Waveforms to the spectra of overlapping Hann-windowed frames and back.
+    """Transforms waveforms to the spectra of overlapping Hann-windowed frames and back.
 
     window, hop: in samples. A waveform is mirrored at both ends over ``margin`` = (window - hop) / 2 samples, so that
     one of K · hop samples has exactly K frames; zeros there would be a jump, heard in all bins of the outermost frames.
-    The window is scaled to unit energy: a bin of white noise of deviation s has E|X|² = s².
+    The window is scaled to unit energy: a bin of white noise of standard deviation s has E|X|² = s².
     Raises ValueError for hops that do not fit the window.
     """
 
@@ -48,13 +48,13 @@ class FourierFrames(nn.Module):
         self.register_buffer("taper", (taper / taper.square().sum().sqrt()).float(), persistent=False)
 
     def analyse(self, waveform: Tensor) -> Tensor:
-        """Complex spectra ``(*, K, window / 2 + 1)`` of waveforms ``(*, K · hop)``, longer than the margin."""
+        """Returns complex spectra ``(*, K, window / 2 + 1)`` of waveforms ``(*, K · hop)``, longer than the margin."""
         padded = functional.pad(waveform.reshape(-1, waveform.shape[-1]), (self.margin, self.margin), mode="reflect")
         frames = padded.unfold(-1, self.window, self.hop) * self.taper.to(waveform.dtype)
         return torch.fft.rfft(frames.reshape(*waveform.shape[:-1], *frames.shape[1:]))
 
     def num_frames(self, num_samples: int) -> int:
-        """How many frames a waveform has. Raises ValueError where the hop does not divide it, or it is too short."""
+        """Returns the number of frames of a waveform. Raises ValueError where the hop does not divide T."""
         if num_samples % self.hop or num_samples <= self.margin:
             raise ValueError(
                 f"waveforms of {num_samples} samples cannot be encoded: the autoencoder needs a multiple of its hop, "
@@ -63,15 +63,15 @@ class FourierFrames(nn.Module):
         return num_samples // self.hop
 
     def mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, 1, K)``: one where all of a frame's own hop of a mask ``(B, 1, K · hop)`` is one."""
+        """Returns ``(B, 1, 1, K)``: one where all of a frame's own hop of a mask ``(B, 1, K · hop)`` is one."""
         num_frames = self.num_frames(mask.shape[-1])
         return mask.reshape(len(mask), 1, 1, num_frames, self.hop).amin(-1)
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
-        """Waveforms ``(*, K · hop)``: those whose spectra come nearest to ``(*, K, window / 2 + 1)``, without margins.
+        """Returns the waveforms ``(*, K · hop)`` whose spectra come nearest to ``(*, K, window / 2 + 1)``.
 
-        Overlap-add divided by the summed squared window (Griffin & Lim 1984, equation 6): of the spectra that
-        ``analyse`` gave it is the exact inverse, at the edges too.
+        It is the overlap-add divided by the summed squared window (Griffin & Lim 1984, equation 6), the exact inverse
+        of ``analyse``, at the edges too.
         """
         frames = torch.fft.irfft(spectrum, n=self.window)
         taper = self.taper.to(frames.dtype)
@@ -81,19 +81,20 @@ class FourierFrames(nn.Module):
     def griffin_lim(
         self, magnitudes: Tensor, num_iterations: int, phases: Tensor | None = None, momentum: float = 0.99
     ) -> Tensor:
-        """Waveforms ``(*, K · hop)`` whose spectra have about the magnitudes ``(*, K, window / 2 + 1)``.
+        """Returns waveforms ``(*, K · hop)`` whose spectra have about the magnitudes ``(*, K, window / 2 + 1)``.
 
-        The fast algorithm of Perraudin, Balazs & Søndergaard 2013: spectra of waveforms and spectra of these magnitudes
-        are met in turn, and each meeting is overshot by the momentum. phases: complex, of unit size, to start from
-        (where they are a waveform's own, nothing changes); without, from the same random ones whatever the clip.
+        The fast algorithm of Perraudin, Balazs & Søndergaard 2013 projects in turn onto the spectra of waveforms and
+        onto those of these magnitudes, and overshoots by the momentum. phases: complex numbers of unit size to start
+        from, by default random ones that are the same for all waveforms; a waveform's own phases are a fixed point.
+        (``torchaudio.functional.griffinlim`` takes no phases to start from.)
         """
         if phases is None:
             phases = self._random_phases(magnitudes)
         before: Tensor | None = None
         for _ in range(num_iterations):
-            met = self.analyse(self.synthesise(magnitudes * phases))
-            phases = normalise_phase(met if before is None else met + momentum * (met - before))
-            before = met
+            projected = self.analyse(self.synthesise(magnitudes * phases))
+            phases = normalise_phase(projected if before is None else projected + momentum * (projected - before))
+            before = projected
         return self.synthesise(magnitudes * phases)
 
     def _random_phases(self, magnitudes: Tensor) -> Tensor:
@@ -103,23 +104,23 @@ class FourierFrames(nn.Module):
         return phases.to(torch.complex128 if magnitudes.dtype == torch.float64 else torch.complex64)
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """Sums ``(*, K · hop)`` of frames ``(*, K, window)`` laid a hop apart, the margins cut off."""
+        """Returns the sums ``(*, K · hop)`` of frames ``(*, K, window)`` a hop apart, without the margins."""
         num_hops, num_frames = math.ceil(self.window / self.hop), frames.shape[-2]
         chunks = functional.pad(frames, (0, num_hops * self.hop - self.window)).unflatten(-1, (num_hops, self.hop))
         total = frames.new_zeros(*frames.shape[:-2], num_frames + num_hops - 1, self.hop)
-        for place in range(num_hops):
-            total[..., place : place + num_frames, :] += chunks[..., place, :]
+        for shift in range(num_hops):
+            total[..., shift : shift + num_frames, :] += chunks[..., shift, :]
         return total.flatten(-2)[..., self.margin : self.margin + num_frames * self.hop]
 
 
 def normalise_phase(spectrum: Tensor) -> Tensor:
-    """Complex numbers of size 1 and the phases of these; zero where these are."""
+    """Returns complex numbers of size 1 with the phases of a spectrum; zero where it is zero."""
     parts = torch.view_as_real(spectrum)
     return torch.view_as_complex(parts * parts.square().sum(-1, keepdim=True).clamp(min=1e-24).rsqrt())
 
 
 def check_waveform(sample: Tensor, channels: int) -> None:
-    """ValueError for what is no batch of waveforms ``(B, channels, T)``."""
+    """Raises ValueError for a tensor that is no batch of waveforms ``(B, channels, T)``."""
     if sample.ndim != 3 or sample.shape[1] != channels:
         raise ValueError(
             f"the autoencoder takes waveforms (batch, {channels}, samples), got a tensor of shape "

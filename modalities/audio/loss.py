@@ -1,4 +1,4 @@
-"""How far a sound is from another as the ear has it: by spectra of several resolutions, and by a critic of spectra."""
+"""The reconstruction distance and the discriminator of sounds, both on spectra of several resolutions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.parts import part
 
 _FLOOR = 1e-4
-"""Amplitude of a bin that quieter ones are raised to before the logarithm: 80 dB below full scale."""
+"""The least amplitude of a bin before the logarithm, 80 dB below full scale."""
 _QUIET = 1e-3
-"""Amplitude of a bin below which a root is linear."""
+"""Amplitude of a bin below which its root is linear."""
 _SILENCE, _ROOT_OF_SILENCE = 1e-3, 1e-2
-"""What a clip's root mean square, and the mean of its roots, are raised to before they are divided by."""
+"""The least root mean square of a sample, and mean of its roots, as divisors."""
 
 
 @part("distance")
 class SpectralDistance(nn.Module):
-    """Terms of the distance of two sounds, each times its weight; those of weight 0 are left out.
+    """Computes weighted terms of the distance of two sounds; those of weight 0 are left out.
 
-    waveform: mean |x − y|. complex: Σ|A − B| / Σ|A| for the compressed complex spectra A = |X|^½ e^{i·phase}, which
-    minds phases. convergence, log_magnitude: ‖|X| − |Y|‖ / ‖|X|‖ and mean |ln|X| − ln|Y|| (Yamamoto et al. 2020,
-    "Parallel WaveGAN", equations 4 and 5), which do not. The last three are averaged over the windows (in samples,
-    hops a quarter). mel: mean distance of log-mel spectrograms, for which sample_rate in Hz is needed.
+    waveform: mean |x − y|. complex: Σ|A − B| / Σ|A| for the compressed complex spectra A = |X|^½ e^{i·phase}.
+    convergence, log_magnitude: ‖|X| − |Y|‖ / ‖|X|‖ and mean |ln|X| − ln|Y|| (Yamamoto et al. 2020, "Parallel WaveGAN",
+    equations 4 and 5), which do not depend on phases. The last three are averaged over the windows (in samples, with
+    hops of a quarter). mel: mean distance of log-mel spectrograms, for which sample_rate in Hz is needed.
     Raises ValueError for weights that are negative or all 0, and for waveforms that are no longer than half a window.
     """
 
@@ -67,7 +67,7 @@ class SpectralDistance(nn.Module):
             self.mel = LogMel(1, sample_rate, num_mels=num_mels)
 
     def forward(self, sample: Tensor, made: Tensor) -> dict[str, Tensor]:
-        """Weighted terms ``(B,)`` by name for waveforms ``(B, C, T)``."""
+        """Returns weighted terms ``(B,)`` by name for waveforms ``(B, C, T)``."""
         with torch.autocast(sample.device.type, enabled=False):
             sample, made = (x if x.dtype == torch.float64 else x.float() for x in (sample, made))
             found: dict[str, list[Tensor]] = {"waveform": [_mean((made - sample).abs())]}
@@ -104,12 +104,12 @@ def _spectral_terms(transform: nn.Module, sample: Tensor, made: Tensor) -> dict[
 
 
 def _smooth_root(squares: Tensor) -> Tensor:
-    """√squares, rounded off near 0, where the slope of a root is not finite."""
+    """Returns √squares, smoothed near 0, where the gradient of a root is not finite."""
     return (squares + _FLOOR**2).sqrt() - _FLOOR
 
 
 def _root(spectrum: Tensor) -> Tensor:
-    """|X|^½ · e^{i·phase}."""
+    """Returns |X|^½ · e^{i·phase}."""
     return compress(spectrum, 0.5, _QUIET)
 
 
@@ -119,11 +119,11 @@ def _mean(x: Tensor) -> Tensor:
 
 @part("critic")
 class SpectrogramCritic(nn.Module):
-    """Scores ``(B, 1, n)`` of patches of a sound's compressed complex spectrograms, high for what looks real.
+    """Scores patches of a sound's compressed complex spectrograms: high scores for real ones.
 
-    A ``PatchDiscriminator`` for each window (in samples, hops a quarter), as the multi-resolution critics of Jang et
-    al. 2021 (UnivNet) and Défossez et al. 2022 (EnCodec). channels: of waveforms ``(B, channels, T)``.
-    width, num_layers: of each.
+    It has a ``PatchDiscriminator`` for each window (in samples, with hops of a quarter), as the multi-resolution
+    discriminators of Jang et al. 2021 (UnivNet) and Défossez et al. 2022 (EnCodec). channels: of waveforms
+    ``(B, channels, T)``. width, num_layers: of each discriminator.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SpectrogramCritic(nn.Module):
         self.critics = nn.ModuleList(PatchDiscriminator(2 * channels, 2, width, num_layers) for _ in windows)
 
     def forward(self, sample: Tensor) -> Tensor:
-        """Scores of waveforms ``(B, channels, T)``, of all windows one after the other."""
+        """Returns scores ``(B, 1, n)`` of waveforms ``(B, channels, T)``, those of all windows in a row."""
         scores = []
         for transform, critic in zip(self.transforms, self.critics, strict=True):
             spectrum = _root(torch.view_as_real(transform.analyse(sample.float())))

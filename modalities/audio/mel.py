@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as latents, turned back into sound without a network: least squares, peaks, Griffin–Lim."""
+"""Log-mel spectrograms as latents, and their inversion without a network: least squares, peaks, Griffin–Lim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scm_media.nn.channel_scale import ChannelScale
 from scm_media.parts import part
 
 QUIETEST = 1e-5
-"""Added to bands before the logarithm: half a step of 16 bits."""
+"""Magnitude added to bands before the logarithm: half a step of 16 bits."""
 
 PHASES = ("peaks", "random")
 MOST_MELS = 512
@@ -34,12 +34,13 @@ def _check_bands(sample_rate: int, num_mels: int, lowest: float, highest: float)
 
 
 class LogMel(nn.Module):
-    """The logarithm of the magnitudes in mel bands, log(band + quietest), and a waveform made of it.
+    """Computes the logarithm of the magnitudes in mel bands, log(band + quietest), and magnitudes from it.
 
     channels: of waveforms ``(B, channels, T)``. sample_rate, lowest, highest: in Hz; highest: None for half the rate.
-    window, hop: in samples. quietest: the magnitude about which the logarithm turns into a straight line; nothing is
-    lost by it. A sine of full scale has sqrt(window / 6), so that 1e-3 lies 82 dB below one in 1,024 samples.
-    Raises ValueError as ``FourierFrames`` and ``mel_filters``, and for a quietest that is not positive.
+    window, hop: in samples. quietest: the magnitude around which the logarithm turns into a straight line, which
+    loses nothing. A sine of full scale has sqrt(window / 6), so that 1e-3 lies 82 dB below one in 1,024 samples.
+    Raises ValueError as ``FourierFrames``, for bands out of bounds or between two bins, and for a quietest that is not
+    positive.
     """
 
     filters: Tensor
@@ -81,7 +82,7 @@ class LogMel(nn.Module):
         self.register_buffer("steps", torch.from_numpy(steps), persistent=False)
 
     def forward(self, sample: Tensor) -> Tensor:
-        """Log-mel spectrograms ``(B, channels, num_mels, T / hop)`` of waveforms, in nepers."""
+        """Returns log-mel spectrograms ``(B, channels, num_mels, T / hop)`` of waveforms, in nepers."""
         check_waveform(sample, self.channels)
         self.frames.num_frames(sample.shape[-1])
         sample = sample if sample.dtype == torch.float64 else sample.float()
@@ -90,14 +91,14 @@ class LogMel(nn.Module):
         return (bands + self.quietest).log().transpose(-1, -2)
 
     def bands(self, log_mel: Tensor) -> Tensor:
-        """The magnitudes in mel bands, none negative, that spectrograms of the same shape are the logarithms of."""
+        """Returns the magnitudes in mel bands, none negative, of log-mel spectrograms of the same shape."""
         return (log_mel.exp() - self.quietest).clamp(min=0)
 
     def magnitudes(self, log_mel: Tensor, num_iterations: int) -> Tensor:
-        """Magnitudes ``(*, T / hop, window / 2 + 1)``, none negative, whose mel bands come nearest to those given.
+        """Returns non-negative magnitudes ``(*, T / hop, window / 2 + 1)`` whose mel bands come nearest to the given.
 
-        Accelerated projected gradient (Beck & Teboulle 2009, "FISTA") from the pseudo-inverse on, in steps of each
-        bin's own length.
+        It uses accelerated projected gradients (Beck & Teboulle 2009, "FISTA") from the pseudo-inverse on, with a step
+        for each bin.
         """
         with torch.autocast(log_mel.device.type, enabled=False):
             bands = self.bands(log_mel).transpose(-1, -2)
@@ -107,20 +108,20 @@ class LogMel(nn.Module):
             found = (rows @ self.inverse.to(bands.dtype)).clamp(min=0)
             ahead, momentum = found, 1.0
             for _ in range(num_iterations):
-                slope = torch.addmm(rows, ahead, filters, beta=-1)
-                following = torch.addmm(ahead, slope, downhill).clamp(min=0)
-                stronger = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-                ahead = torch.lerp(found, following, 1 + (momentum - 1) / stronger)
-                found, momentum = following, stronger
+                residual = torch.addmm(rows, ahead, filters, beta=-1)
+                following = torch.addmm(ahead, residual, downhill).clamp(min=0)
+                next_momentum = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+                ahead = torch.lerp(found, following, 1 + (momentum - 1) / next_momentum)
+                found, momentum = following, next_momentum
         return found.unflatten(0, bands.shape[:-1])
 
 
 class MelLatents(nn.Module):
-    """Latents ``(B, channels, num_mels, T / hop)``: log-mel spectrograms, normalised by mean and deviation.
+    """Maps waveforms to log-mel spectrograms, normalised by mean and standard deviation.
 
-    How they become sound again is left to ``waveform`` of those who inherit. mel: the spectrograms.
-    ``fit`` measures mean and deviation of each channel; ``encode`` and ``decode`` refuse (ValueError) before, or
-    before weights are loaded.
+    Latents are ``(B, channels, num_mels, T / hop)``. A subclass's ``waveform`` inverts them. mel: the spectrograms.
+    ``fit`` measures mean and standard deviation of each channel; ``encode`` and ``decode`` raise ValueError before
+    that, or before weights are loaded.
     """
 
     def __init__(self, mel: LogMel, sigma_data: float) -> None:
@@ -136,36 +137,36 @@ class MelLatents(nn.Module):
 
     @property
     def frames(self) -> FourierFrames:
-        """The transform below the spectrograms."""
+        """Returns the transform below the spectrograms."""
         return self.mel.frames
 
     def fit(self, samples: Iterable[Tensor]) -> None:
-        """Measures mean and deviation over batches ``(B, channels, T)``; raises ValueError as ``ChannelScale.fit``."""
+        """Measures mean and standard deviation over batches ``(B, channels, T)``; raises as ``ChannelScale.fit``."""
         device = self.mel.filters.device
         self.scale.fit(self.mel(sample.to(device)) for sample in samples)
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents of deviation sigma_data; nothing is drawn, so the generator is not used."""
+        """Returns latents of standard deviation sigma_data; the generator is not used."""
         return self.scale.normalize(self.mel(sample))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
+        """Returns waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
         return self.waveform(latent).clamp(-1, 1)
 
     def waveform(self, latent: Tensor) -> Tensor:
-        """What ``decode`` gives before it is clipped."""
+        """Returns waveforms ``(B, channels, T)``, not clipped."""
         raise NotImplementedError
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, num_mels, T / hop)``; ValueError where the hop does not divide T."""
+        """Returns ``(C, num_mels, T / hop)``; raises ValueError where the hop does not divide T."""
         return (self.channels, self.mel.num_mels, self.frames.num_frames(sample_shape[-1]))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, T)``: a hop for each frame."""
+        """Returns ``(C, T)``, a hop for each frame."""
         return (self.channels, latent_shape[-1] * self.frames.hop)
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, num_mels, T / hop)``: one where the frame's own hop of ``(B, 1, T)`` is one throughout."""
+        """Returns ``(B, 1, num_mels, T / hop)``: one where all of a frame's own hop of ``(B, 1, T)`` is one."""
         return self.frames.mask(mask).repeat(1, 1, self.mel.num_mels, 1)
 
     def _log_mel(self, latent: Tensor) -> Tensor:
@@ -174,13 +175,13 @@ class MelLatents(nn.Module):
 
 @part("autoencoder")
 class LogMelSpectrogram(MelLatents):
-    """Log-mel spectrograms as latents; sound is made of them without a network.
+    """Maps waveforms to log-mel spectrograms, and back without a network.
 
-    The phase is lost: magnitudes are found by non-negative least squares, phases by following the peaks of the spectra
-    (``modalities.audio.phases``) and then by Griffin–Lim, the same for the same latent. sample_rate … quietest: as in
-    ``LogMel``; hops of a quarter of the window keep the phases findable.
-    phase: what Griffin–Lim starts from, peaks, or random ones. magnitude_iterations, phase_iterations: of the two
-    searches; from the peaks few are needed.
+    The phase is lost. Decoding finds magnitudes by non-negative least squares, and phases by following the peaks of the
+    spectra (``modalities.audio.phases``) and then by Griffin–Lim; it is deterministic. sample_rate … quietest: as in
+    ``LogMel``; phases need hops of a quarter of the window.
+    phase: the phases that Griffin–Lim starts from, "peaks" or "random". magnitude_iterations, phase_iterations: of the
+    two searches; few are needed from the peaks.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class LogMelSpectrogram(MelLatents):
         self.magnitude_iterations = magnitude_iterations
 
     def waveform(self, latent: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, not clipped."""
+        """Returns waveforms ``(B, channels, T)``, not clipped."""
         magnitudes = self.mel.magnitudes(self._log_mel(latent), self.magnitude_iterations)
         phases = peak_phases(magnitudes, self.frames.hop) if self.phase == "peaks" else None
         return self.frames.griffin_lim(magnitudes, self.phase_iterations, phases)
