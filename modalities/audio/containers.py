@@ -1,4 +1,4 @@
-"""Sounds that FFmpeg decodes (PyAV): MP3, M4A, AAC, G.722, WMA and whatever else libsndfile refuses."""
+"""Decodes sounds with FFmpeg (PyAV): MP3, M4A, AAC, G.722, WMA, and files that libsndfile refuses."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from modalities.audio.recording import File, SoundError, content_of, decoder_err
 from modalities.audio.riff import claims_too_much
 
 FORMATS = "mov,mp4,aac,g722,asf,mp3,ogg,flac,wav,w64,aiff,caf,au,matroska,amr,ac3,eac3,wv,ape,tta,loas"
-"""Formats that FFmpeg may take a file for: never a playlist, which could name other files and addresses."""
+"""Formats that FFmpeg may detect; no playlists, which could name other files and addresses."""
 
 PREROLL = 1.0
-"""Seconds that are decoded before a window. The first frames after a jump lean on earlier ones: an MP3's reservoir of
-bits reaches back half a second at the lowest bit rates, Opus settles within 0.8 s."""
+"""Seconds that are decoded before a window. The first frames after a jump depend on earlier ones: an MP3's reservoir
+of bits reaches back half a second at the lowest bit rates, Opus settles within 0.8 s."""
 NEAR = 30.0
-"""Seconds of a file within which windows are decoded from its start where the codec draws random noise."""
+"""Windows that begin within these first seconds are decoded from the start where the codec draws random noise."""
 NOISY = frozenset({"aac", "ac3", "eac3"})
-"""Codecs that fill bands with random noise (substituted noise, dither)."""
+"""Codecs whose decoders fill bands with random noise (noise substitution, dither)."""
 TAIL = 0.5
-"""Seconds before the end that are looked at for where the last frame ends."""
+"""Seconds before the end that are decoded to find the end of the last frame."""
 SLACK = 0.1
-"""Seconds that may be missing at the end of a file, or where packets cannot be decoded: they are silent, and all else
-is in its place. Where more is missing the file counts as cut short."""
+"""Seconds that may be missing at the end of a file, or where packets cannot be decoded: they are read as silence, and
+all other samples keep their positions. A file that misses more counts as cut short."""
 
 INDEXED = ("mov", "wav", "w64", "aiff", "au", "caf")
-"""Formats in which FFmpeg jumps to a sample exactly where the codec is PCM; the first has an index for all codecs."""
+"""Formats in which FFmpeg seeks exactly to a sample of a PCM codec; the first has an index for all codecs."""
 SEEKABLE = frozenset({"aac", "alac", "flac", "opus", "ac3", "eac3", "mp3float"})
 """Other codecs in ``mov`` whose frames depend on no more than ``PREROLL`` before them."""
 PREROLLS = {"mp3float": PREROLL, "mp3": PREROLL, "aac": PREROLL, "flac": 0.0, "g722": math.inf}
-"""Codecs whose packets tell how many samples they hold, to the seconds that are decoded before a window. G.722 adapts
-to all that came before, so that its windows are exact from the file's start alone."""
+"""Seconds decoded before a window, by codec, for codecs whose packets give their number of samples. G.722 adapts to
+everything before, so that only decoding from the start is exact."""
 TELLING = frozenset({"mp3", "aac", "flac", "g722", "wav"})
-"""Formats in which the packets of these codecs tell it: others round the durations, or trim the ends themselves."""
+"""Formats in which the packets of these codecs give it; others round the durations, or trim the ends themselves."""
 
 _counts: dict[tuple[str, int, int], int] = {}
-"""Numbers of frames by path, size and time of change of the file."""
+"""Maps path, size and time of change of a file to its number of frames."""
 
 
 class ContainerRecording:
-    """A recording that FFmpeg decodes, sample for sample as the program ``ffmpeg`` does.
+    """Reads a file with FFmpeg, with the same samples as the program ``ffmpeg``.
 
-    Encoder delays and edit lists are applied as FFmpeg applies them. Frames are counted without decoding where the
-    header or the packets can be believed, else by decoding the file once; counts of files on a disk are kept.
+    Encoder delays and edit lists are applied. Frames are counted without decoding if the header or the packets are
+    reliable, else by decoding the file once; counts of files on a disk are kept.
 
     A window equals the same part of the whole file decoded at once: to the bit for MP3, FLAC, ALAC, PCM, G.722, WMA
     and AAC without noise substitution, to 1e-6 for Opus. AAC encoders may replace noise by its power, and a decoder
@@ -59,8 +59,8 @@ class ContainerRecording:
     an index (MP3, ADTS) also a pass over the packets before it (0.1 s in ten minutes), and for G.722, WMA and rarer
     codecs the decoding of all that lies before (0.3 s in ten minutes).
 
-    refused: what another library said of the file, which is named where FFmpeg does not know the format either.
-    Raises SoundError for what FFmpeg does not decode.
+    refused: another library's message about the file, which is reported if FFmpeg does not know the format either.
+    Raises SoundError for files that FFmpeg cannot decode.
     """
 
     def __init__(self, file: File, refused: str = "") -> None:
@@ -94,7 +94,7 @@ class ContainerRecording:
             container = av.open(source, format=raw, options={"format_whitelist": FORMATS})
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._no_sound(self._refused or getattr(error, "strerror", None) or str(error)) from error
-        # FFmpeg's best stream is none whose header lacks a rate or channels, which is told in other words.
+        # A stream whose header lacks a rate or channels is never FFmpeg's best one; it gets an error of its own later.
         stream = container.streams.best("audio") or next(iter(container.streams.audio), None)
         problem = ""
         if stream is None:
@@ -111,7 +111,7 @@ class ContainerRecording:
         return SoundError(self.file, "not audio", f"cannot be decoded as a sound: {detail}")
 
     def _describe(self, promised: int | None) -> None:
-        """Sets rate, channels and frames, and how places are found."""
+        """Sets rate, channels and frames, and the way in which positions are found."""
         stream, context = self._stream, self._stream.codec_context
         self.rate, self.channels, self.frames = stream.rate or 0, stream.channels, 0
         if self.rate < 1 or self.channels < 1:
@@ -129,7 +129,7 @@ class ContainerRecording:
             self.frames = self._cached_count()
 
     def _can_seek(self) -> bool:
-        """Returns true where the container has an index and its time stamps tell samples apart."""
+        """Returns true if the container has an index and its time stamps resolve single samples."""
         stream, codec = self._stream, self._stream.codec_context.name
         kind = self._container.format.name.split(",")[0]
         if kind not in INDEXED or not stream.duration or stream.time_base * self.rate > 1:
@@ -137,21 +137,21 @@ class ContainerRecording:
         return codec.startswith("pcm_") or (kind == "mov" and codec in SEEKABLE)
 
     def _last_frame_end(self) -> int:
-        """Returns the place behind the last frame: encoders pad it, so that the header's duration is not exact.
+        """Returns the end of the last frame; encoders pad it, so that the header's duration is not exact.
 
-        The header's duration is returned where the end is missing: reading then tells that the file is cut.
+        Returns the header's duration if the end is missing, so that reading reports the file as cut short.
         """
         promised = round(self._stream.duration * self._stream.time_base * self.rate)
         begin, end = promised / self.rate - TAIL, 0
         if self._draws_noise:  # decoding would draw some of the noise that the window gets
             end = self._last_packet_end(begin)
         else:
-            for place, frame in self._seek(begin):
-                end = place + frame.samples
+            for position, frame in self._seek(begin):
+                end = position + frame.samples
         return end if end >= promised - SLACK * self.rate else promised
 
     def _last_packet_end(self, begin: float) -> int:
-        """Returns the place behind the last packet; its own duration may be without the padding of its frame."""
+        """Returns the end of the last packet, whose own duration may lack the padding of its frame."""
         self._jump(begin)
         end, longest = None, 0
         for packet in self._container.demux(self._stream):
@@ -161,7 +161,7 @@ class ContainerRecording:
         return 0 if end is None else round((end * self._stream.time_base - self._begin) * self.rate)
 
     def _cached_count(self) -> int:
-        """Returns the number of frames, which is counted once where the file is on a disk."""
+        """Returns the number of frames, and keeps it for a file on a disk."""
         version = version_of(self.file)
         if version is None:
             return self._count()
@@ -170,41 +170,41 @@ class ContainerRecording:
         return _counts[version]
 
     def _count(self) -> int:
-        """Returns the number of frames, by the packets where they tell it and else by decoding all of them."""
+        """Returns the number of frames, from the packets if they give it, else by decoding all of them."""
         container, stream = self._rewound()
         if self._preroll is not None:
             return count_samples(container, stream)
-        return sum(self._checked(frame).samples for _, frame in decode_all(container, stream))
+        return sum(self._check_format(frame).samples for _, frame in decode_all(container, stream))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns what ``Recording.read`` does. Raises SoundError where rate or channels change inside."""
+        """Returns frames as ``Recording.read``. Raises SoundError where rate or channels change inside."""
         to_float = av.AudioResampler(format="fltp")
         found = np.zeros((stop - start, self.channels), np.float32)
         reached = start
         with decoder_errors(self.file):
-            for place, frame in self._frames(start):
-                num = self._checked(frame).samples
-                first, last = max(place, start), min(place + num, stop)
+            for position, frame in self._frames(start):
+                num = self._check_format(frame).samples
+                first, last = max(position, start), min(position + num, stop)
                 if first > reached:  # packets in between could not be decoded; or an index has a gap there
                     if not self._seeks and not self._bridges(first - reached):
                         break
                     reached = min(first, stop)
                 if last > first:
                     (values,) = to_float.resample(frame)
-                    found[first - start : last - start] = values.to_ndarray().T[first - place : last - place]
+                    found[first - start : last - start] = values.to_ndarray().T[first - position : last - position]
                     reached = last
-                if place + num >= stop:
+                if position + num >= stop:
                     break
         if stop == self.frames and self._bridges(stop - reached):
             reached = stop
         return found[: reached - start]
 
     def _bridges(self, num: int) -> bool:
-        """Tells whether so many missing samples are few enough to be silent."""
+        """Returns true if so many missing samples are few enough to be read as silence."""
         return num <= SLACK * self.rate
 
     def _frames(self, start: int) -> Iterator[tuple[int, Any]]:
-        """Yields places and frames in their order, from one that begins at or before ``start`` on."""
+        """Yields positions and frames in order, from a frame that begins at or before ``start`` on."""
         preroll = self._preroll
         if preroll is not None and self._draws_noise and start < NEAR * self.rate:
             preroll = math.inf
@@ -218,15 +218,15 @@ class ContainerRecording:
             yield from decode_from(container, stream, start - preroll * self.rate)
 
     def _seek(self, seconds: float) -> Iterator[tuple[int, Any]]:
-        """Yields places and frames by their time stamps from some seconds on, as far as they can be decoded.
+        """Yields positions and frames by their time stamps from some seconds on, as far as they can be decoded.
 
-        Seconds before the start are right: an M4A's first packets lie there, and prepare its first frame.
+        Negative seconds are right: an M4A's first packets lie there, and prepare its first frame.
         """
         if self._draws_noise and self._decoded:
-            self._reopen()
+            self._open_again()
         self._decoded = True
         self._jump(seconds)
-        place, broken = None, False
+        position, broken = None, False
         for packet in self._container.demux(self._stream):
             try:
                 frames = self._stream.codec_context.decode(packet)
@@ -234,21 +234,21 @@ class ContainerRecording:
                 broken = True
                 continue
             for frame in frames:
-                told = place or 0
+                begin = position or 0
                 if frame.pts is not None:
-                    told = round((frame.pts * self._stream.time_base - self._begin) * self.rate)
-                if place is not None and broken and not self._bridges(told - place):
+                    begin = round((frame.pts * self._stream.time_base - self._begin) * self.rate)
+                if position is not None and broken and not self._bridges(begin - position):
                     return
-                place, broken = told if place is None else max(place, told), False
-                yield place, frame
-                place += frame.samples
+                position, broken = begin if position is None else max(position, begin), False
+                yield position, frame
+                position += frame.samples
 
     def _jump(self, seconds: float) -> None:
         self._untouched = False
         stamp = (Fraction(seconds) + self._begin) / self._stream.time_base
         self._container.seek(math.floor(stamp), stream=self._stream, backward=True)
 
-    def _checked(self, frame: Any) -> Any:
+    def _check_format(self, frame: Any) -> Any:
         if (frame.sample_rate, frame.layout.nb_channels) == (self.rate, self.channels):
             return frame
         raise SoundError(
@@ -261,14 +261,14 @@ class ContainerRecording:
     def _rewound(self) -> tuple[Any, Any]:
         """Returns container and stream at the file's start: formats without an index cannot jump back exactly."""
         if not self._untouched:
-            self._reopen()
+            self._open_again()
         self._untouched = False
         return self._container, self._stream
 
-    def _reopen(self) -> None:
+    def _open_again(self) -> None:
         self._container.close()
         self._container, self._stream = self._open()
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._container.close()

@@ -1,4 +1,4 @@
-"""Sounds: reading, bringing to a recipe's rate and length, writing with metadata inside, showing many at once."""
+"""The modality of sounds: reads, resamples, crops, writes and draws them."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ CROPS = ("random", "start", "centre")
 PADDINGS = ("silence", "masked")
 HIGHEST_RATE = 384_000
 LONGEST = 3600.0
-"""Seconds beyond which a file is not read as a whole; crops of it are."""
+"""Seconds beyond which a file is not read as a whole, only in crops."""
 FADE = 0.01
-"""Seconds over which what is kept in an edit turns into what was made."""
+"""Seconds of the crossfade from the given part of an edit to the generated one."""
 
 
 @part("modality")
 class AudioModality(Modality):
-    """Sounds of one (mono) or two (stereo) channels at one sample rate, ``duration`` seconds long.
+    """Handles sounds of one (mono) or two (stereo) channels at one sampling rate, ``duration`` seconds long.
 
-    sample_rate: in Hz, what files of any rate are resampled to. multiple: a clip's number of samples is the positive
-    multiple of it that is nearest to the duration, since front ends need whole frames. crop: which part of a longer
-    sound is taken, "random" (needs the generator that ``transform`` is given; without one it is the centre), "start" or
-    "centre". A shorter sound is followed by zeros; padding "masked" also tells which places they are, so that no
-    network learns them, "silence" does not. trim: None, or how many dB below a file's loudest frame the silence is
-    that is cut from its ends. normalise: None, "peak" or "loudness" (ITU-R BS.1770-4), of each clip after it is
-    cropped, at ``level`` dBFS or LUFS (None: −1 or −23), by at most 40 dB. shortest: seconds below which a file is
-    refused, a few hops of a front end. bits: of WAV and FLAC that are written, 16, 24 or 32.
+    sample_rate: in Hz; files of any rate are resampled to it. multiple: the number of samples is the positive multiple
+    of it that is nearest to the duration, since front ends need whole frames. crop: the part of a longer sound that is
+    taken, "random" (the centre if ``transform`` gets no generator), "start" or "centre". A shorter sound is followed by
+    zeros; padding "masked" also returns a mask of them, so that no network learns them, "silence" does not. trim: None,
+    or the level in dB below a file's loudest frame under which its ends are cut off as silence. normalise: None, "peak"
+    or "loudness" (ITU-R BS.1770-4) of each sample after it is cropped, at ``level`` dBFS or LUFS (None: −1 or −23), by
+    at most 40 dB. shortest: files with fewer seconds are refused; front ends need a few hops. bits: of WAV and FLAC
+    that are written, 16, 24 or 32.
 
     One channel is repeated for stereo, several are averaged for mono; other numbers than the recipe's are refused.
     """
@@ -97,16 +97,15 @@ class AudioModality(Modality):
 
     @classmethod
     def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see
-        ``survey.suggest_config``."""
+        """Returns keys that fit these files, and a sentence about them; see ``survey.suggest_config``."""
         return suggest_config(paths)
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
-        """What somebody who looks at data for this modality should be told of clips ``(C, T)``."""
+        """Returns warnings about samples ``(C, T)``; see ``survey.data_warnings``."""
         return data_warnings(samples, self.sample_rate)
 
     def shape(self, **sizes: float) -> tuple[int, ...]:
-        """``(channels, T)``, T a multiple of ``multiple``; ValueError for an extent that sounds do not have."""
+        """Returns ``(channels, T)``, T a multiple of ``multiple``; raises ValueError for an unknown size."""
         if unknown := set(sizes) - set(self.size_options):
             raise ValueError(f"sounds have no {', '.join(sorted(unknown))}; they have: {', '.join(self.size_options)}")
         duration = sizes.get("duration", self.size_options["duration"].default)
@@ -116,11 +115,11 @@ class AudioModality(Modality):
 
     @property
     def augments(self) -> bool:
-        """Whether ``transform`` makes use of its generator."""
+        """Returns true if ``transform`` uses its generator."""
         return self.crop == "random"
 
     def read(self, path: str | Path) -> Tensor:
-        """The whole sound ``(channels, T)``, float32 in [-1, 1], at the recipe's rate.
+        """Returns the whole sound ``(channels, T)``, float32 in [-1, 1], at the recipe's rate.
 
         Raises ValueError, in one line with the file's name, for what is no sound, is cut short, holds samples that are
         not finite, is shorter than ``shortest`` or longer than an hour.
@@ -128,12 +127,12 @@ class AudioModality(Modality):
         return self._whole(path)
 
     def decode(self, content: bytes, source: str) -> Tensor:
-        """The whole sound of a file's content, as ``read``; ValueError that names the source."""
+        """Returns the whole sound of a file's content, as ``read``; errors name the source."""
         return self._whole(_name_content(content, source))
 
     def _whole(self, file: File) -> Tensor:
         with open_recording(file) as recording:
-            total = self._checked(recording, recording.frames)
+            total = self._count_samples(recording, recording.frames)
             if (seconds := recording.frames / recording.rate) > LONGEST:
                 raise SoundError(
                     file, "too long", f"is {seconds / 60:.0f} minutes long; at most {LONGEST / 60:.0f} are read at once"
@@ -141,14 +140,14 @@ class AudioModality(Modality):
             return limit_peak(self._to_channels(read_window(recording, self.sample_rate, 0, total)))[0]
 
     def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
-        """What ``transform`` makes of a file, and its mask ``(1, T)``; no more of the file is read than the clip.
+        """Returns the transformed sample of a file and its mask ``(1, T)``; reads only the sample's part of the file.
 
-        The mask is one where the clip is no padding; None where padding is silence. Raises ValueError as ``read``.
+        The mask is one where the sample is not padding; None if padding is "silence". Raises ValueError as ``read``.
         """
         with open_recording(file) as recording:
             first, last = find_sounding_part(recording, self.trim)
-            total = self._checked(recording, last - first)
-            start = self._place(total, generator)
+            total = self._count_samples(recording, last - first)
+            start = self._choose_start(total, generator)
             stop = min(total, start + self.num_samples)
             window = read_window(recording, self.sample_rate, start, stop, origin=first)
         return self._finish(self._to_channels(window))
@@ -156,25 +155,25 @@ class AudioModality(Modality):
     def validate(self, file: File) -> None:
         """Raises ValueError as ``read`` for a file that cannot be used, by its header, its first and its last 15 s.
 
-        What is shorter than 30 s is decoded whole. A sample that is not finite in the middle of a longer one is found
-        when a clip has it.
+        A file shorter than 30 s is decoded whole. A value that is not finite in the middle of a longer one is found
+        when it is read.
         """
         with open_recording(file) as recording:
-            self._checked(recording, recording.frames)
+            self._count_samples(recording, recording.frames)
             if self.trim is None:
                 read_ends(recording)
             else:
                 first, last = find_sounding_part(recording, self.trim)
-                self._checked(recording, last - first)
+                self._count_samples(recording, last - first)
 
     def measure(self, file: File) -> Mapping[str, float]:
-        """``seconds``: how long the sound in a clip of this file is, from its header (and, with trim, its ends)."""
+        """Returns ``seconds``, the length of the sound in a sample of this file, by its header (with trim, its ends)."""
         with open_recording(file) as recording:
             first, last = find_sounding_part(recording, self.trim)
             return {"seconds": min((last - first) / recording.rate, self.num_samples / self.sample_rate)}
 
-    def _checked(self, recording: Recording, frames: int) -> int:
-        """How many samples so many of its frames are at the recipe's rate; SoundError where they do not fit it."""
+    def _count_samples(self, recording: Recording, frames: int) -> int:
+        """Returns the number of samples at the recipe's rate; raises SoundError if the recording does not fit it."""
         if recording.channels not in (1, self.channels) and self.channels != 1:
             raise SoundError(
                 recording.file,
@@ -194,11 +193,11 @@ class AudioModality(Modality):
         return total
 
     def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The sample ``(C, T)``, at the recipe's rate, brought to ``shape()``; random only through the generator."""
+        """Returns the sample ``(C, T)``, at the recipe's rate, in ``shape()``; random only through the generator."""
         if sample.ndim != 2 or (sample.shape[0] not in (1, self.channels) and self.channels != 1):
             raise ValueError(f"a sound of this recipe is ({self.channels}, T), got {tuple(sample.shape)}")
         first, last = (0, sample.shape[1]) if self.trim is None else find_sound(sample, self.trim)
-        start = first + self._place(last - first, generator)
+        start = first + self._choose_start(last - first, generator)
         return self._finish(self._to_channels(sample[:, start : min(last, start + self.num_samples)]))[0]
 
     def _to_channels(self, sample: Tensor) -> Tensor:
@@ -206,8 +205,8 @@ class AudioModality(Modality):
             return sample
         return sample.mean(0, keepdim=True) if self.channels == 1 else sample.expand(self.channels, -1)
 
-    def _place(self, total: int, generator: torch.Generator | None) -> int:
-        """Where of ``total`` samples a clip begins."""
+    def _choose_start(self, total: int, generator: torch.Generator | None) -> int:
+        """Returns the index of the first of ``total`` samples that is taken."""
         room = total - self.num_samples
         if room <= 0 or self.crop == "start":
             return 0
@@ -216,7 +215,7 @@ class AudioModality(Modality):
         return room // 2
 
     def _finish(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A cut sample, limited, normalised and padded, and its mask."""
+        """Returns a cropped sample, limited, normalised and padded, and its mask."""
         sample, _ = limit_peak(sample)
         if self.normalise is not None and self.level is not None and sample.shape[1]:
             sample = normalise_level(sample, self.sample_rate, self.normalise, self.level)
@@ -227,7 +226,7 @@ class AudioModality(Modality):
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
         """Writes ``(C, T)``, whole or not at all, as WAV, FLAC, OGG (Vorbis) or MP3, with the metadata as its comment.
 
-        Returns a remark where its peak was above 1 and had to be limited, else None. Raises ValueError for another
+        Returns a sentence if its peak was above 1 and had to be limited, else None. Raises ValueError for another
         suffix, for samples that are not finite, and for a rate that MP3 does not have.
         """
         return write_sound(Path(path), sample, self.sample_rate, self.bits, metadata)
@@ -240,7 +239,7 @@ class AudioModality(Modality):
         return crossfade(given, made, mask, round(FADE * self.sample_rate))
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
-        """A grid of mel spectrograms of samples ``(B, C, T)``, captions below; near-square unless told."""
+        """Returns a grid of mel spectrograms of samples ``(B, C, T)``; see ``draw_sheet``."""
         return draw_sheet(samples, self.sample_rate, captions, columns)
 
 

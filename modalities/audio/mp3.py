@@ -1,4 +1,4 @@
-"""Lengths of MP3 files: what the tag in their first frame promises, where it can be believed."""
+"""Reads the length of an MP3 from the tag in its first frame."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import IO
 from modalities.audio.recording import File, content_of
 
 DECODER_DELAY = 529
-"""Samples by which every MP3 decoder is late; gapless players leave them out besides the encoder's own delay."""
+"""Samples of delay of every MP3 decoder; gapless players skip them besides the encoder's own delay."""
 GAPLESS_ENCODERS = (b"LAME", b"Lavf", b"Lavc")
-"""Encoders whose tag holds their delay and padding, by FFmpeg's list."""
+"""Encoders that write their delay and padding into the tag, by FFmpeg's list."""
 TRAILER = 4096
-"""Bytes by which a file may be longer than its tag says: tags at the end (ID3v1, Lyrics3, APE) are not counted."""
+"""Bytes by which a file may be longer than its tag says: it does not count tags at the end (ID3v1, Lyrics3, APE)."""
 
 
 def promised_samples(file: File) -> int | None:
-    """Returns how many samples a channel an MP3's own tag promises without encoder delay and padding.
+    """Returns the number of samples by an MP3's own tag, without encoder delay and padding.
 
-    None where no tag can be believed: none is there, it lacks the number of frames or bytes (VBR streams that nobody
-    went back to), or the file is longer than the tag says (two files joined). Source: the Xing and LAME tags as
+    Returns None if there is no reliable tag: it is missing, lacks the number of frames or bytes (a stream that was not
+    finished), or the file is longer than it says (two joined files). Source: the Xing and LAME tags as
     described by G. Smith and by LAME's tag specification, revision 1.
     """
     with content_of(file) as content:
@@ -49,7 +49,7 @@ def promised_samples(file: File) -> int | None:
 
 
 def is_frame(content: bytes) -> bool:
-    """Returns true where these bytes begin with the header of an MPEG audio frame."""
+    """Returns true if these bytes begin with the header of an MPEG audio frame."""
     if len(content) < 4 or content[0] != 0xFF or content[1] & 0xE0 != 0xE0:
         return False
     layer, bit_rate, sample_rate = content[1] >> 1 & 3, content[2] >> 4, content[2] >> 2 & 3

@@ -1,4 +1,4 @@
-"""Pages of Ogg files: chains (several complete streams, one behind the other), and where the last page begins."""
+"""Reads pages of Ogg files: finds chains (complete streams, one behind the other) and the start of the last page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from modalities.audio.recording import File, Recording, SoundError, content_of, 
 
 PAGE = re.compile(rb"OggS\x00")
 FIRST_PAGE = re.compile(rb"OggS\x00[\x02\x06]")
-"""The head of a page that begins a stream (RFC 3533, section 6: version 0, flag "beginning of stream")."""
+"""Matches the head of a page that begins a stream (RFC 3533, section 6: version 0, flag "beginning of stream")."""
 HEAD = 27
-"""Bytes of a page's head before its table of segments."""
+"""Bytes of a page's head before the segment table."""
 LONGEST_PAGE = HEAD + 255 + 255 * 255
 NO_POSITION = -1
-"""Position of a page on which no packet ends."""
+"""The granule position of a page on which no packet ends."""
 BLOCK = 1 << 22
-"""Bytes of a file that are searched at once."""
+"""Bytes that are searched at once."""
 
 
 def chain_links(file: File) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def _first_pages(content: IO[bytes]) -> list[int]:
 
 
 def last_page_begin(file: File) -> int:
-    """Returns how many samples end before the last page of an Ogg stream; 0 where there is none before it."""
+    """Returns the number of samples before the last page of an Ogg stream; 0 if it is the only one."""
     with content_of(file) as content:
         size = content.seek(0, 2)
         content.seek(max(0, size - 3 * LONGEST_PAGE))
@@ -79,9 +79,9 @@ def last_page_begin(file: File) -> int:
 
 
 class ChainedRecording:
-    """The links of a chained Ogg file as one recording. Raises SoundError where they differ in rate or channels.
+    """Joins the links of a chained Ogg file to one recording.
 
-    links: one recording a link, in their order.
+    links: the recording of each link, in order. Raises SoundError if they differ in rate or channels.
     """
 
     def __init__(self, file: File, links: list[Recording]) -> None:
@@ -99,20 +99,20 @@ class ChainedRecording:
                 )
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns what ``Recording.read`` does."""
+        """Returns frames as ``Recording.read``."""
         found, begin = [np.empty((0, self.channels), np.float32)], 0
         for link in self._links:
             first, last = max(start, begin), min(stop, begin + link.frames)
             if last > first:
                 part = link.read(first - begin, last - begin)
                 found.append(part)
-                if len(part) < last - first:  # what follows a gap would lie in the wrong place
+                if len(part) < last - first:  # samples behind a gap would lie at wrong positions
                     break
             begin += link.frames
         return np.concatenate(found)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         for link in self._links:
             link.close()
 

@@ -1,4 +1,4 @@
-"""Places of samples in files without an index: packets of FFmpeg, counted from the start of the file."""
+"""Finds positions in files without an index, by counting the samples of packets from the start."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import av
 from modalities.audio.mp3 import is_frame
 
 SKIP_SAMPLES = "skip_samples"
-"""FFmpeg's name for what a packet carries beside its content: samples to leave out at its start and at its end."""
+"""FFmpeg's name for the side data of a packet that says how many samples to skip at its start and end."""
 MPEG = ("mp3float", "mp3")
 
 
 def decode_all(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yields the place of its first sample and each frame of a container that stands at its start.
+    """Yields the position of its first sample and each frame of a container that stands at its start.
 
-    What cannot be decoded at the end (half a packet, padding) is no sample, as for the program ``ffmpeg``. Raises
-    FFmpegError where more can be decoded behind it: the places after it would not be known.
+    Undecodable bytes at the end (half a packet, padding) are ignored, as by the program ``ffmpeg``. Raises FFmpegError
+    if more can be decoded behind undecodable bytes: its position would not be known.
     """
-    place, problem = 0, None
+    position, problem = 0, None
     for packet in container.demux(stream):
         try:
             frames = stream.codec_context.decode(packet)
@@ -32,12 +32,12 @@ def decode_all(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
         for frame in frames:
             if problem is not None:
                 raise problem
-            yield place, frame
-            place += frame.samples
+            yield position, frame
+            position += frame.samples
 
 
 def decode_from(container: Any, stream: Any, begin: float) -> Iterator[tuple[int, Any]]:
-    """Yields places and frames as ``decode_all``, but decodes no packet that ends at or before ``begin``.
+    """Yields positions and frames as ``decode_all``, but decodes no packet that ends at or before ``begin``.
 
     A packet that cannot be decoded leaves a gap of its own length.
     """
@@ -46,16 +46,16 @@ def decode_from(container: Any, stream: Any, begin: float) -> Iterator[tuple[int
             continue
         with suppress(av.error.FFmpegError):
             frames = stream.codec_context.decode(packet)
-            place = last - sum(frame.samples for frame in frames)
+            position = last - sum(frame.samples for frame in frames)
             for frame in frames:
-                yield place, frame
-                place += frame.samples
+                yield position, frame
+                position += frame.samples
 
 
 def count_samples(container: Any, stream: Any) -> int:
-    """Returns the number of samples of a container that stands at its start; only its last packet is decoded.
+    """Returns the number of samples of a container that stands at its start; decodes its last packet alone.
 
-    A packet that the end of the file cuts is no sample, as for the program ``ffmpeg``.
+    A packet that the end of the file cuts does not count, as for the program ``ffmpeg``.
     """
     final, first, last = None, 0, 0
     for final, first, last in _packets(container, stream):  # noqa: B007
@@ -70,26 +70,26 @@ def count_samples(container: Any, stream: Any) -> int:
 
 
 def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, int, int]]:
-    """Yields each packet with the places of its first and last + 1 sample that a decoder lets through."""
+    """Yields each packet with the positions of the first and last + 1 sample that a decoder returns of it."""
     samples = stream.time_base * stream.rate
-    above, below = samples.numerator, samples.denominator  # fractions would cost more than FFmpeg's own work
+    numerator, denominator = samples.numerator, samples.denominator  # fractions would cost more than FFmpeg's work
     checks = stream.codec_context.name in MPEG
-    place = left_out = 0
+    position = skipped = 0
     for packet in container.demux(stream):
         if not packet.size or (checks and not is_frame(bytes(packet)[:4])):  # a tag between two joined files
             continue
-        num = ((packet.duration or 0) * above + below // 2) // below
-        begin, end = _skipped(packet)
-        left_out = begin or left_out
-        heard = max(0, num - left_out)
-        left_out -= num - heard
-        heard = heard - end if end <= heard else heard
-        yield packet, place, place + heard
-        place += heard
+        num = ((packet.duration or 0) * numerator + denominator // 2) // denominator
+        begin, end = _read_skipped(packet)
+        skipped = begin or skipped
+        kept = max(0, num - skipped)
+        skipped -= num - kept
+        kept = kept - end if end <= kept else kept
+        yield packet, position, position + kept
+        position += kept
 
 
-def _skipped(packet: Any) -> tuple[int, int]:
-    """Returns how many samples a decoder leaves out at the start, over several packets, and at the packet's end."""
+def _read_skipped(packet: Any) -> tuple[int, int]:
+    """Returns how many samples a decoder skips at the start, over several packets, and at the packet's end."""
     if not packet.has_sidedata(SKIP_SAMPLES):
         return 0, 0
     begin, end = struct.unpack_from("<II", bytes(packet.get_sidedata(SKIP_SAMPLES)))

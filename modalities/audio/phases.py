@@ -1,4 +1,4 @@
-"""Phases for spectra of which only the magnitudes are known: steady partials go on turning from frame to frame."""
+"""Finds phases for magnitude spectra by following partials from frame to frame."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 _SILENT = 1e-8
-"""Magnitude below which bins are alike: a logarithm needs one."""
+"""The least magnitude before the logarithm."""
 
 
 def peak_phases(magnitudes: Tensor, hop: int) -> Tensor:
-    """Complex numbers of unit size ``(*, K, window / 2 + 1)``: phases for magnitudes of that shape, of Hann's window.
+    """Returns phases, as complex numbers of unit size, for magnitudes ``(*, K, window / 2 + 1)`` of Hann's window.
 
-    Each peak of a frame is taken for a partial, its frequency for the vertex of a parabola through the logarithms
-    of the three bins about it, and its phase for what that of the same bin was a frame earlier, turned on by
-    2π · frequency · hop. All bins of a peak, down to the valleys beside it, have its phase at the middle of the
-    window (Beauregard, Harish & Wyse 2015, "Single pass spectrogram inversion", section 3). hop: in samples.
-    No gradient passes: which bin is a peak has none.
+    Each peak of a frame is a partial. The vertex of a parabola through the logarithms of the three bins around it gives
+    its frequency; its phase is that of the same bin one frame earlier plus 2π · frequency · hop. All bins of a peak,
+    down to the valleys beside it, share its phase at the middle of the window (Beauregard, Harish & Wyse 2015, "Single
+    pass spectrogram inversion", section 3). hop: in samples. No gradient passes: the choice of peaks has none.
     """
     level = magnitudes.detach().clamp(min=_SILENT).log()
     bins = torch.arange(level.shape[-1], device=level.device)
@@ -40,13 +39,13 @@ def peak_phases(magnitudes: Tensor, hop: int) -> Tensor:
 
 
 def _neighbours(level: Tensor) -> tuple[Tensor, Tensor]:
-    """What stands one bin below and one above; minus infinity beyond the ends."""
+    """Returns the levels of the bins below and above; minus infinity beyond the ends."""
     wide = functional.pad(level, (1, 1), value=-math.inf)
     return wide[..., :-2], wide[..., 2:]
 
 
 def _owners(peak: Tensor, valley: Tensor, bins: Tensor) -> Tensor:
-    """The peak that each bin belongs to: uphill from it, a valley to the peak above; the bin itself without any."""
+    """Returns the index of the peak uphill from each bin; the next one for a valley, the bin itself without a peak."""
     none = len(bins)
     last_peak = torch.where(peak, bins, -1).cummax(-1).values
     last_valley = torch.where(valley, bins, -1).cummax(-1).values

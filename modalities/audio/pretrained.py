@@ -1,4 +1,4 @@
-"""Autoencoders that were trained elsewhere, where a user has their weights: vocos, and Stable Audio's Oobleck."""
+"""Wraps pretrained autoencoders of other packages: vocos, and Stable Audio's Oobleck."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from scm_media.parts import part
 
 @part("autoencoder")
 class VocosMel(PretrainedAutoencoder):
-    """Latents ``(B, channels, num_mels, T / hop)``: log-mel spectrograms, made into sound by the package ``vocos``.
+    """Maps waveforms to log-mel spectrograms, and back by a network of the package ``vocos``.
 
-    weights: a safetensors file of a ``vocos.Vocos`` over mel spectrograms. The other keys describe it; they start at
-    those of the public 24 kHz model. hidden: width of a block's inner layer. padding: "center" or "same"; of "center",
-    which makes a frame more than hops, the last is left out, and repeated to decode. Channels are vocoded one by one.
-    Raises ValueError where the package is not installed.
+    Latents are ``(B, channels, num_mels, T / hop)``. weights: a safetensors file of a ``vocos.Vocos`` over mel
+    spectrograms. The other keys describe it; the defaults are those of the public 24 kHz model. hidden: width of a
+    block's inner layer. padding: "center" or "same"; "center" makes one frame more than there are hops, which is left
+    out, and the last one is repeated to decode. Channels are vocoded one by one. Raises ValueError if the package is
+    not installed.
     """
 
     def __init__(
@@ -58,15 +59,15 @@ class VocosMel(PretrainedAutoencoder):
         self.channels, self.num_mels, self.hop, self.padding = channels, num_mels, hop, padding
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, num_mels, T / hop)``; ValueError where the hop does not divide T."""
+        """Returns ``(C, num_mels, T / hop)``; raises ValueError where the hop does not divide T."""
         return (self.channels, self.num_mels, _num_frames(sample_shape[-1], self.hop))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, T)``: a hop for each frame."""
+        """Returns ``(C, T)``, a hop for each frame."""
         return (self.channels, latent_shape[-1] * self.hop)
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, num_mels, T / hop)``: one where all samples ``(B, 1, T)`` of a hop are one."""
+        """Returns ``(B, 1, num_mels, T / hop)``: one where all samples ``(B, 1, T)`` of a hop are one."""
         return _by_hop(mask, self.hop).repeat(1, 1, self.num_mels, 1)
 
     def _load(self) -> None:
@@ -94,11 +95,11 @@ class VocosMel(PretrainedAutoencoder):
 
 @part("autoencoder")
 class OobleckAutoencoder(PretrainedAutoencoder):
-    """Latents ``(B, latent_channels, 1, T / hop)`` of Stable Audio's autoencoder, diffusers' ``AutoencoderOobleck``.
+    """Wraps Stable Audio's autoencoder, diffusers' ``AutoencoderOobleck``.
 
+    Latents are ``(B, latent_channels, 1, T / hop)``: patches of the backbone must be 1 along the axis of length 1.
     weights: the safetensors file of its folder (``vae/diffusion_pytorch_model.safetensors``). The other keys describe
-    it, with diffusers' values; its hop is the product of ratios. One row of latents is all there is: patches of
-    the backbone must be 1 along that axis. Raises ValueError where the package is not installed.
+    it, with diffusers' values; its hop is the product of ratios. Raises ValueError if the package is not installed.
     """
 
     def __init__(
@@ -134,15 +135,15 @@ class OobleckAutoencoder(PretrainedAutoencoder):
         self.channels, self.latent_channels, self.hop = channels, latent_channels, math.prod(ratios)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(latent_channels, 1, T / hop)``; ValueError where the hop does not divide T."""
+        """Returns ``(latent_channels, 1, T / hop)``; raises ValueError where the hop does not divide T."""
         return (self.latent_channels, 1, _num_frames(sample_shape[-1], self.hop))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, T)``: a hop for each frame."""
+        """Returns ``(C, T)``, a hop for each frame."""
         return (self.channels, latent_shape[-1] * self.hop)
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, 1, T / hop)``: one where all samples ``(B, 1, T)`` of a hop are one."""
+        """Returns ``(B, 1, 1, T / hop)``: one where all samples ``(B, 1, T)`` of a hop are one."""
         return _by_hop(mask, self.hop)
 
     def _code(self, sample: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,5 +166,5 @@ def _num_frames(num_samples: int, hop: int) -> int:
 
 
 def _by_hop(mask: Tensor, hop: int) -> Tensor:
-    """``(B, 1, 1, K)``: one where all of a hop of ``(B, 1, K · hop)`` is one."""
+    """Returns ``(B, 1, 1, K)``: one where all of a hop of ``(B, 1, K · hop)`` is one."""
     return mask.reshape(len(mask), 1, 1, _num_frames(mask.shape[-1], hop), hop).amin(-1)

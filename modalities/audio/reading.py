@@ -1,8 +1,8 @@
-"""Sound files of every kind: opened without being read, and read from any place on.
+"""Opens sound files of every kind without reading them, and reads windows of them at any sampling rate.
 
-libsndfile (soundfile) comes first: it is fast, and exact to the frame wherever it seeks. FFmpeg (PyAV, in
-``containers.py``) reads what libsndfile refuses (M4A, AAC, G.722, WMA …), what it cannot seek in, what it gives no
-believable length of, and MP3: libmpg123 estimates the length of files without a tag, and prints its complaints.
+libsndfile (soundfile) comes first: it is fast, and its seeks are exact to the frame. FFmpeg (PyAV, in
+``containers.py``) reads files that libsndfile refuses (M4A, AAC, G.722, WMA …), cannot seek in, or has no reliable
+length of, and MP3: libmpg123 estimates the length of files without a tag, and prints its complaints.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ FFMPEG = frozenset({".mp3", ".m4a", ".aac", ".g722", ".wma"})
 SUFFIXES = LIBSNDFILE | FFMPEG
 
 MARGIN = 256
-"""Frames of the slower rate on either side of a window, beyond which soxr's filter (HQ) does not reach."""
+"""Frames of the lower rate on either side of a window, more than the length of soxr's filter (HQ)."""
 
 PREROLL = 1.0
-"""Seconds that Opus is decoded before a window: its first frames after a jump lean on earlier ones."""
+"""Seconds of Opus that are decoded before a window: its first frames after a jump depend on earlier ones."""
 MOST_FRAMES = 1 << 48
-"""Frames beyond which a length is none: libsndfile gives 2⁶³ − 1 for a FLAC whose header leaves it open."""
+"""Frames beyond which a length is unknown: libsndfile gives 2⁶³ − 1 for a FLAC whose header leaves it open."""
 
 EXPLANATIONS = {
     "SF_INFO struct incomplete": "its header gives a sample rate of 0 Hz, or no channels",
     "File does not exist or is not a regular file (possibly a pipe?)": "no frame of sound is in it",
 }
-"""Messages of libsndfile, and what they mean."""
+"""Plain words for messages of libsndfile."""
 
 
 class SeekSafeFile:
-    """A file in memory for libsndfile, which seeks where a damaged header sends it.
+    """Wraps a file in memory so that seeks to impossible offsets, as damaged headers cause them, go to the start.
 
-    A place before the start is the start. An exception would be printed with a traceback by soundfile, and passed over.
+    soundfile would print an exception with a traceback, and go on.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -65,11 +65,11 @@ class SeekSafeFile:
 
 
 class SoundFileRecording:
-    """A recording that libsndfile reads. Raises RuntimeError where it does not.
+    """Reads a file with libsndfile. Raises RuntimeError if libsndfile cannot.
 
-    In Ogg Vorbis libsndfile jumps to the right sample only from a file that was just opened, and not into the last
-    page: it counts back from the end of a page, and the last one ends before its samples do. So the file is opened
-    again for each window, and its last page reached from the one before.
+    In Ogg Vorbis libsndfile seeks to the right sample only in a file that was just opened, and not within the last
+    page: it counts back from the end of a page, and the last page's end is not that of its samples. Therefore the file
+    is opened again for each window, and its last page is reached from the one before.
     """
 
     def __init__(self, file: File) -> None:
@@ -89,12 +89,12 @@ class SoundFileRecording:
 
     @property
     def trustworthy(self) -> bool:
-        """Tells whether its length is more than a guess, and whether any place of it can be reached."""
+        """Returns true if the length is reliable and any frame can be reached."""
         mpeg = self._sound.subtype.startswith("MPEG")
         return self._sound.seekable() and not mpeg and 0 < self.frames < MOST_FRAMES
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns what ``Recording.read`` does."""
+        """Returns frames as ``Recording.read``."""
         first = max(0, min(start - self._preroll, self._last_jump))
         if self._vorbis and not self._untouched:
             self._sound.close()
@@ -103,17 +103,17 @@ class SoundFileRecording:
         try:
             self._sound.seek(first)
             return self._sound.read(stop - first, dtype="float32", always_2d=True)[start - first :]
-        except RuntimeError:  # what libsndfile says of a FLAC that ends too early
+        except RuntimeError:  # raised for a FLAC that ends too early
             return np.empty((0, self.channels), np.float32)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._sound.close()
 
 
 @contextmanager
 def open_recording(file: File) -> Iterator[Recording]:
-    """Yields the recording of a file, not yet read. Raises SoundError for one that is missing, empty or no sound."""
+    """Yields the opened recording of a file. Raises SoundError if it is missing, empty or no sound."""
     if isinstance(file, str | Path):
         if not Path(file).is_file():
             raise SoundError(file, "missing file", "is no file: check its name")
@@ -147,7 +147,7 @@ def _open(file: File) -> Recording:
 
 
 def _open_one(file: File) -> Recording:
-    # Raw G.722 has no header, so that any bytes could be some: its suffix alone tells.
+    # Raw G.722 has no header, so that only the suffix identifies it.
     refused = ""
     if suffix_of(file) not in FFMPEG and not _is_mpeg(file):
         try:
@@ -156,10 +156,10 @@ def _open_one(file: File) -> Recording:
                 return recording
             recording.close()
         except RuntimeError as error:
-            said = str(error).rpartition(": ")[2].rstrip(".")
-            refused = EXPLANATIONS.get(said, said)
+            message = str(error).rpartition(": ")[2].rstrip(".")
+            refused = EXPLANATIONS.get(message, message)
         except ValueError:
-            # A rate or a number of channels that no sound has; FFmpeg's header tells which.
+            # The rate or number of channels is impossible; FFmpeg reports which.
             refused = "its header is damaged"
     from modalities.audio.containers import ContainerRecording
 
@@ -167,31 +167,31 @@ def _open_one(file: File) -> Recording:
 
 
 def _is_mpeg(file: File) -> bool:
-    """Returns true for MP3 under another suffix, in a WAV too; libsndfile would have libmpg123 read it."""
+    """Returns true for MP3 under another suffix or in a WAV, which libsndfile would read with libmpg123."""
     with content_of(file) as content:
         head = content.read(22)
     return is_frame(head) or (head[:4] == b"RIFF" and head[20:] == b"\x55\0")
 
 
 def num_frames(frames: int, rate: int, wanted: int) -> int:
-    """Returns how many samples a channel so many frames at ``rate`` Hz are at the wanted rate."""
+    """Returns the number of samples that so many frames at ``rate`` Hz become at the wanted rate."""
     return max(1, round(frames * wanted / rate))
 
 
 def read_window(recording: Recording, rate: int, start: int, stop: int, origin: int = 0) -> Tensor:
     """Returns samples ``start`` to ``stop`` of a recording at ``rate`` Hz, ``(channels, stop − start)`` float32.
 
-    origin: the frame of the recording that sample 0 is. No more is resampled than the window and the filter's reach.
-    The window equals that of the whole recording resampled to 1e-6 of full scale, but for codecs that fill bands with
-    random noise (AAC with noise substitution, AC-3): ``ContainerRecording`` tells what holds there. soxr is
-    band-limited (its quality HQ passes 91 % of the lower Nyquist frequency, and nothing above it by more than −100 dB),
-    fast, and takes any ratio of rates, where a polyphase filter of two rates without a common divisor would be as large
-    as their product. Raises SoundError for samples that are not finite, and for a file that is cut short.
+    origin: the frame of the recording that is sample 0. Only the window and the filter's margin are resampled. The
+    result equals that part of the whole recording, resampled, to 1e-6 of full scale, except for codecs that fill bands
+    with random noise (see ``ContainerRecording``). soxr (HQ) passes 91 % of the lower Nyquist frequency, rejects all
+    above it by 130 dB, and takes any ratio of rates; ``torchaudio.functional.resample`` is as good with 128 zero
+    crossings, but several times slower, and needs minutes for rates without a common divisor. Raises SoundError for
+    samples that are not finite, and for a file that is cut short.
     """
     divisor = math.gcd(recording.rate, rate)
     up, down = rate // divisor, recording.rate // divisor
     margin = 0 if up == down else math.ceil(MARGIN * max(1.0, recording.rate / rate))
-    # Sample j · up is at frame j · down exactly: windows begin there, so that their phases are the whole's.
+    # Sample j · up lies exactly at frame j · down: windows begin there, so that the resampler's phases agree.
     block = max(0, start // up - math.ceil(margin / down))
     first = origin + block * down
     last = min(recording.frames, origin + math.ceil(stop * down / up) + margin)
@@ -200,13 +200,13 @@ def read_window(recording: Recording, rate: int, start: int, stop: int, origin: 
         frames = soxr.resample(frames, recording.rate, rate, quality="HQ")
     offset = start - block * up
     frames = frames[offset : offset + stop - start]
-    # Rounding may leave the resampler one sample short of the whole's end.
+    # The resampler's rounding may leave out the last sample.
     frames = np.pad(frames, ((0, stop - start - len(frames)), (0, 0)), mode="edge")
     return torch.from_numpy(np.ascontiguousarray(frames.T))
 
 
 def read_frames(recording: Recording, start: int, stop: int) -> np.ndarray:
-    """Returns frames ``start`` to ``stop``, ``(n, channels)``; SoundError where some are missing or not finite."""
+    """Returns frames ``start`` to ``stop``, ``(n, channels)``; raises SoundError if some are missing or not finite."""
     with decoder_errors(recording.file):
         frames = recording.read(start, stop)
     if len(frames) < stop - start:
@@ -217,11 +217,11 @@ def read_frames(recording: Recording, start: int, stop: int) -> np.ndarray:
             f"{start / recording.rate:.2f} to {stop / recording.rate:.2f} s can be decoded; fetch it again",
         )
     if not np.isfinite(frames).all():
-        place = start + int(np.flatnonzero(~np.isfinite(frames).all(1))[0])
+        frame = start + int(np.flatnonzero(~np.isfinite(frames).all(1))[0])
         raise SoundError(
             recording.file,
             "samples that are not finite",
-            f"holds samples that are not finite (NaN or infinity), the first at {place / recording.rate:.3f} s: "
+            f"holds samples that are not finite (NaN or infinity), the first at {frame / recording.rate:.3f} s: "
             "write it again",
         )
     return frames

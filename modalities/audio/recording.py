@@ -1,4 +1,4 @@
-"""What an opened sound offers, whichever library decodes it, and how its faults are reported."""
+"""The interface of an opened sound, whichever library decodes it, and the error for sounds that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import IO, Protocol
 import numpy as np
 
 File = str | Path | IO[bytes]
-"""A sound on a disk, or the content of one; the name of the latter, if it has one, tells the suffix."""
+"""A file on a disk, or its opened content; the attribute ``name`` of the latter, if any, gives the suffix."""
 
 
 class SoundError(ValueError):
-    """A sound that cannot be used, described in one line; rejects of a dataset are counted by ``reason``."""
+    """Reports in one line a sound that cannot be used; a dataset counts its rejects by ``reason``."""
 
     def __init__(self, file: File, reason: str, detail: str) -> None:
         super().__init__(f"{name_of(file)} {detail}")
@@ -23,7 +23,7 @@ class SoundError(ValueError):
 
 
 class Recording(Protocol):
-    """An opened file: ``frames`` samples a channel at ``rate`` Hz."""
+    """Reads an opened file of ``frames`` samples a channel at ``rate`` Hz."""
 
     file: File
     rate: int
@@ -31,11 +31,11 @@ class Recording(Protocol):
     frames: int
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns frames ``start`` to ``stop``, ``(n, channels)`` float32; fewer where the file is cut short."""
+        """Returns frames ``start`` to ``stop``, ``(n, channels)`` float32; fewer if the file is cut short."""
         ...
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         ...
 
 
@@ -59,7 +59,7 @@ def version_of(file: File) -> tuple[str, int, int] | None:
 
 @contextmanager
 def content_of(file: File) -> Iterator[IO[bytes]]:
-    """Yields the bytes of a file from its start; one in memory is left where it was.
+    """Yields the opened content of a file at its start; the position of one in memory is restored.
 
     Raises SoundError for a file that may not be read.
     """
@@ -83,16 +83,16 @@ def content_of(file: File) -> Iterator[IO[bytes]]:
 def decoder_errors(file: File) -> Iterator[None]:
     """Turns whatever a decoder raises inside the block into a SoundError that names the file.
 
-    Decoders raise exceptions of many types on damaged files (AttributeError and MemoryError among them); each of them
-    is a fault of the file, so that it is counted among the rejects and the run goes on.
+    Decoders raise exceptions of many types on damaged files (AttributeError and MemoryError among them). Each is a
+    fault of the file: it is counted among the rejects, and the run goes on.
     """
     try:
         yield
     except SoundError:
         raise
     except Exception as error:
-        told = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
-        detail = " ".join(told.split())
+        message = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
+        detail = " ".join(message.split())
         raise SoundError(
-            file, "undecodable", f"cannot be decoded ({detail}): convert it to WAV or FLAC, or take it away"
+            file, "undecodable", f"cannot be decoded ({detail}): convert it to WAV or FLAC, or remove it"
         ) from error

@@ -1,4 +1,4 @@
-"""The chunks of a WAV's header, looked at before a decoder allocates what they claim to hold."""
+"""Checks the chunk sizes of a WAV's header before a decoder allocates memory for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import IO
 
 MOST_CHUNKS = 1000
 HARMLESS = 1 << 20
-"""Bytes that a decoder may allocate for nothing."""
+"""Bytes that a decoder may allocate in vain."""
 
 
 def claims_too_much(content: IO[bytes]) -> bool:
-    """Tells whether a chunk before the samples claims far more bytes than the file has; false for what is no WAV."""
+    """Returns true if a chunk before the samples claims far more bytes than the file has; false for other files."""
     size = content.seek(0, 2)
     content.seek(0)
     head = content.read(12)

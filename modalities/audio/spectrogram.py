@@ -1,4 +1,4 @@
-"""Complex spectrograms of compressed magnitude as latents: exactly invertible, so that no vocoder is needed."""
+"""Complex spectrograms of compressed magnitude as latents, which are exactly invertible."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from modalities.audio.fourier import FourierFrames, check_iterations, check_wave
 from scm_media.parts import part
 
 _FLOOR = 1e-5
-"""Amplitude of a bin below which compression is linear, so that its slope is finite: half a step of 16 bits."""
+"""Amplitude of a bin below which compression is linear, so that its gradient is finite: half a step of 16 bits."""
 _TINY = 1e-30
 PHASES = ("absolute", "advance")
 _QUIETEST_DB = -80.0
-"""Bins that are quieter than the loudest by more are not raised further: they hold rounding, not sound."""
+"""Quieter bins, relative to the loudest, are raised no further: they hold rounding, not sound."""
 
 
 def compress(spectrum: Tensor, exponent: float, floor: float = _FLOOR) -> Tensor:
-    """|X|^exponent · e^{i·phase} of spectra ``(*, 2)``, real and imaginary part; linear where |X| < floor."""
+    """Returns |X|^exponent · e^{i·phase} of spectra ``(*, 2)``, real and imaginary part; linear for |X| < floor."""
     if exponent == 1:
         return spectrum
     power = spectrum.square().sum(-1, keepdim=True).clamp(min=floor**2)
@@ -28,7 +28,7 @@ def compress(spectrum: Tensor, exponent: float, floor: float = _FLOOR) -> Tensor
 
 
 def expand(spectrum: Tensor, exponent: float) -> Tensor:
-    """The spectra ``(*, 2)`` that ``compress`` made these of."""
+    """Returns spectra ``(*, 2)``; the inverse of ``compress``."""
     if exponent == 1:
         return spectrum
     power = spectrum.square().sum(-1, keepdim=True).clamp(min=_FLOOR ** (2 * exponent))
@@ -37,25 +37,25 @@ def expand(spectrum: Tensor, exponent: float) -> Tensor:
 
 @part("autoencoder")
 class ComplexSpectrogram(nn.Module):
-    """Latents |X|^exponent · e^{i·phase} of the short-time Fourier transform X, two channels a waveform's channel.
+    """Maps waveforms to |X|^exponent · e^{i·phase} of the short-time Fourier transform X, and back exactly.
 
     channels: of waveforms ``(B, channels, T)``. window, hop: in samples; T must be a multiple of hop. Latents are
     ``(B, 2 · channels, window / 2, T / hop)``: real and imaginary part, frequency upwards, time. The bin at half the
-    sampling rate, real as that at 0 Hz is, is kept as its imaginary part ("packed"): a power of two of bins.
+    sampling rate, which is real like that at 0 Hz, is kept as the latter's imaginary part ("packed").
     exponent: of the magnitude, in (0, 1]; 1 is no compression.
-    phase: absolute, or advance: a bin's phase is how much further it turned since the frame before than a sound at the
-    bin's own frequency does (Engel et al. 2019, GANSynth, section 2.1: "instantaneous frequency", here as the phase of
-    the compressed magnitude, so that quiet bins do not matter). A steady tone is then the same in all frames, whatever
-    its phase; a model need not keep count of phases. The first frame and the bin at 0 Hz stay absolute.
-    phase_iterations: of Griffin & Lim's algorithm when decoding, from the latent's own phases. Phases that a network
-    made do not quite agree from frame to frame, and are heard as a hum at the frames' rate; a few iterations take most
-    of it away. The spectra of a waveform stay what they are.
-    equalise: between one scale for a channel (0) and one for each frequency of it (1: each bin has deviation
-    sigma_data), by the power of the bin's measured deviation. Bins more than 80 dB below the loudest are raised as
-    one at 80 dB would be, so that bins that never change stay silent.
+    phase: "absolute", or "advance": how much further a bin's phase turned since the frame before than a tone at the
+    bin's centre (Engel et al. 2019, GANSynth, section 2.1: "instantaneous frequency", here as the phase of the
+    compressed magnitude, so that quiet bins do not matter). A steady tone is then the same in all frames, and a model
+    need not count phases. The first frame and the bin at 0 Hz stay absolute.
+    phase_iterations: of Griffin–Lim when decoding, from the latent's own phases. A network's phases do not quite agree
+    from frame to frame, which is heard as a hum at the frames' rate; a few iterations remove most of it. The spectra
+    of a waveform do not change.
+    equalise: between one scale for a channel (0) and one for each of its frequencies (1), as the power of the bin's
+    measured standard deviation. Bins more than 80 dB below the loudest are raised like one at 80 dB, so that bins that
+    never change stay silent.
 
-    ``fit`` measures the deviations; ``encode`` and ``decode`` refuse (ValueError) before, or before weights are loaded.
-    Real and imaginary part share one scale and silence is zero: a turned phase is a turned latent.
+    ``fit`` measures the standard deviations; ``encode`` and ``decode`` raise ValueError before that, or before weights
+    are loaded. Real and imaginary part share one scale and silence is zero: a turned phase is a turned latent.
     """
 
     deviation: Tensor
@@ -118,7 +118,7 @@ class ComplexSpectrogram(nn.Module):
         self.trained.fill_(True)
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents ``(B, 2 · channels, window / 2, T / hop)``; nothing is drawn, so the generator is not used."""
+        """Returns latents ``(B, 2 · channels, window / 2, T / hop)``; the generator is not used."""
         spectrum = self._compress(sample)
         if self.phase == "advance":
             spectrum = torch.view_as_real(self._subtract_phase(torch.view_as_complex(spectrum)))
@@ -126,11 +126,11 @@ class ComplexSpectrogram(nn.Module):
         return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2).contiguous()
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
+        """Returns waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
         return self.waveform(latent).clamp(-1, 1)
 
     def waveform(self, latent: Tensor) -> Tensor:
-        """What ``decode`` gives before it is clipped: gradients pass everywhere."""
+        """Returns waveforms ``(B, channels, T)``, not clipped, so that gradients pass everywhere."""
         self._check_latent(latent)
         latent = latent if latent.dtype == torch.float64 else latent.float()
         spectrum = latent.unflatten(1, (self.channels, 2)).permute(0, 1, 4, 3, 2)
@@ -144,26 +144,26 @@ class ComplexSpectrogram(nn.Module):
         return self.frames.griffin_lim(spectrum.abs(), self.phase_iterations, normalise_phase(spectrum))
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(2C, window / 2, T / hop)``; ValueError where the hop does not divide T."""
+        """Returns ``(2C, window / 2, T / hop)``; raises ValueError where the hop does not divide T."""
         return (self.latent_channels, self.num_bins, self.frames.num_frames(sample_shape[-1]))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, T)``: a hop for each frame."""
+        """Returns ``(C, T)``, a hop for each frame."""
         return (self.channels, latent_shape[-1] * self.frames.hop)
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, window / 2, T / hop)``: one where the frame's own hop of ``(B, 1, T)`` is one throughout."""
+        """Returns ``(B, 1, window / 2, T / hop)``: one where all of a frame's own hop of ``(B, 1, T)`` is one."""
         return self.frames.mask(mask).repeat(1, 1, self.num_bins, 1)
 
     def _compress(self, sample: Tensor) -> Tensor:
-        """Spectra of compressed magnitude, not scaled: ``(B, channels, T / hop, window / 2, 2)``."""
+        """Returns spectra of compressed magnitude, not scaled, ``(B, channels, T / hop, window / 2, 2)``."""
         check_waveform(sample, self.channels)
         self.frames.num_frames(sample.shape[-1])
         sample = sample if sample.dtype == torch.float64 else sample.float()
         return compress(torch.view_as_real(_pack(self.frames.analyse(sample))), self.exponent)
 
     def _subtract_phase(self, spectrum: Tensor) -> Tensor:
-        """Spectra ``(*, K, window / 2)`` with the phase by which each frame went further than its bin's frequency."""
+        """Returns spectra ``(*, K, window / 2)`` whose phases are relative to the frame before and the bin's rotation."""
         before = spectrum[..., :-1, 1:]
         loudness = before.abs()
         unit = torch.where(loudness > 0, before / loudness.clamp(min=_TINY), torch.ones_like(before))
@@ -172,7 +172,7 @@ class ComplexSpectrogram(nn.Module):
         return turned
 
     def _accumulate_phase(self, spectrum: Tensor) -> Tensor:
-        """What ``_subtract_phase`` was made of: phases summed over frames, anew after a bin was exactly zero."""
+        """Returns the inverse of ``_subtract_phase``: phases summed over frames, anew after a bin was exactly zero."""
         further = spectrum[..., 1:].angle().double()
         own = self._bin_rotation(further.to(torch.complex128)).angle()
         silent = spectrum[..., 1:] == 0
@@ -186,13 +186,13 @@ class ComplexSpectrogram(nn.Module):
         return torch.cat([spectrum[..., :1], whole.to(spectrum.dtype)], -1)
 
     def _bin_rotation(self, like: Tensor) -> Tensor:
-        """e^{i ω hop} of the bins from the second: ``(window / 2 - 1,)``."""
+        """Returns e^{i ω hop} of the bins from the second on, ``(window / 2 - 1,)``."""
         bins = torch.arange(1, self.num_bins, dtype=torch.float64, device=like.device)
         angle = torch.remainder(bins * self.frames.hop, self.frames.window) * (2 * math.pi / self.frames.window)
         return torch.polar(torch.ones_like(angle), angle).to(like.dtype)
 
     def _gain(self, like: Tensor) -> Tensor:
-        """What brings compressed spectra to deviation sigma_data: ``(channels, window / 2)``."""
+        """Returns the factors ``(channels, window / 2)`` that scale compressed spectra to sigma_data."""
         self._require_trained()
         deviation = self.deviation.to(like.dtype)
         quietest = deviation.amax(1, keepdim=True) * 10 ** (_QUIETEST_DB / 20 * self.exponent)
@@ -207,7 +207,7 @@ class ComplexSpectrogram(nn.Module):
             )
 
     def _require_trained(self) -> None:
-        # Asked of the buffer only until it says yes: on an accelerator each question waits for the device.
+        # The buffer is read only until it is true: on an accelerator each reading waits for the device.
         if self._is_fitted:
             return
         if not bool(self.trained):
@@ -219,12 +219,12 @@ class ComplexSpectrogram(nn.Module):
 
 
 def _pack(spectrum: Tensor) -> Tensor:
-    """Bins ``(*, n)`` of spectra ``(*, n + 1)``: the last, which is real, as the imaginary part of the first."""
+    """Returns bins ``(*, n)`` of spectra ``(*, n + 1)``: the real last one is the imaginary part of the first."""
     first = torch.complex(spectrum[..., :1].real, spectrum[..., -1:].real)
     return torch.cat([first, spectrum[..., 1:-1]], -1)
 
 
 def _unpack(packed: Tensor) -> Tensor:
-    """What ``_pack`` was made of."""
+    """Returns spectra ``(*, n + 1)``; the inverse of ``_pack``."""
     first, last = packed[..., :1].real, packed[..., :1].imag
     return torch.cat([torch.complex(first, torch.zeros_like(first)), packed[..., 1:], last.to(packed.dtype)], -1)

@@ -1,4 +1,4 @@
-"""A network that makes waveforms of log-mel spectrograms, frame by frame in the Fourier domain."""
+"""A vocoder: a network from log-mel spectrograms to waveforms, frame by frame in the Fourier domain."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from modalities.audio.mel import LogMel, MelLatents
 from scm_media.parts import part
 
 _CERTAIN = -30.0
-"""Logarithm of a variance that is as good as none."""
+"""Logarithm of a variance that is negligible."""
 _LOUDEST = 100.0
-"""Magnitude of a bin that spectra are cut at: five times that of a sine of full scale."""
+"""The largest magnitude of a bin, five times that of a sine of full scale."""
 
 
 class _ConvNeXtBlock(nn.Module):
-    """x + γ · W₂ gelu(W₁ norm(depthwise(x))) along time, γ a learned scale of each channel (Liu et al. 2022)."""
+    """Computes x + γ · W₂ gelu(W₁ norm(depthwise(x))) along time, γ a learned scale of each channel (Liu et al. 2022)."""
 
     def __init__(self, width: int, hidden: int, scale: float, kernel: int = 7) -> None:
         super().__init__()
@@ -28,19 +28,19 @@ class _ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Frames ``(B, K, width)`` to frames ``(B, K, width)``."""
+        """Returns frames ``(B, K, width)`` for frames ``(B, K, width)``."""
         y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return x + self.scale * self.second(functional.gelu(self.first(self.norm(y))))
 
 
 class Vocoder(nn.Module):
-    """Waveforms of log-mel spectrograms in the manner of Vocos (Siuzdak 2023, arXiv 2306.00814, section 3).
+    """Makes waveforms from log-mel spectrograms in the manner of Vocos (Siuzdak 2023, arXiv 2306.00814, section 3).
 
-    ConvNeXt blocks at the frames' own rate, then magnitude and phase of each frame's spectrum, then overlap-add: no
-    upsampling. What the network says of magnitudes is added, in nepers, to the least-squares estimate that the bands
-    themselves give, and phases start anyhow: a fresh one makes noise of the right loudness and colour (were they all
-    alike, each frame would be a click where its window is closed). mel: the spectrograms it is for, of any channels.
-    width, depth: of the blocks; their hidden layers are three times as wide.
+    ConvNeXt blocks run at the frames' own rate, then predict magnitude and phase of each frame's spectrum for the
+    overlap-add, without upsampling. Predicted magnitudes are added, in nepers, to the least-squares estimate from the
+    bands. Phases start at random: an untrained network makes noise of the right loudness and colour (with equal phases
+    each frame would be a click where its window is closed). mel: the spectrograms, of any channels. width, depth: of
+    the blocks; their hidden layers are three times as wide.
     """
 
     def __init__(self, mel: LogMel, width: int = 256, depth: int = 6) -> None:
@@ -59,28 +59,28 @@ class Vocoder(nn.Module):
         nn.init.uniform_(self.head.bias[mel.frames.window // 2 + 1 :], -math.pi, math.pi)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Waveforms ``(B, K · hop)``, not clipped, for log-mel spectrograms ``(B, num_mels, K)``."""
+        """Returns waveforms ``(B, K · hop)``, not clipped, for log-mel spectrograms ``(B, num_mels, K)``."""
         x = self.first_norm(self.embedding(log_mel).transpose(1, 2))
         for block in self.blocks:
             x = block(x)
         with torch.autocast(log_mel.device.type, enabled=False):
-            said, phase = self.head(self.last_norm(x.to(self.head.weight.dtype))).chunk(2, -1)
-            estimate = self.mel.magnitudes(log_mel.to(said.dtype), 0).clamp(min=1e-5)
-            # Cut twice: a slope of nothing times an exponential that overflows is no number.
-            magnitude = (estimate * said.clamp(max=10).exp()).clamp(max=_LOUDEST)
+            correction, phase = self.head(self.last_norm(x.to(self.head.weight.dtype))).chunk(2, -1)
+            estimate = self.mel.magnitudes(log_mel.to(correction.dtype), 0).clamp(min=1e-5)
+            # Clamped twice: a gradient of zero times an exponential that overflows is not a number.
+            magnitude = (estimate * correction.clamp(max=10).exp()).clamp(max=_LOUDEST)
             return self.mel.frames.synthesise(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
 
 
 @part("autoencoder")
 class VocodedMel(MelLatents):
-    """Log-mel spectrograms as latents, made into sound by a ``Vocoder``, which the stage ``autoencoder`` trains.
+    """Maps waveforms to log-mel spectrograms, and back by a ``Vocoder`` that the stage ``autoencoder`` trains.
 
     sample_rate … highest: as in ``LogMel``; channels of a waveform are vocoded one by one. width, depth: of the
-    vocoder. The posterior has no variance to speak of: leave ``autoencoder.loss.kl_weight`` at 0.
+    vocoder. The posterior has no variance: leave ``autoencoder.loss.kl_weight`` at 0.
     """
 
     rank = 1
-    """Axes of a sample."""
+    """Number of axes of a sample besides batch and channels."""
 
     def __init__(
         self,
@@ -99,14 +99,14 @@ class VocodedMel(MelLatents):
         self.vocoder = Vocoder(self.mel, width, depth)
 
     def posterior(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel spectrograms ``(B, channels, num_mels, T / hop)``, and the logarithm of a variance of nothing."""
+        """Returns log-mel spectrograms ``(B, channels, num_mels, T / hop)``, and the logarithm of a negligible variance."""
         log_mel = self.mel(sample)
         return log_mel, torch.full_like(log_mel, _CERTAIN)
 
     def synthesize(self, code: Tensor) -> Tensor:
-        """Waveforms ``(B, channels, T)``, not clipped, for log-mel spectrograms."""
+        """Returns waveforms ``(B, channels, T)``, not clipped, for log-mel spectrograms."""
         return self.vocoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
 
     def waveform(self, latent: Tensor) -> Tensor:
-        """What ``decode`` gives before it is clipped: gradients pass everywhere."""
+        """Returns waveforms ``(B, channels, T)``, not clipped, so that gradients pass everywhere."""
         return self.synthesize(self._log_mel(latent))

@@ -1,4 +1,4 @@
-"""Sounds as files, with what they were made by inside: WAV, FLAC, Ogg Vorbis, MP3."""
+"""Writes sounds with their metadata inside as WAV, FLAC, Ogg Vorbis or MP3, and reads the metadata."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from scm_media.weights import write_whole
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
 BITS = (16, 24, 32)
-"""Of a sample in WAV and FLAC; 32 are a floating-point number in WAV, and 24 bits in FLAC, which has none."""
+"""Bits of a sample in WAV and FLAC; 32 stands for floating point in WAV, and for 24 in FLAC, which has none."""
 LOSSY = {"OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}
 COMPRESSION = 0.1
-"""Of what is lossy, from 0 (largest files) to 1: Vorbis at quality 9, MP3 at variable rate 1."""
+"""Compression of lossy formats, from 0 (largest files) to 1: Vorbis at quality 9, MP3 at variable rate 1."""
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 KEY = "scm_media"
-"""Of the object in the comment field under which our metadata stand."""
+"""Key of our metadata in the JSON object of the comment field."""
 BLOCK = 1 << 16
-"""Frames that are encoded at once: libvorbis takes memory on the stack for all that it is given."""
+"""Frames that are encoded at once: libvorbis puts a whole block on the stack."""
 
 
 def write_sound(path: Path, sample: Tensor, rate: int, bits: int, metadata: Mapping[str, Any]) -> str | None:
-    """Writes ``(C, T)`` whole or not at all, the metadata as JSON in the comment field; says what was changed of it.
+    """Writes ``(C, T)`` whole or not at all, with the metadata as JSON in the comment field.
 
-    A peak above 1 is limited: the whole sound is turned down, and that is what is said. Integers are rounded, full
-    scale being 2^(bits − 1), so that what was read from such a file is written back to the bit. Raises ValueError for
-    samples that are not finite, another suffix, and a rate that the format does not have.
+    A sound with a peak above 1 is scaled down as a whole; returns a sentence that says so, else None. Integers are
+    rounded with a full scale of 2^(bits − 1), so that samples of such a file are written back bit for bit. Raises
+    ValueError for samples that are not finite, another suffix, and a rate that the format does not have.
     """
     if sample.ndim != 2 or sample.shape[0] not in (1, 2) or not sample.shape[1]:
         raise ValueError(f"a sound is (1, T) or (2, T), got {tuple(sample.shape)}")
@@ -45,9 +45,9 @@ def write_sound(path: Path, sample: Tensor, rate: int, bits: int, metadata: Mapp
     if kind is None:
         raise ValueError(f"{path}: sounds are written as {', '.join(FORMATS)}")
     if kind == "MP3" and rate not in MP3_RATES:
-        known = ", ".join(map(str, MP3_RATES))
+        rates = ", ".join(map(str, MP3_RATES))
         raise ValueError(
-            f"{path}: an MP3 has one of the rates {known} Hz, the sound has {rate}; write WAV, FLAC or OGG"
+            f"{path}: an MP3 has one of the rates {rates} Hz, the sound has {rate}; write WAV, FLAC or OGG"
         )
     sample = sample.detach().float().cpu()
     if not bool(torch.isfinite(sample).all()):
@@ -72,7 +72,7 @@ def _encode(sample: Tensor, rate: int, kind: str, bits: int, comment: str) -> by
 
 
 def _quantise(sample: Tensor, kind: str, bits: int) -> tuple[np.ndarray, str]:
-    """Frames ``(T, C)`` as the format takes them, and what libsndfile calls such samples."""
+    """Returns frames ``(T, C)`` in the format's own type, and libsndfile's name of the type."""
     frames = sample.T.contiguous()
     if kind in LOSSY:
         return frames.numpy(), LOSSY[kind]
@@ -80,7 +80,7 @@ def _quantise(sample: Tensor, kind: str, bits: int) -> tuple[np.ndarray, str]:
         return frames.numpy(), "FLOAT"
     bits = min(bits, 24)
     full = 1 << (bits - 1)
-    # In 64 bits: 32 hold 24 of a mantissa, which is one too few to round half of a step.
+    # In float64: the 24 bits of a float32's mantissa are one too few to round half a step.
     whole = (frames.double() * full).round().clamp(-full, full - 1)
     if bits == 16:
         return whole.to(torch.int16).numpy(), "PCM_16"
@@ -88,7 +88,7 @@ def _quantise(sample: Tensor, kind: str, bits: int) -> tuple[np.ndarray, str]:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Returns the metadata that ``AudioModality.write`` put into a file; empty for a sound without.
+    """Returns the metadata that ``AudioModality.write`` put into a file; an empty dictionary for a sound without.
 
     Raises ValueError for a file that is no sound.
     """
@@ -96,11 +96,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         pass
     for comment in _comments(path):
         try:
-            told = json.loads(comment)
+            found = json.loads(comment)
         except ValueError:
             continue
-        if isinstance(told, dict) and isinstance(told.get(KEY), dict):
-            return told[KEY]
+        if isinstance(found, dict) and isinstance(found.get(KEY), dict):
+            return found[KEY]
     return {}
 
 
