@@ -167,7 +167,7 @@ class AudioModality(Modality):
                 self._count_samples(recording, last - first)
 
     def measure(self, file: File) -> Mapping[str, float]:
-        """Returns ``seconds``, the length of the sound in a sample of this file, by its header (with trim, its ends)."""
+        """Returns ``seconds``, the length of the sound in a sample of this file, by header (and ends, with trim)."""
         with open_recording(file) as recording:
             first, last = find_sounding_part(recording, self.trim)
             return {"seconds": min((last - first) / recording.rate, self.num_samples / self.sample_rate)}

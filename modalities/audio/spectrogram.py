@@ -163,7 +163,7 @@ class ComplexSpectrogram(nn.Module):
         return compress(torch.view_as_real(_pack(self.frames.analyse(sample))), self.exponent)
 
     def _subtract_phase(self, spectrum: Tensor) -> Tensor:
-        """Returns spectra ``(*, K, window / 2)`` whose phases are relative to the frame before and the bin's rotation."""
+        """Returns spectra ``(*, K, window / 2)`` with phases relative to the frame before and the bin's rotation."""
         before = spectrum[..., :-1, 1:]
         loudness = before.abs()
         unit = torch.where(loudness > 0, before / loudness.clamp(min=_TINY), torch.ones_like(before))

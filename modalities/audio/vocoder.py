@@ -18,7 +18,7 @@ _LOUDEST = 100.0
 
 
 class _ConvNeXtBlock(nn.Module):
-    """Computes x + γ · W₂ gelu(W₁ norm(depthwise(x))) along time, γ a learned scale of each channel (Liu et al. 2022)."""
+    """Computes x + γ · W₂ gelu(W₁ norm(depthwise(x))) along time, with a learned γ per channel (Liu et al. 2022)."""
 
     def __init__(self, width: int, hidden: int, scale: float, kernel: int = 7) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class VocodedMel(MelLatents):
         self.vocoder = Vocoder(self.mel, width, depth)
 
     def posterior(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns log-mel spectrograms ``(B, channels, num_mels, T / hop)``, and the logarithm of a negligible variance."""
+        """Returns log-mel spectrograms ``(B, channels, num_mels, T / hop)``, and a negligible log-variance."""
         log_mel = self.mel(sample)
         return log_mel, torch.full_like(log_mel, _CERTAIN)
 
