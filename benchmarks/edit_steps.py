@@ -1,10 +1,10 @@
-"""How many steps an edit needs, and at which times: half of each held-out picture is kept, the rest is made anew.
+"""Measures how many steps an edit needs, and at which times: the lower half of held-out pictures is generated.
 
     python benchmarks/edit_steps.py [MODEL] [--num 500] [--steps 2 4 8 16 32]
 
-For steps even in t (the default of edits) and for those of clips without anything known: the Fréchet distance of the
-whole pictures, in the model's own features, to the same pictures as they were; and the mean jump across the border,
-which in the pictures as they were is printed above the table.
+The table holds, for steps even in t (the default of edits) and for the default steps of sampling, the Fréchet distance
+of the whole pictures to the originals in the model's own features, and the mean jump across the border. The originals'
+jump is printed above the table.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _statistics(pipeline: Pipeline, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _jump(pictures: Tensor) -> float:
-    """The mean absolute difference across the border."""
+    """Returns the mean absolute difference across the border."""
     border = pictures.shape[-2] // 2
     return (pictures[..., border, :] - pictures[..., border - 1, :]).abs().mean().item()
 

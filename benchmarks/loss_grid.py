@@ -1,4 +1,4 @@
-"""Which student loss to use: norm x weight x rate, every student from one teacher; writes loss_grid.md beside itself.
+"""Trains students of one teacher over norm x weight x rate of their loss; writes loss_grid.md beside itself.
 
     python benchmarks/loss_grid.py runs/grid [--steps 2000] [--num-samples 2000] [KEY=VALUE ...]
 
@@ -70,11 +70,14 @@ def _figures(folder: Path, rows: list[Any], num_samples: int) -> dict[str, Any]:
     request = EvaluationRequest(num_samples, rows=rows, timing_repeats=1)
     result = evaluate(load(folder, precision="bf16"), request, work=folder / "evaluation")
     keep = ("sampler", "steps", "frechet", "accuracy")
-    return {"rows": [{k: row[k] for k in keep} for row in result["rows"]], "floor": result["frechet_held_out"]}
+    return {
+        "rows": [{k: row[k] for k in keep} for row in result["rows"]],
+        "frechet_held_out": result["frechet_held_out"],
+    }
 
 
 def _last_bands(path: Path) -> dict[str, Any]:
-    """rms of g by band of t, at the last report of the training, and the largest mean of it ever reported."""
+    """Returns the rms of g by band of t at the training's last report, and the largest mean of all reports."""
     reports = [json.loads(line) for line in path.read_text().splitlines()]
     reports = [line for line in reports if "g_rms" in line]
     bands = {name.split("/t")[1]: value for name, value in reports[-1].items() if name.startswith("g_rms/t")}
@@ -82,7 +85,7 @@ def _last_bands(path: Path) -> dict[str, Any]:
 
 
 def as_markdown(table: dict[str, Any]) -> str:
-    """The grid as a page."""
+    """Returns the grid as a page in Markdown."""
     bands = list(table["cells"][0]["bands"])
     teacher = table["teacher"]["rows"][0]
     lines = [
@@ -94,11 +97,12 @@ def as_markdown(table: dict[str, Any]) -> str:
         f"python benchmarks/loss_grid.py FOLDER {' '.join(table['arguments'])}",
         "```",
         "",
-        f"The teacher (Heun, 63 evaluations): Fréchet {teacher['frechet']:.3f}, agreement {teacher['accuracy']:.3f};",
-        f"the floor at this number of samples: {table['teacher']['floor']:.3f}. g is shown before it is normalised.",
+        f"The teacher (Heun, 63 evaluations): Fréchet {teacher['frechet']:.3f}, accuracy {teacher['accuracy']:.3f};",
+        f"the held-out distance at this number of samples: {table['teacher']['frechet_held_out']:.3f}.",
+        "g is shown before it is normalised.",
         f"{len(table['cells'])} of {len(NORMS) * len(WEIGHTS) * len(RATES)} cells are done.",
         "",
-        "| norm | weight | rate | one step | two steps | agreement, two | rms g | largest | "
+        "| norm | weight | rate | one step | two steps | accuracy, two | rms g | largest | "
         + " | ".join(f"t {band}" for band in bands)
         + " |",
         "|" + "---|" * (8 + len(bands)),

@@ -1,11 +1,11 @@
-"""What a few iterations of Griffin and Lim are worth to sounds whose phases a network made, or peaks.
+"""Measures how far a few iterations of Griffin and Lim improve sounds whose phases a network or peaks give.
 
     python benchmarks/phase_agreement.py MODEL [-n 128] [--row 2] [--iterations 0 2 4 16 64]
 
-MODEL: one of notes, over a complex or a log-mel spectrogram. Its clips are made once and decoded with each number of
-``phase_iterations``: how many of those with a pitch are heard at their label (as by note_figures.py), by how much
-frames disagree (the energy between the latent's compressed magnitudes and those of the sound, over that of the
-latent's, in dB; of log-mels the bands' square roots), and milliseconds of decoding a clip.
+MODEL: one of notes, over a complex or a log-mel spectrogram. Its samples are drawn once and decoded with each number of
+``phase_iterations``. The table holds the fraction of pitched samples at the pitch of their label (as in
+note_figures.py), the disagreement of frames (the energy between the latent's compressed magnitudes and those of the
+sound, over that of the latent's, in dB; for log-mels the bands' square roots), and milliseconds of decoding a sample.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from note_figures import figures, pitched_families
-from samples import Samples, data_of, say, table
+from note_figures import figures, find_pitched_families
+from samples import Samples, data_of, format_table, say
 from torch import Tensor
 
 from modalities.audio import ComplexSpectrogram, LogMelSpectrogram
@@ -29,14 +29,14 @@ from scm_media.evaluation.rows import Row
 
 COLUMNS = {
     "pitch": "pitch within 50 cents",
-    "pitch_clips": "with a pitch",
+    "num_pitched": "with a pitch",
     "off": "disagreement, dB",
-    "ms": "ms a clip",
+    "ms": "ms a sample",
 }
 
 
-def latents_of(pipeline: Any, row: str, num: int, seed: int) -> tuple[Tensor, Sequence[Any], int]:
-    """Latents, labels and evaluations a clip of what a row makes."""
+def draw_latents(pipeline: Any, row: str, num: int, seed: int) -> tuple[Tensor, Sequence[Any], int]:
+    """Returns latents, labels and evaluations of the samples of a row."""
     front = pipeline.network("autoencoder")
     kept: list[Tensor] = []
     hook = front.decode
@@ -52,14 +52,14 @@ def latents_of(pipeline: Any, row: str, num: int, seed: int) -> tuple[Tensor, Se
 
 
 def magnitudes(front: ComplexSpectrogram | LogMelSpectrogram, latent: Tensor) -> Tensor:
-    """Compressed magnitudes ``(B, channels, F, K)`` of latents."""
+    """Returns the compressed magnitudes ``(B, channels, F, K)`` of latents."""
     if isinstance(front, ComplexSpectrogram):
         return latent.unflatten(1, (front.channels, 2)).norm(dim=2)
     return front.mel.bands(front.scale.denormalize(latent)).sqrt()
 
 
 def disagreement(front: ComplexSpectrogram | LogMelSpectrogram, latent: Tensor, sound: Tensor) -> float:
-    """dB of the energy by which a sound's compressed magnitudes miss its latent's."""
+    """Returns the energy in dB between the compressed magnitudes of a sound and of its latent, over the latent's."""
     wanted, heard = magnitudes(front, latent), magnitudes(front, front.encode(sound))
     return 10 * math.log10(float((wanted - heard).square().sum() / wanted.square().sum()))
 
@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     front = pipeline.network("autoencoder")
     if manifest is None or not isinstance(front, ComplexSpectrogram | LogMelSpectrogram):
         parser.error(f"{asked.model} is no model of notes over a complex or a log-mel spectrogram")
-    families = pitched_families(manifest)
-    latent, labels, evaluations = latents_of(pipeline, asked.row, asked.num, asked.seed)
+    families = find_pitched_families(manifest)
+    latent, labels, evaluations = draw_latents(pipeline, asked.row, asked.num, asked.seed)
     rows = []
     for iterations in asked.iterations:
         front.phase_iterations = iterations
@@ -89,11 +89,11 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             sound = front.decode(latent)
         seconds = time.perf_counter() - begun
-        clips = Samples(f"{iterations} iterations", sound, labels, evaluations)
-        say(clips.name)
-        found = figures(clips, pipeline.modality.sample_rate, families, None, asked.num)
+        samples = Samples(f"{iterations} iterations", sound, labels, evaluations)
+        say(samples.name)
+        found = figures(samples, pipeline.modality.sample_rate, families, None, asked.num)
         rows.append({**found, "off": disagreement(front, latent, sound), "ms": 1e3 * seconds / asked.num})
-    print(json.dumps(rows) if asked.json else table(rows, COLUMNS))
+    print(json.dumps(rows) if asked.json else format_table(rows, COLUMNS))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Samples that a benchmark listens to, wherever they come from, and a classifier that tells their labels.
+"""The samples, the classifier, the flags and the tables that benchmarks of a model's figures share.
 
-What figures are made of: recordings that training held out, the same through the autoencoder alone (what a model could
-reach at best), clips that a model makes, and clips that lie in a folder with their labels inside the files.
+Samples are recordings that training held out, the same through the autoencoder alone (the best that a model can
+reach), samples of a model, or the files of a folder with their labels inside.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Samples:
-    """Sounds ``(N, C, T)`` with what each was made for; evaluations of a network a clip, None for recordings."""
+    """Samples ``(N, C, *S)`` with their labels; evaluations: network calls for one sample, None for recordings."""
 
     name: str
     samples: Tensor
@@ -46,7 +47,7 @@ class Samples:
 
 
 def data_of(folder: ModelFolder, manifest: Path | None) -> tuple[Dataset, Dataset, Path | None]:
-    """Training data, held-out data and manifest of a model's recipe; manifest: where it lies now, if elsewhere.
+    """Returns training data, held-out data and manifest of a model's recipe; manifest: its path, if it has moved.
 
     Raises ValueError where the model has no recipe, or its data are not there.
     """
@@ -62,8 +63,8 @@ def data_of(folder: ModelFolder, manifest: Path | None) -> tuple[Dataset, Datase
     return train, held_out, None if path is None else Path(path)
 
 
-def recordings(dataset: Dataset, num: int) -> Samples:
-    """At most so many recordings, drawn by a fixed seed: data list one class after the other."""
+def draw_recordings(dataset: Dataset, num: int) -> Samples:
+    """Returns at most ``num`` recordings, chosen by a fixed seed, since data list one class after the other."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
     parts = [dataset.batch(order[first : first + BATCH_SIZE]) for first in range(0, len(order), BATCH_SIZE)]
     labels = [
@@ -78,55 +79,55 @@ def recordings(dataset: Dataset, num: int) -> Samples:
 
 
 @torch.inference_mode()
-def through_autoencoder(clips: Samples, pipeline: Pipeline) -> Samples:
-    """The clips encoded and decoded."""
+def through_autoencoder(samples: Samples, pipeline: Pipeline) -> Samples:
+    """Returns the samples, encoded and decoded."""
     autoencoder = pipeline.network("autoencoder")
     decoded = [
-        pipeline.decode(autoencoder.encode(part.to(pipeline.device))) for part in clips.samples.split(BATCH_SIZE)
+        pipeline.decode(autoencoder.encode(part.to(pipeline.device))) for part in samples.samples.split(BATCH_SIZE)
     ]
-    return replace(clips, name=f"{clips.name}, through the autoencoder", samples=torch.cat(decoded))
+    return replace(samples, name=f"{samples.name}, through the autoencoder", samples=torch.cat(decoded))
 
 
-def generated(pipeline: Pipeline, row: str, num: int, seed: int) -> Samples:
-    """Samples 0 to num − 1 of a seed, made in the way of a row: steps, "teacher" or "teacher:STEPS"."""
-    way = Row.parse(row, pipeline)
-    made = pipeline(num, seed=seed, batch_size=BATCH_SIZE, **way.arguments)
-    name = f"{way.sampler}, {way.steps} step{'s' if way.steps > 1 else ''}"
-    return Samples(f"teacher: {name}" if way.teacher else name, made.samples, made.labels, made.evaluations)
+def generate(pipeline: Pipeline, row: str, num: int, seed: int) -> Samples:
+    """Returns samples 0 to num − 1 of a seed; row: steps, "teacher" or "teacher:STEPS"."""
+    parsed = Row.parse(row, pipeline)
+    made = pipeline(num, seed=seed, batch_size=BATCH_SIZE, **parsed.arguments)
+    name = f"{parsed.sampler}, {parsed.steps} step{'s' if parsed.steps > 1 else ''}"
+    return Samples(f"teacher: {name}" if parsed.teacher else name, made.samples, made.labels, made.evaluations)
 
 
-def from_folder(folder: Path, modality: Modality, labels: LabelSet) -> Samples:
-    """The sounds of a folder, whose labels stand in the files as ``scm-media generate`` writes them.
+def read_folder(folder: Path, modality: Modality, labels: LabelSet) -> Samples:
+    """Returns the sounds of a folder, with the labels that ``scm-media generate`` writes into files.
 
-    Raises ValueError where there are none, and for one without a label.
+    Raises ValueError for a folder without sounds, and for a sound without a label.
     """
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in modality.suffixes)
     if not files:
         raise ValueError(f"{folder} holds no sounds ({', '.join(sorted(modality.suffixes))})")
-    told = []
+    parsed = []
     for file in files:
         label = read_metadata(file).get("label")
         if label is None:
             raise ValueError(f"{file} has no label inside; scm-media generate writes one")
-        told.append(labels.parse(label))
+        parsed.append(labels.parse(label))
     samples = torch.stack([modality.transform(modality.read(file)) for file in files])
-    return Samples(str(folder), samples, told)
+    return Samples(str(folder), samples, parsed)
 
 
 class Judge:
-    """A classifier of one label, trained on recordings alone and by nobody who made the model."""
+    """A classifier of one label, trained on recordings alone and independent of the model."""
 
     def __init__(self, network: nn.Module, label: str, classes: Sequence[str]) -> None:
         self.network, self.label, self.classes = network.eval(), label, list(classes)
 
     @classmethod
-    def trained(
+    def train_or_load(
         cls, dataset: Dataset, label: str, file: Path, steps: int, seed: int = 1, say: Callable[[str], None] = print
     ) -> Judge:
-        """The judge that a file keeps, or one trained in so many steps and kept there.
+        """Returns the judge that a file holds, or one that is trained in so many steps and saved there.
 
-        Another initialisation, order and width than the model's own feature network have. Raises ValueError where the
-        file keeps a judge of other classes.
+        Its initialisation, order of data and width differ from the model's own feature extractor. Raises ValueError
+        where the file holds a judge of other classes.
         """
         classes = dataset.label_names[label]
         config = {
@@ -141,7 +142,7 @@ class Judge:
         if file.is_file():
             component = weights.read(file)
             if component.info.get("classes") != list(classes):
-                raise ValueError(f"{file} keeps a judge of {component.info.get('classes')}, not of {list(classes)}")
+                raise ValueError(f"{file} holds a judge of {component.info.get('classes')}, not of {list(classes)}")
             weights.load_into(network, component.state, file)
             return cls(network, label, classes)
         _train(network, dataset, label, steps, seed, say)
@@ -149,10 +150,10 @@ class Judge:
         return cls(network, label, classes)
 
     @torch.inference_mode()
-    def right(self, clips: Samples) -> Tensor:
-        """Whether the judge hears each clip's label, ``(N,)`` bool."""
-        scores = torch.cat([self.network(part)[self.label] for part in clips.samples.split(BATCH_SIZE)])
-        wanted = torch.tensor([self.classes.index(str(label[self.label])) for label in clips.labels])
+    def recognise(self, samples: Samples) -> Tensor:
+        """Returns whether the judge recognises each sample's label, ``(N,)`` bool."""
+        scores = torch.cat([self.network(part)[self.label] for part in samples.samples.split(BATCH_SIZE)])
+        wanted = torch.tensor([self.classes.index(str(label[self.label])) for label in samples.labels])
         return scores.argmax(1) == wanted
 
 
@@ -174,24 +175,58 @@ def _train(
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Prints progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Rows as a Markdown table; columns: key to heading; shares with three places, what is None as a dash."""
-    lines = ["| clips | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Returns rows as a Markdown table; columns: key to heading; floats have three decimals, None is a dash."""
+    lines = ["| samples | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
     for row in rows:
         cells = (
             "–" if row[key] is None else f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key])
             for key in columns
         )
-        lines.append(f"| {row['clips']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['samples']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def write(figures: Mapping[str, Any], out: Path | None) -> None:
-    """Keeps figures as JSON, where a file is named."""
-    if out is not None:
-        weights.write_whole(out, f"{json.dumps(figures, indent=2, ensure_ascii=False)}\n".encode())
-        say(f"kept in {out}")
+def add_flags(parser: argparse.ArgumentParser, rows: Sequence[str], num: int) -> None:
+    """Adds the model and the flags that all figures have; rows, num: their defaults."""
+    parser.add_argument("model", help="a run folder, a model folder or a bundled name")
+    parser.add_argument("--rows", nargs="*", default=list(rows), metavar="ROW", help="as of evaluate")
+    parser.add_argument("-n", "--num", type=int, default=num, metavar="N", help=f"samples a row; default: {num}")
+    parser.add_argument("--data", type=Path, metavar="MANIFEST", help="the data's path; default: the recipe's")
+    parser.add_argument("--seed", type=int, default=0, metavar="I")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the model")
+    add_output_flags(parser)
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--json`` and ``--out``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there")
+
+
+def add_listening_flags(parser: argparse.ArgumentParser, judge: str, judge_steps: int) -> None:
+    """Adds the flags of benchmarks that listen to sounds; judge: the name of its default file."""
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="use these files instead of the model's samples")
+    parser.add_argument("--judge", type=Path, default=Path(f"runs/judges/{judge}.safetensors"), metavar="FILE")
+    parser.add_argument("--judge-steps", type=int, default=judge_steps, metavar="N", help="0: no judge")
+
+
+def collect(pipeline: Pipeline, held_out: Dataset, parsed: argparse.Namespace) -> list[Samples]:
+    """Returns recordings, the same through the autoencoder, and the model's samples or those of ``--samples``."""
+    real = draw_recordings(held_out, parsed.num)
+    sources = [real, through_autoencoder(real, pipeline)]
+    if getattr(parsed, "samples", None) is not None:
+        return [*sources, read_folder(parsed.samples, pipeline.modality, pipeline.labels)]
+    return [*sources, *(generate(pipeline, row, parsed.num, parsed.seed) for row in parsed.rows)]
+
+
+def print_figures(found: Mapping[str, Any], columns: Mapping[str, str], parsed: argparse.Namespace) -> None:
+    """Prints the rows of figures as a table, or all as JSON, and writes the file of ``--out``."""
+    print(json.dumps(found, ensure_ascii=False) if parsed.json else format_table(found["rows"], columns))
+    if parsed.out is not None:
+        weights.write_whole(parsed.out, f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode())
+        say(f"written to {parsed.out}")

@@ -1,25 +1,23 @@
-"""What figures of a model of videos are to be read against: recordings, and what its autoencoder leaves of them.
+"""Measures samples of a model of videos beside recordings, and beside what its autoencoder leaves of them.
 
     python benchmarks/scene_figures.py MODEL [--rows teacher 1 2] [-n 2048] [--frames] [--data MANIFEST]
 
-First come clips that training held out and the same through the autoencoder alone (the ceiling: no model that draws
-latents can be nearer to the data than that), then what the model makes in each way of --rows. ``distance`` is the
-Fréchet distance to the training data in the features of the model's own network, which sees motion; ``label told`` the
-share of clips whose label that network tells. ``per-frame image distance`` (--frames) is the Fréchet distance of
-single frames to those of as many training clips in EfficientNet-Lite0's features (ImageNet, projected to 128
-dimensions): blind to their order, and no measure of motion. ``dB`` is how well the autoencoder gives recordings back.
+The first rows are held-out recordings and the same through the autoencoder alone (the ceiling: no model of latents
+comes nearer to the data); a row for each of --rows follows. ``distance`` is the Fréchet distance to the training data
+in the features of the model's own network, which sees motion. ``label recognised`` is the fraction of samples whose
+label that network recognises. ``per-frame image distance`` (--frames) is the Fréchet distance of single frames to those
+of as many training samples in EfficientNet-Lite0's features (ImageNet, projected to 128 dimensions), which ignores
+their order and measures no motion. ``dB`` is the autoencoder's PSNR on recordings.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from samples import BATCH_SIZE, Samples, data_of, generated, recordings, say, table, through_autoencoder, write
+from samples import BATCH_SIZE, Samples, add_flags, collect, data_of, draw_recordings, print_figures, say
 from torch import Tensor
 
 from modalities.video.features import FrameNetwork
@@ -33,36 +31,36 @@ from scm_media.reconstruction import psnr
 COLUMNS = {
     "evaluations": "evaluations",
     "frechet": "distance",
-    "told": "label told",
+    "accuracy": "label recognised",
     "per_frame": "per-frame image distance",
     "psnr": "dB",
-    "num": "clips",
+    "num": "samples",
 }
 
 
 @torch.inference_mode()
-def figures(clips: Samples, pipeline: Pipeline, of_frames: Callable[[Tensor], float] | None) -> dict[str, Any]:
-    """A row of the table."""
+def figures(samples: Samples, pipeline: Pipeline, frame_distance: Callable[[Tensor], float] | None) -> dict[str, Any]:
+    """Returns a row of the table."""
     feature_extractor = pipeline.network("feature_extractor")
     features, right = [], []
-    for first in range(0, len(clips), BATCH_SIZE):
-        part = clips.samples[first : first + BATCH_SIZE]
-        wanted = pipeline.conditioning(clips.labels[first : first + BATCH_SIZE]).labels
+    for first in range(0, len(samples), BATCH_SIZE):
+        part = samples.samples[first : first + BATCH_SIZE]
+        wanted = pipeline.conditioning(samples.labels[first : first + BATCH_SIZE]).labels
         features.append(feature_extractor.features(part))
         right += [scores.argmax(1) == wanted[name] for name, scores in feature_extractor.logits(part).items()]
     return {
-        "clips": clips.name,
-        "evaluations": clips.evaluations,
+        "samples": samples.name,
+        "evaluations": samples.evaluations,
         "frechet": own_reference(pipeline).frechet(torch.cat(features)),
-        "told": float(torch.cat(right).float().mean()),
-        "per_frame": None if of_frames is None else of_frames(clips.samples),
+        "accuracy": float(torch.cat(right).float().mean()),
+        "per_frame": None if frame_distance is None else frame_distance(samples.samples),
         "psnr": None,
-        "num": len(clips),
+        "num": len(samples),
     }
 
 
-def distance_of_frames(real: Tensor) -> Callable[[Tensor], float]:
-    """The per-frame image distance of clips ``(N, C, T, H, W)`` to real ones."""
+def make_frame_distance(real: Tensor) -> Callable[[Tensor], float]:
+    """Returns a function for the per-frame image distance of samples ``(N, C, T, H, W)`` to real ones."""
     from modalities.image.imagenet import EfficientNetLite0
 
     shape = (real.shape[1], *real.shape[3:])
@@ -72,10 +70,10 @@ def distance_of_frames(real: Tensor) -> Callable[[Tensor], float]:
     def moments(samples: Tensor) -> Moments:
         found = None
         for number, part in enumerate(samples.split(BATCH_SIZE)):
-            rows = network.frame_features(part).flatten(0, 1)
-            found = Moments(rows.shape[1]) if found is None else found
-            found.update(rows)
-            say(f"frames of {min((number + 1) * BATCH_SIZE, len(samples))} of {len(samples)} clips")
+            features = network.frame_features(part).flatten(0, 1)
+            found = Moments(features.shape[1]) if found is None else found
+            found.update(features)
+            say(f"frames of {min((number + 1) * BATCH_SIZE, len(samples))} of {len(samples)} samples")
         assert found is not None
         return found
 
@@ -91,28 +89,18 @@ def distance_of_frames(real: Tensor) -> Callable[[Tensor], float]:
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, measures, prints a table (or one JSON object)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a run folder, a model folder or a bundled name")
-    parser.add_argument("--rows", nargs="*", default=[], metavar="ROW", help="as of evaluate; default: none")
-    parser.add_argument("-n", "--num", type=int, default=2_048, metavar="N", help="clips a row; default: 2048")
-    parser.add_argument("--data", type=Path, metavar="MANIFEST", help="where the data lie; default: the recipe's place")
+    add_flags(parser, (), 2_048)
     parser.add_argument("--frames", action="store_true", help="the per-frame image distance too")
-    parser.add_argument("--seed", type=int, default=0, metavar="I")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of what a model makes")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the figures there")
-    asked = parser.parse_args(arguments)
-    pipeline = load(asked.model, precision=asked.precision)
-    train, held_out, _ = data_of(pipeline.folder, asked.data)
-    of_frames = distance_of_frames(recordings(train, asked.num).samples) if asked.frames else None
-    real = recordings(held_out, asked.num)
-    back = through_autoencoder(real, pipeline)
-    rows = [figures(clips, pipeline, of_frames) for clips in (real, back)]
-    rows[1]["psnr"] = float(psnr(real.samples, back.samples).mean())
-    rows += [figures(generated(pipeline, row, asked.num, asked.seed), pipeline, of_frames) for row in asked.rows]
-    found = {"model": pipeline.name, "seed": asked.seed, "rows": rows}
-    columns = {key: heading for key, heading in COLUMNS.items() if asked.frames or key != "per_frame"}
-    print(json.dumps(found, ensure_ascii=False) if asked.json else table(rows, columns))
-    write(found, asked.out)
+    parsed = parser.parse_args(arguments)
+    pipeline = load(parsed.model, precision=parsed.precision)
+    train, held_out, _ = data_of(pipeline.folder, parsed.data)
+    frame_distance = make_frame_distance(draw_recordings(train, parsed.num).samples) if parsed.frames else None
+    sources = collect(pipeline, held_out, parsed)
+    rows = [figures(samples, pipeline, frame_distance) for samples in sources]
+    rows[1]["psnr"] = float(psnr(sources[0].samples, sources[1].samples).mean())
+    found = {"model": pipeline.name, "seed": parsed.seed, "rows": rows}
+    columns = {key: heading for key, heading in COLUMNS.items() if parsed.frames or key != "per_frame"}
+    print_figures(found, columns, parsed)
 
 
 if __name__ == "__main__":

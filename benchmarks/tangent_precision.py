@@ -1,4 +1,4 @@
-"""What bf16 does to the tangent g of a student, by time, and whether computing a part of it in float32 helps.
+"""Measures the error of bf16 in a student's tangent g, by time, and how far computing a part in float32 helps.
 
     python benchmarks/tangent_precision.py [MODEL] [--num 64] [--batch 256] [--below 0.3]
 
@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 
 import torch
 import yaml
+from distilled import draw_conditioning, guided_teacher, load_without_actions
 from torch import Tensor, nn
 
-from scm_media import load
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
-from scm_media.guidance import Guided
 from scm_media.losses import ConsistencyLoss
 from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.pipeline.randomness import sample_noise
@@ -51,8 +50,8 @@ class Networks:
 
     student: nn.Module
     teacher: nn.Module
-    told_student: Conditioning
-    told_teacher: Conditioning
+    student_cond: Conditioning
+    teacher_cond: Conditioning
     loss: ConsistencyLoss
 
     def double(self) -> Networks:
@@ -66,27 +65,25 @@ class Networks:
             self,
             student=student,
             teacher=teacher,
-            told_student=widen(self.told_student),
-            told_teacher=widen(self.told_teacher),
+            student_cond=widen(self.student_cond),
+            teacher_cond=widen(self.teacher_cond),
         )
 
     def __getitem__(self, some: Tensor) -> Networks:
-        """Returns the same networks, told of some clips alone."""
-        return replace(self, told_student=self.told_student[some], told_teacher=self.told_teacher[some])
+        """Returns the same networks with the conditioning of some samples."""
+        return replace(self, student_cond=self.student_cond[some], teacher_cond=self.teacher_cond[some])
 
 
 def main() -> None:
     """Prints both tables as Markdown."""
     commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands.add_argument("model", nargs="?", default="image/fashion")
-    commands.add_argument("--num", type=int, default=64, help="clips at each time of the first table")
-    commands.add_argument("--batch", type=int, default=256, help="clips of the second table")
+    commands.add_argument("--num", type=int, default=64, help="samples at each time of the first table")
+    commands.add_argument("--batch", type=int, default=256, help="samples of the second table")
     commands.add_argument("--below", type=float, default=0.3, help="times that one row of the second has in float32")
     asked = commands.parse_args()
-    pipeline = load(asked.model, "cpu")
-    if pipeline.folder.description.actions:
-        raise SystemExit(f"{asked.model} is told rows of actions, which this script does not draw")
-    x0, networks = drawn(pipeline, max(asked.num, asked.batch))
+    pipeline = load_without_actions(asked.model)
+    x0, networks = draw_latents(pipeline, max(asked.num, asked.batch))
     some = torch.arange(asked.num)
     print(f"| t | {' | '.join(VARIANTS)} |\n|---:|{'---:|' * len(VARIANTS)}")
     for time in TIMES:
@@ -105,28 +102,19 @@ def main() -> None:
 
 
 @torch.no_grad()
-def drawn(pipeline: Pipeline, num: int) -> tuple[Tensor, Networks]:
-    """Returns latents ``(num, c, *s)`` that the student draws, and the networks with what they are told of them."""
+def draw_latents(pipeline: Pipeline, num: int) -> tuple[Tensor, Networks]:
+    """Returns latents ``(num, c, *s)`` that the student draws, and the networks with their conditioning."""
     flow, indices = pipeline.flow, range(num)
-    guidance, student_method = (
-        pipeline.method(SamplingRequest(teacher=True)).guidance,
-        pipeline.method(SamplingRequest()),
-    )
-    own_scale = student_method.guidance.as_input
-    teacher, student = pipeline.network("teacher"), pipeline.network("student")
-    if guidance.scale != 1:
-        guide = pipeline.network("guide") if pipeline.folder.has("guide") else None
-        teacher = Guided(teacher, guidance.scale, guidance.interval, guide)
-    cond = pipeline.conditioning([pipeline.labels.resolve(None, 0, index) for index in indices])
-    told = cond if own_scale is None else replace(cond, guidance=torch.full((num,), own_scale))
-    run = student_method.sampler
+    teacher, student = guided_teacher(pipeline), pipeline.network("student")
+    cond, student_cond = draw_conditioning(pipeline, indices)
+    sample = pipeline.method(SamplingRequest()).sampler
 
     def noise(step: int) -> Tensor:
         return sample_noise(0, indices, step, pipeline.latent_shape()) * flow.sigma_data
 
-    x0 = run(student, flow, noise, cond=told)
+    x0 = sample(student, flow, noise, cond=student_cond)
     student = copy.deepcopy(student).requires_grad_(True)
-    return x0, Networks(student, teacher, told, cond, ConsistencyLoss(student, flow, teacher=teacher, timesteps=None))  # type: ignore[arg-type]
+    return x0, Networks(student, teacher, student_cond, cond, ConsistencyLoss(student, flow, teacher=teacher))
 
 
 def errors(networks: Networks, x0: Tensor, time: float) -> dict[str, float]:
@@ -140,20 +128,20 @@ def errors(networks: Networks, x0: Tensor, time: float) -> dict[str, float]:
 
 
 def tangent(networks: Networks, x0: Tensor, z: Tensor, t: Tensor, wide: frozenset[str]) -> tuple[Tensor, Tensor]:
-    """Returns F ``(B, c, *s)`` with its graph and g without; wide: the parts that are not computed in bf16."""
+    """Returns F ``(B, c, *s)`` with its graph and g without; wide: the parts in float32."""
     flow, loss = networks.loss.flow, networks.loss
-    x_t, speed = flow.interpolate(x0, z, t), torch.cos(t) * torch.sin(t)
+    x_t, cos_sin = flow.interpolate(x0, z, t), torch.cos(t) * torch.sin(t)
     u = x_t / flow.sigma_data
     with _precision("teacher" in wide), torch.no_grad():
-        dxdt = flow.sigma_data * networks.teacher(u, t, networks.told_teacher).to(x_t.dtype)
-    du = broadcast_time(speed, x_t) * dxdt / flow.sigma_data
+        dxdt = flow.sigma_data * networks.teacher(u, t, networks.teacher_cond).to(x_t.dtype)
+    du = broadcast_time(cos_sin, x_t) * dxdt / flow.sigma_data
     pairs = {}
     with _last_layers(networks.student, "last" in wide):
         for part in ("value", "tangent"):
             key = part in wide
             if key not in pairs:
                 with _precision(key):
-                    pairs[key] = value_and_tangent(networks.student, u, t, networks.told_student, du, speed)
+                    pairs[key] = value_and_tangent(networks.student, u, t, networks.student_cond, du, cos_sin)
     F, dF = pairs["value" in wide].value, pairs["tangent" in wide].tangent
     return F, loss.unnormalized_tangent(x_t, dxdt, F.detach(), dF, t, 1.0)
 
@@ -161,13 +149,13 @@ def tangent(networks: Networks, x0: Tensor, z: Tensor, t: Tensor, wide: frozense
 def gradient_errors(networks: Networks, x0: Tensor, t: Tensor, below: float) -> dict[str, tuple[float, float]]:
     """Returns the relative error and the cosine of the loss's gradient, by what is computed in float32.
 
-    The last row holds those of float32 with another draw of the noise, which is what a step's gradient varies by.
+    The last row holds those of float32 with other noise: the variation of a step's gradient.
     """
     narrow, everything, every = frozenset[str](), frozenset(PARTS), torch.arange(len(t))
     low, high = (t < below).nonzero()[:, 0], (t >= below).nonzero()[:, 0]
 
     def gradient(parts: Sequence[tuple[Tensor, frozenset[str], frozenset[str]]], seed: int = 1) -> Tensor:
-        """parts: some clips, what is wide in g, and what is wide in F with its graph."""
+        """parts: indices of samples, the parts in float32 for g, and those for F with its graph."""
         networks.student.zero_grad()
         torch.manual_seed(seed)
         z = torch.randn_like(x0) * networks.loss.flow.sigma_data
@@ -184,9 +172,9 @@ def gradient_errors(networks: Networks, x0: Tensor, t: Tensor, below: float) -> 
     exact = gradient([(every, everything, everything)])
     rows = {
         "nothing": gradient([(every, narrow, narrow)]),
-        f"clips at t < {below:g}": gradient([(low, everything, everything), (high, narrow, narrow)]),
+        f"samples at t < {below:g}": gradient([(low, everything, everything), (high, narrow, narrow)]),
         "teacher": gradient([(every, frozenset(["teacher"]), narrow)]),
-        "g of all clips": gradient([(every, everything, narrow)]),
+        "g of all samples": gradient([(every, everything, narrow)]),
         "everything, other noise": gradient([(every, everything, everything)], seed=2),
     }
     return {
@@ -201,7 +189,7 @@ def _precision(wide: bool) -> torch.autocast:
 
 @contextmanager
 def _last_layers(student: nn.Module, wide: bool) -> Iterator[None]:
-    """Computes what follows a transformer's last block without autocast."""
+    """Computes a transformer's layers after its last block without autocast."""
     layers = (
         [student.out_norm, student.patch_out, *([student.gate] if student.gate is not None else [])] if wide else []
     )

@@ -1,4 +1,4 @@
-"""How fast clips are read: random windows by seeking, against PyAV's plain decoding of the same file from its start.
+"""Measures reading of random windows of videos by seeking, against PyAV's decoding of the same file from its start.
 
     python benchmarks/video_loading.py [--seconds 60] [--rate 30] [--size 240 320] [--clips 100] [VIDEO ...]
 
@@ -25,7 +25,7 @@ from modalities.video import VideoModality
 
 
 def main() -> None:
-    """Prints a table a file."""
+    """Prints a table for each file."""
     commands = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands.add_argument("videos", nargs="*", type=Path)
     commands.add_argument("--seconds", type=float, default=20.0)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _write(path: Path, parsed: Any) -> Path:
-    """A file in which something large moves smoothly over something still."""
+    """Writes a video in which a large part moves smoothly over a still background, and returns its path."""
     rng = np.random.default_rng(0)
     height, width = parsed.size
     field = np.kron(rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -63,7 +63,7 @@ def _report(video: Path, num_clips: int) -> None:
     print(f"  the same, each frame to RGB                 {_rate(lambda: _plain(video, True)):8.0f}")
     for name, rate in (("8 frames/s", 8.0), ("the file's rate", None)):
         modality = VideoModality(num_frames=16, frame_rate=rate, size=64, padding="hold")
-        modality.read_transformed(video)  # what is measured of a file once
+        modality.read_transformed(video)  # measures the file once
 
         def clips(modality: VideoModality = modality) -> int:
             for seed in range(num_clips):

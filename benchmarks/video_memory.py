@@ -1,10 +1,10 @@
-"""Peak memory of decoding videos of several lengths, whole and in pieces: each in a process of its own.
+"""Measures the peak memory of decoding videos of several lengths, whole and in chunks, in a process for each.
 
-python benchmarks/video_memory.py [--size 64] [--frames 16 64 256] [--space 8] [--time 3] [--width 32] [--piece 4]
+python benchmarks/video_memory.py [--size 64] [--frames 16 64 256] [--space 8] [--time 3] [--width 32] [--chunk 4]
 
-Prints one line a length: the decoded frames themselves, and what the peak of the process's memory (on a GPU: of the
-device's) lies above what it held before decoding. "in pieces" hands each piece on, as a writer of files would; "joined"
-keeps them all, as a pipeline's clips are; "whole" runs the decoder over all frames at once.
+Prints one line for each length: the size of the decoded frames, and the growth of the process's peak memory (on a GPU:
+the device's) during decoding. "in chunks" discards each chunk, like a writer of files; "joined" keeps them all, like a
+pipeline; "whole" runs the decoder over all frames at once.
 """
 
 from __future__ import annotations
@@ -20,25 +20,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MIB = 2**20
-RETURNED = {
-    "MALLOC_MMAP_THRESHOLD_": "65536"
-}  # what is freed goes back to the system: needs are seen, not the allocator's stock
-WAYS = ("in pieces", "joined", "whole")
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory goes back to the system, so that peaks are of needs
+WAYS = ("in chunks", "joined", "whole")
 
 
 def forget_peak() -> None:
-    """Lets the process's peak start anew from what it holds now (Linux: proc(5), clear_refs), imports forgotten."""
+    """Resets the process's peak to its current memory, without that of imports (Linux: proc(5), clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def process_memory(name: str) -> float:
-    """MiB of a line of the process's status: VmRSS is what it holds, VmHWM the peak of that."""
+    """Returns MiB of a line of the process's status: VmRSS is the current memory, VmHWM its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) * 1024 / MIB
 
 
-def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, float]:
-    """MiB of the peak above what was held before, and seconds, of decoding one clip in this process."""
+def measure(way: str, frames: int, options: argparse.Namespace) -> dict[str, float]:
+    """Returns MiB that the peak grows by and seconds, for decoding one sample in this process."""
     import torch
 
     from modalities.video import VideoAutoencoder
@@ -52,7 +50,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
     network.to(device).eval().requires_grad_(False)
     sides = (options.size // options.space,) * 2
     latent = torch.randn(1, 8, 1 + -(-(frames - 1) // options.time), *sides, device=device)
-    network.decode(latent[:, :, :1])  # what the libraries allocate once
+    network.decode(latent[:, :, :1])  # makes the libraries allocate their own memory
 
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -63,9 +61,9 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
         before = process_memory("VmRSS")
     begun = time.perf_counter()
     with torch.inference_mode():
-        if way == "in pieces":
-            for piece in network.decode_in_chunks(latent):
-                piece.mean().item()
+        if way == "in chunks":
+            for chunk in network.decode_in_chunks(latent):
+                chunk.mean().item()
         elif way == "joined":
             decode_to_cpu(network, latent)
         else:
@@ -76,7 +74,7 @@ def measured(way: str, frames: int, options: argparse.Namespace) -> dict[str, fl
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table, or what one of its cells holds (``--cell``)."""
+    """Prints the table, or the figures of one cell (``--cell``)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, default in (("size", 64), ("space", 8), ("time", 3), ("width", 32), ("chunk", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -84,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cell", nargs=2, metavar=("WAY", "FRAMES"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.cell:
-        print(json.dumps(measured(options.cell[0], int(options.cell[1]), options)))
+        print(json.dumps(measure(options.cell[0], int(options.cell[1]), options)))
         return
     print(f"| frames of {options.size}×{options.size} | themselves |" + "".join(f" {way} |" for way in WAYS))
     print("|---:|---:|" + "---:|" * len(WAYS))
@@ -95,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for way in WAYS:
             command = [sys.executable, __file__, *given, "--cell", way, str(frames)]
             found = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | RETURNED)
-            told = json.loads(found.stdout)
-            cells.append(f"{told['mib']:.0f} MiB, {told['seconds']:.2f} s")
+            cell = json.loads(found.stdout)
+            cells.append(f"{cell['mib']:.0f} MiB, {cell['seconds']:.2f} s")
         print(f"| {frames} | {themselves:.1f} MiB | {' | '.join(cells)} |", flush=True)
 
 

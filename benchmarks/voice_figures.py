@@ -1,72 +1,54 @@
-"""What a listener would check of voices: is it the voice that was asked for?
+"""Measures of voices how many samples have the voice of their label.
 
     python benchmarks/voice_figures.py MODEL [--rows teacher 1 2] [-n 1000] [--data MANIFEST]
-    python benchmarks/voice_figures.py MODEL --samples FOLDER           clips that scm-media generate wrote
+    python benchmarks/voice_figures.py MODEL --samples FOLDER           files of scm-media generate
 
-The voice is told by a classifier that was trained here, on the training recordings, with another seed than the
-model's own (kept in --judge). First come the figures of recordings that were held out (what the classifier tells at
-best), and of the same through the autoencoder alone. ``by voice`` is each voice's share, in the order of the classes.
+The voice is recognised by a classifier that is trained here on the training recordings, with another seed than the
+model's own (file --judge). The first rows are held-out recordings (the best that the classifier reaches) and the same
+through the autoencoder alone. ``by voice`` is the fraction of each voice, in the order of the classes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
-from samples import Judge, Samples, data_of, from_folder, generated, recordings, say, table, through_autoencoder, write
+from samples import Judge, Samples, add_flags, add_listening_flags, collect, data_of, print_figures, say
 
 from scm_media import load
 
-COLUMNS = {"evaluations": "evaluations", "voice": "voice heard", "by_voice": "by voice", "num": "clips"}
+COLUMNS = {"evaluations": "evaluations", "voice": "voice recognised", "by_voice": "by voice", "num": "samples"}
 
 
-def figures(clips: Samples, judge: Judge) -> dict[str, Any]:
-    """A row of the table."""
-    right = judge.right(clips).float()
+def figures(samples: Samples, judge: Judge) -> dict[str, Any]:
+    """Returns a row of the table."""
+    right = judge.recognise(samples).float()
     fractions = []
     for voice in judge.classes:
-        own = [place for place, label in enumerate(clips.labels) if label[judge.label] == voice]
+        own = [index for index, label in enumerate(samples.labels) if label[judge.label] == voice]
         fractions.append(f"{float(right[own].mean()):.2f}" if own else "–")
     return {
-        "clips": clips.name,
-        "evaluations": clips.evaluations,
+        "samples": samples.name,
+        "evaluations": samples.evaluations,
         "voice": float(right.mean()),
         "by_voice": " ".join(fractions),
-        "num": len(clips),
+        "num": len(samples),
     }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parses the command line, listens, prints a table (or one JSON object)."""
+    """Parses the command line, measures, prints a table (or one JSON object)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a run folder, a model folder or a bundled name")
-    parser.add_argument("--samples", type=Path, metavar="DIR", help="listen to these clips instead of making some")
-    parser.add_argument("--rows", nargs="+", default=["teacher", "1", "2"], metavar="ROW", help="as of evaluate")
-    parser.add_argument("-n", "--num", type=int, default=1_000, metavar="N", help="clips a row; default: 1000")
-    parser.add_argument("--label", default="voice", metavar="NAME", help="of the classes that are told; default: voice")
-    parser.add_argument("--data", type=Path, metavar="MANIFEST", help="where the data lie; default: the recipe's place")
-    parser.add_argument("--judge", type=Path, default=Path("runs/judges/voice.safetensors"), metavar="FILE")
-    parser.add_argument("--judge-steps", type=int, default=800, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="I")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of what a model makes")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the figures there")
-    asked = parser.parse_args(arguments)
-    pipeline = load(asked.model, precision=asked.precision)
-    train, held_out, _ = data_of(pipeline.folder, asked.data)
-    judge = Judge.trained(train, asked.label, asked.judge, asked.judge_steps, say=say)
-    real = recordings(held_out, asked.num)
-    sources = [real, through_autoencoder(real, pipeline)]
-    if asked.samples is not None:
-        sources.append(from_folder(asked.samples, pipeline.modality, pipeline.labels))
-    else:
-        sources += [generated(pipeline, row, asked.num, asked.seed) for row in asked.rows]
-    rows = [figures(clips, judge) for clips in sources]
-    found = {"model": pipeline.name, "seed": asked.seed, "voices": judge.classes, "rows": rows}
-    print(json.dumps(found, ensure_ascii=False) if asked.json else table(rows, COLUMNS))
-    write(found, asked.out)
+    add_flags(parser, ("teacher", "1", "2"), 1_000)
+    add_listening_flags(parser, "voice", 800)
+    parser.add_argument("--label", default="voice", metavar="NAME", help="of the classes; default: voice")
+    parsed = parser.parse_args(arguments)
+    pipeline = load(parsed.model, precision=parsed.precision)
+    train, held_out, _ = data_of(pipeline.folder, parsed.data)
+    judge = Judge.train_or_load(train, parsed.label, parsed.judge, parsed.judge_steps, say=say)
+    rows = [figures(samples, judge) for samples in collect(pipeline, held_out, parsed)]
+    found = {"model": pipeline.name, "seed": parsed.seed, "voices": judge.classes, "rows": rows}
+    print_figures(found, COLUMNS, parsed)
 
 
 if __name__ == "__main__":

@@ -112,10 +112,10 @@ class FakePipeline:
 
 def test_tones_are_heard_at_their_pitch_and_noise_at_none(note_figures):
     for pitch in (33, 60, 69.4, 84):
-        assert note_figures.heard_pitch(tone(pitch, 1.0, 22_050), 22_050) == pytest.approx(pitch, abs=0.15)
+        assert note_figures.estimate_pitch(tone(pitch, 1.0, 22_050), 22_050) == pytest.approx(pitch, abs=0.15)
     hiss = np.random.default_rng(0).standard_normal(22_050).astype(np.float32)
-    assert math.isnan(note_figures.heard_pitch(0.2 * hiss, 22_050))
-    assert math.isnan(note_figures.heard_pitch(0 * hiss, 22_050))
+    assert math.isnan(note_figures.estimate_pitch(0.2 * hiss, 22_050))
+    assert math.isnan(note_figures.estimate_pitch(0 * hiss, 22_050))
 
 
 def test_notes_are_listened_to_from_every_source(tmp_path, note_figures, folder, monkeypatch, capsys):
@@ -126,7 +126,7 @@ def test_notes_are_listened_to_from_every_source(tmp_path, note_figures, folder,
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((tmp_path / "figures.json").read_text())
     assert found["pitched_families"] == ["pipe"]
-    rows = {row["clips"]: row for row in found["rows"]}
+    rows = {row["samples"]: row for row in found["rows"]}
     assert list(rows) == [
         "recordings",
         "recordings, through the autoencoder",
@@ -137,7 +137,7 @@ def test_notes_are_listened_to_from_every_source(tmp_path, note_figures, folder,
     assert [row["pitch_of_ceiling"] for row in rows.values()] == [1.0, 1.0, 0.0, 1.0]
     assert [row["evaluations"] for row in rows.values()] == [None, None, 1, 2]
     assert rows["recordings"]["num"] == 12
-    assert 0 < rows["recordings"]["pitch_clips"] < 12, "percussion has no pitch"
+    assert 0 < rows["recordings"]["num_pitched"] < 12, "percussion has no pitch"
     note_figures.main([*arguments, "--rows", "2", "--num-pitch", "2"])
     assert "| consistency, 2 steps | 2 | 1.000 | 1.000 | 2 |" in capsys.readouterr().out
 
@@ -147,14 +147,14 @@ def test_a_judge_learns_its_label_and_is_kept(tmp_path, clips, folder):
     assert manifest == folder.manifest
     said = []
     file = tmp_path / "judge.safetensors"
-    judge = clips.Judge.trained(train, "family", file, steps=12, say=said.append)
-    real = clips.recordings(held_out, 100)
+    judge = clips.Judge.train_or_load(train, "family", file, steps=12, say=said.append)
+    real = clips.draw_recordings(held_out, 100)
     assert len(real) == len(held_out) == 12
-    assert judge.right(real).float().mean() > 0.9
-    kept = clips.Judge.trained(train, "family", file, steps=0)
-    assert torch.equal(kept.right(real), judge.right(real))
-    with pytest.raises(ValueError, match=r"keeps a judge of \['percussion', 'pipe'\], not of \['57', '64', '69'\]"):
-        clips.Judge.trained(train, "pitch", file, steps=1)
+    assert judge.recognise(real).float().mean() > 0.9
+    kept = clips.Judge.train_or_load(train, "family", file, steps=0)
+    assert torch.equal(kept.recognise(real), judge.recognise(real))
+    with pytest.raises(ValueError, match=r"holds a judge of \['percussion', 'pipe'\], not of \['57', '64', '69'\]"):
+        clips.Judge.train_or_load(train, "pitch", file, steps=1)
 
 
 def test_clips_of_a_folder_carry_their_labels(tmp_path, clips):
@@ -162,14 +162,14 @@ def test_clips_of_a_folder_carry_their_labels(tmp_path, clips):
     for pitch in PITCHES:
         sample = torch.from_numpy(tone(pitch))[None]
         modality.write(tmp_path / f"{pitch}.flac", sample, {"label": f"family=pipe pitch={pitch}"})
-    found = clips.from_folder(tmp_path, modality, FakePipeline.labels)
+    found = clips.read_folder(tmp_path, modality, FakePipeline.labels)
     assert [label["pitch"] for label in found.labels] == ["57", "64", "69"]
     assert found.samples.shape == (3, 1, 4_000)
     modality.write(tmp_path / "x.wav", sample, {"seed": 3})
     with pytest.raises(ValueError, match=r"x\.wav has no label inside"):
-        clips.from_folder(tmp_path, modality, FakePipeline.labels)
+        clips.read_folder(tmp_path, modality, FakePipeline.labels)
     with pytest.raises(ValueError, match="holds no sounds"):
-        clips.from_folder(tmp_path / "none", modality, FakePipeline.labels)
+        clips.read_folder(tmp_path / "none", modality, FakePipeline.labels)
 
 
 def test_voices_are_told_by_class(tmp_path, clips, voice_figures, folder, monkeypatch, capsys):
@@ -182,10 +182,10 @@ def test_voices_are_told_by_class(tmp_path, clips, voice_figures, folder, monkey
     assert [row["voice"] for row in found["rows"]] == pytest.approx([1.0, 1.0, 1.0], abs=0.1)
     assert Counter(row["num"] for row in found["rows"]) == {12: 3}
     voice_figures.main([*arguments, "--label", "family", "--rows", "1"])
-    assert "| voice heard | by voice | clips |" in capsys.readouterr().out
+    assert "| voice recognised | by voice | samples |" in capsys.readouterr().out
 
 
 def test_a_manifest_that_does_not_tell_of_pitches_is_refused(tmp_path, note_figures):
     (tmp_path / "m.jsonl").write_text('{"path": "a.wav", "family": "pipe"}\n')
     with pytest.raises(ValueError, match=r"no column pitched; examples/render_notes\.py"):
-        note_figures.pitched_families(tmp_path / "m.jsonl")
+        note_figures.find_pitched_families(tmp_path / "m.jsonl")

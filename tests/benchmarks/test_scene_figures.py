@@ -35,7 +35,7 @@ def test_a_model_stands_beside_recordings_and_the_same_through_its_autoencoder(r
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads(out.read_text())
     real, back, made = found["rows"]
-    assert [row["clips"] for row in found["rows"]] == [
+    assert [row["samples"] for row in found["rows"]] == [
         "recordings",
         "recordings, through the autoencoder",
         "consistency, 2 steps",
@@ -43,16 +43,16 @@ def test_a_model_stands_beside_recordings_and_the_same_through_its_autoencoder(r
     assert [row["evaluations"] for row in found["rows"]] == [None, None, 2]
     assert real["num"] == made["num"] == 64
     assert 0 < real["frechet"] < back["frechet"] < made["frechet"], "two steps of training make nothing"
-    assert real["told"] > made["told"]
-    told = json.loads((run / "autoencoder" / "metrics.json").read_text())
-    assert back["psnr"] == pytest.approx(told["psnr"], abs=1.5), "of other clips than training measured"
+    assert real["accuracy"] > made["accuracy"]
+    measured = json.loads((run / "autoencoder" / "metrics.json").read_text())
+    assert back["psnr"] == pytest.approx(measured["psnr"], abs=1.5), "of other clips than training measured"
     assert real["psnr"] is None
 
 
 def test_the_proof_fails_a_network_that_sees_too_little_and_tells_the_floor(run, benchmark, capsys, monkeypatch):
     proof = benchmark("motion_proof")
-    monkeypatch.setattr(proof, "LEAST_RATIO", 1e9)
-    with pytest.raises(SystemExit, match="not see enough: reversed, shuffled, frozen clips lie within"):
+    monkeypatch.setattr(proof, "MIN_RATIO", 1e9)
+    with pytest.raises(SystemExit, match="sees too little: reversed, shuffled, frozen samples lie within"):
         proof.main([str(run), "-n", "64", "--json"])
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["order"] for row in rows] == list(ORDERS)
@@ -60,6 +60,6 @@ def test_the_proof_fails_a_network_that_sees_too_little_and_tells_the_floor(run,
     for row in rows:
         assert row["ratio"] == pytest.approx(row["frechet"] / rows[0]["frechet"])
     assert {row["order"]: row["ratio"] for row in rows}["frozen"] > 3, "nothing moves in them"
-    monkeypatch.setattr(proof, "LEAST_RATIO", 0.0)
+    monkeypatch.setattr(proof, "MIN_RATIO", 0.0)
     proof.main([str(run), "-n", "64"])
     assert "| as filmed (two real halves) |" in capsys.readouterr().out

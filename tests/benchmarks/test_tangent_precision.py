@@ -22,7 +22,7 @@ def script(monkeypatch):
 
 @pytest.fixture
 def setting(script, tmp_path):
-    return script.drawn(scm_media.load(write_tiny_model(tmp_path / "tiny"), "cpu"), 12)
+    return script.draw_latents(scm_media.load(write_tiny_model(tmp_path / "tiny"), "cpu"), 12)
 
 
 @pytest.mark.parametrize("time", [0.1, 1.1])
@@ -41,16 +41,16 @@ def test_gradients_are_the_losses_and_rows_are_wide_where_they_say(script, setti
     t = torch.linspace(0.1, 1.5, 12)
     narrow = script.gradient_errors(networks, x0, t, below=0.0)
     wide = script.gradient_errors(networks, x0, t, below=10.0)
-    assert narrow["clips at t < 0"] == narrow["nothing"]
+    assert narrow["samples at t < 0"] == narrow["nothing"]
     assert narrow["nothing"][0] > 1e-3
-    assert wide["clips at t < 10"][0] < 1e-6
-    assert wide["g of all clips"][0] < wide["nothing"][0]
+    assert wide["samples at t < 10"][0] < 1e-6
+    assert wide["g of all samples"][0] < wide["nothing"][0]
 
     loss = networks.loss
     z = torch.randn_like(x0) * 0.5
     F, g = script.tangent(networks, x0, z, t, frozenset(script.PARTS))
     ours = torch.autograd.grad((-2 * F * loss.normalize(g, None)).mean(), networks.student.patch_out.weight)[0]
     loss.draw = lambda _: (z, t)
-    value, _ = loss(x0, networks.told_student, torch.tensor(10_000))
+    value, _ = loss(x0, networks.student_cond, torch.tensor(10_000))
     theirs = torch.autograd.grad(value, networks.student.patch_out.weight)[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)

@@ -29,12 +29,12 @@ def test_an_exact_student_errs_nowhere_and_a_denoiser_as_in_closed_form(trajecto
     states = list(trajectory_error.trajectory(oracle, flow, noise, times, Conditioning()))
     assert len(states) == len(times) == 65
 
-    found = trajectory_error.square_errors(oracle.consistency, flow, states, times, Conditioning())
+    found = trajectory_error.square_errors(oracle.consistency, Conditioning(), flow, states, times)
     assert found.div(500).sqrt().max() < 2e-3  # the solver's own error
 
     # A denoiser's step ends at mean + cos t · deviation² / V · (x − cos t · mean), the trajectory at
     # mean + deviation / √V · (x − cos t · mean).
-    found = trajectory_error.square_errors(oracle, flow, states, times, Conditioning()).div(500)
+    found = trajectory_error.square_errors(oracle, Conditioning(), flow, states, times).div(500)
     for place in (0, 20, 40, 60):
         t = torch.tensor(times[place], dtype=torch.float64)
         V, s = oracle.variance(t), oracle.deviation
@@ -47,7 +47,7 @@ def test_an_exact_student_errs_nowhere_and_a_denoiser_as_in_closed_form(trajecto
 def test_training_times_are_those_of_the_recipe(trajectory_error):
     oracle = Gaussian.random((2, 3))
     timesteps = {"_target_": "scm_media.timesteps.LogNormalTimesteps", "mean": 0.5, "std": 2.0}
-    drawn = trajectory_error.training_times({"student": {"loss": {"timesteps": timesteps}}}, oracle.flow)
+    drawn = trajectory_error.draw_training_times({"student": {"loss": {"timesteps": timesteps}}}, oracle.flow)
     sigma = drawn.tan() * oracle.flow.sigma_data
     assert sigma.median().item() == pytest.approx(math.exp(0.5), rel=0.03)
     assert (sigma >= math.exp(2.5)).double().mean().item() == pytest.approx(0.1587, abs=0.005)  # one deviation above
