@@ -1,4 +1,4 @@
-"""The command line: finds the command, imports it alone, and says its errors in one line."""
+"""The command line: it finds the command, imports that one alone, and prints its errors in one line."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ COMMANDS = {
     "check": "open a recipe's data: counts, shapes, rejects, a preview",
     "encode": "write the latents of a recipe's data once, for train to read",
     "train": "train a recipe, all stages in order; the same command goes on where it stopped",
-    "generate": "make clips with a model",
-    "edit": "keep a part of a file and have the rest made: continue, interpolate, animate, inpaint",
+    "generate": "generate samples with a model",
+    "edit": "keep a part of a file and generate the rest: continue, interpolate, animate, inpaint",
     "evaluate": "measure a model",
     "export": "write a run as a self-contained model folder",
-    "convert": "bring a model of format 1 to today's format",
+    "convert": "convert a model of format 1 to today's format",
     "bench": "time training steps, sampling and loading side by side",
-    "doctor": "versions, devices, what is missing and how to get it",
+    "doctor": "list versions, devices and missing packages with how to get them",
 }
-"""Command to what it does; each is a module of this package with ``run(arguments) -> exit code``."""
+"""Command to its description; each is a module of this package with ``run(arguments) -> exit code``."""
 
 DISTRIBUTION = "scm-media"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 done, 1 the user's input or data is at fault, 2 usage.
+    """Runs a command and returns its exit code: 0 done, 1 an error in the user's input or data, 2 wrong usage.
 
     arguments: the words after ``scm-media``. None takes those of the process, whose standard streams are secured first.
     """
@@ -74,7 +74,7 @@ def _run(words: Sequence[str], debug: bool) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """Returns what went wrong in one printable line; an error that is not the user's says its kind too."""
+    """Returns an error as one printable line; one that is not the user's is shown with its type."""
     text = printable("; ".join(part.strip() for part in str(error).splitlines() if part.strip()))
     if isinstance(error, OSError) and error.strerror:
         return f"{printable(error.filename)}: {error.strerror}" if error.filename else error.strerror
@@ -84,7 +84,7 @@ def one_line(error: Exception) -> str:
 
 
 def foreign_modalities() -> str | None:
-    """What to say when the import package ``modalities`` is not ours (a public package has the same name)."""
+    """Returns a warning if the import package ``modalities`` is not ours (a public package has the same name)."""
     spec = importlib.util.find_spec("modalities")
     if spec is None or spec.origin is None:
         return "the package modalities is missing; install again: pip install --force-reinstall --no-deps scm-media"
@@ -106,9 +106,9 @@ def _command(words: Sequence[str]) -> str:
         epilog="\n".join(
             [
                 "commands:",
-                *(f"  {name:{width}}{what}" for name, what in COMMANDS.items()),
+                *(f"  {name:{width}}{text}" for name, text in COMMANDS.items()),
                 "",
-                "scm-media COMMAND --help says more; --debug, anywhere, shows the traceback of an error.",
+                "scm-media COMMAND --help has the details; --debug, anywhere, shows the traceback of an error.",
             ]
         ),
     )

@@ -1,4 +1,4 @@
-"""``scm-media doctor``: versions, devices, memory, what is missing and how to get it."""
+"""``scm-media doctor``: lists versions, devices, memory and missing packages with how to get them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ DEVELOPMENT = ("dev", "all")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when the core can work; 1 when something that it needs is missing or out of place."""
-    parser("doctor", "Says what is installed, what it runs on, what is missing and how to get it.").parse_args(
+    """Returns 0 when the core can work, 1 when something that it needs is missing or out of place."""
+    parser("doctor", "Lists what is installed, the devices, and what is missing with how to get it.").parse_args(
         arguments
     )
     print(f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}, Python {platform.python_version()} at {sys.executable}")
@@ -31,13 +31,13 @@ def run(arguments: Sequence[str]) -> int:
     print(f"devices: {_devices()}")
     problem = foreign_modalities()
     print(f"package modalities: {problem or f'ours, from {_owners()}'}")
-    missing = _missing()
+    missing = _find_missing()
     for extra, names in missing.items():
         wanted = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
         print(f"missing for {extra or 'the core'}: {', '.join(names)}; get it with: pip install '{wanted}'")
     if not missing:
         print("missing: nothing, all extras are installed")
-    print("data: scm-media check RECIPE opens a recipe's data and says what is missing there")
+    print("data: scm-media check RECIPE opens a recipe's data and lists what is missing there")
     return 1 if problem or "" in missing else 0
 
 
@@ -48,8 +48,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _missing() -> dict[str, list[str]]:
-    """Extra ("" for the core) to its requirements that are not installed; versions are pip's business."""
+def _find_missing() -> dict[str, list[str]]:
+    """Returns the requirements that are not installed, by extra ("" for the core); pip looks after their versions."""
     found: dict[str, list[str]] = {}
     for requirement in metadata.requires(DISTRIBUTION) or []:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
@@ -66,9 +66,9 @@ def _devices() -> str:
     except (ImportError, OSError) as error:
         return f"PyTorch cannot be imported: {error}"
     found = [
-        f"cuda:{place} {torch.cuda.get_device_name(place)}, "
-        f"{torch.cuda.get_device_properties(place).total_memory / 2**30:.0f} GiB"
-        for place in range(torch.cuda.device_count())
+        f"cuda:{number} {torch.cuda.get_device_name(number)}, "
+        f"{torch.cuda.get_device_properties(number).total_memory / 2**30:.0f} GiB"
+        for number in range(torch.cuda.device_count())
     ]
     if torch.backends.mps.is_available():
         found.append("mps")
@@ -78,7 +78,7 @@ def _devices() -> str:
 def _memory() -> str:
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB of memory"
-    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one that does not say
+    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one without these names
         return "memory unknown"
 
 

@@ -1,4 +1,4 @@
-"""What commands print for programs."""
+"""Prints JSON for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a long command is, on standard error: one line that changes on a terminal, a few plain ones elsewhere."""
+"""Shows the progress of a long command on standard error: one changing line on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Called with what is done, how much of it, and how much there is."""
+    """A function of a job's name, how much of it is done, and how much there is."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Says it: every time on a terminal, else twice a minute."""
+        """Prints the progress: every time on a terminal, otherwise twice a minute."""
         if self._terminal:
             print(f"\r\x1b[K{what}: {done} of {total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
             return
         now = time.monotonic()
-        if now - self._said >= SECONDS_BETWEEN_LINES:
-            self._said = now
+        if now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)

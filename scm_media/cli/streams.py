@@ -1,4 +1,4 @@
-"""Standard streams that end no command: closed ones, encodings without our characters, readers that are gone."""
+"""Keeps standard streams from ending a command: closed ones, narrow encodings, readers that are gone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import IO, Any, TextIO
 def secure_streams() -> None:
     """Makes the process's standard streams safe to write to; called once, before anything is printed or opened.
 
-    A stream that is closed (``>&-``) leads nowhere instead of to the next file that is opened. What an encoding cannot
-    say is written as an escape. Standard error, on which nothing depends, may fail to be written.
+    A stream that is closed (``>&-``) leads nowhere instead of to the next file that is opened. Characters that an
+    encoding does not have are written as escapes. A failure to write standard error is ignored.
     """
     for number in range(3):
         _open_if_closed(number)
@@ -26,7 +26,7 @@ def secure_streams() -> None:
 
 
 def flush_or_discard(stream: TextIO | None) -> OSError | None:
-    """Writes out what a stream still holds and returns None; returns the error, and drops the rest, where it cannot."""
+    """Flushes a stream and returns None; after an error, drops what it still holds and returns the error."""
     if stream is None:
         return None
     try:
@@ -45,7 +45,7 @@ def discard(stream: IO[Any]) -> None:
 
 
 class _BestEffort(io.FileIO):
-    """A file that takes everything and writes what it can: a terminal that is gone stops no training."""
+    """A file whose failed writes are ignored: a terminal that is gone stops no training."""
 
     def write(self, data: Any) -> int:
         """Returns the number of bytes given, whether they could be written or not."""

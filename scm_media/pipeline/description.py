@@ -25,7 +25,7 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """How a model samples unless a request says otherwise. Raises ValueError, by key, for a wrong type or value."""
+    """Defaults of a model's sampling requests. Raises ValueError, naming the key, for a wrong type or value."""
 
     steps: Annotated[int, SAMPLING_STEPS] = 2
     """Steps of the student."""
@@ -65,7 +65,7 @@ class SamplerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """The keys of ``model.json``. Raises ValueError, by key, for a wrong type or value."""
+    """The keys of ``model.json``. Raises ValueError, naming the key, for a wrong type or value."""
 
     name: str
     """The model's name, usually that of its recipe: 1 to 200 characters."""
@@ -74,7 +74,7 @@ class ModelDescription:
     flow: Mapping[str, Any]
     """Configuration of the flow."""
     sampler: SamplerSettings
-    """How the model samples."""
+    """Defaults of sampling requests."""
     labels: Mapping[str, Sequence[str]]
     """Label name to its classes; a label without classes is a number."""
     label_counts: Mapping[str, Sequence[int]]
@@ -90,7 +90,7 @@ class ModelDescription:
     latent_shape: Sequence[int]
     """``(c, *s)`` of its latent."""
     objective: str | None = None
-    """How the student was trained: ``scd`` or ``sct``."""
+    """The student's objective: ``scd`` or ``sct``."""
     label_dropout: float | None = None
     """Probability that a sample had no label in the teacher's training; None: unknown."""
     student_label_dropout: float | None = None
