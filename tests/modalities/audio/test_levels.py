@@ -28,6 +28,11 @@ def test_the_signals_of_ebu_tech_3341(parts):
     assert loudness(signal, rate) == pytest.approx(expected, abs=0.1)  # the softer ends are gated
 
 
+def test_blocks_below_the_absolute_gate_do_not_count():
+    signal = torch.cat([sine(16000, 10, -68), sine(16000, 10, -73)], dim=1)  # within 10 LU of one another
+    assert loudness(signal, 16000) == pytest.approx(-68, abs=0.1)
+
+
 def test_silence_has_none_and_less_than_a_block_is_one_block():
     assert loudness(torch.zeros(1, 22050), 22050) == -math.inf
     assert loudness(sine(22050, 0.1, -20), 22050) == pytest.approx(-20, abs=0.3)

@@ -88,6 +88,16 @@ def test_a_window_is_what_the_whole_has_there(tmp_path, suffix):
         assert (window - expected).abs().max() < 1e-5
 
 
+def test_windows_in_the_last_page_of_an_ogg_are_those_of_the_whole(tmp_path):
+    noise = 0.3 * np.random.default_rng(0).standard_normal((3 * 22050, 1))
+    path = by_libsndfile(tmp_path / "a.ogg", noise, 22050, "OGG", "VORBIS")
+    with open_recording(path) as recording:
+        whole = recording.read(0, recording.frames)
+        for start in range(recording.frames - 6000, recording.frames, 1500):
+            window = recording.read(start, recording.frames)
+            assert np.abs(window - whole[start:]).max() < 1e-5
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 22254, 44100, 44101, 48000, 96000, 192000])
 def test_a_sine_of_any_rate_keeps_frequency_and_amplitude(tmp_path, rate):
     path = tmp_path / "a.wav"
