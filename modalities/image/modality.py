@@ -3,65 +3,29 @@
 from __future__ import annotations
 
 import io
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from modalities.image.buckets import check_buckets, nearest_bucket
 from modalities.image.reading import decode, read_upright_size
-from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize, to_bytes
+from modalities.image.writing import SUFFIX, to_picture, write_picture
+from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize
 from modalities.pictures.reading import MODES, MOST_PIXELS
 from scm_media.drawing import draw_grid, scale_picture
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
-METADATA_PREFIX = "scm_media:"
 PREVIEW_SIDE = 96
 """Pixels of a picture's shorter side on a sheet at least, so that its caption can be read."""
 _FITS = ("pad", "crop", "resize")
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
-
-
-def to_picture(sample: Tensor) -> Image.Image:
-    """A sample ``(C, H, W)`` in [-1, 1], of one or three channels, as a grey or RGB picture."""
-    if sample.ndim != 3 or sample.shape[0] not in MODES:
-        raise ValueError(f"a picture is (1, H, W) or (3, H, W), got {tuple(sample.shape)}")
-    pixels = to_bytes(sample)
-    return Image.fromarray((pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy())
-
-
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What ``ImageModality.write`` put into a PNG, as it was given; empty for a picture without."""
-    with Image.open(path) as picture:
-        picture.load()
-        texts = getattr(picture, "text", {})
-    found = {}
-    for key, text in texts.items():
-        if key.startswith(METADATA_PREFIX):
-            found[key.removeprefix(METADATA_PREFIX)] = _from_text(str(text))
-    return found
-
-
-def _from_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _to_text(value: Any) -> str:
-    """Strings as they are, so that any viewer shows them, unless they would come back as something else."""
-    if isinstance(value, str) and "\0" not in value and _from_text(value) is value:
-        return value
-    return json.dumps(value)
 
 
 @part("modality")
@@ -79,7 +43,7 @@ class ImageModality(Modality):
 
     name = "image"
     suffixes = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-    written_suffixes = (".png",)
+    written_suffixes = (SUFFIX,)
     feature_networks = {"efficientnet-lite0": {"_target_": "modalities.image.imagenet.EfficientNetLite0"}}
     pipeline_tag = "unconditional-image-generation"
 
@@ -290,19 +254,7 @@ class ImageModality(Modality):
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
         """Writes ``(C, H, W)``, whole or not at all, as a PNG with the metadata as text entries ``scm_media:<key>``."""
-        path = Path(path)
-        if path.suffix.lower() not in self.written_suffixes:
-            raise ValueError(f"{path}: pictures are written as {', '.join(self.written_suffixes)}")
-        info = PngImagePlugin.PngInfo()
-        for key, value in metadata.items():
-            info.add_text(METADATA_PREFIX + key, _to_text(value))
-        picture = to_picture(sample)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            picture.save(aside, format="PNG", pnginfo=info)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_picture(Path(path), sample, metadata)
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """A grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged; near-square unless told."""

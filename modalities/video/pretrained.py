@@ -1,4 +1,4 @@
-"""Video autoencoders of diffusers, where a user has their weights: those of Wan and of LTX-Video."""
+"""Wraps video autoencoders of diffusers whose weights a user has: those of Wan and of LTX-Video."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ from scm_media.parts import part
 
 
 class _DiffusersVideo(PretrainedAutoencoder):
-    """Latents ``(B, c, 1 + k, H / p, W / p)`` of videos ``(B, C, 1 + f · k, H, W)`` by a class of diffusers.
+    """Latents ``(B, c, 1 + k, H / p, W / p)`` of videos ``(B, C, 1 + f · k, H, W)``, by a class of diffusers.
 
-    name: of the class. options: its keyword arguments besides channels and latent_channels, as they stand in the
-    ``config.json`` beside the weights; its own values where one is not given. tiled: whether frames larger than a
-    tile are coded in tiles that overlap, which bounds memory and changes what comes out a little.
+    weights: a safetensors file, such as ``vae/diffusion_pytorch_model.safetensors``. latent_channels: None for those of
+    the published model. options: keyword arguments of the class besides channels and latent_channels, as in the
+    ``config.json`` beside the weights; the class has defaults for them. tiled: whether frames larger than a tile are
+    coded in overlapping tiles, which bounds memory and changes the result a little. Raises ValueError if diffusers is
+    not installed or has no such class.
     """
+
+    class_name: str
+    published_channels: int
 
     def __init__(
         self,
-        name: str,
-        weights: str | None,
-        channels: int,
-        latent_channels: int,
-        keys: Mapping[str, Any],
-        options: Mapping[str, Any] | None,
-        tiled: bool,
-        sigma_data: float,
+        weights: str | None = None,
+        channels: int = 3,
+        latent_channels: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        tiled: bool = False,
+        sigma_data: float = 0.5,
     ) -> None:
+        name, latent_channels = self.class_name, latent_channels or self.published_channels
+        keys = self._keys(channels, latent_channels)
         try:
             import diffusers
 
@@ -59,7 +64,7 @@ class _DiffusersVideo(PretrainedAutoencoder):
         self.strides = self._strides(network)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(c, 1 + k, H / p, W / p)``; ValueError where a clip is of another length or size."""
+        """Returns ``(c, 1 + k, H / p, W / p)``; raises ValueError for clips that cannot be encoded."""
         frames, *sides = sample_shape[1:]
         step, *others = self.strides
         if frames < 1 or (frames - 1) % step or any(side % other for side, other in zip(sides, others, strict=True)):
@@ -72,18 +77,22 @@ class _DiffusersVideo(PretrainedAutoencoder):
         return (self.latent_channels, 1 + (frames - 1) // step, *(side // others[0] for side in sides))
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, 1 + f · k, H, W)``."""
+        """Returns ``(C, 1 + f · k, H, W)``."""
         frames, *sides = latent_shape[1:]
         return (self.channels, 1 + (frames - 1) * self.strides[0], *(side * self.strides[1] for side in sides))
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, 1 + k, H / p, W / p)``: one where all that a latent place stands for is; the first frame alone."""
+        """Returns ``(B, 1, 1 + k, H / p, W / p)``: one where all pixels of a latent position are one."""
         self.latent_shape(mask.shape[1:])
         first = all_within(mask[:, :, :1], (1, *self.strides[1:]))
         return torch.cat([first, all_within(mask[:, :, 1:], self.strides)], 2)
 
+    def _keys(self, channels: int, latent_channels: int) -> dict[str, int]:
+        """Returns the keyword arguments of diffusers' class that give these channels."""
+        raise NotImplementedError
+
     def _strides(self, network: Any) -> tuple[int, int, int]:
-        """How many frames, and pixels along a side, a latent place stands for."""
+        """Returns the frames, and the pixels along both sides, of one latent position."""
         raise NotImplementedError
 
     def _code(self, sample: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,25 +111,17 @@ class _DiffusersVideo(PretrainedAutoencoder):
 
 @part("autoencoder")
 class WanAutoencoder(_DiffusersVideo):
-    """The autoencoder of Wan, diffusers' ``AutoencoderKLWan``: 4 frames a latent frame, 8 pixels (2.2: 16) a side.
+    """Wraps the autoencoder of Wan, diffusers' ``AutoencoderKLWan``: 4 frames a latent frame, 8 pixels (2.2: 16) a side.
 
-    weights: the safetensors file of its folder (``vae/diffusion_pytorch_model.safetensors``). latent_channels: 16, of
-    the 2.2 model for 720p 48. options: see there; the values of Wan 2.1 where one is not given. It goes from one
-    latent frame to the next by itself, so that its memory does not grow with length. Raises ValueError where diffusers
-    is not installed, or has none.
+    latent_channels: 16; the 2.2 model for 720p has 48. Defaults of options are those of Wan 2.1. The network codes one
+    latent frame after the other, so its memory does not grow with a clip's length. The other keys, and errors, are
+    those of its base class.
     """
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        channels: int = 3,
-        latent_channels: int = 16,
-        options: Mapping[str, Any] | None = None,
-        tiled: bool = False,
-        sigma_data: float = 0.5,
-    ) -> None:
-        keys = {"z_dim": latent_channels}
-        super().__init__("AutoencoderKLWan", weights, channels, latent_channels, keys, options, tiled, sigma_data)
+    class_name, published_channels = "AutoencoderKLWan", 16
+
+    def _keys(self, channels: int, latent_channels: int) -> dict[str, int]:
+        return {"z_dim": latent_channels}
 
     def _strides(self, network: Any) -> tuple[int, int, int]:
         side = int(network.config.scale_factor_spatial or 8)
@@ -129,24 +130,17 @@ class WanAutoencoder(_DiffusersVideo):
 
 @part("autoencoder")
 class LTXVideoAutoencoder(_DiffusersVideo):
-    """The autoencoder of LTX-Video, diffusers' ``AutoencoderKLLTXVideo``: 8 frames a latent frame, 32 pixels a side.
+    """Wraps LTX-Video's autoencoder, diffusers' ``AutoencoderKLLTXVideo``: 8 frames a latent frame, 32 pixels a side.
 
-    weights, options: as of ``WanAutoencoder``; those of LTX-Video 0.9.0 where one is not given. Where its decoder
-    takes a time (``timestep_conditioning``) it is 0, as diffusers has it. A decoder that is not causal
-    (``decoder_causal``, as published) looks ahead. Raises ValueError where diffusers is not installed, or has none.
+    latent_channels: 128. Defaults of options are those of LTX-Video 0.9.0. A decoder that takes a time
+    (``timestep_conditioning``) gets 0, as in diffusers. A decoder that is not causal (``decoder_causal``, as published)
+    depends on later frames. The other keys, and errors, are those of its base class.
     """
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        channels: int = 3,
-        latent_channels: int = 128,
-        options: Mapping[str, Any] | None = None,
-        tiled: bool = False,
-        sigma_data: float = 0.5,
-    ) -> None:
-        keys = {"in_channels": channels, "out_channels": channels, "latent_channels": latent_channels}
-        super().__init__("AutoencoderKLLTXVideo", weights, channels, latent_channels, keys, options, tiled, sigma_data)
+    class_name, published_channels = "AutoencoderKLLTXVideo", 128
+
+    def _keys(self, channels: int, latent_channels: int) -> dict[str, int]:
+        return {"in_channels": channels, "out_channels": channels, "latent_channels": latent_channels}
 
     def _strides(self, network: Any) -> tuple[int, int, int]:
         side = int(network.spatial_compression_ratio)

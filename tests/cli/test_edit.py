@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modalities.image.modality import ImageModality, read_metadata
+from modalities.image import ImageModality, read_metadata
 from scm_media.cli import main
 from tests.pipeline.waves import WaveModality, write_wave_model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modalities.image.modality import ImageModality, read_metadata
+from modalities.image import ImageModality, read_metadata
 from scm_media.cli import main
 
 
