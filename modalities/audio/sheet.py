@@ -1,4 +1,4 @@
-"""Many sounds on one sheet: the outline and the mel spectrogram of each, with seconds and Hz on the axes."""
+"""Draws many sounds on one sheet: the outline and the mel spectrogram of each, with seconds and Hz on the axes."""
 
 from __future__ import annotations
 

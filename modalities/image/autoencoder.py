@@ -1,4 +1,4 @@
-"""The autoencoders of images: pixels as they are, normalised, and a convolutional one with a Gaussian posterior."""
+"""Autoencoders of images: normalised pixels, and a convolutional network with a Gaussian posterior."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scm_media.parts import part
 
 @part("autoencoder")
 class PixelAutoencoder(ChannelScale):
-    """Pixels shifted and scaled channel by channel, so that latents have mean 0 and deviation ``sigma_data``.
+    """Shifts and scales pixels channel by channel, so that latents have mean 0 and standard deviation ``sigma_data``.
 
-    ``fit`` measures mean and deviation of the data; before that, or before weights are loaded, ``encode`` and
-    ``decode`` refuse (ValueError).
+    ``fit`` measures mean and standard deviation of the data; before that, or before weights are loaded, ``encode`` and
+    ``decode`` raise ValueError.
     """
 
     def __init__(self, channels: int, sigma_data: float = 0.5) -> None:
@@ -29,34 +29,34 @@ class PixelAutoencoder(ChannelScale):
         )
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents ``(B, C, *S)`` of deviation sigma_data; nothing is drawn, so the generator is not used."""
+        """Returns latents ``(B, C, *S)`` of standard deviation sigma_data; the generator is not used."""
         return self.normalize(sample)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Samples ``(B, C, *S)``, clipped to [-1, 1]."""
+        """Returns samples ``(B, C, *S)``, clipped to [-1, 1]."""
         return self.denormalize(latent).clamp(-1, 1)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, *S)``: the same."""
+        """Returns the same shape, ``(C, *S)``."""
         return tuple(sample_shape)
 
     def sample_shape(self, latent_shape: Sequence[int]) -> tuple[int, ...]:
-        """``(C, *S)``: the same."""
+        """Returns the same shape, ``(C, *S)``."""
         return tuple(latent_shape)
 
     def latent_mask(self, mask: Tensor) -> Tensor:
-        """``(B, 1, *S)``: the same."""
+        """Returns the same mask, ``(B, 1, *S)``."""
         return mask
 
 
 @part("autoencoder")
 class ImageAutoencoder(KLAutoencoder):
-    """A convolutional autoencoder of pictures, whose latents have ``factor`` times fewer places along each side.
+    """A convolutional autoencoder of pictures, whose latents are ``factor`` times smaller along each side.
 
-    channels: of the pictures. factor: a power of two, 4 and 8 are usual. finest: the pixels along a side that one
-    place of the finest level stands for, 1 for a level at full resolution, 2 for several times the speed.
-    width: channels of the finest level; the next have twice, the others four times as many.
-    depth: residual blocks of each level. Raises ValueError for factors that are no powers of two.
+    channels: those of the pictures. factor: a power of two, usually 4 or 8. finest: pixels along a side of one position
+    of the finest level: 1 for a level at full resolution, 2 for several times the speed. width: channels of the finest
+    level; the next has twice, the others have four times as many. depth: residual blocks of each level.
+    Raises ValueError for factors that are not powers of two.
     """
 
     def __init__(

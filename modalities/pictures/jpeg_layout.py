@@ -1,4 +1,4 @@
-"""The structure of JPEG files: segments, and what the entropy-coded data between them can say (ITU-T T.81)."""
+"""Reads the structure of JPEG files: segments, and the entropy-coded data between them (ITU-T T.81)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xC
 _HUFFMAN, _PROGRESSIVE = (0xC0, 0xC1, 0xC2), (0xC2, 0xCA)
 _APPLICATION = range(0xE0, 0xF0)
 _COLOUR = (0xE0, 0xEE)
-"""Application segments that tell how colours are coded (JFIF and Adobe)."""
+"""Application segments that say how colours are coded (JFIF and Adobe)."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """The kinds of information that the entropy-coded data of a scan can carry.
+    """Properties of the entropy-coded data of a scan.
 
     zeros: a long run of zeros can be data. mute: no data changes a pixel. refines: data are the last bits of
     coefficients, which may change no pixel.
@@ -31,7 +31,7 @@ class Coding:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Entropy-coded data from ``start`` to ``end``, between two markers, of the scan of this number."""
+    """Entropy-coded data of a scan, from ``start`` to ``end``, between two markers."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class Stretch:
 
 @dataclass
 class Layout:
-    """The structure of a file. ended: it has an end marker. end: where that is, or the file's end.
+    """The structure of a file. ended: it has an end marker. end: the position of the marker, or the file's end.
 
     whole: every coefficient is sent to its last bit. short: a scan has fewer stretches than its picture needs. gaps:
     bytes between segments that belong to none. metadata: application segments that a decoder of pixels does not need.
@@ -60,18 +60,18 @@ class Layout:
 def read_layout(content: bytes) -> Layout:
     """Returns the structure of a JPEG file, read from its markers."""
     found, tables, frame = Layout(end=len(content)), _Tables(), _Frame()
-    scan, restart, place = 0, 0, 2
-    while marker := _MARKER.search(content, place):
+    scan, restart, position = 0, 0, 2
+    while marker := _MARKER.search(content, position):
         code = marker[1][0]
-        found.gaps.append((place, marker.start()))
-        place = marker.end()
+        found.gaps.append((position, marker.start()))
+        position = marker.end()
         if code == _END:
             found.ended, found.end = True, marker.start()
             break
         if code in _QUIET:
             continue
-        length = int.from_bytes(content[place : place + 2], "big")
-        body, place = content[place + 2 : place + length], place + length
+        length = int.from_bytes(content[position : position + 2], "big")
+        body, position = content[position + 2 : position + length], position + length
         if code in _FRAMES:
             frame.begin(code, body)
         elif code == _TABLES:
@@ -79,17 +79,17 @@ def read_layout(content: bytes) -> Layout:
         elif code == _RESTART_INTERVAL:
             restart = int.from_bytes(body[:2], "big")
         elif code in _APPLICATION and code not in _COLOUR:
-            found.metadata.append((marker.start(), place))
+            found.metadata.append((marker.start(), position))
         elif code == _SCAN:
             scan += 1
             coding = frame.scan(body, tables)
-            stretches = [Stretch(start, end, scan, coding) for start, end in _stretches(content, place)]
+            stretches = [Stretch(start, end, scan, coding) for start, end in _stretches(content, position)]
             found.short |= bool(restart) and len(stretches) * restart < frame.num_units(body)
             found.stretches += stretches
-            place = stretches[-1].end
+            position = stretches[-1].end
     else:
-        found.gaps.append((place, len(content)))
-        found.end = place
+        found.gaps.append((position, len(content)))
+        found.end = position
     found.whole, found.progressive = frame.whole, frame.progressive
     return found
 
@@ -106,7 +106,7 @@ def _stretches(content: bytes, start: int) -> Iterator[tuple[int, int]]:
 
 
 class _Tables:
-    """The Huffman tables of a file: the symbols that each has codes for, the one whose code is all zeros first."""
+    """The Huffman tables of a file: the symbols of each, of which the first has the code of zeros alone."""
 
     def __init__(self) -> None:
         self._symbols: dict[int, bytes] = {}
@@ -128,7 +128,7 @@ class _Tables:
 
 
 class _Frame:
-    """The picture that scans send: how it is coded, its size, its components, and which coefficients are sent."""
+    """The frame of a file: its coding, its size, its components, and which coefficients the scans have sent."""
 
     def __init__(self) -> None:
         self._code, self._height, self._width = 0, 0, 0
@@ -138,8 +138,8 @@ class _Frame:
     def begin(self, code: int, body: bytes) -> None:
         """Takes the header of a frame."""
         self._code = code
-        self._height, self._width = (int.from_bytes(body[place : place + 2], "big") for place in (1, 3))
-        components = [body[place : place + 3] for place in range(6, len(body) - 2, 3)]
+        self._height, self._width = (int.from_bytes(body[position : position + 2], "big") for position in (1, 3))
+        components = [body[position : position + 3] for position in range(6, len(body) - 2, 3)]
         self._sampling = {number: (max(1, both >> 4), max(1, both & 15)) for number, both, _ in components}
         self._bits = {number: [-1] * 64 for number in self._sampling}
 
@@ -165,9 +165,11 @@ class _Frame:
         return -(-self._width // (8 * most[0])) * -(-self._height // (8 * most[1]))
 
     def scan(self, body: bytes, tables: _Tables) -> Coding:
-        """Takes the header of a scan; returns what its data can say."""
+        """Takes the header of a scan; returns the properties of its data."""
         num = body[0] if body else 0
-        components = [(body[1 + 2 * place], body[2 + 2 * place]) for place in range(num) if 2 + 2 * place < len(body)]
+        components = [
+            (body[1 + 2 * position], body[2 + 2 * position]) for position in range(num) if 2 + 2 * position < len(body)
+        ]
         first, last, bits = (*body[1 + 2 * num : 4 + 2 * num], 0, 63, 0)[:3] if self.progressive else (0, 63, 0)
         for component, _ in components:
             if component in self._bits:

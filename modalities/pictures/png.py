@@ -1,4 +1,4 @@
-"""PNG files where Pillow alone does not give the pixels: transparent colours of 2, 4 and 16 bits, large texts."""
+"""Decodes PNG files that Pillow alone gets wrong: transparent colours of 2, 4 and 16 bits, large texts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
-"""Chunks that hold pixels, and how the picture was held."""
+"""Chunks that pixels and the orientation need."""
 GREY_DEPTHS = {"L;2": 2, "L;4": 4, "L": 8}
-"""Pillow's name of how pixels lie in the file, to the bits of each."""
+"""Bits of a pixel by Pillow's name of the layout in the file."""
 
 
 def load(picture: Image.Image, file: IO[bytes]) -> Image.Image:
     """Returns an opened PNG with its pixels decoded and its transparent colour in the pixels' units.
 
-    file: what the picture was opened from.
+    file: the one that the picture was opened from.
     """
     layout, key = str(picture.tile[0][3]) if picture.tile else "", picture.info.get("transparency")
     if layout in GREY_DEPTHS and isinstance(key, int):
@@ -26,11 +26,11 @@ def load(picture: Image.Image, file: IO[bytes]) -> Image.Image:
         picture.info["transparency"] = (key & most) * 255 // most
     picture.load()
     if layout == "RGB;16B" and isinstance(key, tuple):
-        return _keyed(picture, file, key)
+        return _make_key_transparent(picture, file, key)
     return picture
 
 
-def _keyed(picture: Image.Image, file: IO[bytes], key: tuple[int, ...]) -> Image.Image:
+def _make_key_transparent(picture: Image.Image, file: IO[bytes], key: tuple[int, ...]) -> Image.Image:
     """Returns a picture of 16 bits a channel, whose upper bytes are given, with the key's pixels transparent."""
     file.seek(0)
     lower = Image.open(file)
@@ -43,11 +43,11 @@ def _keyed(picture: Image.Image, file: IO[bytes], key: tuple[int, ...]) -> Image
 
 
 def without_metadata(content: bytes) -> bytes:
-    """Returns the file with those chunks alone that its pixels need; texts can be too large to be unpacked."""
-    kept, place = [SIGNATURE], len(SIGNATURE)
-    while place + 12 <= len(content):
-        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        if content[place + 4 : place + 8] in NEEDED:
-            kept.append(content[place:end])
-        place = end
+    """Returns the file with only those chunks that its pixels need; texts can be too large to be unpacked."""
+    kept, position = [SIGNATURE], len(SIGNATURE)
+    while position + 12 <= len(content):
+        end = position + 12 + int.from_bytes(content[position : position + 4], "big")
+        if content[position + 4 : position + 8] in NEEDED:
+            kept.append(content[position:end])
+        position = end
     return b"".join(kept)

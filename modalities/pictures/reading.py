@@ -1,4 +1,4 @@
-"""Picture files of every kind, decoded by Pillow: damage, orientation, transparency, and the limit of their size."""
+"""Decodes picture files by Pillow: finds damage, brings them upright, composes transparency, limits their size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST_SIDE = (1 << 16) - 1
 JPEGS = ("JPEG", "MPO")
 """Pillow's names of JPEG files that hold one picture, and several."""
 WITHOUT_METADATA = {b"\xff\xd8": jpeg.without_metadata, png.SIGNATURE: png.without_metadata}
-"""First bytes of a file to the function that leaves out what its pixels do not need."""
+"""The function that leaves out metadata, by the first bytes of a file."""
 
 
 def read_picture(file: IO[bytes], max_pixels: int, thorough: bool = False) -> Image.Image:

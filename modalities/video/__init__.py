@@ -1,4 +1,4 @@
-"""Videos: files, frames, networks."""
+"""The modality of videos: files, frames, networks."""
 
 from modalities.video.autoencoder import VideoAutoencoder
 from modalities.video.backbone import SpaceTimeTransformer

@@ -1,4 +1,4 @@
-"""The causal autoencoder of videos, and how the weights of one of pictures become its own."""
+"""The causal autoencoder of videos, and its initialisation from an autoencoder of pictures."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TIME_FACTORS = (1, 2, 3, 4)
 
 @part("autoencoder")
 class VideoAutoencoder(KLAutoencoder):
-    """A convolutional autoencoder of videos, causal in time: ``(C, 1 + f · k, H, W)`` to ``(c, 1 + k, H / p, W / p)``.
+    """Codes videos by causal convolutions: ``(C, 1 + f · k, H, W)`` to ``(c, 1 + k, H / p, W / p)``.
 
     The first frame is coded alone, so that a video of one frame is a picture; then ``time_factor`` (f) frames are one
     latent frame, which depends on no later one. channels: of the frames. space_factor (p): a power of two, 4 and 8
     are usual. time_factor: 1 to 4. width: channels of the finest level; the next have twice, the others four times as
-    many. depth: residual blocks of each level. finest: pixels along a side that one place of the finest level stands
-    for. finest_time: frames that it stands for, 1, or the whole time_factor, which is several times faster (of 4: 2
-    too); what is left of it is taken by the coarsest levels. chunk: latent frames that are coded at once.
+    many. depth: residual blocks of each level. finest: pixels along a side of one position of the finest level.
+    finest_time: frames of one position of the finest level: 1, or the whole time_factor, which is several times faster
+    (of 4 also 2); the coarsest levels take the rest of the factor. chunk: latent frames that are coded at once.
 
-    linear_residual: principal components of blocks of f frames and p x p pixels go past the network, which starts from
+    linear_residual: principal components of blocks of f frames and p × p pixels bypass the network, and it starts from
     them. image_weights: a safetensors file of an ``ImageAutoencoder`` of the same factor, latent_channels, width,
-    depth and finest, which training starts from (``inflate``). Raises ValueError for factors that are none.
+    depth and finest, which training starts from (``inflate``). Raises ValueError for impossible factors.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class VideoAutoencoder(KLAutoencoder):
         sigma_data: float = 0.5,
     ) -> None:
         if linear_residual and image_weights is not None:
-            raise ValueError("autoencoder.network: training starts from image_weights or a shortcut, not from both")
+            raise ValueError("autoencoder.network: give image_weights or linear_residual, not both")
         super().__init__(
             channels,
             latent_channels,
@@ -65,9 +65,9 @@ class VideoAutoencoder(KLAutoencoder):
         self.image_weights = image_weights
 
     def prepare(self, samples: Iterable[Tensor]) -> None:
-        """Takes the weights of ``image_weights``, or measures the components of a shortcut, where there is either.
+        """Takes the weights of ``image_weights``, or measures the components of the linear residual.
 
-        Raises ValueError for a file that is missing, no safetensors, or of another network.
+        Raises ValueError for a file that is missing, not safetensors, or of another network.
         """
         super().prepare(samples)
         if self.image_weights is None:
@@ -88,7 +88,7 @@ class VideoAutoencoder(KLAutoencoder):
 
 
 def level_strides(space_factor: int, time_factor: int, finest: int, finest_time: int) -> list[tuple[int, int, int]]:
-    """The strides of each level along frames, height and width. Raises ValueError as ``VideoAutoencoder``."""
+    """Returns the strides of each level along frames, height and width; raises ValueError as ``VideoAutoencoder``."""
     key = "autoencoder.network"
     for name, value in (("space_factor", space_factor), ("finest", finest)):
         if value not in SPACE_FACTORS:
@@ -109,28 +109,28 @@ def level_strides(space_factor: int, time_factor: int, finest: int, finest_time:
 
 
 def inflate(network: KLAutoencoder, state: Mapping[str, Tensor]) -> None:
-    """Gives a video autoencoder the weights of one of pictures, so that it codes each picture as that one does.
+    """Gives a video autoencoder the weights of one of pictures, so that both code pictures equally.
 
     state: of a ``KLAutoencoder`` of two axes (``ImageAutoencoder``) with the widths, depth and strides in space of
     the network. Kernels become the last of their frames and the others are zero: latent frame j is the picture's of
-    frame j · time_factor, and all frames of its group are decoded as that picture. What normalises latents comes along.
+    frame j · time_factor, and all frames of its group are decoded as that picture. The normalisation is copied.
     Source: Yu et al. 2023 (MAGVIT-v2, arXiv 2310.05737), appendix B, after Carreira & Zisserman 2017.
-    Raises ValueError, changing nothing, where a weight is missing, is none of the network's, or of another shape.
+    Raises ValueError, changing nothing, if a weight is missing, unknown to the network, or of another shape.
     """
     own = network.state_dict()
     names = {name: name.replace(".inner.", ".") for name in own}
     wanted = set(names.values())
-    told = [f"{name} is missing" for name in sorted(wanted - set(state))]
-    told += [f"{name} is none of it" for name in sorted(set(state) - wanted)]
-    if told:
-        raise ValueError(f"these are no weights of the picture's part of this network ({len(told)}: {told[0]})")
-    enlargements = {
+    problems = [f"{name} is missing" for name in sorted(wanted - set(state))]
+    problems += [f"{name} is none of it" for name in sorted(set(state) - wanted)]
+    if problems:
+        raise ValueError(f"these are no weights of the picture's part of this network ({len(problems)}: {problems[0]})")
+    upsamples = {
         f"{name}.convolution": layer for name, layer in network.named_modules() if isinstance(layer, SubPixelUpsample)
     }
     inflated = {}
     for name, tensor in own.items():
-        layer = enlargements.get(names[name].rpartition(".")[0])
-        inflated[name] = made = _inflated(state[names[name]].to(tensor), tensor.shape, layer)
+        layer = upsamples.get(names[name].rpartition(".")[0])
+        inflated[name] = made = _inflate_weight(state[names[name]].to(tensor), tensor.shape, layer)
         if made.shape != tensor.shape:
             raise ValueError(
                 f"{names[name]} of {tuple(state[names[name]].shape)} is no weight of this network's, whose own is "
@@ -139,11 +139,11 @@ def inflate(network: KLAutoencoder, state: Mapping[str, Tensor]) -> None:
     network.load_state_dict(inflated)
 
 
-def _inflated(flat: Tensor, shape: Sequence[int], enlargement: SubPixelUpsample | None) -> Tensor:
-    """A weight of pictures as one of videos; enlargement: the layer whose channels are laid out as places."""
+def _inflate_weight(flat: Tensor, shape: Sequence[int], upsample: SubPixelUpsample | None) -> Tensor:
+    """Returns a weight of pictures as one of videos; upsample: the layer whose channels become pixels, if any."""
     if flat.ndim == 4 and len(shape) == 5:
         flat = nn.functional.pad(flat[:, :, None], (0, 0, 0, 0, shape[2] - 1, 0))
-    if enlargement is None or flat.ndim == 0 or flat.shape[0] % enlargement.leaves:
+    if upsample is None or flat.ndim == 0 or flat.shape[0] % upsample.leaves:
         return flat
-    each = flat.unflatten(0, (enlargement.leaves, 1, -1))  # (leaves, frames, height · width, …)
-    return each.expand(-1, enlargement.stride[0], *each.shape[2:]).flatten(0, 2)
+    each = flat.unflatten(0, (upsample.leaves, 1, -1))  # (leaves, frames, height · width, …)
+    return each.expand(-1, upsample.stride[0], *each.shape[2:]).flatten(0, 2)

@@ -1,4 +1,4 @@
-"""The transformer over space and time: attention within frames and along time in turn, or over all places at once."""
+"""The transformer over space and time: attention within frames and along time in turn, or over all tokens at once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FRAMES_FIRST, PLACES_FIRST = "b (t n) c -> (b t) n c", "b (t n) c -> (b n) t c"
 
 
 class SpaceTimeBlock(TransformerBlock):
-    """Attention within each frame, attention along time at each place, and a feed-forward layer.
+    """Attends within each frame, then along time at each position, and applies a feed-forward layer.
 
-    Each after an adaptive double norm, each added to the residual stream. A clip of one frame passes the attention
-    along time as it is. Source: Ho et al. 2022 (Video Diffusion Models, arXiv 2204.03458), section 3.
+    An adaptive double norm precedes each; each is added to the residual stream. A clip of one frame skips the attention
+    along time. Source: Ho et al. 2022 (Video Diffusion Models, arXiv 2204.03458), section 3.
     """
 
     def __init__(self, width: int, num_heads: int, hidden: int, cond_width: int, dropout: float) -> None:
@@ -42,31 +42,31 @@ class SpaceTimeBlock(TransformerBlock):
         space_mask: Tensor | None,
         time_mask: Tensor | None,
     ) -> TensorLike:
-        """Tokens ``(B, T · N, width)``, frame by frame; space ``(N, d)`` and time ``(T, d)``: their angles.
+        """Returns tokens ``(B, T · N, width)``, frame by frame; space ``(N, d)`` and time ``(T, d)``: their angles.
 
-        space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be seen.
+        space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be attended to.
         """
         num_frames = len(time)
-        x = add(x, _within(FRAMES_FIRST, self.attention, self.attention_norm(x, c), space, space_mask, num_frames))
+        x = add(x, _attend(FRAMES_FIRST, self.attention, self.attention_norm(x, c), space, space_mask, num_frames))
         if num_frames > 1:
             part = self.time_norm(x, c)
-            x = add(x, _within(PLACES_FIRST, self.time_attention, part, time, time_mask, num_frames))
+            x = add(x, _attend(PLACES_FIRST, self.time_attention, part, time, time_mask, num_frames))
         else:
-            x = self._untouched(x)
+            x = self._keep_gradients(x)
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
 
-    def _untouched(self, x: TensorLike) -> TensorLike:
-        """x, with a gradient of zero for what one frame does not need: data parallelism waits for each one's."""
+    def _keep_gradients(self, x: TensorLike) -> TensorLike:
+        """Returns x with a gradient of zero for unused parameters: data parallelism waits for every gradient."""
         if not (self.training and torch.is_grad_enabled()):
             return x
         unused = [*self.time_norm.parameters(), *self.time_attention.parameters()]
         return add(x, sum((parameter.sum() for parameter in unused), torch.zeros(()).to(unused[0])) * 0)
 
 
-def _within(
+def _attend(
     pattern: str, attention: SelfAttention, x: TensorLike, angles: Tensor, mask: Tensor | None, num_frames: int
 ) -> TensorLike:
-    """Attention among the tokens ``(B, T · N, width)`` that a pattern brings together."""
+    """Attends among those tokens ``(B, T · N, width)`` that a pattern groups."""
     there, back = pattern.split(" -> ")
     num_places = value_of(x).shape[1] // num_frames
     sizes = {"t": num_frames, "n": num_places}
@@ -76,9 +76,9 @@ def _within(
 
 @part("backbone")
 class SpaceTimeTransformer(Transformer):
-    """F(u, t, cond) for latents ``(B, c, T, H, W)`` of videos, with any number of frames, one included.
+    """Computes F(u, t, cond) for latents ``(B, c, T, H, W)`` of videos with any number of frames.
 
-    attention: "factorised", within frames and along time in turn, or "full", over all places at once, which costs
+    attention: "factorised", within frames and along time in turn, or "full", over all tokens at once, which costs
     more with every frame. Positions are rotary along each axis: of factorised attention two within a frame and one
     along time, of full attention all three at once. patch: along frames, height and width; along frames 1 where
     pictures are clips of one frame. The other keys are ``Transformer``'s; the frame rate is a scalar label like any
@@ -121,11 +121,11 @@ class SpaceTimeTransformer(Transformer):
         )
 
     def make_block(self, *arguments: Any) -> nn.Module:
-        """A block of this network."""
+        """Returns one block of this network."""
         return SpaceTimeBlock(*arguments) if self.factorised else super().make_block(*arguments)
 
     def places(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
-        """What every block is told of the grid ``(T, H, W)``, with the tokens ``(B, L)`` that are no padding."""
+        """Returns angles and masks of the grid ``(T, H, W)``, the last arguments of every block."""
         if not self.factorised:
             return super().places(grid, padding_mask, device)
         space, time = (rotary_angles(axes, self.head_width, device) for axes in (grid[1:], grid[:1]))
@@ -134,9 +134,9 @@ class SpaceTimeTransformer(Transformer):
         masks = (
             rearrange(padding_mask[..., None], pattern, t=grid[0])[..., 0] for pattern in (FRAMES_FIRST, PLACES_FIRST)
         )
-        return space, time, *(_seen(mask) for mask in masks)
+        return space, time, *(_open_empty_rows(mask) for mask in masks)
 
 
-def _seen(mask: Tensor) -> Tensor:
-    """Where nothing may be seen, everything is: what is all padding attends to itself."""
+def _open_empty_rows(mask: Tensor) -> Tensor:
+    """Returns the mask with rows of zeros turned into ones: groups of padding alone attend to themselves."""
     return mask | ~mask.any(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Time stamps of a stream as seconds: rounded stamps, rates, and frames that carry no stamp of their own."""
+"""Converts time stamps of a stream to seconds: rounded stamps, rates, and frames without a stamp."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 NEAR = 0.25
-"""Parts of a frame's duration by which a time stamp is moved at most."""
+"""The largest move of a time stamp, in durations of a frame."""
 STEPS = 1.01
-"""Steps of the time stamps within which one counts as rounded: half a step for itself, half for the first frame's."""
+"""A stamp this near to a whole number of frames counts as rounded, in steps of the stamps: half a step is its own
+rounding, half the first frame's."""
 LENGTH_STEPS = 2.01
-"""The same for the length of a stream, which also has the rounded duration of its last frame."""
+"""The same for the length of a stream, which includes the rounded duration of its last frame."""
 RATE_ERROR = 5e-4
-"""The relative error within which a rate is taken for the standard one: half of what lies between 30 and 29.97."""
+"""A rate this near to a standard one, relatively, counts as it: half the distance from 30 to 29.97."""
 SHORTEST, USUAL = 1, 10
 """Hundredths of a second: browsers show the frames of a GIF that ask for no more than the first for the second."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds from the first frame on, of a stream whose stamps are whole multiples of ``step`` seconds.
+    """Converts stamps, which are whole multiples of ``step`` seconds, to seconds from the first frame on.
 
     begin: the first frame's time by the stream itself, in seconds. rate: frames a second.
     """
@@ -36,13 +37,13 @@ class Clock:
         rounding of a whole number of frames is that number of frames, so that the same footage has the same times in
         every container. Other times (of a variable rate) stay as they are.
         """
-        return self._settled(stamp - self.begin, STEPS)
+        return self._settle(stamp - self.begin, STEPS)
 
     def length(self, seconds: float) -> float:
         """Returns a length from the first frame on, brought to a whole number of frames as times are."""
-        return self._settled(seconds, LENGTH_STEPS)
+        return self._settle(seconds, LENGTH_STEPS)
 
-    def _settled(self, seconds: float, steps: float) -> float:
+    def _settle(self, seconds: float, steps: float) -> float:
         nearest = round(seconds * self.rate) / self.rate
         return nearest if abs(nearest - seconds) <= min(steps * self.step, NEAR / self.rate) else seconds
 
@@ -57,7 +58,7 @@ def standard_rate(rate: float, length: float, step: float) -> float:
 
 
 class StampsInOrder:
-    """Times for frames whose own stamps are wrong or missing: the nth frame is shown when the nth packet says.
+    """Gives times to frames whose own stamps are wrong or missing: the nth frame has the time of the nth packet.
 
     AVI has no times of showing, and FFmpeg's guesses for H.264 with B-frames are in the order of the file, while frames
     come from the decoder in the order in which they are shown. GIF tells how long each frame lasts.

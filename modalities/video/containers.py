@@ -13,13 +13,13 @@ import av
 
 from modalities.video.clock import Clock, StampsInOrder, standard_rate
 from modalities.video.display import Orientation, orientation_of
-from modalities.video.footage import File, VideoError, decoding, path_of, words_of
+from modalities.video.footage import File, VideoError, path_of, words_of, wrap_errors
 from modalities.video.opening import open_container, video_stream
 from modalities.video.pixels import DecodedFrame
 
 SEQUENTIAL = frozenset({"gif", "rpza"})
-"""Codecs that are decoded from the first frame on: a GIF's frames lean on all before them, and MOV may call every frame
-of RPZA a key frame."""
+"""Codecs that are decoded from the first frame on: a GIF's frames depend on all before them, and MOV may call every
+frame of RPZA a key frame."""
 LENIENT = frozenset({"tiff"})
 """Codecs whose decoders find faults in good files where they are asked to be strict."""
 LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -28,18 +28,18 @@ CLOSED = {
     "hevc": re.compile(rb"\x00\x00\x01[\x26\x28]"),
     "mpeg1video": re.compile(rb"\x00\x00\x01\xb8.{3}[\x40-\x7f\xc0-\xff]", re.DOTALL),
 }
-"""Codecs whose frames have no time stamp in AVI that can be used, and how a key frame looks that no frame shown before
-it leans on: IDR pictures of H.264 and HEVC, closed groups of MPEG-1."""
+"""Codecs whose frames have no time stamp in AVI that can be used, and the bytes of a key frame that no frame shown
+before it depends on: IDR pictures of H.264 and HEVC, closed groups of MPEG-1."""
 HDR_TRANSFERS = frozenset({16, 18})
 """FFmpeg's numbers of the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)."""
 STEPS_BACK = (0.0, 1.0, 4.0, 16.0)
-"""Seconds before what is wanted that are sought one after the other, until a key frame is no later than it: indices
-give decoding times, by which a key frame may come before frames that are shown earlier. Then the file's start."""
+"""Seconds before the target that are sought in turn, until a key frame is no later than the target; then the file's
+start. Indices give decoding times, by which a key frame may precede frames that are shown earlier."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Properties of a stream that its first frame and its last packets tell; ``duration`` is in seconds."""
+    """Properties of a stream, measured on its first frame and its last packets; ``duration`` is in seconds."""
 
     clock: Clock
     duration: float
@@ -48,13 +48,13 @@ class Measures:
 
 
 class ContainerFootage:
-    """Footage that FFmpeg decodes, its first frame at 0 s. Raises VideoError where it does not.
+    """Footage that FFmpeg decodes, its first frame at 0 s. Raises VideoError for what it cannot decode.
 
-    What is transparent in VP8 and VP9 is decoded by libvpx, since FFmpeg's own decoders leave it out.
+    libvpx decodes transparent VP8 and VP9, since FFmpeg's own decoders leave transparency out.
     """
 
     def __init__(self, file: File, strict: bool = False) -> None:
-        """strict: whether what decoders could conceal is an error too."""
+        """strict: damage that decoders could conceal is an error too."""
         self.file = file
         path = path_of(file)
         self._container = open_container(file)
@@ -68,7 +68,7 @@ class ContainerFootage:
             self._in_order = self._is_gif or (kind == "avi" and codec in CLOSED)
             self._step = float(self._stream.time_base or 0)
             self._clock = Clock(0.0, self._step, float(self._stream.average_rate or self._stream.guessed_rate or 1))
-            measures = self._known_measures(path)
+            measures = self._cached_measures(path)
         except BaseException:
             self._container.close()
             raise
@@ -87,8 +87,8 @@ class ContainerFootage:
             if odd
         )
 
-    def _known_measures(self, path: Path | None) -> Measures:
-        """Returns what ``_measure`` does, which decodes a frame, but measures a file on a disk only once."""
+    def _cached_measures(self, path: Path | None) -> Measures:
+        """Returns what ``_measure`` does, which decodes a frame, but measures each file on a disk only once."""
         if path is None:
             return self._measure()
         status = path.stat()
@@ -98,7 +98,7 @@ class ContainerFootage:
         return _measured[key]
 
     def _measure(self) -> Measures:
-        first = next(self._decoded(), None)
+        first = next(self._decode_frames(), None)
         if first is None:
             raise VideoError(self.file, "no frames", "has a video stream without any frame that can be decoded")
         begin, _, frame = first
@@ -117,11 +117,11 @@ class ContainerFootage:
         return Measures(clock, clock.length(length), num_frames, orientation_of(frame))
 
     def _length_by_header(self, begin: float) -> float:
-        """Returns the seconds from the first frame to the last one's end; 0 where the header says nothing."""
+        """Returns the seconds from the first frame to the last one's end; 0 if the header says nothing."""
         if self._stream.duration:
             return self._stream.duration * self._step
-        told = next((text for key, text in self._stream.metadata.items() if key.upper().startswith("DURATION")), "")
-        if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", told):
+        text = next((text for key, text in self._stream.metadata.items() if key.upper().startswith("DURATION")), "")
+        if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text):
             hours, minutes, seconds = map(float, match.groups())
             return 3600 * hours + 60 * minutes + seconds - begin
         return 0.0
@@ -150,7 +150,7 @@ class ContainerFootage:
     def frames(self, start: float) -> Iterator[tuple[float, float, DecodedFrame]]:
         """Yields what ``Footage.frames`` does; decodes from the nearest key frame before ``start`` on."""
         shown: tuple[float, float, DecodedFrame] | None = None
-        with decoding(self.file):
+        with wrap_errors(self.file):
             for time, duration, frame in self._from(start):
                 if shown is not None and time > start:
                     yield shown[0], time, shown[2]
@@ -172,13 +172,13 @@ class ContainerFootage:
             stamp = None if first is None else self._stamp(first)
             if stamp is None or self._clock.seconds(stamp) > start:
                 continue
-            yield from self._timed(self._decoded(first))
+            yield from self._time_frames(self._decode_frames(first))
             return
         self._seek(0)
-        yield from self._timed(self._decoded())
+        yield from self._time_frames(self._decode_frames())
 
     def _stamp(self, packet: Any) -> float | None:
-        """Returns when the packet's frame is shown by the stream's clock, in seconds; None where it is not told."""
+        """Returns when the packet's frame is shown by the stream's clock, in seconds; None if it has none."""
         stamp = packet.dts if self._in_order else packet.pts
         return None if stamp is None else stamp * self._step
 
@@ -199,7 +199,7 @@ class ContainerFootage:
         # Frames before an open key frame are not decoded, and so would not be counted.
         return found if CLOSED[self._stream.codec_context.name].search(bytes(found)) else None
 
-    def _timed(self, frames: Iterator[tuple[float | None, float, Any]]) -> Iterator[tuple[float, float, Any]]:
+    def _time_frames(self, frames: Iterator[tuple[float | None, float, Any]]) -> Iterator[tuple[float, float, Any]]:
         """Yields when each frame is shown, in seconds from the first on; none before the frame that precedes it."""
         last, after = 0.0, 0.0
         for stamp, duration, frame in frames:
@@ -207,11 +207,11 @@ class ContainerFootage:
             after = last + (duration or 1 / self.rate)
             yield last, duration, frame
 
-    def _decoded(self, first: Any = None) -> Iterator[tuple[float | None, float, Any]]:
+    def _decode_frames(self, first: Any = None) -> Iterator[tuple[float | None, float, Any]]:
         """Yields time by the stream's clock, duration and frame, from a key frame on, or from here on.
 
-        Frames that are shown before the key frame lean on what was not decoded, and are left out. Raises VideoError for
-        what is damaged.
+        Frames that are shown before the key frame depend on frames that were not decoded, and are left out. Raises
+        VideoError for damage.
         """
         decoder = self._decoder()
         begin = -math.inf if first is None else self._stamp(first) or 0.0
@@ -231,14 +231,14 @@ class ContainerFootage:
                     if own is not None and own < begin:
                         continue
                     if frame.is_corrupt:
-                        raise self._damaged(time if own is None else own, "a frame is corrupt")
+                        raise self._damage_error(time if own is None else own, "a frame is corrupt")
                     yield own, duration, frame
         except av.error.EOFError:
             return
         except VideoError:
             raise
         except Exception as error:
-            raise self._damaged(time, words_of(error)) from error
+            raise self._damage_error(time, words_of(error)) from error
 
     def _packets(self, first: Any) -> Iterator[Any]:
         if first is not None:
@@ -260,7 +260,7 @@ class ContainerFootage:
             return av.CodecContext.create(LIBVPX[own.name], "r")
         return own
 
-    def _damaged(self, seconds: float, detail: str) -> VideoError:
+    def _damage_error(self, seconds: float, detail: str) -> VideoError:
         at = max(0.0, seconds - self._clock.begin)
         remedy = "fetch it again, or cut around it (data.cut)"
         return VideoError(self.file, "damaged", f"is damaged at {at:.2f} s ({detail}): {remedy}")
@@ -271,4 +271,4 @@ class ContainerFootage:
 
 
 _measured: dict[tuple[str, int, int], Measures] = {}
-"""What files of this path, size and time of change were measured as."""
+"""Measures of files by path, size and time of change."""

@@ -1,4 +1,4 @@
-"""Which way frames are turned and mirrored when they are shown: the display matrix of a video."""
+"""Reads how frames are turned and mirrored when they are shown, from the display matrix of a video."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from av.sidedata.sidedata import Type
 
 TILT = math.tan(math.radians(1.0))
-"""What one axis may lean towards the other to count as straight: FFmpeg's degree."""
+"""The largest tilt of an axis that counts as straight: one degree, as in FFmpeg."""
 
 UNNAMED = range(max(kind.value for kind in Type) + 1, 64)
-"""Kinds of data beside frames, such as EXIF, that FFmpeg may have and PyAV has no name for."""
+"""Kinds of side data, such as EXIF, that FFmpeg may have and PyAV has no name for."""
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways in which a picture can be turned and mirrored: transposed first, then flipped.
+    """One of the eight orientations of a picture: it is transposed first, then flipped.
 
     flip_rows: upside down. flip_columns: left and right swapped. straight: False where the file asks for another
     angle, such as 45 degrees, which is rounded to the nearest of the eight.

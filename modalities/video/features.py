@@ -1,4 +1,4 @@
-"""The feature network of videos: a small 3-D CNN that is trained to see motion, and another that sees frames alone."""
+"""Feature extractors of videos: a small 3-D CNN that is trained to see motion, and one that sees frames alone."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from scm_media.conditioning import NO_LABEL
 from scm_media.parts import part
 
 ORDERS = ("forward", "reversed", "shuffled", "frozen")
-"""What training does to the frames of a clip, for the network to tell."""
+"""Orders of a clip's frames that the network learns to classify."""
 
 IN_ORDER = 0.4
-"""Share of the clips that training leaves in their order; as many are the same clips reversed."""
+"""The fraction of clips that training leaves in order; an equal fraction is the same clips reversed."""
 
 SPEEDS = (0.25, 0.5, 1.0)
-"""Of the clip's own; slower ones by interpolation, since a clip has no frames left to be faster."""
+"""Factors of a clip's speed; slower ones interpolate, since a clip has no spare frames to be faster."""
 
 SMALLEST_SIDE, FEWEST_FRAMES = 16, 2
 
 LARGEST_SIDE = 64
-"""Of the shorter side, in pixels; larger clips are averaged down to it."""
+"""Pixels of the shorter side at most; larger clips are averaged down to it."""
 
 SCALES = (1, 2)
-"""Pixels a side that are averaged before movement is looked for: fine ones tell small steps, coarse ones large ones."""
+"""Sides, in pixels, of the blocks that are averaged before motion is estimated: coarse ones show larger steps."""
 
 LARGEST_STEP = 3.0
-"""Of a scale's pixels a frame; what is found to move further is cut to it, since its slopes do not reach so far."""
+"""The largest motion, in a scale's pixels a frame; estimates are clipped to it, since gradients are local."""
 
 
-def in_order(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
-    """Samples ``(B, C, T, H, W)`` with their frames in one of ``ORDERS``; what is random is drawn for each clip.
+def reorder_frames(sample: Tensor, order: str, generator: torch.Generator | None = None) -> Tensor:
+    """Returns samples ``(B, C, T, H, W)`` with their frames in one of ``ORDERS``, drawn for each clip if random.
 
     shuffled: a permutation; frozen: one of the frames, as often as there are frames.
     """
@@ -45,38 +45,38 @@ def in_order(sample: Tensor, order: str, generator: torch.Generator | None = Non
         return sample.flip(2)
     drawn = torch.rand(num, length, generator=generator, device=sample.device)
     if order == "shuffled":
-        return _frames(sample, drawn.argsort(1))
+        return _take_frames(sample, drawn.argsort(1))
     if order == "frozen":
-        return _frames(sample, (drawn[:, :1] * length).long().clamp(max=length - 1).expand(-1, length))
+        return _take_frames(sample, (drawn[:, :1] * length).long().clamp(max=length - 1).expand(-1, length))
     raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
 
 
-def at_speed(sample: Tensor, speed: Tensor, uniform: Tensor) -> Tensor:
-    """Samples ``(B, C, T, H, W)`` played at ``speed`` ``(B,)`` in (0, 1], frames between frames interpolated linearly.
+def change_speed(sample: Tensor, speed: Tensor, uniform: Tensor) -> Tensor:
+    """Returns samples ``(B, C, T, H, W)`` played at ``speed`` ``(B,)`` in (0, 1], by linear interpolation.
 
-    uniform: ``(B,)`` in [0, 1), where in the clip the slower one begins.
+    uniform: ``(B,)`` in [0, 1), the position of the slower clip's begin within the possible ones.
     """
     length = sample.shape[2]
     steps = torch.arange(length, device=sample.device)
-    place = uniform[:, None] * (length - 1) * (1 - speed[:, None]) + speed[:, None] * steps
-    before = place.floor().long().clamp(max=length - 1)
-    fraction = (place - before)[:, None, :, None, None]
+    position = uniform[:, None] * (length - 1) * (1 - speed[:, None]) + speed[:, None] * steps
+    before = position.floor().long().clamp(max=length - 1)
+    fraction = (position - before)[:, None, :, None, None]
     after = (before + 1).clamp(max=length - 1)
-    return torch.lerp(_frames(sample, before), _frames(sample, after), fraction.to(sample.dtype))
+    return torch.lerp(_take_frames(sample, before), _take_frames(sample, after), fraction.to(sample.dtype))
 
 
-def _frames(sample: Tensor, places: Tensor) -> Tensor:
-    """The frames at ``places`` ``(B, T)`` of clips ``(B, C, T, H, W)``."""
-    return sample.gather(2, places[:, None, :, None, None].expand_as(sample))
+def _take_frames(sample: Tensor, indices: Tensor) -> Tensor:
+    """Returns the frames at ``indices`` ``(B, T)`` of clips ``(B, C, T, H, W)``."""
+    return sample.gather(2, indices[:, None, :, None, None].expand_as(sample))
 
 
-def movement(sample: Tensor, scale: int = 1, softness: float = 1e-3) -> Tensor:
-    """How far what is seen moved since the frame before: ``(B, 2, T, H, W)``, to the right and down, in pixels.
+def estimate_motion(sample: Tensor, scale: int = 1, softness: float = 1e-3) -> Tensor:
+    """Returns the motion since the previous frame, ``(B, 2, T, H, W)``, to the right and down, in pixels.
 
-    sample: clips ``(B, C, T, H, W)`` in [-1, 1], whose pixels are averaged ``scale`` by ``scale`` before that; H and W
-    of the outcome, and its unit, are theirs. The shift that explains the change of 3x3 pixels best by their slopes,
-    drawn towards 0 by ``softness`` where there are none; 0 in the first frame. The reverse of a clip has it the other
-    way round. Source: Lucas & Kanade 1981 (An iterative image registration technique, IJCAI), one iteration.
+    sample: clips ``(B, C, T, H, W)`` in [-1, 1], whose pixels are first averaged ``scale`` by ``scale``; H, W and the
+    unit of the result are those of the averages. It is the shift that explains the change of 3 × 3 pixels best by their
+    gradients, shrunk towards 0 by ``softness``; 0 in the first frame. A reversed clip has the opposite motion. Source:
+    Lucas & Kanade 1981 (An iterative image registration technique, IJCAI), one iteration.
     """
     frames = nnf.avg_pool3d(sample, (1, scale, scale))
     before, after = frames[:, :, :-1], frames[:, :, 1:]
@@ -108,20 +108,19 @@ def _block(
 
 @part("feature_extractor")
 class MotionNetwork(nn.Module):
-    """Class scores of clips, of the order of their frames and of their speed, and the features these are read from.
+    """Classifies clips, the order of their frames and their speed; returns the features that it does so by.
 
-    Told apart besides the labels: ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So features
-    of clips whose frames are shuffled lie elsewhere than those of the same clips as they were filmed, which those of a
-    network of frames do not. What tells time's direction in clips of a moving camera is which way things move, seen
-    from what they look like; so the network is given the movement between consecutive frames (``movement``) beside the
-    frames, and sees each clip and its reverse in the same batch. Sources: Misra et al. 2016 (arXiv 1603.08561,
-    order); Wei et al. 2018 (Learning and using the arrow of time, CVPR); Benaim et al. 2020 (arXiv 2004.06130, speed).
+    It learns the labels, and ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So shuffled clips
+    have other features than the same clips in order, unlike those of a network of frames. In clips of a moving camera
+    the direction of time shows in how things move, given how they look; so the network gets the motion between
+    consecutive frames (``estimate_motion``) beside the frames, and each clip and its reverse in one batch. Sources:
+    Misra et al. 2016 (arXiv 1603.08561, order); Wei et al. 2018 (Learning and using the arrow of time, CVPR); Benaim et
+    al. 2020 (arXiv 2004.06130, speed).
 
-    channels: of the clips, whose sides are at least 16 pixels; those with a shorter side of more than 64 are averaged
-    down to it. labels: name to number of classes; scalar labels (0) get no scores, and without any the order and the
-    speed are told alone. width: channels of the first layer; the next have twice and four times as many.
-    num_features: the dimension of the features.
-    Raises ValueError for a label called order or speed, and for clips that are too small or too short.
+    channels: those of the clips, whose sides are at least 16 pixels; clips with a shorter side of more than 64 are
+    averaged down to it. labels: name to number of classes; scalar labels (0) get no scores. width: channels of the
+    first layer; the next have twice and four times as many. num_features: the dimension of the features. Raises
+    ValueError for a label called order or speed, and for clips that are too small or too short.
     """
 
     def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 64) -> None:
@@ -147,13 +146,12 @@ class MotionNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in scores.items()})
 
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Samples ``(B, C, T, H, W)`` in an order and at a speed that is drawn for each, and their labels with these
-        two.
+        """Returns samples ``(B, C, T, H, W)`` in drawn orders and at drawn speeds, and their labels with both.
 
-        Of a batch, the first two fifths stay in order; the next are the same, at the same speed, reversed, so that what
-        a clip shows says nothing of its order; the rest are shuffled and frozen in turn. Speeds are drawn from the
-        global random state. Labels of the others than those in order count nothing (``NO_LABEL``), since what a label
-        says may be turned round with the frames; nor does the speed of frozen ones.
+        Of a batch, the first two fifths stay in order; the next are the same, at the same speed, reversed, so that the
+        content of a clip says nothing of its order; the rest are shuffled and frozen in turn. Speeds are drawn from the
+        global random state. Clips out of order have no labels (``NO_LABEL``), since reversal may change what a
+        label says; frozen ones have no speed.
         """
         num = len(sample)
         pairs = min(round(IN_ORDER * num) or 1, max(num - 1, 1))
@@ -163,43 +161,43 @@ class MotionNetwork(nn.Module):
         order[:pairs], order[pairs : 2 * pairs] = ORDERS.index("forward"), ORDERS.index("reversed")
         again = torch.arange(num, device=sample.device)
         again[pairs : 2 * pairs] = again[: len(again[pairs : 2 * pairs])]
-        speed, place = speed[again], uniform[1][again]
-        posed = at_speed(sample[again], torch.tensor(SPEEDS, device=sample.device)[speed], place)
+        speed, begin = speed[again], uniform[1][again]
+        posed = change_speed(sample[again], torch.tensor(SPEEDS, device=sample.device)[speed], begin)
         for number, name in enumerate(ORDERS):
             own = (order == number).nonzero().flatten()
-            posed = posed.index_copy(0, own, in_order(posed[own], name))
-        told = {name: torch.where(order == 0, labels[name], NO_LABEL) for name in self.labels}
+            posed = posed.index_copy(0, own, reorder_frames(posed[own], name))
+        targets = {name: torch.where(order == 0, labels[name], NO_LABEL) for name in self.labels}
         speed = torch.where(order == ORDERS.index("frozen"), NO_LABEL, speed)
-        return posed, {**told, "order": order, "speed": speed}
+        return posed, {**targets, "order": order, "speed": speed}
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, num_features)`` of clips ``(B, C, T, H, W)`` in [-1, 1]."""
+        """Returns features ``(B, num_features)`` of clips ``(B, C, T, H, W)`` in [-1, 1]."""
         if sample.ndim != 5 or min(sample.shape[3:]) < SMALLEST_SIDE or sample.shape[2] < FEWEST_FRAMES:
             raise ValueError(
-                f"motion is seen in clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and "
+                f"motion needs clips (B, C, T, H, W) of at least {FEWEST_FRAMES} frames and "
                 f"{SMALLEST_SIDE} pixels a side, got {tuple(sample.shape)}; set feature_extractor: null"
             )
         if (shorter := min(sample.shape[3:])) > LARGEST_SIDE:
             sides = [max(LARGEST_SIDE, side * LARGEST_SIDE // shorter) for side in sample.shape[3:]]
             sample = nnf.adaptive_avg_pool3d(sample, (sample.shape[2], *sides))
-        places = self.frames(sample)
-        moves = [nnf.adaptive_avg_pool3d(movement(sample, scale), places.shape[2:]) for scale in SCALES]
-        return self.trunk(torch.cat([places, *moves], 1))
+        maps = self.frames(sample)
+        moves = [nnf.adaptive_avg_pool3d(estimate_motion(sample, scale), maps.shape[2:]) for scale in SCALES]
+        return self.trunk(torch.cat([maps, *moves], 1))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Label name to class scores ``(B, num_classes)``."""
+        """Returns class scores ``(B, num_classes)`` by label name."""
         features = self.features(sample)
         return {name: self.heads[name](features) for name in self.labels}
 
     def forward(self, sample: Tensor) -> dict[str, Tensor]:
-        """The scores of labels, order and speed: what training calls."""
+        """Returns the scores of labels, order and speed; training calls it."""
         features = self.features(sample)
         return {name: head(features) for name, head in self.heads.items()}
 
 
 @part("feature_extractor", network="feature_extractor")
 class FrameNetwork(nn.Module):
-    """Features of a clip's frames by a network of pictures: blind to their order, and named so where it is used.
+    """Extracts features of a clip's frames by a network of pictures; the order of frames does not matter.
 
     network: an ``FeatureExtractor`` of pictures ``(B, C, H, W)``, for example
     modalities.image.imagenet.EfficientNetLite0.
@@ -210,14 +208,14 @@ class FrameNetwork(nn.Module):
         self.network = network
 
     def frame_features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, T, d)`` of each frame of clips ``(B, C, T, H, W)`` in [-1, 1]."""
+        """Returns features ``(B, T, d)`` of each frame of clips ``(B, C, T, H, W)`` in [-1, 1]."""
         frames = sample.transpose(1, 2)
         return self.network.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def features(self, sample: Tensor) -> Tensor:
-        """Features ``(B, d)`` of clips, the mean over their frames."""
+        """Returns features ``(B, d)`` of clips, the mean over their frames."""
         return self.frame_features(sample).mean(1)
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Nothing: it knows no labels."""
+        """Returns no scores: the network knows no labels."""
         return {}

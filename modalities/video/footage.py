@@ -1,4 +1,4 @@
-"""Videos that are not decoded yet: what every kind of footage has, and the errors that name a file."""
+"""The interface of every kind of footage, and the errors that name its file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 from scm_media.modality import Segment
 
 File = str | Path | Segment | IO[bytes]
-"""A video on a disk, a part of one, a folder of frames, or the content of a file, whose name tells the suffix."""
+"""A video on a disk, a part of one, a folder of frames, or an opened file with a name."""
 
 MOST_PIXELS = 1 << 26
-"""A frame of more is refused by its header."""
+"""Larger frames are refused by their header."""
 LONGEST_SIDE = (1 << 16) - 1
-"""Pixels of a frame's side at most: a strip of millions by one is no frame, and costs gigabytes."""
+"""The longest side of a frame, in pixels: a strip of millions by one would cost gigabytes."""
 SLACK = 0.1
 """Seconds by which the last frame may end before the container says so (and a frame of the file more)."""
 
 
 class VideoError(ValueError):
-    """What is wrong with a video, in one line; ``reason`` is what it is counted by among the rejects of a dataset."""
+    """Describes a fault of a video in one line; a dataset counts its rejects by ``reason``."""
 
     def __init__(self, file: File, reason: str, detail: str) -> None:
         super().__init__(f"{name_of(file)} {detail}")
@@ -32,18 +32,18 @@ class VideoError(ValueError):
 
 
 class Picture(Protocol):
-    """A frame that is not brought to pixels yet."""
+    """A decoded frame whose pixels are still to be resampled."""
 
     def pixels(self, height: int, width: int, channels: int, background: float) -> np.ndarray:
-        """``(height, width, channels)`` uint8, upright, resampled; what is transparent shows the background."""
+        """Returns ``(height, width, channels)`` uint8, upright, resampled; transparent pixels show the background."""
         ...
 
 
 class Footage(Protocol):
     """An opened video: upright frames of ``height`` × ``width`` that are shown from 0 to ``duration`` seconds.
 
-    rate: frames a second, on average. num_frames: None where only decoding tells. oddities: what somebody who looks at
-    data should be told of the file, by the keys of ``survey.ODDITIES``.
+    rate: frames a second, on average. num_frames: None if only decoding can count them. oddities: keys of
+    ``survey.ODDITIES`` that apply to the file.
     """
 
     file: File
@@ -55,14 +55,14 @@ class Footage(Protocol):
     oddities: tuple[str, ...]
 
     def frames(self, start: float) -> Iterator[tuple[float, float, Picture]]:
-        """When each frame is shown (from, to, in seconds) and the frame, in order, from that shown at ``start`` on.
+        """Yields (begin, end, frame) in order, in seconds, from the frame that is shown at ``start`` on.
 
-        Raises VideoError where one cannot be decoded.
+        Raises VideoError for a frame that cannot be decoded.
         """
         ...
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         ...
 
 
@@ -79,13 +79,13 @@ def path_of(file: File) -> Path | None:
 
 
 def words_of(error: Exception) -> str:
-    """Returns what a decoder's error says, in one line; the name of its type where it says nothing."""
+    """Returns what a decoder's error says, in one line; the name of its type if it says nothing."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(re.sub(r"<[\w.]+ object at 0x\w+>", "the file", text).split())
 
 
 @contextmanager
-def decoding(file: File, what: str = "cannot be decoded") -> Iterator[None]:
+def wrap_errors(file: File, what: str = "cannot be decoded") -> Iterator[None]:
     """Turns whatever a decoder raises within it, of any type, into a VideoError that names the file and a reason."""
     try:
         yield
@@ -101,3 +101,10 @@ def check_size(file: File, height: int, width: int) -> None:
         raise VideoError(file, "frame size", f"has frames of {width}×{height}, a side may have {LONGEST_SIDE} pixels")
     if not 0 < height * width <= MOST_PIXELS:
         raise VideoError(file, "frame size", f"has frames of {width}×{height}, at most {MOST_PIXELS} pixels are read")
+
+
+def check_end(footage: Footage, end: float, wanted: float) -> None:
+    """Raises VideoError if the last frame ends at ``end`` seconds, and so before ``wanted`` seconds."""
+    if wanted > end + SLACK + 1 / footage.rate:
+        promised = f"its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s"
+        raise VideoError(footage.file, "cut short", f"is cut short: {promised}; fetch it again")

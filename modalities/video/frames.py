@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from modalities.pictures.pixels import covering_size, draw_corner, resize, to_bytes
-from modalities.video.footage import File, Picture, decoding
+from modalities.video.footage import File, Picture, wrap_errors
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How frames come to ``size`` (height, width): resampled to ``scaled``, of which the part at ``corner`` is cut."""
+    """Resamples frames to ``scaled`` (height, width) and crops ``size`` at ``corner``."""
 
     scaled: tuple[int, int]
     corner: tuple[int, int]
@@ -42,13 +42,13 @@ class Framing:
 def stack_frames(
     file: File, frames: Iterable[tuple[int, Picture]], framing: Framing, channels: int, background: float
 ) -> Tensor:
-    """Returns the clip ``(C, T, H, W)``, float32 in [-1, 1], of a file's frames and how often each is repeated.
+    """Returns the clip ``(C, T, H, W)``, float32 in [-1, 1], of a file's frames, each after its number of repetitions.
 
-    Raises VideoError where a frame cannot be brought to pixels.
+    Raises VideoError for a frame whose pixels cannot be converted.
     """
     made: list[np.ndarray] = []
     for num, picture in frames:
-        with decoding(file, "has frames whose colours cannot be converted"):
+        with wrap_errors(file, "has frames whose colours cannot be converted"):
             pixels = framing.pixels(picture, channels, background)
         made += [pixels] * num
     return (torch.from_numpy(np.stack(made)).permute(3, 0, 1, 2).float() / 127.5 - 1).contiguous()

@@ -1,4 +1,4 @@
-"""Videos: reading, bringing to a recipe's rate, length and size, writing with metadata inside, showing many at once."""
+"""The modality of videos: reads files, brings them to a recipe's rate, length and size, writes and shows them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from modalities.video.footage import File, Footage, VideoError, name_of, path_of
 from modalities.video.frames import Framing, stack_frames
-from modalities.video.reading import SUFFIXES, holds_frames, opened
+from modalities.video.reading import SUFFIXES, holds_frames, open_footage
 from modalities.video.strip import draw_strip
 from modalities.video.survey import data_warnings, inspect, suggest_config
-from modalities.video.timing import TIE, Span, shown_at, span_of
+from modalities.video.timing import TIE, Span, find_span, select_frames
 from modalities.video.writing import FORMATS, write_video
 from scm_media.drawing import draw_grid
 from scm_media.modality import Modality, SizeOption
@@ -27,23 +27,23 @@ WINDOWS = ("random", "start", "centre")
 CROPS = ("random", "centre")
 PADDINGS = ("refuse", "hold", "masked")
 MOST_VALUES = 1 << 29
-"""Of a video that is read as a whole: 2 GiB of float32."""
+"""Values of a video that is read as a whole, at most: 2 GiB of float32."""
 USUAL_RATE = 24.0
-"""Frames a second of clips whose rate is each file's own, where they are written and nothing else is asked for."""
+"""Frames a second of written clips if the recipe takes each file's own rate."""
 
 
 @part("modality")
 class VideoModality(Modality):
-    """Videos of ``num_frames`` frames at ``frame_rate`` a second, ``size`` pixels (both sides, or height and width).
+    """Reads, transforms and writes videos of ``num_frames`` frames at ``frame_rate`` a second and ``size`` pixels.
 
-    frame_rate: a clip's frames are those shown at its times, whatever the file's rate is and however it varies; None
-    takes each file's own rate. channels: 3 (RGB) or 1 (grey). window: which part of a longer video is taken, "random"
-    (needs the generator that ``transform`` is given; without one it is the centre), "start" or "centre". crop: the
-    shorter side is brought to ``size``, what the other has more is cut off, "random" or "centre". flip: left and right
-    swapped, half of the time. padding: a shorter video is refused ("refuse"), or its last frame is held, which is
-    learned ("hold") or not ("masked": those frames are told as padding). folder_rate: frames a second of folders of
-    pictures (None: ``frame_rate``). background: what shows through transparency, in [-1, 1]. quality: of MP4 and WebM
-    that are written, the constant rate factor: 0 (best) to 51.
+    frame_rate: a clip has the frames that the file shows at its times, at any rate of the file; None takes each file's
+    own rate. size: both sides, or height and width. channels: 3 (RGB) or 1 (grey). window: the part of a longer video:
+    "random" (needs the generator of ``transform``, else it is the centre), "start" or "centre". crop: the position,
+    "random" or "centre", of the crop along the longer side, after the shorter one became ``size``. flip: swaps left
+    and right half of the time. padding: a shorter video is refused ("refuse"), or its last frame is repeated and these
+    frames are learned ("hold") or not ("masked"). folder_rate: frames a second of folders of pictures (None:
+    ``frame_rate``). background: the level of transparent pixels, in [-1, 1]. quality: the constant rate factor of
+    written MP4 and WebM, 0 (best) to 51.
     """
 
     name = "video"
@@ -83,9 +83,9 @@ class VideoModality(Modality):
             raise ValueError(f"modality.size must be pixels, at least 1, or [height, width]; got {size}")
         if channels not in (1, 3):
             raise ValueError(f"modality.channels must be 1 (grey) or 3 (RGB), got {channels}")
-        for key, word, known in (("window", window, WINDOWS), ("crop", crop, CROPS), ("padding", padding, PADDINGS)):
-            if word not in known:
-                raise ValueError(f"modality.{key} must be one of {', '.join(known)}, got {word!r}")
+        for key, word, allowed in (("window", window, WINDOWS), ("crop", crop, CROPS), ("padding", padding, PADDINGS)):
+            if word not in allowed:
+                raise ValueError(f"modality.{key} must be one of {', '.join(allowed)}, got {word!r}")
         if not -1 <= background <= 1:
             raise ValueError(f"modality.background must lie in [-1, 1] (black to white), got {background}")
         if not 0 <= quality <= 51:
@@ -105,20 +105,19 @@ class VideoModality(Modality):
 
     @classmethod
     def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-        """Keys of a recipe's ``modality`` that fit these files, and what was seen in them; see
-        ``survey.suggest_config``."""
+        """Returns keys of a recipe's ``modality`` that fit these files, and a description of the files."""
         return suggest_config(paths)
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
-        """Returns what somebody who looks at data should be told of clips ``(C, T, H, W)`` and of the files so far."""
+        """Returns warnings about clips ``(C, T, H, W)`` and about the files that were read so far."""
         return data_warnings(samples, self._odd)
 
     def is_sample_dir(self, folder: Path) -> bool:
-        """Whether a folder is one video: pictures, and neither videos nor folders beside them."""
+        """Returns whether a folder is one video: pictures, and neither videos nor folders beside them."""
         return holds_frames(folder)
 
     def shape(self, **sizes: float) -> tuple[int, ...]:
-        """``(C, T, H, W)``; ValueError for an extent that videos do not have. The rate changes no shape."""
+        """Returns ``(C, T, H, W)``; raises ValueError for an unknown option. The rate changes no shape."""
         if unknown := set(sizes) - set(self.size_options):
             raise ValueError(f"videos have no {', '.join(sorted(unknown))}; they have: {', '.join(self.size_options)}")
         frames, rate = sizes.get("frames", self.num_frames), sizes.get("fps", self.written_rate)
@@ -130,13 +129,13 @@ class VideoModality(Modality):
 
     @property
     def augments(self) -> bool:
-        """Whether ``transform`` makes use of its generator."""
+        """Returns whether ``transform`` uses its generator."""
         return self.flip or self.window == "random" or self.crop == "random"
 
     def check_actions(self) -> None:
-        """ValueError where clips are not their file's (or part's) frames from the first on, left and right as filmed.
+        """Raises ValueError unless a clip is its file's (or segment's) frames from the first on, unflipped.
 
-        Rows of numbers are one for each frame of the clip, at the recipe's rate.
+        A file has one row of actions for each frame of the clip, at the recipe's rate.
         """
         for key, value, wanted in (("window", self.window, "start"), ("flip", self.flip, False)):
             if value != wanted:
@@ -146,7 +145,7 @@ class VideoModality(Modality):
                 )
 
     def read(self, path: str | Path) -> Tensor:
-        """The whole video ``(C, T, H, W)``, float32 in [-1, 1], upright, at the recipe's rate, as large as in the file.
+        """Returns the whole video ``(C, T, H, W)``, float32 in [-1, 1], upright, at the recipe's rate and full size.
 
         Raises ValueError, in one line with the file's name, for what is no video, is damaged or cut short, and for one
         of more than 2^29 values.
@@ -154,18 +153,18 @@ class VideoModality(Modality):
         return self._whole(Path(path), None)
 
     def decode(self, content: bytes, source: str) -> Tensor:
-        """The whole video of a file's content, as ``read``; ValueError that names the source."""
+        """Returns the whole video of a file's content, as ``read``; a ValueError names the source."""
         file = io.BytesIO(content)
         file.name = source
         return self._whole(file, None)
 
     def read_whole(self, path: str | Path) -> Tensor:
-        """The whole video ``(C, T, H, W)`` at the recipe's rate and size, cropped centrally; a picture is one frame."""
+        """Returns the whole video ``(C, T, H, W)`` at the recipe's rate and size, cropped centrally."""
         return self._whole(Path(path), self.size)
 
     def _whole(self, file: File, size: tuple[int, ...] | None) -> Tensor:
-        with opened(file, self.folder_rate) as footage:
-            span = span_of(footage, self.frame_rate)
+        with open_footage(file, self.folder_rate) as footage:
+            span = find_span(footage, self.frame_rate)
             height, width = size or (footage.height, footage.width)
             if span.num_frames * height * width * self.channels > MOST_VALUES:
                 raise VideoError(
@@ -177,46 +176,46 @@ class VideoModality(Modality):
             return self._stack(footage, span, 0.0, span.num_frames, framing)
 
     def _stack(self, footage: Footage, span: Span, first: float, num: int, framing: Framing) -> Tensor:
-        frames = shown_at(footage, span.times(first, num), span.tolerance)
+        frames = select_frames(footage, span.times(first, num), span.tolerance)
         return stack_frames(footage.file, frames, framing, self.channels, self.background)
 
     def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
-        """The clip of a file, and its mask ``(1, T, H, W)``, one where it is no padding; None unless that is masked.
+        """Returns a clip of a file, and its padding mask ``(1, T, H, W)``; None unless padding is masked.
 
-        No more of the file is decoded than from the key frame before the clip to its end; where the window is random it
-        may begin at any frame of the file. Raises ValueError as ``read``, and where the file is too short.
+        No more of the file is decoded than from the key frame before the clip to its end; a random window
+        may begin at any frame of the file. Raises ValueError as ``read``, and for a file that is too short.
         """
-        with opened(file, self.folder_rate) as footage:
+        with open_footage(file, self.folder_rate) as footage:
             self._note(footage)
-            span = self._checked(file, span_of(footage, self.frame_rate))
-            first = self._place(footage, span, generator)
+            span = self._check_length(file, find_span(footage, self.frame_rate))
+            first = self._choose_start(footage, span, generator)
             own = generator if self.crop == "random" else None
             framing = Framing.of(footage.height, footage.width, self.size, own)
             clip = self._stack(footage, span, first, min(self.num_frames, span.num_frames), framing)
-        return self._finished(clip, generator)
+        return self._finish(clip, generator)
 
     def validate(self, file: File) -> None:
         """Raises ValueError as ``read_transformed`` for a file that cannot be used: see ``survey.inspect``."""
-        with opened(file, self.folder_rate) as footage:
-            span = span_of(footage, self.frame_rate)
+        with open_footage(file, self.folder_rate) as footage:
+            span = find_span(footage, self.frame_rate)
             inspect(footage, span, self.folder_rate, self.num_frames)
-            self._checked(file, span)
+            self._check_length(file, span)
             self._note(footage)
 
     def _note(self, footage: Footage) -> None:
-        """Keeps the name of a file that ``data_warnings`` has something to say about."""
+        """Keeps the name of a file for ``data_warnings``, if it is odd."""
         path = path_of(footage.file)
         for name in footage.oddities:
             self._odd.setdefault(name, set()).add(name_of(footage.file) if path is None else str(path))
 
     def measure(self, file: File) -> Mapping[str, float]:
-        """``fps``: different frames a second of a clip of this file; ``seconds``: how long the file (or part) is."""
-        with opened(file, self.folder_rate) as footage:
-            span = span_of(footage, self.frame_rate)
+        """Returns ``fps``, the distinct frames a second of a clip, and ``seconds``, the duration of the file."""
+        with open_footage(file, self.folder_rate) as footage:
+            span = find_span(footage, self.frame_rate)
             return {"fps": min(footage.rate, span.rate), "seconds": span.stop - span.start}
 
-    def _checked(self, file: File, span: Span) -> Span:
-        """The span; VideoError where it is too short for a clip and may not be."""
+    def _check_length(self, file: File, span: Span) -> Span:
+        """Returns the span; raises VideoError if it is too short and padding is refused."""
         if self.padding == "refuse" and span.num_frames < self.num_frames:
             raise VideoError(
                 file,
@@ -226,8 +225,8 @@ class VideoModality(Modality):
             )
         return span
 
-    def _place(self, footage: Footage, span: Span, generator: torch.Generator | None) -> float:
-        """Seconds into the span at which a clip begins."""
+    def _choose_start(self, footage: Footage, span: Span, generator: torch.Generator | None) -> float:
+        """Returns the begin of a clip, in seconds from the span's begin."""
         room = span.num_frames - self.num_frames
         if room <= 0 or self.window == "start":
             return 0.0
@@ -239,7 +238,7 @@ class VideoModality(Modality):
         return int(torch.randint(num_places, (), generator=generator)) / footage.rate
 
     def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The sample ``(C, T, H, W)``, at the recipe's rate, brought to ``shape()``; random by the generator alone."""
+        """Returns the sample ``(C, T, H, W)`` brought to ``shape()``; only the generator makes it random."""
         if sample.ndim != 4 or sample.shape[0] != self.channels or not sample.numel():
             raise ValueError(f"a video of this recipe is ({self.channels}, T, H, W), got {tuple(sample.shape)}")
         room = sample.shape[1] - self.num_frames
@@ -253,10 +252,10 @@ class VideoModality(Modality):
             first = int(torch.randint(room + 1, (), generator=generator))
         own = generator if self.crop == "random" else None
         framing = Framing.of(*sample.shape[-2:], self.size, own)
-        return self._finished(framing.apply(sample[:, first : first + self.num_frames]), generator)[0]
+        return self._finish(framing.apply(sample[:, first : first + self.num_frames]), generator)[0]
 
-    def _finished(self, clip: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
-        """A framed clip, flipped and padded, and its mask."""
+    def _finish(self, clip: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Flips and pads a cropped clip; returns it and its padding mask."""
         if self.flip and generator is not None and bool(torch.rand((), generator=generator) < 0.5):
             clip = clip.flip(-1)
         missing = self.num_frames - clip.shape[1]
@@ -271,12 +270,12 @@ class VideoModality(Modality):
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
         """Writes ``(C, T, H, W)``, whole or not at all, as MP4, WebM or GIF, with the metadata in its comment.
 
-        It is written at the rate that the metadata give as ``fps``, else at the recipe's. Returns what had to be
-        changed of it (odd sides in MP4), else None. Raises ValueError as ``writing.write_video``.
+        The rate is the metadata's ``fps``, else the recipe's. Returns a remark if the clip had to be changed (odd
+        sides in MP4), else None. Raises ValueError as ``writing.write_video``.
         """
         rate = float(metadata.get("fps", self.written_rate))
         return write_video(Path(path), sample, rate, metadata, self.quality)
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
-        """A film strip for each of samples ``(B, C, T, H, W)``, captions below; ``columns`` of them side by side."""
+        """Returns a film strip of each of samples ``(B, C, T, H, W)``, captions below, ``columns`` side by side."""
         return draw_grid([draw_strip(sample) for sample in samples], captions, columns or 1)

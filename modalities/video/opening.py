@@ -1,4 +1,4 @@
-"""Opening a video with FFmpeg: which files it may take for videos, and which of a file's streams is read."""
+"""Opens videos with FFmpeg: its allowed formats, and the choice of a stream."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import av
 from modalities.video.footage import File, VideoError, path_of, words_of
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
-"""What FFmpeg may take a file for: never a playlist, which could name other files and addresses."""
+"""Formats that FFmpeg may read: no playlists, which could name other files and addresses."""
 
 
 def open_container(file: File) -> Any:
-    """Returns FFmpeg's container of a video file; raises VideoError where there is none."""
+    """Returns FFmpeg's container of a video file; raises VideoError if it cannot be opened."""
     path = path_of(file)
     try:
         if path is None:
@@ -28,14 +28,14 @@ def open_container(file: File) -> Any:
 
 
 def address_of(path: Path) -> str:
-    """Returns the path as FFmpeg takes it: "12:30.mp4" alone would be an address of the protocol "12"."""
+    """Returns the path as an address for FFmpeg: "12:30.mp4" alone would have the protocol "12"."""
     return f"file:{path}"
 
 
 def video_stream(container: Any, file: File) -> Any:
-    """Returns the stream that FFmpeg takes for the best one, which is the default one; a cover of a song is none.
+    """Returns the best stream of frames by FFmpeg's choice, which is the default one; covers of songs do not count.
 
-    Raises VideoError where there is no stream of frames, or none that FFmpeg has a decoder for.
+    Raises VideoError if there is no stream of frames, or none that FFmpeg has a decoder for.
     """
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]

@@ -1,4 +1,4 @@
-"""From decoded frames to pixels: resampling, colour, transparency, which side is up."""
+"""Converts decoded frames to pixels: resampling, colour, transparency, orientation."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from modalities.pictures.reading import flatten_picture
 from modalities.video.display import Orientation
 
 EXACT: Any = Interpolation.BICUBIC.value | Interpolation.ACCURATE_RND.value | Interpolation.FULL_CHR_H_INT.value
-"""How swscale resamples and changes colours: without the last two it darkens frames by a level or two."""
+"""Flags of swscale: without the last two it darkens frames by a level or two."""
 FORMATS = {1: "gray", 3: "rgb24"}
-UNTOLD = 2
-"""FFmpeg's number (AVCOL_SPC_UNSPECIFIED) of the colour matrix of frames that do not tell theirs."""
+UNSPECIFIED = 2
+"""FFmpeg's number (AVCOL_SPC_UNSPECIFIED) of the colour matrix of frames that do not name theirs."""
 HIGH_DEFINITION = 720
-"""Lines from which on a video that does not tell its colour matrix is taken for BT.709, below for BT.601."""
+"""A video of so many lines that does not name its colour matrix counts as BT.709, a lower one as BT.601."""
 
 
 class DecodedFrame:
-    """A frame of FFmpeg's, and the orientation in which it is shown."""
+    """A frame that FFmpeg has decoded, and its orientation."""
 
     def __init__(self, frame: av.VideoFrame, orientation: Orientation) -> None:
         self._frame, self._orientation = frame, orientation
 
     def pixels(self, height: int, width: int, channels: int, background: float) -> np.ndarray:
-        """Returns what ``Picture.pixels`` does: bicubic without aliasing, 10 bits brought to 8."""
+        """Returns what ``Picture.pixels`` returns: bicubic without aliasing, 10 bits brought to 8."""
         frame = _opaque(self._frame, background)
         if self._orientation.transposed:
             height, width = width, height
-        # swscale takes a matrix that is not told for BT.601, players take that of large frames for BT.709.
-        untold = frame.colorspace == UNTOLD and frame.height >= HIGH_DEFINITION
-        source = Colorspace.ITU709 if untold and not frame.format.is_rgb else None
+        # swscale takes an unspecified matrix for BT.601, players take that of large frames for BT.709.
+        unspecified = frame.colorspace == UNSPECIFIED and frame.height >= HIGH_DEFINITION
+        source = Colorspace.ITU709 if unspecified and not frame.format.is_rgb else None
         found = frame.reformat(width, height, FORMATS[channels], src_colorspace=source, interpolation=EXACT)
         return self._orientation.apply(found.to_ndarray().reshape(height, width, channels))
 
 
 def _opaque(frame: av.VideoFrame, background: float) -> av.VideoFrame:
-    """Returns a frame as it is, or composed on the background where its format has transparency."""
+    """Returns a frame, composed on the background if its format has transparency."""
     if not any(component.is_alpha for component in frame.format.components):
         return frame
     picture = Image.fromarray(frame.to_ndarray(format="rgba"))

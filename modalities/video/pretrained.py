@@ -15,7 +15,7 @@ from scm_media.parts import part
 
 
 class _DiffusersVideo(PretrainedAutoencoder):
-    """Latents ``(B, c, 1 + k, H / p, W / p)`` of videos ``(B, C, 1 + f · k, H, W)``, by a class of diffusers.
+    """Codes videos ``(B, C, 1 + f · k, H, W)`` as ``(B, c, 1 + k, H / p, W / p)`` by a class of diffusers.
 
     weights: a safetensors file, such as ``vae/diffusion_pytorch_model.safetensors``. latent_channels: None for those of
     the published model. options: keyword arguments of the class besides channels and latent_channels, as in the
@@ -111,7 +111,7 @@ class _DiffusersVideo(PretrainedAutoencoder):
 
 @part("autoencoder")
 class WanAutoencoder(_DiffusersVideo):
-    """Wraps the autoencoder of Wan, diffusers' ``AutoencoderKLWan``: 4 frames a latent frame, 8 pixels (2.2: 16) a side.
+    """Wraps Wan's autoencoder, diffusers' ``AutoencoderKLWan``: 4 frames a latent frame, 8 pixels (2.2: 16) a side.
 
     latent_channels: 16; the 2.2 model for 720p has 48. Defaults of options are those of Wan 2.1. The network codes one
     latent frame after the other, so its memory does not grow with a clip's length. The other keys, and errors, are

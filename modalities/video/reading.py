@@ -1,4 +1,4 @@
-"""Videos of every kind: opened without being decoded, and their frames from any second on.
+"""Opens videos of every kind, without decoding them.
 
 Containers (MP4, WebM, MKV, AVI, GIF) are read by FFmpeg, through PyAV (``containers.py``); folders of frames, animated
 WebP and single pictures by Pillow (``stills.py``).
@@ -11,26 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modalities.video.containers import ContainerFootage
-from modalities.video.footage import File, Footage, VideoError, check_size, decoding, name_of, path_of
+from modalities.video.footage import File, Footage, VideoError, check_size, name_of, path_of, wrap_errors
 from modalities.video.stills import FolderFootage, WebPFootage
 
 CONTAINERS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif"})
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
-"""Of single frames, in a folder or as the input of an edit."""
+"""Suffixes of single frames, in a folder or as the input of an edit."""
 WEBP = ".webp"
 SUFFIXES = CONTAINERS | {WEBP}
 
 
 @contextmanager
-def opened(file: File, folder_rate: float, strict: bool = False) -> Iterator[Footage]:
-    """The footage of a file (all of it, where a part is given), or of a folder of frames at ``folder_rate``.
+def open_footage(file: File, folder_rate: float, strict: bool = False) -> Iterator[Footage]:
+    """Yields the footage of a file (of a segment: the whole file's), or of a folder of frames at ``folder_rate``.
 
-    strict: whether damage that decoders could conceal is an error too, in what is decoded of it. Raises VideoError for
-    what is missing, empty, no video, or has frames that are larger than may be.
+    strict: damage that decoders could conceal is an error too. Raises VideoError for a file that is missing, empty or
+    no video, and for too large frames.
     """
     path = path_of(file)
     _check_there(file, path)
-    with decoding(file):
+    with wrap_errors(file):
         footage = _open(file, path, folder_rate, strict)
     try:
         check_size(file, footage.height, footage.width)
@@ -69,7 +69,7 @@ def list_frames(folder: Path) -> list[Path]:
 def holds_frames(folder: Path) -> bool:
     """Returns whether a folder is one video: it has pictures, and neither videos nor folders beside them.
 
-    A folder that cannot be listed is none; whoever walks through folders meets the error again, and counts it.
+    A folder that cannot be listed is not; walking through folders meets the error again, and counts it.
     """
     found = False
     try:
@@ -85,7 +85,7 @@ def holds_frames(folder: Path) -> bool:
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Names by the numbers in them: frame 2 before frame 10."""
+    """Returns a key that sorts names by the numbers in them: frame 2 before frame 10."""
     words: list[tuple[int, int, str]] = []
     number = ""
     for letter in f"{path.stem}\0":

@@ -1,4 +1,4 @@
-"""Videos that Pillow reads: folders of frames, single pictures, animated WebP (which FFmpeg does not decode)."""
+"""Reads videos by Pillow: folders of frames, single pictures, animated WebP (which FFmpeg does not decode)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from modalities.video.footage import MOST_PIXELS, File, VideoError, check_size, 
 from scm_media.reading import read_bytes
 
 MOST_BYTES = 1 << 30
-"""Size of a frame's file at most."""
+"""Size of a frame's file at most, in bytes."""
 SHORTEST, USUAL = 10, 100
-"""Milliseconds: what a WebP wants shown for no more than the first is shown for the second, as browsers do."""
+"""Milliseconds: frames of a WebP with no more than the first last the second, as in browsers."""
 WIDEST = 16383
-"""Pixels a side of a WebP's frames at most; a broken header may claim a million, which would take minutes to fill."""
+"""The longest side of a WebP's frames, in pixels; a broken header may claim a million."""
 
 
 class FolderFootage:
@@ -37,22 +37,22 @@ class FolderFootage:
         try:
             self.height, self.width = read_size(_open(paths[0]))
         except Exception as error:
-            raise self._damaged(paths[0], error) from error
+            raise self._damage_error(paths[0], error) from error
 
-    def _damaged(self, path: Path, error: Exception) -> VideoError:
+    def _damage_error(self, path: Path, error: Exception) -> VideoError:
         return VideoError(self.file, "damaged", f"holds a frame that cannot be decoded, {path.name}: {words_of(error)}")
 
     def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
         """Yields what ``Footage.frames`` does; raises VideoError for a frame of another size than the first."""
         first = min(max(0, int(start * self.rate + 1e-6)), len(self._paths) - 1)
-        for place in range(first, len(self._paths)):
-            yield place / self.rate, (place + 1) / self.rate, StillFrame(self._picture(self._paths[place]))
+        for index in range(first, len(self._paths)):
+            yield index / self.rate, (index + 1) / self.rate, StillFrame(self._picture(self._paths[index]))
 
     def _picture(self, path: Path) -> Image.Image:
         try:
             picture = read_picture(_open(path), MOST_PIXELS, self._thorough)
         except Exception as error:
-            raise self._damaged(path, error) from error
+            raise self._damage_error(path, error) from error
         if picture.size != (self.width, self.height):
             raise VideoError(
                 self.file,
@@ -63,7 +63,7 @@ class FolderFootage:
         return picture
 
     def close(self) -> None:
-        """Does nothing: no file is held open."""
+        """Does nothing: no file is open."""
 
 
 def _open(path: Path) -> io.BytesIO:
@@ -98,7 +98,7 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
 
 
 class WebPFootage:
-    """An animated WebP, or a still one. Raises VideoError where it cannot be decoded."""
+    """An animated or still WebP. Raises VideoError if it cannot be decoded."""
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -115,7 +115,9 @@ class WebPFootage:
             check_size(file, self.height, self.width)  # before all its frames are decoded
             status = None if path is None else path.stat()
             self._ends = (
-                _ends(self._picture) if status is None else _known_ends(str(path), status.st_size, status.st_mtime_ns)
+                _measure_ends(self._picture)
+                if status is None
+                else _cached_ends(str(path), status.st_size, status.st_mtime_ns)
             )
         except VideoError:
             raise
@@ -128,12 +130,12 @@ class WebPFootage:
         self.rate = len(self._ends) / self.duration
 
     def frames(self, start: float) -> Iterator[tuple[float, float, StillFrame]]:
-        """Yields what ``Footage.frames`` does; decodes from the first on, since each leans on the one before."""
+        """Yields what ``Footage.frames`` does; decodes from the first frame on, which later ones need."""
         begin = 0.0
-        for place, end in enumerate(self._ends):
-            if end > start or place + 1 == len(self._ends):
+        for index, end in enumerate(self._ends):
+            if end > start or index + 1 == len(self._ends):
                 try:
-                    self._picture.seek(place)
+                    self._picture.seek(index)
                     picture = self._picture.copy()
                 except Exception as error:
                     detail = f"cannot be decoded at {begin:.2f} s: {words_of(error)}"
@@ -142,21 +144,21 @@ class WebPFootage:
             begin = end
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._picture.close()
 
 
 @lru_cache(maxsize=1 << 16)
-def _known_ends(path: str, size: int, changed: int) -> tuple[float, ...]:
+def _cached_ends(path: str, size: int, changed: int) -> tuple[float, ...]:
     with Image.open(path) as picture:
-        return _ends(picture)
+        return _measure_ends(picture)
 
 
-def _ends(picture: Image.Image) -> tuple[float, ...]:
-    """When each frame of an animation ends, in seconds; all are decoded for it."""
+def _measure_ends(picture: Image.Image) -> tuple[float, ...]:
+    """Returns when each frame of an animation ends, in seconds; decodes all of them."""
     durations = []
-    for place in range(getattr(picture, "n_frames", 1)):
-        picture.seek(place)
+    for index in range(getattr(picture, "n_frames", 1)):
+        picture.seek(index)
         picture.load()
         duration = picture.info.get("duration", 0)
         durations.append(duration if duration > SHORTEST else USUAL)

@@ -1,4 +1,4 @@
-"""What a look at somebody's videos tells: which can be used, what keys of a recipe fit them, what is odd about them."""
+"""Examines videos: which can be used, which keys of a recipe fit them, what is odd about them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from torch import Tensor
 
-from modalities.video.footage import SLACK, Footage, VideoError, decoding
-from modalities.video.reading import opened
+from modalities.video.footage import Footage, VideoError, check_end, wrap_errors
+from modalities.video.reading import open_footage
 from modalities.video.timing import Span
 
 WHOLE = 20.0
-"""Seconds up to which a video is decoded from end to end when it is looked at; of a longer one three stretches are."""
+"""Videos of up to so many seconds are decoded from end to end; three stretches of longer ones are."""
 STRETCH = 4.0
 NUM_FRAMES = 16
 RATES = (8.0, 30.0)
-"""Frames a second of a proposal: the least unless files have fewer, and what pictures are looked at in folders."""
+"""Frames a second: the lowest suggestion, unless files have fewer, and the rate of folders of pictures."""
 SIZES = (16, 64)
-"""Pixels of a proposal: one may ask for more, and then needs a GPU."""
+"""Bounds of a suggested size, in pixels: larger ones need a GPU."""
 STILL = 2 / 255
-"""Mean change from frame to frame below which nothing moves: what coding alone makes of a still."""
+"""A mean change from frame to frame below this is no motion: coding alone changes a still as much."""
 BLACK = -0.95
 ODDITIES = {
     "hdr": (
@@ -36,16 +36,16 @@ ODDITIES = {
         "it is read turned to the nearest multiple",
     ),
 }
-"""What somebody who looks at data should be told of files, and what it means, by the names that footage has for it."""
+"""Oddities of files and their consequences, by the names that footage has for them."""
 
 
 def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> None:
     """Raises VideoError for footage that cannot be used for clips of ``wanted`` frames, by decoding it.
 
-    All of the span up to ``WHOLE`` seconds; of a longer one ``STRETCH`` seconds at its start, in its middle and at its
-    end. From a file's start on, damage that decoders could conceal counts too: after a jump they lack what came before,
-    and would complain of sound files. Reasons: "damaged", "cut short" (it ends before its header says), "one frame",
-    "no frames".
+    A span up to ``WHOLE`` seconds is decoded whole; of a longer one ``STRETCH`` seconds at its start, in its middle and
+    at its end. At a file's start, damage that decoders could conceal is an error too; after a seek it is not, since
+    decoders lack earlier frames and complain of intact files. Reasons: "damaged", "cut short" (it ends before its
+    header says), "one frame", "no frames".
     """
     length = span.stop - span.start
     starts = [span.start]
@@ -57,18 +57,12 @@ def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> No
         if start > 0:
             added, end = _decode(footage, start, reach, span.tolerance)
         else:
-            with opened(footage.file, folder_rate, strict=True) as strict:
+            with open_footage(footage.file, folder_rate, strict=True) as strict:
                 added, end = _decode(strict, start, reach, span.tolerance)
         num += added
     if num == 0:
         raise VideoError(footage.file, "no frames", "holds no frame that can be decoded: record it again")
-    if end < span.stop - SLACK - 1 / footage.rate:
-        raise VideoError(
-            footage.file,
-            "cut short",
-            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it "
-            "again",
-        )
+    check_end(footage, end, span.stop)
     if num == 1 and wanted > 1:
         raise VideoError(footage.file, "one frame", "is a single picture, expected a video: take it away")
 
@@ -76,30 +70,30 @@ def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> No
 def _decode(footage: Footage, start: float, reach: float, tolerance: float) -> tuple[int, float]:
     """Returns how many frames are shown in so many seconds from ``start`` on, and when the last ends.
 
-    The first is brought to pixels, which shows whether the others can be.
+    The first one's pixels are converted, which shows whether the others' can be.
     """
     num, end = 0, 0.0
     for begin, stop, picture in footage.frames(start + tolerance):
         if begin >= start + reach:
             break
         if num == 0:
-            with decoding(footage.file, "has frames whose colours cannot be converted"):
+            with wrap_errors(footage.file, "has frames whose colours cannot be converted"):
                 picture.pixels(16, 16, 3, 0.0)
         num, end = num + 1, stop
     return num, end
 
 
 def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-    """Keys of a recipe's ``modality`` that fit these files by their headers, and what was seen in them, in words.
+    """Returns keys of a recipe's ``modality`` that fit these files by their headers, and a description of the files.
 
-    frame_rate: at least 8, and as high as it must be that 16 frames fit into the median file, if its own rate is. size:
-    the median of the shorter sides as a multiple of 8, from 16 to 64. padding: "hold" where the median file is shorter
-    than that. Raises ValueError when none of them can be opened.
+    frame_rate: at least 8, high enough that 16 frames fit into the median file, at most the files' median rate. size:
+    the median of the shorter sides as a multiple of 8, from 16 to 64. padding: "hold" if the median file is shorter
+    than that. Raises ValueError if none of them can be opened.
     """
     rates, lengths, sides, sizes, problem = [], [], [], [], ""
     for path in paths:
         try:
-            with opened(path, RATES[1]) as footage:
+            with open_footage(path, RATES[1]) as footage:
                 rates.append(footage.rate)
                 lengths.append(footage.duration)
                 sides.append(min(footage.height, footage.width))
@@ -124,25 +118,29 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
 
 
 def data_warnings(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> list[str]:
-    """Returns what somebody who looks at data should be told of clips ``(C, T, H, W)`` and of files.
+    """Returns warnings about clips ``(C, T, H, W)`` and about files.
 
-    odd: names of files by a key of ``ODDITIES``. Samples are remarked on that are black, without motion, or all grey.
+    odd: names of files by a key of ``ODDITIES``. Warns of samples that are black, without motion, or all grey.
     """
-    told = []
+    warnings = []
     for name, files in odd.items():
         what, meaning = ODDITIES[name]
-        told.append(f"{what} in {len(files)} {'file' if len(files) == 1 else 'files'}, first {min(files)}: {meaning}")
+        warnings.append(
+            f"{what} in {len(files)} {'file' if len(files) == 1 else 'files'}, first {min(files)}: {meaning}"
+        )
     if black := sum(bool(sample.max() < BLACK) for sample in samples):
-        told.append(f"{black} of {len(samples)} clips that were looked at are black from end to end: take them away")
+        warnings.append(
+            f"{black} of {len(samples)} clips that were looked at are black from end to end: take them away"
+        )
     moving = [sample for sample in samples if sample.shape[1] > 1 and not sample.max() < BLACK]
     if still := sum(bool(sample.diff(dim=1).abs().mean() < STILL) for sample in moving):
-        told.append(
+        warnings.append(
             f"nothing moves in {still} of {len(samples)} clips that were looked at: a model learns stills from them; "
             "modality.frame_rate lower than it is shows slow motion"
         )
     if samples and samples[0].shape[0] == 3 and all(bool((sample == sample[:1]).all()) for sample in samples):
-        told.append(
+        warnings.append(
             f"all {len(samples)} clips that were looked at are grey, and the recipe is in colour: modality.channels=1 "
             "would learn a third of the values"
         )
-    return told
+    return warnings

@@ -1,4 +1,4 @@
-"""Which frames a clip is made of: those shown at its times, whatever the file's own rate is."""
+"""Selects the frames of a clip: those shown at its times, at any rate of the file."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modalities.video.footage import SLACK, Footage, Picture, VideoError
+from modalities.video.footage import SLACK, Footage, Picture, VideoError, check_end
 from scm_media.modality import Segment
 
 TIE = 1e-9
-"""The error of sums of times: what lies within it of a tie, half a frame late, is that tie."""
+"""The error of sums of times: a time this near to a tie, half a frame late, is that tie."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The seconds of footage that are used, and how many frames of ``rate`` a second they hold."""
+    """The seconds of footage that are used, and the rate of their frames."""
 
     start: float
     stop: float
     rate: float
     tolerance: float
-    """Seconds that a frame may come later than its time: half a frame."""
+    """Seconds by which a frame may be later than its time: half a frame."""
 
     @property
     def num_frames(self) -> int:
@@ -29,12 +29,12 @@ class Span:
         return max(1, math.ceil((self.stop - self.start - self.tolerance) * self.rate - TIE))
 
     def times(self, first: float, num: int) -> list[float]:
-        """When ``num`` frames from ``first`` seconds on are shown."""
+        """Returns the times of ``num`` frames from ``first`` seconds on."""
         return [self.start + first + number / self.rate for number in range(num)]
 
 
-def span_of(footage: Footage, rate: float | None) -> Span:
-    """What is used of footage at a rate (None: its own): all of it, or the part that the file was given as.
+def find_span(footage: Footage, rate: float | None) -> Span:
+    """Returns the span of footage at a rate (None: its own): all of it, or the segment that the file is.
 
     Raises VideoError for a part that the file does not have.
     """
@@ -51,10 +51,10 @@ def span_of(footage: Footage, rate: float | None) -> Span:
     return Span(part.start, min(stop, footage.duration), used, tolerance)
 
 
-def shown_at(footage: Footage, times: Sequence[float], tolerance: float) -> Iterator[tuple[int, Picture]]:
-    """For each frame that is shown at one of the times, at how many of them it is, and the frame; times ascend.
+def select_frames(footage: Footage, times: Sequence[float], tolerance: float) -> Iterator[tuple[int, Picture]]:
+    """Yields each frame that is shown at one of the ascending times, after the number of times that it is shown at.
 
-    Raises VideoError where the file ends before the last of them, and as ``Footage.frames``.
+    Raises VideoError if the file ends before the last of them, and as ``Footage.frames``.
     """
     waiting = list(times)
     shown: Picture | None = None
@@ -66,16 +66,11 @@ def shown_at(footage: Footage, times: Sequence[float], tolerance: float) -> Iter
         shown, end = picture, stop
         if not waiting:
             return
-    if shown is None or waiting[-1] > end + SLACK + 1 / footage.rate:
-        raise VideoError(
-            footage.file,
-            "cut short",
-            f"is cut short: its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s; fetch it "
-            "again",
-        )
+    check_end(footage, end, math.inf if shown is None else waiting[-1])
+    assert shown is not None
     yield len(waiting), shown
 
 
 def _num_before(times: Sequence[float], bound: float) -> int:
-    """How many of ascending times come before a bound."""
-    return next((place for place, time in enumerate(times) if time >= bound - TIE), len(times))
+    """Returns how many of ascending times come before a bound."""
+    return next((index for index, time in enumerate(times) if time >= bound - TIE), len(times))

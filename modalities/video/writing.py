@@ -1,4 +1,4 @@
-"""Videos as files, with what they were made by inside: MP4 (H.264), WebM (VP9), GIF."""
+"""Writes videos with metadata inside, MP4 (H.264), WebM (VP9) and GIF, and reads the metadata."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CODECS = {
     "mp4": ("libx264", {"preset": "medium", "profile": "high"}),
     "webm": ("libvpx-vp9", {"b": "0", "deadline": "good", "cpu-used": "2"}),
 }
-"""Of each container, the encoder and how it is set."""
+"""The encoder of each container, and its options."""
 KEY = "scm_media"
-"""Of the object in the comment under which our metadata stand."""
+"""The key of our metadata in the comment's object."""
 BT709, LIMITED = 1, 1
 """FFmpeg's numbers of the primaries, transfer and matrix of BT.709, and of luma from 16 to 235: what players take."""
 HIGHEST_RATE = 240.0
@@ -38,7 +38,7 @@ GIF_RATE = 50.0
 
 
 def write_video(path: Path, sample: Tensor, rate: float, metadata: Mapping[str, Any], quality: int) -> str | None:
-    """Writes ``(C, T, H, W)`` whole or not at all, the metadata as JSON in its comment; says what was changed of it.
+    """Writes ``(C, T, H, W)`` whole or not at all, the metadata as JSON in its comment; returns a remark on changes.
 
     MP4 is H.264 in yuv420p with its index in front, so that browsers play it while it loads; it has even sides, so that
     odd ones get a row or a column more, a copy of the last. WebM is VP9. quality: the constant rate factor of both,
@@ -109,7 +109,7 @@ def _gif(frames: np.ndarray, rate: float, comment: str) -> bytes:
         stream: Any = container.add_stream("gif", rate=100, options={"gifflags": "0"})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "pal8"
         for begin, pixels in zip(begins, frames, strict=False):
-            frame = av.VideoFrame.from_ndarray(_quantized(pixels), format="pal8")
+            frame = av.VideoFrame.from_ndarray(_quantize(pixels), format="pal8")
             frame.pts, frame.time_base = begin, Fraction(1, 100)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -117,11 +117,11 @@ def _gif(frames: np.ndarray, rate: float, comment: str) -> bytes:
     start = 13 + (3 << ((written[10] & 7) + 1) if written[10] & 0x80 else 0)  # after the header and its colours
     text = comment.encode()
     blocks = [text[at : at + 255] for at in range(0, len(text), 255)]
-    told = b"".join(bytes([len(block)]) + block for block in blocks)
-    return written[:start] + b"\x21\xfe" + told + b"\0" + written[start:]
+    comments = b"".join(bytes([len(block)]) + block for block in blocks)
+    return written[:start] + b"\x21\xfe" + comments + b"\0" + written[start:]
 
 
-def _quantized(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _quantize(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the numbers ``(H, W)`` of a picture's colours, and 256 opaque colours ``(256, 4)`` as alpha and RGB."""
     picture = Image.fromarray(pixels).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -131,9 +131,9 @@ def _quantized(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_metadata(file: File) -> dict[str, Any]:
-    """What ``VideoModality.write`` put into a video, as it was given; empty for one without.
+    """Returns the metadata that ``VideoModality.write`` put into a video; empty for a video without any.
 
-    Raises ValueError for what is no video.
+    Raises ValueError for a file that is no video.
     """
     path = path_of(file)
     source: Any = file if path is None else str(path)
@@ -148,9 +148,9 @@ def read_metadata(file: File) -> dict[str, Any]:
         raise VideoError(file, "not a video", f"cannot be read as a video: {words_of(error)}") from error
     for comment in comments:
         try:
-            told = json.loads(comment)
+            found = json.loads(comment)
         except ValueError:
             continue
-        if isinstance(told, dict) and isinstance(told.get(KEY), dict):
-            return told[KEY]
+        if isinstance(found, dict) and isinstance(found.get(KEY), dict):
+            return found[KEY]
     return {}

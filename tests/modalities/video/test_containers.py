@@ -14,7 +14,7 @@ import av
 import pytest
 
 from modalities.video import VideoModality
-from modalities.video.reading import opened
+from modalities.video.reading import open_footage
 from scm_media.modality import Segment
 from tests.modalities.video.files import numbered, numbers
 
@@ -150,7 +150,7 @@ def test_all_frames_are_read_and_windows_show_the_right_ones(tmp_path, suffix, n
     with av.open(str(path)) as container:
         num = sum(1 for _ in container.decode(container.streams.video[0]))
     assert num == NUM
-    with opened(path, rate) as footage:
+    with open_footage(path, rate) as footage:
         assert sum(1 for _ in footage.frames(0.0)) == num
         assert footage.rate == pytest.approx(rate, rel=1e-6)
         assert footage.duration == pytest.approx(num / rate, abs=1e-6)

@@ -13,9 +13,9 @@ from modalities.video.features import (
     ORDERS,
     FrameNetwork,
     MotionNetwork,
-    at_speed,
-    in_order,
-    movement,
+    change_speed,
+    estimate_motion,
+    reorder_frames,
 )
 from modalities.video.moving import MovingShapesDataset
 from scm_media.conditioning import NO_LABEL
@@ -33,20 +33,20 @@ def numbered(num: int = 3, length: int = 8) -> torch.Tensor:
 def test_frames_are_put_in_the_order_that_is_named():
     clips = numbered()
     generator = torch.Generator().manual_seed(0)
-    found = {order: in_order(clips, order, generator)[:, 0, :, 0, 0] for order in ORDERS}
+    found = {order: reorder_frames(clips, order, generator)[:, 0, :, 0, 0] for order in ORDERS}
     assert torch.equal(found["forward"], clips[:, 0, :, 0, 0])
     assert torch.equal(found["reversed"][1], torch.arange(7.0, -1, -1))
     assert torch.equal(found["shuffled"].sort(1).values, clips[:, 0, :, 0, 0])
     assert not torch.equal(found["shuffled"][0], found["shuffled"][1])
     assert (found["frozen"] == found["frozen"][:, :1]).all()
     with pytest.raises(ValueError, match="order must be one of forward"):
-        in_order(clips, "backwards")
+        reorder_frames(clips, "backwards")
 
 
 def test_slower_clips_show_the_frames_between():
     clips = numbered(3)
     speed, uniform = torch.tensor([1.0, 0.5, 0.25]), torch.tensor([0.7, 0.0, 0.999])
-    full, half, quarter = at_speed(clips, speed, uniform)[:, 0, :, 0, 0]
+    full, half, quarter = change_speed(clips, speed, uniform)[:, 0, :, 0, 0]
     assert torch.equal(full, torch.arange(8.0))
     assert torch.allclose(half, torch.arange(8) * 0.5)
     assert quarter[-1] == pytest.approx(7, abs=0.01), "as late as it can begin"
@@ -87,26 +87,26 @@ def test_movement_is_the_shift_of_a_smooth_picture(scale):
     time, y, x = torch.meshgrid(torch.arange(4.0), torch.arange(32.0), torch.arange(32.0), indexing="ij")
     x, y = (x - 0.6 * time) / 5, (y + 0.3 * time) / 5
     clip = (0.4 * torch.sin(x + 0.5 * y) + 0.4 * torch.sin(y - 0.7 * x + 1)).double()[None, None]
-    found = movement(clip, scale, softness=1e-6)
+    found = estimate_motion(clip, scale, softness=1e-6)
     assert found.shape == (1, 2, 4, 32 // scale, 32 // scale)
     assert (found[:, :, 0] == 0).all(), "nothing is before the first frame"
     inside = (found * scale)[0, :, 1:, 2:-2, 2:-2]
     assert inside[0].mean().item() == pytest.approx(0.6, abs=0.03)
     assert inside[1].mean().item() == pytest.approx(-0.3, abs=0.03)
     assert inside.std((1, 2, 3)).max() < 0.1
-    back = movement(clip.flip(2), scale, softness=1e-6)
+    back = estimate_motion(clip.flip(2), scale, softness=1e-6)
     assert torch.allclose(back[:, :, 1:], -found[:, :, 1:].flip(2), atol=1e-9)
-    assert (movement(clip[:, :, :1].expand(-1, -1, 4, -1, -1), scale) == 0).all()
+    assert (estimate_motion(clip[:, :, :1].expand(-1, -1, 4, -1, -1), scale) == 0).all()
 
 
 def test_movement_beyond_the_slopes_is_cut_and_flat_pictures_do_not_move():
     flat = torch.stack([torch.full((1, 16, 16), value) for value in (-0.5, 0.5)], 1)[None]
-    assert (movement(flat) == 0).all()
+    assert (estimate_motion(flat) == 0).all()
     noise = (
         torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         * torch.tensor([1, 9, 1])[:, None, None]
     )
-    assert movement(noise, softness=1e-9).abs().max() == LARGEST_STEP
+    assert estimate_motion(noise, softness=1e-9).abs().max() == LARGEST_STEP
 
 
 def test_large_clips_are_averaged_down():
@@ -148,7 +148,7 @@ def test_it_learns_which_way_shapes_go_and_shuffled_clips_are_far():
         forward = network.features(held_out.sample)
         halves = (forward[::2].mean(0) - forward[1::2].mean(0)).square().sum()
         for order in ("reversed", "shuffled", "frozen"):
-            moved = network.features(in_order(held_out.sample, order)).mean(0)
+            moved = network.features(reorder_frames(held_out.sample, order)).mean(0)
             distance = (moved - forward.mean(0)).square().sum()
             if order != "reversed":  # what goes left goes right then: the mean may stay
                 assert distance > 2 * halves

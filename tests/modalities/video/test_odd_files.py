@@ -14,7 +14,7 @@ import pytest
 from modalities.pictures import reading
 from modalities.video import VideoModality, containers, read_metadata, stills
 from modalities.video.footage import VideoError
-from modalities.video.reading import holds_frames, opened
+from modalities.video.reading import holds_frames, open_footage
 from scm_media.cli import main
 from scm_media.data import FolderDataset
 from tests.modalities.video.files import numbered, numbers, write_folder, write_numbered, write_webp
@@ -149,7 +149,7 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, name, e
 
     for owner, function in DECODERS[name]:
         monkeypatch.setattr(containers, "_measured", {})
-        stills._known_ends.cache_clear()
+        stills._cached_ends.cache_clear()
         monkeypatch.setattr(owner, function, fail)
         for use in (modality.validate, modality.read, modality.read_transformed):
             with pytest.raises(VideoError) as caught:
@@ -187,6 +187,6 @@ def test_a_folder_that_cannot_be_listed_is_no_video(tmp_path, monkeypatch):
     assert not holds_frames(tmp_path / "frames")
     with (
         pytest.raises(VideoError, match=r"frames cannot be decoded: Permission denied"),
-        opened(tmp_path / "frames", 10),
+        open_footage(tmp_path / "frames", 10),
     ):
         pass

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modalities.video import VideoModality
-from modalities.video.reading import opened
-from modalities.video.timing import shown_at, span_of
+from modalities.video.reading import open_footage
+from modalities.video.timing import find_span, select_frames
 from scm_media.modality import Segment
 from tests.modalities.video.files import CONTAINERS, numbers, write_folder, write_numbered, write_webp
 
@@ -96,12 +96,12 @@ def test_variable_rates_are_read_by_their_time_stamps(tmp_path, suffix):
     def shown(time):
         return max(place for place, begin in enumerate(begins) if begin <= time + 1e-6)
 
-    with opened(path, 8) as footage:
-        span = span_of(footage, 8)
+    with open_footage(path, 8) as footage:
+        span = find_span(footage, 8)
         assert span.stop == pytest.approx(sum(lengths), abs=0.2)
         for first in (0.0, 1.3, 2.75, 6.0, 9.125):
             times = span.times(first, 12)
-            pictures = shown_at(footage, times, span.tolerance)
+            pictures = select_frames(footage, times, span.tolerance)
             clip = [
                 torch.from_numpy(picture.pixels(32, 56, 3, -1.0).copy())
                 for num, picture in pictures

@@ -12,7 +12,7 @@ from PIL import Image
 
 from modalities.video import VideoModality, read_metadata
 from modalities.video.clock import Clock, standard_rate
-from modalities.video.reading import opened
+from modalities.video.reading import open_footage
 from scm_media.modality import Segment
 from tests.modalities.video.files import moving, numbered, numbers, write_numbered
 
@@ -35,7 +35,7 @@ def test_matroska_and_webm_give_the_frames_of_mp4_at_every_rate(tmp_path, source
     paths = [write_numbered(tmp_path / f"a{suffix}", NUM, rate) for suffix in (".mp4", ".mkv", ".webm", ".avi")]
     rates = set()
     for path in paths:
-        with opened(path, 8) as footage:
+        with open_footage(path, 8) as footage:
             rates.add(footage.rate)
             assert [time for time, _, _ in footage.frames(0.0)] == pytest.approx([k / rate for k in range(NUM)])
     assert len(rates) == 1 and rates.pop() == pytest.approx(rate, rel=1e-9)
@@ -92,7 +92,7 @@ def test_a_gif_that_browsers_slow_down_is_read_as_slowly(tmp_path, delay):
 
 def test_delays_of_a_gif_are_each_as_a_browser_has_it(tmp_path):
     path = gif(tmp_path / "a.gif", [20, 10, 50, 0, 300, 20, 10])
-    with opened(path, 10) as footage:
+    with open_footage(path, 10) as footage:
         assert [begin for begin, _, _ in footage.frames(0.0)] == pytest.approx([0, 0.02, 0.12, 0.17, 0.27, 0.57, 0.59])
         assert footage.duration == pytest.approx(0.69) and footage.num_frames == 7
         assert footage.rate == pytest.approx(7 / 0.69)
