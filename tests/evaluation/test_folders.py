@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -70,6 +72,33 @@ def test_unreadable_files_are_counted_by_reason(tmp_path, feature_extractor):
     assert sum(result["rejects"]["reference"].values()) == 1
     assert result["num_reference"] == 6
     assert "left out of reference: 1 ×" in report(result)
+
+
+def test_precision_is_of_the_samples_and_recall_of_the_reference(tmp_path, feature_extractor):
+    reference = _write(tmp_path / "reference", 30, seed=1)
+    copies = _write(tmp_path / "copies", 1, seed=1)
+    for k in range(1, 30):
+        (copies / f"{k:03d}.png").write_bytes((copies / "000.png").read_bytes())
+    result = evaluate_folders(copies, reference, MODALITY, feature_extractor)
+    assert result["precision"] == 1
+    assert result["recall"] < 0.2
+
+
+def test_folders_that_cannot_be_listed_are_counted(tmp_path, feature_extractor, monkeypatch):
+    reference = _write(tmp_path / "reference", 6)
+    closed = reference / "closed"
+    closed.mkdir()
+    real = os.scandir
+
+    def scandir(path="."):
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(closed))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = evaluate_folders(reference, reference, MODALITY, feature_extractor)
+    assert sum(result["rejects"]["samples"].values()) == 1
+    assert "Permission denied" in next(iter(result["rejects"]["samples"]))
 
 
 def test_folders_with_nothing_usable_are_refused(tmp_path, feature_extractor):

@@ -12,6 +12,7 @@ from PIL import Image
 import scm_media
 from scm_media.cli import main
 from scm_media.evaluation import FeatureNetwork, find_memorized, memorization
+from scm_media.evaluation import recipe_data as recipe_data_module
 from scm_media.evaluation.memorization import compare_distances, find_nearest
 from scm_media.evaluation.recipe_data import recipe_data
 from scm_media.pipeline import Samples
@@ -67,7 +68,8 @@ def test_a_planted_copy_comes_first_with_its_original(copying):
     assert isinstance(sheet, Image.Image)
 
 
-def test_distances_stream_and_equal_those_of_all_at_once(run):
+def test_distances_stream_and_equal_those_of_all_at_once(run, monkeypatch):
+    monkeypatch.setattr(recipe_data_module, "BATCH_SIZE", 40)
     train, _ = recipe_data(scm_media.load(run, "cpu").folder)
     queries = torch.randn(7, 256)
     distances, indices = find_nearest(FeatureNetwork("flat", Flat()), queries, train, 3)

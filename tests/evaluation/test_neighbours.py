@@ -39,6 +39,13 @@ def test_a_collapsed_model_has_precision_without_recall():
     assert recall < 0.1
 
 
+def test_distances_are_euclidean_and_exact_near_zero():
+    a = torch.tensor([[1000.0, 1000.0], [3.0, 4.0]])
+    b = torch.tensor([[1000.0, 1000.001], [0.0, 0.0]])
+    expected = (a[:, None].double() - b[None].double()).square().sum(2).sqrt().float()
+    torch.testing.assert_close(neighbours.distances(a, b), expected, rtol=1e-6, atol=0)
+
+
 def test_too_few_points_are_refused():
     with pytest.raises(ValueError, match="more than 3 samples"):
         precision_recall(torch.randn(3, 2), torch.randn(10, 2))

@@ -63,6 +63,14 @@ def test_floors_between_measured_numbers_are_linear_in_one_over_n():
     assert reference.held_out_distance(10**6) == 20
 
 
+def test_neighbours_are_chosen_from_all_training_data_and_held_out_data_are_shuffled():
+    first, second = (torch.randn(600, 1, 2, 2) * 0.1 + shift for shift in (-1.0, 1.0))
+    batches = [Batch(part) for part in torch.cat([first, second]).split(50)]  # one class after the other
+    reference = make_reference(MeanEmbedder(), batches, batches, num_neighbours=200)
+    assert 0.35 < (reference.neighbours[:, 0] > 0).double().mean() < 0.65
+    assert reference.held_out_distance(500) < 0.1 * reference.frechet(first[:500].flatten(1))
+
+
 def test_round_trip_through_a_file(tmp_path):
     reference = make_reference(MeanEmbedder(), _batches(200, 0), _batches(100, 1), num_neighbours=20)
     reference.save(tmp_path / "reference.safetensors")
