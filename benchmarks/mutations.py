@@ -68,18 +68,18 @@ class Mutation:
         return mutated
 
     def digest(self, root: Path) -> str:
-        """Returns what a result depends on: the entry, the file and its tests."""
-        told = hashlib.sha256(json.dumps([self.path, self.old, self.new, self.tests]).encode())
-        for place in (self.path, *(word for word in shlex.split(self.tests) if not word.startswith("-"))):
-            path = root / place.partition("::")[0]
+        """Returns a digest of everything that a result depends on: the entry, the file and its tests."""
+        digest = hashlib.sha256(json.dumps([self.path, self.old, self.new, self.tests]).encode())
+        for name in (self.path, *(word for word in shlex.split(self.tests) if not word.startswith("-"))):
+            path = root / name.partition("::")[0]
             for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-                told.update(file.read_bytes() if file.is_file() else b"")
-        return told.hexdigest()[:16]
+                digest.update(file.read_bytes() if file.is_file() else b"")
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutation: killed, hung (the time limit passed) or survived, and how long its tests took."""
+    """The outcome of a mutation: killed, hung (the time limit passed) or survived; and the seconds of its tests."""
 
     mutation: Mutation
     outcome: str
@@ -174,6 +174,7 @@ def run_mutations(mutations: Sequence[Mutation], num_workers: int, results: Path
             if outcome != SURVIVED:
                 raise ValueError(f"the tests {tests} fail on the unchanged code:\n{printed}")
             limits[tests] = max(SHORTEST_LIMIT, LIMIT_FACTOR * seconds)
+            print(f"unchanged code, {seconds:.0f} s: {tests}", file=sys.stderr, flush=True)
 
         def try_mutation(mutation: Mutation) -> Result:
             copy = copies.get()
