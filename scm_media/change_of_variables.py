@@ -20,7 +20,7 @@ Call = Callable[[Any, Any, Any, Conditioning], Any]
 
 
 class ChangeOfVariables(nn.Module):
-    """A network with the call of a TrigFlow backbone; the subclasses say which change of variables that takes.
+    """A network with the call of a TrigFlow backbone; each subclass defines one change of variables.
 
     network: called as ``call(network, y, time, cond)`` with y ``(B, c, *s)`` in the dtype of the network's parameters
     and times ``(B,)``. Without a ``call`` it is called as network(y, time), or network(y, time, label) where the
@@ -30,7 +30,7 @@ class ChangeOfVariables(nn.Module):
     """
 
     singular: ClassVar[tuple[bool, bool]] = (False, False)
-    """Whether the equations divide by zero at t = 0 and at t = π/2; t is kept away from such an end."""
+    """True for t = 0 and t = π/2 if the equations divide by zero there; t is clamped away from such an end."""
 
     takes_any_dtype: ClassVar[bool] = True
     """The network may be in 16 bits while u and t are wider; samplers then leave u as it is."""
@@ -52,9 +52,7 @@ class ChangeOfVariables(nn.Module):
         """Returns F(u, t) ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)`` in radians."""
         dtype = value_of(u).dtype
         t = jvp_op(self._clamp, t)
-        y = apply_linear(
-            self._in_the_networks_dtype, jvp_op(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t)
-        )
+        y = apply_linear(self._to_network_dtype, jvp_op(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t))
         call = self._call_network if self.call is None else self.call
         prediction = call(self.network, y, jvp_op(self.network_time, t), as_conditioning(cond, self.network))
         self._check(prediction, y)
@@ -88,7 +86,7 @@ class ChangeOfVariables(nn.Module):
         (low, high), (at_zero, at_half_pi) = self.time_range, self.singular
         return t.clamp(max(low, margin * at_zero), min(high, math.pi / 2 - margin * at_half_pi))
 
-    def _in_the_networks_dtype(self, y: Tensor) -> Tensor:
+    def _to_network_dtype(self, y: Tensor) -> Tensor:
         parameters = self.network.parameters() if isinstance(self.network, nn.Module) else ()
         return y.to(next((each.dtype for each in parameters if each.is_floating_point()), y.dtype))
 

@@ -1,4 +1,4 @@
-"""What a network is conditioned on: labels, text, a mask with the given part of the latent, and per-frame actions.
+"""The conditioning of a network: labels, text, a mask with the given part of the latent, and per-frame actions.
 
 A sample ``(C, *S)`` may have k numbers for each position along the first axis of S, its actions ``(k, n)``. A position
 of the latent stands for a group of these positions and gets the actions of its group as channels.
@@ -58,6 +58,14 @@ class Conditioning:
         if len(self.labels) > 1:
             raise ValueError(f"one label is expected, got {', '.join(self.labels)}: take them from Conditioning.labels")
         return next(iter(self.labels.values()), None)
+
+    def channels(self, num: int, latent: Tensor) -> Tensor:
+        """Returns ``concat``, or ``num`` channels of zeros beside a latent ``(B, c, *s)`` where it is None."""
+        return latent.new_zeros(latent.shape[0], num, *latent.shape[2:]) if self.concat is None else self.concat
+
+    def log_guidance(self, t: Tensor) -> Tensor:
+        """Returns the logarithm of the guidance scale ``(B,)`` in the type of t ``(B,)``; zero without a scale."""
+        return torch.zeros_like(t) if self.guidance is None else torch.log(self.guidance.to(t))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
         changed: dict[str, Any] = {"labels": {name: function(label) for name, label in self.labels.items()}}

@@ -1,4 +1,4 @@
-"""Power-function averages of a network's weights, and averages of another length rebuilt afterwards.
+"""Power-function averages of a network's weights, and averages of other lengths computed after training.
 
 Source: Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2,
 arXiv 2312.02696), section 3 and appendix C.
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 STDS = (0.05, 0.10)
-"""Relative deviations of the averages that others are rebuilt from."""
+"""Relative standard deviations of the averages that others are reconstructed from."""
 
 
 def gamma_from_std(std: float) -> float:
-    """The exponent γ of the averaging profile τ^γ whose relative deviation is ``std``.
+    """Returns the exponent γ of the averaging profile τ^γ whose relative standard deviation is ``std``.
 
-    The root of std² = (γ + 1) / ((γ + 2)² (γ + 3)) that is no less than 0; ValueError where there is none,
-    above std = 1/√12 ≈ 0.289 (uniform averaging).
+    It is the root γ ≥ 0 of std² = (γ + 1) / ((γ + 2)² (γ + 3)). Raises ValueError for std outside (0, 1/√12 ≈ 0.289],
+    where 1/√12 is uniform averaging.
     """
     if not 0 < std <= 12**-0.5:
         raise ValueError(f"ema_std must lie in (0, {12**-0.5:.3f}], got {std}: 0.05 to 0.1 are usual")
@@ -102,10 +102,10 @@ class PowerEMA:
 def reconstruct(
     snapshots: Sequence[tuple[float, int, Mapping[str, Tensor]]], std: float, step: int
 ) -> dict[str, Tensor]:
-    """The average of relative deviation ``std`` at ``step``, from snapshots (std, step, averaged) of other averages.
+    """Returns the average with relative standard deviation ``std`` at ``step`` from snapshots of other averages.
 
-    The combination of the snapshots' profiles that is nearest to the wanted one (EDM2, section 3.2 and appendix C).
-    Values that are not floating point are taken from the last snapshot.
+    snapshots: (std, step, averaged) of each. The result is the linear combination whose profile is nearest to the
+    wanted one (EDM2, section 3.2 and appendix C). Values that are not floating point come from the last snapshot.
     """
     factors = combination([(entry[0], entry[1]) for entry in snapshots], std, step)
     result = dict(snapshots[-1][2])
@@ -117,10 +117,10 @@ def reconstruct(
 
 
 def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -> list[float]:
-    """What snapshots (std, step) are multiplied by so that their sum is the average of ``std`` at ``step``.
+    """Returns the factors of snapshots (std, step) whose sum is nearest to the average of ``std`` at ``step``.
 
-    The factors sum to 1, so that weights keep their size: nearest among those, where the snapshots lack the wanted
-    profile's beginning. ValueError when there are no snapshots. Source: as ``reconstruct``.
+    The factors sum to 1, so that weights keep their magnitude even where the snapshots lack the beginning of the wanted
+    profile. Raises ValueError when there are no snapshots. Source: as for ``reconstruct``.
     """
     if not snapshots:
         raise ValueError("no snapshots to reconstruct an average from: save averages of one or more std first")
@@ -130,7 +130,7 @@ def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -
     wanted = _overlap(
         gammas, ends, torch.tensor(gamma_from_std(std), dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     )
-    # By a Lagrange multiplier: the last row asks for the sum.
+    # Least squares with a Lagrange multiplier: the last row sets the sum to 1.
     ones = torch.ones_like(wanted)
     system = torch.cat([torch.cat([gram, ones[:, None]], 1), torch.cat([ones, torch.zeros(1)])[None]])
     solution = torch.linalg.lstsq(system, torch.cat([wanted, ones[:1]])[:, None], driver="gelsd").solution
@@ -138,7 +138,7 @@ def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -
 
 
 def _overlap(gamma: Tensor, end: Tensor, other_gamma: Tensor, other_end: Tensor) -> Tensor:
-    """∫ p q dτ of two profiles p = (γ + 1) τ^γ / end^(γ + 1) on [0, end]."""
+    """Returns ∫ p q dτ of two profiles p = (γ + 1) τ^γ / end^(γ + 1) on [0, end]."""
     ratio = end / other_end
     shared = torch.where(ratio < 1, ratio**other_gamma / other_end, ratio**-gamma / end)
     return (gamma + 1) * (other_gamma + 1) / (gamma + other_gamma + 1) * shared

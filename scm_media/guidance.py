@@ -1,4 +1,4 @@
-"""Guidance: a backbone made of two, steered towards what it is conditioned on."""
+"""Guidance by labels or by a second network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from scm_media.trigflow import broadcast_time
 
 
 class Guided(nn.Module):
-    """A backbone's F steered by scale s: F_∅ + s (F_c − F_∅), where s = 1 is none.
+    """A backbone with guidance: F_∅ + s (F_c − F_∅) for a scale s, where s = 1 means none.
 
     F_∅ is the backbone without labels and text (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598,
-    eq. 6), or ``guide`` under the same conditioning (autoguidance, Karras et al. 2024, arXiv 2406.02507).
-    scale: None for each clip's own, ``cond.guidance`` ``(B,)``. interval: times in radians within which clips are
-    guided, both ends included (Kynkäänniemi et al. 2024, arXiv 2404.07724). Costs one network call where the scale is
-    1 or no clip's time lies in the interval, else two.
+    equation 6), or ``guide``, the autoguidance model, with the same conditioning (Karras et al. 2024, arXiv
+    2406.02507).
+    scale: None takes the scale of each sample from ``cond.guidance`` ``(B,)``. interval: the times in radians, both
+    ends included, that guidance is limited to (Kynkäänniemi et al. 2024, arXiv 2404.07724). A call needs one network
+    call if the scale is 1 or no time lies in the interval, otherwise two. Raises ValueError for a negative scale and
+    an interval outside [0, π/2].
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Guided(nn.Module):
         self.guide = guide
 
     def forward(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The guided F ``(B, c, *s)``; ValueError where each clip's own scale is wanted and not given."""
+        """Returns the guided F ``(B, c, *s)``; raises ValueError for a scale of None without ``cond.guidance``."""
         F = self.backbone(u, t, cond)
         inside = None
         if self.interval is not None:
@@ -58,5 +60,5 @@ class Guided(nn.Module):
         if self.scale is not None:
             return self.scale
         if cond.guidance is None:
-            raise ValueError("a scale for each clip is expected in Conditioning.guidance (B,), got none")
+            raise ValueError("a scale for each sample is expected in Conditioning.guidance (B,), got none")
         return broadcast_time(cond.guidance.to(F), F)

@@ -26,11 +26,11 @@ from scm_media.trigflow import TrigFlow, broadcast_time
 
 Weight = Literal["none", "learned"]
 Terms = dict[str, Tensor]
-"""Per clip ``(B,)`` and without graph: t, loss, and what else a loss has to show."""
+"""Values of each sample ``(B,)`` without graph, by name: t, loss, and further diagnostics of a loss."""
 
 
 class LearnedWeight(nn.Module):
-    """w(t), which starts at 0 and is clamped to [−5, 5] (EDM2, section 2.3: an uncertainty of the loss over t)."""
+    """Computes w(t), which starts at 0 and is clamped to [−5, 5] (EDM2, section 2.3: the uncertainty of the loss)."""
 
     def __init__(self, num_frequencies: int = 32, bound: float = 5.0) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class LearnedWeight(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, t: Tensor) -> Tensor:
-        """w ``(B,)`` for t ``(B,)``."""
+        """Returns w ``(B,)`` for times t ``(B,)``."""
         with torch.autocast(t.device.type, enabled=False):
             return self.linear(self.features(t)).squeeze(-1).clamp(-self.bound, self.bound)
 
@@ -53,7 +53,7 @@ def _learned_weight(weight: Weight) -> LearnedWeight | None:
 
 
 def masked_mean_square(x: Tensor, loss_mask: Tensor | None) -> Tensor:
-    """mean(x²) of each clip ``(B,)`` over the places that count (``loss_mask`` one): ‖x‖²/D; in float32 or wider."""
+    """Returns mean(x²) of each sample ``(B,)`` where ``loss_mask`` is one, ‖x‖²/D, in float32 or wider."""
     wide = x if x.dtype == torch.float64 else x.float()
     square = wide.square().flatten(1)
     if loss_mask is None:
@@ -89,7 +89,7 @@ class _FlowLoss(nn.Module):
 
 @part("loss", timesteps="timesteps")
 class DiffusionLoss(_FlowLoss):
-    """mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ]: the teacher's loss (sCM, equation 3, with EDM2's weighting).
+    """The teacher's loss mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ] (sCM, equation 3, with EDM2's weighting).
 
     flow, timesteps: ``TrigFlow.of(backbone)`` and log-normal times of mean −0.8 and standard deviation 1.5 where None.
     A dropped label is ``NO_LABEL`` (−1), or NaN for a label of real numbers: the backbone must know it, or
@@ -199,15 +199,15 @@ class ConsistencyLoss(_FlowLoss):
         return super()._apply(fn, recurse)
 
     def draw_guidance(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
-        """The conditioning with a guidance scale for each clip, where scales are an input; as it is elsewhere."""
+        """Returns the conditioning with a random guidance scale for each sample if the student takes scales."""
         if self.guidance_max is None:
             return cond
         return replace(cond, guidance=1 + (self.guidance_max - 1) * torch.rand(num, device=device))
 
     def trajectory_velocity(self, x0: Tensor, z: Tensor, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """dx/dt along the trajectory: the teacher's, or the data's own velocity.
+        """Returns dx/dt of the trajectory: of the teacher's ODE, or without a teacher the velocity of the path.
 
-        At known places it is the data's own in any case: what is given has one value, and every trajectory ends there.
+        Where the latent is given it is always the velocity of the path, because every trajectory ends at its value.
         """
         if self.teacher is None:
             return self.flow.velocity(x0, z, t)
@@ -218,7 +218,7 @@ class ConsistencyLoss(_FlowLoss):
     def unnormalized_tangent(
         self, x_t: Tensor, dxdt: Tensor, F: Tensor, dF: Tensor, t: Tensor, r: Tensor | float
     ) -> Tensor:
-        """g before it is normalised, for dF = cos t sin t · dF/dt; zero for an exact consistency function at r = 1."""
+        """Returns g before normalisation for dF = cos t sin t · dF/dt; at r = 1 exact students have g = 0."""
         t = broadcast_time(t, x_t)
         cos, sin = torch.cos(t), torch.sin(t)
         sigma = self.flow.sigma_data
@@ -239,7 +239,7 @@ class ConsistencyLoss(_FlowLoss):
         return (step / self.tangent_warmup).clamp(max=1.0)
 
     def normalize(self, g: Tensor, loss_mask: Tensor | None) -> Tensor:
-        """g over its root mean square (or its norm) plus ``norm_constant``."""
+        """Returns g divided by its root mean square (or its norm) plus ``norm_constant``."""
         size = masked_mean_square(g, loss_mask).sqrt()
         if self.norm == "l2":
             num = g[0].numel() if loss_mask is None else loss_mask.expand_as(g).flatten(1).sum(1)
@@ -263,7 +263,7 @@ class ConsistencyLoss(_FlowLoss):
         dxdt = self.trajectory_velocity(x0, z, x_t, t, cond)
         cos_sin = torch.cos(t) * torch.sin(t)
         sigma = self.flow.sigma_data
-        pair = value_and_tangent(
+        dual = value_and_tangent(
             self.backbone,
             x_t / sigma,
             t,
@@ -272,7 +272,7 @@ class ConsistencyLoss(_FlowLoss):
             cos_sin,
             self.tangent_method,
         )
-        F, F_minus, dF = pair.value.float(), pair.value.detach().float(), pair.tangent.float()
+        F, F_minus, dF = dual.value.float(), dual.value.detach().float(), dual.tangent.float()
         with torch.no_grad():
             g = self.unnormalized_tangent(x_t, dxdt, F_minus, dF, t, r)
             target = F_minus + self.normalize(g, cond.loss_mask)
@@ -290,7 +290,7 @@ class ConsistencyLoss(_FlowLoss):
 
 
 def _check_trainable(backbone: Backbone, teacher: Backbone | None) -> None:
-    """Raises ValueError where the student's parameters are the teacher's, or all of them are frozen."""
+    """Raises ValueError if student and teacher share parameters, or all of the student's are frozen."""
     own = list(backbone.parameters()) if isinstance(backbone, nn.Module) else []
     other = {id(each) for each in teacher.parameters()} if isinstance(teacher, nn.Module) else set()
     if any(id(each) in other for each in own):

@@ -1,4 +1,4 @@
-"""What an autoencoder minimises: distance, perceptual distance, a small divergence, and a critic's judgement."""
+"""The loss of autoencoders: distance, perceptual distance, KL divergence and a discriminator."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_dis
 from scm_media.parts import part
 
 Distance = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Samples and their reconstructions ``(B, C, *S)`` to terms ``(B,)`` by name, whose sum is the distance."""
+"""``(sample, reconstruction) -> terms``: ``(B, C, *S)`` to terms ``(B,)`` by name, whose sum is the distance."""
 
 _PEAK = 2.0
-"""Samples lie in [-1, 1]."""
+"""The range of samples, which lie in [-1, 1]."""
 
 
 def psnr(sample: Tensor, reconstruction: Tensor) -> Tensor:
-    """Peak signal to noise ratio of each clip ``(B,)`` in dB, of samples in [-1, 1]; reconstructions are clipped."""
+    """Returns the peak signal-to-noise ratio of each sample ``(B,)`` in dB; reconstructions are clipped to [-1, 1]."""
     error = (reconstruction.float().clamp(-1, 1) - sample.float()).square().flatten(1).mean(1)
     return 10 * (_PEAK**2 / error.clamp(min=1e-10)).log10()
 
 
 def feature_error(features: Tensor, other: Tensor) -> Tensor:
-    """‖other − features‖² / ‖features‖² of each clip ``(B,)``, for features ``(B, d)``."""
+    """Returns ‖other − features‖² / ‖features‖² of each sample ``(B,)`` for features ``(B, d)``."""
     features, other = features.float(), other.float()
     return (other - features).square().sum(1) / features.square().sum(1).clamp(min=1e-6)
 
 
 @part("loss", distance="distance", critic="critic")
 class ReconstructionLoss(nn.Module):
-    """Reconstruction + perceptual distance + divergence from N(0, 1), and optionally a critic (Rombach et al. 2021).
+    """Distance + perceptual distance + KL divergence from N(0, 1), with an optional discriminator.
 
     network: a ``KLAutoencoder``, or a module with its ``posterior``, ``synthesize``, ``channels`` and ``rank``.
-    distance: "l1" or "l2", averaged over a clip, or a ``Distance``, whose terms are reported by name.
-    perceptual: "features" of the feature extractor, whose error is weighed by perceptual_weight, or "gradients": the
-    distance of gradients at several scales, which is taken without an feature extractor too. kl_weight: of the
-    divergence in nats, averaged over a latent's places.
-    adversarial_weight: 0 for no critic; otherwise, from step adversarial_start on, the critic's pull on the
-    reconstructions has this many times the norm of the distance's pull. critic: gives scores ``(B, 1, *patches)`` of
-    samples, by default a ``PatchDiscriminator``.
+    distance: "l1" or "l2", averaged over a sample, or a ``Distance``, whose terms are reported by name.
+    perceptual: the term that perceptual_weight multiplies; "features", the error of the feature extractor's features,
+    or "gradients", the distance of gradients at several scales, which is also used without a feature extractor.
+    kl_weight: the weight of the divergence in nats, averaged over the entries of a latent.
+    adversarial_weight: 0 for no discriminator; otherwise, from step adversarial_start on, the discriminator's gradient
+    with respect to the reconstruction is scaled to this many times the norm of the distance's. critic: the
+    discriminator, which returns scores ``(B, 1, *patches)``; a ``PatchDiscriminator`` by default.
 
-    Autoencoder and critic are trained by one optimiser in one backward pass. The critic sees reconstructions without
-    the autoencoder's graph, so that the hinge loss reaches the critic alone; the slope of its scores with respect to
-    the picture is taken on the way, and given to the autoencoder as a constant: that is the gradient of −mean(score),
-    and nothing of it reaches the critic.
+    One optimiser trains autoencoder and discriminator in one backward pass. The discriminator sees reconstructions
+    without the autoencoder's graph, so that its hinge loss trains it alone. The gradient of −mean(score) with respect
+    to the reconstruction is computed separately and passed on to the autoencoder as a constant. Raises ValueError for
+    unknown names and negative weights. Source: Rombach et al. 2021 (arXiv 2112.10752), section 3.1.
     """
 
     def __init__(
@@ -73,8 +73,7 @@ class ReconstructionLoss(nn.Module):
             if not weight >= 0:
                 raise ValueError(f"autoencoder.loss.{name}_weight must not be negative, got {weight}")
         self.network, self.distance = network, distance
-        # Held out of the module tree: the feature extractor is frozen and must not be wrapped, saved or trained with
-        # the rest.
+        # In a tuple, outside the module tree: the feature extractor is frozen, and is not wrapped, saved or trained.
         self._feature_extractor = (feature_extractor if perceptual == "features" else None,)
         self.perceptual_weight, self.kl_weight = perceptual_weight, kl_weight
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
@@ -84,13 +83,14 @@ class ReconstructionLoss(nn.Module):
 
     @property
     def feature_extractor(self) -> FeatureExtractor | None:
-        """The frozen feature network, if there is one."""
+        """Returns the frozen feature extractor; None without one."""
         return self._feature_extractor[0]
 
     def forward(self, sample: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss over samples ``(B, C, *S)`` at a training step (a scalar tensor: the critic starts by it).
+        """Returns the loss over samples ``(B, C, *S)`` at a training step, a scalar tensor, and its terms.
 
-        Terms of each clip: loss (without the critic), reconstruction, perceptual, kl, psnr, and the critic's scores.
+        The terms ``(B,)`` are: loss (without the discriminator), reconstruction, perceptual, kl, psnr in dB, and the
+        discriminator's scores.
         """
         mean, log_variance = self.network.posterior(sample)
         code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
@@ -102,10 +102,10 @@ class ReconstructionLoss(nn.Module):
         terms = {name: term.detach() for name, term in terms.items()} | {"psnr": psnr(sample, made.detach())}
         loss = each.mean()
         if self.discriminator is not None:
-            judgement, scores = self._discriminator_loss(
+            discriminator_loss, scores = self._discriminator_loss(
                 self.discriminator, sample, made, bool(step >= self.adversarial_start)
             )
-            loss, terms = loss + judgement, terms | scores
+            loss, terms = loss + discriminator_loss, terms | scores
         return loss, terms
 
     def _distances(self, sample: Tensor, made: Tensor) -> Mapping[str, Tensor]:
@@ -125,22 +125,25 @@ class ReconstructionLoss(nn.Module):
     def _discriminator_loss(
         self, critic: nn.Module, sample: Tensor, made: Tensor, active: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's hinge loss and its pull on the reconstructions; scores ``(B,)`` of both, 0 before the start."""
+        """Returns the discriminator's hinge loss with its gradient for the autoencoder, and mean scores ``(B,)``.
+
+        Both are 0 before the discriminator is active.
+        """
         if not active:
-            # Every parameter takes part in every step: data parallelism waits for each one's gradient.
-            none = sum((parameter.sum() for parameter in critic.parameters()), sample.new_zeros(())) * 0
+            # Every parameter takes part in every step, because data parallelism waits for each gradient.
+            zero = sum((parameter.sum() for parameter in critic.parameters()), sample.new_zeros(())) * 0
             zeros = sample.new_zeros(len(sample))
-            return none, {"score_real": zeros, "score_made": zeros}
+            return zero, {"score_real": zeros, "score_made": zeros}
         trains = torch.is_grad_enabled()
-        picture = made.detach().requires_grad_(trains)
-        of_made, of_real = critic(picture).float(), critic(sample).float()
-        loss = (1 - of_real).relu().mean() + (1 + of_made).relu().mean()
+        constant = made.detach().requires_grad_(trains)
+        score_made, score_real = critic(constant).float(), critic(sample).float()
+        loss = (1 - score_real).relu().mean() + (1 + score_made).relu().mean()
         if trains:
-            (pull,) = torch.autograd.grad(-of_made.mean(), picture, retain_graph=True)
-            distance = torch.stack(list(self._distances(sample, picture).values())).sum(0)
-            (plain,) = torch.autograd.grad(distance.mean(), picture)
-            strength = self.adversarial_weight * plain.norm() / pull.norm().clamp(min=1e-12)
-            # Its value says nothing: what counts is its gradient, strength · pull, with respect to the picture.
-            loss = loss + ((made - picture.detach()) * (strength * pull)).sum()
-        scores = {"score_real": of_real, "score_made": of_made}
+            (gradient,) = torch.autograd.grad(-score_made.mean(), constant, retain_graph=True)
+            distance = torch.stack(list(self._distances(sample, constant).values())).sum(0)
+            (reference,) = torch.autograd.grad(distance.mean(), constant)
+            factor = self.adversarial_weight * reference.norm() / gradient.norm().clamp(min=1e-12)
+            # The value is 0; the gradient with respect to the reconstruction is factor · gradient.
+            loss = loss + ((made - constant.detach()) * (factor * gradient)).sum()
+        scores = {"score_real": score_real, "score_made": score_made}
         return loss, {name: score.detach().flatten(1).mean(1) for name, score in scores.items()}

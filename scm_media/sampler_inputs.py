@@ -51,7 +51,7 @@ def evaluator(
     parameter = _first_parameter(model)
     device = parameter.device if parameter is not None else noise.device if isinstance(noise, Tensor) else None
     if noise is None or isinstance(noise, Tensor):
-        draw = _drawn(model, flow, noise, shape, seed)
+        draw = _noise_function(model, flow, noise, shape, seed)
     elif shape is None and seed is None:
         draw = noise
     else:
@@ -89,7 +89,7 @@ def batch_time(time: float, x: Tensor) -> Tensor:
     return torch.full((x.shape[0],), time, dtype=dtype, device=x.device)
 
 
-def _drawn(
+def _noise_function(
     model: Backbone, flow: TrigFlow, noise: Tensor | None, shape: Sequence[int] | None, seed: Seed | None
 ) -> Noise:
     """Returns a function that starts from the given noise, where there is one, and draws all other noise."""

@@ -1,4 +1,4 @@
-"""Variance-preserving noise schedules: which time a network was trained to see at each noise level.
+"""Variance-preserving noise schedules, which map noise levels to the times that a network was trained with.
 
 A variance-preserving (VP) path is y = cos φ · x0 + sin φ · n with n ~ N(0, 1). The angle φ in [0, π/2] names the noise
 level, whatever time the schedule gives it: alpha(s) = cos φ and sigma(s) = sin φ. Angles stay finite at both ends,
@@ -29,7 +29,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """alpha(s) = cos(π s / 2), sigma(s) = sin(π s / 2) for s in [0, 1]: the angle is φ = π s / 2."""
+    """The schedule alpha(s) = cos(π s / 2), sigma(s) = sin(π s / 2) for s in [0, 1], with the angle φ = π s / 2."""
 
     @property
     def angles(self) -> tuple[float, float]:
@@ -109,9 +109,9 @@ class ContinuousSchedule:
             below = self._angle(middle) < wanted
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         s = (low + high) / 2
-        slope = torch.func.jvp(self._angle, (s,), (torch.ones_like(s),))[1].detach()
+        derivative = torch.func.jvp(self._angle, (s,), (torch.ones_like(s),))[1].detach()
         # The difference is zero up to rounding: it carries the derivative ds/dφ = 1 / (dφ/ds).
-        return s + (angle - wanted) / slope
+        return s + (angle - wanted) / derivative
 
 
 class DiscreteSchedule:

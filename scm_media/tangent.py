@@ -1,4 +1,4 @@
-"""F and its derivative along a direction, three ways."""
+"""Computes F and its derivative along a direction, in one of three ways."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def value_and_tangent(
 
     The conditioning has zero tangent. The value is computed under autocast where autocast is on.
 
-    one_pass: The backbone carries the pair through its layers. A backbone says with the attribute ``accepts_dual``
+    one_pass: The backbone carries a dual tensor through its layers. A backbone says with the attribute ``accepts_dual``
     whether it can. Where the attribute is absent, the first call finds out and sets it. A backbone that cannot is
     handled by "forward", and a warning says so once.
     forward: A second, forward-mode pass (``torch.func.jvp``) works for any backbone whose operations have a rule for
@@ -45,7 +45,7 @@ def value_and_tangent(
 
     Dropout draws the same mask in the value and in its tangent with every method.
 
-    Raises ValueError for an unknown method, a backbone that returns a tensor for pairs, an operation without a
+    Raises ValueError for an unknown method, a backbone that returns a tensor for dual tensors, an operation without a
     forward-mode rule, and finite differences of 16-bit weights.
     """
     if method not in get_args(TangentMethod):
@@ -55,12 +55,13 @@ def value_and_tangent(
         if accepts_dual is None:
             return _first_pass(backbone, u, t, cond, du, dt)
         if accepts_dual:
-            return _checked(backbone(DualTensor(u, du), DualTensor(t, dt), cond), backbone)  # type: ignore[arg-type]
+            return _check_dual(backbone(DualTensor(u, du), DualTensor(t, dt), cond), backbone)  # type: ignore[arg-type]
         method = "forward"
     return _two_passes(backbone, u, t, cond, du, dt, method, step)
 
 
-def _checked(out: object, backbone: Backbone) -> DualTensor:
+def _check_dual(out: object, backbone: Backbone) -> DualTensor:
+    """Returns the output of a backbone for dual tensors; raises ValueError for any other type."""
     if not isinstance(out, DualTensor):
         raise ValueError(
             f"{type(backbone).__name__} returned {type(out).__name__} for a DualTensor: "
@@ -70,22 +71,22 @@ def _checked(out: object, backbone: Backbone) -> DualTensor:
 
 
 def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> DualTensor:
-    """Returns the pair of a backbone that has not been asked before, and keeps whether it takes pairs."""
+    """Returns F and its derivative, and stores on the backbone whether it accepts dual tensors."""
     before = _random_state(u.device)
     try:
         out = backbone(DualTensor(u, du), DualTensor(t, dt), cond)  # type: ignore[arg-type]
     except Exception as error:
-        # Python, torch, einops and checks of types all name the type that they cannot handle. An error that does not
-        # name it is the backbone's own.
+        # Python, torch, einops and type checks name the type that they cannot handle. An error without its name has
+        # another cause.
         if not re.search(r"\bDualTensor\b", str(error)):
             raise
         reason = next(line.strip() for line in str(error).splitlines() if line.strip())
     else:
-        pair = _checked(out, backbone)
+        dual = _check_dual(out, backbone)
         _keep(backbone, True)
-        return pair
+        return dual
     _set_random_state(before, u.device)
-    pair = _two_passes(backbone, u, t, cond, du, dt, "forward", None)
+    dual = _two_passes(backbone, u, t, cond, du, dt, "forward", None)
     _keep(backbone, False)
     warnings.warn(
         f"{type(backbone).__name__} cannot carry a value and its tangent in one pass ({reason}), so a second, "
@@ -93,11 +94,11 @@ def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du
         "tangent_method 'forward' asks for the second pass without this warning",
         stacklevel=3,
     )
-    return pair
+    return dual
 
 
 def _keep(backbone: Backbone, accepts_dual: bool) -> None:
-    with suppress(AttributeError, TypeError):  # bound methods and slotted objects keep nothing and are asked again
+    with suppress(AttributeError, TypeError):  # bound methods and slotted objects store nothing and are tried again
         backbone.accepts_dual = accepts_dual  # type: ignore[attr-defined]
 
 
@@ -145,7 +146,7 @@ def _forward_mode(evaluate, backbone: Backbone, u: Tensor, t: Tensor, du: Tensor
 
 
 class _ContiguousGroupNorm(TorchFunctionMode):
-    """Gives group norm contiguous inputs: its forward-mode rule takes a view that others do not have."""
+    """Makes the inputs of group norm contiguous, because its forward-mode rule views them as such."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if args and (func is nn.functional.group_norm or func is torch.group_norm):
@@ -176,7 +177,7 @@ def _has_narrow_weights(backbone: Backbone) -> bool:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Products of float32 in float32: TF32 keeps 10 bits of the mantissa, and convolutions use it by default."""
+    """Turns TF32 off, which keeps 10 bits of the mantissa and which convolutions use by default."""
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

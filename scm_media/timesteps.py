@@ -1,4 +1,4 @@
-"""How training times are drawn."""
+"""Distributions of training times."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class TimestepDistribution(Protocol):
     """A distribution of training times."""
 
     def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
-        """Times ``(num,)`` in (0, π/2), float32."""
+        """Returns times ``(num,)`` in (0, π/2), float32."""
         ...
 
 
 @part("timesteps")
 @dataclass(frozen=True)
 class LogNormalTimesteps:
-    """t = atan(e^τ / sigma_data), τ ~ N(mean, std²) (sCM, section 3.2 and appendix B).
+    """The distribution of t = atan(e^τ / sigma_data) for τ ~ N(mean, std²) (sCM, section 3.2 and appendix B).
 
-    With ``stratified`` the batch's quantiles are spread evenly, (k + U) / num in a random order: the same
-    distribution for each time, less variance in the batch.
+    stratified: spreads the quantiles of a batch evenly, (k + U) / num in a random order. Each time has the same
+    distribution, and the batch has less variance. Raises ValueError for a std that is not positive.
     """
 
     mean: float
@@ -35,7 +35,7 @@ class LogNormalTimesteps:
 
     def __post_init__(self) -> None:
         if not self.std > 0:
-            raise ValueError(f"std of the time proposal must be positive, got {self.std}")
+            raise ValueError(f"std of the timestep distribution must be positive, got {self.std}")
 
     @classmethod
     def scaled(cls, mean: float, std: float, sigma_data: float) -> LogNormalTimesteps:
@@ -43,10 +43,10 @@ class LogNormalTimesteps:
         return cls(mean + math.log(sigma_data / 0.5), std)
 
     def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
-        """Times ``(num,)`` in (0, π/2), float32."""
+        """Returns times ``(num,)`` in (0, π/2), float32."""
         if self.stratified:
-            places = torch.randperm(num, generator=generator).float()
-            quantiles = (places + torch.rand(num, generator=generator)) / num
+            order = torch.randperm(num, generator=generator).float()
+            quantiles = (order + torch.rand(num, generator=generator)) / num
             normal = torch.special.ndtri(quantiles.clamp(1e-6, 1 - 1e-6))
         else:
             normal = torch.randn(num, generator=generator)
@@ -56,11 +56,11 @@ class LogNormalTimesteps:
 @part("timesteps")
 @dataclass(frozen=True)
 class UniformTimesteps:
-    """t ~ U(low, high), in radians."""
+    """The uniform distribution of t between low and high, in radians."""
 
     low: float = 0.0
     high: float = math.pi / 2
 
     def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
-        """Times ``(num,)``, float32."""
+        """Returns times ``(num,)``, float32."""
         return torch.rand(num, generator=generator) * (self.high - self.low) + self.low

@@ -18,7 +18,7 @@ from scm_media.parts import part
 
 
 def broadcast_time(t: Tensor, like: Tensor) -> Tensor:
-    """t ``(B,)`` as ``(B, 1, ..., 1)``, so that it multiplies tensors of the rank of ``like``."""
+    """Returns t ``(B,)`` as ``(B, 1, ..., 1)``, so that it multiplies tensors of the rank of ``like``."""
     return t.reshape(-1, *([1] * (like.ndim - 1)))
 
 
@@ -35,7 +35,7 @@ def wrapped_attribute(network: object, name: str) -> Any:
 @part("flow")
 @dataclass(frozen=True)
 class TrigFlow:
-    """The trigonometric flow for data of deviation ``sigma_data``; every method takes any rank ``(B, c, *s)``."""
+    """The trigonometric flow for data of standard deviation ``sigma_data``, with any number of axes ``(B, c, *s)``."""
 
     sigma_data: float = 0.5
 
@@ -56,17 +56,17 @@ class TrigFlow:
         return cls(*found)
 
     def interpolate(self, x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """x_t = cos t · x0 + sin t · z for z ~ N(0, sigma_data²) (sCM, section 3.1)."""
+        """Returns x_t = cos t · x0 + sin t · z for z ~ N(0, sigma_data²) (sCM, section 3.1)."""
         t = broadcast_time(t, x0)
         return torch.cos(t) * x0 + torch.sin(t) * z
 
     def velocity(self, x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """v_t = dx_t/dt = cos t · z − sin t · x0 (sCM, section 3.1)."""
+        """Returns v = dx_t/dt = cos t · z − sin t · x0 (sCM, section 3.1)."""
         t = broadcast_time(t, x0)
         return torch.cos(t) * z - torch.sin(t) * x0
 
     def denoise(self, x_t: Tensor, F: Tensor, t: Tensor) -> Tensor:
-        """x0 = cos t · x_t − sin t · sigma_data · F: also the consistency function (sCM, equation 6)."""
+        """Returns x0 = cos t · x_t − sin t · sigma_data · F, a student's consistency function (sCM, equation 6)."""
         t = broadcast_time(t, x_t)
         return torch.cos(t) * x_t - torch.sin(t) * self.sigma_data * F
 
@@ -86,9 +86,9 @@ class TrigFlow:
         return (torch.randn(tuple(shape), generator=generator, device=on, dtype=dtype) * self.sigma_data).to(device)
 
     def time_from_sigma(self, sigma: float) -> float:
-        """t = atan(sigma / sigma_data), in radians, for a noise level of x0 + sigma · n."""
+        """Returns t = atan(sigma / sigma_data), in radians, for the noise level of x0 + sigma · n."""
         return math.atan(sigma / self.sigma_data)
 
     def sigma_from_time(self, t: float) -> float:
-        """sigma = sigma_data · tan t, the noise level that a time stands for."""
+        """Returns sigma = sigma_data · tan t, the noise level at time t."""
         return self.sigma_data * math.tan(t)

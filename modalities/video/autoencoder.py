@@ -143,7 +143,7 @@ def _inflate_weight(flat: Tensor, shape: Sequence[int], upsample: SubPixelUpsamp
     """Returns a weight of pictures as one of videos; upsample: the layer whose channels become pixels, if any."""
     if flat.ndim == 4 and len(shape) == 5:
         flat = nn.functional.pad(flat[:, :, None], (0, 0, 0, 0, shape[2] - 1, 0))
-    if upsample is None or flat.ndim == 0 or flat.shape[0] % upsample.leaves:
+    if upsample is None or flat.ndim == 0 or flat.shape[0] % upsample.out_channels:
         return flat
-    each = flat.unflatten(0, (upsample.leaves, 1, -1))  # (leaves, frames, height · width, …)
+    each = flat.unflatten(0, (upsample.out_channels, 1, -1))  # (out_channels, frames, height · width, …)
     return each.expand(-1, upsample.stride[0], *each.shape[2:]).flatten(0, 2)

@@ -124,10 +124,10 @@ class SpaceTimeTransformer(Transformer):
         """Returns one block of this network."""
         return SpaceTimeBlock(*arguments) if self.factorised else super().make_block(*arguments)
 
-    def places(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
-        """Returns angles and masks of the grid ``(T, H, W)``, the last arguments of every block."""
+    def block_inputs(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
+        """Returns the inputs of every block beside x and c: rotary angles and key masks of space and of time."""
         if not self.factorised:
-            return super().places(grid, padding_mask, device)
+            return super().block_inputs(grid, padding_mask, device)
         space, time = (rotary_angles(axes, self.head_width, device) for axes in (grid[1:], grid[:1]))
         if padding_mask is None:
             return space, time, None, None

@@ -1,4 +1,4 @@
-"""Attention that carries a pair."""
+"""Attention that carries a dual tensor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scm_media.nn.dual import DualTensor, Linear, TensorLike, apply_linear, valu
 from scm_media.nn.normalization import rms_normalize
 
 SHORT = 512
-"""Up to this many keys the whole softmax fits the cache of a CPU, whose fused backward is several times slower."""
+"""The largest number of keys whose softmax fits the cache of a CPU; its fused backward is several times slower."""
 
 
 def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
-    """softmax(q kᵀ / √d) v for heads ``(B, h, L, d)``; key_mask ``(B, L)`` is true where a key may be seen.
+    """Returns softmax(q kᵀ / √d) v for heads ``(B, h, L, d)``; key_mask ``(B, L)`` is true where a key may be seen.
 
-    The tangent is dO = (P∘dS) V − rowsum(P∘dS) O + P dV with dS = (dq kᵀ + q dkᵀ) / √d, the softmax in float32
-    (sCM, appendix F, without its fused kernel).
+    The tangent is dO = (P∘dS) V − rowsum(P∘dS) O + P dV with dS = (dq kᵀ + q dkᵀ) / √d, and the softmax P is computed
+    in float32 (sCM, appendix F, without its fused kernel).
     """
     mask = None if key_mask is None else key_mask[:, None, None, :]
     if not isinstance(q, DualTensor):
@@ -43,7 +43,7 @@ def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None 
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q kᵀ / √d) ``(B, h, L, L)``, in float32 or wider."""
+    """Returns softmax(q kᵀ / √d) ``(B, h, L, L)``, in float32 or wider."""
     scores = (q / math.sqrt(q.shape[-1])) @ k.mT
     scores = scores if scores.dtype == torch.float64 else scores.float()
     if mask is not None:
@@ -52,7 +52,7 @@ def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def rotate(x: TensorLike, angles: Tensor) -> TensorLike:
-    """The rotary embedding: channel i and channel i + d/2 of heads ``(B, h, L, d)`` turned by angles ``(L, d/2)``."""
+    """Rotates channels i and i + d/2 of heads ``(B, h, L, d)`` by angles ``(L, d/2)``: the rotary embedding."""
 
     def turn(heads: Tensor) -> Tensor:
         cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
@@ -63,7 +63,7 @@ def rotate(x: TensorLike, angles: Tensor) -> TensorLike:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with normalised queries and keys and rotary positions."""
+    """Multi-head self-attention with RMS-normalised queries and keys and rotary positions."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class SelfAttention(nn.Module):
         self.out = Linear(width, width)
 
     def forward(self, x: TensorLike, angles: Tensor, key_mask: Tensor | None = None) -> TensorLike:
-        """Tokens ``(B, L, width)`` to tokens ``(B, L, width)``."""
+        """Returns tokens ``(B, L, width)`` for tokens ``(B, L, width)``."""
         batch, length, width = value_of(x).shape
         heads = self.num_heads
 

@@ -1,4 +1,4 @@
-"""What brings latents to the flow's deviation: mean and deviation of each channel, measured and kept as weights."""
+"""The scale of latents: the mean and standard deviation of each channel, measured once and kept with the weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class ChannelScale(nn.Module):
-    """Values shifted and scaled channel by channel to mean 0 and deviation ``sigma_data``, as ``fit`` measured them.
+    """Shifts and scales each channel to mean 0 and standard deviation ``sigma_data``, from statistics of ``fit``.
 
-    what: how a channel is called in errors. remedy: what helps where one never changes.
-    Before ``fit``, or before weights are loaded, ``normalize`` and ``denormalize`` refuse (ValueError).
+    what: the name of a channel in errors, with {} for its number. remedy: the advice for a channel that is constant.
+    ``normalize`` and ``denormalize`` raise ValueError before ``fit`` or before weights are loaded.
     """
 
     mean: Tensor
@@ -31,13 +31,13 @@ class ChannelScale(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
-        self._known_trained = False
+        self._checked = False
 
     def fit(self, values: Iterable[Tensor]) -> None:
-        """Measures mean and deviation of each channel over batches ``(B, channels, *S)``, in float64.
+        """Measures mean and standard deviation of each channel over batches ``(B, channels, *S)``, in float64.
 
         Batches are merged as in Chan, Golub & LeVeque 1979, equations 2.1. Raises ValueError when there is nothing
-        to measure, when a value is not finite, and for a channel that never changes.
+        to measure, when a value is not finite, and for a channel that is constant.
         """
         count = 0
         mean = torch.zeros(self.channels, dtype=torch.float64)
@@ -59,26 +59,27 @@ class ChannelScale(nn.Module):
         for channel, value in enumerate(std.tolist()):
             if not (value > 0 and value < float("inf")):
                 raise ValueError(
-                    f"{self.what.format(channel)} has deviation {value}, expected a positive one: {self.remedy}"
+                    f"{self.what.format(channel)} has standard deviation {value}, expected a positive one: "
+                    f"{self.remedy}"
                 )
         self.mean.copy_(mean)
         self.std.copy_(std)
         self.trained.fill_(True)
 
     def normalize(self, values: Tensor) -> Tensor:
-        """``(B, channels, *S)`` with mean 0 and deviation sigma_data in each channel of what was measured."""
+        """Returns ``(B, channels, *S)`` with mean 0 and standard deviation sigma_data in each measured channel."""
         self.check_channels(values)
         self._require_trained()
         return (values - self._along(self.mean, values)) * self._along(self.sigma_data / self.std, values)
 
     def denormalize(self, latent: Tensor) -> Tensor:
-        """What ``normalize`` made ``latent`` of."""
+        """Returns the values that ``normalize`` turned into ``latent``."""
         self.check_channels(latent)
         self._require_trained()
         return latent * self._along(self.std / self.sigma_data, latent) + self._along(self.mean, latent)
 
     def check_channels(self, tensor: Tensor) -> None:
-        """ValueError for a tensor of other channels."""
+        """Raises ValueError for a tensor with another number of channels."""
         if tensor.ndim < 2 or tensor.shape[1] != self.channels:
             raise ValueError(
                 f"the autoencoder has {self.channels} channels, got a tensor of shape {tuple(tensor.shape)}: "
@@ -89,12 +90,12 @@ class ChannelScale(nn.Module):
         return statistic.to(like.dtype).reshape(-1, *([1] * (like.ndim - 2)))
 
     def _require_trained(self) -> None:
-        # Asked of the buffer only until it says yes: on an accelerator each question waits for the device.
-        if self._known_trained:
+        # The buffer is read until it is true once: on an accelerator each reading waits for the device.
+        if self._checked:
             return
         if not bool(self.trained):
             raise ValueError(
-                "this autoencoder was never fitted, so that it knows no mean and deviation: "
+                "this autoencoder was never fitted, so its latents have no mean and standard deviation: "
                 "run stage=autoencoder, or load its weights"
             )
-        self._known_trained = True
+        self._checked = True

@@ -1,4 +1,4 @@
-"""Convolution and resampling of latents ``(B, c, *s)`` of rank 1, 2 or 3, carrying a pair."""
+"""Convolution and resampling of latents ``(B, c, *s)`` of rank 1, 2 or 3 that carry a dual tensor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _POOLINGS: dict[int, Callable[..., Tensor]] = {1: nnf.avg_pool1d, 2: nnf.avg_poo
 
 
 def convolve(x: TensorLike, weight: Tensor) -> TensorLike:
-    """x ``(B, c_in, *s)`` convolved with weight ``(c_out, c_in, *k)``, k odd: ``(B, c_out, *s)``, zeros around."""
+    """Returns x ``(B, c_in, *s)``, padded by zeros and convolved with weight ``(c_out, c_in, *k)``, k odd."""
     convolution, padding = _CONVOLUTIONS[weight.ndim - 2], weight.shape[-1] // 2
     return apply_linear(lambda v: convolution(v, weight, padding=padding), x)
 
 
 def halve(x: TensorLike) -> TensorLike:
-    """Means over blocks of two places an axis: ``(B, c, *s / 2)``."""
+    """Returns the means over blocks of two positions along each axis: ``(B, c, *s / 2)``."""
     return apply_linear(lambda v: _POOLINGS[v.ndim - 2](v, 2), x)
 
 
 def double(x: TensorLike) -> TensorLike:
-    """Every place twice an axis: ``(B, c, 2 * s)``."""
+    """Returns x with every position repeated along each axis: ``(B, c, *2 s)``."""
     return apply_linear(lambda v: nnf.interpolate(v, scale_factor=2, mode="nearest"), x)

@@ -1,4 +1,4 @@
-"""A critic of small patches: what tells reconstructions from samples while an autoencoder trains."""
+"""A discriminator of patches, which learns to tell reconstructions from samples while an autoencoder trains."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from scm_media.parts import part
 
 @part("critic")
 class PatchDiscriminator(nn.Module):
-    """A score of each patch of a sample, high for what looks real (Isola et al. 2016, section 3.2.2).
+    """Scores each patch of a sample, higher for patches that look real (Isola et al. 2016, section 3.2.2).
 
-    channels, rank: of samples ``(B, channels, *S)``. width: channels of the first layer, each next has twice as many.
-    num_layers: strided layers; a score stands for 2^num_layers places along each axis.
+    channels, rank: the channels and axes of samples ``(B, channels, *S)``. width: channels of the first layer; each
+    next layer has twice as many. num_layers: strided layers; there is one score for 2^num_layers positions of an axis.
     """
 
     def __init__(self, channels: int, rank: int, width: int = 32, num_layers: int = 2) -> None:
@@ -28,5 +28,5 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, convolution(before, 1, 3, padding=1))
 
     def forward(self, sample: Tensor) -> Tensor:
-        """Scores ``(B, 1, *patches)`` of samples ``(B, C, *S)``."""
+        """Returns scores ``(B, 1, *patches)`` of samples ``(B, C, *S)``."""
         return self.layers(sample)

@@ -1,8 +1,8 @@
-"""A value and its tangent walked through a network together.
+"""Dual tensors, which carry a value and its tangent through a network together.
 
-A layer gets either a tensor or a ``DualTensor`` and gives back the same. The value keeps its autograd graph, the
-tangent has none: the derivative of the network along a direction costs one more pass through each layer, and no second
-forward for the gradient. Layers dispatch on the pair openly, one small function an operation, so that they compile.
+A layer takes either a tensor or a ``DualTensor`` and returns the same. The value keeps its autograd graph, the tangent
+has none: the derivative of the network along a direction costs one more pass through each layer, and the gradient needs
+no second forward pass. Each operation checks its input's type in a small function, so that networks compile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils import _pytree
 
 @dataclass(frozen=True)
 class DualTensor:
-    """A value (with its graph) and its tangent (without), of one shape."""
+    """A value (with its graph) and its tangent (without) of the same shape."""
 
     value: Tensor
     tangent: Tensor
@@ -27,28 +27,28 @@ class DualTensor:
 
 _pytree.register_pytree_node(
     DualTensor,
-    lambda pair: ([pair.value, pair.tangent], None),
+    lambda dual: ([dual.value, dual.tangent], None),
     lambda children, _: DualTensor(*children),
     serialized_type_name="scm_media.nn.dual.DualTensor",
 )
 
 TensorLike = Tensor | DualTensor
-"""What a layer takes and returns."""
+"""The input and the output of a layer."""
 
 
 def value_of(x: TensorLike) -> Tensor:
-    """The value of a pair, or the tensor itself."""
+    """Returns the value of a dual tensor, or the tensor itself."""
     return x.value if isinstance(x, DualTensor) else x
 
 
 def full_precision(x: TensorLike) -> AbstractContextManager[object]:
-    """A context without autocast: the path of time stays float32, and its tangent."""
+    """Returns a context without autocast, so that time embeddings and their tangents stay in float32."""
     device = value_of(x).device.type
-    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)  # meta knows no autocast
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)  # meta has no autocast
 
 
 def apply_linear(function: Callable[[Tensor], Tensor], x: TensorLike) -> TensorLike:
-    """function(x) for a function that is linear in x (views, rotations, products with weights)."""
+    """Returns function(x) for a function that is linear in x (views, rotations, products with weights)."""
     if not isinstance(x, DualTensor):
         return function(x)
     value = function(x.value)
@@ -57,7 +57,7 @@ def apply_linear(function: Callable[[Tensor], Tensor], x: TensorLike) -> TensorL
 
 
 def jvp_op(function: Callable[..., Tensor], *inputs: TensorLike) -> TensorLike:
-    """function(*inputs) for any differentiable function: the tangent by forward mode through this one operation."""
+    """Returns function(*inputs) for any differentiable function, whose tangent forward-mode AD computes."""
     value = function(*(value_of(x) for x in inputs))
     if not any(isinstance(x, DualTensor) for x in inputs):
         return value
@@ -69,7 +69,7 @@ def jvp_op(function: Callable[..., Tensor], *inputs: TensorLike) -> TensorLike:
 
 
 def add(x: TensorLike, y: TensorLike) -> TensorLike:
-    """x + y; a plain tensor has no tangent."""
+    """Returns x + y; a plain tensor counts as constant."""
     value = value_of(x) + value_of(y)
     if not isinstance(x, DualTensor) and not isinstance(y, DualTensor):
         return value
@@ -82,7 +82,7 @@ def add(x: TensorLike, y: TensorLike) -> TensorLike:
 
 
 def multiply(x: TensorLike, y: TensorLike) -> TensorLike:
-    """x · y, elementwise, d(xy) = dx · y + x · dy."""
+    """Returns x · y, element by element, with the tangent dx · y + x · dy."""
     value = value_of(x) * value_of(y)
     with torch.no_grad():
         if isinstance(x, DualTensor) and isinstance(y, DualTensor):
@@ -97,17 +97,17 @@ def multiply(x: TensorLike, y: TensorLike) -> TensorLike:
 
 
 def silu(x: TensorLike) -> TensorLike:
-    """x · σ(x), with derivative σ(x) · (1 + x · (1 − σ(x)))."""
+    """Returns x · σ(x), whose derivative is σ(x) · (1 + x · (1 − σ(x)))."""
     if not isinstance(x, DualTensor):
         return nnf.silu(x)
     value = nnf.silu(x.value)
     with torch.no_grad():
-        gate = torch.sigmoid(x.value)
-        return DualTensor(value, x.tangent * (gate * (1 + x.value * (1 - gate))))
+        sigmoid = torch.sigmoid(x.value)
+        return DualTensor(value, x.tangent * (sigmoid * (1 + x.value * (1 - sigmoid))))
 
 
 def concatenate(inputs: list[TensorLike], dim: int) -> TensorLike:
-    """The inputs side by side along a dimension."""
+    """Returns the inputs concatenated along a dimension."""
     value = torch.cat([value_of(x) for x in inputs], dim)
     if not any(isinstance(x, DualTensor) for x in inputs):
         return value
@@ -117,10 +117,10 @@ def concatenate(inputs: list[TensorLike], dim: int) -> TensorLike:
 
 
 class Linear(nn.Linear):
-    """A matrix layer that carries a pair: W x + b, with tangent W dx."""
+    """A linear layer W x + b with the tangent W dx."""
 
     def forward(self, x: TensorLike) -> TensorLike:  # type: ignore[override]
-        """Channels ``(..., in_features)`` to ``(..., out_features)``."""
+        """Returns ``(..., out_features)`` for ``(..., in_features)``."""
         if not isinstance(x, DualTensor):
             return super().forward(x)
         value = super().forward(x.value)
@@ -129,7 +129,7 @@ class Linear(nn.Linear):
 
 
 class Dropout(nn.Module):
-    """Dropout with one mask for value and tangent."""
+    """Dropout with the same mask for value and tangent."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, x: TensorLike) -> TensorLike:
-        """x with a share ``rate`` of its elements set to zero and the rest scaled up, while training."""
+        """Returns x, in training with a fraction ``rate`` of its elements set to zero and the others scaled up."""
         if not self.training or self.rate == 0:
             return x
         mask = nnf.dropout(torch.ones_like(value_of(x)), self.rate, training=True)

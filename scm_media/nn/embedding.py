@@ -1,4 +1,4 @@
-"""Embeddings of time, labels, guidance and position."""
+"""Embeddings of time, labels, guidance scale and position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scm_media.nn.dual import DualTensor, Linear, TensorLike, full_precision, si
 
 
 class SinusoidalFeatures(nn.Module):
-    """cos and sin of a scalar at log-spaced frequencies, in float32 under any precision.
+    """Computes cos and sin of a scalar at log-spaced frequencies, in float32 under any precision.
 
     Low frequencies (0.25 … 8 radians per radian of t) keep dF/dt bounded; Fourier features of scale 16 do not
     (sCM, section 4.1, "positional time embedding").
@@ -27,23 +27,23 @@ class SinusoidalFeatures(nn.Module):
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
 
     def forward(self, t: TensorLike) -> TensorLike:
-        """Features ``(B, 2 · num_frequencies)`` of deviation about 1, for scalars ``(B,)``."""
+        """Returns features ``(B, 2 · num_frequencies)`` of standard deviation about 1 for scalars ``(B,)``."""
         if not isinstance(t, DualTensor):
             return self._features(t)[0]
-        features, slopes = self._features(t.value)
-        return DualTensor(features, slopes * t.tangent[:, None])
+        features, derivatives = self._features(t.value)
+        return DualTensor(features, derivatives * t.tangent[:, None])
 
     def _features(self, t: Tensor) -> tuple[Tensor, Tensor]:
         frequencies = self.frequencies.to(t.dtype)
         angle = t[:, None] * frequencies
         cos, sin = torch.cos(angle), torch.sin(angle)
         features = torch.cat([cos, sin], dim=-1)
-        slopes = torch.cat([-sin * frequencies, cos * frequencies], dim=-1)
-        return features * math.sqrt(2), slopes * math.sqrt(2)
+        derivatives = torch.cat([-sin * frequencies, cos * frequencies], dim=-1)
+        return features * math.sqrt(2), derivatives * math.sqrt(2)
 
 
 class ScalarEmbedding(nn.Module):
-    """A scalar's sinusoidal features through a two-layer network; float32 under any precision."""
+    """Embeds a scalar by its sinusoidal features and two linear layers, in float32 under any precision."""
 
     def __init__(self, width: int, num_frequencies: int = 32) -> None:
         super().__init__()
@@ -52,24 +52,25 @@ class ScalarEmbedding(nn.Module):
         self.second = Linear(width, width)
 
     def forward(self, t: TensorLike) -> TensorLike:
-        """``(B, width)`` for ``(B,)``."""
+        """Returns ``(B, width)`` for scalars ``(B,)``."""
         with full_precision(t):
             return self.second(silu(self.first(self.features(t))))
 
 
 def _half_embedding(num: int, width: int) -> nn.Module:
-    """A table whose entries start with a deviation of 0.5."""
+    """Returns a table whose entries start with a standard deviation of 0.5."""
     embedding = nn.Embedding(num, width)
     nn.init.normal_(embedding.weight, std=0.5)
     return embedding
 
 
 class LabelEmbedding(nn.Module):
-    """The sum of the embeddings of every label of a clip; a label that is not given has an embedding of its own.
+    """Sums the embeddings of all labels of a sample; a label that is not given has an embedding of its own.
 
     labels: name to the number of classes; 0 stands for a scalar label, which is embedded like a time. units: scalar
-    label to what it is divided by (1 where it is not named), so that its range is about that of a time in radians.
-    table, scalar: the layers for the two, of (num, width) and of (width).
+    label to its divisor (1 for labels that are not named), so that its range is about that of a time in radians.
+    table, scalar: functions of (num, width) and of (width) that make the layers for the two kinds. Raises ValueError
+    for units that are not positive or not of scalar labels.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class LabelEmbedding(nn.Module):
         )
 
     def forward(self, labels: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """``(B, width)``, in the type of ``like`` ``(B, width)``."""
+        """Returns the sum ``(B, width)`` in the type of ``like`` ``(B, width)``; raises ValueError for other labels."""
         unknown = sorted(set(labels) - set(self.num_classes))
         if unknown:
             raise ValueError(f"unknown labels {unknown}: this backbone knows {sorted(self.num_classes)}")
@@ -120,11 +121,11 @@ PlainConditioning = Conditioning | Mapping[str, Tensor] | Tensor | None
 
 
 def as_conditioning(cond: PlainConditioning, network: object, device: torch.device | str | None = None) -> Conditioning:
-    """Returns the conditioning that a plain value stands for, on a device where one is given.
+    """Returns the conditioning that a plain value stands for; its labels are moved to the device, if one is given.
 
-    None: no conditioning. A mapping: labels by name. A tensor ``(B,)``: one label. It gets the name of the network's
-    only label where the network has a ``LabelEmbedding`` with one label, else the name "class"; networks of one's own
-    find it as ``cond.label``. A ``Conditioning`` is returned as it is. Raises ValueError for labels of another shape.
+    None stands for no conditioning, a mapping for labels by name, a tensor ``(B,)`` for one label. It gets the name of
+    the network's label if the network has a ``LabelEmbedding`` with one label, otherwise the name "class"; any network
+    finds it as ``cond.label``. A ``Conditioning`` is returned unchanged. Raises ValueError for labels of another shape.
     """
     if isinstance(cond, Conditioning):
         return cond
@@ -153,19 +154,20 @@ def _label_name(network: object) -> str:
 
 
 def axis_positions(sizes: Sequence[int], device: torch.device) -> Tensor:
-    """The coordinates ``(L, rank)`` of every place of a grid, in row-major order."""
-    axes = [torch.arange(size_option, device=device, dtype=torch.float32) for size_option in sizes]
+    """Returns the coordinates ``(L, rank)`` of all positions of a grid, in row-major order."""
+    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in sizes]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(sizes))
 
 
 def rotary_angles(sizes: Sequence[int], head_width: int, device: torch.device, base: float = 100.0) -> Tensor:
-    """Angles ``(L, head_width / 2)`` of the rotary embedding (Su et al. 2021), each axis its share of them.
+    """Returns angles ``(L, head_width / 2)`` of the rotary embedding (Su et al. 2021), equally many for each axis.
 
-    Where the axes do not share the angles evenly the last ones do not rotate.
+    The last angles are zero where the number of axes does not divide ``head_width / 2``. Raises ValueError for heads
+    that are too narrow.
     """
     num_per_axis = head_width // (2 * len(sizes))
     if num_per_axis == 0:
-        raise ValueError(f"a head of width {head_width} is too narrow for {len(sizes)} axes: use 2 channels an axis")
+        raise ValueError(f"a head of width {head_width} is too narrow for {len(sizes)} axes: use 2 channels for each")
     exponents = torch.arange(num_per_axis, device=device, dtype=torch.float32) / num_per_axis
     angles = axis_positions(sizes, device)[:, :, None] * base**-exponents
     angles = angles.reshape(angles.shape[0], -1)
@@ -173,7 +175,7 @@ def rotary_angles(sizes: Sequence[int], head_width: int, device: torch.device, b
 
 
 class PositionEmbedding(nn.Module):
-    """What tells a place from another where there is only noise: a linear map of sinusoids of the coordinates."""
+    """A linear map of sinusoids of the coordinates, which distinguishes positions even under pure noise."""
 
     def __init__(self, rank: int, width: int, num_frequencies: int = 8) -> None:
         super().__init__()
@@ -181,7 +183,7 @@ class PositionEmbedding(nn.Module):
         self.project = nn.Linear(rank * 2 * num_frequencies, width, bias=False)
 
     def forward(self, sizes: Sequence[int], like: Tensor) -> Tensor:
-        """``(L, width)`` for a grid of these extents, in the type of ``like``."""
+        """Returns ``(L, width)`` for a grid of these sizes, in the type of ``like``."""
         exponents = torch.arange(self.num_frequencies, device=like.device, dtype=torch.float32)
         positions = axis_positions(sizes, like.device)[:, :, None] * 2.0 ** (-exponents * 0.75)
         features = torch.cat([positions.cos(), positions.sin()], dim=-1)

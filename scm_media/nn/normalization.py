@@ -1,4 +1,4 @@
-"""Normalisation layers that carry a pair."""
+"""Normalisation layers that carry a dual tensor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scm_media.nn.dual import DualTensor, Linear, TensorLike, add, apply_linear,
 
 
 def rms_normalize(x: TensorLike, eps: float = 1e-6, dim: int = -1) -> TensorLike:
-    """x / sqrt(mean(x²) + eps) over one dimension (1 for pixel norm); reductions in float32.
+    """Returns x / sqrt(mean(x²) + eps) over one dimension (1 for pixel norm); the mean is taken in float32.
 
     The tangent is s · (dx − y · mean(y · dx)) with y the output and s = 1 / sqrt(mean(x²) + eps).
     """
@@ -20,8 +20,8 @@ def rms_normalize(x: TensorLike, eps: float = 1e-6, dim: int = -1) -> TensorLike
         scale = _inverse_rms(x.value, eps, dim)
         tangent = x.tangent.to(scale.dtype)
         normalized = x.value * scale
-        slope = (normalized * tangent).mean(dim, keepdim=True)
-        return DualTensor(value, scale * (tangent - normalized * slope))
+        projection = (normalized * tangent).mean(dim, keepdim=True)
+        return DualTensor(value, scale * (tangent - normalized * projection))
 
 
 def _inverse_rms(x: Tensor, eps: float, dim: int) -> Tensor:
@@ -30,11 +30,11 @@ def _inverse_rms(x: Tensor, eps: float, dim: int) -> Tensor:
 
 
 class AdaptiveDoubleNorm(nn.Module):
-    """norm(x) · norm(s(c)) + g · norm(b(c)): scales and shifts are normalised themselves ("double norm").
+    """Computes norm(x) · norm(s(c)) + g · norm(b(c)): scale and shift are normalised too ("double norm").
 
-    Source: sCM, section 4.1, "adaptive double normalization", with the per-token RMS norm of a transformer in the
-    place of group norm. A normalised modulation keeps dF/dt bounded whatever the embedding does. The gain g of the
-    shift is a weight of each channel that starts at 0, so a fresh layer modulates by its scales alone.
+    Source: sCM, section 4.1, "adaptive double normalization", with the RMS norm of each token in place of group
+    norm. A normalised modulation keeps dF/dt bounded whatever the embedding does. The gain g of the shift, a weight of
+    each channel, starts at 0, so that a new layer modulates by its scale alone.
     """
 
     def __init__(self, width: int, cond_width: int) -> None:
@@ -45,7 +45,7 @@ class AdaptiveDoubleNorm(nn.Module):
         nn.init.ones_(self.modulation.bias[:width].data)
 
     def forward(self, x: TensorLike, c: TensorLike) -> TensorLike:
-        """Tokens ``(B, L, width)`` modulated by c ``(B, cond_width)``."""
+        """Returns tokens ``(B, L, width)`` modulated by c ``(B, cond_width)``."""
         width = self.shift_gain.shape[0]
         with full_precision(c):
             modulation = self.modulation(c)

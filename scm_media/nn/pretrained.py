@@ -1,4 +1,4 @@
-"""Autoencoders that were trained elsewhere: frozen networks whose weights a user has as a safetensors file."""
+"""Pretrained autoencoders: frozen networks whose weights a user has as a safetensors file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scm_media.nn.channel_scale import ChannelScale
 
 
 class PretrainedAutoencoder(nn.Module):
-    """A frozen network that is described by keys, and whose weights are read when it is fitted.
+    """A frozen network that the recipe's keys describe; ``fit`` reads its weights from a file.
 
-    Once fitted, they are kept with what was measured: the file is not asked for again.
+    After ``fit`` the weights are saved with the measured scale, and the file is not needed again.
     """
 
     def __init__(self, network: nn.Module, weights: str | None, scale: ChannelScale) -> None:
@@ -25,13 +25,13 @@ class PretrainedAutoencoder(nn.Module):
         self.weights, self.scale = weights, scale
 
     def train(self, mode: bool = True) -> PretrainedAutoencoder:
-        """Itself: it is frozen."""
+        """Returns the autoencoder unchanged, because it is frozen."""
         return self
 
     def fit(self, samples: Iterable[Tensor]) -> None:
-        """Reads the weights, then measures what normalises latents over batches ``(B, channels, *S)``.
+        """Reads the weights, then measures the scale of latents over batches ``(B, channels, *S)``.
 
-        Raises ValueError for weights that are not there, no safetensors or of another network.
+        Raises ValueError for weights that are missing, not safetensors or of another network.
         """
         self._load()
         device = self.scale.mean.device
@@ -39,40 +39,40 @@ class PretrainedAutoencoder(nn.Module):
             self.scale.fit(self._code(sample.to(device))[0] for sample in samples)
 
     def encode(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents of deviation sigma_data: the mean of the posterior, or a draw from it by the generator."""
-        code, deviation = self._code(sample)
-        if generator is not None and deviation is not None:
+        """Returns normalised latents: the posterior's mean, or a sample of it with a generator."""
+        code, std = self._code(sample)
+        if generator is not None and std is not None:
             noise = torch.randn(code.shape, generator=generator, device=generator.device, dtype=code.dtype)
-            code = code + deviation * noise.to(code.device)
+            code = code + std * noise.to(code.device)
         return self.scale.normalize(code)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Samples ``(B, channels, *S)``, clipped to [-1, 1]."""
+        """Returns samples ``(B, channels, *S)``, clipped to [-1, 1]."""
         return self._synthesize(self.scale.denormalize(latent.float())).clamp(-1, 1)
 
     def _load(self) -> None:
         read_pretrained(self.network, self.weights)
 
     def _code(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and deviation (None: there is none) of what the network makes of samples."""
+        """Returns mean and standard deviation of the codes of samples; None for codes without noise."""
         raise NotImplementedError
 
     def _synthesize(self, code: Tensor) -> Tensor:
-        """Samples of codes."""
+        """Returns the samples that codes decode to."""
         raise NotImplementedError
 
 
 def read_pretrained(network: nn.Module, weights: str | None) -> None:
-    """Gives a network the weights of a safetensors file; ValueError that says what is wrong with it."""
+    """Loads a safetensors file into a network; raises ValueError that says what is wrong with the file."""
     key = "autoencoder.network.weights"
     if weights is None:
         raise ValueError(f"{key} must name the safetensors file that the network's weights are in")
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise ValueError(f"{key}={weights} is no file")
+        raise ValueError(f"{key}={weights} is not a file")
     if file.suffix != ".safetensors":
         raise ValueError(
-            f"{key}={weights} must be a safetensors file: pickles are not read. Of one that you trust make it once: "
+            f"{key}={weights} must be a safetensors file: pickles are not read. Convert one that you trust: "
             "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')"
         )
     try:
@@ -83,5 +83,5 @@ def read_pretrained(network: nn.Module, weights: str | None) -> None:
     if missing or unexpected:
         raise ValueError(
             f"{key}={weights} does not fit the network that the other keys describe: {len(missing)} tensors are "
-            f"missing ({', '.join(missing[:2])}), {len(unexpected)} are of none ({', '.join(unexpected[:2])})"
+            f"missing ({', '.join(missing[:2])}), {len(unexpected)} are unexpected ({', '.join(unexpected[:2])})"
         )

@@ -19,7 +19,7 @@ from scm_media.parts import part
 
 
 class FeedForward(nn.Module):
-    """Two matrix layers with SiLU between."""
+    """Two linear layers with a SiLU between them."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class FeedForward(nn.Module):
         self.second = Linear(hidden, width)
 
     def forward(self, x: TensorLike) -> TensorLike:
-        """Tokens ``(B, L, width)`` to tokens ``(B, L, width)``."""
+        """Returns tokens ``(B, L, width)`` for tokens ``(B, L, width)``."""
         return self.second(silu(self.first(x)))
 
 
@@ -46,22 +46,22 @@ class TransformerBlock(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, x: TensorLike, c: TensorLike, angles: Tensor, key_mask: Tensor | None) -> TensorLike:
-        """Tokens ``(B, L, width)`` for a conditioning vector c ``(B, cond_width)``."""
+        """Returns tokens ``(B, L, width)`` for tokens x and a conditioning vector c ``(B, cond_width)``."""
         x = add(x, self.attention(self.attention_norm(x, c), angles, key_mask))
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
 
 
 @part("backbone")
 class Transformer(nn.Module):
-    """F(u, t, cond): patches of ``(B, c, *s)`` as tokens, time and labels by adaptive double norm.
+    """F(u, t, cond) of patches of ``(B, c, *s)`` as tokens, with time and labels by adaptive double norm.
 
-    Any rank and any extent that the patch divides. Carries a ``DualTensor`` through every layer. labels: name to
+    The latent has any rank and any sizes that the patch divides. Every layer carries a ``DualTensor``. labels: name to
     number of classes (0: a scalar label); label_units: see ``LabelEmbedding``. num_cond_channels: channels of
     ``cond.concat``. guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023).
 
-    skip: whether each token also says how much of its own patch of u belongs to F: out + gate · u, element by element.
-    Without it F lies in ``width`` directions of each patch, so that noise in the others is never taken away: a patch
-    of more values than ``width`` (long latents, few tokens) needs it. In a direction without data F is cot(t) · u.
+    skip: adds a gated copy of the input, so that F is out + gate · u, element by element. Without it F of each patch
+    lies in a space of ``width`` dimensions and noise outside that space is never removed: patches of more values than
+    ``width`` (long latents, few tokens) need the skip. In a direction without data F is cot(t) · u.
     """
 
     accepts_dual = True
@@ -96,7 +96,7 @@ class Transformer(nn.Module):
         self.time = ScalarEmbedding(width)
         self.labels = LabelEmbedding(labels or {}, width, units=label_units)
         self.guidance = ScalarEmbedding(width) if guidance else None
-        if self.guidance is not None:  # at first the scale says nothing: a student starts as its teacher
+        if self.guidance is not None:  # the scale has no effect at first: a student starts as its teacher
             nn.init.zeros_(self.guidance.second.weight)
             nn.init.zeros_(self.guidance.second.bias)
         self.blocks = nn.ModuleList(
@@ -111,76 +111,73 @@ class Transformer(nn.Module):
                 nn.init.zeros_(last.bias)
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
-        """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
+        """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
         shape = value_of(u).shape
         if len(shape) != 2 + len(self.patch) or shape[1] != self.in_channels:
             raise ValueError(
                 f"expected a latent (B, {self.in_channels}, *s) with {len(self.patch)} axes, got {tuple(shape)}"
             )
-        if any(size_option % step for size_option, step in zip(shape[2:], self.patch, strict=True)):
-            raise ValueError(f"extents {tuple(shape[2:])} must be multiples of the patch {self.patch}")
-        grid = [size_option // step for size_option, step in zip(shape[2:], self.patch, strict=True)]
-        own = u
+        if any(size % step for size, step in zip(shape[2:], self.patch, strict=True)):
+            raise ValueError(f"latent sizes {tuple(shape[2:])} must be multiples of the patch {self.patch}")
+        grid = [size // step for size, step in zip(shape[2:], self.patch, strict=True)]
+        latent = u
         if self.num_cond_channels:
-            concat = cond.concat
-            if concat is None:
-                concat = value_of(u).new_zeros(shape[0], self.num_cond_channels, *shape[2:])
-            u = concatenate([u, concat], dim=1)
+            u = concatenate([u, cond.channels(self.num_cond_channels, value_of(u))], dim=1)
         x = self.patch_in(apply_linear(lambda v: to_patches(v, self.patch), u))
         x = apply_linear(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
         x = add(x, self.position(grid, value_of(u)))
         padding_mask = None if cond.padding_mask is None else to_patches(cond.padding_mask, self.patch).amax(-1) > 0
-        places = self.places(grid, padding_mask, value_of(u).device)
+        inputs = self.block_inputs(grid, padding_mask, value_of(u).device)
         c = self.condition(t, cond)
         for block in self.blocks:
-            x = block(x, c, *places)
+            x = block(x, c, *inputs)
         x = self.out_norm(x, c)
         out = self.patch_out(x)
         if self.gate is not None:
-            out = add(out, multiply(self.gate(x), apply_linear(lambda v: to_patches(v, self.patch), own)))
+            out = add(out, multiply(self.gate(x), apply_linear(lambda v: to_patches(v, self.patch), latent)))
         return apply_linear(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), out)
 
     def make_block(self, *arguments: Any) -> nn.Module:
-        """A block of this network; its arguments are ``TransformerBlock``'s."""
+        """Returns a block of this network; the arguments are those of ``TransformerBlock``."""
         return TransformerBlock(*arguments)
 
-    def places(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
-        """What every block is told of a grid of tokens: rotary angles, and which of them ``(B, L)`` may be seen.
+    def block_inputs(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
+        """Returns the inputs of every block beside x and c: rotary angles, and the key mask ``(B, L)``.
 
-        padding_mask: ``(B, L)``, true where a token is no padding.
+        padding_mask: ``(B, L)``, true where a token is not padding.
         """
         angles = rotary_angles(grid, self.head_width, device)
-        # A clip that is all padding attends to itself.
+        # A sample that is all padding attends to itself.
         return angles, None if padding_mask is None else padding_mask | ~padding_mask.any(-1, keepdim=True)
 
     def condition(self, t: TensorLike, cond: Conditioning) -> TensorLike:
-        """The vector ``(B, width)`` that every block is modulated by; float32 under any precision."""
+        """Returns the conditioning vector ``(B, width)`` of all blocks, in float32 under any precision."""
         c = self.time(t)
         c = add(c, self.labels(cond.labels, value_of(c)))
         if self.guidance is not None:
-            scale = torch.ones_like(value_of(t)) if cond.guidance is None else cond.guidance.to(value_of(t))
-            c = add(c, self.guidance(torch.log(scale)))
+            c = add(c, self.guidance(cond.log_guidance(value_of(t))))
         return silu(c)
 
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
-    """Tokens ``(B, L, c · volume)`` of a latent ``(B, c, *s)``."""
+    """Returns the patches of a latent ``(B, c, *s)`` as tokens ``(B, L, c · volume)``."""
     latent, tokens = _patterns(len(patch))
-    return rearrange(x, f"{latent} -> {tokens}", **_named("p", patch))
+    return rearrange(x, f"{latent} -> {tokens}", **_lengths("p", patch))
 
 
 def from_patches(tokens: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
-    """The latent ``(B, c, *s)`` whose patches the tokens ``(B, L, c · volume)`` are."""
+    """Returns the latent ``(B, c, *s)`` whose patches are the tokens ``(B, L, c · volume)``."""
     latent, listed = _patterns(len(patch))
-    return rearrange(tokens, f"{listed} -> {latent}", **_named("p", patch), **_named("g", grid))
+    return rearrange(tokens, f"{listed} -> {latent}", **_lengths("p", patch), **_lengths("g", grid))
 
 
 def _patterns(rank: int) -> tuple[str, str]:
-    """A latent and its tokens as einops writes them: ``b c (g0 p0) (g1 p1)`` and ``b (g0 g1) (c p0 p1)``."""
+    """Returns einops' patterns of a latent and its tokens: ``b c (g0 p0) (g1 p1)`` and ``b (g0 g1) (c p0 p1)``."""
     grid, patch = (" ".join(f"{letter}{axis}" for axis in range(rank)) for letter in "gp")
     sizes = " ".join(f"(g{axis} p{axis})" for axis in range(rank))
     return f"b c {sizes}", f"b ({grid}) (c {patch})"
 
 
-def _named(letter: str, lengths: Sequence[int]) -> dict[str, int]:
+def _lengths(letter: str, lengths: Sequence[int]) -> dict[str, int]:
+    """Returns the lengths of axes by their names in a pattern: ``{"p0": 4, "p1": 2}``."""
     return {f"{letter}{axis}": length for axis, length in enumerate(lengths)}

@@ -40,14 +40,14 @@ from scm_media.nn.magnitude import (
 from scm_media.nn.normalization import rms_normalize
 from scm_media.parts import part
 
-RESIDUAL_SHARE = 0.3
-"""Of what a block adds to the stream (EDM2, config G)."""
+RESIDUAL_FRACTION = 0.3
+"""The fraction of a block's output in the residual stream (EDM2, config G)."""
 
-Direction = Literal["same", "down", "up"]
+Resampling = Literal["same", "down", "up"]
 
 
 class CosineAttention(nn.Module):
-    """Self-attention over all places, queries, keys and values normalised in each head (EDM2, config C)."""
+    """Self-attention over all positions with normalised queries, keys and values in each head (EDM2, config C)."""
 
     def __init__(self, rank: int, channels: int, head_width: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class CosineAttention(nn.Module):
         self.out = MPConvolution(rank, channels, channels, kernel=1)
 
     def forward(self, x: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
-        """``(B, c, *s)`` to ``(B, c, *s)``; key_mask ``(B, L)`` is true where a place may be seen."""
+        """Returns ``(B, c, *s)`` for ``(B, c, *s)``; key_mask ``(B, L)`` is true where a position may be seen."""
         shape = value_of(x).shape
         heads = (shape[0], 3, self.num_heads, shape[1] // self.num_heads, math.prod(shape[2:]))
         projected = self.qkv(x)
@@ -68,19 +68,18 @@ class CosineAttention(nn.Module):
         split = apply_linear(lambda v: v.reshape(heads).permute(1, 0, 2, 4, 3), projected)
         split = apply_linear(lambda v: v.to(dtype), rms_normalize(split))
 
-        def part(number: int) -> TensorLike:
-            return apply_linear(lambda v: v[number], split)
-
-        attended = attend(part(0), part(1), part(2), key_mask)
+        q = apply_linear(lambda v: v[0], split)
+        k = apply_linear(lambda v: v[1], split)
+        attended = attend(q, k, apply_linear(lambda v: v[2], split), key_mask)
         return self.out(apply_linear(lambda v: v.transpose(-1, -2).reshape(shape), attended))
 
 
 class UNetBlock(nn.Module):
-    """Resampling, two convolutions and attention around a stream that keeps its magnitude.
+    """Resampling, two convolutions and attention, with residual sums that keep the magnitude.
 
-    Between the convolutions stands adaptive double normalisation, norm(y) · norm(1 + g W c): both factors are
-    pixel-normalised, and g, a learned gain, starts at 0. EDM2's blocks have no shift, and sCM's parameter counts
-    (table 5) leave room for none.
+    Between the convolutions is adaptive double normalisation, norm(y) · norm(1 + g W c): both factors are
+    pixel-normalised, and the learned gain g starts at 0. It has no shift, as in EDM2, and because sCM's parameter
+    counts (table 5) leave no room for one.
     """
 
     def __init__(
@@ -90,12 +89,12 @@ class UNetBlock(nn.Module):
         out_channels: int,
         cond_width: int,
         is_decoder: bool,
-        direction: Direction = "same",
+        resample: Resampling = "same",
         head_width: int | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.is_decoder, self.direction, self.out_channels = is_decoder, direction, out_channels
+        self.is_decoder, self.resample, self.out_channels = is_decoder, resample, out_channels
         self.skip = None if in_channels == out_channels else MPConvolution(rank, in_channels, out_channels, kernel=1)
         self.first = MPConvolution(rank, in_channels if is_decoder else out_channels, out_channels, kernel=3)
         self.modulation = MPLinear(cond_width, out_channels)
@@ -105,9 +104,9 @@ class UNetBlock(nn.Module):
         self.attention = None if head_width is None else CosineAttention(rank, out_channels, head_width)
 
     def forward(self, x: TensorLike, c: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
-        """``(B, in_channels, *s)`` to ``(B, out_channels, *s')`` for a conditioning vector c ``(B, cond_width)``."""
-        if self.direction != "same":
-            x = halve(x) if self.direction == "down" else double(x)
+        """Returns ``(B, out_channels, *s')`` for x ``(B, in_channels, *s)`` and c ``(B, cond_width)``."""
+        if self.resample != "same":
+            x = halve(x) if self.resample == "down" else double(x)
         if not self.is_decoder:
             x = rms_normalize(x if self.skip is None else self.skip(x), dim=1)
         y = rms_normalize(self.first(silu(x), SILU_GAIN), dim=1)
@@ -115,11 +114,11 @@ class UNetBlock(nn.Module):
         y = self.second(y, SILU_GAIN)
         if self.is_decoder and self.skip is not None:
             x = self.skip(x)
-        x = mp_sum(x, y, RESIDUAL_SHARE)
-        return x if self.attention is None else mp_sum(x, self.attention(x, key_mask), RESIDUAL_SHARE)
+        x = mp_sum(x, y, RESIDUAL_FRACTION)
+        return x if self.attention is None else mp_sum(x, self.attention(x, key_mask), RESIDUAL_FRACTION)
 
     def scale(self, c: TensorLike, rank: int) -> TensorLike:
-        """norm(1 + g W c) ``(B, out_channels, 1 …)``; float32 under any precision, and so is its tangent."""
+        """Returns norm(1 + g W c) ``(B, out_channels, 1 …)``; value and tangent are float32 under any precision."""
         with full_precision(c):
             scale = self.modulation(c, self.modulation_gain)
             scale = rms_normalize(add(scale, torch.ones_like(value_of(scale))))
@@ -127,26 +126,26 @@ class UNetBlock(nn.Module):
 
 
 class ScaleEmbedding(MPScalarEmbedding):
-    """The embedding of a guidance scale, with a gain that starts at 0: a student starts as its teacher."""
+    """Embeds a guidance scale, times a gain that starts at 0, so that a student starts as its teacher."""
 
     def __init__(self, width: int, num_frequencies: int) -> None:
         super().__init__(width, num_frequencies)
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, t: TensorLike) -> TensorLike:
-        """``(B, width)`` for ``(B,)``."""
+        """Returns ``(B, width)`` for scalars ``(B,)``."""
         return multiply(super().forward(t), self.gain)
 
 
 @part("backbone")
 class UNet(nn.Module):
-    """F(u, t, cond): encoder and decoder blocks, each level at half the resolution of the one before.
+    """F(u, t, cond) by encoder and decoder blocks; each level has half the resolution of the one before.
 
-    Any rank from 1 to 3, and any extent that 2^(levels − 1) divides. Carries a ``DualTensor`` through every layer.
+    The latent has 1 to 3 axes, whose sizes 2^(levels − 1) divides. Every layer carries a ``DualTensor``.
     channels, multipliers: the width of a level is their product. attention_levels: levels with attention, from 0 at
-    full resolution; the lowest level's middle has it in any case. dropout: at levels from ``dropout_from`` on. labels:
-    name to number of classes (0: a scalar label). num_cond_channels: channels of ``cond.concat``. guidance: whether
-    the guidance scale is an input (sCM, appendix G.2).
+    full resolution; the middle of the lowest level always has it. dropout: the rate at levels from ``dropout_from`` on.
+    labels: name to number of classes (0: a scalar label). num_cond_channels: channels of ``cond.concat``. guidance:
+    whether the guidance scale is an input (sCM, appendix G.2).
     """
 
     accepts_dual = True
@@ -181,41 +180,45 @@ class UNet(nn.Module):
         )
         self.guidance = ScaleEmbedding(cond_width, channels // 2) if guidance else None
 
-        def block(level: int, enters: int, leaves: int, is_decoder: bool, attends: bool, direction: Direction = "same"):
+        def block(
+            level: int, in_width: int, out_width: int, is_decoder: bool, attends: bool, resample: Resampling = "same"
+        ):
             rate = dropout if level >= dropout_from else 0.0
             return UNetBlock(
-                rank, enters, leaves, cond_width, is_decoder, direction, head_width if attends else None, rate
+                rank, in_width, out_width, cond_width, is_decoder, resample, head_width if attends else None, rate
             )
 
         self.enter = MPConvolution(rank, in_channels + num_cond_channels + 1, widths[0], kernel=3)
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         skips, width = [widths[0]], widths[0]
-        for level, leaves in enumerate(widths):
+        for level, out_width in enumerate(widths):
             stage = [block(level, width, width, False, False, "down")] if level else []
             for _ in range(num_blocks):
                 stage.append(
-                    block(level, stage[-1].out_channels if stage else width, leaves, False, level in attention_levels)
+                    block(
+                        level, stage[-1].out_channels if stage else width, out_width, False, level in attention_levels
+                    )
                 )
             skips += [entry.out_channels for entry in stage]
-            width = leaves
+            width = out_width
             self.encoder.append(nn.ModuleList(stage))
         lowest = self.num_levels - 1
         self.middle = nn.ModuleList([block(lowest, width, width, True, True), block(lowest, width, width, True, False)])
-        for level, leaves in reversed(list(enumerate(widths))):
+        for level, out_width in reversed(list(enumerate(widths))):
             stage = [block(level, width, width, True, False, "up")] if level < lowest else []
             for _ in range(num_blocks + 1):
-                stage.append(block(level, width + skips.pop(), leaves, True, level in attention_levels))
-                width = leaves
+                stage.append(block(level, width + skips.pop(), out_width, True, level in attention_levels))
+                width = out_width
             self.decoder.append(nn.ModuleList(stage))
         self.leave = MPConvolution(rank, width, in_channels, kernel=3)
         self.out_gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
-        """F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``; a pair for pairs."""
+        """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
         self._check(value_of(u).shape)
         c = self.condition(t, cond)
         masks = self.key_masks(cond.padding_mask)
-        x = self.enter(self.entering(u, cond))
+        x = self.enter(self._input(u, cond))
         x = apply_linear(lambda v: v.to(value_of(u).dtype), x)  # the stream stays wide under autocast
         skips = [x]
         for blocks, mask in zip(self.encoder, masks, strict=True):
@@ -228,42 +231,35 @@ class UNet(nn.Module):
         for blocks, mask in zip(self.decoder, reversed(masks), strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
-                x = block(x if block.direction == "up" else mp_concatenate(x, skips.pop()), c, mask)
+                x = block(x if block.resample == "up" else mp_concatenate(x, skips.pop()), c, mask)
         x = self.leave(x, self.out_gain)
         return apply_linear(lambda v: v.to(value_of(u).dtype), x)
 
     def condition(self, t: TensorLike, cond: Conditioning) -> TensorLike:
-        """The vector ``(B, cond_width)`` that every block is modulated by; float32 under any precision."""
+        """Returns the conditioning vector ``(B, cond_width)`` of all blocks, in float32 under any precision."""
         c = self.time(t)
         if num := len(self.labels.num_classes):
             c = add(c, self.labels(cond.labels, value_of(c)))
             c = apply_linear(lambda v: v / math.sqrt(1 + num), c)
         if self.guidance is not None:
-            scale = torch.ones_like(value_of(t)) if cond.guidance is None else cond.guidance.to(value_of(t))
-            c = add(c, self.guidance(torch.log(scale)))
+            c = add(c, self.guidance(cond.log_guidance(value_of(t))))
         return apply_linear(lambda v: v * SILU_GAIN, silu(c))
 
-    def entering(self, u: TensorLike, cond: Conditioning) -> TensorLike:
-        """u without its padding, what is aligned to it, and EDM2's channel of ones, which are zeros at padding."""
-        shape = value_of(u).shape
-        padding_mask = cond.padding_mask
-        mask = (
-            value_of(u).new_ones(shape[0], 1, *shape[2:])
-            if padding_mask is None
-            else padding_mask.to(value_of(u).dtype)
-        )
-        if padding_mask is not None:
+    def _input(self, u: TensorLike, cond: Conditioning) -> TensorLike:
+        """Returns u, zero at padding, EDM2's channel of ones, also zero at padding, and ``cond.concat``."""
+        latent = value_of(u)
+        if cond.padding_mask is None:
+            mask = latent.new_ones(latent.shape[0], 1, *latent.shape[2:])
+        else:
+            mask = cond.padding_mask.to(latent.dtype)
             u = multiply(u, mask)
-        parts = [u, mask]
+        inputs = [u, mask]
         if self.num_cond_channels:
-            concat = cond.concat
-            parts.append(
-                value_of(u).new_zeros(shape[0], self.num_cond_channels, *shape[2:]) if concat is None else concat
-            )
-        return concatenate(parts, dim=1)
+            inputs.append(cond.channels(self.num_cond_channels, latent))
+        return concatenate(inputs, dim=1)
 
     def key_masks(self, padding_mask: Tensor | None) -> list[Tensor | None]:
-        """For each level, ``(B, L)`` true where attention may look: where any place of a block is no padding."""
+        """Returns, for each level, ``(B, L)``, true where a position stands for any entry that is not padding."""
         masks: list[Tensor | None] = [None] * self.num_levels
         if padding_mask is None:
             return masks
@@ -271,14 +267,14 @@ class UNet(nn.Module):
         for level in range(self.num_levels):
             fraction = value_of(halve(fraction)) if level else fraction
             seen = fraction.flatten(1) > 0
-            masks[level] = seen | ~seen.any(-1, keepdim=True)  # a clip that is all padding attends to itself
+            masks[level] = seen | ~seen.any(-1, keepdim=True)  # a sample that is all padding attends to itself
         return masks
 
     def _check(self, shape: Sequence[int]) -> None:
         if len(shape) != 2 + self.rank or shape[1] != self.in_channels:
             raise ValueError(f"expected a latent (B, {self.in_channels}, *s) with {self.rank} axes, got {tuple(shape)}")
         step = 2 ** (self.num_levels - 1)
-        if any(size_option % step for size_option in shape[2:]):
+        if any(size % step for size in shape[2:]):
             raise ValueError(
-                f"extents {tuple(shape[2:])} must be multiples of {step}: there are {self.num_levels} levels"
+                f"latent sizes {tuple(shape[2:])} must be multiples of {step}: there are {self.num_levels} levels"
             )

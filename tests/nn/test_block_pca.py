@@ -34,7 +34,7 @@ def samples_of_few_components(rank: int, causal: bool, num: int = 64) -> torch.T
     if causal:
         grid[0] += 1
     code = torch.randn(num, NUM, *grid, generator=generator, dtype=torch.float64)
-    return plane.decode(code, begins=True)
+    return plane.decode(code, is_first=True)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -43,8 +43,8 @@ def test_what_lies_in_so_many_components_comes_back_exactly(rank, causal):
     sample = samples_of_few_components(rank, causal)
     components = BlockPCA(2, NUM, STRIDES[rank], causal).double()
     components.fit(sample.split(10))
-    code = components.encode(sample, begins=True)
-    assert torch.allclose(components.decode(code, begins=True), sample, atol=1e-5)  # blocks are summed in float32
+    code = components.encode(sample, is_first=True)
+    assert torch.allclose(components.decode(code, is_first=True), sample, atol=1e-5)  # blocks are summed in float32
     flat = code.movedim(1, -1).flatten(0, -2)
     assert torch.allclose(flat.T @ flat / len(flat), torch.eye(NUM, dtype=torch.float64), atol=1e-4)
     if not causal:
@@ -110,7 +110,7 @@ def test_data_with_fewer_components_and_wishes_that_exclude_each_other_are_refus
     components = BlockPCA(1, NUM, (2, 2), causal=False)
     with pytest.raises(ValueError, match="16 blocks of the training data have fewer than 3 components"):
         components.fit([torch.zeros(4, 1, 4, 4)])
-    with pytest.raises(ValueError, match=r"a block of 4 values has no 5 components"):
+    with pytest.raises(ValueError, match=r"a block of 4 values has fewer than 5 components"):
         BlockPCA(1, 5, (2, 2), causal=False)
     with pytest.raises(ValueError, match="from image_weights or a shortcut, not from both"):
         VideoAutoencoder(3, 8, 3, width=8, linear_residual=True, image_weights="pictures.safetensors")

@@ -115,7 +115,7 @@ def test_a_latent_channel_that_carries_nothing_is_refused_by_name_with_the_remed
     with torch.no_grad():
         network.encoder[-1].weight[1] = 0
     with pytest.raises(
-        ValueError, match=r"latent channel 1 of 3 has deviation 0\.0.*lower autoencoder\.loss\.kl_weight"
+        ValueError, match=r"latent channel 1 of 3 has standard deviation 0\.0.*lower autoencoder\.loss\.kl_weight"
     ):
         network.fit([samples(2)])
     with pytest.raises(ValueError, match="never fitted"):
@@ -149,9 +149,9 @@ def test_sizes_that_the_strides_do_not_divide_are_refused():
     ("changes", "expected"),
     [
         ({"rank": 4}, "rank of the autoencoder must be 1, 2 or 3, got 4"),
-        ({"strides": [(2, 2, 2), 2]}, "or 2 of them a level"),
+        ({"strides": [(2, 2, 2), 2]}, "or 2 of them for each level"),
         ({"strides": [0, 2]}, "at least 1"),
-        ({"widths": (8,)}, "one a level of 2 strides"),
+        ({"widths": (8,)}, "must be 2 numbers, as many as strides"),
         ({"sigma_data": 0.0}, "sigma_data"),
     ],
 )

@@ -126,4 +126,4 @@ def test_averaged_weights_are_brought_to_unit_rows_when_a_network_takes_them():
 
 def test_the_weight_is_scaled_by_its_fan_in():
     layer = MPConvolution(2, 3, 6, 3)
-    torch.testing.assert_close(layer.scaled(2.0), layer.weight * 2 / math.sqrt(27))
+    torch.testing.assert_close(layer.scale_weight(2.0), layer.weight * 2 / math.sqrt(27))

@@ -148,5 +148,5 @@ def test_padding_does_not_reach_what_is_valid(attention):
 def test_an_attention_that_there_is_not_and_patches_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"backbone.attention must be factorised or full, got 'both'"):
         network("both")
-    with pytest.raises(ValueError, match=r"extents \(3, 3, 4\) must be multiples of the patch \(1, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"latent sizes \(3, 3, 4\) must be multiples of the patch \(1, 2, 2\)"):
         network()(torch.zeros(1, 2, 3, 3, 4).double(), torch.ones(1).double(), Conditioning())
