@@ -141,7 +141,7 @@ def test_weights_carry_the_scale_alone():
 
 
 def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(ValueError, match=r"log-mel spectrogram of waveform channel 0 has deviation 0\.0"):
+    with pytest.raises(ValueError, match=r"log-mel spectrogram of waveform channel 0 has standard deviation 0\.0"):
         fitted(torch.zeros(2, 1, 2048))
     with pytest.raises(ValueError, match="deviation nan"):
         fitted(torch.full((2, 1, 2048), torch.nan))
