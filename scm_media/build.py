@@ -2,33 +2,32 @@
 
 A configuration may come from a downloaded model, so nothing in it is trusted. ``_target_`` must name a part that is
 registered (``scm_media.parts``) for the role that the caller expects: a backbone where a backbone is expected. Modules
-outside our packages, installed plugins and ``SCM_MEDIA_ALLOW`` are not even imported. Arguments are held against the
-part's signature, and no value may be infinite, not a number, or an address where a place on a disk is expected.
+outside our packages, installed plugins and ``SCM_MEDIA_ALLOW`` are not even imported. Arguments must fit the part's
+signature and ``parts.PARAMETERS``; no value may be infinite, not a number, or an address where a folder is expected.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
-from scm_media.data.dataset import Dataset
-from scm_media.modality import Modality
-from scm_media.parts import FOREIGN, ROLES, Registration, registration
+from scm_media.parts import FOREIGN, PARAMETERS, ROLES, Registration, registration
 from scm_media.plugins import ALLOW_VARIABLE, allowed_packages
-from scm_media.typed import check_value, shown
+from scm_media.typed import check_value, nearest, problem, shown
 
 TARGET, PARTIAL = "_target_", "_partial_"
 SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "feature_extractor")}
-"""Where a recipe describes a part, if not under the name of its role."""
-BASES: Mapping[str, type] = {"modality": Modality, "data": Dataset}
-"""The class that each part of a role derives from."""
+"""The key of a recipe that describes a part of a role, if it is not the role's name."""
+
+FILLED_IN = frozenset({"in_channels", "labels", "label_units"})
+"""Keys of a backbone that may be null in a recipe: training fills them in from the data."""
 
 
 def build(config: Any, role: str, **kwargs: Any) -> Any:
@@ -56,12 +55,25 @@ def build(config: Any, role: str, **kwargs: Any) -> Any:
     if missing := getattr(target, "__abstractmethods__", ()):
         raise ValueError(f"{TARGET}: {name} has no {', '.join(sorted(missing))}, which {ROLES[role]} needs: add them")
     made = target(**arguments)
-    if role in BASES and not isinstance(made, BASES[role]):
+    if not isinstance(made, base := _base_class(role)):
         raise ValueError(
-            f"{TARGET}: {name} does not derive from scm_media.{BASES[role].__name__}, which has a default for each "
-            f"optional method: write class {type(made).__name__}(scm_media.{BASES[role].__name__})"
+            f"{TARGET}: {name} does not derive from scm_media.{base.__name__}, which has a default for each "
+            f"optional method: write class {type(made).__name__}(scm_media.{base.__name__})"
         )
     return made
+
+
+def _base_class(role: str) -> type:
+    """Returns the class that each part of a role derives from, imported here because both bring torch along."""
+    if role == "modality":
+        from scm_media.modality import Modality
+
+        return Modality
+    if role == "data":
+        from scm_media.data.dataset import Dataset
+
+        return Dataset
+    return object
 
 
 def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:
@@ -85,24 +97,24 @@ def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:
             public = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
             raise ValueError(f"{TARGET}: {name} does not exist{nearest(each, public)}")
         found = getattr(found, each)
-    told = FOREIGN.get(name) or (known.role if (known := _registration(found)) is not None else None)
-    if told is None:
+    found_role = FOREIGN.get(name) or (known.role if (known := _registration(found)) is not None else None)
+    if found_role is None:
         raise ValueError(
             f"{TARGET}: {name} is not registered as a part, so a configuration may not name it; if it is your own, put "
             f"@scm_media.part({role or 'ROLE'!r}) above it"
         )
-    if role is not None and told != role:
-        raise ValueError(f"{TARGET}: {name} is {ROLES[told]}, expected {ROLES[role]}")
+    if role is not None and found_role != role:
+        raise ValueError(f"{TARGET}: {name} is {ROLES[found_role]}, expected {ROLES[role]}")
     return found
 
 
 def _registration(found: Any) -> Registration | None:
-    """Returns the registration of what a name led to; None of what cannot be registered, such as a module's values."""
+    """Returns an object's registration; None for objects that cannot be registered, such as a module's values."""
     return registration(found) if inspect.isclass(found) or inspect.isfunction(found) else None
 
 
 def _import_longest(name: str, parts: list[str]) -> tuple[ModuleType, list[str]]:
-    """Returns the deepest module on the way of a name, and what is left of the name after it."""
+    """Returns the deepest module that a dotted name begins with, and the rest of the name."""
     module = _import(name, parts[0])
     for depth in range(1, len(parts)):
         deeper = ".".join(parts[: depth + 1])
@@ -120,7 +132,7 @@ def _import(name: str, module: str) -> ModuleType:
 
 
 def _inner(name: str, key: str, value: Any, role: str | None) -> Any:
-    """Returns a value of a configuration with the parts in it built."""
+    """Returns a value of a configuration in which every part is built."""
     if isinstance(value, Mapping) and TARGET in value:
         if role is None:
             raise ValueError(f"{name}: {key} takes no part, got {TARGET}={shown(value[TARGET])}")
@@ -149,21 +161,74 @@ def _check_keys(name: str, target: Callable[..., Any], arguments: Mapping[str, A
 
 
 def _check_types(role: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Refuses (ValueError) values that are not what the parameters' annotations say, by the recipe's key."""
-    section = SECTIONS.get(role, role)
-    hints = _annotations(target)
+    """Refuses (ValueError) values that do not fit the parameters' annotations and bounds, by the recipe's key."""
+    section, hints = SECTIONS.get(role, role), argument_hints(target)
     for key, value in arguments.items():
-        check_value(value, hints.get(key, Any), f"{section}.{key}")
+        check_value(value, argument_hint(hints, key), f"{section}.{key}")
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """The constraint of a setting that describes a part of a role: its values fit the signature of its ``_target_``.
+
+    A target that is not installed or not allowed is refused where it is built: a recipe can be listed without it.
+    """
+
+    role: str
+
+    def problem(self, value: Any, key: str) -> str | None:
+        """Returns in a sentence what is wrong with a part's first wrong value; None if nothing is."""
+        return _part_problem(value, key, FILLED_IN if self.role == "backbone" else frozenset())
+
+
+def _part_problem(value: Any, key: str, filled_in: frozenset[str] = frozenset()) -> str | None:
+    """Returns what is wrong within a part, or within the parts that a mapping or a list holds."""
+    if isinstance(value, list):
+        return next((found for i, each in enumerate(value) if (found := _part_problem(each, f"{key}[{i}]"))), None)
+    if not isinstance(value, Mapping):
+        return None
+    hints = hints_of_target(value[TARGET]) if TARGET in value else {}
+    for name, inner in value.items():
+        if name in (TARGET, PARTIAL) or (inner is None and name in filled_in):
+            continue
+        dotted = f"{key}.{name}"
+        found = _part_problem(inner, dotted) or problem(inner, argument_hint(hints, name), dotted)
+        if found is not None:
+            return found
+    return None
+
+
+def hints_of_target(target: Any) -> Mapping[str, Any]:
+    """Returns the annotations of a target's parameters by name; none for a target that cannot be resolved."""
+    try:
+        return argument_hints(resolve(target))
+    except ValueError:
+        return {}
+
+
+def argument_hint(hints: Mapping[str, Any], name: str) -> Any:
+    """Returns a parameter's annotation together with the bounds that ``parts.PARAMETERS`` has for its name."""
+    hint = hints.get(name, Any)
+    return Annotated[hint, *PARAMETERS[name]] if name in PARAMETERS else hint
 
 
 @functools.cache
-def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the annotation of each parameter; none where they name what is imported for type checkers alone."""
+def argument_hints(target: Callable[..., Any]) -> Mapping[str, Any]:
+    """Returns the annotation of each parameter; none where they name what is imported for type checkers alone.
+
+    A parameter whose default is None takes None.
+    """
     function = target.__init__ if inspect.isclass(target) else target
     try:
-        return typing.get_type_hints(function)
-    except NameError:
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters
+    except (NameError, TypeError, ValueError, AttributeError):
         return {}
+    return {
+        name: hint | None if name in parameters and parameters[name].default is None else hint
+        for name, hint in hints.items()
+        if name != "return"
+    }
 
 
 def _check_local(name: str, arguments: Mapping[str, Any]) -> None:
@@ -171,9 +236,3 @@ def _check_local(name: str, arguments: Mapping[str, Any]) -> None:
     for key, value in arguments.items():
         if isinstance(value, str) and ("://" in value or "::" in value):
             raise ValueError(f"{name}: {key} must be a folder on this machine, got {shown(value)}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns `` (nearest: a, b)`` for the end of an error message, or nothing when no known word comes near."""
-    close = difflib.get_close_matches(str(word)[:80], list(known), n=3, cutoff=0.6)
-    return f" (nearest: {', '.join(close)})" if close else ""

@@ -207,7 +207,13 @@ def test_missing_key_is_named():
 
 
 def test_a_value_error_of_the_constructor_comes_through():
-    with pytest.raises(ValueError, match="sigma_data must be positive, got -1"):
+    network = {"_target_": "scm_media.nn.transformer.Transformer", "in_channels": 1, "rank": 5, "patch": 1}
+    with pytest.raises(ValueError, match="rank of the transformer must lie in 1 … 4, got 5"):
+        build({**network, "width": 8, "depth": 1, "num_heads": 1}, "backbone")
+
+
+def test_bounds_of_a_parameters_name_hold_for_a_models_parts_too():
+    with pytest.raises(ValueError, match=r"flow\.sigma_data must be above 0, got -1"):
         build({**FLOW, "sigma_data": -1}, "flow")
 
 
@@ -219,9 +225,9 @@ def test_a_value_error_of_the_constructor_comes_through():
         (None, "sigma_data must be a number, got null"),
         ([0.5], "sigma_data must be a number"),
         ({"x": 1}, "sigma_data must be a number"),
-        (float("nan"), "sigma_data must be a finite number, got nan"),
-        (float("inf"), "sigma_data must be a finite number, got inf"),
-        (10**400, "sigma_data must lie within"),
+        (float("nan"), r"flow\.sigma_data must be finite, above 0, got nan"),
+        (float("inf"), r"flow\.sigma_data must be finite, above 0, got inf"),
+        (10**400, "sigma_data must be within ±9223372036854775807, got 10000"),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_name(value, said):

@@ -88,7 +88,7 @@ def test_the_decorated_function_has_the_defaults_of_all_samplers(extension):
 
 
 def test_a_name_that_nobody_registered_is_refused_with_the_names_there_are(extension, monkeypatch):
-    with pytest.raises(ValueError, match=r"sampler must be one of heun, dpm_solver, euler; got 'rk45'$"):
+    with pytest.raises(ValueError, match=r"sampler must be one of heun, dpm_solver, euler, got 'rk45'$"):
         SAMPLERS.find("rk45", "sampler")
     monkeypatch.setenv("SCM_MEDIA_ALLOW", f"{PACKAGE}, not_there")
     with pytest.raises(ValueError, match=r"; not_there could not be imported \(ModuleNotFoundError: No module named"):

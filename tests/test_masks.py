@@ -93,7 +93,7 @@ def test_the_draw_follows_from_the_random_state():
     [
         ({"probability": 0.0}, r"probability must lie in \(0, 1\], got 0.0; for none set mask=null"),
         ({"probability": 1.5}, "got 1.5"),
-        ({"types": ["middle"]}, "types must be one of start, end, both, first, box; got .middle."),
+        ({"types": ["middle"]}, "types must be one of start, end, both, first, box, got .middle."),
         ({"types": []}, "types must name one of start, .* or more, got none"),
         ({"axis": 1}, r"axis is counted from the end \(-1: the last\), got 1"),
         ({"fraction": [0.5, 0.2]}, r"fraction must be \[least, largest\] within \(0, 1\), got \[0.5, 0.2\]"),

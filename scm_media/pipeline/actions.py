@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from scm_media.build import nearest
-from scm_media.data.actions import ActionBank
 from scm_media.pipeline.labels import SampleLabels
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.pipeline.randomness import FIRST_DRAW, sample_uniform
+
+if TYPE_CHECKING:
+    from scm_media.data.actions import ActionBank
 
 Actions = str | Path | Tensor | Sequence[Any] | None
 """A .jsonl or .csv file, ``"ahead*8,ahead+left*8"``, or numbers ``(n, k)`` or ``(B, n, k)``, a row for each frame."""
@@ -40,7 +42,11 @@ class ActionSet:
     def from_folder(cls, folder: ModelFolder) -> ActionSet:
         """Returns the actions of a model, without names for a model without; raises ValueError for a damaged file."""
         names, file = folder.description.actions or [], folder.action_bank_file
-        bank = ActionBank.load(file) if names and file.is_file() else None
+        bank = None
+        if names and file.is_file():
+            from scm_media.data.actions import ActionBank  # a model without actions starts without the data sets
+
+            bank = ActionBank.load(file)
         if bank is not None and bank.actions.shape[1] != len(names):
             raise ValueError(
                 f"{file} has {bank.actions.shape[1]} numbers a frame, but the model has {len(names)} actions; export "

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from scm_media import weights
-from scm_media.bounds import SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX
-from scm_media.samplers import SAMPLERS
-from scm_media.typed import check_value, shown, shown_name
+from scm_media.settings.sampling import Sampler
+from scm_media.typed import check_value, hints_of, shown, shown_name
 
 MODEL_FILE = "model.json"
 FORMAT = 2
@@ -24,34 +23,11 @@ LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
+class SamplerSettings(Sampler):
     """Defaults of a model's sampling requests. Raises ValueError, naming the key, for a wrong type or value."""
-
-    steps: Annotated[int, SAMPLING_STEPS] = 2
-    """Steps of the student."""
-    second_time: Annotated[float, SECOND_TIME] = 1.1
-    """Time of the student's second step in radians; later steps follow evenly down to 0."""
-    sigma_max: Annotated[float, SIGMA_MAX] = 80.0
-    """Noise level that sampling starts from, in units of the latents."""
-    teacher_steps: Annotated[int, SAMPLING_STEPS] = 32
-    """Steps of the teacher's solver."""
-    teacher: str = "heun"
-    """Name of the teacher's solver in ``samplers.SAMPLERS``: ``heun``, ``dpm_solver`` …"""
-    times: Mapping[str, Sequence[float]] | None = None
-    """Number of the student's steps to their times in radians, in place of the ones that follow from the above."""
-    guidance: float = 1.0
-    """Guidance scale of the teacher, and of a student that takes the scale as an input; 1 is none."""
-    guidance_interval: Sequence[float] | None = None
-    """Times (low, high) in radians within which guidance by two network calls acts; None: everywhere."""
 
     def __post_init__(self) -> None:
         _check_fields(self, "sampler.")
-        SAMPLERS.find(self.teacher, "sampler.teacher")
-        for steps, times in (self.times or {}).items():
-            if not steps.isdecimal() or not 1 <= len(times) <= SAMPLING_STEPS.high:
-                raise ValueError(f"sampler.times must give times by a number of steps, got {shown(steps)}")
-        if self.guidance_interval is not None and len(self.guidance_interval) != 2:
-            raise ValueError(f"sampler.guidance_interval must be two times, got {len(self.guidance_interval)}")
 
     @classmethod
     def from_mapping(cls, settings: Any) -> SamplerSettings:
@@ -181,19 +157,11 @@ class ModelDescription:
 
 
 def _check_fields(settings: SamplerSettings | ModelDescription, prefix: str = "") -> None:
-    """Raises ValueError for a field of another type than its annotation, or out of the bounds that stand beside it."""
-    for name, hint in get_type_hints(type(settings), include_extras=True).items():
-        kind, *bounds = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        value = getattr(settings, name)
-        if kind is SamplerSettings:
-            continue  # it has checked itself
-        check_value(value, kind, f"{prefix}{name}")
-        for complaint in _complaints(bounds, value):
-            raise ValueError(f"{prefix}{name} must be {complaint}, got {value}")
-
-
-def _complaints(bounds: Sequence[Any], value: Any) -> Iterable[str]:
-    return (complaint for each in bounds if (complaint := each.complaint(value)) is not None)
+    """Raises ValueError for a field whose value its annotation does not allow."""
+    kind: Any = type(settings)
+    for name, hint in hints_of(kind).items():
+        if hint is not SamplerSettings:  # it has checked itself
+            check_value(getattr(settings, name), hint, f"{prefix}{name}")
 
 
 def _check_format(number: Any, file: Path) -> None:

@@ -14,15 +14,18 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from scm_media import settings
 from scm_media.recipe.errors import clear_errors
 from scm_media.recipe.interpolation import allowed_resolvers, check_interpolations
-from scm_media.recipe.keys import GROUPS, check
 from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quoted
-from scm_media.recipe.places import check_places
 from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
+from scm_media.recipe.written_folders import check_written_folders
 
 HYDRA_VERSION_BASE = "1.3"
+
+GROUPS = ("modality", "data", "autoencoder", "backbone")
+"""Groups whose options have keys of their own."""
 
 _OF_THE_JOB = {"overrides", "runtime"}, {"name", "config_name", "override_dirname", "id", "num"}
 """Keys of ``hydra`` and of ``hydra.job`` that Hydra fills in itself."""
@@ -33,7 +36,7 @@ def compose(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError, in one line, for an unknown recipe, an override that cannot be read or that no key takes, a
     group's unknown option, a missing or unknown key, a value of the wrong kind or out of its range, a setting of
-    Hydra's own in a file, an interpolation that calls a resolver that is not allowed, and as ``check_places``.
+    Hydra's own in a file, an interpolation that calls a resolver that is not allowed, and as ``check_written_folders``.
     """
     return finish(_checked(name_or_path, overrides, RunMode.RUN), name_or_path, overrides)
 
@@ -56,8 +59,11 @@ def finish(config: DictConfig, source: str, overrides: Sequence[str]) -> dict[st
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     complete = {str(key): value for key, value in plain.items()}  # type: ignore[union-attr]
     as_texts(complete, source)
-    check(complete, _base(), source)
-    check_places(complete, overrides, source)
+    try:
+        settings.check(complete)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    check_written_folders(complete, overrides, source)
     return complete
 
 
@@ -90,7 +96,11 @@ def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
             if isinstance(value, Mapping):
                 yield from walk(value, f"{prefix}{key}.")
 
-    groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
+    groups = [
+        override
+        for override in overrides
+        if override.partition("=")[0] in ("modality", "data", "autoencoder", "backbone")
+    ]
     config = _compose(*locate(name_or_path), groups, RunMode.RUN)
     plain = OmegaConf.to_container(config, resolve=False)
     return [key for key in walk(plain, "") if key.partition(".")[0] != HYDRA]  # type: ignore[arg-type]
@@ -167,12 +177,3 @@ def _differing_key(one: Mapping[Any, Any], other: Mapping[Any, Any], prefix: str
         elif left != right:
             return name
     return None
-
-
-@functools.cache
-def _base() -> dict[str, Any]:
-    """Returns the keys that every recipe has, with values of the kind they take."""
-    config = _compose(None, "base", ["recipe=base"], RunMode.RUN)
-    with open_dict(config):
-        del config[HYDRA]
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

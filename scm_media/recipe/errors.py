@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from scm_media.build import nearest
 from scm_media.recipe.interpolation import RefusedResolver
+from scm_media.typed import nearest
 
 _NO_KEY = re.compile(r"Could not (override|delete|append).*?'([^']+)'")
 _NO_OPTION = re.compile(

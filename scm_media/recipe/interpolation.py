@@ -6,6 +6,7 @@ addresses that loggers call. So resolvers (``${name:arguments}``) are allowed by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,10 +17,16 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
 
-from scm_media.recipe.expansion import check_expansion
-
 ALLOWED_RESOLVERS = frozenset({"now", "oc.select"})
 """``${oc.select:key,default}`` reads the recipe, ``${now:%Y-%m-%d}`` the clock."""
+
+MOST = 1 << 20
+"""Characters and values that a recipe may stand for."""
+
+_SIMPLE = re.compile(r"\$\{\s*(?:oc\.select\s*:)?\s*([^${},]*)(?:,[^${}]*)?\}")
+"""An interpolation without another inside: the key that it refers to is the group."""
+
+Path = tuple[str, ...]
 
 _REMEDY = (
     "a recipe refers to its own keys alone (${seed}), since what it resolves to leaves the machine with models and "
@@ -87,3 +94,69 @@ def _resolvers(text: str) -> Iterator[str]:
         if isinstance(node, OmegaConfGrammarParser.InterpolationResolverContext):
             yield node.resolverName().getText()
         waiting += getattr(node, "children", None) or []
+
+
+def check_expansion(plain: Any, source: str) -> None:
+    """Raises ValueError for an unresolved recipe whose interpolations stand for more than ``MOST`` characters."""
+    try:
+        size = _Sizes(plain).of(())
+    except RecursionError:
+        size = MOST + 1
+    if size > MOST:
+        raise ValueError(
+            f"{source}: its interpolations (${{…}}) stand for more than {MOST} characters: refer to fewer keys"
+        )
+
+
+class _Sizes:
+    """Sizes of the values of a configuration by their paths, each counted once."""
+
+    def __init__(self, plain: Any) -> None:
+        self.plain = plain
+        self.known: dict[Path, int] = {}
+
+    def of(self, path: Path) -> int:
+        """Returns the size of the value at a path when everything in it is filled in; 0 where there is none."""
+        if path not in self.known:
+            self.known[path] = 0  # OmegaConf refuses what refers to itself
+            value = self._at(path)
+            if isinstance(value, Mapping):
+                self.known[path] = 1 + sum(len(str(key)) + self.of((*path, str(key))) for key in value)
+            elif isinstance(value, list):
+                self.known[path] = 1 + sum(self.of((*path, str(place))) for place in range(len(value)))
+            else:
+                self.known[path] = self._of_text(value, path) if isinstance(value, str) else 1
+        return self.known[path]
+
+    def _of_text(self, text: str, path: Path) -> int:
+        size = 0
+        for _ in range(10):
+            found = list(_SIMPLE.finditer(text))
+            if not found or size > MOST:
+                return size + len(text)
+            size += sum(self.of(self._target(match[1].strip(), path)) for match in found)
+            nested = "${" in _SIMPLE.sub("", text)
+            words = iter([self._word(match[1].strip(), path) if nested else "" for match in found])
+            text = _SIMPLE.sub(lambda _: next(words), text)  # noqa: B023 (used up at once)
+        return MOST + 1
+
+    def _word(self, key: str, path: Path) -> str:
+        value = self._at(self._target(key, path))
+        return str(value)[:100] if isinstance(value, str | int) else "_"
+
+    def _target(self, key: str, path: Path) -> Path:
+        """Returns the path that a key refers to, from where it stands when it begins with dots."""
+        dots = len(key) - len(key.lstrip("."))
+        parts = tuple(part for part in re.split(r"[.\[\]]+", key) if part)
+        return (*path[: len(path) - dots], *parts) if dots else parts
+
+    def _at(self, path: Path) -> Any:
+        value = self.plain
+        for part in path:
+            if isinstance(value, Mapping):
+                value = next((inner for key, inner in value.items() if str(key) == part), None)
+            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                return None
+        return value

@@ -8,8 +8,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from scm_media.build import nearest
 from scm_media.recipe.source import SUFFIX, packages, read_text
+from scm_media.typed import nearest
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-TEXT_KEYS = frozenset({"recipe", "run_dir", "init_from", "about.data", "about.licence"})
-"""Keys whose value is a name or a sentence, whatever it looks like."""
+from scm_media.parts import PARAMETERS, PATH
+from scm_media.settings import Recipe
+from scm_media.typed import hints_of, shown, unwrapped
 
-PATH_NAMES = frozenset({"root", "path", "shards", "index", "root_dir", "weights", "image_weights"})
-"""Names of keys, in whatever section, whose value is a file or a folder."""
+
+def _text_keys(section: Any = Recipe, prefix: str = "") -> Iterator[str]:
+    """Yields the dotted settings whose value is a name, a path or a sentence, whatever it looks like."""
+    for key, hint in hints_of(section).items():
+        _, kind = unwrapped(hint)
+        if kind in (str, str | None):
+            yield f"{prefix}{key}"
+        elif is_dataclass(kind):
+            yield from _text_keys(kind, f"{prefix}{key}.")
+
+
+TEXT_KEYS = frozenset(_text_keys())
+"""Settings whose value is a name or a sentence, whatever it looks like."""
 
 _OVERRIDE = re.compile(r"(\+{0,2})(\w[\w./@:$-]*)=(.*)", re.S)
 _DELETION = re.compile(r"~\w.*", re.S)
@@ -23,7 +36,7 @@ _DELETION = re.compile(r"~\w.*", re.S)
 
 def takes_text(key: str) -> bool:
     """Returns whether a dotted key takes a path or a name, so that 2024 means the text "2024" there."""
-    return key in TEXT_KEYS or key.rpartition(".")[2] in PATH_NAMES
+    return key in TEXT_KEYS or PATH in PARAMETERS.get(key.rpartition(".")[2], ())
 
 
 def quoted(value: str) -> str:
@@ -49,12 +62,6 @@ def literal_texts(overrides: Sequence[str]) -> list[str]:
     values with commas (several values, to Hydra) stay as they are.
     """
     return [_literal(override) for override in overrides]
-
-
-def as_written(value: Any) -> str:
-    """Returns a value as YAML and Hydra write it."""
-    words = {"None": "null", "True": "true", "False": "false"}
-    return words[str(value)] if value is None or isinstance(value, bool) else repr(value)
 
 
 def _literal(override: str) -> str:
@@ -124,10 +131,10 @@ def as_texts(config: dict[str, Any], source: str) -> None:
         if type(value) is int:
             section[key] = str(value)
         elif isinstance(value, bool | float):
-            shown = as_written(value)
+            written = shown(value)
             raise ValueError(
-                f"{source}: {name} takes text, got {shown}, which YAML reads as {_kind(value)}: put it in quotes, "
-                f'{key}: "{shown}", or give it on the command line: {name}=VALUE'
+                f"{source}: {name} takes text, got {written}, which YAML reads as {_kind(value)}: put it in quotes, "
+                f'{key}: "{written}", or give it on the command line: {name}=VALUE'
             )
 
 

@@ -13,6 +13,7 @@ from hydra._internal import config_loader_impl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -20,13 +21,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from scm_media import reading
 from scm_media.recipe.errors import clear_errors
+from scm_media.settings import Recipe, default_values
 
 SUFFIX = ".yaml"
+BASE = "base"
+"""The configuration that every shipped recipe inherits; a file of that name beside a user's recipe is another one."""
+
+DEFAULTS = "recipe-defaults"
+"""Hydra's name for the defaults of the settings, which the configuration ``base`` inherits."""
+
 PRIMARY = "this-recipe"
 """Hydra's name for a user's file, whatever it is called: names of files are no names of configurations."""
-
-SHARED = "base"
-"""The configuration that every shipped recipe inherits; a file of that name beside a user's recipe is not it."""
 
 HYDRA = "hydra"
 
@@ -40,8 +45,8 @@ MOST_INHERITED = 500
 class OwnFile(FileConfigSource):
     """A user's recipe file under the name ``PRIMARY``, and the files and groups beside it under their own.
 
-    Hydra's own settings (the key ``hydra``, the groups below ``hydra/``) name code that Hydra runs: there are none in
-    files, neither in the recipe nor in what it inherits.
+    Hydra's own settings (the key ``hydra``, the groups below ``hydra/``) name code that Hydra runs: no file may hold
+    them, neither the recipe nor what it inherits.
     """
 
     def __init__(self, provider: str, path: str) -> None:
@@ -64,10 +69,10 @@ class OwnFile(FileConfigSource):
         inherited = _inherited(config)
         if HYDRA in config or _first_part(header.get("package") or "") == HYDRA or any(map(_is_hydras, inherited)):
             raise ValueError(settings_refusal(str(file), HYDRA))
-        if SHARED in inherited and self._shadows(SHARED) and self.file.name != f"{SHARED}{SUFFIX}":
+        if BASE in inherited and self._shadows(BASE) and self.file.name != f"{BASE}{SUFFIX}":
             raise ValueError(
-                f"{file} inherits {SHARED!r}, which is the shipped one and {self.path}/{SHARED}{SUFFIX}: rename "
-                f"the file, or write /{SHARED} for the shipped one"
+                f"{file} inherits {BASE!r}, which is the shipped one and {self.path}/{BASE}{SUFFIX}: rename "
+                f"the file, or write /{BASE} for the shipped one"
             )
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
 
@@ -83,7 +88,7 @@ class OwnFile(FileConfigSource):
         name = config_path.removesuffix(SUFFIX)
         if name == PRIMARY:
             return self.file
-        if name == SHARED or name.partition("/")[0] == HYDRA:
+        if name in (BASE, DEFAULTS) or name.partition("/")[0] == HYDRA:
             return None
         file = Path(self.path, f"{name}{SUFFIX}")
         return file if file.is_file() else None
@@ -111,6 +116,15 @@ def packages(kind: str) -> tuple[str, ...]:
     return (group, *sorted({point.value for point in entry_points(group=group)}))
 
 
+def _store_defaults() -> None:
+    """Registers the defaults of the settings with Hydra.
+
+    They are plain values: OmegaConf's own types would convert what does not fit ("5" to 5), and know neither bounds nor
+    ``Literal``; ``scm_media.settings.check`` checks the composed recipe.
+    """
+    ConfigStore.instance().store(DEFAULTS, default_values(Recipe))
+
+
 @contextmanager
 def searching(file: Path | None) -> Iterator[None]:
     """Inside, Hydra finds our configurations and those of plugins, behind a user's file and its folder if there is one.
@@ -119,6 +133,7 @@ def searching(file: Path | None) -> Iterator[None]:
     """
     Plugins.instance().register(OwnFile)
     Plugins.instance().register(_SearchPath)
+    _store_defaults()
     before, _SearchPath.file = _SearchPath.file, file
     hydras: Any = config_loader_impl
     unbounded, hydras.CachingConfigRepository = hydras.CachingConfigRepository, _Bounded

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scm_media.training.context import Context, prepare
-from scm_media.training.devices import check_devices
+from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
 
 
@@ -21,7 +21,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     ValueError when the autoencoder has not been trained, when latents of something else lie there, when another run is
     using the folder, and where random augmentation would be fixed for good by a single variant.
     """
-    check_devices(config)
+    check_device(config)
     context = prepare(config)
     autoencoder = context.trained("autoencoder").to(context.device)
     cache = context.latent_cache

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from scm_media import weights
+from scm_media import settings, weights
 from scm_media.data.order import mix
 from scm_media.pipeline.description import ModelDescription
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
-from scm_media.training.devices import check_devices, launch_fabric, rank_zero_only
+from scm_media.training.devices import check_device, launch_fabric, rank_zero_only
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
 from scm_media.training.loop import train
 from scm_media.training.optimization import stage_number
@@ -35,8 +35,9 @@ def run(config: dict[str, Any]) -> None:
     (``training.interruption``).
     """
     # Everything is checked before anything is written.
+    settings.check(config)
     stages = _select_stages(config)
-    check_devices(config)
+    check_device(config)
     context = prepare(config)
     if "student" in stages:
         student.check_guidance(context)
@@ -64,9 +65,7 @@ def run(config: dict[str, Any]) -> None:
 
 
 def _select_stages(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the stages to train; ValueError for a stage that is unknown, or asked for but not in the recipe."""
-    if config["stage"] not in ("all", *STAGES):
-        raise ValueError(f"stage must be one of all, {', '.join(STAGES)}; got {config['stage']!r}")
+    """Returns the stages to train; ValueError for a stage that the recipe does not have."""
     selected = list(STAGES) if config["stage"] == "all" else [config["stage"]]
     for stage in ("feature_extractor", "guide"):
         if config[stage] is None and stage in selected:

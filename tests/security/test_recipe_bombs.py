@@ -8,7 +8,7 @@ import time
 import pytest
 
 from scm_media import recipe
-from scm_media.recipe.expansion import check_expansion
+from scm_media.recipe.interpolation import check_expansion
 
 HEAD = "defaults: [image/tiny, _self_]\n"
 

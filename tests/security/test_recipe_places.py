@@ -6,7 +6,7 @@ import pytest
 
 from scm_media import recipe
 from scm_media.cli import main
-from scm_media.recipe.places import check_places
+from scm_media.recipe.written_folders import check_written_folders
 
 HEAD = "defaults: [image/tiny, _self_]\n"
 
@@ -45,13 +45,15 @@ def test_nothing_is_written_where_a_stranger_says(tmp_path, monkeypatch, capsys)
 
 @pytest.mark.parametrize("place", ["runs/mine/main", "out", "a/b..c/d", "runs/..x"])
 def test_folders_below_are_taken(place):
-    check_places({"run_dir": place, "logger": {"root_dir": place}, "data": {"index": place}}, [], "mine")
+    check_written_folders({"run_dir": place, "logger": {"root_dir": place}, "data": {"index": place}}, [], "mine")
 
 
 def test_an_index_of_shards_is_held_to_the_same():
     with pytest.raises(ValueError, match=r"data\.index is '/var/x'"):
-        check_places({"run_dir": "runs", "logger": None, "data": {"index": "/var/x"}}, [], "mine")
-    check_places({"run_dir": "runs", "logger": None, "data": {"index": "/var/x"}}, ["data.index=/var/x"], "mine")
+        check_written_folders({"run_dir": "runs", "logger": None, "data": {"index": "/var/x"}}, [], "mine")
+    check_written_folders(
+        {"run_dir": "runs", "logger": None, "data": {"index": "/var/x"}}, ["data.index=/var/x"], "mine"
+    )
 
 
 def test_a_run_may_go_on_from_the_recipe_in_its_own_folder(tmp_path):

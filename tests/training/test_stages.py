@@ -113,10 +113,10 @@ def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
     [
         (
             {"stage": "decoder"},
-            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, student; got 'decoder'",
+            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, student, got 'decoder'",
         ),
-        ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed; got '16-true'"),
-        ({"student": {"objective": "flow"}}, "student.objective must be scd or sct, got 'flow'"),
+        ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed, got '16-true'"),
+        ({"student": {"objective": "flow"}}, "student.objective must be one of scd, sct, got 'flow'"),
     ],
 )
 def test_what_is_not_known_is_refused_with_what_is(run_dir, tmp_path, change, expected):
@@ -130,7 +130,7 @@ def test_what_is_not_known_is_refused_with_what_is(run_dir, tmp_path, change, ex
 @pytest.mark.parametrize(("key", "known"), [("device", "auto, cpu, cuda, mps"), ("strategy", "auto, ddp")])
 def test_unknown_devices_are_refused_before_anything_is_written(tmp_path, key, known):
     config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path / 'run'}"])
-    with pytest.raises(ValueError, match=f"{key} must be one of {known}; got 'tpu'"):
+    with pytest.raises(ValueError, match=f"{key} must be one of {known}, got 'tpu'"):
         training.run({**config, key: "tpu"})
     assert not (tmp_path / "run").exists()
 

@@ -17,8 +17,6 @@ def student_task(context: Context) -> Task:
     """Returns the training of the student, which starts from the teacher's weights or from those of ``init_from``."""
     settings = context.config["student"]
     objective = settings["objective"]
-    if objective not in ("scd", "sct"):
-        raise ValueError(f"student.objective must be scd or sct, got {objective!r}")
     file = context.weights_file("teacher")
     teacher = guided_teacher(context) if objective == "scd" else None
     if objective == "sct" and file.exists():  # for its weights and for the sheets

@@ -1,4 +1,4 @@
-"""Where a recipe may have files written: below the working directory, unless the command line says otherwise."""
+"""Refuses recipes whose file names a folder to write to that lies outside the working directory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 WRITTEN = ("run_dir", "data.index")
-"""Keys that name a folder which a run writes to; a logger joins any of its texts to one (root, name, version …)."""
+"""Keys that name a folder which a run writes to; so does each text of a logger, which joins it to its folder."""
 
 
-def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:
+def check_written_folders(config: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:
     """Raises ValueError for a folder outside the working directory that a recipe's file names as one to write to.
 
-    A recipe may come from a stranger; what stands on the command line is the user's own choice. The folder that the
-    file lies in is one too: a run keeps its recipe in its own folder.
+    A recipe may come from a stranger, while the command line is the user's own choice. The folder that the file lies in
+    is allowed: a run keeps its recipe in its own folder.
     """
     by_hand = {override.lstrip("+").partition("=")[0] for override in overrides}
     logger = config.get("logger")
@@ -29,13 +29,13 @@ def check_places(config: Mapping[str, Any], overrides: Sequence[str], source: st
             )
 
 
-def _is_beside(place: str, source: str) -> bool:
-    """Tells whether a place lies in the folder of a recipe's file."""
+def _is_beside(folder: str, source: str) -> bool:
+    """Returns whether a folder lies in the folder of a recipe's file."""
     file = Path(source)
-    return file.is_file() and Path(place).expanduser().resolve().is_relative_to(file.resolve().parent)
+    return file.is_file() and Path(folder).expanduser().resolve().is_relative_to(file.resolve().parent)
 
 
-def _leaves(place: str) -> bool:
-    """Tells whether a path, of any system, may lead out of the folder that it is relative to."""
-    paths = PurePosixPath(place), PureWindowsPath(place)
-    return place.startswith("~") or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
+def _leaves(folder: str) -> bool:
+    """Returns whether a path, of any system, may lead out of the folder that it is relative to."""
+    paths = PurePosixPath(folder), PureWindowsPath(folder)
+    return folder.startswith("~") or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)

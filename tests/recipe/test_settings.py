@@ -1,12 +1,20 @@
-"""Numbers and kinds of values in recipes: each is refused by its key, with what was expected."""
+"""Settings: a value of another type or out of its bounds is refused by its key, with what was expected."""
 
 from __future__ import annotations
+
+import copy
+import functools
+import operator
+from dataclasses import is_dataclass
 
 import pytest
 
 from scm_media import recipe
-from scm_media.recipe.parts import check_parts
-from scm_media.recipe.ranges import SETTINGS, check_bounds
+from scm_media.bounds import Bounds
+from scm_media.build import PartOf
+from scm_media.parts import PARAMETERS
+from scm_media.settings import Recipe, check
+from scm_media.typed import hints_of, metadata, unwrapped
 
 WRONG = [
     (f"seed={2**64}", "seed must be at most 9223372036854775807, got 18446744073709551616"),
@@ -34,15 +42,15 @@ WRONG = [
     ("student.loss.tangent_method=foo", "must be one of one_pass, forward, finite_difference, got 'foo'"),
     ("trainer.gradient_clip=nan", "trainer.gradient_clip must be finite"),
     ("trainer.num_workers=-1", "trainer.num_workers must be at least 0"),
-    ("trainer.sample_early=[1,x]", "trainer.sample_early must be a list of values such as 50"),
-    ("trainer.sample_early=5", "trainer.sample_early must be a list, got 5"),
+    ("trainer.sample_early=[1,x]", "trainer.sample_early must be a list with each entry a whole number"),
+    ("trainer.sample_early=5", "trainer.sample_early must be a list with each entry a whole number, got 5"),
     ("teacher.ema_std=3", "teacher.ema_std must be at most 0.2887, got 3"),
     ("teacher.decay_steps=x", "teacher.decay_steps must be a whole number or null, got 'x'"),
     ("teacher.max_steps=1000000000000", "teacher.max_steps must be at most 1000000000"),
     ("sampler.steps=1000000000", "sampler.steps must be at most 10000"),
     ("sampler.sigma_max=inf", "sampler.sigma_max must be finite"),
     ("sampler.times=[1]", "sampler.times must be steps to as many times in radians"),
-    ("+student.loss.timesteps.shift=nan", "student.loss.timesteps.shift must be finite, got nan"),
+    ("+student.loss.timesteps.shift=nan", "student.loss.timesteps.shift must be a finite number, got nan"),
 ]
 
 
@@ -64,15 +72,39 @@ def test_shipped_recipes_lie_within_the_ranges(name):
     assert recipe.compose(name, ["++data.root=x"])["recipe"] == name
 
 
-def test_every_number_of_a_known_name_is_looked_at_wherever_it_stands():
-    for name, bounds in SETTINGS.items():
+def test_every_number_of_a_known_name_is_looked_at_in_every_part():
+    bounded = {name: extra[0] for name, extra in PARAMETERS.items() if isinstance(extra[0], Bounds)}
+    for name, bounds in bounded.items():
         wrong = bounds.low - 1 if bounds.low > -float("inf") else float("nan")
-        with pytest.raises(ValueError, match=rf"here: a\.b\.{name} must be "):
-            check_bounds({"a": {"b": {name: [wrong]}}}, "here")
+        assert PartOf("data").problem({"b": {name: [wrong]}}, "a").startswith(f"a.b.{name} must be ")
 
 
-def test_parts_of_parts_are_checked_and_targets_that_are_not_allowed_are_left_to_the_builder():
+def test_every_setting_with_bounds_refuses_what_lies_outside():
+    """Each bound of the dataclasses is reached from a whole recipe."""
+    config, seen = recipe.compose("image/fashion-latent"), 0
+
+    def walk(section, values, path):
+        nonlocal seen
+        for key, hint in hints_of(section).items():
+            kind = unwrapped(hint)[1]
+            if is_dataclass(kind):
+                walk(kind, values[key], (*path, key))
+            for bounds in metadata(hint, Bounds):
+                wrong = bounds.low if bounds.open_low else bounds.low - 1
+                value = {2: [wrong]} if key == "times" else [wrong] if "Sequence" in str(kind) else wrong
+                broken = copy.deepcopy(config)
+                functools.reduce(operator.getitem, path, broken)[key] = value
+                least = bounds.in_words().partition(" and ")[0]
+                with pytest.raises(ValueError, match=rf"^{'.'.join((*path, key))}\S* must be {least}"):
+                    check(broken)
+                seen += 1
+
+    walk(Recipe, config, ())
+    assert seen >= 36
+
+
+def test_a_part_is_checked_in_parts_and_lists_and_targets_that_are_not_allowed_are_left_to_the_builder():
     part = {"_target_": "scm_media.timesteps.LogNormalTimesteps", "mean": 0.0, "std": "wide"}
-    with pytest.raises(ValueError, match=r"here: loss\[0\]\.inner\.std must be a number, got 'wide'"):
-        check_parts({"loss": [{"inner": part}]}, "here")
-    check_parts({"_target_": "os.system", "command": 5}, "here")
+    found = PartOf("loss").problem({"loss": [{"inner": part}]}, "teacher")
+    assert found == "teacher.loss[0].inner.std must be a number, got 'wide'"
+    assert PartOf("loss").problem({"_target_": "os.system", "command": 5}, "teacher") is None

@@ -1,0 +1,120 @@
+"""The settings of the networks that a recipe trains: feature extractor, autoencoder, teacher, guide and student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from scm_media.bounds import NUMBER_OF_STEPS, SAMPLES, Bounds
+from scm_media.build import PartOf
+
+Section = Mapping[str, Any]
+"""A mapping that describes a part, by the key ``_target_`` and the arguments of what it names."""
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+MaxSteps = Annotated[int, NUMBER_OF_STEPS, "length of the training"]
+BatchSize = Annotated[int, SAMPLES, "samples of one step, on all devices together"]
+WarmupSteps = Annotated[int, NUMBER_OF_STEPS, "steps over which the learning rate rises from 0"]
+Decay = Annotated[
+    Literal["constant", "cosine", "inverse_sqrt"],
+    "how the learning rate falls: not at all, along a cosine to zero, or as 1/√step after decay_steps",
+]
+DecaySteps = Annotated[int | None, NUMBER_OF_STEPS, "steps after which inverse_sqrt falls; others ignore it"]
+EmaStd = Annotated[
+    float,
+    Bounds(0, 12**-0.5, open_low=True),
+    "standard deviation of the power-function EMA, as a fraction of the training",
+]
+Optimizer = Annotated[Section, PartOf("optimizer"), "optimiser (group /optimizer)"]
+Loss = Annotated[Section, PartOf("loss"), "loss (group /loss)"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The keys that the training of every network has."""
+
+    max_steps: MaxSteps
+    batch_size: BatchSize
+    warmup_steps: WarmupSteps
+    decay: Decay
+    decay_steps: DecaySteps
+    ema_std: EmaStd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher(Training):
+    """The diffusion model."""
+
+    max_steps: MaxSteps = 8000
+    batch_size: BatchSize = 128
+    warmup_steps: WarmupSteps = 500
+    decay: Decay = "cosine"
+    decay_steps: DecaySteps = None
+    ema_std: EmaStd = 0.05
+    optimizer: Optimizer = field(default_factory=dict)
+    loss: Loss = field(default_factory=dict)
+
+
+THE_TEACHERS: Any = "the teacher's"
+"""The default of a key of the guide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide(Training):
+    """The autoguidance model: a network that the teacher is steered away from, smaller or trained for fewer steps."""
+
+    may_leave_out: ClassVar = True
+    backbone: Annotated[Section, PartOf("backbone"), "keys of the backbone in which the guide differs"]
+    batch_size: BatchSize = THE_TEACHERS
+    warmup_steps: WarmupSteps = THE_TEACHERS
+    decay: Decay = THE_TEACHERS
+    decay_steps: DecaySteps = THE_TEACHERS
+    ema_std: EmaStd = THE_TEACHERS
+    optimizer: Optimizer = THE_TEACHERS
+    loss: Loss = THE_TEACHERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student(Teacher):
+    """The consistency model."""
+
+    objective: Annotated[Literal["scd", "sct"], "scd: distilled from the teacher; sct: trained from data"] = "scd"
+    backbone: Annotated[Section, PartOf("backbone"), "keys of the backbone in which the student differs"] = field(
+        default_factory=dict
+    )
+    max_steps: MaxSteps = 4000
+    warmup_steps: WarmupSteps = 0
+    decay: Decay = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureExtractor(Training):
+    """The network in whose features samples are compared, a classifier of the data's labels."""
+
+    may_leave_out: ClassVar = True
+    network: Annotated[Section, PartOf("feature_extractor"), "the classifier"]
+    optimizer: Optimizer
+    warmup_steps: WarmupSteps = 0
+    decay: Decay = "cosine"
+    decay_steps: DecaySteps = None
+    ema_std: EmaStd = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder:
+    """An autoencoder that is not trained: only the mean and standard deviation of its latents are measured."""
+
+    may_leave_out: ClassVar = True
+    network: Annotated[Section, PartOf("autoencoder"), "the autoencoder"]
+    num_samples: Annotated[int | None, SAMPLES, "samples that latents are measured on; null: all training data"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedAutoencoder(Autoencoder, Training):
+    """An autoencoder that the stage ``autoencoder`` trains."""
+
+    precision: Annotated[Precision | None, "precision of this stage; null: the recipe's"]
+    loss: Loss
+    optimizer: Optimizer
