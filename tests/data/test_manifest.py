@@ -173,6 +173,8 @@ def test_a_group_is_held_out_together_or_not_at_all(tmp_path, rows):
         assert len(dataset) == 3 * len(songs[split])
     assert songs["train"].isdisjoint(songs["held_out"])
     assert songs["train"] | songs["held_out"] == {0, 1, 2, 3}
+    half = open_manifest(path, scalars=["pitch"], group="song", split="held_out", held_out=0.5)
+    assert len(half) == 6, "held_out counts files, not groups"
     with pytest.raises(ValueError, match=r"no column album.*data\.group"):
         open_manifest(path, group="album")
     one = write(tmp_path, [{**row, "song": "s"} for row in rows], "jsonl")
