@@ -257,7 +257,7 @@ def test_a_manifest_cuts_a_long_video_and_counts_cuts_that_are_none(tmp_path):
     (tmp_path / "list.csv").write_text("path,start,stop,scene\n" + "\n".join(rows))
     modality = VideoModality(**{**MODALITY, "num_frames": 5})
     parts = [
-        ManifestDataset(modality, tmp_path / "list.csv", cut=["start", "stop"], split=split)
+        ManifestDataset(modality, tmp_path / "list.csv", cut=["start", "stop"], split=split, held_out=0.4)
         for split in ("train", "held_out")
     ]
     assert {reason: count for reason, count in parts[0].rejects.items()} == {
