@@ -58,10 +58,11 @@ def test_a_run_trains_with_the_loss_and_the_masks_of_the_package(run):
     assert mask.tolist() == [[[[0, 0, 1, 1, 1, 1, 0, 0]] * 3]] * 2
 
 
-def test_the_model_is_sampled_by_the_sampler_of_the_package(run, tmp_path, capsys):
-    assert main(["generate", str(run), "--teacher", "--steps", "3", "--out", str(tmp_path), "--json"]) == 0
+@pytest.mark.parametrize(("flags", "evaluations"), [((), 3), (("--sampler", "heun"), 5), (("--sampler", "euler"), 3)])
+def test_the_model_is_sampled_by_the_sampler_of_the_package(run, tmp_path, capsys, flags, evaluations):
+    assert main(["generate", str(run), "--teacher", "--steps", "3", *flags, "--out", str(tmp_path), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["evaluations"] == 3, "Heun's method takes 5"
+    assert report["evaluations"] == evaluations
 
 
 def test_the_evaluation_has_a_row_of_the_sampler_and_counts_its_calls(run, tmp_path, capsys):
@@ -133,3 +134,8 @@ def test_it_is_evaluated_and_its_latents_are_refused_by_name_until_it_has_a_fing
     recipe = str(Path(__file__).parent / "extension" / "pulses.yaml")
     assert main(["encode", recipe, f"run_dir={pulses}"]) == 1
     assert "PulseDataset does not tell which examples it holds" in capsys.readouterr().err
+
+
+def test_a_sampler_for_a_student_is_refused(run, tmp_path, capsys):
+    assert main(["generate", str(run), "--sampler", "heun", "--out", str(tmp_path)]) == 1
+    assert "sampler 'heun' is for the teacher, and the student is sampled: set teacher" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from scm_media.cli.arguments import parser
 from scm_media.cli.samples import add_sampling_flags, open_model, print_report, sampling_request, write_samples
@@ -14,9 +15,9 @@ def run(arguments: Sequence[str]) -> int:
     """Returns 0 when every sample is written."""
     begun = time.perf_counter()
     pipeline, parsed, sizes = open_model(_parser(), arguments, lambda modality: modality.size_options)
-    request = sampling_request(parsed, sizes, teacher=parsed.teacher)
+    request = replace(sampling_request(parsed, sizes, teacher=parsed.teacher), sampler=parsed.sampler)
     batches = pipeline.batches(request)
-    sampler = f"teacher, {pipeline.settings.teacher}" if parsed.teacher else "consistency"
+    sampler = f"teacher, {parsed.sampler or pipeline.settings.teacher}" if parsed.teacher else "consistency"
     steps = pipeline.method(request).num_steps
     report = write_samples(batches, pipeline, parsed, {"steps": steps, "sampler": sampler, **sizes})
     print_report({**report, "seconds_total": time.perf_counter() - begun}, parsed)
@@ -35,4 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_sampling_flags(commands, "samples")
     commands.add_argument("--teacher", action="store_true", help="sample the diffusion teacher instead of the student")
+    commands.add_argument(
+        "--sampler", metavar="NAME", help="the teacher's: heun, dpm_solver …; default: the model's own"
+    )
     return commands

@@ -59,6 +59,8 @@ class SamplingRequest:
     """Samples that are generated at once, at least 1."""
     teacher: bool = False
     """Samples the diffusion teacher instead of the student when true."""
+    sampler: str | None = None
+    """Name of the teacher's sampler, ``heun``, ``dpm_solver`` or one of a plugin; None: the model's own."""
     overlap: float | None = None
     """Part of a window that the next one is given, in the unit of the size option; None: a quarter of a window.
 

@@ -66,7 +66,9 @@ class SamplingMethod:
         """Returns the method of a request; raises ValueError for anything that the model cannot do."""
         steps, times = request.steps, request.times
         if request.teacher:
-            sampler = edit_sampler = choose_teacher_sampler(settings, flow, steps, times)
+            sampler = edit_sampler = choose_teacher_sampler(settings, flow, steps, times, request.sampler)
+        elif request.sampler is not None:
+            raise ValueError(f"sampler {request.sampler!r} is for the teacher, and the student is sampled: set teacher")
         else:
             sampler = choose_student_sampler(settings, flow, steps, times)
             edit_sampler = choose_edit_sampler(settings, flow, steps, times, bool(folder.description.mask))
@@ -75,12 +77,16 @@ class SamplingMethod:
 
 
 def choose_teacher_sampler(
-    settings: SamplerSettings, flow: TrigFlow, steps: int | None = None, times: Sequence[float] | None = None
+    settings: SamplerSettings,
+    flow: TrigFlow,
+    steps: int | None = None,
+    times: Sequence[float] | None = None,
+    name: str | None = None,
 ) -> PartialSampler:
-    """Returns the teacher's solver; steps and times are the model's own where None."""
+    """Returns the teacher's sampler; steps, times and name are the model's own where None."""
     if times is None:
         times = teacher_times(settings.teacher_steps if steps is None else steps, flow, sigma_max=settings.sigma_max)
-    return partial(SAMPLERS.find(settings.teacher, "sampler.teacher"), times=tuple(times))
+    return partial(SAMPLERS.find(settings.teacher if name is None else name, "sampler"), times=tuple(times))
 
 
 def choose_student_sampler(
