@@ -25,12 +25,14 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+
+from scm_media import weights
 
 ROOT = Path(__file__).parents[1]
 LIST = Path(__file__).with_suffix(".toml")
@@ -155,48 +157,52 @@ def run_tests(root: Path, tests: str, limit: float) -> tuple[str, float, str]:
 def run_mutations(mutations: Sequence[Mutation], num_workers: int, results: Path, root: Path = ROOT) -> list[Result]:
     """Returns a result for each mutation; those that ``results`` holds already are not run again.
 
-    Raises ValueError where a mutation does not apply, or tests fail on the unchanged code.
+    Raises ValueError where a mutation does not apply, and, once all others have run, where tests fail on the unchanged
+    code.
     """
     if faults := find_faults(mutations, root):
         raise ValueError("; ".join(faults))
     known = json.loads(results.read_text()) if results.is_file() else {}
-    waiting = [mutation for mutation in mutations if mutation.digest(root) not in known]
-    limits: dict[str, float] = {}
+    groups: dict[str, list[Mutation]] = defaultdict(list)
+    for mutation in mutations:
+        if mutation.digest(root) not in known:
+            groups[mutation.tests].append(mutation)
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder, ThreadPoolExecutor(num_workers) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
-        for number in range(num_workers if waiting else 0):
+        for number in range(num_workers if groups else 0):
             copies.put(copy_tree(root, Path(folder) / str(number)))
 
-        def measure_baseline(tests: str) -> None:
+        def run_group(tests: str) -> None:
             copy = copies.get()
             outcome, seconds, printed = run_tests(copy, tests, BASELINE_LIMIT)
+            if outcome == SURVIVED:
+                limit = max(SHORTEST_LIMIT, LIMIT_FACTOR * seconds)
+                for mutation in groups[tests]:
+                    result = _try(mutation, copy, limit)
+                    known[mutation.digest(root)] = {"outcome": result.outcome, "seconds": round(result.seconds, 1)}
+                    weights.write_whole(results, json.dumps(known, indent=1).encode())
+            else:
+                faults.append(f"the tests {tests} fail on the unchanged code:\n{printed}")
             copies.put(copy)
-            if outcome != SURVIVED:
-                raise ValueError(f"the tests {tests} fail on the unchanged code:\n{printed}")
-            limits[tests] = max(SHORTEST_LIMIT, LIMIT_FACTOR * seconds)
-            print(f"unchanged code, {seconds:.0f} s: {tests}", file=sys.stderr, flush=True)
 
-        def try_mutation(mutation: Mutation) -> Result:
-            copy = copies.get()
-            file = copy / mutation.path
-            source = file.read_text(encoding="utf-8")
-            file.write_text(mutation.apply(source), encoding="utf-8")
-            try:
-                outcome, seconds, _ = run_tests(copy, mutation.tests, limits[mutation.tests])
-            finally:
-                file.write_text(source, encoding="utf-8")
-                copies.put(copy)
-            return Result(mutation, outcome, seconds)
-
-        list(pool.map(measure_baseline, dict.fromkeys(mutation.tests for mutation in waiting)))
-        for done, result in enumerate(pool.map(try_mutation, waiting), 1):
-            mutation = result.mutation
-            known[mutation.digest(root)] = {"outcome": result.outcome, "seconds": round(result.seconds, 1)}
-            results.parent.mkdir(parents=True, exist_ok=True)
-            results.write_text(json.dumps(known, indent=1))
-            said = f"{result.outcome}, {result.seconds:.0f} s: {mutation.path}: {mutation.old} -> {mutation.new}"
-            print(f"{done} of {len(waiting)} {said}", file=sys.stderr, flush=True)
+        list(pool.map(run_group, groups))
+    if faults:
+        raise ValueError("; ".join(faults))
     return [Result(mutation, **known[mutation.digest(root)]) for mutation in mutations]
+
+
+def _try(mutation: Mutation, copy: Path, limit: float) -> Result:
+    """Returns the result of a mutation in a copy of the code, which is left as it was."""
+    file = copy / mutation.path
+    source = file.read_text(encoding="utf-8")
+    file.write_text(mutation.apply(source), encoding="utf-8")
+    try:
+        outcome, seconds, _ = run_tests(copy, mutation.tests, limit)
+    finally:
+        file.write_text(source, encoding="utf-8")
+    change = f"{mutation.path}: {mutation.old} -> {mutation.new}"
+    print(f"{outcome} in {seconds:.0f} s: {change}", file=sys.stderr, flush=True)
+    return Result(mutation, outcome, seconds)
 
 
 def make_table(results: Sequence[Result]) -> str:
