@@ -31,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 
 from scm_media import weights
 
@@ -164,6 +165,7 @@ def run_mutations(mutations: Sequence[Mutation], num_workers: int, results: Path
         raise ValueError("; ".join(faults))
     known = json.loads(results.read_text()) if results.is_file() else {}
     groups: dict[str, list[Mutation]] = defaultdict(list)
+    lock = Lock()
     for mutation in mutations:
         if mutation.digest(root) not in known:
             groups[mutation.tests].append(mutation)
@@ -179,8 +181,9 @@ def run_mutations(mutations: Sequence[Mutation], num_workers: int, results: Path
                 limit = max(SHORTEST_LIMIT, LIMIT_FACTOR * seconds)
                 for mutation in groups[tests]:
                     result = _try(mutation, copy, limit)
-                    known[mutation.digest(root)] = {"outcome": result.outcome, "seconds": round(result.seconds, 1)}
-                    weights.write_whole(results, json.dumps(known, indent=1).encode())
+                    with lock:
+                        known[mutation.digest(root)] = {"outcome": result.outcome, "seconds": round(result.seconds, 1)}
+                        weights.write_whole(results, json.dumps(known, indent=1).encode())
             else:
                 faults.append(f"the tests {tests} fail on the unchanged code:\n{printed}")
             copies.put(copy)
