@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import re
 import sys
 from collections import Counter
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rendering import write_whole
 
 SOUNDS = Path("usr/share/asterisk/sounds")
 TEXTS = Path("usr/share/doc/asterisk-core-sounds-{0}/core-sounds-{0}.txt.gz")
@@ -39,7 +39,7 @@ NO_SPEECH = frozenset({"ascending-2tone", "beep", "beeperr", "descending-2tone",
 
 @dataclass(frozen=True)
 class Voice:
-    """One voice: its class, its language's code, who speaks, and under which licence."""
+    """A voice with its class, its language's code, its speaker and its licence."""
 
     name: str
     language: str
@@ -57,7 +57,7 @@ VOICES = (
 
 
 def texts(root: Path, language: str) -> dict[str, str]:
-    """Prompt to the text that is spoken, as far as the packages' list tells; what stands in brackets is left away."""
+    """Returns the spoken text of each prompt in the packages' list, without remarks in brackets."""
     file = root / str(TEXTS).format(language)
     if not file.is_file():
         return {}
@@ -71,13 +71,13 @@ def texts(root: Path, language: str) -> dict[str, str]:
 
 
 def recordings(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and file of each prompt below a voice's folder, those without speech among them, in the order of names."""
+    """Yields name and file of each prompt below a voice's folder, in the order of names; some have no speech."""
     for path in sorted(folder.rglob("*.g722")):
         yield path.relative_to(folder).with_suffix("").as_posix(), path
 
 
 def decode(path: Path) -> np.ndarray:
-    """The samples ``(T,)`` of a G.722 file as int16; ValueError where there are none."""
+    """Returns the samples ``(T,)`` of a G.722 file as int16; raises ValueError where there are none."""
     import av
 
     try:
@@ -91,7 +91,7 @@ def decode(path: Path) -> np.ndarray:
 
 
 def collect(root: Path, folder: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Writes every voice's recordings and gives a row of the manifest for each, and the files left out by reason.
+    """Writes every voice's recordings; returns a row of the manifest for each, and the files left out by reason.
 
     Exits where a voice is missing, naming its packages.
     """
@@ -133,7 +133,7 @@ def collect(root: Path, folder: Path) -> tuple[list[dict[str, Any]], Counter[str
 
 
 def attribution() -> str:
-    """Whose the recordings are, and under which licences."""
+    """Returns the text that attributes the recordings to their owners, with the licences."""
     lines = [f"{voice.name}/: spoken by {voice.speaker}; {voice.licence}" for voice in VOICES]
     return "\n".join(
         [
@@ -144,13 +144,6 @@ def attribution() -> str:
             "",
         ]
     )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes aside and renames: the file is complete, or it is not there."""
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -33,7 +33,7 @@ from typing import Any
 VENDORS = ("google", "twitter")
 VERSION = "16.0.0"
 NUM_PICTURES = 3786
-"""Of each vendor, in this version."""
+"""The number of pictures of each vendor in this version."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def fetch(vendor: str, folder: Path) -> None:
-    """Leaves a vendor's .tgz in the folder, by ``npm pack``; exits with the remedy where npm is missing or fails."""
+    """Fetches a vendor's .tgz into the folder by ``npm pack``; exits with the remedy where npm is missing or fails."""
     npm = shutil.which("npm")
     if npm is None:
         sys.exit(
@@ -100,7 +100,7 @@ def unpack(archive: Path, vendor: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def member(packed: tarfile.TarFile, name: str) -> Any:
-    """A file of the archive, open; exits where there is none of this name."""
+    """Returns an open file of the archive; exits where there is none of this name."""
     try:
         found = packed.extractfile(name)
     except KeyError:
@@ -111,7 +111,7 @@ def member(packed: tarfile.TarFile, name: str) -> Any:
 
 
 def pictures(emoji: dict[str, Any], vendor: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """File name and row of an emoji and of each of its skin tones."""
+    """Yields file name and row of an emoji and of each of its skin tones."""
     folder = re.sub(r"\W+", "-", emoji["category"].lower())
     for tones, variant in {"": emoji, **emoji.get("skin_variations", {})}.items():
         name = f"{vendor}-{emoji['short_name']}{f'-{tones.lower()}' if tones else ''}.png"

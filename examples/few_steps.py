@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def stack(rows: list[tuple[Image.Image, str]], line: int = 22) -> Image.Image:
-    """The pictures below one another, each with its line of text under it."""
+    """Returns the pictures in a column, each with its line of text below it."""
     width = max(picture.width for picture, _ in rows)
     sheet = Image.new("RGB", (width, sum(picture.height + line for picture, _ in rows)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -31,7 +31,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import re
 import sys
 from collections import Counter
@@ -41,18 +40,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rendering import check_settings, write_whole
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-"""Where Debian's package fluid-soundfont-gm puts it."""
+"""The path of Debian's package fluid-soundfont-gm."""
 
 NUM_PROGRAMS = 128
 PLAYED_RATE = 44_100
 LOUDEST_PEAK = 0.9
-"""Of the loudest note of each program: soundfonts set instruments of one band 30 dB apart."""
+"""The peak of each program's loudest note, since soundfonts set instruments of one band 30 dB apart."""
 
 VELOCITIES = range(32, 128)
 HELD = 0.75
-"""Share of a clip that the key is down; then the note is released."""
+"""The fraction of a recording after which the key is released."""
 
 FADE_SECONDS = 0.02
 SILENCE_PEAK = 1e-3
@@ -91,12 +91,12 @@ FAMILIES = {
     "effects": "*Fret Noise 48-72, *Breath Noise 48-72, *Seashore 48-72, *Bird Tweet 48-72, "
     "*Telephone 48-72, *Helicopter 48-72, *Applause 48-72, *Gunshot 48-72",
 }
-"""Family to its eight programs in General MIDI's order, each with its lowest and highest key; a star: no pitch."""
+"""The eight programs of each family in General MIDI's order, with lowest and highest key; a star: no pitch."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """One instrument: its number from 0, its family, its name, its keys, and whether its pitch is heard."""
+    """An instrument with its number from 0, its family, its name, its keys, and whether it has a pitch."""
 
     number: int
     family: str
@@ -107,12 +107,12 @@ class Program:
 
     @property
     def folder(self) -> str:
-        """Where its notes lie."""
+        """Returns the folder of its notes."""
         return f"{self.family}/{self.number:03d}-{re.sub('[^a-z0-9]+', '-', self.name.lower())}"
 
 
 def programs() -> list[Program]:
-    """The 128 programs in General MIDI's order."""
+    """Returns the 128 programs in General MIDI's order."""
     found = []
     for family, listed in FAMILIES.items():
         for text in listed.split(", "):
@@ -123,7 +123,7 @@ def programs() -> list[Program]:
 
 
 def score(program: Program, num_notes: int, seed: int) -> list[tuple[int, int]]:
-    """Key and velocity of each note of a program, no pair twice; as many of each key as can be, spread otherwise.
+    """Returns key and velocity of each note of a program, no pair twice, with the keys as evenly used as possible.
 
     The velocities of a key lie one in each equal part of the range. Exits where there are not that many pairs.
     """
@@ -140,7 +140,7 @@ def score(program: Program, num_notes: int, seed: int) -> list[tuple[int, int]]:
 
 
 class Player:
-    """A soundfont that is played note by note, each from silence."""
+    """Plays a soundfont note by note, each from silence."""
 
     def __init__(self, soundfont: Path, rate: int, seconds: float) -> None:
         try:
@@ -154,7 +154,7 @@ class Player:
         self._font = self._synth.sfload(str(soundfont))
 
     def play(self, program: int, notes: Sequence[tuple[int, int]]) -> np.ndarray:
-        """The notes ``(N, T)`` of a program, float32."""
+        """Returns the notes ``(N, T)`` of a program in float32."""
         self._synth.program_select(0, self._font, 0, program)
         return np.stack([self._faded(self._down(self._play(key, velocity))) for key, velocity in notes])
 
@@ -191,7 +191,7 @@ class Player:
 
 
 def render(folder: Path, player: Player, num_notes: int, seed: int, suffix: str) -> Counter[str]:
-    """Writes every program that is not there yet, then the manifest; gives the notes left out, by reason."""
+    """Writes every program that is not there yet, then the manifest; returns the notes left out, by reason."""
     parts = folder / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
     every = programs()
@@ -211,7 +211,7 @@ def render(folder: Path, player: Player, num_notes: int, seed: int, suffix: str)
 def render_program(
     folder: Path, player: Player, program: Program, num_notes: int, seed: int, suffix: str
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Writes the notes of one program; the manifest's rows, and how many notes were left out by reason."""
+    """Writes the notes of one program; returns the manifest's rows, and the numbers of notes left out by reason."""
     import soundfile
 
     notes = score(program, num_notes, seed)
@@ -241,30 +241,10 @@ def render_program(
 
 
 def caption(program: Program, key: int, velocity: int) -> str:
-    """What is heard, in words: "steel guitar, C#4, loud"."""
+    """Returns a description of the sound: "steel guitar, C#4, loud"."""
     note = f"{('C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B')[key % 12]}{key // 12 - 1}"
     loudness = "soft" if velocity < 64 else "loud" if velocity >= 96 else "medium"
     return ", ".join([program.name.lower(), *([note] if program.pitched else []), loudness])
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes aside and renames: the file is complete, or it is not there."""
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Notes what a folder is rendered with; exits where it was begun with something else."""
-    file = folder / "render.json"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(settings, indent=2) + "\n")
-        return
-    before = json.loads(file.read_text("utf-8"))
-    if differing := [key for key in settings if before.get(key) != settings[key]]:
-        told = ", ".join(f"{key} {before.get(key)}, now {settings[key]}" for key in differing)
-        sys.exit(f"{folder} was begun with another {told}; choose another folder or delete this one")
 
 
 def main(arguments: list[str] | None = None) -> None:

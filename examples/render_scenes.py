@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rendering import check_settings, write_whole
 
 SCENARIOS = (
     "basic",
@@ -56,17 +57,17 @@ BUTTONS = ("MOVE_FORWARD", "MOVE_BACKWARD", "MOVE_LEFT", "MOVE_RIGHT", "TURN_LEF
 """The columns of actions; a scenario gives some of them, the others are never held."""
 
 SKILL = {"deadly_corridor": 1}
-"""Of scenarios in which the player would be dead before a clip is full."""
+"""The difficulty of scenarios in which the player would otherwise die before a clip is complete."""
 
 SIZE, SUPERSAMPLING = 64, 3
 FRAMES, TICKS = 16, 4
 RATE = Fraction(35, TICKS)
 CLIPS_AN_EPISODE = 8
 LEAST_MOTION = 1.0
-"""Of 255: the mean change of a value from one frame to the next."""
+"""The mean change of a value from one frame to the next, of 255, that a clip needs."""
 
 FEWEST_UNITS = 4.0
-"""Of the map, in one frame: who moves less and means to move stands against something."""
+"""Units of the map in one frame: a player who moves less although a button is held is stuck."""
 
 WAYS = {
     "ahead": (("MOVE_FORWARD", 0.8), ("MOVE_BACKWARD", 0.05)),
@@ -74,17 +75,17 @@ WAYS = {
     "turning": (("TURN_LEFT", 0.25), ("TURN_RIGHT", 0.25)),
     "firing": (("ATTACK", 0.12),),
 }
-"""Ways of moving: buttons of which one at most is held, and how often each is."""
+"""Groups of buttons of which at most one is held, with how often each is."""
 
 ONLY_WAY = 0.45
-"""How often each side is held where there is no other way of moving than sideways, or than turning."""
+"""How often each side is held where a scenario has only sideways moves, or only turns."""
 
 HELD = 5.0
-"""Frames that a way is kept for, on average."""
+"""The mean number of frames that a button is held."""
 
 
 class Walker:
-    """Buttons that are held for a few frames each, drawn from a generator."""
+    """Chooses buttons that are held for a few frames each, by a generator."""
 
     def __init__(self, buttons: Sequence[str], generator: np.random.Generator) -> None:
         self.generator = generator
@@ -99,7 +100,7 @@ class Walker:
         self.held: dict[str, str | None] = dict.fromkeys(self.ways)
 
     def act(self, stuck: bool) -> set[str]:
-        """The buttons of the next frame; stuck: the last ones led nowhere."""
+        """Returns the buttons of the next frame; stuck: the last ones did not move the player."""
         for name, way in self.ways.items():
             self.kept[name] -= 1
             if self.kept[name] <= 0 or (stuck and name != "turning"):
@@ -115,7 +116,7 @@ class Walker:
 
 
 class Scene:
-    """A scenario that is played headless, an episode at a time."""
+    """Plays a scenario headless, one episode at a time."""
 
     def __init__(self, scenario: str) -> None:
         try:
@@ -142,7 +143,7 @@ class Scene:
         self.game.init()
 
     def play(self, seed: int, episode: int, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frames ``(N, SIZE, SIZE, 3)`` uint8 and the buttons that led to each, ``(N, len(BUTTONS))``."""
+        """Returns frames ``(N, SIZE, SIZE, 3)`` uint8 and the buttons that led to each, ``(N, len(BUTTONS))``."""
         own = [seed, SCENARIOS.index(self.scenario), episode]
         generator = np.random.default_rng(own)
         self.game.set_seed(int(np.random.SeedSequence(own).generate_state(1)[0] % 2**31))
@@ -174,7 +175,7 @@ class Scene:
 
 
 def shrink(screen: np.ndarray) -> np.ndarray:
-    """The middle square of a picture ``(H, W, 3)``, each 3x3 of its pixels averaged: ``(SIZE, SIZE, 3)`` uint8."""
+    """Returns the middle square of a picture ``(H, W, 3)`` averaged over 3x3 pixels, ``(SIZE, SIZE, 3)`` uint8."""
     side = SIZE * SUPERSAMPLING
     left = (screen.shape[1] - side) // 2
     square = screen[:side, left : left + side].reshape(SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING, 3)
@@ -182,7 +183,7 @@ def shrink(screen: np.ndarray) -> np.ndarray:
 
 
 def motion(frames: np.ndarray) -> float:
-    """The mean change of a value of frames ``(T, H, W, 3)`` from one to the next."""
+    """Returns the mean change of a value of frames ``(T, H, W, 3)`` from one frame to the next."""
     return float(np.abs(np.diff(frames.astype(np.int16), axis=0)).mean())
 
 
@@ -243,7 +244,7 @@ def render_scenario(scenario: str, folder: Path, num_clips: int, seed: int, crf:
 
 
 def render(folder: Path, scenarios: Sequence[str], num_clips: int, seed: int, crf: int, workers: int) -> Counter[str]:
-    """Writes every scenario that is not there yet, then the manifest; gives the clips left out, by reason."""
+    """Writes every scenario that is not there yet, then the manifest; returns the clips left out, by reason."""
     work = partial(render_scenario, folder=folder, num_clips=num_clips, seed=seed, crf=crf)
     # Games are processes of their own, which a forked interpreter would share.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -253,26 +254,6 @@ def render(folder: Path, scenarios: Sequence[str], num_clips: int, seed: int, cr
     found = [json.loads((folder / ".parts" / f"{scenario}.json").read_text("utf-8")) for scenario in scenarios]
     write_whole(folder / "manifest.jsonl", "".join(json.dumps(row) + "\n" for part in found for row in part["rows"]))
     return sum((Counter(part["left_out"]) for part in found), Counter())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes aside and renames: the file is complete, or it is not there."""
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Notes what a folder is rendered with; exits where it was begun with something else."""
-    file = folder / "render.json"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(settings, indent=2) + "\n")
-        return
-    before = json.loads(file.read_text("utf-8"))
-    if differing := [key for key in settings if before.get(key) != settings[key]]:
-        told = ", ".join(f"{key} {before.get(key)}, now {settings[key]}" for key in differing)
-        sys.exit(f"{folder} was begun with another {told}; choose another folder or delete this one")
 
 
 def main(arguments: list[str] | None = None) -> None:

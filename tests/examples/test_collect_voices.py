@@ -19,6 +19,7 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 @pytest.fixture
 def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("collect_voices", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "collect_voices", module)  # dataclasses look for their module there

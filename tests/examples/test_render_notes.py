@@ -56,6 +56,7 @@ class Synth:
 
 @pytest.fixture
 def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     monkeypatch.setitem(sys.modules, "tinysoundfont", SimpleNamespace(Synth=Synth))
     spec = importlib.util.spec_from_file_location("render_notes", SCRIPT)
     module = importlib.util.module_from_spec(spec)

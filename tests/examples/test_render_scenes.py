@@ -16,6 +16,7 @@ FILE = Path(__file__).parents[2] / "examples" / "render_scenes.py"
 
 @pytest.fixture
 def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(FILE.parent))
     spec = importlib.util.spec_from_file_location("render_scenes", FILE)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "render_scenes", module)
