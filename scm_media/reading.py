@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,18 @@ def parse_json(text: str, source: str) -> Any:
         raise ValueError(f"{source} is no valid JSON for this program: its brackets are nested too deep") from error
     except ValueError as error:
         raise ValueError(f"{source} is no valid JSON ({error})") from error
+
+
+def find_metadata(texts: Iterable[str], key: str) -> dict[str, Any]:
+    """Returns the object under ``key`` of the first text that is a JSON object with one, such as a file's comments.
+
+    Returns an empty dictionary if no text has one.
+    """
+    for text in texts:
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            return found[key]
+    return {}

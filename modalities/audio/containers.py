@@ -13,7 +13,15 @@ import numpy as np
 
 from modalities.audio.mp3 import promised_samples
 from modalities.audio.packets import count_samples, decode_all, decode_from
-from modalities.audio.recording import File, SoundError, content_of, decoder_errors, suffix_of, version_of
+from modalities.audio.recording import (
+    File,
+    SoundError,
+    content_of,
+    decoder_errors,
+    format_change,
+    suffix_of,
+    version_of,
+)
 from modalities.audio.riff import claims_too_much
 
 FORMATS = "mov,mp4,aac,g722,asf,mp3,ogg,flac,wav,w64,aiff,caf,au,matroska,amr,ac3,eac3,wv,ape,tta,loas"
@@ -249,14 +257,10 @@ class ContainerRecording:
         self._container.seek(math.floor(stamp), stream=self._stream, backward=True)
 
     def _check_format(self, frame: Any) -> Any:
-        if (frame.sample_rate, frame.layout.nb_channels) == (self.rate, self.channels):
-            return frame
-        raise SoundError(
-            self.file,
-            "changes inside",
-            f"changes from {self.rate} Hz with {self.channels} channels to {frame.sample_rate} Hz with "
-            f"{frame.layout.nb_channels}, expected one rate and number of channels: take it apart, or convert it",
-        )
+        before, after = (self.rate, self.channels), (frame.sample_rate, frame.layout.nb_channels)
+        if before != after:
+            raise format_change(self.file, before, after)
+        return frame
 
     def _rewound(self) -> tuple[Any, Any]:
         """Returns container and stream at the file's start: formats without an index cannot jump back exactly."""

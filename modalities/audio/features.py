@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modalities.audio.mel_scale import mel_filters
+from scm_media.nn.classifier import LabelClassifier, classes_of, conv_block, hidden_layer
 from scm_media.parts import part
 
 WINDOW_SECONDS = 0.08
@@ -22,14 +23,8 @@ QUIETEST = 1e-8
 """Power added to each band, so that quieter ones look alike."""
 
 
-def _block(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()
-    )
-
-
 @part("feature_extractor")
-class AudioClassifier(nn.Module):
+class AudioClassifier(LabelClassifier):
     """Classifies sounds by their labels; the last hidden layer gives the features.
 
     channels: of the waveforms. labels: name to number of classes; scalar labels (0) get no scores. sample_rate: Hz.
@@ -41,37 +36,27 @@ class AudioClassifier(nn.Module):
     def __init__(
         self, channels: int, labels: Mapping[str, int], sample_rate: int, width: int = 24, num_features: int = 128
     ) -> None:
-        super().__init__()
-        classes = {name: num for name, num in labels.items() if num > 0}
-        if not classes:
-            raise ValueError(
-                f"a classifier needs a label with classes, got {dict(labels)}; set feature_extractor: null"
-            )
         if not 2 * LOWEST_HERTZ <= sample_rate <= HIGHEST_RATE:
             raise ValueError(
                 f"feature_extractor.network.sample_rate must lie in {2 * LOWEST_HERTZ:g} … {HIGHEST_RATE} Hz, got "
                 f"{sample_rate}"
             )
-        self.num_features = num_features
+        trunk = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            conv_block(channels, width),
+            nn.MaxPool2d(2, ceil_mode=True),
+            conv_block(width, 2 * width),
+            nn.MaxPool2d(2, ceil_mode=True),
+            conv_block(2 * width, 4 * width),
+            nn.MaxPool2d((2, 1), ceil_mode=True),
+            nn.AdaptiveAvgPool2d((8, 4)),
+            *hidden_layer(4 * width * 32, num_features),
+        )
+        super().__init__(trunk, classes_of(labels), num_features)
         self.window = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
         self.register_buffer("taper", torch.hann_window(self.window), persistent=False)
         filters = mel_filters(sample_rate, self.window, NUM_BANDS, LOWEST_HERTZ, scale="htk", unit_sum=True)
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
-        self.trunk = nn.Sequential(
-            nn.BatchNorm2d(channels),
-            _block(channels, width),
-            nn.MaxPool2d(2, ceil_mode=True),
-            _block(width, 2 * width),
-            nn.MaxPool2d(2, ceil_mode=True),
-            _block(2 * width, 4 * width),
-            nn.MaxPool2d((2, 1), ceil_mode=True),
-            nn.AdaptiveAvgPool2d((8, 4)),
-            nn.Flatten(),
-            nn.Linear(4 * width * 32, num_features, bias=False),
-            nn.BatchNorm1d(num_features),
-            nn.ReLU(),
-        )
-        self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in classes.items()})
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def spectrogram(self, sample: Tensor) -> Tensor:
@@ -85,12 +70,3 @@ class AudioClassifier(nn.Module):
     def features(self, sample: Tensor) -> Tensor:
         """Returns features ``(B, num_features)`` of waveforms ``(B, C, T)`` in [-1, 1]."""
         return self.trunk(self.spectrogram(sample).contiguous(memory_format=torch.channels_last))
-
-    def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Returns class scores ``(B, num_classes)`` by label."""
-        features = self.features(sample)
-        return {name: head(features) for name, head in self.heads.items()}
-
-    def forward(self, sample: Tensor) -> dict[str, Tensor]:
-        """Returns ``logits``, for training."""
-        return self.logits(sample)

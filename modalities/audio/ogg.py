@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from modalities.audio.recording import File, Recording, SoundError, content_of, name_of, version_of
+from modalities.audio.recording import File, Recording, content_of, format_change, name_of, version_of
 
 PAGE = re.compile(rb"OggS\x00")
 FIRST_PAGE = re.compile(rb"OggS\x00[\x02\x06]")
@@ -91,12 +91,7 @@ class ChainedRecording:
         for link in links[1:]:
             if (link.rate, link.channels) != (self.rate, self.channels):
                 self.close()
-                raise SoundError(
-                    file,
-                    "changes inside",
-                    f"joins streams of {self.rate} Hz with {self.channels} channels and of {link.rate} Hz with "
-                    f"{link.channels}, expected one rate and number of channels: take it apart, or convert it",
-                )
+                raise format_change(file, (self.rate, self.channels), (link.rate, link.channels))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Returns frames as ``Recording.read``."""

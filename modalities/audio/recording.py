@@ -22,6 +22,17 @@ class SoundError(ValueError):
         self.reason = reason
 
 
+def format_change(file: File, before: tuple[int, int], after: tuple[int, int]) -> SoundError:
+    """Returns the error for a file whose rate in Hz and number of channels change inside."""
+    (rate, channels), (new_rate, new_channels) = before, after
+    return SoundError(
+        file,
+        "changes inside",
+        f"changes from {rate} Hz with {channels} channels to {new_rate} Hz with {new_channels}, expected one rate and "
+        "number of channels: take it apart, or convert it",
+    )
+
+
 class Recording(Protocol):
     """Reads an opened file of ``frames`` samples a channel at ``rate`` Hz."""
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform, normalise_phase
+from scm_media.nn.channel_scale import Measured
 from scm_media.parts import part
 
 _FLOOR = 1e-5
@@ -36,7 +37,7 @@ def expand(spectrum: Tensor, exponent: float) -> Tensor:
 
 
 @part("autoencoder")
-class ComplexSpectrogram(nn.Module):
+class ComplexSpectrogram(Measured):
     """Maps waveforms to |X|^exponent · e^{i·phase} of the short-time Fourier transform X, and back exactly.
 
     channels: of waveforms ``(B, channels, T)``. window, hop: in samples; T must be a multiple of hop. Latents are
@@ -59,7 +60,6 @@ class ComplexSpectrogram(nn.Module):
     """
 
     deviation: Tensor
-    trained: Tensor
 
     def __init__(
         self,
@@ -91,7 +91,6 @@ class ComplexSpectrogram(nn.Module):
         self.latent_channels = 2 * channels
         self.register_buffer("deviation", torch.ones(channels, self.num_bins))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
-        self._is_fitted = False
 
     def fit(self, samples: Iterable[Tensor]) -> None:
         """Measures the root mean square of each channel's bins over batches ``(B, channels, T)``, in float64.
@@ -193,7 +192,7 @@ class ComplexSpectrogram(nn.Module):
 
     def _gain(self, like: Tensor) -> Tensor:
         """Returns the factors ``(channels, window / 2)`` that scale compressed spectra to sigma_data."""
-        self._require_trained()
+        self.require_trained()
         deviation = self.deviation.to(like.dtype)
         quietest = deviation.amax(1, keepdim=True) * 10 ** (_QUIETEST_DB / 20 * self.exponent)
         raised = deviation.clamp(min=quietest).pow(-self.equalise)
@@ -205,17 +204,6 @@ class ComplexSpectrogram(nn.Module):
                 f"the autoencoder takes latents (batch, {self.latent_channels}, {self.num_bins}, frames), got a tensor "
                 f"of shape {tuple(latent.shape)}: check autoencoder.network.window and channels"
             )
-
-    def _require_trained(self) -> None:
-        # The buffer is read only until it is true: on an accelerator each reading waits for the device.
-        if self._is_fitted:
-            return
-        if not bool(self.trained):
-            raise ValueError(
-                "this autoencoder was never fitted, so that it knows no deviations: "
-                "run stage=autoencoder, or load its weights"
-            )
-        self._is_fitted = True
 
 
 def _pack(spectrum: Tensor) -> Tensor:

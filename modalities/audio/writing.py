@@ -17,6 +17,7 @@ from torch import Tensor
 from modalities.audio.levels import limit_peak
 from modalities.audio.reading import FFMPEG, open_recording
 from modalities.audio.recording import decoder_errors, suffix_of
+from scm_media.reading import find_metadata
 from scm_media.weights import write_whole
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
@@ -94,14 +95,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     with open_recording(path):
         pass
-    for comment in _comments(path):
-        try:
-            found = json.loads(comment)
-        except ValueError:
-            continue
-        if isinstance(found, dict) and isinstance(found.get(KEY), dict):
-            return found[KEY]
-    return {}
+    return find_metadata(_comments(path), KEY)
 
 
 def _comments(path: str | Path) -> list[str]:

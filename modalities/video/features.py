@@ -10,6 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media.conditioning import NO_LABEL
+from scm_media.nn.classifier import LabelClassifier, hidden_layer
 from scm_media.parts import part
 
 ORDERS = ("forward", "reversed", "shuffled", "frozen")
@@ -107,7 +108,7 @@ def _block(
 
 
 @part("feature_extractor")
-class MotionNetwork(nn.Module):
+class MotionNetwork(LabelClassifier):
     """Classifies clips, the order of their frames and their speed; returns the features that it does so by.
 
     It learns the labels, and ``ORDERS`` and ``SPEEDS``, which training makes of the clips (``pose``). So shuffled clips
@@ -124,26 +125,21 @@ class MotionNetwork(nn.Module):
     """
 
     def __init__(self, channels: int, labels: Mapping[str, int], width: int = 24, num_features: int = 64) -> None:
-        super().__init__()
         tasks = {"order": len(ORDERS), "speed": len(SPEEDS)}
         if taken := sorted(tasks.keys() & labels.keys()):
             raise ValueError(f"the label {', '.join(taken)} is one that the network makes itself: call it otherwise")
-        self.num_features = num_features
-        self.labels = [name for name, num in labels.items() if num > 0]
+        classes = {name: num for name, num in labels.items() if num > 0}
         # A quarter of the resolution at once: three of four operations are saved, and motion is left.
-        self.frames = nn.Sequential(nn.BatchNorm3d(channels), _block(channels, width, (1, 5, 5), (1, 4, 4)))
-        self.trunk = nn.Sequential(
+        frames = nn.Sequential(nn.BatchNorm3d(channels), _block(channels, width, (1, 5, 5), (1, 4, 4)))
+        trunk = nn.Sequential(
             _block(width + 2 * len(SCALES), 2 * width, (3, 3, 3), (1, 2, 2)),
             _block(2 * width, 4 * width, (3, 3, 3), (2, 1, 1)),
             _block(4 * width, 4 * width, (3, 3, 3), (2, 2, 2)),
             nn.AdaptiveAvgPool3d(2),
-            nn.Flatten(),
-            nn.Linear(4 * width * 8, num_features, bias=False),
-            nn.BatchNorm1d(num_features),
-            nn.ReLU(),
+            *hidden_layer(4 * width * 8, num_features),
         )
-        scores = {name: labels[name] for name in self.labels} | tasks
-        self.heads = nn.ModuleDict({name: nn.Linear(num_features, num) for name, num in scores.items()})
+        super().__init__(trunk, classes | tasks, num_features)
+        self.labels, self.frames = list(classes), frames
 
     def pose(self, sample: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns samples ``(B, C, T, H, W)`` in drawn orders and at drawn speeds, and their labels with both.
@@ -185,14 +181,9 @@ class MotionNetwork(nn.Module):
         return self.trunk(torch.cat([maps, *moves], 1))
 
     def logits(self, sample: Tensor) -> dict[str, Tensor]:
-        """Returns class scores ``(B, num_classes)`` by label name."""
-        features = self.features(sample)
-        return {name: self.heads[name](features) for name in self.labels}
-
-    def forward(self, sample: Tensor) -> dict[str, Tensor]:
-        """Returns the scores of labels, order and speed; training calls it."""
-        features = self.features(sample)
-        return {name: head(features) for name, head in self.heads.items()}
+        """Returns class scores ``(B, num_classes)`` of the labels, without order and speed."""
+        scores = self(sample)
+        return {name: scores[name] for name in self.labels}
 
 
 @part("feature_extractor", network="feature_extractor")

@@ -20,6 +20,7 @@ from modalities.video.footage import File, VideoError, name_of, path_of, words_o
 from modalities.video.frames import to_frames
 from modalities.video.opening import address_of
 from modalities.video.pixels import EXACT
+from scm_media.reading import find_metadata
 from scm_media.weights import write_whole
 
 FORMATS = (".mp4", ".webm", ".gif")
@@ -146,11 +147,4 @@ def read_metadata(file: File) -> dict[str, Any]:
                 comments = [text for key, text in container.metadata.items() if key.lower() == "comment"]
     except Exception as error:
         raise VideoError(file, "not a video", f"cannot be read as a video: {words_of(error)}") from error
-    for comment in comments:
-        try:
-            found = json.loads(comment)
-        except ValueError:
-            continue
-        if isinstance(found, dict) and isinstance(found.get(KEY), dict):
-            return found[KEY]
-    return {}
+    return find_metadata(comments, KEY)

@@ -8,7 +8,29 @@ import torch
 from torch import Tensor, nn
 
 
-class ChannelScale(nn.Module):
+class Measured(nn.Module):
+    """Holds statistics that ``fit`` measures, and the buffer ``trained``, which is true once it has."""
+
+    trained: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_trained = False
+
+    def require_trained(self) -> None:
+        """Raises ValueError before ``fit``, or before weights are loaded."""
+        # The buffer is read until it is true once: on an accelerator each reading waits for the device.
+        if self._is_trained:
+            return
+        if not bool(self.trained):
+            raise ValueError(
+                "this autoencoder was never fitted, so its latents have no mean and standard deviation: "
+                "run stage=autoencoder, or load its weights"
+            )
+        self._is_trained = True
+
+
+class ChannelScale(Measured):
     """Shifts and scales each channel to mean 0 and standard deviation ``sigma_data``, from statistics of ``fit``.
 
     what: the name of a channel in errors, with {} for its number. remedy: the advice for a channel that is constant.
@@ -17,7 +39,6 @@ class ChannelScale(nn.Module):
 
     mean: Tensor
     std: Tensor
-    trained: Tensor
 
     def __init__(self, channels: int, sigma_data: float, what: str, remedy: str) -> None:
         super().__init__()
@@ -31,7 +52,6 @@ class ChannelScale(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
-        self._checked = False
 
     def fit(self, values: Iterable[Tensor]) -> None:
         """Measures mean and standard deviation of each channel over batches ``(B, channels, *S)``, in float64.
@@ -69,13 +89,13 @@ class ChannelScale(nn.Module):
     def normalize(self, values: Tensor) -> Tensor:
         """Returns ``(B, channels, *S)`` with mean 0 and standard deviation sigma_data in each measured channel."""
         self.check_channels(values)
-        self._require_trained()
+        self.require_trained()
         return (values - self._along(self.mean, values)) * self._along(self.sigma_data / self.std, values)
 
     def denormalize(self, latent: Tensor) -> Tensor:
         """Returns the values that ``normalize`` turned into ``latent``."""
         self.check_channels(latent)
-        self._require_trained()
+        self.require_trained()
         return latent * self._along(self.std / self.sigma_data, latent) + self._along(self.mean, latent)
 
     def check_channels(self, tensor: Tensor) -> None:
@@ -88,14 +108,3 @@ class ChannelScale(nn.Module):
 
     def _along(self, statistic: Tensor, like: Tensor) -> Tensor:
         return statistic.to(like.dtype).reshape(-1, *([1] * (like.ndim - 2)))
-
-    def _require_trained(self) -> None:
-        # The buffer is read until it is true once: on an accelerator each reading waits for the device.
-        if self._checked:
-            return
-        if not bool(self.trained):
-            raise ValueError(
-                "this autoencoder was never fitted, so its latents have no mean and standard deviation: "
-                "run stage=autoencoder, or load its weights"
-            )
-        self._checked = True

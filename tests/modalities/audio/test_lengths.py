@@ -117,7 +117,7 @@ def test_links_of_different_rates_are_refused(tmp_path):
     ]
     path = tmp_path / "chained.ogg"
     path.write_bytes(b"".join(content))
-    with pytest.raises(ValueError, match=r"chained\.ogg joins streams of 8000 Hz .* and of 22050 Hz") as caught:
+    with pytest.raises(ValueError, match=r"chained\.ogg changes from 8000 Hz .* to 22050 Hz") as caught:
         AudioModality().validate(path)
     assert caught.value.reason == "changes inside"
 
