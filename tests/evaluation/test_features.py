@@ -51,6 +51,19 @@ def test_directions_are_orthonormal_and_the_same_every_time():
     assert _projected(128).projection is None
 
 
+def test_directions_do_not_depend_on_the_signs_that_a_library_chooses(monkeypatch):
+    expected = _projected(300).projection
+    qr = torch.linalg.qr
+
+    def flipped(matrix):
+        signs = torch.tensor([1.0, -1.0], dtype=matrix.dtype).repeat(PROJECTED_DIMENSION // 2)
+        directions, triangle = qr(matrix)
+        return directions * signs, triangle * signs[:, None]
+
+    monkeypatch.setattr(torch.linalg, "qr", flipped)
+    assert torch.equal(_projected(300).projection, expected)
+
+
 def test_a_projected_frechet_distance_is_that_of_the_projected_gaussians():
     dimension, num = 300, 20_000
     network = _projected(dimension)
