@@ -1,4 +1,4 @@
-"""From a weight file to a network, which takes no more time or memory than the file's own tensors call for."""
+"""Restores a network from a weight file, within the time and memory that the file's own tensors call for."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ROLES: Mapping[str, str] = {
     "student": "backbone",
     "feature_extractor": "feature_extractor",
 }
-"""Each network of a model with the role of the part that its weight file describes."""
+"""The role of the part that each network's weight file describes, by the network's name."""
 
 SPARE_LAYERS = 64
 SPARE_ELEMENTS = 1 << 22
-"""What a network may have beyond its file's tensors: layers without weights, and tensors that it computes itself."""
+"""Allowances beyond a file's tensors: for layers without weights, and for tensors that a network computes itself."""
 
 
 def restore(component: weights.Component, name: str, source: str | Path) -> nn.Module:
@@ -49,7 +49,7 @@ def restore(component: weights.Component, name: str, source: str | Path) -> nn.M
 
 
 class _Budget(TorchDispatchMode):
-    """Refuses (ValueError) what a network makes beyond the tensors of its weight file, while it is being built."""
+    """Raises ValueError as soon as a network that is being built exceeds the tensors of its weight file."""
 
     def __init__(self, tensors: Any, source: str | Path) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class _Budget(TorchDispatchMode):
 
 
 def _asked_for(args: Sequence[Any]) -> int:
-    """Returns how many elements an operation without tensors makes, at most: of a shape, or of a number of places."""
+    """Returns the most elements that an operation without tensors can make, from the shapes and numbers it is given."""
     if any(isinstance(each, Tensor) for each in args):
         return 0
     shapes = [math.prod(each) for each in args if isinstance(each, list | tuple) and all(map(_is_whole, each))]

@@ -1,6 +1,6 @@
 """Weight files: safetensors with the configuration of their network and a digest in the header, no pickle.
 
-The digest tells damage (a flipped bit, a bad copy), not forgery: whoever changes a file can change its digest too.
+The digest shows damage (a flipped bit, a bad copy), not forgery: one who changes a file can change its digest too.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NUM_KEYS_SHOWN = 6
 MOST_HEADER = 1 << 22
 """Bytes of a header: a network of 20,000 tensors has two megabytes, and each tensor takes time, empty ones too."""
 DIGEST = "sha256"
-"""The header's key of the digest; files without it (of another program, or made before it was kept) are read too."""
+"""The key of the digest in the header; files of other programs and old files, which have none, are read too."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """What one weight file holds: tensors by name, the configuration they belong to, and free information."""
+    """The content of a weight file: tensors by name, the configuration of their network, and free information."""
 
     state: dict[str, Tensor]
     config: dict[str, Any]
@@ -53,13 +53,13 @@ def save(
     Raises ValueError when a value does not fit dtype, OSError when the file cannot be written.
     """
     path = Path(path)
-    tensors = {name: _stored(name, tensor, dtype, path) for name, tensor in state.items()}
+    tensors = {name: _to_storage(name, tensor, dtype, path) for name, tensor in state.items()}
     header = {"config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
     header |= {"format": "pt", DIGEST: _digest(tensors, header["config"], header["info"]).hexdigest()}
     write_whole(path, safetensors.torch.save(tensors, header))
 
 
-def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None, path: Path) -> Tensor:
+def _to_storage(name: str, tensor: Tensor, dtype: torch.dtype | None, path: Path) -> Tensor:
     source = tensor.detach().cpu()
     if dtype is None or not source.is_floating_point():
         return source.clone(memory_format=torch.contiguous_format)
@@ -72,7 +72,7 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None, path: Path) ->
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Writes a file aside and renames it, so that whoever reads it finds the old content or the new, never a part."""
+    """Writes a file under another name and renames it: readers find the old content or the new, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -126,10 +126,10 @@ def read(path: str | Path, check: bool = True) -> Component:
     or damaged, and when it has no configuration in its header.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with _open(path) as file:
         header = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    config, info = _described(path, header, list(state))
+    config, info = _read_header(path, header, list(state))
     texts = header["config"], header.get("info", "")
     if check and DIGEST in header and header[DIGEST] != _digest(state, *texts).hexdigest():
         raise ValueError(
@@ -142,12 +142,12 @@ def read(path: str | Path, check: bool = True) -> Component:
 def read_info(path: str | Path) -> dict[str, Any]:
     """Returns the information in a file's header alone, without its tensors. Raises ValueError as ``read``."""
     path = Path(path)
-    with _opened(path) as file:
-        return _described(path, file.metadata() or {}, list(file.keys()))[1]
+    with _open(path) as file:
+        return _read_header(path, file.metadata() or {}, list(file.keys()))[1]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such weight file; check the path, or train or export the model again")
     with path.open("rb") as raw:
@@ -164,7 +164,7 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _described(path: Path, header: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_header(path: Path, header: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the configuration and the information in a header."""
     try:
         found = json.loads(header["config"]), json.loads(header.get("info", "{}"))
@@ -173,27 +173,27 @@ def _described(path: Path, header: Mapping[str, str], names: Sequence[str]) -> t
         return found
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} has no configuration in its header (tensors: {_listed(sorted(names))}), so it was not written by "
-            "scm-media; convert the model first"
+            f"{path} has no configuration in its header (tensors: {_list_names(sorted(names))}), so it was not "
+            "written by scm-media; convert the model first"
         ) from error
 
 
 def digest(component: Component) -> str:
-    """Returns sixteen hexadecimal digits that tell a network: of its tensors and configuration, not of its file."""
+    """Returns sixteen hexadecimal digits that identify a network by its tensors and configuration."""
     return _digest(component.state, json.dumps(component.config, sort_keys=True)).hexdigest()[:16]
 
 
 def _digest(state: Mapping[str, Tensor], *texts: str) -> Any:
     """Returns the SHA-256 of some texts and of the names, types, shapes and bytes of tensors."""
-    told = hashlib.sha256("".join(texts).encode())
+    found = hashlib.sha256("".join(texts).encode())
     for name, tensor in sorted(state.items()):
-        told.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        told.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return told
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
-    """Copies tensors into a module, cast to its own types; ValueError as ``check_fits``, the module being unchanged."""
+    """Copies tensors into a module, cast to its types; ValueError as ``check_fits``, the module being unchanged."""
     check_fits(module, state, source)
     module.load_state_dict(state)
 
@@ -219,13 +219,13 @@ def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]
         "unexpected": [name for name in state if name not in own],
         "wrong shape": wrong,
     }
-    return [f"{problem}: {_listed(names)}" for problem, names in found.items() if names]
+    return [f"{problem}: {_list_names(names)}" for problem, names in found.items() if names]
 
 
-def widened(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with zeros after their second dimension (what a layer takes in), where those of ``like`` have more.
+def widen(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors padded with zeros along their second dimension (input channels) to the size of those of ``like``.
 
-    A layer that is widened so gives what it gave, whatever the channels that it takes besides.
+    A layer that is widened in this way ignores its additional input channels.
     """
     wide = dict(state)
     for name, tensor in state.items():
@@ -235,6 +235,6 @@ def widened(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str
     return wide
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = len(names) - NUM_KEYS_SHOWN
     return ", ".join(names[:NUM_KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -103,7 +103,7 @@ def test_a_network_that_is_widened_gives_what_it_gave(name):
     narrow, wide = kinds[name](1).eval(), kinds[name](4).eval()
     state = {key: value + 0.1 * torch.randn_like(value) for key, value in narrow.state_dict().items()}
     weights.load_into(narrow, state)
-    weights.load_into(wide, weights.widened(narrow.state_dict(), wide.state_dict()))
+    weights.load_into(wide, weights.widen(narrow.state_dict(), wide.state_dict()))
     u, t, aligned = torch.randn(2, 2, 4, 4), torch.tensor([0.3, 1.2]), torch.randn(2, 4, 4, 4)
     expected = narrow(u, t, Conditioning(concat=aligned[:, :1]))
     assert expected.abs().max() > 1e-2

@@ -1,4 +1,4 @@
-"""``scm-media bench``: the speed table, all of it measured side by side in one run."""
+"""``scm-media bench`` prints the speed table of a recipe, measured in one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed"}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when the table is printed."""
+    """Prints the table; returns 0."""
     parsed = _parser().parse_intermixed_args(arguments)
     config, labels = _config(parsed.name, parsed.overrides)
     if parsed.precision is not None:
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         "Times training steps, one evaluation, decoding and loading in turns, in one run: medians after a warm-up.",
         usage="scm-media bench RECIPE|MODEL [KEY=VALUE ...] [flags]",
-        epilog="Networks are fresh: speed does not hang on weights. Without the recipe's data all else is timed.",
+        epilog="Networks are fresh: speed does not depend on weights. Without the recipe's data all else is timed.",
     )
     commands.add_argument("name", metavar="RECIPE|MODEL", help="a recipe's name or YAML file, or a run or model folder")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a recipe, e.g. trainer.num_workers=4")
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Sequence[str]]]:
-    """The recipe that is measured, and the labels that a model says its data has."""
+    """Returns the recipe to measure, and the labels that a model's description has."""
     from scm_media import recipe
 
     if name in recipe.names() or name.endswith(recipe.SUFFIX):
@@ -68,7 +68,7 @@ def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mappin
     config = folder.recipe()
     if config is None:
         raise ValueError(f"{folder.path} holds no recipe.yaml, so its training is not known; name its recipe instead")
-    config.setdefault("conditioning", {"mask": None})  # recipes that were kept before there was any
+    config.setdefault("conditioning", {"mask": None})  # absent from old recipes
     return config, folder.description.labels
 
 
@@ -92,5 +92,5 @@ def _print(table: Mapping[str, Any]) -> None:
         return
     print(
         f"loading: {data['examples_per_second']:.0f} examples/s with {data['workers']} workers; a diffusion step that "
-        f"is fed by them waits {100 * data['wait_share']:.1f} % of its time"
+        f"is fed by them waits {100 * data['wait_fraction']:.1f} % of its time"
     )

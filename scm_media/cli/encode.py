@@ -1,4 +1,4 @@
-"""``scm-media encode``: the latents of a recipe's data, written once, so that training need not encode again."""
+"""``scm-media encode`` writes the latents of a recipe's data, so that training need not encode them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scm_media.display import printable
 
 
 def run(arguments: Sequence[str]) -> int:
-    """0 when every latent is there."""
+    """Writes the missing latents; returns 0."""
     commands = parser(
         "encode",
         "Writes the latents of a recipe's data to <run_dir>/latents, where train finds them; goes on where it stopped.",

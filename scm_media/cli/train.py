@@ -1,4 +1,4 @@
-"""``scm-media train``: every stage of a recipe; Hydra's own command line when it is asked to sweep or to show."""
+"""``scm-media train`` trains the stages of a recipe, or calls Hydra's command line for sweeps and reports."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ QUIET = {
     "hydra/job_logging": "none",
     "hydra/hydra_logging": "none",
 }
-"""Hydra makes no folders and no logs of its own: the run folder is ours. The user's overrides stand above these."""
+"""Keeps Hydra from making folders and logs of its own; the user's overrides take precedence."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Trains; 0 when every stage is done."""
+    """Trains a recipe; returns 0 when every stage is done."""
     words = list(arguments)
     commands = parser(
         "train",
@@ -68,7 +68,7 @@ def _train(config: dict[str, Any]) -> None:
 
 
 def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) -> None:
-    """Hydra's command line with the recipe as primary configuration, our search path and its exceptions in one line."""
+    """Calls Hydra's command line with the recipe as primary configuration and errors in one line."""
     file, primary = recipe.locate(name)
     taken = {override.lstrip("+").partition("=")[0] for override in overrides}
     quiet = [f"{key}={value}" for key, value in QUIET.items() if key not in taken]
@@ -89,7 +89,7 @@ def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) ->
 
 
 def job(config: Any) -> None:
-    """One job of a sweep, wherever a launcher runs it; a ``run_dir`` not given is named by the overrides."""
+    """Runs one job of a sweep, in whatever process; a ``run_dir`` that is not given is named by the overrides."""
     overrides = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("recipe=")]
     written: Any = OmegaConf.to_container(config, resolve=False)  # nothing is resolved before it is checked
     plain = recipe.finish(config, str(written["recipe"]), overrides)
@@ -99,7 +99,7 @@ def job(config: Any) -> None:
 
 
 def folder_name(overrides: Sequence[str]) -> str:
-    """A folder's name for a job of a sweep: the same overrides, in any order, always give the same one."""
+    """Returns the folder name of a job of a sweep, the same for the same overrides in any order."""
     text = ",".join(sorted(overrides)) or "main"
     name = re.sub(r"[^\w.,=+-]+", "_", text)
     if name == text and len(name) <= 120:

@@ -75,10 +75,14 @@ def measure_speed(
             left_out[what] = str(error).strip().splitlines()[0]
             del jobs[what]
     if missing is None:
-        jobs["loading a batch"] = bench.loading(repeats + 1)
+        jobs["loading a batch"] = bench.batch_reader(repeats + 1)
         jobs["loading a batch"]()  # workers are started
     seconds = in_turns(jobs, repeats, progress)
     first = median(seconds[FIRST])
+    if missing is None:
+        data_figures = bench.measure_feeding(repeats, seconds["loading a batch"])
+    else:
+        data_figures = {"missing": missing}
     return {
         "recipe": config["recipe"],
         "device": _name(device),
@@ -97,7 +101,9 @@ def measure_speed(
             for what, each in seconds.items()
         ],
         "left_out": left_out,
-        "data": {"missing": missing} if missing is not None else bench.feeding(repeats, seconds["loading a batch"]),
+        "data": {"missing": missing}
+        if missing is not None
+        else bench.measure_feeding(repeats, seconds["loading a batch"]),
     }
 
 
@@ -165,12 +171,12 @@ class Bench:
         found["encoding"] = lambda: self._encode(sample)
         return found
 
-    def loading(self, num: int) -> Callable[[], object]:
+    def batch_reader(self, num: int) -> Callable[[], object]:
         """Returns a function that reads the next batch of the recipe's data, ``num`` times at most."""
         stream = self._stream(num)
         return lambda: next(stream)
 
-    def feeding(self, num_steps: int, seconds: Sequence[float]) -> dict[str, Any]:
+    def measure_feeding(self, num_steps: int, seconds: Sequence[float]) -> dict[str, Any]:
         """Returns how fast data come, and the fraction of so many diffusion steps that is spent waiting for them."""
         stream = DataWaitMeter(self._stream(num_steps + 1))
         arguments = (self._inputs(batch.to(self.device)) for batch in stream)
@@ -179,12 +185,12 @@ class Bench:
         for _ in range(num_steps):
             begun = time.perf_counter()
             self._step(self._diffusion, arguments)
-            stream.stepped(time.perf_counter() - begun)
+            stream.add_step(time.perf_counter() - begun)
         return {
             "examples": len(self.context.data),
             "workers": self.context.config["trainer"]["num_workers"],
             "examples_per_second": self.batch_size / median(seconds),
-            "wait_share": stream.take_fraction(),
+            "wait_fraction": stream.take_fraction(),
         }
 
     def _optimization(self, stage: str, backbone: nn.Module, loss: Mapping[str, Any], **teacher: Any) -> Optimization:

@@ -150,9 +150,9 @@ def set_damaged_aside(folder: Path, stage: str) -> None:
 
 def _digest(tensors: IO[bytes], written: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of the tensors' file and of what is written beside it."""
-    told = hashlib.file_digest(tensors, "sha256")  # type: ignore[arg-type]
-    told.update(json.dumps(written).encode())
-    return told.hexdigest()
+    digest = hashlib.file_digest(tensors, "sha256")  # type: ignore[arg-type]
+    digest.update(json.dumps(written).encode())
+    return digest.hexdigest()
 
 
 def _remove(path: Path) -> None:

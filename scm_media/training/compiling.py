@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 TOLERANCES = {"32-true": 1e-3, "bf16-mixed": 6e-2}
-"""Relative error of value and tangent that a compiled network may have, by precision."""
+"""The largest relative error of a compiled network's value and tangent, by precision."""
 
 
 def ensure_user_name() -> None:
@@ -37,22 +37,22 @@ def compile_backbone(
 ) -> None:
     """Compiles a backbone in place and checks its value and tangent against float64 and finite differences.
 
-    precision: Fabric's name of what will be trained in. method, device: how tangents will be taken, and where; None
-    for a frozen network, whose value alone is used, and checked. num_cond_channels: channels of
+    precision: Fabric's name of the precision that is trained in. method: how tangents are computed, None for a frozen
+    network, whose value alone is used and checked. device: where it is trained. num_cond_channels: channels of
     ``Conditioning.concat``.
 
-    Compilers have dropped forward-mode rules in silence; a compiled network whose tangent is wrong is refused
-    (ValueError) before it costs a training, as is compiling where there is no compiler.
+    Compilers have dropped forward-mode rules silently, so a compiled network whose tangent is wrong is refused before
+    it costs a training. Raises ValueError for it, and where there is no compiler.
     """
-    # A fresh network starts at zero: the check perturbs a copy, so that there is something to differ in.
-    probe = copy.deepcopy(backbone).eval().float()
+    # A fresh network is zero, and a wrong tangent would not show: the check perturbs a copy.
+    candidate = copy.deepcopy(backbone).eval().float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in probe.parameters():
+        for parameter in candidate.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
-    exact = copy.deepcopy(probe).to("cpu", torch.float64)
+    exact = copy.deepcopy(candidate).to("cpu", torch.float64)
     device = torch.device(device)
-    probe.to(device).compile()
+    candidate.to(device).compile()
     num = 4
     u, du = (torch.randn(num, *latent_shape, generator=generator) for _ in range(2))
     t, dt = torch.linspace(0.2, 1.4, num), torch.linspace(0.5, 1.0, num)
@@ -66,28 +66,26 @@ def compile_backbone(
         labels={n: v.double() if v.is_floating_point() else v for n, v in labels.items()},
         concat=None if concat is None else concat.double(),
     )
-    places = (u.to(device), t.to(device), cond.to(device))
-    wide_places = (u.double(), t.double(), wide)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")), _compiler_errors():
+
+    def compute(network: nn.Module, how: TangentMethod, cond: Conditioning, *given: Tensor) -> dict[str, Tensor]:
+        u, t, du, dt = given
         if method is None:
             with torch.no_grad():
-                found = {"value": probe(*places)}
-        else:
-            pair = value_and_tangent(probe, *places, du.to(device), dt.to(device), method)
-            found = {"value": pair.value, "tangent": pair.tangent}
-    if method is None:
-        with torch.no_grad():
-            reference = {"value": exact(*wide_places)}
-    else:
-        pair = value_and_tangent(exact, *wide_places, du.double(), dt.double(), method="finite_difference")
-        reference = {"value": pair.value, "tangent": pair.tangent}
+                return {"value": network(u, t, cond)}
+        dual = value_and_tangent(network, u, t, cond, du, dt, how)
+        return {"value": dual.value, "tangent": dual.tangent}
+
+    given = (u, t, du, dt)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")), _compiler_errors():
+        found = compute(candidate, method or "one_pass", cond.to(device), *(each.to(device) for each in given))
+    reference = compute(exact, "finite_difference", wide, *(each.double() for each in given))
     tolerance = TOLERANCES[precision]
-    for what, got in found.items():
-        got, expected = got.detach().to("cpu", torch.float64), reference[what].detach()
+    for name, got in found.items():
+        got, expected = got.detach().to("cpu", torch.float64), reference[name].detach()
         error = ((got - expected).norm() / expected.norm()).item()
         if not error < tolerance:
             raise ValueError(
-                f"trainer.compile: the compiled {what} differs from float64 finite differences by {error:.2g} "
+                f"trainer.compile: the compiled {name} differs from float64 finite differences by {error:.2g} "
                 f"(relative; below {tolerance} expected): set trainer.compile=false with this version of torch"
             )
     backbone.compile()
@@ -95,7 +93,7 @@ def compile_backbone(
 
 @contextmanager
 def _compiler_errors() -> Iterator[None]:
-    """What a compiler that is missing or fails raises becomes a ValueError of one line, with the way without it."""
+    """Turns the errors of a missing or failing compiler into a ValueError of one line, with the remedy."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 

@@ -94,7 +94,7 @@ class Context:
         """Returns the file that a stage leaves its weights in."""
         return self.run_dir / stage / "weights.safetensors"
 
-    def trained(self, stage: str) -> Any:
+    def load_trained(self, stage: str) -> Any:
         """Returns the network that a stage left, frozen and in evaluation mode; ValueError before it was trained."""
         file = self.weights_file(stage)
         if not file.exists():
@@ -114,7 +114,7 @@ class Context:
         without_actions = hasattr(network, "num_cond_channels") and num_channels in (0, layout.num_mask_channels)
         if layout.grouping is not None and without_actions:
             # The channels of the actions come last; with zeros for weights they have no effect at first.
-            state = weights.widened(state, network.state_dict())
+            state = weights.widen(state, network.state_dict())
         weights.load_into(network, state, self.start.file(stage))
 
 

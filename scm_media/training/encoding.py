@@ -23,7 +23,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     """
     check_device(config)
     context = prepare(config)
-    autoencoder = context.trained("autoencoder").to(context.device)
+    autoencoder = context.load_trained("autoencoder").to(context.device)
     cache = context.latent_cache
     _check_variants(context)
 

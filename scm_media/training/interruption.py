@@ -18,7 +18,7 @@ class Interruption:
     """Catches the first SIGINT or SIGTERM while its block runs; a second one has the effect it had before the block.
 
     ``number`` is the signal that arrived, None before. Nothing is caught outside the main thread, where Python has no
-    signal handlers. A signal that arrives after the last call of ``agreed`` is raised again when the block ends.
+    signal handlers. A signal that arrives after the last call of ``agree`` is raised again when the block ends.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Interruption:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
-    def agreed(self, fabric: Any) -> bool:
+    def agree(self, fabric: Any) -> bool:
         """Returns whether a signal reached any of the devices; all of them must call this, and get the same answer."""
         if fabric.world_size > 1:
             own = torch.tensor(self.number or 0, device=fabric.device)

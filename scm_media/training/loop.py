@@ -62,7 +62,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
         for step in range(start, max_steps):
             begun = time.perf_counter()
             figures = optimization.step(arguments, step)
-            stream.stepped(time.perf_counter() - begun)
+            stream.add_step(time.perf_counter() - begun)
 
             done = step + 1
             last = done == max_steps
@@ -78,7 +78,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                     logged |= {"rate": figures.rate, "skipped_steps": float(optimization.skipped)}
                     logged |= {"data_wait": stream.take_fraction()}
                     reporter.report(done, logged, task.settings["batch_size"])
-            stopping = interruption.agreed(fabric)
+            stopping = interruption.agree(fabric)
             if reporter is not None and (last or not stopping):  # sheets take longer than a scheduler waits
                 if done % trainer["validate_every"] == 0 or last:
                     reporter.log(done, _validate(fabric, task, held_out, seed))
@@ -87,7 +87,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
             if done % trainer["checkpoint_every"] == 0 or last or stopping:
                 saved, keep = optimization.state_dict(), trainer["keep_checkpoints"]
                 rank_zero_only(fabric, partial(checkpoints.save, kept, done, saved, keep, task.training_fingerprint))
-            if stopping or (last and interruption.agreed(fabric)):
+            if stopping or (last and interruption.agree(fabric)):
                 interruption.leave(fabric, task.name, kept / f"step-{done}")
     rank_zero_only(fabric, lambda: task.finish(ema.averaged, max_steps))
 
@@ -112,7 +112,7 @@ def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_samples: in
     size, device = min(256, task.settings["batch_size"], len(held_out)), fabric.device
     num_batches = -(-min(num_samples, 4 * len(held_out)) // size)
     task.loss.eval()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), _uncompiled():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), _run_eagerly():
         for number, batch in enumerate(batches(held_out, size, 0, num_batches, seed)):
             torch.manual_seed(mix(seed, number))
             arguments = task.inputs(batch.to(device))
@@ -123,7 +123,7 @@ def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_samples: in
     return {f"held_out/{name}": value for name, value in averages.take().items()}
 
 
-def _uncompiled() -> Any:
+def _run_eagerly() -> Any:
     """Runs compiled networks eagerly: validation and sheets have other batch sizes, and compiling for each is slow."""
     return torch.compiler.set_stance("force_eager")
 
@@ -135,7 +135,7 @@ def _preview(fabric: Any, task: Task, ema: PowerEMA, step: int, folder: Path, re
     current = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
     task.model.load_state_dict(ema.averaged)
     task.model.eval()
-    with torch.random.fork_rng(), torch.no_grad(), _uncompiled(), fabric.autocast():
+    with torch.random.fork_rng(), torch.no_grad(), _run_eagerly(), fabric.autocast():
         figures = task.preview(task.model, step, folder / "samples")
     task.model.train()
     task.model.load_state_dict(current)

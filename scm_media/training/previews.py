@@ -51,7 +51,7 @@ class FlowPreview:
         scale = torch.full((self.num,), float(self.sampler["guidance"]))
         cond = replace(batch.conditioning(), guidance=scale)
         self.cond = context.conditioning_layout.assemble(cond, context.latent_shape[1:], batch.actions)
-        self.autoencoder = context.trained("autoencoder")
+        self.autoencoder = context.load_trained("autoencoder")
         self._teacher_latents: Tensor | None = None
 
     def __call__(self, model: nn.Module, step: int, folder: Path) -> dict[str, float]:

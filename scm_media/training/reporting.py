@@ -62,7 +62,7 @@ class DataWaitMeter(Iterator[Batch]):
         self._waited += time.perf_counter() - begun
         return batch
 
-    def stepped(self, seconds: float) -> None:
+    def add_step(self, seconds: float) -> None:
         """Counts the seconds of a step, waiting included."""
         self._stepped += seconds
 

@@ -43,7 +43,7 @@ def test_every_kind_of_step_is_in_the_table_with_its_ratio():
     assert (table["device"], table["batch_size"], table["left_out"]) == ("cpu", 4, {})
     assert table["data"]["examples"] == 64
     assert table["data"]["examples_per_second"] > 0
-    assert 0 < table["data"]["wait_share"] < 1
+    assert 0 < table["data"]["wait_fraction"] < 1
 
 
 def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
@@ -79,7 +79,7 @@ def test_slow_data_are_waited_for(monkeypatch):
     monkeypatch.setattr(ShapesDataset, "batch", slow)
     data = measure_speed(small(), CPU, batch_size=4, repeats=2)["data"]
     assert data["examples_per_second"] < 4 / 0.3
-    assert data["wait_share"] > 0.4
+    assert data["wait_fraction"] > 0.4
 
 
 def test_without_data_all_else_is_timed_and_the_reason_told(tmp_path):

@@ -59,23 +59,23 @@ TRAINER = {
 
 
 def train(run_dir: Path, *overrides: str) -> Path:
-    """The run folder of a small training, in this process."""
+    """Trains a small recipe in this process and returns its run folder."""
     training.run(recipe.compose("image/tiny", [*SMALL, f"run_dir={run_dir}", *overrides]))
     return run_dir
 
 
 def state(run_dir: Path, stage: str) -> dict[str, Tensor]:
-    """The weights that a stage left."""
+    """Returns the weights that a stage left."""
     return weights.read(run_dir / stage / "weights.safetensors").state
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether all tensors are equal to the bit."""
+    """Returns whether all tensors are equal to the bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a stage's ``metrics.jsonl``."""
+    """Returns the lines of a stage's ``metrics.jsonl``."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""Small trainings on strips whose rows say how a bright place moves."""
+"""Small trainings on strips whose actions say how a bright pixel moves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_moves(folder: Path, num: int = 24) -> Path:
 
 
 def compose(manifest: Path, run_dir: Path, *overrides: str, actions: str | None = "moves") -> dict[str, Any]:
-    """The configuration of a small training on such strips."""
+    """Returns the configuration of a small training on such strips."""
     config = recipe.compose("image/tiny", [*SMALL, *STRIPS, f"run_dir={run_dir}", *overrides])
     config["modality"] = {"_target_": "tests.data.strips.StripModality"}
     config["data"] = {
@@ -58,7 +58,7 @@ def compose(manifest: Path, run_dir: Path, *overrides: str, actions: str | None 
 
 
 def train(manifest: Path, run_dir: Path, *overrides: str, actions: str | None = "moves") -> Path:
-    """The run folder of such a training; of what it had begun, the rest."""
+    """Trains on such strips, or goes on, and returns the run folder."""
     training.run(compose(manifest, run_dir, *overrides, actions=actions))
     return run_dir
 

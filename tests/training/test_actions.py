@@ -1,4 +1,4 @@
-"""Training with rows of numbers beside the samples: told to every network, resumed and cached to the bit."""
+"""Training with actions: every network takes them, and runs resume and are cached to the bit."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_every_network_learns_from_actions_and_masks(run, manifest, tmp_path):
     assert weights.read(run / "action_bank.safetensors").state["actions"].shape == (19, 2, PLACES)
 
 
-def test_a_batch_is_told_what_is_known_and_then_its_own_rows(manifest, run):
+def test_the_channels_of_a_batch_are_the_mask_and_then_its_actions(manifest, run):
     context = prepare(compose(manifest, run, KNOWN, *GUIDED))
     batch = next(batches(context.data, 4, 0, 1, seed=0))
-    latents, cond = LatentInputs(context, context.trained("autoencoder"))(batch)
+    latents, cond = LatentInputs(context, context.load_trained("autoencoder"))(batch)
     assert cond.concat.shape == (4, 4, *latents.shape[2:])
     assert torch.equal(cond.concat[:, 2:, :, 3], batch.actions)
     assert torch.equal(cond.concat[:, 1:2], cond.mask)
@@ -75,7 +75,7 @@ def test_kept_latents_train_the_same_networks_to_the_bit(manifest, run, tmp_path
         assert same(state(run, stage), state(tmp_path, stage)), stage
 
 
-def test_other_rows_make_other_networks(manifest, run, tmp_path):
+def test_other_actions_make_other_networks(manifest, run, tmp_path):
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     for line in lines:
         line["moves"] = [[right, left] for left, right in line["moves"]]
@@ -86,7 +86,7 @@ def test_other_rows_make_other_networks(manifest, run, tmp_path):
     assert not same(state(run, "teacher"), state(tmp_path / "run", "teacher"))
 
 
-def test_a_model_without_rows_is_what_a_training_with_them_starts_from(manifest, tmp_path):
+def test_a_training_with_actions_starts_from_a_model_without(manifest, tmp_path):
     plain = train(manifest, tmp_path / "plain", actions=None)
     again = train(manifest, tmp_path / "told", f"init_from={plain}", "teacher.max_steps=0", "student.max_steps=0")
     before, after = state(plain, "teacher"), state(again, "teacher")
@@ -99,7 +99,7 @@ def test_a_model_without_rows_is_what_a_training_with_them_starts_from(manifest,
         train(manifest, tmp_path / "less", f"init_from={again}", "student.max_steps=0", actions=None)
 
 
-def test_a_run_does_not_go_on_without_its_rows(manifest, run):
+def test_a_run_does_not_go_on_without_its_actions(manifest, run):
     with pytest.raises(ValueError, match=r"other data \(.*data\.action_names: \['left', 'right'\] → None\)"):
         train(manifest, run, KNOWN, *GUIDED, actions=None)
 
@@ -110,9 +110,9 @@ def test_a_backbone_with_too_few_channels_is_refused(manifest, tmp_path):
         backbone_config(context)
 
 
-def test_steps_are_timed_with_rows_too(manifest, tmp_path):
+def test_steps_are_timed_with_actions_too(manifest, tmp_path):
     context = prepare(compose(manifest, tmp_path, KNOWN))
     bench = Bench(context, torch.device("cpu"), 2)
     assert bench.cond.concat.shape[1] == context.num_cond_channels == 4
     bench.jobs()["sCD step"]()
-    assert bench.feeding(1, [1.0])["examples"] == len(context.data)
+    assert bench.measure_feeding(1, [1.0])["examples"] == len(context.data)

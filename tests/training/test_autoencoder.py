@@ -51,7 +51,7 @@ def run_dir(tmp_path_factory):
     return small(tmp_path_factory.mktemp("latent"), FEATURE_EXTRACTOR, *CRITIC)
 
 
-def test_every_stage_is_trained_in_latent_space_and_clips_come_out(run_dir):
+def test_every_stage_is_trained_in_latent_space_and_samples_come_out(run_dir):
     description = json.loads((run_dir / "model.json").read_text())
     assert description["sample_shape"] == [1, 16, 16]
     assert description["latent_shape"] == [2, 4, 4]
@@ -84,7 +84,7 @@ def test_the_stage_reports_reconstructions_of_held_out_samples(run_dir):
     assert sheet.height > 2 * 96
 
 
-def test_latents_of_the_training_set_have_the_flows_deviation(run_dir):
+def test_latents_of_the_training_set_have_the_flows_standard_deviation(run_dir):
     config = recipe.compose(str(run_dir / "recipe.yaml"))
     data = build(config["data"], "data", modality=build(config["modality"], "modality"), split="train")
     network = build(config["autoencoder"]["network"], "autoencoder")
@@ -148,12 +148,12 @@ def test_samples_for_statistics_are_each_training_sample_once(run_dir):
     assert list(map(len, autoencoder._samples(context, data, 20))) == [8, 8, 4]
 
 
-def test_features_need_the_embedders_stage(tmp_path):
+def test_features_need_the_stage_of_the_feature_extractor(tmp_path):
     with pytest.raises(ValueError, match="train stage=feature_extractor first, or stage=all"):
         small(tmp_path, FEATURE_EXTRACTOR, "stage=autoencoder")
 
 
-def test_other_decisions_and_more_steps_under_a_backbone_are_refused(run_dir):
+def test_other_settings_and_more_steps_under_a_backbone_are_refused(run_dir):
     with pytest.raises(ValueError, match=r"autoencoder.* was trained otherwise .*seed: 0 → 5"):
         small(run_dir, FEATURE_EXTRACTOR, *CRITIC, "stage=autoencoder", "seed=5")
     with pytest.raises(ValueError, match=r"trained on latents of the autoencoder at step 6.* use another run_dir"):

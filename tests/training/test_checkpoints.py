@@ -83,7 +83,7 @@ def test_a_checkpoint_of_something_else_says_what_it_lacks(tmp_path):
         run_task(tmp_path, Slope(), 2)
 
 
-def test_a_checkpoint_of_before_decisions_were_kept_is_gone_on_from(tmp_path):
+def test_a_checkpoint_without_a_fingerprint_is_resumed(tmp_path):
     straight = run_task(tmp_path / "straight", Slope(), 4)
     run_task(tmp_path / "old", Slope(), 2)
     forget_fingerprint(tmp_path / "old" / "checkpoints" / "step-2")
@@ -209,7 +209,7 @@ def test_what_killed_runs_left_is_removed_at_the_next_start(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"state": {"a": 1}}'])
-def test_a_foreign_checkpoint_is_named(tmp_path, content):
+def test_a_checkpoint_of_another_program_is_named(tmp_path, content):
     path = checkpoints.save(tmp_path, 3, {"x": torch.ones(1)}, keep=1)
     (path / "state.json").write_text(content)
     with pytest.raises(ValueError, match="step-3 is no whole checkpoint"):
@@ -225,7 +225,7 @@ def test_a_foreign_checkpoint_is_named(tmp_path, content):
         ("backbone.depth=2", r"missing: backbone\.blocks\.1\."),
         ("backbone.depth=0", r"unexpected: backbone\.blocks\.0\."),
         ("backbone.width=32", r"backbone\.\S+ \(.*16.*\), expected \(.*32"),
-        ("teacher.loss.weight=none", r"unexpected: weight\.linear\.bias"),
+        ("teacher.loss.weight=none", r"unexpected: .*weight\.linear\.bias"),
         ("optimizer@teacher.optimizer=radam", "another optimizer"),
     ],
 )

@@ -81,7 +81,7 @@ def test_the_lock_is_free_again_after_an_error(tmp_path):
         pass
 
 
-def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_reported_and_used(tmp_path, monkeypatch, capsys):
     def cannot(file):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

@@ -43,7 +43,7 @@ def test_a_right_network_is_compiled_in_place_and_unchanged(backbone, compiled, 
 
 
 @pytest.mark.parametrize("method", ["one_pass", None])
-def test_a_network_that_is_told_what_is_known_is_checked_as_it_is_told(compiled, method):
+def test_a_network_with_concatenated_conditioning_is_checked_with_it(compiled, method):
     backbone = Transformer(1, rank=2, patch=4, width=16, depth=1, num_heads=2, labels=LABELS, num_cond_channels=2)
     seen = []
     original = Transformer.forward

@@ -1,4 +1,4 @@
-"""Training with known regions: networks that are told, resumed to the bit, and named by what they leave."""
+"""Training with conditioning masks: networks learn from them, resume to the bit, and are described with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_networks_learn_from_the_given_latent_and_its_mask(run, tmp_path):
     assert description["mask"] == {"probability": 0.7, "types": ["start", "box"], "axis": -1, "fraction": [0.2, 0.6]}
 
 
-def test_what_is_told_moves_what_comes_out_and_is_learnt(run):
+def test_the_given_region_changes_the_rest_of_the_sample(run):
     pipeline = scm_media.load(run, "cpu")
     picture = torch.linspace(-1, 1, 256).reshape(1, 16, 16)
     clips = pipeline.edit("inpaint", picture, 2, region=[8, 16, 0, 16])
@@ -50,20 +50,20 @@ def test_what_is_told_moves_what_comes_out_and_is_learnt(run):
     assert (inverted.samples - same_noise.samples)[..., 8:, :].abs().max() > 1e-4, "even one step knows what is kept"
 
 
-def test_a_resumed_training_draws_the_same_regions(run, tmp_path):
+def test_a_resumed_training_draws_the_same_masks(run, tmp_path):
     train(tmp_path, *KNOWN, "teacher.max_steps=2", "student.max_steps=0")
     train(tmp_path, *KNOWN)
     for stage in ("teacher", "student"):
         assert same(state(run, stage), state(tmp_path, stage))
 
 
-def test_a_run_does_not_go_on_with_other_regions(run):
+def test_a_run_does_not_go_on_with_other_masks(run):
     other = KNOWN[0].replace("0.7", "0.5")
     with pytest.raises(ValueError, match=r"conditioning.mask: \{'probability': 0.7, .* → \{'probability': 0.5"):
         train(run, other, *KNOWN[1:], "student.max_steps=9")
 
 
-def test_without_regions_nothing_is_drawn_and_nothing_told(tmp_path):
+def test_without_masks_nothing_is_drawn_and_nothing_concatenated(tmp_path):
     train(tmp_path, "student.max_steps=0", "teacher.max_steps=1")
     config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path}"])
     component = weights.read(tmp_path / "teacher" / "weights.safetensors")
@@ -74,7 +74,7 @@ def test_without_regions_nothing_is_drawn_and_nothing_told(tmp_path):
     context = prepare(config)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    _, cond = LatentInputs(context, context.trained("autoencoder"))(next(batches(context.data, 4, 0, 1, 0)))
+    _, cond = LatentInputs(context, context.load_trained("autoencoder"))(next(batches(context.data, 4, 0, 1, 0)))
     assert torch.equal(torch.get_rng_state(), before)
     assert cond.concat is None
     assert cond.mask is None
@@ -110,6 +110,6 @@ def test_a_backbone_with_too_few_channels_for_it_is_refused(tmp_path):
         backbone_config(context)
 
 
-def test_the_cost_counts_what_it_is_told_by():
+def test_the_cost_counts_the_channels_of_the_mask():
     plain, known = (recipe.compose("image/tiny", list(words)) for words in ((), ("conditioning.mask={}",)))
     assert count_parameters(known) - count_parameters(plain) == 2 * 16 * 48

@@ -29,7 +29,7 @@ def pictures(tmp_path):
 
 
 def train_on(root, run_dir, *overrides: str):
-    """A small training on the pictures in a folder."""
+    """Trains a small recipe on the pictures in a folder."""
     small = [override for override in SMALL if not override.startswith("data.")]
     data = ("data=folder", f"data.root={root}", "data.held_out=0.2")
     training.run(recipe.compose("image/tiny", [*small, *SHORT, *data, f"run_dir={run_dir}", *overrides]))
@@ -80,7 +80,7 @@ def test_files_that_were_written_again_are_remarked_on_once(pictures, tmp_path, 
     assert "time of change" not in capsys.readouterr().err
 
 
-def test_a_run_of_before_anything_was_recorded_goes_on_with_one_remark(pictures, tmp_path, capsys):
+def test_a_run_without_a_record_of_its_data_goes_on_with_one_remark(pictures, tmp_path, capsys):
     run_dir = train_on(pictures, tmp_path / "run", "teacher.max_steps=1")
     for stage in ("autoencoder", "teacher"):
         (run_dir / stage / EXAMPLES).unlink()

@@ -42,7 +42,7 @@ def correlation(made, asked):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["teacher", "student", "continue"])
-def test_what_is_made_moves_as_it_was_told(pipeline, way):
+def test_samples_move_as_their_actions_say(pipeline, way):
     generator = torch.Generator().manual_seed(7)
     steps = torch.randint(-1, 2, (64, 2), generator=generator).repeat_interleave(PLACES // 2, 1).float()
     rows = torch.stack([(steps < 0).float(), (steps > 0).float()], -1)

@@ -23,7 +23,7 @@ COND = Conditioning(labels={"class": torch.tensor([0, 1, 2])})
 
 
 def context(run_dir, *overrides):
-    """What the stages of a run share."""
+    """Returns the context of a run."""
     return prepare(recipe.compose("image/tiny", [*SMALL, f"run_dir={run_dir}", *overrides]))
 
 
@@ -54,7 +54,7 @@ def test_an_interrupted_guide_goes_on_to_the_same_weights(guided_run, tmp_path):
 
 def test_what_is_distilled_is_the_teacher_steered_away_from_its_guide(guided_run):
     shared = context(guided_run, GUIDE, "sampler.guidance=2.0")
-    teacher, guide = shared.trained("teacher"), shared.trained("guide")
+    teacher, guide = shared.load_trained("teacher"), shared.load_trained("guide")
     F, F_guide = teacher(CLIPS, TIMES, COND), guide(CLIPS, TIMES, COND)
     assert not torch.allclose(F, F_guide, atol=1e-3)
     torch.testing.assert_close(guided_teacher(shared)(CLIPS, TIMES, COND), F_guide + 2.0 * (F - F_guide))
@@ -109,11 +109,11 @@ def test_one_student_for_any_scale(tmp_path):
     assert pipeline(2, teacher=True, steps=2).evaluations == 2 * 3
 
 
-def test_each_clips_own_scale_reaches_the_teacher(tmp_path):
+def test_the_scale_of_each_sample_reaches_the_teacher(tmp_path):
     overrides = ("teacher.loss.label_dropout=0.2", "student.loss.guidance_max=4.0")
     run_dir = train(tmp_path, *overrides, "student.max_steps=0")
     shared = context(run_dir, *overrides)
-    teacher, scales = shared.trained("teacher"), torch.tensor([1.0, 2.0, 4.0])
+    teacher, scales = shared.load_trained("teacher"), torch.tensor([1.0, 2.0, 4.0])
     F, F_0 = teacher(CLIPS, TIMES, COND), teacher(CLIPS, TIMES, COND.drop(torch.ones(3, dtype=torch.bool)))
     expected = F_0 + scales[:, None, None, None] * (F - F_0)
     torch.testing.assert_close(guided_teacher(shared)(CLIPS, TIMES, replace(COND, guidance=scales)), expected)

@@ -58,7 +58,7 @@ class Signalling(Numbers):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_step_under_way_is_finished_saved_and_told(tmp_path, capsys, number):
+def test_the_current_step_is_finished_saved_and_reported(tmp_path, capsys, number):
     before = [signal.getsignal(each) for each in SIGNALS]
     straight = run_task(tmp_path / "straight", Slope([2.0], {1: 3.0}), 6)
     with pytest.raises(SystemExit) as ended:
@@ -91,7 +91,7 @@ def test_a_signal_in_the_sheet_of_the_last_step_is_not_lost(tmp_path):
     assert checkpoints.steps(tmp_path / "checkpoints") == [2]
 
 
-def test_a_signal_that_comes_too_late_to_be_told_is_raised_again():
+def test_a_signal_after_the_last_check_is_raised_again():
     with pytest.raises(KeyboardInterrupt), Interruption():
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -187,5 +187,5 @@ def test_devices_take_the_signal_of_any_of_them():
             return torch.maximum(tensor, torch.tensor(15))
 
     interruption = Interruption()
-    assert interruption.agreed(Two(accelerator="cpu", devices=1))
+    assert interruption.agree(Two(accelerator="cpu", devices=1))
     assert interruption.number == signal.SIGTERM

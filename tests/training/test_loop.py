@@ -1,4 +1,4 @@
-"""The loop's promises on tasks whose steps can be worked out by hand."""
+"""The loop on tasks whose steps are worked out by hand."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_bf16_is_resumed_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize(("of_data", "of_step", "low", "high"), [(0.0, 0.1, 0.0, 0.5), (0.1, 0.0, 0.5, 1.0)])
-def test_the_share_of_time_that_steps_wait_for_data_is_told(tmp_path, capsys, of_data, of_step, low, high):
+def test_the_fraction_of_time_that_steps_wait_for_data_is_logged(tmp_path, capsys, of_data, of_step, low, high):
     class SlowData(Numbers):
         def batch(self, indices, generators=None):
             time.sleep(of_data)
@@ -258,7 +258,7 @@ def test_validation_and_sheets_leave_the_training_as_it_is(tmp_path):
         assert same(state(never, stage), state(always, stage))
 
 
-def test_held_out_loss_is_of_the_same_clips_times_and_noise_every_time(tmp_path):
+def test_held_out_loss_is_of_the_same_samples_times_and_noise_every_time(tmp_path):
     run_dir = train(tmp_path, "trainer.validate_every=1", "teacher.optimizer.lr=0.0", "student.max_steps=0")
     held_out = [line["held_out/loss"] for line in metrics(run_dir / "teacher") if "held_out/loss" in line]
     assert len(held_out) == 6

@@ -1,4 +1,4 @@
-"""Padding that is told: no network learns it, from files or from kept latents."""
+"""Masked padding: no network learns it, from files or from cached latents."""
 
 from __future__ import annotations
 

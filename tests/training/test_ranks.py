@@ -1,4 +1,4 @@
-"""What the first device does alone goes well or ill for all."""
+"""A call on the first device succeeds or fails for all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_only_the_first_acts():
     assert acted == [0]
 
 
-def test_an_error_of_the_first_is_told_before_it_is_raised():
+def test_an_error_of_the_first_is_broadcast_before_it_is_raised():
     def full():
         raise OSError(28, "No space left")
 

@@ -119,7 +119,7 @@ def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
         ({"student": {"objective": "flow"}}, "student.objective must be one of scd, sct, got 'flow'"),
     ],
 )
-def test_what_is_not_known_is_refused_with_what_is(run_dir, tmp_path, change, expected):
+def test_unknown_values_are_refused_with_the_known_ones(run_dir, tmp_path, change, expected):
     config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path}"])
     for key, value in change.items():
         config[key] = {**config[key], **value} if isinstance(value, dict) else value
@@ -199,7 +199,7 @@ def test_searched_times_outlive_a_training_that_says_none(tmp_path):
     assert json.loads(file.read_text())["sampler"]["times"] == {"2": [1.5, 0.9]}
 
 
-def test_an_average_that_was_chosen_is_told_of_as_long_as_it_stands(tmp_path):
+def test_a_selected_average_is_described_as_long_as_it_is_in_place(tmp_path):
     run_dir = train(tmp_path / "run")
     choice = {"std": 0.1, "num_samples": 2}
     folder = ModelFolder.open(run_dir)

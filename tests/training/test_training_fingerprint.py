@@ -95,7 +95,7 @@ def test_a_stage_that_is_done_must_be_the_same_model(tmp_path, stage, override, 
             check_training_fingerprint(config(override), tmp_path, stage)
 
 
-def test_a_checkpoint_of_before_all_was_recorded_is_compared_in_what_it_tells(tmp_path):
+def test_an_old_checkpoint_is_compared_in_the_keys_that_it_has(tmp_path):
     old = {"seed": 0, "teacher.batch_size": 8, "teacher.loss.label_dropout": 0.0}
     checkpoints.save(tmp_path / "teacher" / "checkpoints", 4, {"x": torch.zeros(1)}, 2, old)
     assert not check_training_fingerprint(config("teacher.optimizer.lr=1"), tmp_path, "teacher")
@@ -140,7 +140,7 @@ def test_weights_tell_what_they_are_without_checkpoints(tmp_path):
     check_training_fingerprint(config("student.objective=sct"), tmp_path, "student")
 
 
-def test_a_finished_run_tells_what_its_weights_are_whatever_it_is_run_with(tmp_path):
+def test_the_description_of_a_finished_run_follows_its_weights(tmp_path):
     short = ("teacher.max_steps=1", "student.max_steps=1")
     train(tmp_path, *short)
     assert weights.read(tmp_path / "student" / "weights.safetensors").info == {

@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
 
 
 def rows(tensors):
-    """The root mean square of every row of every magnitude-preserving weight."""
+    """Returns the root mean square of every row of every magnitude-preserving weight."""
     return torch.cat([w.flatten(1).square().mean(1).sqrt() for name, w in tensors.items() if w.ndim > 1])
 
 

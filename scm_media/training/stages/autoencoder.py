@@ -75,7 +75,7 @@ def autoencoder_task(context: Context) -> Task:
     if hasattr(network, "prepare") and not checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints"):
         network.prepare(_samples(context, context.data, min(NUM_PREPARED, len(context.data))))
     has_features = uses_features(context.config) and context.config["feature_extractor"] is not None
-    feature_extractor = context.trained("feature_extractor") if has_features else None
+    feature_extractor = context.load_trained("feature_extractor") if has_features else None
     _check_not_in_use(context)
     loss = build(settings["loss"], "loss", network=network, feature_extractor=feature_extractor)
     return Task(

@@ -89,7 +89,7 @@ def backbone_task(
         loss=loss,
         model=loss.backbone,
         settings=stage_settings(context.config, stage),
-        inputs=LatentInputs(context, context.trained("autoencoder"), teacher),
+        inputs=LatentInputs(context, context.load_trained("autoencoder"), teacher),
         finish=save_stage_weights(context, stage, config),
         preview=FlowPreview(context, stage == "student", teacher),
         separate_clip=[] if weight is None else list(weight.parameters()),

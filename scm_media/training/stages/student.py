@@ -20,7 +20,7 @@ def student_task(context: Context) -> Task:
     file = context.weights_file("teacher")
     teacher = guided_teacher(context) if objective == "scd" else None
     if objective == "sct" and file.exists():  # for its weights and for the sheets
-        teacher = context.trained("teacher")
+        teacher = context.load_trained("teacher")
     config = student_config(context)
     backbone = build(config, "backbone")
     if context.start is not None and context.start.has("student"):
@@ -41,11 +41,11 @@ def guided_teacher(context: Context) -> Any:
     ValueError when a stage has not run, and as ``check_guidance``.
     """
     check_guidance(context)
-    teacher, sampler = context.trained("teacher"), context.config["sampler"]
+    teacher, sampler = context.load_trained("teacher"), context.config["sampler"]
     scale = None if takes_guidance_scale(context.config) else sampler["guidance"]
     if scale == 1:
         return teacher
-    guide = None if context.config["guide"] is None else context.trained("guide")
+    guide = None if context.config["guide"] is None else context.load_trained("guide")
     return Guided(teacher, scale, sampler["guidance_interval"], guide)
 
 
