@@ -101,9 +101,7 @@ def measure_speed(
             for what, each in seconds.items()
         ],
         "left_out": left_out,
-        "data": {"missing": missing}
-        if missing is not None
-        else bench.measure_feeding(repeats, seconds["loading a batch"]),
+        "data": data_figures,
     }
 
 
