@@ -24,7 +24,10 @@ def describe(context: Context) -> ModelDescription:
 
     Raises ValueError for a description that could not be opened again, and where the run folder holds another model.
     """
-    description = _description(context)
+    try:
+        description = _description(context)
+    except ValueError as error:
+        raise ValueError(f"{context.config['recipe']}: {error}") from error
     if (context.run_dir / "model.json").exists():
         recorded = ModelFolder.open(context.run_dir).description
         for key in ("labels", "actions", "sample_shape", "latent_shape", "flow"):

@@ -85,7 +85,7 @@ def test_the_pipeline_guides_the_teacher_and_counts_both_networks(guided_run, tm
     exported = pipeline.save_pretrained(tmp_path / "model")
     assert (exported / "guide.safetensors").is_file()
     card = (exported / "README.md").read_text()
-    assert "- Guidance: the teacher is steered at scale 2, and so the student was distilled from it" in card
+    assert "- Guidance: the teacher is guided at scale 2, and the student was distilled from it so" in card
     assert torch.equal(scm_media.load(exported, "cpu")(2, teacher=True, steps=3).samples, teacher.samples)
     without = pipeline.save_pretrained(tmp_path / "small", teacher=False)
     assert not (without / "guide.safetensors").exists()
