@@ -11,45 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.interfaces import Backbone
-from scm_media.nn.embedding import PlainConditioning, SinusoidalFeatures, as_conditioning
+from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
 from scm_media.tangent import TangentMethod, value_and_tangent
 from scm_media.timesteps import LogNormalTimesteps, TimestepDistribution
 from scm_media.trigflow import TrigFlow, broadcast_time
+from scm_media.weighting import LearnedWeight
 
 Weight = Literal["none", "learned"]
 Terms = dict[str, Tensor]
 """Values of each sample ``(B,)`` without graph, by name: t, loss, and further diagnostics of a loss."""
-
-
-class LearnedWeight(nn.Module):
-    """Computes w(t), which starts at 0 and is clamped to [−5, 5] (EDM2, section 2.3: the uncertainty of the loss)."""
-
-    def __init__(self, num_frequencies: int = 32, bound: float = 5.0) -> None:
-        super().__init__()
-        self.features = SinusoidalFeatures(num_frequencies)
-        self.linear = nn.Linear(2 * num_frequencies, 1)
-        self.bound = bound
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, t: Tensor) -> Tensor:
-        """Returns w ``(B,)`` for times t ``(B,)``."""
-        with torch.autocast(t.device.type, enabled=False):
-            return self.linear(self.features(t)).squeeze(-1).clamp(-self.bound, self.bound)
-
-
-def _learned_weight(weight: Weight) -> LearnedWeight | None:
-    if weight not in ("none", "learned"):
-        raise ValueError(f"weight must be 'none' or 'learned', got {weight!r}")
-    return LearnedWeight() if weight == "learned" else None
 
 
 def masked_mean_square(x: Tensor, loss_mask: Tensor | None) -> Tensor:
@@ -65,12 +43,26 @@ def masked_mean_square(x: Tensor, loss_mask: Tensor | None) -> Tensor:
 class _FlowLoss(nn.Module):
     """Holds the backbone and the settings that both losses share, and draws times, noise and dropped labels."""
 
+    default_timesteps: ClassVar[tuple[float, float]]
+    """Mean and standard deviation of the log-normal timesteps for a sigma_data of 0.5."""
+
     def __init__(
-        self, backbone: Backbone, flow: TrigFlow, timesteps: TimestepDistribution, weight: Weight, label_dropout: float
+        self,
+        backbone: Backbone,
+        teacher: Backbone | None,
+        flow: TrigFlow | None,
+        timesteps: TimestepDistribution | None,
+        weight: Weight,
+        label_dropout: float,
     ) -> None:
         super().__init__()
-        self.backbone, self.flow, self.timesteps = backbone, flow, timesteps
-        self.weight = _learned_weight(weight)
+        self.backbone = backbone
+        self.flow = TrigFlow.of(backbone, teacher) if flow is None else flow
+        default = LogNormalTimesteps.for_sigma_data(self.flow.sigma_data, *self.default_timesteps)
+        self.timesteps = default if timesteps is None else timesteps
+        if weight not in ("none", "learned"):
+            raise ValueError(f"weight must be 'none' or 'learned', got {weight!r}")
+        self.weight = LearnedWeight() if weight == "learned" else None
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout must lie in [0, 1], got {label_dropout}")
         self.label_dropout = label_dropout
@@ -96,6 +88,8 @@ class DiffusionLoss(_FlowLoss):
     ``label_dropout`` be 0.
     """
 
+    default_timesteps = (-0.8, 1.5)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -104,9 +98,7 @@ class DiffusionLoss(_FlowLoss):
         weight: Weight = "learned",
         label_dropout: float = 0.1,
     ) -> None:
-        flow = TrigFlow.of(backbone) if flow is None else flow
-        timesteps = LogNormalTimesteps.scaled(-0.8, 1.5, flow.sigma_data) if timesteps is None else timesteps
-        super().__init__(backbone, flow, timesteps, weight, label_dropout)
+        super().__init__(backbone, None, flow, timesteps, weight, label_dropout)
 
     def forward(
         self, x0: Tensor, cond: PlainConditioning = None, step: Tensor | float | None = None
@@ -150,6 +142,8 @@ class ConsistencyLoss(_FlowLoss):
     whose parameters are all frozen.
     """
 
+    default_timesteps = (-1.0, 1.4)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -165,9 +159,7 @@ class ConsistencyLoss(_FlowLoss):
         label_dropout: float = 0.0,
         guidance_max: float | None = None,
     ) -> None:
-        flow = TrigFlow.of(backbone, teacher) if flow is None else flow
-        timesteps = LogNormalTimesteps.scaled(-1.0, 1.4, flow.sigma_data) if timesteps is None else timesteps
-        super().__init__(backbone, flow, timesteps, weight, label_dropout)
+        super().__init__(backbone, teacher, flow, timesteps, weight, label_dropout)
         if guidance_max is not None and not guidance_max > 1:
             raise ValueError(f"guidance_max must be above 1, or null for no guidance as an input; got {guidance_max}")
         if guidance_max is not None and teacher is None:
@@ -182,7 +174,7 @@ class ConsistencyLoss(_FlowLoss):
         _check_trainable(backbone, teacher)
         if isinstance(teacher, nn.Module):
             teacher.eval().requires_grad_(False)
-        # Held out of the module tree: the teacher must not be wrapped, saved or averaged with the rest.
+        # In a tuple, outside the module tree: the teacher must not be wrapped, saved or averaged with the rest.
         self._teacher = (teacher,)
         self.norm, self.norm_constant = norm, norm_constant
         self.tangent_warmup, self.tangent_method = tangent_warmup, tangent_method

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from scm_media.conditioning import NO_LABEL, Conditioning
-from scm_media.losses import ConsistencyLoss, LearnedWeight, masked_mean_square
+from scm_media.losses import ConsistencyLoss, masked_mean_square
 from scm_media.nn.dual import Linear, apply_linear
 from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trigflow import TrigFlow
+from scm_media.weighting import LearnedWeight
 from tests.oracles import Gaussian
 
 FLOW = TrigFlow(0.5)

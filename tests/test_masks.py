@@ -196,3 +196,9 @@ def test_at_known_places_trajectories_follow_the_data():
     dt = 1e-4
     ahead = FLOW.interpolate(x0, z, t + dt)
     assert torch.allclose((x_t + dt * told)[..., 0], ahead[..., 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.99])
+def test_at_least_one_position_is_given_and_one_is_not(fraction):
+    given = drawn("start", (3,), fraction=[fraction, fraction]).sum((1, 2))
+    assert set(given.tolist()) == {1.0 if fraction < 0.5 else 2.0}

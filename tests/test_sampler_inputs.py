@@ -203,3 +203,14 @@ def test_the_prior_is_drawn_on_the_cpu_and_moved():
     assert z.dtype == torch.float64
     assert FLOW.prior(SHAPE, device="meta").device.type == "meta"
     assert math.isclose(FLOW.prior((10_000,)).std().item(), 0.5, rel_tol=0.05)
+
+
+@pytest.mark.parametrize(("sampler", "last"), [(sample_consistency, 1.1), (sample_heun, 0.1)])
+def test_default_times_stay_within_the_noise_levels_that_the_network_knows(sampler, last):
+    network, seen = Network(), []
+    network.time_range = (0.1, 1.2)
+    sampler(network, shape=SHAPE, steps=2, seed=0, callback=lambda i, time, x0: seen.append(time))
+    assert seen == pytest.approx([1.2, last])
+    network.time_range = (0.0, math.pi / 2)
+    sampler(network, shape=SHAPE, steps=2, seed=0, callback=lambda i, time, x0: seen.append(time))
+    assert seen[2] == pytest.approx(math.atan(160)), "sigma 80 where the network knows more"

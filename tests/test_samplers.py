@@ -11,6 +11,7 @@ from scm_media.samplers import (
     CallCounter,
     check_times,
     consistency_times,
+    edit_times,
     sample_consistency,
     sample_dpm_solver,
     sample_heun,
@@ -223,3 +224,10 @@ def test_teachers_refuse_times_that_do_not_descend(sampler, times):
 def test_sigmas_out_of_order_are_refused():
     with pytest.raises(ValueError, match="sigma_min"):
         teacher_times(4, FLOW, sigma_min=2.0, sigma_max=1.0)
+
+
+def test_the_times_of_edits_are_even_in_t_and_end_one_step_above_zero():
+    assert edit_times(4, FLOW) == pytest.approx([T_MAX, 0.75 * T_MAX, 0.5 * T_MAX, 0.25 * T_MAX])
+    assert edit_times(1, FLOW, sigma_max=1.0) == (math.atan(2.0),)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        edit_times(0, FLOW)

@@ -223,7 +223,7 @@ def all_within(mask: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def _levels(rank: int, strides: Sequence[int | Sequence[int]], widths: Sequence[int]) -> list[tuple[int, ...]]:
-    """The strides of each level, one an axis. Raises ValueError as ``KLAutoencoder``."""
+    """Returns the strides of each level, one for each axis; raises ValueError as ``KLAutoencoder`` does."""
     if rank not in CONVOLUTIONS:
         raise ValueError(f"rank of the autoencoder must be 1, 2 or 3, got {rank}")
     levels = [(step,) * rank if isinstance(step, int) else tuple(step) for step in strides]
