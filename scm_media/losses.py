@@ -58,7 +58,7 @@ class _FlowLoss(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.flow = TrigFlow.of(backbone, teacher) if flow is None else flow
-        default = LogNormalTimesteps.for_sigma_data(self.flow.sigma_data, *self.default_timesteps)
+        default = LogNormalTimesteps.for_sigma_data(*self.default_timesteps, self.flow.sigma_data)
         self.timesteps = default if timesteps is None else timesteps
         if weight not in ("none", "learned"):
             raise ValueError(f"weight must be 'none' or 'learned', got {weight!r}")

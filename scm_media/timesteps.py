@@ -38,7 +38,7 @@ class LogNormalTimesteps:
             raise ValueError(f"std of the timestep distribution must be positive, got {self.std}")
 
     @classmethod
-    def for_sigma_data(cls, sigma_data: float, mean: float, std: float) -> LogNormalTimesteps:
+    def for_sigma_data(cls, mean: float, std: float, sigma_data: float) -> LogNormalTimesteps:
         """Returns the distribution for data of any ``sigma_data`` whose times are those of this one at 0.5."""
         return cls(mean + math.log(sigma_data / 0.5), std)
 
