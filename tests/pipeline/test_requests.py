@@ -10,7 +10,7 @@ import torch
 
 import scm_media
 from scm_media.pipeline import EditRequest, SamplingRequest
-from tests.pipeline.waves import write_wave_model
+from tests.pipeline.waves import GaussianWaves, write_wave_model
 
 WAVE = torch.sin(torch.arange(40.0) / 4)[None] / 2
 
@@ -96,3 +96,13 @@ def test_each_field_is_documented():
         for field in fields(request):
             declaration = source.index(f"    {field.name}: ")
             assert source[source.index("\n", declaration) :].lstrip().startswith('"""'), field.name
+
+
+def test_a_size_option_that_is_a_label_too_is_given_as_one_unless_the_label_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCM_MEDIA_ALLOW", "tests")
+    labels = {"labels": {"class": ["calm", "rough", "still"], "duration": []}, "label_counts": {}}
+    pipeline = scm_media.load(write_wave_model(tmp_path / "waves", **labels), "cpu")
+    pipeline._networks["student"] = GaussianWaves()
+    assert pipeline(1, "calm", duration=1.0).labels == [{"class": "calm", "duration": 1.0}]
+    assert pipeline(1, "class=calm duration=1.5", duration=1.0).labels == [{"class": "calm", "duration": 1.5}]
+    assert pipeline(1, "calm").labels == [{"class": "calm"}]
