@@ -143,3 +143,17 @@ def test_rebuilt_weights_keep_their_size():
 def test_nothing_to_rebuild_from_is_refused():
     with pytest.raises(ValueError, match="snapshots"):
         reconstruct([], 0.1, 10)
+
+
+def test_steps_that_are_not_given_count_from_one():
+    modules = [nn.Linear(3, 2) for _ in range(2)]
+    modules[1].load_state_dict(modules[0].state_dict())
+    counting, told = (PowerEMA(module) for module in modules)
+    for step in (1, 2, 3):
+        for module in modules:
+            with torch.no_grad():
+                module.weight.fill_(float(step))
+        counting.update()
+        told.update(step)
+    assert torch.equal(counting.averaged["weight"], told.averaged["weight"])
+    assert counting.step == 3

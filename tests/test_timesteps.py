@@ -47,3 +47,10 @@ def test_uniform_times_lie_between_low_and_high():
 def test_std_must_be_positive():
     with pytest.raises(ValueError, match="std"):
         LogNormalTimesteps(-1.0, 0.0)
+
+
+def test_scaled_times_stand_for_noise_levels_in_proportion_to_the_data():
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    half = LogNormalTimesteps(-0.8, 1.5).sample(1000, 0.5, generators[0])
+    double = LogNormalTimesteps.for_sigma_data(-0.8, 1.5, 2.0).sample(1000, 2.0, generators[1])
+    torch.testing.assert_close(double, half)
