@@ -23,7 +23,13 @@ from scm_media.training.context import Context, make_context
 from scm_media.training.fingerprint import takes_guidance_scale
 from scm_media.training.optimization import Optimization, Task
 from scm_media.training.reporting import DataWaitMeter
-from scm_media.training.stages.backbones import LatentInputs, backbone_config, compile_for, student_config
+from scm_media.training.stages.backbones import (
+    LatentInputs,
+    backbone_config,
+    compile_for,
+    student_config,
+    weight_parameters,
+)
 
 FIRST = "diffusion step"
 TWO_PASS = "two-pass sCD step"
@@ -192,16 +198,17 @@ class Bench:
         }
 
     def _optimization(self, stage: str, backbone: nn.Module, loss: Mapping[str, Any], **teacher: Any) -> Optimization:
-        config, flow = self.context.config, self.context.flow
+        config = self.context.config
+        module = build(loss, "loss", backbone=backbone, flow=self.context.flow, **teacher)
         task = Task(
             name=stage,
-            loss=build(loss, "loss", backbone=backbone, flow=flow, **teacher),
+            loss=module,
             model=backbone,
             settings=config[stage],
             inputs=self._inputs,
             finish=lambda state, step: None,
+            separate_clip=weight_parameters(module),
         )
-        task.loss.train()
         return Optimization(self._fabric, task, {**config["trainer"], "accumulate": 1}, config["seed"])
 
     def _step(self, optimization: Optimization, arguments: Iterator[tuple[Any, ...]]) -> None:

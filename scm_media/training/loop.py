@@ -71,12 +71,10 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                 rank_zero_only(fabric, partial(snapshots.write, done))
             if reporter is not None:
                 reporter.advance(done)
-                for of_batch in figures.terms:
-                    terms.add(of_batch)
+                terms.add(*figures.terms)
                 if done % trainer["log_every"] == 0 or last:
-                    logged = terms.take() | {"total": figures.loss, "gradient_norm": figures.gradient_norm}
-                    logged |= {"rate": figures.rate, "skipped_steps": float(optimization.skipped)}
-                    logged |= {"data_wait": stream.take_fraction()}
+                    waited = {"skipped_steps": float(optimization.skipped), "data_wait": stream.take_fraction()}
+                    logged = terms.take() | figures.as_dict() | waited
                     reporter.report(done, logged, task.settings["batch_size"])
             stopping = interruption.agree(fabric)
             if reporter is not None and (last or not stopping):  # sheets take longer than a scheduler waits

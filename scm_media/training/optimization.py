@@ -93,6 +93,10 @@ class StepFigures:
     gradient_norm: float
     rate: float
 
+    def as_dict(self) -> dict[str, float]:
+        """Returns the figures of the whole step, without its terms, by their names in ``metrics.jsonl``."""
+        return {"total": self.loss, "gradient_norm": self.gradient_norm, "rate": self.rate}
+
 
 class Optimization:
     """Takes the optimiser steps of a task, for the training loop and for ``scm-media bench`` alike.

@@ -28,9 +28,9 @@ class TermAverages:
     def __init__(self) -> None:
         self._kept: list[dict[str, Tensor]] = []
 
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Adds the terms ``(B,)`` of a batch; one of them may be t."""
-        self._kept.append({name: term.detach() for name, term in terms.items()})
+    def add(self, *batches: Mapping[str, Tensor]) -> None:
+        """Adds the terms ``(B,)`` of batches; one of them may be t."""
+        self._kept += [{name: term.detach() for name, term in terms.items()} for terms in batches]
 
     def take(self) -> dict[str, float]:
         """Returns the mean by ``name``, and that of a band by ``name/t0.2-0.5``, and starts anew."""

@@ -12,6 +12,7 @@ from scm_media import ConsistencyLoss, recipe
 from scm_media.evaluation import speed
 from scm_media.evaluation.speed import measure_speed
 from scm_media.evaluation.timing import in_turns
+from scm_media.training.optimization import Optimization
 from tests.training.small import SMALL
 
 CPU = torch.device("cpu")
@@ -65,6 +66,21 @@ def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
         ("NoneType", "one_pass"),
         ("Guided", "one_pass"),
     ]
+
+
+def test_steps_are_those_of_the_training_loop(monkeypatch):
+    taken = []
+    real = Optimization.step
+
+    def watch(self, arguments, step):
+        figures = real(self, arguments, step)
+        taken.append((self.task.name, len(self.task.separate_clip), math.isfinite(figures.loss)))
+        return figures
+
+    monkeypatch.setattr(Optimization, "step", watch)
+    measure_speed(small("student.loss.weight=learned"), CPU, batch_size=4, repeats=1)
+    # A warm-up and a round of the teacher and of three students, then two steps that are fed by the loader.
+    assert taken == [("teacher", 2, True), *[("student", 2, True)] * 3] * 2 + [("teacher", 2, True)] * 2
 
 
 def test_slow_data_are_waited_for(monkeypatch):

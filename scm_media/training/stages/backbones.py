@@ -83,7 +83,6 @@ def backbone_task(
 
     teacher: the frozen network that a student learns from, or that its sheets show beside it.
     """
-    weight = getattr(loss, "weight", None)
     return Task(
         name=stage,
         loss=loss,
@@ -92,11 +91,17 @@ def backbone_task(
         inputs=LatentInputs(context, context.load_trained("autoencoder"), teacher),
         finish=save_stage_weights(context, stage, config),
         preview=FlowPreview(context, stage == "student", teacher),
-        separate_clip=[] if weight is None else list(weight.parameters()),
+        separate_clip=weight_parameters(loss),
         training_fingerprint=full_fingerprint(context, stage),
         snapshots=stage != "guide",
         compile=_compilation(context, loss.backbone, teacher) if context.config["trainer"]["compile"] else None,
     )
+
+
+def weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters of a loss's learned weighting, whose gradients are clipped apart."""
+    weight = getattr(loss, "weight", None)
+    return [] if weight is None else list(weight.parameters())
 
 
 def compile_for(context: Context, backbone: nn.Module, device: torch.device, method: TangentMethod | None) -> None:
