@@ -62,13 +62,13 @@ class Bounds:
         return " and ".join(word for word in (self._low_in_words(), self._high_in_words()) if word)
 
     def _low_in_words(self) -> str:
-        return "" if math.isinf(self.low) else f"{'above' if self.open_low else 'at least'} {_shown(self.low)}"
+        return "" if math.isinf(self.low) else f"{'above' if self.open_low else 'at least'} {_format_bound(self.low)}"
 
     def _high_in_words(self) -> str:
-        return "" if math.isinf(self.high) else f"{'below' if self.open_high else 'at most'} {_shown(self.high)}"
+        return "" if math.isinf(self.high) else f"{'below' if self.open_high else 'at most'} {_format_bound(self.high)}"
 
 
-def _shown(bound: float) -> str:
+def _format_bound(bound: float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:.4g}"
 
 

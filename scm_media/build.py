@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from scm_media.parts import FOREIGN, PARAMETERS, ROLES, Registration, registration
 from scm_media.plugins import ALLOW_VARIABLE, allowed_packages
-from scm_media.typed import check_value, nearest, problem, shown
+from scm_media.typed import check_value, nearest, problem, show
 
 TARGET, PARTIAL = "_target_", "_partial_"
 SECTIONS: Mapping[str, str] = {role: f"{role}.network" for role in ("autoencoder", "feature_extractor")}
@@ -40,7 +40,7 @@ def build(config: Any, role: str, **kwargs: Any) -> Any:
     not take or that are missing, and for values of the wrong type.
     """
     if not isinstance(config, Mapping) or TARGET not in config:
-        raise ValueError(f"expected {ROLES[role]} as a mapping with the key {TARGET}, got {shown(config)}")
+        raise ValueError(f"expected {ROLES[role]} as a mapping with the key {TARGET}, got {show(config)}")
     name = config[TARGET]
     target = resolve(name, role)
     known = registration(target) or Registration(role)
@@ -83,7 +83,7 @@ def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:
     """
     parts = name.split(".") if isinstance(name, str) and len(name) < 200 else []
     if len(parts) < 2 or not all(each.isidentifier() and not each.startswith("_") for each in parts):
-        raise ValueError(f"{TARGET} must be a dotted name such as scm_media.trigflow.TrigFlow, got {shown(name)}")
+        raise ValueError(f"{TARGET} must be a dotted name such as scm_media.trigflow.TrigFlow, got {show(name)}")
     if name not in FOREIGN and parts[0] not in allowed_packages():
         raise ValueError(
             f"{TARGET}: {name} is not on the allow-list; if {parts[0]} is your own code, set {ALLOW_VARIABLE}="
@@ -135,7 +135,7 @@ def _inner(name: str, key: str, value: Any, role: str | None) -> Any:
     """Returns a value of a configuration in which every part is built."""
     if isinstance(value, Mapping) and TARGET in value:
         if role is None:
-            raise ValueError(f"{name}: {key} takes no part, got {TARGET}={shown(value[TARGET])}")
+            raise ValueError(f"{name}: {key} takes no part, got {TARGET}={show(value[TARGET])}")
         return build(value, role)
     if isinstance(value, Mapping):
         return {inner: _inner(name, f"{key}.{inner}", each, None) for inner, each in value.items()}
@@ -154,7 +154,7 @@ def _check_keys(name: str, target: Callable[..., Any], arguments: Mapping[str, A
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in arguments:
             if key not in named:
-                raise ValueError(f"{name} takes no key {shown(key)}{nearest(key, named)}; it takes {', '.join(named)}")
+                raise ValueError(f"{name} takes no key {show(key)}{nearest(key, named)}; it takes {', '.join(named)}")
     missing = [key for key, parameter in named.items() if parameter.default is parameter.empty and key not in arguments]
     if missing and not partial:
         raise ValueError(f"{name} needs the key {', '.join(map(repr, missing))}; got {', '.join(arguments) or 'none'}")
@@ -235,4 +235,4 @@ def _check_local(name: str, arguments: Mapping[str, Any]) -> None:
     """Refuses (ValueError) addresses: a logger hands its folder to fsspec, which would open them."""
     for key, value in arguments.items():
         if isinstance(value, str) and ("://" in value or "::" in value):
-            raise ValueError(f"{name}: {key} must be a folder on this machine, got {shown(value)}")
+            raise ValueError(f"{name}: {key} must be a folder on this machine, got {show(value)}")

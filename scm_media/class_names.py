@@ -16,11 +16,11 @@ BOOLEANS = (("true", "false"), ("yes", "no"), ("on", "off"))
 def utf8_text(text: str) -> str:
     r"""Returns the text with every byte that is not UTF-8 written as ``\xNN``, so that it can be printed and saved."""
 
-    def escaped(match: re.Match[str]) -> str:
+    def escape(match: re.Match[str]) -> str:
         code = ord(match[0])
         return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
-    return _SURROGATE.sub(escaped, text)
+    return _SURROGATE.sub(escape, text)
 
 
 def class_name(value: Any) -> str:
@@ -91,7 +91,7 @@ def _classes(given: Any, key: str, words: Iterable[Any]) -> tuple[str, ...]:
     if any(value is None for value in listed):
         raise ValueError(f"{key} lists null, which is no class: put it in quotes if it is the name of one")
     if any(isinstance(value, bool) for value in listed):
-        spelled = _spelled({class_name(word) for word in words}, key)
+        spelled = _find_spelling({class_name(word) for word in words}, key)
         listed = [spelled[not value] if isinstance(value, bool) else value for value in listed]
     names = [class_name(value) for value in listed]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -99,7 +99,7 @@ def _classes(given: Any, key: str, words: Iterable[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _spelled(words: set[str], key: str) -> tuple[str, str]:
+def _find_spelling(words: set[str], key: str) -> tuple[str, str]:
     """Returns how the data spell true and false."""
     found = [
         (change(true), change(false))

@@ -23,7 +23,7 @@ def printable(text: object) -> str:
     shown = str(text)
     if shown.isascii() and shown.isprintable():
         return shown
-    return "".join(map(_escaped, shown))
+    return "".join(map(_escape, shown))
 
 
 def printable_lines(text: str) -> str:
@@ -31,7 +31,7 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     if ord(character) in _UNDECODED:
         return f"\\x{ord(character) - 0xDC00:02x}"
     if character in _DIRECTING or unicodedata.category(character) in _UNSEEN:

@@ -56,7 +56,7 @@ MediaFile = Path | Segment | IO[bytes]
 
 
 class Modality(ABC):
-    """How samples of one kind are read, brought to a recipe's shape, written and shown.
+    """Reads samples of one kind, brings them to a recipe's shape, writes and shows them.
 
     A subclass sets ``name``, ``suffixes`` and, where users may set sizes, ``size_options``, and implements ``shape``,
     ``read``, ``transform``, ``write`` and ``preview``. Every other attribute and method is optional: the defaults here
@@ -145,14 +145,14 @@ class Modality(ABC):
         return False
 
     def check_actions(self) -> None:
-        """Raises ValueError, naming the keys, where the actions of a file's frames would lie beside other frames.
+        """Raises ValueError, naming the keys, if actions could be paired with other frames than those they belong to.
 
         A modality whose samples begin where their files do, and are not mirrored, overrides this with a method that
         returns.
         """
         raise ValueError(
-            f"data.actions: {self.name} does not tell whether a sample begins where its file does, so actions could "
-            "lie beside other frames; set data.actions=null"
+            f"data.actions: {self.name} does not tell whether a sample begins where its file does, so actions could be "
+            "paired with other frames; set data.actions=null"
         )
 
     def transform_batch(self, samples: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:

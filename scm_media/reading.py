@@ -12,18 +12,18 @@ from typing import Any
 import yaml
 
 MOST_BYTES = 1 << 24
-"""How large a file of text may be: a model's description with a hundred thousand classes has a few megabytes."""
+"""The most bytes of a file of text: a model's description with a hundred thousand classes has a few megabytes."""
 
 
 MOST_BYTES_OF_YAML = 1 << 17
 """A recipe has a few kilobytes; the parser takes seconds for a hundred."""
 
 MOST_NODES = 100_000
-"""How many values a YAML file may stand for."""
+"""The most values that a YAML file may stand for."""
 
 
 MOST_BITS = 1 << 12
-"""Of a whole number in YAML: Python refuses to show those of more than 4,300 digits."""
+"""The most bits of a whole number in YAML: Python refuses to print more than 4,300 digits."""
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

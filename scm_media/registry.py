@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from scm_media.plugins import import_plugins
-from scm_media.typed import shown
+from scm_media.typed import show
 
 Entry = TypeVar("Entry")
 
@@ -36,5 +36,5 @@ class Registry(Generic[Entry]):
         failed = {} if name in self._entries else import_plugins()
         if name not in self._entries:
             reasons = "".join(f"; {module} could not be imported ({reason})" for module, reason in failed.items())
-            raise ValueError(f"{key} must be one of {', '.join(self._entries)}, got {shown(name)}{reasons}")
+            raise ValueError(f"{key} must be one of {', '.join(self._entries)}, got {show(name)}{reasons}")
         return self._entries[name]

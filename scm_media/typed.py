@@ -27,7 +27,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 @runtime_checkable
 class Constraint(Protocol):
-    """What ``Annotated`` may add to a type: ``Bounds``, or a check of one's own."""
+    """A check that ``Annotated`` adds to a type, such as ``Bounds``."""
 
     def problem(self, value: Any, key: str) -> str | None:
         """Returns in a sentence what is wrong with the value of a key; None if nothing is."""
@@ -58,7 +58,7 @@ def problem(value: Any, hint: Any, name: str) -> str | None:
 
 def _constraint_problem(value: Any, hint: Any, name: str, bounded: bool) -> str | None:
     """Returns what is wrong with a value that has its annotation's type; bounded: its numbers are checked elsewhere."""
-    extra, plain = unwrapped(hint)
+    extra, plain = unwrap(hint)
     constraints = [each for each in extra if isinstance(each, Constraint)] if value is not None else []
     if (found := _inner_problem(value, plain, name, bounded or bool(constraints))) is not None:
         return found
@@ -71,7 +71,7 @@ def _inner_problem(value: Any, hint: Any, name: str, bounded: bool) -> str | Non
     if is_dataclass(hint):
         return _section_problem(value, hint, name)
     if isinstance(value, Mapping):
-        inner = [(each, _argument(hint, 1), f"{name}.{shown_name(key)}") for key, each in value.items()]
+        inner = [(each, _argument(hint, 1), f"{name}.{show_key(key)}") for key, each in value.items()]
     elif isinstance(value, list | tuple):
         inner = [(each, _argument(hint, index), name) for index, each in enumerate(value)]
     else:
@@ -85,10 +85,10 @@ def _section_problem(value: Mapping[str, Any], section: Any, name: str) -> str |
     listed, prefix = ", ".join(known), f"{name}." if name else ""
     for key in value:
         if key not in known:
-            return f"unknown key '{prefix}{shown_name(key)}'{nearest(key, known)}; known: {listed}"
+            return f"unknown key '{prefix}{show_key(key)}'{nearest(key, known)}; known: {listed}"
     needed = sorted(known.values(), key=lambda field: not is_required(field))
     for field in needed:
-        if field.name not in value and (is_required(field) or not getattr(section, "may_leave_out", False)):
+        if field.name not in value and (is_required(field) or not getattr(section, "may_omit_defaults", False)):
             if name:
                 return f"{name} needs the key {field.name!r}; it takes {listed}"
             return f"the key {field.name!r} is missing; inherit a recipe (defaults: [image/tiny, _self_])"
@@ -117,7 +117,7 @@ def _member(value: Any, hints: Sequence[Any]) -> Any:
 
 def fits(value: Any, hint: Any) -> bool:
     """Returns whether a plain value has the type of an annotation; what no configuration can hold is not judged."""
-    hint = unwrapped(hint)[1]
+    hint = unwrap(hint)[1]
     origin = typing.get_origin(hint)
     if origin in (Union, UnionType):
         return any(fits(value, each) for each in typing.get_args(hint))
@@ -144,7 +144,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 def in_words(hint: Any) -> str:
     """Returns what an annotation asks for, as an error message says it: "a list with each entry a whole number"."""
-    extra, hint = unwrapped(hint)
+    extra, hint = unwrap(hint)
     if words := [each.words for each in extra if isinstance(each, Words)]:
         return f"{words[0]} or null" if _takes_null(hint) else words[0]
     origin = typing.get_origin(hint)
@@ -170,14 +170,14 @@ def _takes_null(hint: Any) -> bool:
 
 def metadata(hint: Any, kind: type) -> Iterator[Any]:
     """Yields what ``Annotated`` adds of a kind to an annotation, or to a member of its union or list."""
-    extra, plain = unwrapped(hint)
+    extra, plain = unwrap(hint)
     yield from (each for each in extra if isinstance(each, kind))
     if typing.get_origin(plain) is not Literal:
         for each in typing.get_args(plain):
             yield from metadata(each, kind)
 
 
-def unwrapped(hint: Any) -> tuple[tuple[Any, ...], Any]:
+def unwrap(hint: Any) -> tuple[tuple[Any, ...], Any]:
     """Returns what ``Annotated`` adds to an annotation, and the annotation without it."""
     return (hint.__metadata__, hint.__origin__) if typing.get_origin(hint) is Annotated else ((), hint)
 
@@ -186,7 +186,7 @@ def _mismatch(value: Any, hint: Any, name: str) -> str | None:
     if fits(value, hint):
         return None
     remedy = f": write {name}=[{value}]" if isinstance(value, str) and fits([value], hint) else ""
-    return f"{name} must be {in_words(hint)}, got {shown(value)}{remedy}"
+    return f"{name} must be {in_words(hint)}, got {show(value)}{remedy}"
 
 
 def _number_problem(value: Any, name: str) -> str | None:
@@ -197,7 +197,7 @@ def _number_problem(value: Any, name: str) -> str | None:
     return None
 
 
-def shown(value: Any) -> str:
+def show(value: Any) -> str:
     """Returns a value as messages show it: as YAML has it, on one line and short, whatever is in it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -205,9 +205,9 @@ def shown(value: Any) -> str:
     return ascii(value) if len(text) < 200 else f"{text[:80]!a}…"
 
 
-def shown_name(key: Any) -> str:
+def show_key(key: Any) -> str:
     """Returns a key as messages show it, without quotes where it is a plain word."""
-    return key if isinstance(key, str) and key.isidentifier() and len(key) < 80 else shown(key)
+    return key if isinstance(key, str) and key.isidentifier() and len(key) < 80 else show(key)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -218,7 +218,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _argument(hint: Any, index: int) -> Any:
     """Returns an annotation's argument at an index, the last one for larger indices; Any where it has none."""
-    arguments = [each for each in typing.get_args(unwrapped(hint)[1]) if each is not ...]
+    arguments = [each for each in typing.get_args(unwrap(hint)[1]) if each is not ...]
     if not arguments:
         return Any
     return arguments[index] if index < len(arguments) else arguments[-1]

@@ -47,7 +47,7 @@ def _search_sound(recording: Recording, decibels: float) -> tuple[int, int]:
     powers = [frame_power(torch.from_numpy(part.T)) for part in parts]
     loudest = max(power.max().item() for power in powers)
     if loudest == 0 and len(parts) == 1:
-        raise SoundError(recording.file, "silent", "is silent from end to end: take it away, or set modality.trim=null")
+        raise SoundError(recording.file, "silent", "is silent from end to end: remove it, or set modality.trim=null")
     above = [(power > loudest * 10 ** (-decibels / 10)).nonzero().flatten() for power in powers]
     first = int(above[0][0]) * HOP if len(above[0]) else len(parts[0])
     left = (int(above[-1][-1]) + 1) * HOP if len(above[-1]) else 0

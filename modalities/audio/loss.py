@@ -1,4 +1,4 @@
-"""The reconstruction distance and the discriminator of sounds, both on spectra of several resolutions."""
+"""Measures distances of sounds, and scores sounds by a discriminator, on spectra of several window lengths."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.parts import part
 
 _FLOOR = 1e-4
-"""The least amplitude of a bin before the logarithm, 80 dB below full scale."""
+"""Smaller magnitudes, 80 dB below full scale, are replaced by it before a root or a logarithm."""
 _QUIET = 1e-3
-"""Amplitude of a bin below which its root is linear."""
-_SILENCE, _ROOT_OF_SILENCE = 1e-3, 1e-2
-"""The least root mean square of a sample, and mean of its roots, as divisors."""
+"""Magnitude below which the compression is linear."""
+_LEAST_RMS, _LEAST_ROOT = 1e-3, 1e-2
+"""The least divisors of terms: a root mean square of magnitudes, and a mean of their square roots."""
 
 
 @part("distance")
 class SpectralDistance(nn.Module):
-    """Computes weighted terms of the distance of two sounds; those of weight 0 are left out.
+    """Computes weighted terms of the distance of sounds x and y with spectra X and Y; terms of weight 0 are left out.
 
-    waveform: mean |x − y|. complex: Σ|A − B| / Σ|A| for the compressed complex spectra A = |X|^½ e^{i·phase}.
+    waveform: mean |x − y|. complex: Σ|A − B| / Σ|A|, where A = |X|^½ e^{i·phase of X} and B is the same of Y.
     convergence, log_magnitude: ‖|X| − |Y|‖ / ‖|X|‖ and mean |ln|X| − ln|Y|| (Yamamoto et al. 2020, "Parallel WaveGAN",
-    equations 4 and 5), which do not depend on phases. The last three are averaged over the windows (in samples, with
-    hops of a quarter). mel: mean distance of log-mel spectrograms, for which sample_rate in Hz is needed.
-    Raises ValueError for weights that are negative or all 0, and for waveforms that are no longer than half a window.
+    equations 4 and 5), without phases. Terms of spectra are averaged over the windows (in samples; hops are a quarter
+    of them). mel: mean difference of log-mel spectrograms, which needs sample_rate (Hz). Raises ValueError for weights
+    that are negative or all 0, and for waveforms no longer than half a window.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class SpectralDistance(nn.Module):
         """Returns weighted terms ``(B,)`` by name for waveforms ``(B, C, T)``."""
         with torch.autocast(sample.device.type, enabled=False):
             sample, made = (x if x.dtype == torch.float64 else x.float() for x in (sample, made))
-            found: dict[str, list[Tensor]] = {"waveform": [_mean((made - sample).abs())]}
+            terms: dict[str, list[Tensor]] = {"waveform": [_mean((made - sample).abs())]}
             if self.mel is not None:
-                found["mel"] = [_mean((self._log_mel(made) - self._log_mel(sample)).abs())]
+                terms["mel"] = [_mean((self._log_mel(made) - self._log_mel(sample)).abs())]
             if self.weights.keys() & {"complex", "convergence", "log_magnitude"}:
                 for transform in self.transforms:
                     for name, term in _spectral_terms(transform, sample, made).items():
-                        found.setdefault(name, []).append(term)
-        return {name: weight * torch.stack(found[name]).mean(0) for name, weight in self.weights.items()}
+                        terms.setdefault(name, []).append(term)
+        return {name: weight * torch.stack(terms[name]).mean(0) for name, weight in self.weights.items()}
 
     def _log_mel(self, waveform: Tensor) -> Tensor:
         assert self.mel is not None
@@ -85,30 +85,30 @@ class SpectralDistance(nn.Module):
 
 
 def _spectral_terms(transform: nn.Module, sample: Tensor, made: Tensor) -> dict[str, Tensor]:
+    """Returns the terms ``(B,)`` of one window."""
     if sample.shape[-1] <= transform.margin:
         raise ValueError(
             f"waveforms of {sample.shape[-1]} samples are too short for a window of {transform.window}: take smaller "
             "autoencoder.loss.distance.windows"
         )
     spectra = [torch.view_as_real(transform.analyse(waveform)) for waveform in (sample, made)]
-    powers = [spectrum.square().sum(-1) for spectrum in spectra]
-    wanted, found = (power.clamp(min=_FLOOR**2).sqrt() for power in powers)
-    size = wanted.flatten(1).square().mean(1).sqrt().clamp(min=_SILENCE)
-    roots = [_root(spectrum) for spectrum in spectra]
-    apart = _smooth_root((roots[1] - roots[0]).square().sum(-1))
+    magnitude, magnitude_made = (spectrum.square().sum(-1).clamp(min=_FLOOR**2).sqrt() for spectrum in spectra)
+    rms = magnitude.flatten(1).square().mean(1).sqrt().clamp(min=_LEAST_RMS)
+    root, root_made = map(_compress, spectra)
+    difference = _smooth_sqrt((root_made - root).square().sum(-1))
     return {
-        "complex": _mean(apart) / _mean(roots[0].square().sum(-1).sqrt()).clamp(min=_ROOT_OF_SILENCE),
-        "convergence": _smooth_root((found - wanted).flatten(1).square().mean(1)) / size,
-        "log_magnitude": _mean((found.log() - wanted.log()).abs()),
+        "complex": _mean(difference) / _mean(root.square().sum(-1).sqrt()).clamp(min=_LEAST_ROOT),
+        "convergence": _smooth_sqrt((magnitude_made - magnitude).flatten(1).square().mean(1)) / rms,
+        "log_magnitude": _mean((magnitude_made.log() - magnitude.log()).abs()),
     }
 
 
-def _smooth_root(squares: Tensor) -> Tensor:
-    """Returns √squares, smoothed near 0, where the gradient of a root is not finite."""
+def _smooth_sqrt(squares: Tensor) -> Tensor:
+    """Returns √squares, smoothed near 0, where its gradient would be infinite."""
     return (squares + _FLOOR**2).sqrt() - _FLOOR
 
 
-def _root(spectrum: Tensor) -> Tensor:
+def _compress(spectrum: Tensor) -> Tensor:
     """Returns |X|^½ · e^{i·phase}."""
     return compress(spectrum, 0.5, _QUIET)
 
@@ -119,11 +119,11 @@ def _mean(x: Tensor) -> Tensor:
 
 @part("critic")
 class SpectrogramCritic(nn.Module):
-    """Scores patches of a sound's compressed complex spectrograms: high scores for real ones.
+    """Scores patches of a sound's compressed complex spectrograms; real ones are to score high.
 
-    It has a ``PatchDiscriminator`` for each window (in samples, with hops of a quarter), as the multi-resolution
-    discriminators of Jang et al. 2021 (UnivNet) and Défossez et al. 2022 (EnCodec). channels: of waveforms
-    ``(B, channels, T)``. width, num_layers: of each discriminator.
+    It has a ``PatchDiscriminator`` for each window (in samples; hops are a quarter of it), as the multi-resolution
+    discriminators of Jang et al. 2021 (UnivNet) and Défossez et al. 2022 (EnCodec). channels: channels of waveforms
+    ``(B, channels, T)``. width, num_layers: arguments of each discriminator.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class SpectrogramCritic(nn.Module):
         self.critics = nn.ModuleList(PatchDiscriminator(2 * channels, 2, width, num_layers) for _ in windows)
 
     def forward(self, sample: Tensor) -> Tensor:
-        """Returns scores ``(B, 1, n)`` of waveforms ``(B, channels, T)``, those of all windows in a row."""
+        """Returns scores ``(B, 1, n)`` of waveforms ``(B, channels, T)``, concatenated over the windows."""
         scores = []
         for transform, critic in zip(self.transforms, self.critics, strict=True):
-            spectrum = _root(torch.view_as_real(transform.analyse(sample.float())))
+            spectrum = _compress(torch.view_as_real(transform.analyse(sample.float())))
             scores.append(critic(spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2)).flatten(2))
         return torch.cat(scores, 2)

@@ -131,7 +131,7 @@ class MelLatents(nn.Module):
         self.scale = ChannelScale(
             mel.channels,
             sigma_data,
-            what="the log-mel spectrogram of waveform channel {}",
+            channel_name="the log-mel spectrogram of waveform channel {}",
             remedy="check the data (silence? not finite?), or modality.channels",
         )
 

@@ -124,13 +124,13 @@ class AudioModality(Modality):
         Raises ValueError, in one line with the file's name, for what is no sound, is cut short, holds samples that are
         not finite, is shorter than ``shortest`` or longer than an hour.
         """
-        return self._whole(path)
+        return self._read_all(path)
 
     def decode(self, content: bytes, source: str) -> Tensor:
         """Returns the whole sound of a file's content, as ``read``; errors name the source."""
-        return self._whole(_name_content(content, source))
+        return self._read_all(_name_content(content, source))
 
-    def _whole(self, file: File) -> Tensor:
+    def _read_all(self, file: File) -> Tensor:
         with open_recording(file) as recording:
             total = self._count_samples(recording, recording.frames)
             if (seconds := recording.frames / recording.rate) > LONGEST:

@@ -54,8 +54,8 @@ class VocosMel(PretrainedAutoencoder):
             VocosBackbone(num_mels, width, hidden, depth),
             ISTFTHead(width, window, hop, padding),
         )
-        what, remedy = "the log-mel spectrogram of waveform channel {}", "check the data, or modality.channels"
-        super().__init__(network, weights, ChannelScale(channels, sigma_data, what, remedy))
+        channel_name, remedy = "the log-mel spectrogram of waveform channel {}", "check the data, or modality.channels"
+        super().__init__(network, weights, ChannelScale(channels, sigma_data, channel_name, remedy))
         self.channels, self.num_mels, self.hop, self.padding = channels, num_mels, hop, padding
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
@@ -129,9 +129,9 @@ class OobleckAutoencoder(PretrainedAutoencoder):
             audio_channels=channels,
             sampling_rate=sample_rate,
         )
-        what = f"latent channel {{}} of {latent_channels}"
+        channel_name = f"latent channel {{}} of {latent_channels}"
         remedy = "check the data, or that autoencoder.network.weights are of this network"
-        super().__init__(network, weights, ChannelScale(latent_channels, sigma_data, what, remedy))
+        super().__init__(network, weights, ChannelScale(latent_channels, sigma_data, channel_name, remedy))
         self.channels, self.latent_channels, self.hop = channels, latent_channels, math.prod(ratios)
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:

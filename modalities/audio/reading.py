@@ -134,7 +134,7 @@ def open_recording(file: File) -> Iterator[Recording]:
                 "at least 1 of both: write it again",
             )
         if recording.frames < 1:
-            raise SoundError(file, "empty", "holds no samples (0 s): record it again, or take it away")
+            raise SoundError(file, "empty", "holds no samples (0 s): record it again, or remove it")
         yield recording
     finally:
         recording.close()

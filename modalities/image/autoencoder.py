@@ -24,7 +24,7 @@ class PixelAutoencoder(ChannelScale):
         super().__init__(
             channels,
             sigma_data,
-            what="channel {} of the samples",
+            channel_name="channel {} of the samples",
             remedy="check the data, or modality.channels",
         )
 

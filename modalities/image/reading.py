@@ -1,4 +1,4 @@
-"""Picture files as tensors."""
+"""Reads picture files as tensors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def decode(
 ) -> Tensor:
     """Returns the picture ``(C, H, W)``, float32 in [-1, 1], upright; transparent pixels show the background.
 
-    thorough: as of ``read_picture``. Raises ValueError, with the source's name, for a file that cannot be decoded, is
+    thorough: see ``read_picture``. Raises ValueError, with the source's name, for a file that cannot be decoded, is
     damaged or has more than max_pixels.
     """
     try:
         with read_picture(file, max_pixels, thorough) as picture:
             return _to_tensor(picture, channels, background)
     except Exception as error:  # decoders raise errors of any type, and one bad file must not stop a run
-        raise _undecodable(source, error, file) from error
+        raise _decoding_error(source, error, file) from error
 
 
 def read_upright_size(file: str | Path | IO[bytes]) -> tuple[int, int]:
@@ -37,8 +37,8 @@ def read_upright_size(file: str | Path | IO[bytes]) -> tuple[int, int]:
             with Path(file).open("rb") as opened:
                 return read_size(opened)
         return read_size(file)
-    except Exception as error:  # as in decode
-        raise _undecodable(str(getattr(file, "name", file)), error, file) from error
+    except Exception as error:  # for the same reason as in decode
+        raise _decoding_error(str(getattr(file, "name", file)), error, file) from error
 
 
 def _to_tensor(picture: Image.Image, channels: int, background: float) -> Tensor:
@@ -58,8 +58,8 @@ def _pixels(picture: Image.Image, dtype: torch.dtype) -> Tensor:
     return flat.reshape(picture.height, picture.width, -1).permute(2, 0, 1).contiguous()
 
 
-def _undecodable(source: str, error: Exception, file: object) -> ValueError:
-    """Returns an error of one line: the decoder's message, and the type of an error that is not about reading."""
+def _decoding_error(source: str, error: Exception, file: object) -> ValueError:
+    """Returns an error with the decoder's message in one line, after its type if that is not usual for bad files."""
     text = " ".join(str(error).replace(repr(file), "").split())
     if not (isinstance(error, ValueError | OSError | SyntaxError) and text):
         text = f"{type(error).__name__}: {text}".removesuffix(": ")

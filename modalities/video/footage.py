@@ -16,11 +16,11 @@ File = str | Path | Segment | IO[bytes]
 """A video on a disk, a part of one, a folder of frames, or an opened file with a name."""
 
 MOST_PIXELS = 1 << 26
-"""Larger frames are refused by their header."""
+"""The most pixels of a frame; the header of a larger one raises VideoError."""
 LONGEST_SIDE = (1 << 16) - 1
 """The longest side of a frame, in pixels: a strip of millions by one would cost gigabytes."""
 SLACK = 0.1
-"""Seconds by which the last frame may end before the container says so (and a frame of the file more)."""
+"""Seconds, beside one frame, by which a file may end before the duration in its header."""
 
 
 class VideoError(ValueError):
@@ -42,7 +42,7 @@ class Picture(Protocol):
 class Footage(Protocol):
     """An opened video: upright frames of ``height`` × ``width`` that are shown from 0 to ``duration`` seconds.
 
-    rate: frames a second, on average. num_frames: None if only decoding can count them. oddities: keys of
+    rate: average frames a second. num_frames: None if only decoding can count them. oddities: keys of
     ``survey.ODDITIES`` that apply to the file.
     """
 
@@ -67,7 +67,7 @@ class Footage(Protocol):
 
 
 def name_of(file: File) -> str:
-    """Returns the name by which error messages call the file."""
+    """Returns the name of the file in error messages."""
     return str(file) if isinstance(file, str | Path | Segment) else getattr(file, "name", "the video")
 
 
@@ -86,7 +86,7 @@ def words_of(error: Exception) -> str:
 
 @contextmanager
 def wrap_errors(file: File, what: str = "cannot be decoded") -> Iterator[None]:
-    """Turns whatever a decoder raises within it, of any type, into a VideoError that names the file and a reason."""
+    """Turns whatever a decoder raises within it, of any type, into a VideoError that names the file."""
     try:
         yield
     except VideoError:
@@ -96,7 +96,7 @@ def wrap_errors(file: File, what: str = "cannot be decoded") -> Iterator[None]:
 
 
 def check_size(file: File, height: int, width: int) -> None:
-    """Raises VideoError for frames of no pixels, of more than are read, or of a side that no picture has."""
+    """Raises VideoError for frames without pixels, with too many, or with a side that is too long."""
     if max(height, width) > LONGEST_SIDE:
         raise VideoError(file, "frame size", f"has frames of {width}×{height}, a side may have {LONGEST_SIDE} pixels")
     if not 0 < height * width <= MOST_PIXELS:
@@ -104,7 +104,7 @@ def check_size(file: File, height: int, width: int) -> None:
 
 
 def check_end(footage: Footage, end: float, wanted: float) -> None:
-    """Raises VideoError if the last frame ends at ``end`` seconds, and so before ``wanted`` seconds."""
+    """Raises VideoError if ``end``, when the last frame ends, is before ``wanted``, both in seconds."""
     if wanted > end + SLACK + 1 / footage.rate:
         promised = f"its header promises {footage.duration:.2f} s, its frames end at {end:.2f} s"
         raise VideoError(footage.file, "cut short", f"is cut short: {promised}; fetch it again")

@@ -1,4 +1,4 @@
-"""Frames to clips ``(C, T, H, W)``: brought to a size, cropped, stacked."""
+"""Resizes, crops and stacks frames to clips ``(C, T, H, W)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The modality of videos: reads files, brings them to a recipe's rate, length and size, writes and shows them."""
+"""The video modality: it reads files at a recipe's rate, length and size, and writes and previews clips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modalities.video.frames import Framing, stack_frames
 from modalities.video.reading import SUFFIXES, holds_frames, open_footage
 from modalities.video.strip import draw_strip
 from modalities.video.survey import data_warnings, inspect, suggest_config
-from modalities.video.timing import TIE, Span, find_span, select_frames
+from modalities.video.timing import ROUNDING_ERROR, Span, find_span, select_frames
 from modalities.video.writing import FORMATS, write_video
 from scm_media.drawing import draw_grid
 from scm_media.modality import Modality, SizeOption
@@ -27,23 +27,23 @@ WINDOWS = ("random", "start", "centre")
 CROPS = ("random", "centre")
 PADDINGS = ("refuse", "hold", "masked")
 MOST_VALUES = 1 << 29
-"""Values of a video that is read as a whole, at most: 2 GiB of float32."""
+"""The most values of a video that is read as a whole: 2 GiB of float32."""
 USUAL_RATE = 24.0
-"""Frames a second of written clips if the recipe takes each file's own rate."""
+"""Frames a second of written clips if the recipe sets no ``frame_rate``."""
 
 
 @part("modality")
 class VideoModality(Modality):
     """Reads, transforms and writes videos of ``num_frames`` frames at ``frame_rate`` a second and ``size`` pixels.
 
-    frame_rate: a clip has the frames that the file shows at its times, at any rate of the file; None takes each file's
-    own rate. size: both sides, or height and width. channels: 3 (RGB) or 1 (grey). window: the part of a longer video:
-    "random" (needs the generator of ``transform``, else it is the centre), "start" or "centre". crop: the position,
-    "random" or "centre", of the crop along the longer side, after the shorter one became ``size``. flip: swaps left
-    and right half of the time. padding: a shorter video is refused ("refuse"), or its last frame is repeated and these
-    frames are learned ("hold") or not ("masked"). folder_rate: frames a second of folders of pictures (None:
-    ``frame_rate``). background: the level of transparent pixels, in [-1, 1]. quality: the constant rate factor of
-    written MP4 and WebM, 0 (best) to 51.
+    frame_rate: files of any rate are resampled to it by repeating or leaving out frames; None keeps each file's rate.
+    size: the side of a square, or [height, width]. channels: 3 (RGB) or 1 (grey). window: the part of a longer video
+    that is used, "start", "centre" or "random" (the centre if ``transform`` has no generator). crop: where a frame is
+    cropped after it was resized to cover ``size``, "centre" or "random". flip: mirrors every second clip on average.
+    padding: a video that is too short raises ValueError ("refuse"), or its last frame is repeated and takes part in
+    the loss ("hold") or not ("masked"). folder_rate: frames a second of folders of pictures (None: ``frame_rate``).
+    background: the level behind transparent pixels, in [-1, 1]. quality: the constant rate factor of written MP4 and
+    WebM, from 0 (best) to 51.
     """
 
     name = "video"
@@ -52,7 +52,7 @@ class VideoModality(Modality):
     pipeline_tag = "text-to-video"
     takes_segments = True
     feature_networks: Mapping[str, Mapping[str, Any]] = {
-        # Named as what it is: blind to the order of frames, so no measure of motion.
+        # The name says that the network sees single frames: its distance does not measure motion.
         "frames": {
             "_target_": "modalities.video.features.FrameNetwork",
             "network": {"_target_": "modalities.image.imagenet.EfficientNetLite0"},
@@ -83,9 +83,13 @@ class VideoModality(Modality):
             raise ValueError(f"modality.size must be pixels, at least 1, or [height, width]; got {size}")
         if channels not in (1, 3):
             raise ValueError(f"modality.channels must be 1 (grey) or 3 (RGB), got {channels}")
-        for key, word, allowed in (("window", window, WINDOWS), ("crop", crop, CROPS), ("padding", padding, PADDINGS)):
-            if word not in allowed:
-                raise ValueError(f"modality.{key} must be one of {', '.join(allowed)}, got {word!r}")
+        for key, choice, allowed in (
+            ("window", window, WINDOWS),
+            ("crop", crop, CROPS),
+            ("padding", padding, PADDINGS),
+        ):
+            if choice not in allowed:
+                raise ValueError(f"modality.{key} must be one of {', '.join(allowed)}, got {choice!r}")
         if not -1 <= background <= 1:
             raise ValueError(f"modality.background must lie in [-1, 1] (black to white), got {background}")
         if not 0 <= quality <= 51:
@@ -95,11 +99,11 @@ class VideoModality(Modality):
         self.background, self.quality = background, quality
         self.written_rate = frame_rate or USUAL_RATE
         self.folder_rate = folder_rate or self.written_rate
-        self._odd: dict[str, set[str]] = {}
+        self._files_by_oddity: dict[str, set[str]] = {}
         self.size_options: Mapping[str, SizeOption] = {
             "frames": SizeOption(num_frames, "frames", "length of a clip", longest=num_frames, axis=-3),
             "fps": SizeOption(
-                self.written_rate, "frames/s", "rate that a clip is written at, and made for where it is a label"
+                self.written_rate, "frames/s", "rate of the written clip, and of its motion if fps is a label"
             ),
         }
 
@@ -110,14 +114,14 @@ class VideoModality(Modality):
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns warnings about clips ``(C, T, H, W)`` and about the files that were read so far."""
-        return data_warnings(samples, self._odd)
+        return data_warnings(samples, self._files_by_oddity)
 
     def is_sample_dir(self, folder: Path) -> bool:
-        """Returns whether a folder is one video: pictures, and neither videos nor folders beside them."""
+        """Returns whether a folder is one video: it holds pictures, but no videos and no folders."""
         return holds_frames(folder)
 
     def shape(self, **sizes: float) -> tuple[int, ...]:
-        """Returns ``(C, T, H, W)``; raises ValueError for an unknown option. The rate changes no shape."""
+        """Returns ``(C, T, H, W)``; raises ValueError for an unknown option. The rate does not change the shape."""
         if unknown := set(sizes) - set(self.size_options):
             raise ValueError(f"videos have no {', '.join(sorted(unknown))}; they have: {', '.join(self.size_options)}")
         frames, rate = sizes.get("frames", self.num_frames), sizes.get("fps", self.written_rate)
@@ -133,36 +137,38 @@ class VideoModality(Modality):
         return self.flip or self.window == "random" or self.crop == "random"
 
     def check_actions(self) -> None:
-        """Raises ValueError unless a clip is its file's (or segment's) frames from the first on, unflipped.
+        """Raises ValueError unless clips begin with the first frame of a file or segment and are never flipped.
 
-        A file has one row of actions for each frame of the clip, at the recipe's rate.
+        The actions of a file have one row for each frame of the clip, at the recipe's rate.
         """
-        for key, value, wanted in (("window", self.window, "start"), ("flip", self.flip, False)):
+        for key, value, wanted, reason in (
+            ("window", self.window, "start", "a clip must begin with its file, since the actions do"),
+            ("flip", self.flip, False, "actions may mean left or right, which a flipped clip swaps"),
+        ):
             if value != wanted:
                 raise ValueError(
-                    f"modality.{key}={value} with data.actions: the numbers of a file's frames, from the first on, "
-                    f"would lie beside other frames, or say left for right; set modality.{key}={str(wanted).lower()}"
+                    f"modality.{key}={value} with data.actions: {reason}; set modality.{key}={str(wanted).lower()}"
                 )
 
     def read(self, path: str | Path) -> Tensor:
         """Returns the whole video ``(C, T, H, W)``, float32 in [-1, 1], upright, at the recipe's rate and full size.
 
-        Raises ValueError, in one line with the file's name, for what is no video, is damaged or cut short, and for one
-        of more than 2^29 values.
+        Raises ValueError, in one line with the file's name, if the file is not a video, is damaged or cut short, or
+        has more than 2^29 values.
         """
-        return self._whole(Path(path), None)
+        return self._read_all(Path(path), None)
 
     def decode(self, content: bytes, source: str) -> Tensor:
         """Returns the whole video of a file's content, as ``read``; a ValueError names the source."""
         file = io.BytesIO(content)
         file.name = source
-        return self._whole(file, None)
+        return self._read_all(file, None)
 
     def read_whole(self, path: str | Path) -> Tensor:
         """Returns the whole video ``(C, T, H, W)`` at the recipe's rate and size, cropped centrally."""
-        return self._whole(Path(path), self.size)
+        return self._read_all(Path(path), self.size)
 
-    def _whole(self, file: File, size: tuple[int, ...] | None) -> Tensor:
+    def _read_all(self, file: File, size: tuple[int, ...] | None) -> Tensor:
         with open_footage(file, self.folder_rate) as footage:
             span = find_span(footage, self.frame_rate)
             height, width = size or (footage.height, footage.width)
@@ -182,17 +188,17 @@ class VideoModality(Modality):
     def read_transformed(self, file: File, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """Returns a clip of a file, and its padding mask ``(1, T, H, W)``; None unless padding is masked.
 
-        No more of the file is decoded than from the key frame before the clip to its end; a random window
-        may begin at any frame of the file. Raises ValueError as ``read``, and for a file that is too short.
+        It decodes only from the key frame before the clip to the clip's end. Raises ValueError as ``read``, and for
+        a file that is too short.
         """
         with open_footage(file, self.folder_rate) as footage:
-            self._note(footage)
+            self._note_oddities(footage)
             span = self._check_length(file, find_span(footage, self.frame_rate))
             first = self._choose_start(footage, span, generator)
-            own = generator if self.crop == "random" else None
-            framing = Framing.of(footage.height, footage.width, self.size, own)
+            crop_generator = generator if self.crop == "random" else None
+            framing = Framing.of(footage.height, footage.width, self.size, crop_generator)
             clip = self._stack(footage, span, first, min(self.num_frames, span.num_frames), framing)
-        return self._finish(clip, generator)
+        return self._flip_and_pad(clip, generator)
 
     def validate(self, file: File) -> None:
         """Raises ValueError as ``read_transformed`` for a file that cannot be used: see ``survey.inspect``."""
@@ -200,13 +206,13 @@ class VideoModality(Modality):
             span = find_span(footage, self.frame_rate)
             inspect(footage, span, self.folder_rate, self.num_frames)
             self._check_length(file, span)
-            self._note(footage)
+            self._note_oddities(footage)
 
-    def _note(self, footage: Footage) -> None:
-        """Keeps the name of a file for ``data_warnings``, if it is odd."""
+    def _note_oddities(self, footage: Footage) -> None:
+        """Keeps the file's name under each of its oddities, for ``data_warnings``."""
         path = path_of(footage.file)
         for name in footage.oddities:
-            self._odd.setdefault(name, set()).add(name_of(footage.file) if path is None else str(path))
+            self._files_by_oddity.setdefault(name, set()).add(name_of(footage.file) if path is None else str(path))
 
     def measure(self, file: File) -> Mapping[str, float]:
         """Returns ``fps``, the distinct frames a second of a clip, and ``seconds``, the duration of the file."""
@@ -215,27 +221,27 @@ class VideoModality(Modality):
             return {"fps": min(footage.rate, span.rate), "seconds": span.stop - span.start}
 
     def _check_length(self, file: File, span: Span) -> Span:
-        """Returns the span; raises VideoError if it is too short and padding is refused."""
+        """Returns the span unchanged; raises VideoError if it is too short and padding is refused."""
         if self.padding == "refuse" and span.num_frames < self.num_frames:
             raise VideoError(
                 file,
                 "too short",
                 f"has {span.num_frames} frames at {span.rate:g} a second ({span.stop - span.start:.3g} s), expected at "
-                f"least {self.num_frames}: take it away, or set modality.padding=hold",
+                f"least {self.num_frames}: remove it, or set modality.padding=hold",
             )
         return span
 
     def _choose_start(self, footage: Footage, span: Span, generator: torch.Generator | None) -> float:
-        """Returns the begin of a clip, in seconds from the span's begin."""
+        """Returns where a clip starts, in seconds after the start of the span."""
         room = span.num_frames - self.num_frames
         if room <= 0 or self.window == "start":
             return 0.0
         if self.window == "centre" or generator is None:
             return room // 2 / span.rate
-        # At any frame of the file, not only at those which the recipe's rate counted from its start would meet.
+        # A random clip may start at any frame of the file, not only at multiples of 1 / rate.
         latest = span.stop - span.start - span.tolerance - (self.num_frames - 1) / span.rate
-        num_places = max(1, math.ceil(latest * footage.rate - TIE))
-        return int(torch.randint(num_places, (), generator=generator)) / footage.rate
+        num_starts = max(1, math.ceil(latest * footage.rate - ROUNDING_ERROR))
+        return int(torch.randint(num_starts, (), generator=generator)) / footage.rate
 
     def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the sample ``(C, T, H, W)`` brought to ``shape()``; only the generator makes it random."""
@@ -250,12 +256,12 @@ class VideoModality(Modality):
         first = 0 if room <= 0 or self.window == "start" else room // 2
         if room > 0 and self.window == "random" and generator is not None:
             first = int(torch.randint(room + 1, (), generator=generator))
-        own = generator if self.crop == "random" else None
-        framing = Framing.of(*sample.shape[-2:], self.size, own)
-        return self._finish(framing.apply(sample[:, first : first + self.num_frames]), generator)[0]
+        crop_generator = generator if self.crop == "random" else None
+        framing = Framing.of(*sample.shape[-2:], self.size, crop_generator)
+        return self._flip_and_pad(framing.apply(sample[:, first : first + self.num_frames]), generator)[0]
 
-    def _finish(self, clip: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
-        """Flips and pads a cropped clip; returns it and its padding mask."""
+    def _flip_and_pad(self, clip: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns a cropped clip, flipped and padded, and its padding mask."""
         if self.flip and generator is not None and bool(torch.rand((), generator=generator) < 0.5):
             clip = clip.flip(-1)
         missing = self.num_frames - clip.shape[1]
@@ -277,5 +283,5 @@ class VideoModality(Modality):
         return write_video(Path(path), sample, rate, metadata, self.quality)
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
-        """Returns a film strip of each of samples ``(B, C, T, H, W)``, captions below, ``columns`` side by side."""
+        """Returns a grid of film strips with captions, one for each of samples ``(B, C, T, H, W)``."""
         return draw_grid([draw_strip(sample) for sample in samples], captions, columns or 1)

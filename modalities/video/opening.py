@@ -41,7 +41,7 @@ def video_stream(container: Any, file: File) -> Any:
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
         others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise VideoError(file, "no video stream", f"has no video in it, only {others}: take it away")
+        raise VideoError(file, "no video stream", f"has no video in it, only {others}: remove it")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:

@@ -57,9 +57,9 @@ class _DiffusersVideo(PretrainedAutoencoder):
             ) from error
         if tiled:
             network.enable_tiling()
-        what = f"latent channel {{}} of {latent_channels}"
+        channel_name = f"latent channel {{}} of {latent_channels}"
         remedy = "check the data, or that autoencoder.network.weights are of this network"
-        super().__init__(network, weights, ChannelScale(latent_channels, sigma_data, what, remedy))
+        super().__init__(network, weights, ChannelScale(latent_channels, sigma_data, channel_name, remedy))
         self.channels, self.latent_channels = channels, latent_channels
         self.strides = self._strides(network)
 

@@ -64,7 +64,7 @@ def inspect(footage: Footage, span: Span, folder_rate: float, wanted: int) -> No
         raise VideoError(footage.file, "no frames", "holds no frame that can be decoded: record it again")
     check_end(footage, end, span.stop)
     if num == 1 and wanted > 1:
-        raise VideoError(footage.file, "one frame", "is a single picture, expected a video: take it away")
+        raise VideoError(footage.file, "one frame", "is a single picture, expected a video: remove it")
 
 
 def _decode(footage: Footage, start: float, reach: float, tolerance: float) -> tuple[int, float]:
@@ -129,9 +129,7 @@ def data_warnings(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]])
             f"{what} in {len(files)} {'file' if len(files) == 1 else 'files'}, first {min(files)}: {meaning}"
         )
     if black := sum(bool(sample.max() < BLACK) for sample in samples):
-        warnings.append(
-            f"{black} of {len(samples)} clips that were looked at are black from end to end: take them away"
-        )
+        warnings.append(f"{black} of {len(samples)} clips that were looked at are black from end to end: remove them")
     moving = [sample for sample in samples if sample.shape[1] > 1 and not sample.max() < BLACK]
     if still := sum(bool(sample.diff(dim=1).abs().mean() < STILL) for sample in moving):
         warnings.append(

@@ -1,4 +1,4 @@
-"""Selects the frames of a clip: those shown at its times, at any rate of the file."""
+"""Selects the frames that a file of any rate shows at the times of a clip."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from modalities.video.footage import SLACK, Footage, Picture, VideoError, check_end
 from scm_media.modality import Segment
 
-TIE = 1e-9
-"""The error of sums of times: a time this near to a tie, half a frame late, is that tie."""
+ROUNDING_ERROR = 1e-9
+"""Computed times may be off by this much, so that those that differ by less count as equal."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Span:
     stop: float
     rate: float
     tolerance: float
-    """Seconds by which a frame may be later than its time: half a frame."""
+    """Seconds by which a frame may be later than its time: half a frame, of the file or of the clip."""
 
     @property
     def num_frames(self) -> int:
-        """Returns the number of times 0, 1/rate, 2/rate … before the end: at least one."""
-        return max(1, math.ceil((self.stop - self.start - self.tolerance) * self.rate - TIE))
+        """The number of times 0, 1/rate, 2/rate … before the end, at least 1."""
+        return max(1, math.ceil((self.stop - self.start - self.tolerance) * self.rate - ROUNDING_ERROR))
 
     def times(self, first: float, num: int) -> list[float]:
         """Returns the times of ``num`` frames from ``first`` seconds on."""
@@ -34,43 +34,43 @@ class Span:
 
 
 def find_span(footage: Footage, rate: float | None) -> Span:
-    """Returns the span of footage at a rate (None: its own): all of it, or the segment that the file is.
+    """Returns the whole span of footage, or that of its segment, at a rate (None: the footage's own).
 
-    Raises VideoError for a part that the file does not have.
+    Raises VideoError for a segment beyond the end of the file.
     """
-    used = footage.rate if rate is None else rate
-    tolerance = 0.5 / max(footage.rate, used)
-    part = footage.file
-    if not isinstance(part, Segment):
-        return Span(0.0, footage.duration, used, tolerance)
-    stop = footage.duration if part.stop is None else part.stop
-    if part.start >= footage.duration or stop > footage.duration + SLACK + 1 / footage.rate:
+    rate = footage.rate if rate is None else rate
+    tolerance = 0.5 / max(footage.rate, rate)
+    segment = footage.file
+    if not isinstance(segment, Segment):
+        return Span(0.0, footage.duration, rate, tolerance)
+    stop = footage.duration if segment.stop is None else segment.stop
+    if segment.start >= footage.duration or stop > footage.duration + SLACK + 1 / footage.rate:
         raise VideoError(
-            part, "part beyond the file's end", f"is no part of the file, which ends after {footage.duration:.2f} s"
+            segment, "part beyond the file's end", f"is not within the file, which ends after {footage.duration:.2f} s"
         )
-    return Span(part.start, min(stop, footage.duration), used, tolerance)
+    return Span(segment.start, min(stop, footage.duration), rate, tolerance)
 
 
 def select_frames(footage: Footage, times: Sequence[float], tolerance: float) -> Iterator[tuple[int, Picture]]:
-    """Yields each frame that is shown at one of the ascending times, after the number of times that it is shown at.
+    """Yields (count, frame) for each frame that is shown at ``count`` > 0 of the ascending times.
 
-    Raises VideoError if the file ends before the last of them, and as ``Footage.frames``.
+    Raises VideoError if the file ends before the last time, and as ``Footage.frames``.
     """
-    waiting = list(times)
+    remaining = list(times)
     shown: Picture | None = None
     end = 0.0
     for begin, stop, picture in footage.frames(times[0] + tolerance):
-        if shown is not None and (num := _num_before(waiting, begin - tolerance)):
+        if shown is not None and (num := _num_before(remaining, begin - tolerance)):
             yield num, shown
-            del waiting[:num]
+            del remaining[:num]
         shown, end = picture, stop
-        if not waiting:
+        if not remaining:
             return
-    check_end(footage, end, math.inf if shown is None else waiting[-1])
+    check_end(footage, end, math.inf if shown is None else remaining[-1])  # raises if there was no frame
     assert shown is not None
-    yield len(waiting), shown
+    yield len(remaining), shown
 
 
 def _num_before(times: Sequence[float], bound: float) -> int:
-    """Returns how many of ascending times come before a bound."""
-    return next((index for index, time in enumerate(times) if time >= bound - TIE), len(times))
+    """Returns how many of the ascending times come before a bound."""
+    return next((index for index, time in enumerate(times) if time >= bound - ROUNDING_ERROR), len(times))

@@ -25,7 +25,7 @@ RANGES: Mapping[str, Bounds] = {
 """Name of a flag, the same in every command, to the numbers it takes; extents take positive ones."""
 
 EXTENT = "extent_"
-"""What names of extent flags begin with in parsed arguments."""
+"""The prefix of extent flags in parsed arguments."""
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:

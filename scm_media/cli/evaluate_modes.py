@@ -20,7 +20,7 @@ def search_times(parsed: Any) -> int:
     from scm_media.pipeline import load
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
-    found = search_times(pipeline, **_sampling(parsed, NUM_SEARCHED, seed=parsed.seed + 1))
+    found = search_times(pipeline, **_sampling_arguments(parsed, NUM_SEARCHED, seed=parsed.seed + 1))
     print_json(found) if parsed.json else print(printable_lines(times_report(found)))
     if Path(parsed.model).is_dir():
         keep_times(pipeline.folder, found)
@@ -39,7 +39,7 @@ def search_ema(parsed: Any) -> int:
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
     row = parsed.rows[0] if parsed.rows else None
-    sampling = _sampling(parsed, NUM_SEARCHED, seed=parsed.seed + 1)
+    sampling = _sampling_arguments(parsed, NUM_SEARCHED, seed=parsed.seed + 1)
     found, state = search_ema(pipeline, parsed.search_ema, features=parsed.features, row=row, **sampling)
     print_json(found) if parsed.json else print(printable_lines(ema_report(found)))
     file = pipeline.folder.file(parsed.search_ema)
@@ -65,7 +65,7 @@ def find_memorized(parsed: Any, out: Path) -> int:
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
     row = parsed.rows[0] if parsed.rows else None
-    sampling = _sampling(parsed, NUM_COMPARED, seed=parsed.seed)
+    sampling = _sampling_arguments(parsed, NUM_COMPARED, seed=parsed.seed)
     figures, sheet = find_memorized(pipeline, parsed.memorization, features=parsed.features, row=row, **sampling)
     print_json(figures) if parsed.json else print(printable_lines(memorization_report(figures)))
     write_json(out / "memorization.json", figures)
@@ -119,7 +119,7 @@ def rewrite_card(source: str, out: Path) -> None:
         write_whole(out / "README.md", format_card(folder).encode())
 
 
-def _sampling(parsed: Any, default_num: int, seed: int) -> dict[str, Any]:
+def _sampling_arguments(parsed: Any, default_num: int, seed: int) -> dict[str, Any]:
     """Returns the arguments that searches and the memorization report share."""
     num = default_num if parsed.num_samples is None else parsed.num_samples
     return {"num_samples": num, "batch_size": parsed.batch_size, "seed": seed, "progress": Progress()}

@@ -105,11 +105,11 @@ def _proposal(folder: Path) -> str:
     """A recipe's text for a folder: the modality that most of its files belong to, with keys that fit them."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
     best, modality = recipe_for(files, folder)
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path, folder))
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
     lines = [
         f"# {len(own)} files of {printable(folder)}, after the recipe {best}. Write this to mine.yaml, look at it with",
         "#   scm-media check mine.yaml",
@@ -123,7 +123,7 @@ def _proposal(folder: Path) -> str:
         "recipe: mine",
         "data:",
         f"  root: {yaml_text(str(folder.resolve()))}",
-        f"  labels: {'subfolder  # ' + _shortened(classes) if classes else 'none'}",
+        f"  labels: {'subfolder  # ' + _abbreviate(classes) if classes else 'none'}",
         *([f"modality: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in keys.items())}}}"] if keys else []),
         "trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",
     ]
@@ -165,7 +165,7 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     for name in recipe.names():
         try:
             config = recipe.compose(name, NO_DATA)
-            usable.append((_effort(name, config), name, build(config["modality"], "modality")))
+            usable.append((_order_of(name, config), name, build(config["modality"], "modality")))
         except ValueError as error:
             unusable.append(f"{name} is not usable here: {error}")
     for _, name, modality in sorted(usable, key=lambda entry: entry[:2]):
@@ -178,8 +178,8 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     return best, found
 
 
-def _effort(name: str, config: dict[str, Any]) -> tuple[int, int]:
-    """What recipes are put in order by: a modality's own for folders, trials last, then the clips the teacher sees."""
+def _order_of(name: str, config: dict[str, Any]) -> tuple[int, int]:
+    """Returns a recipe's sort key: recipes for folders first, trials last, then by samples that the teacher sees."""
     readiness = 0 if name.endswith("/folder") else 2 if name.endswith("/tiny") else 1
     return readiness, config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
 
@@ -190,9 +190,9 @@ def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], 
     return modality.suggest_config([files[place * len(files) // num] for place in range(num)])
 
 
-def _hidden(path: Path, folder: Path) -> bool:
+def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _shortened(words: Sequence[str]) -> str:
+def _abbreviate(words: Sequence[str]) -> str:
     return f"{len(words)}: {', '.join(map(printable, words[:5]))}{', …' if len(words) > 5 else ''}"

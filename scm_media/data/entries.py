@@ -1,4 +1,4 @@
-"""One file of a dataset with its labels, and the record of the files that were left out."""
+"""Describes a file of a dataset with its labels, and records the files that are left out."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from scm_media.modality import MediaFile, Modality, Segment
 
 @contextmanager
 def name_errors(source: str) -> Iterator[None]:
-    """Turns whatever a decoder or a modality raises into a ValueError that names the file.
+    """Turns any exception of a decoder or a modality into a ValueError that names the file.
 
-    The error keeps its ``reason``, by which rejects are counted. KeyboardInterrupt and SystemExit pass.
+    It keeps the ``reason``, by which rejects are counted, and does not catch KeyboardInterrupt and SystemExit.
     """
     try:
         yield
@@ -31,25 +31,24 @@ def name_errors(source: str) -> Iterator[None]:
         text = printable(" ".join(str(error).split()))
         if isinstance(error, OSError) and error.strerror:
             text = error.strerror
-        own = isinstance(error, ValueError | OSError) and bool(text)
-        is_named = own and printable(Path(source).name) in text
-        if isinstance(error, ValueError) and is_named and text == str(error):
+        is_for_users = isinstance(error, ValueError | OSError) and bool(text)
+        names_file = is_for_users and printable(Path(source).name) in text
+        if isinstance(error, ValueError) and names_file and text == str(error):
             raise
-        kind = "" if own else f"cannot be decoded: {type(error).__name__}: "
-        named = ValueError(text if is_named else f"{printable(source)}: {kind}{text}".removesuffix(": "))
+        kind = "" if is_for_users else f"cannot be decoded: {type(error).__name__}: "
+        renamed = ValueError(text if names_file else f"{printable(source)}: {kind}{text}".removesuffix(": "))
         if (reason := getattr(error, "reason", None)) is not None and isinstance(reason, str):
-            named.reason = reason  # type: ignore[attr-defined]
-        raise named from error
+            renamed.reason = reason  # type: ignore[attr-defined]
+        raise renamed from error
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file with its labels: class names (str) and scalars (float) by label.
+    """A file with its labels: a class name (str) or a number (float) for each.
 
-    path: may be a folder that is one sample. group: entries of one group are held out together; None stands alone.
-    cut: from and to which second of the file the entry reaches (None: its end); None for all of it.
-
-    Methods that read the file raise ValueError, with its name, whatever the modality's decoder raised.
+    path: of a file, or of a folder that is one sample. name: identifies the entry within its dataset. group: entries
+    with the same group are held out together. cut: start and stop in seconds of the part that is used; without a stop
+    it reaches to the end. Methods that read the file raise ValueError with its name, whatever the decoder raised.
     """
 
     path: Path
@@ -60,73 +59,73 @@ class Entry:
     cut: tuple[float, float | None] | None = None
 
     @contextmanager
-    def _opened(self) -> Iterator[None]:
-        """Names the file in errors; raises ValueError for a pipe or a device, which may never end."""
+    def _open(self) -> Iterator[MediaFile]:
+        """Yields the file and names it in errors; raises ValueError for a pipe or a device, which may never end."""
         with name_errors(self.source):
             try:
                 mode = self.path.stat().st_mode
-            except OSError:  # the modality words it better
+            except OSError:  # the modality's own message is clearer
                 mode = stat.S_IFREG
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise ValueError("is neither a regular file nor a folder")
-            yield
+            yield self.file()
 
     def read_transformed(self, modality: Modality, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
         """Returns the sample in the modality's shape, and its padding mask ``(1, *S)`` or None."""
-        with self._opened():
-            return modality.read_transformed(self.file(), generator)
+        with self._open() as file:
+            return modality.read_transformed(file, generator)
 
     def validate(self, modality: Modality) -> None:
-        """Raises ValueError where the modality cannot use the file."""
-        with self._opened():
-            modality.validate(self.file())
+        """Raises ValueError if the modality cannot use the file."""
+        with self._open() as file:
+            modality.validate(file)
 
     def bucket(self, modality: Modality) -> int:
-        """Returns the index of the modality's bucket that the sample is for."""
-        with self._opened():
-            return modality.bucket(self.file())
+        """Returns the index of the modality's bucket that the sample falls into."""
+        with self._open() as file:
+            return modality.bucket(file)
 
     def measure(self, modality: Modality) -> Mapping[str, float]:
-        """Returns what the modality measures of the file, by name."""
-        with self._opened():
-            return modality.measure(self.file())
+        """Returns the modality's measurements of the file, by name."""
+        with self._open() as file:
+            return modality.measure(file)
 
     def file(self) -> MediaFile:
-        """Returns what a modality reads: a path, a segment of a file, or the content of a member of a tar."""
+        """Returns what a modality reads: the path, or the segment that ``cut`` describes."""
         return self.path if self.cut is None else Segment(self.path, *self.cut)
 
     @property
     def source(self) -> str:
-        """Names the file for the user."""
+        """The name of the file in messages."""
         return str(self.file())
 
     @property
     def size(self) -> int:
-        """The number of bytes; of a folder, of all its files."""
+        """The number of bytes of the file, or of all files of the folder."""
         if self.path.is_dir():
             return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
         return self.path.stat().st_size
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """Path (and cut), size and time of change, by which a changed file is noticed."""
+        """The source, size and time of change, which differ once the file was changed."""
         return self.source, self.size, self.path.stat().st_mtime_ns
 
 
 class Rejects:
-    """A record of the sources that were left out: counted by reason, and listed one by one."""
+    """Records the sources that are left out: their number for each reason, and a list of them."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.listed: list[tuple[str, str]] = []
 
     def add(self, source: object, reason: str, detail: str = "") -> None:
-        """Records one source; ``detail`` is listed with it and plays no part in the counts."""
+        """Records one source; ``detail`` appears in the list only."""
         self.counts[reason] += 1
         self.listed.append((str(source), f"{reason}: {detail}" if detail else reason))
 
-    def refuse(self, source: object, remedy: str) -> ValueError:
-        """Returns the error for data of which nothing is left; its ``rejected`` lists what was left out."""
+    def make_error(self, source: object, remedy: str) -> ValueError:
+        """Returns the error for data of which nothing can be used; its attribute ``rejected`` lists the sources."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.counts.most_common()) or "it is empty"
         first = f" (first: {printable(self.listed[0][0])})" if self.listed else ""
         error = ValueError(f"nothing in {printable(str(source))} can be used: {reasons}{first}; {remedy}")
@@ -135,7 +134,7 @@ class Rejects:
 
 
 class Unusable(Exception):
-    """Raised with the reason where an example has to be left out."""
+    """Says why an example has to be left out."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -146,7 +145,7 @@ class Unusable(Exception):
 def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | None) -> str | float:
     """Returns an example's label: a class name, or a finite number for a scalar label.
 
-    Raises Unusable where it is missing, not among the classes, or no finite number.
+    Raises Unusable if the value is missing, not among the classes, or not a finite number.
     """
     value = value.item() if hasattr(value, "item") else value  # NumPy's and PyTorch's numbers
     if value is None or value == "" or isinstance(value, (list, dict)):
@@ -156,7 +155,7 @@ def read_label(value: Any, name: str, scalar: bool, classes: Sequence[str] | Non
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not abs(number) <= torch.finfo(torch.float32).max:  # beyond it a network is given infinity
+        if not abs(number) <= torch.finfo(torch.float32).max:  # larger numbers are infinite in float32
             raise Unusable("scalar label that is no number", f"{name}={value}")
         return number
     if isinstance(value, float) and not math.isfinite(value):

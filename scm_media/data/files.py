@@ -78,7 +78,7 @@ class FileDataset(Dataset):
             kept = sorted(add_measures(found, modality, measures, rejects, pool), key=lambda entry: entry.name)
         if not kept:
             kinds = ", ".join(sorted(modality.suffixes))
-            raise rejects.refuse(listing.source, f"check data.root; files of {modality.name}: {kinds}")
+            raise rejects.make_error(listing.source, f"check data.root; files of {modality.name}: {kinds}")
         self.modality, self.shape = modality, modality.shape()
         self.label_names = {
             name: _sort_classes({str(entry.labels[name]) for entry in kept}) if classes is None else tuple(classes)

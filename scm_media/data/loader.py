@@ -16,12 +16,12 @@ from scm_media.data.examples import Batch
 from scm_media.data.workers import outlive_first_signal
 
 SECONDS_FOR_A_BATCH = 600
-"""How long a batch may take before its worker counts as stopped."""
+"""Seconds that a batch may take before its worker counts as stopped."""
 
 
 @dataclass(frozen=True)
 class _Loader(ABC):
-    """What workers read by number; it holds what they need to know, and nothing that changes.
+    """Loads batches by number in a worker; it holds nothing that changes.
 
     A user's error is handed over as a value: raised in a worker it would reach the user wrapped in a traceback.
     """

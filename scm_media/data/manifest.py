@@ -96,7 +96,7 @@ class ManifestDataset(FileDataset):
         rows = _read_rows(path, rejects)
         columns = list(dict.fromkeys(column for _, row in rows for column in row))
         if not rows:
-            raise rejects.refuse(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
+            raise rejects.make_error(path, "expected a header and rows (.csv), or one object a line (.jsonl)")
         fixed = classes_of(classes, "data.classes", _Words(rows))
         own = [*_OWN_COLUMNS, *(cut or ()), *([] if actions is None else [actions])]
         if labels is None:

@@ -23,11 +23,11 @@ class SyntheticDataset(Dataset):
     """
 
     noun: str
-    """What one example is called in sources and fingerprints."""
+    """The name of an example in sources and fingerprints."""
     axes: str
     """Axes of a sample in words, such as "C, H, W"."""
     kind: str
-    """What samples are: pictures, sounds, videos."""
+    """The kind of samples: pictures, sounds, videos."""
     modality_class: type = Modality
     """The modality that ``draw`` needs; any, unless a subclass asks for more than its shape."""
 

@@ -1,4 +1,4 @@
-"""Feature networks that distances are measured in: the model's own, or one that the modality offers by name."""
+"""Builds the network in whose features distances are measured: the model's own, or one of the modality's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from scm_media.interfaces import FeatureExtractor
 from scm_media.modality import Modality
 from scm_media.pipeline import Pipeline
 
-OWN = "the model's own feature extractor"
+OWN_NETWORK = "the model's own feature extractor"
 PROJECTED_DIMENSION = 128
-"""Wider features are projected: with few samples per dimension a covariance is mostly noise."""
+"""Features with more dimensions are projected: with few samples per dimension a covariance is mostly noise."""
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A feature extractor with a name; projection ``(d, 128)``: its features are multiplied by it, None for not."""
+    """A named feature extractor; ``projection`` ``(d, 128)``, if given, multiplies its features."""
 
     name: str
     network: FeatureExtractor
@@ -38,27 +38,27 @@ class FeatureNetwork:
         return self.network.logits(sample)
 
     def describe(self, dimension: int, num_samples: int) -> dict[str, Any]:
-        """Returns the JSON object that stands beside figures; ``projected_from`` is None for features not projected."""
-        before = None if self.projection is None else self.projection.shape[0]
-        return {"name": self.name, "dimension": dimension, "projected_from": before, "num_samples": num_samples}
+        """Returns a JSON object for reports; ``projected_from`` is the dimension before a projection, or None."""
+        full_dimension = None if self.projection is None else self.projection.shape[0]
+        return {"name": self.name, "dimension": dimension, "projected_from": full_dimension, "num_samples": num_samples}
 
 
 def own_network(pipeline: Pipeline) -> FeatureNetwork:
-    """Returns the network that a model carries; raises ValueError where it carries none."""
-    return FeatureNetwork(OWN, pipeline.network("feature_extractor"))
+    """Returns the model's own network; raises ValueError if it has none."""
+    return FeatureNetwork(OWN_NETWORK, pipeline.network("feature_extractor"))
 
 
 def named_network(name: str, modality: Modality, device: torch.device | str = "cpu") -> FeatureNetwork:
     """Returns a network that the modality offers, without a projection (see ``project_features``).
 
-    Raises ValueError with the nearest names where the modality offers no such network, or it is not installed.
+    Raises ValueError for an unknown name, with the nearest ones, and for a network that is not installed.
     """
     known: Mapping[str, Any] = modality.feature_networks
     if name not in known:
         near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.3) or list(known)
         raise ValueError(
             f"there is no feature network {name!r} of the modality {modality.name} (nearest: "
-            f"{', '.join(near) or 'it offers none'}); leave --features out for {OWN}"
+            f"{', '.join(near) or 'it offers none'}); leave out --features to use {OWN_NETWORK}"
         )
     network: Any = build(known[name], "feature_extractor")
     return FeatureNetwork(name, network.eval().requires_grad_(False).to(device))
@@ -66,20 +66,19 @@ def named_network(name: str, modality: Modality, device: torch.device | str = "c
 
 @torch.inference_mode()
 def project_features(
-    features: FeatureNetwork, shape: Sequence[int], device: torch.device | str = "cpu"
+    network: FeatureNetwork, shape: Sequence[int], device: torch.device | str = "cpu"
 ) -> FeatureNetwork:
-    """Returns the network with its features projected onto 128 directions, or itself where it has no more features.
+    """Returns the network with its d features projected onto 128 directions, or unchanged if d is at most 128.
 
-    shape: of one sample, ``(C, *S)``. Features are projected whatever the number of samples, so that figures compare.
-    The directions are orthonormal and follow from a fixed seed, the same on every machine. A squared distance shrinks
-    to 128 / d of itself on average over such directions (Johnson & Lindenstrauss 1984).
+    shape: the shape ``(C, *S)`` of one sample. The directions are orthonormal and depend on d alone, so that figures
+    can be compared. On average they shrink a squared distance by the factor 128 / d (Johnson & Lindenstrauss 1984).
     """
-    dimension = features.network.features(torch.zeros(1, *shape, device=device)).shape[1]
+    dimension = network.network.features(torch.zeros(1, *shape, device=device)).shape[1]
     if dimension <= PROJECTED_DIMENSION:
-        return features
+        return network
     generator = torch.Generator().manual_seed(0)
     gaussian = torch.randn(dimension, PROJECTED_DIMENSION, generator=generator, dtype=torch.float64)
     directions, triangle = torch.linalg.qr(gaussian)
     # With these signs the decomposition is unique, whatever library computes it.
     directions = (directions * triangle.diagonal().sign()).float().to(device)
-    return FeatureNetwork(features.name, features.network, directions)
+    return FeatureNetwork(network.name, network.network, directions)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scm_media import weights
-from scm_media.evaluation.features import OWN, FeatureNetwork
+from scm_media.evaluation.features import OWN_NETWORK, FeatureNetwork
 from scm_media.evaluation.reference import embed, score_labels
 from scm_media.pipeline import Pipeline, SamplingRequest
 
@@ -142,6 +142,6 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
     settings = {key: value for key, value in asdict(pipeline.settings).items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.times or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]
-    parts += [] if network.name == OWN else [network.name]
+    parts += [] if network.name == OWN_NETWORK else [network.name]
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:12]

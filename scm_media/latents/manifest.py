@@ -1,4 +1,4 @@
-"""What the latents of a folder were made from, and which files they are in."""
+"""Describes the latents of a folder: their source and their files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATENTS, PADDING_MASK, ACTIONS, LABEL = "latents", "padding_mask", "actions", "l
 
 @dataclass(frozen=True)
 class Manifest:
-    """What latents were made from and how they are laid out.
+    """Describes the source of latents and their layout in files.
 
     autoencoder, dataset: digests of its weights and of the examples. modality: its configuration, since it brings
     samples to their shape. num: examples. variants: latents of each. shape: ``(c, *s)``.

@@ -1,4 +1,4 @@
-"""A linear residual around an autoencoder: the principal components of blocks of samples."""
+"""Computes principal components of blocks of samples, and adds them to an autoencoder as a linear residual."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from torch import Tensor, nn
 
 from scm_media.nn.autoencoder_layers import CausalSequential, FeatureCache
 
-FRESH_LOG_VARIANCE = -6.0
-"""The log variance of codes at the start of training: noise of a twentieth of their standard deviation."""
+INITIAL_LOG_VARIANCE = -6.0
+"""The log variance of codes at the start of training: noise of 0.05 times their standard deviation."""
 
 
 class BlockPCA(nn.Module):
-    """The principal components of blocks of ``strides`` positions, each scaled to a standard deviation of 1.
+    """Encodes blocks of ``strides`` positions as principal components, each scaled to a standard deviation of 1.
 
-    No other linear map to as many numbers for each block loses less (Pearson 1901). ``fit`` measures the components;
+    Among linear maps to ``num`` numbers it has the least squared error (Pearson 1901). ``fit`` measures the components;
     nothing is trained. channels: channels of samples. num: number of components. causal: the first position along the
-    first axis is a block of its own, repeated to the block's length. Raises ValueError for more components than a
-    block has values.
+    first axis is repeated to fill a block of its own. Raises ValueError for more components than a block has values.
     """
 
     mean: Tensor
@@ -38,7 +37,7 @@ class BlockPCA(nn.Module):
         self.register_buffer("deviation", torch.ones(num))
 
     def fit(self, samples: Iterable[Tensor]) -> None:
-        """Measures the components over batches ``(B, C, *S)``; raises ValueError for data with fewer than ``num``."""
+        """Measures the components over batches ``(B, C, *S)``; raises ValueError for data that have fewer."""
         count, size = 0, len(self.mean)
         total = torch.zeros(size, dtype=torch.float64)
         products = torch.zeros(size, size, dtype=torch.float64)
@@ -68,11 +67,11 @@ class BlockPCA(nn.Module):
         """Returns samples ``(B, C, *S)`` for codes ``(B, c, *s)``; is_first: as for ``encode``."""
         rank = len(self.strides)
         blocks = (code.to(self.mean.dtype).movedim(1, -1) * self.deviation) @ self.basis.T + self.mean
-        apart = blocks.unflatten(-1, (self.channels, *self.strides))
-        axes = [axis for each in range(rank) for axis in (1 + each, 2 + rank + each)]
-        apart = apart.permute(0, 1 + rank, *axes)
+        blocks = blocks.unflatten(-1, (self.channels, *self.strides))  # (B, *s, channels, *strides)
+        axes = [axis for number in range(rank) for axis in (1 + number, 2 + rank + number)]
+        blocks = blocks.permute(0, 1 + rank, *axes)  # (B, channels, s[0], strides[0], s[1], strides[1], …)
         sizes = [size * step for size, step in zip(code.shape[2:], self.strides, strict=True)]
-        sample = apart.reshape(len(code), self.channels, *sizes)
+        sample = blocks.reshape(len(code), self.channels, *sizes)
         return sample[:, :, self.strides[0] - 1 :] if self.causal and is_first else sample
 
     def _blocks(self, sample: Tensor, is_first: bool) -> Tensor:
@@ -81,38 +80,36 @@ class BlockPCA(nn.Module):
             first = sample[:, :, :1].expand(-1, -1, self.strides[0] - 1, *sample.shape[3:])
             sample = torch.cat([first, sample], 2)
         rank = len(self.strides)
-        chunks = [
-            part for size, step in zip(sample.shape[2:], self.strides, strict=True) for part in (size // step, step)
-        ]
-        apart = sample.reshape(len(sample), self.channels, *chunks)
-        grid, within = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
-        return apart.permute(0, *grid, 1, *within).flatten(1 + rank)
+        sizes = [n for size, step in zip(sample.shape[2:], self.strides, strict=True) for n in (size // step, step)]
+        blocks = sample.reshape(len(sample), self.channels, *sizes)
+        outer, inner = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+        return blocks.permute(0, *outer, 1, *inner).flatten(1 + rank)
 
 
 class LinearResidual(CausalSequential):
-    """Layers in sequence, added to a ``BlockPCA`` beside them: the layers learn what the components lose.
+    """Adds layers in sequence to a ``BlockPCA``, so that they learn only what the components lose.
 
-    The last convolution starts at zero, so that training starts from the components alone; that of an encoder, whose
-    output is the mean and the log variance of the code, has the bias ``FRESH_LOG_VARIANCE`` for the latter. Source: the
-    linear shortcuts of Chen et al. 2024 (DC-AE, arXiv 2410.10733, section 3.1), here with the map that loses least.
+    The last convolution starts at zero, so that training starts from the components alone. An encoder returns the mean
+    and the log variance of codes, which starts at ``INITIAL_LOG_VARIANCE``. Source: the linear shortcuts of Chen et al.
+    2024 (DC-AE, arXiv 2410.10733, section 3.1), here with the linear map of least error.
     """
 
     def __init__(self, layers: Iterable[nn.Module], components: BlockPCA, is_encoder: bool) -> None:
         super().__init__(*layers)
-        # Held out of the module tree: encoder and decoder share them, and the autoencoder has them.
+        # The tuple keeps them from being a submodule: encoder and decoder share those of the autoencoder.
         self._components, self.is_encoder = (components,), is_encoder
         last = [layer for layer in self.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)][-1]
         nn.init.zeros_(last.weight)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
         if is_encoder:
-            last.bias.data[len(last.bias) // 2 :] = FRESH_LOG_VARIANCE
+            last.bias.data[len(last.bias) // 2 :] = INITIAL_LOG_VARIANCE
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:
         """Returns the sum of the layers' output and the components'."""
         is_first = cache is None or self not in cache
         if cache is not None:
-            cache[self] = x.new_empty(0)
+            cache[self] = x.new_empty(0)  # marks that the first chunk has passed
         out = super().forward(x, cache)
         with torch.autocast(x.device.type, enabled=False):
             if not self.is_encoder:

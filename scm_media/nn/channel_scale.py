@@ -1,4 +1,4 @@
-"""The scale of latents: the mean and standard deviation of each channel, measured once and kept with the weights."""
+"""Scales latents by the mean and standard deviation of each channel, which are measured once and saved as weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Measured(nn.Module):
 
     def require_trained(self) -> None:
         """Raises ValueError before ``fit``, or before weights are loaded."""
-        # The buffer is read until it is true once: on an accelerator each reading waits for the device.
+        # The buffer is read only until it is true: on an accelerator each reading waits for the device.
         if self._is_trained:
             return
         if not bool(self.trained):
@@ -31,16 +31,16 @@ class Measured(nn.Module):
 
 
 class ChannelScale(Measured):
-    """Shifts and scales each channel to mean 0 and standard deviation ``sigma_data``, from statistics of ``fit``.
+    """Shifts and scales each channel to mean 0 and standard deviation ``sigma_data``, as ``fit`` measured them.
 
-    what: the name of a channel in errors, with {} for its number. remedy: the advice for a channel that is constant.
+    channel_name: name of a channel in errors, with {} for its number. remedy: advice in errors about constant channels.
     ``normalize`` and ``denormalize`` raise ValueError before ``fit`` or before weights are loaded.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, sigma_data: float, what: str, remedy: str) -> None:
+    def __init__(self, channels: int, sigma_data: float, channel_name: str, remedy: str) -> None:
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels of the autoencoder must be at least 1, got {channels}")
@@ -48,7 +48,7 @@ class ChannelScale(Measured):
             raise ValueError(f"sigma_data of the autoencoder must be positive, got {sigma_data}")
         self.channels = channels
         self.sigma_data = sigma_data
-        self.what, self.remedy = what, remedy
+        self.channel_name, self.remedy = channel_name, remedy
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
@@ -56,8 +56,8 @@ class ChannelScale(Measured):
     def fit(self, values: Iterable[Tensor]) -> None:
         """Measures mean and standard deviation of each channel over batches ``(B, channels, *S)``, in float64.
 
-        Batches are merged as in Chan, Golub & LeVeque 1979, equations 2.1. Raises ValueError when there is nothing
-        to measure, when a value is not finite, and for a channel that is constant.
+        Batches are merged as in Chan, Golub & LeVeque 1979, equation 2.1. Raises ValueError if there are no
+        values, if one is not finite, and if a channel is constant.
         """
         count = 0
         mean = torch.zeros(self.channels, dtype=torch.float64)
@@ -79,7 +79,7 @@ class ChannelScale(Measured):
         for channel, value in enumerate(std.tolist()):
             if not (value > 0 and value < float("inf")):
                 raise ValueError(
-                    f"{self.what.format(channel)} has standard deviation {value}, expected a positive one: "
+                    f"{self.channel_name.format(channel)} has standard deviation {value}, expected a positive one: "
                     f"{self.remedy}"
                 )
         self.mean.copy_(mean)
@@ -87,24 +87,25 @@ class ChannelScale(Measured):
         self.trained.fill_(True)
 
     def normalize(self, values: Tensor) -> Tensor:
-        """Returns ``(B, channels, *S)`` with mean 0 and standard deviation sigma_data in each measured channel."""
+        """Returns ``(B, channels, *S)`` with mean 0 and standard deviation sigma_data in each channel."""
         self.check_channels(values)
         self.require_trained()
-        return (values - self._along(self.mean, values)) * self._along(self.sigma_data / self.std, values)
+        return (values - self._broadcast(self.mean, values)) * self._broadcast(self.sigma_data / self.std, values)
 
     def denormalize(self, latent: Tensor) -> Tensor:
         """Returns the values that ``normalize`` turned into ``latent``."""
         self.check_channels(latent)
         self.require_trained()
-        return latent * self._along(self.std / self.sigma_data, latent) + self._along(self.mean, latent)
+        return latent * self._broadcast(self.std / self.sigma_data, latent) + self._broadcast(self.mean, latent)
 
     def check_channels(self, tensor: Tensor) -> None:
-        """Raises ValueError for a tensor with another number of channels."""
+        """Raises ValueError for a tensor with a wrong number of channels."""
         if tensor.ndim < 2 or tensor.shape[1] != self.channels:
             raise ValueError(
                 f"the autoencoder has {self.channels} channels, got a tensor of shape {tuple(tensor.shape)}: "
                 "check the modality against autoencoder.network"
             )
 
-    def _along(self, statistic: Tensor, like: Tensor) -> Tensor:
+    def _broadcast(self, statistic: Tensor, like: Tensor) -> Tensor:
+        """Returns a number for each channel in a shape that broadcasts against ``like``."""
         return statistic.to(like.dtype).reshape(-1, *([1] * (like.ndim - 2)))

@@ -66,7 +66,7 @@ class KLAutoencoder(nn.Module):
         self.scale = ChannelScale(
             latent_channels,
             sigma_data,
-            what=f"latent channel {{}} of {latent_channels}",
+            channel_name=f"latent channel {{}} of {latent_channels}",
             remedy="the channel is unused: lower autoencoder.loss.kl_weight or autoencoder.network.latent_channels, "
             "or train longer (autoencoder.max_steps)",
         )

@@ -111,22 +111,22 @@ class ActionSet:
                 rows = rows[1:]
             return [[float(cell) for cell in row] for row in rows]
         except ValueError as error:
-            raise ValueError(f"{file} holds no actions: {error}; {self._expected()}") from error
+            raise ValueError(f"{file} holds no actions: {error}; {self._expectation()}") from error
 
     def _as_tensor(self, actions: Any, source: str) -> Tensor:
         try:
             tensor = torch.as_tensor(actions, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{source}: no rows of numbers ({error}); {self._expected()}") from error
+            raise ValueError(f"{source}: no rows of numbers ({error}); {self._expectation()}") from error
         finite = bool(torch.isfinite(tensor).all())
         if tensor.ndim not in (2, 3) or tensor.shape[-1] != len(self.names) or not finite:
             size = "×".join(map(str, tensor.shape)) or "one number"
             raise ValueError(
-                f"{source}: got {size} numbers{'' if finite else ', not all of them finite'}; {self._expected()}"
+                f"{source}: got {size} numbers{'' if finite else ', not all of them finite'}; {self._expectation()}"
             )
         return tensor.detach().cpu()
 
-    def _expected(self) -> str:
+    def _expectation(self) -> str:
         return f"expected {len(self.names)} numbers for each frame: {', '.join(self.names)}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.settings.sampling import Sampler
-from scm_media.typed import check_value, hints_of, shown, shown_name
+from scm_media.typed import check_value, hints_of, show, show_key
 
 MODEL_FILE = "model.json"
 FORMAT = 2
@@ -127,17 +127,17 @@ class ModelDescription:
             if not 0 < len(name) <= LONGEST_NAME:
                 raise ValueError(
                     f"a name of a model, label or class has 1 to {LONGEST_NAME} characters, got {len(name)}: "
-                    f"{shown(name)}"
+                    f"{show(name)}"
                 )
         for label, classes in self.labels.items():
             if len(set(classes)) < len(classes):
-                raise ValueError(f"labels.{shown_name(label)} names a class twice")
+                raise ValueError(f"labels.{show_key(label)} names a class twice")
 
     def _check_counts(self) -> None:
         for label, counts in self.label_counts.items():
             num = len(self.labels.get(label, ()))
             if len(counts) not in (0, num) or any(count < 0 for count in counts) or (counts and not sum(counts)):
-                raise ValueError(f"label_counts.{shown_name(label)} must count the examples of {num} classes")
+                raise ValueError(f"label_counts.{show_key(label)} must count the examples of {num} classes")
 
     def _check_combinations(self) -> None:
         num_classes = [len(classes) for classes in self.labels.values() if classes]
@@ -146,14 +146,14 @@ class ModelDescription:
             numbers = [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 16]
             right = len(numbers) == len(words) == len(num_classes) + 1 and numbers[-1] >= 1
             if not right or any(number >= num for number, num in zip(numbers, num_classes, strict=False)):
-                raise ValueError(f"label_combinations must give a class of each label and a count, got {shown(line)}")
+                raise ValueError(f"label_combinations must give a class of each label and a count, got {show(line)}")
 
     def _check_quantiles(self) -> None:
         for label, values in self.label_quantiles.items():
             if label not in self.labels or self.labels[label]:
-                raise ValueError(f"label_quantiles.{shown_name(label)} is no label that is a number")
+                raise ValueError(f"label_quantiles.{show_key(label)} is no label that is a number")
             if len(values) < 2 or list(values) != sorted(values):
-                raise ValueError(f"label_quantiles.{shown_name(label)} must be two numbers or more, in rising order")
+                raise ValueError(f"label_quantiles.{show_key(label)} must be two numbers or more, in rising order")
 
 
 def _check_fields(settings: SamplerSettings | ModelDescription, prefix: str = "") -> None:
@@ -167,16 +167,16 @@ def _check_fields(settings: SamplerSettings | ModelDescription, prefix: str = ""
 def _check_format(number: Any, file: Path) -> None:
     check_value(number, int, f"{file}: format")
     if number > FORMAT:
-        raise ValueError(f"{file} has format {shown(number)}, this version reads {FORMAT}; update scm-media")
+        raise ValueError(f"{file} has format {show(number)}, this version reads {FORMAT}; update scm-media")
     if number < FORMAT:
         raise ValueError(
-            f"{file} has format {shown(number)}, this version reads {FORMAT}: scm-media convert {file.parent} "
+            f"{file} has format {show(number)}, this version reads {FORMAT}: scm-media convert {file.parent} "
             "NEW_FOLDER writes the model with today's names"
         )
 
 
 def _check_shape(shape: Sequence[int], key: str) -> None:
     if not 2 <= len(shape) <= MOST_AXES or any(size < 1 for size in shape):
-        raise ValueError(f"{key} must be channels and 1 to {MOST_AXES - 1} sizes, each at least 1, got {shown(shape)}")
+        raise ValueError(f"{key} must be channels and 1 to {MOST_AXES - 1} sizes, each at least 1, got {show(shape)}")
     if math.prod(shape) > LARGEST_SAMPLE:
-        raise ValueError(f"{key} must have at most {LARGEST_SAMPLE} values, got {shown(shape)}")
+        raise ValueError(f"{key} must have at most {LARGEST_SAMPLE} values, got {show(shape)}")

@@ -79,7 +79,7 @@ class LabelSet:
     def _find_owner(self, value: str) -> str | None:
         """Returns the label that has a class, None if there is none; raises ValueError if several labels have it."""
         for exact in (True, False):
-            owners = [name for name in self.names if self._matching(name, value, exact)]
+            owners = [name for name in self.names if self._find_matching(name, value, exact)]
             if len(owners) > 1:
                 raise ValueError(
                     f"{value!r} is a class of {' and of '.join(owners)}: say which, for example {owners[0]}={value}"
@@ -153,14 +153,14 @@ class LabelSet:
     def _find(self, name: str, value: Any) -> str | None:
         """Returns the class that is written, None if there is none; raises ValueError if it could be several."""
         for exact in (True, False):
-            found = self._matching(name, value, exact)
+            found = self._find_matching(name, value, exact)
             if len(found) > 1:
                 raise ValueError(f"label {name}={value} could be {' or '.join(found)}: write it as it is spelled there")
             if found:
                 return found[0]
         return None
 
-    def _matching(self, name: str, value: Any, exact: bool) -> list[str]:
+    def _find_matching(self, name: str, value: Any, exact: bool) -> list[str]:
         """Returns the classes that are spelled like a value; exact: with the same case of letters."""
         wanted = class_name(value).strip()
         if exact:

@@ -108,8 +108,8 @@ class EditRequest:
     mask: Source | None = None
     """A file or a sample that is above 0 where ``inpaint`` makes the sample anew."""
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
-    """How many samples, and how. Its ``sizes`` say how long they are, except for ``inpaint``, which keeps the length
-    of the source; without sizes they have the model's own length."""
+    """The number of samples and their sampling. Its ``sizes`` set their length (by default the model's own), except for
+    ``inpaint``, which keeps the length of the source."""
 
     def __post_init__(self) -> None:
         if self.sampling.teacher:

@@ -1,4 +1,4 @@
-"""How a request is sampled: the sampler with its times, and the guidance of the network."""
+"""Chooses the sampler, its times and the guidance for a request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PartialSampler = partial[Tensor]
 
 @dataclass(frozen=True)
 class Guidance:
-    """How a network is guided.
+    """Describes the guidance of a network.
 
     as_input: the scale that the network takes as an input; None for a network that takes none.
     scale: the scale of guidance by two network calls; 1 is none. interval: times (low, high) in radians that these

@@ -18,7 +18,7 @@ from scm_media import settings
 from scm_media.recipe.errors import clear_errors
 from scm_media.recipe.interpolation import allowed_resolvers, check_interpolations
 from scm_media.recipe.listing import names, own_file
-from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quoted
+from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quote
 from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
 from scm_media.recipe.written_folders import check_written_folders
 
@@ -38,7 +38,7 @@ def compose(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     group's unknown option, a missing or unknown key, a value of the wrong kind or out of its range, a setting of
     Hydra's own in a file, an interpolation that calls a resolver that is not allowed, and as ``check_written_folders``.
     """
-    return finish(_checked(name_or_path, overrides, RunMode.RUN), name_or_path, overrides)
+    return finish(_compose_checked(name_or_path, overrides, RunMode.RUN), name_or_path, overrides)
 
 
 def check_sweep(name_or_path: str, overrides: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ def check_sweep(name_or_path: str, overrides: Sequence[str]) -> None:
 
     Values that are swept over are checked in each job, by ``finish``.
     """
-    check_interpolations(_checked(name_or_path, overrides, RunMode.MULTIRUN), name_or_path)
+    check_interpolations(_compose_checked(name_or_path, overrides, RunMode.MULTIRUN), name_or_path)
 
 
 def finish(config: DictConfig, source: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:
     if not name_or_path.endswith(SUFFIX) or any(re.match(r"\+*recipe=", override) for override in overrides):
         return []
     path = Path(name_or_path)
-    return [] if "recipe" in read_own(path) else [f"++recipe={quoted(escaped_interpolations(path.stem))}"]
+    return [] if "recipe" in read_own(path) else [f"++recipe={quote(escaped_interpolations(path.stem))}"]
 
 
 def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
@@ -106,7 +106,7 @@ def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
     return [key for key in walk(plain, "") if key.partition(".")[0] != HYDRA]  # type: ignore[arg-type]
 
 
-def _checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+def _compose_checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
     """Returns the composed recipe without Hydra's own settings, of which none may come from a file."""
     file, primary = locate(name_or_path)
     words = literal_texts([*overrides, *name_override(name_or_path, overrides)])

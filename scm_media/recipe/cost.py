@@ -1,4 +1,4 @@
-"""What a recipe's networks cost, counted on networks without storage: 1.5 billion parameters take seconds."""
+"""Counts the cost of a recipe's networks without storage for them: 1.5 billion parameters take seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
 
 WEIGHT_COPIES = 6
-"""Of a student's training: teacher, student, its average, gradient, two moments; four bytes each.
+"""Copies of weights in a student's training, of four bytes each: teacher, student, average, gradient, two moments.
 
 Averages of other lengths, which snapshots are taken of, come on top.
 """

@@ -56,7 +56,7 @@ def allowed_resolvers() -> Iterator[None]:
     """Inside, every resolver but the allowed ones raises: for what Hydra resolves itself, the names in defaults."""
     before = dict(BaseContainer._resolvers)
     for name in before.keys() - ALLOWED_RESOLVERS:
-        BaseContainer._resolvers[name] = _refusing(name)
+        BaseContainer._resolvers[name] = _make_refusal(name)
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def allowed_resolvers() -> Iterator[None]:
         BaseContainer._resolvers.update(before)
 
 
-def _refusing(name: str) -> Any:
+def _make_refusal(name: str) -> Any:
     def refuse(*_: Any) -> Any:
         raise RefusedResolver(f'a list of defaults calls the resolver {name!r}: {_REMEDY}GROUP="$VARIABLE"')
 

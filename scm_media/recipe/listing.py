@@ -1,4 +1,4 @@
-"""Which recipes are installed, ours and those of plugins."""
+"""Lists the installed recipes, ours and those of plugins."""
 
 from __future__ import annotations
 

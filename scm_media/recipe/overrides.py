@@ -14,13 +14,13 @@ from hydra.errors import HydraException
 
 from scm_media.parts import PARAMETERS, PATH
 from scm_media.settings import Recipe
-from scm_media.typed import hints_of, shown, unwrapped
+from scm_media.typed import hints_of, show, unwrap
 
 
 def _text_keys(section: Any = Recipe, prefix: str = "") -> Iterator[str]:
     """Yields the dotted settings whose value is a name, a path or a sentence, whatever it looks like."""
     for key, hint in hints_of(section).items():
-        _, kind = unwrapped(hint)
+        _, kind = unwrap(hint)
         if kind in (str, str | None):
             yield f"{prefix}{key}"
         elif is_dataclass(kind):
@@ -39,7 +39,7 @@ def takes_text(key: str) -> bool:
     return key in TEXT_KEYS or PATH in PARAMETERS.get(key.rpartition(".")[2], ())
 
 
-def quoted(value: str) -> str:
+def quote(value: str) -> str:
     """Returns a value in quotes, as Hydra's grammar takes it literally (but for interpolations)."""
     return '"' + re.sub(r'(\\+)("|\Z)|"', _escaped_quote, value) + '"'
 
@@ -70,7 +70,7 @@ def _literal(override: str) -> str:
         return override
     parsed = parse(override)
     wanted = "," not in match[3] and "${" not in match[3] if parsed is None else _is_no_text(parsed)
-    return f"{match[1]}{match[2]}={quoted(match[3])}" if wanted else override
+    return f"{match[1]}{match[2]}={quote(match[3])}" if wanted else override
 
 
 def _is_no_text(parsed: Override) -> bool:
@@ -100,7 +100,7 @@ def _quoting_advice(override: str) -> str:
     match = _OVERRIDE.fullmatch(override)
     if match is None:
         return f"got the override {override!r}; expected KEY=VALUE with a dotted key, as in student.max_steps=1000"
-    better = f"{match[1]}{match[2]}={quoted(match[3])}"
+    better = f"{match[1]}{match[2]}={quote(match[3])}"
     if parse(better) is None:
         return f"the override {override!r} cannot be read; expected KEY=VALUE, as in student.max_steps=1000"
     return (
@@ -116,7 +116,7 @@ def _several_values_advice(override: str) -> str:
         return f"the override {override!r} has several values, which train takes with -m alone"
     return (
         f"the override {override!r} has several values, which train takes with -m alone; one value is quoted for "
-        f"Hydra, and all of it for the shell: {shlex.quote(f'{match[1]}{match[2]}={quoted(match[3])}')}; a list is in "
+        f"Hydra, and all of it for the shell: {shlex.quote(f'{match[1]}{match[2]}={quote(match[3])}')}; a list is in "
         f"brackets: {shlex.quote(f'{match[1]}{match[2]}=[{match[3]}]')}"
     )
 
@@ -131,7 +131,7 @@ def as_texts(config: dict[str, Any], source: str) -> None:
         if type(value) is int:
             section[key] = str(value)
         elif isinstance(value, bool | float):
-            written = shown(value)
+            written = show(value)
             raise ValueError(
                 f"{source}: {name} takes text, got {written}, which YAML reads as {_kind(value)}: put it in quotes, "
                 f'{key}: "{written}", or give it on the command line: {name}=VALUE'

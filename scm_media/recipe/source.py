@@ -1,4 +1,4 @@
-"""Where Hydra finds recipes and configurations: a user's file and its folder, ours, and those of installed packages."""
+"""Lets Hydra find recipes and configurations: a user's file and its folder, ours, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class OwnFile(FileConfigSource):
         if file is None:
             raise ConfigLoadError(f"Config not found: {config_path}")
         text = read_text(file)
-        config, header = _parsed(file, text), _header(file, text)
-        inherited = _inherited(config)
+        config, header = _parse(file, text), _header(file, text)
+        inherited = _list_defaults(config)
         if HYDRA in config or _first_part(header.get("package") or "") == HYDRA or any(map(_is_hydras, inherited)):
             raise ValueError(settings_refusal(str(file), HYDRA))
         if BASE in inherited and self._shadows(BASE) and self.file.name != f"{BASE}{SUFFIX}":
@@ -107,7 +107,7 @@ def settings_refusal(source: str, key: str) -> str:
 
 def read_own(file: Path) -> DictConfig:
     """Returns a recipe file as it stands, nothing resolved. Raises ValueError, which names it, for one that is none."""
-    return _parsed(file, read_text(file))
+    return _parse(file, read_text(file))
 
 
 def packages(kind: str) -> tuple[str, ...]:
@@ -180,25 +180,25 @@ def read_text(file: Path) -> str:
     """
     text = reading.read_text(file, reading.MOST_BYTES_OF_YAML)
     found = reading.parse_yaml(text, str(file))
-    if (num := _interpolated(found, {})) > MOST_INTERPOLATED:
+    if (num := _count_interpolated(found, {})) > MOST_INTERPOLATED:
         raise ValueError(
             f"{file}: texts with interpolations (${{…}}) have {num} characters, expected at most {MOST_INTERPOLATED}"
         )
     return text
 
 
-def _interpolated(value: Any, counted: dict[int, int]) -> int:
+def _count_interpolated(value: Any, counted: dict[int, int]) -> int:
     """Returns the characters of all texts with interpolations, each alias counted as what it stands for."""
     if not isinstance(value, dict | list | tuple):
         return len(value) if isinstance(value, str) and "${" in value else 0
     if id(value) not in counted:
         counted[id(value)] = 0  # an alias to what it stands in is not followed again
         parts = value.values() if isinstance(value, dict) else value
-        counted[id(value)] = sum(_interpolated(each, counted) for each in parts)
+        counted[id(value)] = sum(_count_interpolated(each, counted) for each in parts)
     return counted[id(value)]
 
 
-def _parsed(file: Path, text: str) -> DictConfig:
+def _parse(file: Path, text: str) -> DictConfig:
     stream = io.StringIO(text)
     stream.name = str(file)
     with clear_errors(str(file)):
@@ -218,8 +218,8 @@ def _header(file: Path, text: str) -> dict[str, str | None]:
         raise ValueError(f"{file}: a comment that begins with # @ is Hydra's: {error}") from error
 
 
-def _inherited(config: DictConfig) -> list[str]:
-    """Yields the entries of a list of defaults: configurations, and the keys of groups."""
+def _list_defaults(config: DictConfig) -> list[str]:
+    """Returns the entries of a list of defaults: configurations, and the keys of groups."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     listed = plain.get("defaults")
     entries = listed if isinstance(listed, list) else []

@@ -4,8 +4,8 @@ Recipes are validated by these dataclasses (``check``), and Hydra composes them 
 ``scm-media recipes NAME --keys`` and docs/recipe-keys.md are printed from them. Parts, which a recipe describes by a
 ``_target_``, are validated by the signature of what they name.
 
-A section whose attribute ``may_leave_out`` is true may leave out the keys that have a default; of the others, every
-key comes from the configuration ``base`` that each recipe inherits.
+Keys with a default may be omitted in sections whose attribute ``may_omit_defaults`` is true. The other sections must be
+complete: each recipe inherits them from the configuration ``base``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scm_media.settings.stages import (
     Teacher,
     TrainedAutoencoder,
 )
-from scm_media.typed import Words, is_required, problem, shown
+from scm_media.typed import Words, is_required, problem, show
 
 FEW = Bounds(1, 1 << 20, whole=True)
 NAME = Words("a path or a name")
@@ -42,7 +42,7 @@ class RecipeName:
         if value.strip() and printable(value) == value and not {"", ".", ".."} & set(value.split("/")):
             return None
         return (
-            f"{key} must be a name, or names between slashes, without control characters, got {shown(value)}; "
+            f"{key} must be a name, or names between slashes, without control characters, got {show(value)}; "
             "pass recipe=NAME"
         )
 
@@ -73,7 +73,7 @@ class Masked:
 class Mask:
     """Parts of a sample that the networks are given in training, so that a model continues, animates and inpaints."""
 
-    may_leave_out: ClassVar = True
+    may_omit_defaults: ClassVar = True
     probability: Annotated[float, Bounds(0, 1, open_low=True), "probability that a sample has a given part"] = 0.5
     types: Annotated[Sequence[str], "which parts are given: start, end, both, first, box"] = ("start",)
     axis: Annotated[int, "axis of the latent along which a part is given, counted from the end"] = -1
@@ -85,7 +85,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the networks are given beside labels."""
+    """The inputs of the networks beside labels."""
 
     mask: Annotated[Mask | None, Masked(), "given parts; null: none (docs/editing.md)"] = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from scm_media.bounds import NOT_NEGATIVE, SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, TIME
-from scm_media.typed import Words, shown
+from scm_media.typed import Words, show
 
 
 class Interval:
@@ -17,7 +17,7 @@ class Interval:
         """Returns in a sentence what is wrong with the interval; None if nothing is."""
         if len(value) == 2 and value[0] < value[1]:
             return None
-        return f"{key} must be [low, high] in radians within [0, π/2], or null for all times, got {shown(value)}"
+        return f"{key} must be [low, high] in radians within [0, π/2], or null for all times, got {show(value)}"
 
 
 class StepsToTimes:
@@ -29,7 +29,7 @@ class StepsToTimes:
         """Returns in a sentence what is wrong with the mapping; None if nothing is."""
         if all(str(steps).isdecimal() and 1 <= len(times) <= SAMPLING_STEPS.high for steps, times in value.items()):
             return None
-        return f"{key} must be {self.words}, got {shown(value)}"
+        return f"{key} must be {self.words}, got {show(value)}"
 
 
 class SamplerName:
@@ -48,7 +48,7 @@ class SamplerName:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How a trained model samples where nothing else is asked for."""
+    """The defaults by which a trained model samples."""
 
     steps: Annotated[int, SAMPLING_STEPS, "steps of the student"] = 2
     second_time: Annotated[float, SECOND_TIME, "time of the student's second step"] = 1.1

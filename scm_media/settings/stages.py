@@ -10,7 +10,7 @@ from scm_media.bounds import NUMBER_OF_STEPS, SAMPLES, Bounds
 from scm_media.build import PartOf
 
 Section = Mapping[str, Any]
-"""A mapping that describes a part, by the key ``_target_`` and the arguments of what it names."""
+"""The configuration of a part: ``_target_`` names its class or function, the other keys are the arguments."""
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -21,7 +21,7 @@ Decay = Annotated[
     Literal["constant", "cosine", "inverse_sqrt"],
     "how the learning rate falls: not at all, along a cosine to zero, or as 1/√step after decay_steps",
 ]
-DecaySteps = Annotated[int | None, NUMBER_OF_STEPS, "steps after which inverse_sqrt falls; others ignore it"]
+DecaySteps = Annotated[int | None, NUMBER_OF_STEPS, "steps after which inverse_sqrt falls; other decays ignore it"]
 EmaStd = Annotated[
     float,
     Bounds(0, 12**-0.5, open_low=True),
@@ -33,7 +33,7 @@ Loss = Annotated[Section, PartOf("loss"), "loss (group /loss)"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The keys that the training of every network has."""
+    """The settings that the training of every network has."""
 
     max_steps: MaxSteps
     batch_size: BatchSize
@@ -45,7 +45,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher(Training):
-    """The diffusion model."""
+    """The settings of the diffusion model."""
 
     max_steps: MaxSteps = 8000
     batch_size: BatchSize = 128
@@ -57,28 +57,28 @@ class Teacher(Training):
     loss: Loss = field(default_factory=dict)
 
 
-THE_TEACHERS: Any = "the teacher's"
-"""The default of a key of the guide."""
+SAME_AS_TEACHER: Any = "the teacher's"
+"""The default of the guide's settings: ``stage_settings`` takes the teacher's value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guide(Training):
-    """The autoguidance model: a network that the teacher is steered away from, smaller or trained for fewer steps."""
+    """The settings of the autoguidance model: a weaker network that the teacher is steered away from."""
 
-    may_leave_out: ClassVar = True
+    may_omit_defaults: ClassVar = True
     backbone: Annotated[Section, PartOf("backbone"), "keys of the backbone in which the guide differs"]
-    batch_size: BatchSize = THE_TEACHERS
-    warmup_steps: WarmupSteps = THE_TEACHERS
-    decay: Decay = THE_TEACHERS
-    decay_steps: DecaySteps = THE_TEACHERS
-    ema_std: EmaStd = THE_TEACHERS
-    optimizer: Optimizer = THE_TEACHERS
-    loss: Loss = THE_TEACHERS
+    batch_size: BatchSize = SAME_AS_TEACHER
+    warmup_steps: WarmupSteps = SAME_AS_TEACHER
+    decay: Decay = SAME_AS_TEACHER
+    decay_steps: DecaySteps = SAME_AS_TEACHER
+    ema_std: EmaStd = SAME_AS_TEACHER
+    optimizer: Optimizer = SAME_AS_TEACHER
+    loss: Loss = SAME_AS_TEACHER
 
 
 @dataclass(frozen=True, kw_only=True)
 class Student(Teacher):
-    """The consistency model."""
+    """The settings of the consistency model."""
 
     objective: Annotated[Literal["scd", "sct"], "scd: distilled from the teacher; sct: trained from data"] = "scd"
     backbone: Annotated[Section, PartOf("backbone"), "keys of the backbone in which the student differs"] = field(
@@ -91,9 +91,9 @@ class Student(Teacher):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureExtractor(Training):
-    """The network in whose features samples are compared, a classifier of the data's labels."""
+    """The settings of the classifier of the data's labels in whose features samples are compared."""
 
-    may_leave_out: ClassVar = True
+    may_omit_defaults: ClassVar = True
     network: Annotated[Section, PartOf("feature_extractor"), "the classifier"]
     optimizer: Optimizer
     warmup_steps: WarmupSteps = 0
@@ -104,16 +104,16 @@ class FeatureExtractor(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder:
-    """An autoencoder that is not trained: only the mean and standard deviation of its latents are measured."""
+    """The settings of an autoencoder that is not trained: only the scale of its latents is measured."""
 
-    may_leave_out: ClassVar = True
+    may_omit_defaults: ClassVar = True
     network: Annotated[Section, PartOf("autoencoder"), "the autoencoder"]
     num_samples: Annotated[int | None, SAMPLES, "samples that latents are measured on; null: all training data"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedAutoencoder(Autoencoder, Training):
-    """An autoencoder that the stage ``autoencoder`` trains."""
+    """The settings of an autoencoder that the stage ``autoencoder`` trains."""
 
     precision: Annotated[Precision | None, "precision of this stage; null: the recipe's"]
     loss: Loss

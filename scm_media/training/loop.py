@@ -74,7 +74,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                 terms.add(*figures.terms)
                 if done % trainer["log_every"] == 0 or last:
                     waited = {"skipped_steps": float(optimization.skipped), "data_wait": stream.take_fraction()}
-                    logged = terms.take() | figures.as_dict() | waited
+                    logged = terms.take_means() | figures.as_dict() | waited
                     reporter.report(done, logged, task.settings["batch_size"])
             stopping = interruption.agree(fabric)
             if reporter is not None and (last or not stopping):  # sheets take longer than a scheduler waits
@@ -118,7 +118,7 @@ def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_samples: in
                 _, terms = task.loss(*arguments, torch.tensor(float("inf"), device=device))
             averages.add(terms)
     task.loss.train()
-    return {f"held_out/{name}": value for name, value in averages.take().items()}
+    return {f"held_out/{name}": value for name, value in averages.take_means().items()}
 
 
 def _run_eagerly() -> Any:

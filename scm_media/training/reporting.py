@@ -1,4 +1,4 @@
-"""Reports of a training: progress on standard error, ``metrics.jsonl``, the logger, and warnings of divergence."""
+"""Reports the figures of a training on standard error, in ``metrics.jsonl`` and to the logger; warns of divergence."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ BANDS = (0.0, 0.2, 0.5, 0.8, 1.1, 1.4, math.pi / 2)
 
 
 class TermAverages:
-    """Means of the terms of the loss over the samples since the last report, overall and in bands of t."""
+    """Averages terms of the loss over the samples since the last report, overall and in bands of t."""
 
     def __init__(self) -> None:
-        self._kept: list[dict[str, Tensor]] = []
+        self._batches: list[dict[str, Tensor]] = []
 
     def add(self, *batches: Mapping[str, Tensor]) -> None:
         """Adds the terms ``(B,)`` of batches; one of them may be t."""
-        self._kept += [{name: term.detach() for name, term in terms.items()} for terms in batches]
+        self._batches += [{name: term.detach() for name, term in terms.items()} for terms in batches]
 
-    def take(self) -> dict[str, float]:
-        """Returns the mean by ``name``, and that of a band by ``name/t0.2-0.5``, and starts anew."""
-        if not self._kept:
+    def take_means(self) -> dict[str, float]:
+        """Returns means by ``name``, and those of bands by ``name/t0.2-0.5``, and forgets the samples."""
+        if not self._batches:
             return {}
-        whole = {name: torch.cat([terms[name].float().cpu() for terms in self._kept]) for name in self._kept[0]}
-        self._kept = []
+        whole = {name: torch.cat([terms[name].float().cpu() for terms in self._batches]) for name in self._batches[0]}
+        self._batches = []
         t = whole.pop("t", None)
         means = {name: term.mean().item() for name, term in whole.items()}
         if t is None:
@@ -54,7 +54,7 @@ class DataWaitMeter(Iterator[Batch]):
 
     def __init__(self, stream: Iterator[Batch]) -> None:
         self._stream = stream
-        self._waited = self._stepped = 0.0
+        self._waited = self._total = 0.0
 
     def __next__(self) -> Batch:
         begun = time.perf_counter()
@@ -63,29 +63,30 @@ class DataWaitMeter(Iterator[Batch]):
         return batch
 
     def add_step(self, seconds: float) -> None:
-        """Counts the seconds of a step, waiting included."""
-        self._stepped += seconds
+        """Adds the duration of a step, which includes the wait for its batch."""
+        self._total += seconds
 
     def take_fraction(self) -> float:
-        """Returns the fraction of the steps' time since the last call that was spent waiting, in [0, 1]."""
-        fraction = self._waited / self._stepped if self._stepped else 0.0
-        self._waited = self._stepped = 0.0
+        """Returns the fraction of the time since the last call, in [0, 1], that steps waited for batches."""
+        fraction = self._waited / self._total if self._total else 0.0
+        self._waited = self._total = 0.0
         return fraction
 
 
 class DivergenceMonitor:
-    """Warns once each time a figure of a student shows that it diverges from its teacher.
+    """Warns when a figure shows that a student diverges from its teacher, and again only after the figure recovered.
 
-    Bad are a distance to the teacher above 1.5 times its least so far, a g_rms above three times its median so far
-    (after at least ten reports), and any value that is not finite.
+    It warns of a distance to the teacher above 1.5 times its least so far, of a g_rms above three times its median so
+    far (after at least ten reports), and of any value that is not finite.
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
+        """The last value of each of these figures."""
         self._seen: dict[str, list[float]] = {}
         self._bad: set[str] = set()
 
-    def take(self, figures: Mapping[str, float | None]) -> list[str]:
+    def check(self, figures: Mapping[str, float | None]) -> list[str]:
         """Returns warnings about the figures of one report; None stands for a figure that was not finite."""
         warnings = []
         for name, given in figures.items():
@@ -97,7 +98,7 @@ class DivergenceMonitor:
             bad = not math.isfinite(value) or value > limit
             if bad and name not in self._bad:
                 warnings.append(f"{name} is {value:.3g}, {comparison}")
-            (self._bad.add if bad else self._bad.discard)(name)
+            self._bad = self._bad | {name} if bad else self._bad - {name}
             self.latest[name] = value
             if math.isfinite(value):
                 seen.append(value)
@@ -105,6 +106,7 @@ class DivergenceMonitor:
 
     @staticmethod
     def _limit(name: str, seen: Sequence[float]) -> tuple[float, str]:
+        """Returns the largest good value of a figure, and what a warning says of a worse one."""
         if name == "g_rms":
             if len(seen) < 10:
                 return math.inf, "which is not finite"
@@ -139,10 +141,7 @@ class Reporter:
             self._bar.start()
 
     def _drop_later_lines(self, path: Path, start_step: int) -> None:
-        """Removes the lines that an interrupted run wrote after the checkpoint it is resumed from.
-
-        Later figures are compared with the lines that stay.
-        """
+        """Removes what an earlier run wrote after ``start_step`` (all, if it is 0); the monitor checks the rest."""
         if path.exists():
             kept = []
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -150,7 +149,7 @@ class Reporter:
                     figures = json.loads(line)
                     if figures["step"] <= start_step and start_step > 0:
                         kept.append(line + "\n")
-                        self._monitor.take(figures)
+                        self._monitor.check(figures)
                 except (json.JSONDecodeError, KeyError):
                     continue  # the line that was being written when the run was killed
             weights.write_whole(path, "".join(kept).encode())
@@ -161,7 +160,7 @@ class Reporter:
             self._bar.update(self._task, completed=step)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes figures to ``metrics.jsonl`` (null: not finite) and the logger, and warns of divergence."""
+        """Writes figures to ``metrics.jsonl`` (null if not finite) and to the logger, and warns of divergence."""
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         try:
             self._lines.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
@@ -171,7 +170,7 @@ class Reporter:
         if self.logger is not None:
             self.logger.log_metrics({f"{self.stage}/{name}": value for name, value in figures.items()}, step=step)
 
-        for warning in self._monitor.take(finite):
+        for warning in self._monitor.check(finite):
             print(
                 f"{self.stage} {step}/{self.max_steps}: warning: {warning}: look at the sheets in samples/; if these "
                 f"get worse, lower {self.stage}.optimizer.lr or raise {self.stage}.loss.tangent_warmup in "
@@ -181,18 +180,17 @@ class Reporter:
             )
 
     def report(self, step: int, figures: Mapping[str, float], batch_size: int) -> None:
-        """Writes and shows the figures of a step, with the samples/s since the last report."""
-        now, (before, earlier) = time.monotonic(), self._reported
+        """Writes and shows the figures of a step, and the samples per second since the last report."""
+        now, (last_time, last_step) = time.monotonic(), self._reported
         self._reported = (now, step)
-        speed = (step - earlier) * batch_size / (now - before)
+        speed = (step - last_step) * batch_size / (now - last_time)
         self.log(step, {**figures, "samples_per_second": speed})
         self.show(step, figures["loss"], speed, figures.get("data_wait"))
 
     def show(self, step: int, loss: float, samples_per_second: float, data_wait: float | None = None) -> None:
-        """Shows step, loss, samples/s and time left in the bar, or as a line where standard error is no terminal.
+        """Shows step, loss, monitored figures, samples/s and time left in the bar, or prints them without a terminal.
 
-        The line of a student also has its latest g_rms and distance to the teacher. data_wait: the fraction of the
-        steps' time spent waiting for batches.
+        data_wait: the fraction of the time that steps waited for batches.
         """
         latest = "".join(f", {name} {value:.3f}" for name, value in sorted(self._monitor.latest.items()))
         waiting = "" if data_wait is None else f", {100 * data_wait:.0f} % waiting for data"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modalities.video.autoencoder import VideoAutoencoder
-from scm_media.nn.block_pca import FRESH_LOG_VARIANCE, BlockPCA
+from scm_media.nn.block_pca import INITIAL_LOG_VARIANCE, BlockPCA
 from scm_media.nn.kl_autoencoder import KLAutoencoder
 
 STRIDES = {1: (4,), 2: (2, 4), 3: (3, 2, 2)}
@@ -74,7 +74,7 @@ def test_a_fresh_network_is_its_components(rank):
     network.prepare(sample.split(16))
     mean, log_variance = network.posterior(sample)
     assert torch.equal(mean, network.components.encode(sample, True))
-    assert (log_variance == FRESH_LOG_VARIANCE).all()
+    assert (log_variance == INITIAL_LOG_VARIANCE).all()
     assert torch.allclose(network.synthesize(mean), sample, atol=1e-5)
     assert not any(name.startswith("components") for name, _ in network.named_parameters()), "measured, not trained"
     other = KLAutoencoder(
@@ -112,7 +112,7 @@ def test_data_with_fewer_components_and_wishes_that_exclude_each_other_are_refus
         components.fit([torch.zeros(4, 1, 4, 4)])
     with pytest.raises(ValueError, match=r"a block of 4 values has fewer than 5 components"):
         BlockPCA(1, 5, (2, 2), causal=False)
-    with pytest.raises(ValueError, match="from image_weights or a shortcut, not from both"):
+    with pytest.raises(ValueError, match="give image_weights or linear_residual, not both"):
         VideoAutoencoder(3, 8, 3, width=8, linear_residual=True, image_weights="pictures.safetensors")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from scm_media import recipe
-from scm_media.recipe.overrides import escaped_interpolations, literal_texts, quoted, takes_text
+from scm_media.recipe.overrides import escaped_interpolations, literal_texts, quote, takes_text
 from tests.properties import repeatable
 
 
@@ -26,7 +26,7 @@ def read(value: str):
 @example("\\\\")
 @example("a\\\n")
 def test_a_quoted_value_is_read_back_as_it_is(text):
-    assert read(quoted(text)) == text
+    assert read(quote(text)) == text
 
 
 @repeatable

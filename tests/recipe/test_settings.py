@@ -14,7 +14,7 @@ from scm_media.bounds import Bounds
 from scm_media.build import PartOf
 from scm_media.parts import PARAMETERS
 from scm_media.settings import Recipe, check
-from scm_media.typed import hints_of, metadata, unwrapped
+from scm_media.typed import hints_of, metadata, unwrap
 
 WRONG = [
     (f"seed={2**64}", "seed must be at most 9223372036854775807, got 18446744073709551616"),
@@ -86,7 +86,7 @@ def test_every_setting_with_bounds_refuses_what_lies_outside():
     def walk(section, values, path):
         nonlocal seen
         for key, hint in hints_of(section).items():
-            kind = unwrapped(hint)[1]
+            kind = unwrap(hint)[1]
             if is_dataclass(kind):
                 walk(kind, values[key], (*path, key))
             for bounds in metadata(hint, Bounds):

@@ -22,7 +22,7 @@ def test_terms_are_averaged_in_all_and_by_bands_of_t():
     averages = TermAverages()
     averages.add({"t": torch.tensor([0.1, 0.6]), "loss": torch.tensor([1.0, 3.0]), "g": torch.tensor([0.0, 4.0])})
     averages.add({"t": torch.tensor([0.79, 1.5, 0.2]), "loss": torch.tensor([5.0, 7.0, 9.0]), "g": torch.zeros(3)})
-    assert averages.take() == {
+    assert averages.take_means() == {
         "loss": 5.0,
         "g": pytest.approx(0.8),
         "loss/t0.0-0.2": 1.0,
@@ -39,8 +39,8 @@ def test_terms_are_averaged_in_all_and_by_bands_of_t():
 def test_averages_start_afresh_and_need_no_times():
     averages = TermAverages()
     averages.add({"loss": torch.tensor([2.0, 4.0])})
-    assert averages.take() == {"loss": 3.0}
-    assert averages.take() == {}
+    assert averages.take_means() == {"loss": 3.0}
+    assert averages.take_means() == {}
 
 
 def reported(folder, start: int) -> list[int]:
@@ -93,17 +93,19 @@ def test_a_students_figures_are_shown_as_last_measured(tmp_path, capsys):
 
 
 def test_a_student_that_leaves_its_teacher_is_warned_of_once_each_time():
-    watch = DivergenceMonitor()
-    said = [bool(watch.take({"to_teacher/2 steps": value})) for value in (0.6, 0.4, 0.59, 0.61, 0.7, 0.5, 0.61, None)]
+    monitor = DivergenceMonitor()
+    said = [
+        bool(monitor.check({"to_teacher/2 steps": value})) for value in (0.6, 0.4, 0.59, 0.61, 0.7, 0.5, 0.61, None)
+    ]
     assert said == [False, False, False, True, False, False, True, False]
-    assert watch.take({"to_teacher/1 step": math.nan}) == ["to_teacher/1 step is nan, which is not finite"]
+    assert monitor.check({"to_teacher/1 step": math.nan}) == ["to_teacher/1 step is nan, which is not finite"]
 
 
 def test_a_tangent_that_grows_is_warned_of_against_its_median():
-    watch = DivergenceMonitor()
-    assert not any(watch.take({"g_rms": value}) for value in (0.1, 0.9, *[0.2] * 8))
-    assert watch.take({"g_rms": 0.59}) == []
-    assert watch.take({"g_rms": 0.61}) == ["g_rms is 0.61, its median so far 0.2"]
+    monitor = DivergenceMonitor()
+    assert not any(monitor.check({"g_rms": value}) for value in (0.1, 0.9, *[0.2] * 8))
+    assert monitor.check({"g_rms": 0.59}) == []
+    assert monitor.check({"g_rms": 0.61}) == ["g_rms is 0.61, its median so far 0.2"]
 
 
 def test_warnings_go_on_from_the_lines_of_the_run_before(tmp_path, capsys):

@@ -78,7 +78,7 @@ def test_a_part_holds_no_frame_of_another(video):
         modality.validate(Segment(video, 2.0, 2.5))
     assert caught.value.reason == "too short"
     for start, stop in ((7, 8), (5, 9)):
-        with pytest.raises(ValueError, match=r"is no part of the file, which ends after (6\.00|5\.99)") as caught:
+        with pytest.raises(ValueError, match=r"is not within the file, which ends after (6\.00|5\.99)") as caught:
             modality.read_transformed(Segment(video, start, stop))
         assert caught.value.reason == "part beyond the file's end"
 
