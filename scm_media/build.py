@@ -1,4 +1,4 @@
-"""From a configuration to objects, one role at a time; only registered parts are ever called.
+"""Builds the objects that a configuration describes, one role at a time; only registered parts are ever called.
 
 A configuration may come from a downloaded model, so nothing in it is trusted. ``_target_`` must name a part that is
 registered (``scm_media.parts``) for the role that the caller expects: a backbone where a backbone is expected. Modules

@@ -1,4 +1,4 @@
-"""Class names as labels hold them, and the lists of names that a recipe gives."""
+"""Reads class names as labels hold them, and the lists of names that a recipe gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 BOOLEANS = (("true", "false"), ("yes", "no"), ("on", "off"))
-"""Words that YAML makes booleans of where they stand without quotes."""
+"""Words that YAML reads as booleans if they are not in quotes."""
 
 
 def utf8_text(text: str) -> str:
@@ -24,7 +24,7 @@ def utf8_text(text: str) -> str:
 
 
 def class_name(value: Any) -> str:
-    r"""Returns the name of the class that a label's value is.
+    r"""Returns the class name of a label's value.
 
     Text is brought to Unicode's form NFC, and bytes that are not UTF-8 are written as ``\xNN``. Booleans are named as
     JSON writes them (true, false); 1.0 is called 1.
@@ -37,7 +37,7 @@ def class_name(value: Any) -> str:
 
 
 def find_class(value: Any, classes: Sequence[str]) -> str | None:
-    """Returns the class of ``classes`` that a label's value is, None where it is none of them; "1.0" finds "1"."""
+    """Returns the class that a label's value names, None if it is not in ``classes``; "1.0" names the class "1"."""
     name = class_name(value)
     if name in classes:
         return name
@@ -46,7 +46,7 @@ def find_class(value: Any, classes: Sequence[str]) -> str | None:
 
 
 def name_bytes(text: str) -> bytes:
-    """Returns the bytes of a file's name, for a digest; names that no file can have have some too."""
+    """Returns the bytes of a file's name, for a digest; names that no file can have are encoded too."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -54,7 +54,7 @@ def name_bytes(text: str) -> bytes:
 
 
 def names_of(value: Any, key: str) -> list[str]:
-    """Returns the names that a recipe's key lists; ValueError for what is no list of names."""
+    """Returns the names that a recipe's key lists; raises ValueError for a value that is no list of names."""
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         shown = value if isinstance(value, str) else repr(value)
         raise ValueError(f"{key} must be a list of names, got {value!r}: write {key}=[{shown}]")
@@ -70,9 +70,9 @@ def names_of(value: Any, key: str) -> list[str]:
 def classes_of(value: Any, key: str, words: Mapping[str, Iterable[Any]] | None = None) -> dict[str, tuple[str, ...]]:
     """Returns label to its classes in order, as a recipe's key gives them.
 
-    words: label to the values that the data have, by which booleans in the recipe are told to be yes, on or true.
-    Raises ValueError for what is no mapping of labels to lists, for classes that are named twice, and for booleans that
-    the data do not tell apart.
+    words: label to the values in the data, which show whether a boolean in the recipe stands for yes, on or true.
+    Raises ValueError for a value that is no mapping of labels to lists, for classes that are named twice, and for
+    booleans whose word the data do not show.
     """
     if value is None:
         return {}
@@ -95,12 +95,12 @@ def _classes(given: Any, key: str, words: Iterable[Any]) -> tuple[str, ...]:
         listed = [spelled[not value] if isinstance(value, bool) else value for value in listed]
     names = [class_name(value) for value in listed]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{key} names {', '.join(twice)} twice: a class has one spelling and one place")
+        raise ValueError(f"{key} names {', '.join(twice)} twice: a class has one spelling and one index")
     return tuple(names)
 
 
 def _find_spelling(words: set[str], key: str) -> tuple[str, str]:
-    """Returns how the data spell true and false."""
+    """Returns the words of the data for true and false."""
     found = [
         (change(true), change(false))
         for true, false in BOOLEANS

@@ -1,4 +1,4 @@
-"""Text of unknown origin made safe to show: file names, labels, messages of decoders, fields of model.json."""
+"""Makes text of unknown origin safe to show: file names, labels, messages of decoders, fields of model.json."""
 
 from __future__ import annotations
 

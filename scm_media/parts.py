@@ -10,7 +10,7 @@ part of its role is expected. A class registers itself by a decorator, so that a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from scm_media.bounds import (
@@ -49,7 +49,7 @@ FOREIGN: Mapping[str, str] = {
     **{f"torch.optim.{name}": "optimizer" for name in ("RAdam", "Adam", "AdamW", "SGD")},
     **{f"lightning.fabric.loggers.{name}": "logger" for name in ("TensorBoardLogger", "CSVLogger")},
 }
-"""Classes of other packages that a configuration may name, spelled as here, each with its role."""
+"""Classes of other packages that a configuration may name, each with its role; another spelling is refused."""
 
 PATH = Words("a path")
 
@@ -64,6 +64,7 @@ PARAMETERS: Mapping[str, tuple[Any, ...]] = {
     "label_dropout": (FRACTION, "probability that a sample loses its labels in training"),
     "tangent_warmup": (Bounds(0, MANY, unit="steps"), "steps until the tangent's second term counts in full (r = 1)"),
     "tangent_method": ("how the tangent dF/dt is computed",),
+    "norm": ("norm that the tangent is divided by",),
     "norm_constant": (NOT_NEGATIVE, "constant added to the norm that the tangent is divided by"),
     "guidance_max": (POSITIVE, "largest guidance scale that a student takes as an input; null: it takes none"),
     "weight": ("weighting of the noise levels",),
@@ -107,6 +108,15 @@ PARAMETERS: Mapping[str, tuple[Any, ...]] = {
     "folder_rate": (Bounds(0, open_low=True, unit="frames/s"), "frame rate of folders of pictures; null: frame_rate"),
     "sample_rate": (Bounds(1, 10_000_000, unit="Hz"), "sampling rate; files of other rates are resampled"),
     "duration": (Bounds(0, open_low=True, unit="s"), "length of a sample"),
+    "window": (replace(COUNT, unit="samples"), "length of the Fourier transform's window"),
+    "hop": (replace(COUNT, unit="samples"), "distance from one frame of a spectrogram to the next"),
+    "num_mels": (COUNT, "bands of a mel spectrogram"),
+    "lowest": (Bounds(0, unit="Hz"), "lower end of the mel bands"),
+    "highest": (Bounds(0, open_low=True, unit="Hz"), "upper end of the mel bands; null: half the sampling rate"),
+    "level": ("level that sounds are normalised to, in dBFS (peak) or LUFS (loudness)",),
+    "padding": ("how a sample that is too short is filled",),
+    "random_crop": ("true: training crops at random; otherwise the crop is central",),
+    "flip": ("true: training flips samples left to right at random",),
     "probability": (FRACTION, "probability"),
     "num_workers": (Bounds(0, 1024, whole=True), "processes that load data"),
 }

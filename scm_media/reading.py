@@ -1,4 +1,4 @@
-"""Text and JSON that may come from a stranger: of regular files alone, and of a bounded size."""
+"""Reads text, JSON and YAML that may come from a stranger, from regular files of a bounded size alone."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from typing import Any
 import yaml
 
 MOST_BYTES = 1 << 24
-"""The most bytes of a file of text: a model's description with a hundred thousand classes has a few megabytes."""
-
+"""The largest size of a text file; a model's description with a hundred thousand classes has a few megabytes."""
 
 MOST_BYTES_OF_YAML = 1 << 17
-"""A recipe has a few kilobytes; the parser takes seconds for a hundred."""
+"""The largest size of a YAML file; a recipe has a few kilobytes, and the parser takes seconds for a hundred."""
 
 MOST_NODES = 100_000
-"""The most values that a YAML file may stand for."""
-
+"""The largest number of values that a YAML file may stand for."""
 
 MOST_BITS = 1 << 12
-"""The most bits of a whole number in YAML: Python refuses to print more than 4,300 digits."""
-
+"""The largest size of a whole number in YAML; Python refuses to print more than 4,300 digits."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, where it is there, refuses deep nests at once."""
+"""The loader: libyaml's, if it is installed, refuses deep nests at once."""
 
 
 def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
@@ -57,12 +54,12 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
 
 
 def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
-    """Returns what a JSON file holds; raises as ``read_text``, and ValueError for what is no valid JSON."""
+    """Returns the value of a JSON file; raises as ``read_text``, and ValueError for invalid JSON."""
     return parse_json(read_text(path, most), str(path))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Returns the mapping that a YAML file holds, as plain values; raises as ``read_text`` and ``parse_yaml``."""
+    """Returns the mapping of a YAML file, as plain values; raises as ``read_text`` and ``parse_yaml``."""
     found = parse_yaml(read_text(path, MOST_BYTES_OF_YAML), str(path))
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no mapping of keys")
@@ -70,7 +67,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Returns what a text in YAML holds, as plain values.
+    """Returns the value of a text in YAML, as plain values.
 
     Raises ValueError, naming the source, for any other text, and for aliases that stand for more than ``MOST_NODES``
     values: a few lines may stand for thousands of millions.
@@ -96,21 +93,21 @@ def _load(text: str) -> Any:
         return yaml.load(text, Loader=yaml.SafeLoader)
 
 
-def _count_nodes(value: Any, counted: dict[int, int]) -> int:
-    """Returns how many values a value is when every alias is written out; ``counted`` holds what was counted by id."""
+def _count_nodes(value: Any, counts: dict[int, int]) -> int:
+    """Returns the number of values in a value with every alias written out; counts: the numbers so far, by id."""
     if not isinstance(value, dict | list | tuple | set):  # !!pairs and !!omap are lists of tuples
         if isinstance(value, int) and value.bit_length() > MOST_BITS:
             raise ValueError(f"a whole number of {value.bit_length()} bits, expected at most {MOST_BITS}")
         return 1
-    if id(value) not in counted:
-        counted[id(value)] = 0  # an alias to what it stands in is not followed again
+    if id(value) not in counts:
+        counts[id(value)] = 0  # an alias to what it stands in is not followed again
         parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        counted[id(value)] = 1 + sum(_count_nodes(each, counted) for each in parts)
-    return counted[id(value)]
+        counts[id(value)] = 1 + sum(_count_nodes(each, counts) for each in parts)
+    return counts[id(value)]
 
 
 def parse_json(text: str, source: str) -> Any:
-    """Returns what a text in JSON holds; ValueError, naming the source, for any other."""
+    """Returns the value of a text in JSON; raises ValueError, naming the source, for invalid JSON."""
     try:
         return json.loads(text)
     except RecursionError as error:

@@ -1,4 +1,4 @@
-"""Plain values compared with Python's annotations: ``fits([1, 2], Sequence[int])``, ``Annotated[int, Bounds(1)]``.
+"""Compares plain values with Python's annotations: ``fits([1, 2], Sequence[int])``, ``Annotated[int, Bounds(1)]``.
 
 The same functions check the settings of a recipe, against the dataclasses of ``scm_media.settings``, the arguments of
 its parts, against their signatures, and the keys of ``model.json``.
@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, runtime_checkable
 
 LARGEST_INTEGER = 1 << 53
-"""JSON readers disagree about integers beyond this."""
+"""The largest integer that every reader of JSON keeps exactly."""
 
 OBJECT = "a mapping of keys"
 
@@ -67,7 +67,7 @@ def _constraint_problem(value: Any, hint: Any, name: str, bounded: bool) -> str 
 
 def _inner_problem(value: Any, hint: Any, name: str, bounded: bool) -> str | None:
     if typing.get_origin(hint) in (Union, UnionType):
-        return _constraint_problem(value, _member(value, typing.get_args(hint)), name, bounded)
+        return _constraint_problem(value, member(value, hint), name, bounded)
     if is_dataclass(hint):
         return _section_problem(value, hint, name)
     if isinstance(value, Mapping):
@@ -107,12 +107,17 @@ def hints_of(section: Any) -> dict[str, Any]:
     return typing.get_type_hints(section, include_extras=True)
 
 
-def _member(value: Any, hints: Sequence[Any]) -> Any:
-    """Returns the member of a union that a value fits; of several dataclasses the one that knows most of its keys."""
-    fitting = [each for each in hints if fits(value, each)]
+def member(value: Any, hint: Any) -> Any:
+    """Returns the member of a union that a value fits, of dataclasses the one that knows most of its keys.
+
+    Other annotations, and unions that the value does not fit, are returned as they are.
+    """
+    if typing.get_origin(hint) not in (Union, UnionType):
+        return hint
+    fitting = [each for each in typing.get_args(hint) if fits(value, each)]
     if sections := [each for each in fitting if is_dataclass(each)]:
         return max(sections, key=lambda section: len(value.keys() & {field.name for field in fields(section)}))
-    return fitting[0]
+    return fitting[0] if fitting else hint
 
 
 def fits(value: Any, hint: Any) -> bool:

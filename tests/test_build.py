@@ -125,7 +125,7 @@ def test_an_allowed_package_lends_what_it_registered_and_nothing_else(own_packag
         "modalities.audio.containers.ContainerRecording",
         "modalities.video.containers.ContainerFootage",
         "modalities.video.writing.write_video",
-        "modalities.image.modality.os.remove",
+        "modalities.image.writing.os.remove",
         "lightning.fabric.Fabric",
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from scm_media import recipe
 from scm_media.nn.unet import UNet
-from scm_media.recipe.cost import WEIGHT_COPIES, _one_clip, count_cost, count_parameters
+from scm_media.recipe.cost import WEIGHT_COPIES, _count_sample, count_cost, count_parameters
 
 
 def test_multiply_adds_and_kept_bytes_of_a_matrix_layer_are_those_by_hand():
@@ -19,11 +19,13 @@ def test_multiply_adds_and_kept_bytes_of_a_matrix_layer_are_those_by_hand():
         def forward(self, u, t, cond):
             return self.linear(u)
 
-    assert _one_clip(Layer(), (5, 10), narrow=False) == (5 * 10 * 7, 5 * 10 * 4)
+    assert _count_sample(Layer(), (5, 10), narrow=False) == (5 * 10 * 7, 5 * 10 * 4)
 
 
 def test_attention_over_many_places_is_counted():
-    few, many = (_one_clip(UNet(1, 1, 8, (1,), 1, levels, head_width=8), (1, 1024), False)[0] for levels in ((), (0,)))
+    few, many = (
+        _count_sample(UNet(1, 1, 8, (1,), 1, levels, head_width=8), (1, 1024), False)[0] for levels in ((), (0,))
+    )
     blocks = 3  # one in the encoder, two in the decoder; the middle attends in any case
     assert many - few == blocks * (2 * 1024 * 1024 * 8 + 4 * 8 * 8 * 1024)
 
@@ -35,7 +37,7 @@ def test_memory_follows_the_share_of_a_device():
     weights = (WEIGHT_COPIES + 1) * 4 * whole.parameters  # and the average of 0.10 that snapshots are taken of
     config["trainer"]["accumulate"], config["num_devices"] = 4, 2
     part = count_cost(config)
-    assert (whole.clips_a_pass, part.clips_a_pass) == (32, 4)
+    assert (whole.samples_per_pass, part.samples_per_pass) == (32, 4)
     assert (whole.training_bytes - weights) == 8 * (part.training_bytes - weights)
     config["student"]["ema_std"] = 0.07
     assert count_cost(config).training_bytes == part.training_bytes + 4 * whole.parameters

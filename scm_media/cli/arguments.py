@@ -22,14 +22,14 @@ RANGES: Mapping[str, Bounds] = {
     "num_samples": Bounds(2, COUNT.high, whole=True),
     "memorization": COUNT,
 }
-"""Name of a flag, the same in every command, to the numbers it takes; extents take positive ones."""
+"""The bounds of each flag by its name, the same in every command; sizes take positive numbers."""
 
 EXTENT = "extent_"
-"""The prefix of extent flags in parsed arguments."""
+"""The prefix of sizes in parsed arguments."""
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
-    """A parser of ``scm-media COMMAND``; flags are never guessed from their beginnings."""
+    """Returns a parser of ``scm-media COMMAND``, which takes no abbreviated flags."""
     return _CheckingParser(
         prog=f"scm-media {command}".strip(),
         description=description,
@@ -57,7 +57,7 @@ class _CheckingParser(argparse.ArgumentParser):
 
 
 def add_network_flags(to: argparse.ArgumentParser, batch_size: int) -> None:
-    """``--device``, ``--precision`` and ``--batch-size``: where and how a network runs."""
+    """Adds ``--device``, ``--precision`` and ``--batch-size``: where and how a network runs."""
     to.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     to.add_argument("--precision", default="float32", choices=("float32", "bf16"), help="default: float32")
     to.add_argument("--batch-size", type=int, default=batch_size, metavar="B", help=f"default: {batch_size}")

@@ -1,4 +1,4 @@
-"""``scm-media recipes``: what is shipped, what each needs, and a proposal for a folder of one's own."""
+"""``scm-media recipes`` lists, prints and copies recipes, prints their keys, and proposes one for a folder."""
 
 from __future__ import annotations
 
@@ -14,30 +14,53 @@ from scm_media.cli.arguments import parser
 from scm_media.display import printable, printable_lines
 
 NO_DATA = ("++data.root=.",)
-"""A recipe is described without its data, which may have to be named first: any folder stands for them."""
+"""An override that names any folder as the data: a recipe is described without them."""
 
 NUM_OPENED = 32
-"""Files of a folder that are opened for a proposal, spread over it."""
+"""Number of files that are opened for a proposal, spread over the folder."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Lists, prints, copies or proposes; 0."""
+    """Lists, prints, copies or proposes recipes; returns 0."""
     commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
     commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe, or YAML file, and its cost")
     commands.add_argument("--copy", metavar="FILE", help="write the recipe NAME to a new file, to be changed")
+    commands.add_argument("--keys", action="store_true", help="print every key of NAME: type, unit, bounds, default")
+    commands.add_argument("--json", action="store_true", help="with --keys: as JSON")
+    commands.add_argument("--reference", action="store_true", help="print docs/recipe-keys.md")
     commands.add_argument("--for", dest="folder", metavar="FOLDER", help="propose a recipe for a folder of files")
     parsed = commands.parse_args(arguments)
     if parsed.copy and not parsed.name:
         commands.error("--copy needs the NAME of a recipe")
+    if parsed.keys and not parsed.name:
+        commands.error("--keys needs the NAME of a recipe")
+    if parsed.json and not parsed.keys:
+        commands.error("--json needs --keys")
     if parsed.folder:
         print(_proposal(Path(parsed.folder)))
     elif parsed.copy:
         _copy(recipe.describe(parsed.name), Path(parsed.copy))
+    elif parsed.keys:
+        _print_keys(parsed.name, parsed.json)
+    elif parsed.reference:
+        from scm_media.recipe.reference import reference_page
+
+        print(reference_page(), end="")
     elif parsed.name:
         print(_with_cost(parsed.name))
     else:
         print("\n\n".join(_entry(name) for name in recipe.names()))
     return 0
+
+
+def _print_keys(name: str, as_json: bool) -> None:
+    from scm_media.recipe.reference import list_keys
+
+    keys = list(list_keys(recipe.compose(name, NO_DATA)))
+    if as_json:
+        print(json.dumps({"recipe": name, "keys": [key.to_json() for key in keys]}, indent=2, ensure_ascii=False))
+    else:
+        print(printable_lines("\n".join(key.lines() for key in keys)))
 
 
 def _copy(shipped: recipe.Recipe, target: Path) -> None:
@@ -54,7 +77,7 @@ def _copy(shipped: recipe.Recipe, target: Path) -> None:
 
 
 def command(path: Path) -> str:
-    """Returns a path as a shell takes it for one word."""
+    """Returns a path as one word of a shell."""
     return shlex.quote(str(path))
 
 
@@ -71,7 +94,7 @@ def _entry(name: str) -> str:
 
 
 def _with_cost(name: str) -> str:
-    """A recipe's text, and what it costs as comments after it: it stays a recipe."""
+    """Returns a recipe's text with its cost in comments after it, so that it stays a recipe."""
     from scm_media.recipe.cost import count_cost
 
     text = printable_lines(recipe.describe(name).text)
@@ -81,9 +104,9 @@ def _with_cost(name: str) -> str:
         lines = [
             f"{_shape(config)}, latent {_times(counted.latent_shape)}",
             f"{counted.parameters / 1e6:.2f} M parameters a network, "
-            f"{counted.multiply_adds / 1e9:.3g} G multiply-adds a forward pass of one clip",
-            f"about {counted.training_bytes / 2**30:.2g} GiB in training on each device, {counted.clips_a_pass} clips "
-            "a pass, beside PyTorch itself and the data (without a compiler, which needs less)",
+            f"{counted.multiply_adds / 1e9:.3g} G multiply-adds a forward pass of one sample",
+            f"about {counted.training_bytes / 2**30:.2g} GiB in training on each device, {counted.samples_per_pass} "
+            "samples a pass, beside PyTorch itself and the data (without a compiler, which needs less)",
         ]
     except ValueError as error:
         lines = [f"not usable here: {error}"]
@@ -102,7 +125,7 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def _proposal(folder: Path) -> str:
-    """A recipe's text for a folder: the modality that most of its files belong to, with keys that fit them."""
+    """Returns a recipe's text for a folder: of the modality that reads most of its files, with keys that fit them."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
@@ -135,7 +158,7 @@ def _proposal(folder: Path) -> str:
 
 
 def yaml_text(text: str) -> str:
-    """Returns text as YAML in one line that a recipe reads back as it is, whatever looks like syntax in it.
+    """Returns text as YAML in one line that a recipe reads back unchanged, even if it looks like syntax.
 
     A name that is not UTF-8 keeps its bytes, as escapes of PEP 383.
     """
@@ -153,7 +176,7 @@ def _yaml(value: Any) -> str:
 
 
 def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
-    """The recipe whose modality reads most of the files, of several the one of least effort, and that modality.
+    """Returns the recipe, with its modality, that reads most of the files; of several the one of least effort.
 
     Raises ValueError when none reads any.
     """
@@ -179,13 +202,13 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
 
 
 def _order_of(name: str, config: dict[str, Any]) -> tuple[int, int]:
-    """Returns a recipe's sort key: recipes for folders first, trials last, then by samples that the teacher sees."""
+    """Returns the order of recipes: those for folders first, trials last, then by the samples that the teacher sees."""
     readiness = 0 if name.endswith("/folder") else 2 if name.endswith("/tiny") else 1
     return readiness, config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
 
 
 def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:
-    """Keys of the recipe's modality for these files and what was seen; nothing where the modality does not say."""
+    """Returns keys of the modality that fit these files, and what was seen in them."""
     num = min(NUM_OPENED, len(files))
     return modality.suggest_config([files[place * len(files) // num] for place in range(num)])
 

@@ -1,7 +1,7 @@
-"""Recipes: which there are, and composing one with overrides (Hydra) into a plain, complete, checked dictionary.
+"""Lists recipes, and composes one with overrides (Hydra) into a plain, complete, checked dictionary.
 
 The search path, for a shipped recipe and for a user's file alike: the file and its folder, ``scm_media.recipes``,
-``scm_media.configs``, and what installed packages name by entry points of those two names.
+``scm_media.configs``, and the packages that installed plugins name by entry points of those two names.
 """
 
 from scm_media.recipe.composing import (

@@ -1,4 +1,4 @@
-"""Composing a recipe with Hydra, and checking what comes out."""
+"""Composes a recipe with Hydra, and checks the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROUPS = ("modality", "data", "autoencoder", "backbone")
 """Groups whose options have keys of their own."""
 
 _OF_THE_JOB = {"overrides", "runtime"}, {"name", "config_name", "override_dirname", "id", "num"}
-"""Keys of ``hydra`` and of ``hydra.job`` that Hydra fills in itself."""
+"""Keys of ``hydra``, and keys of ``hydra.job``, that Hydra fills in itself."""
 
 
 def compose(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def check_sweep(name_or_path: str, overrides: Sequence[str]) -> None:
 def finish(config: DictConfig, source: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the plain dictionary of a composed configuration, checked. Raises ValueError as ``compose`` does.
 
-    overrides: what the command line set of it.
+    overrides: those of the command line.
     """
     check_interpolations(config, source)
     with clear_errors(source):
@@ -77,7 +77,7 @@ def locate(name_or_path: str) -> tuple[Path | None, str]:
 
 
 def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:
-    """Returns ``recipe=NAME`` when nobody says what the recipe is called: a user's file is called by its file name."""
+    """Returns ``recipe=NAME``, the file's name, for a user's file whose recipe has no name of its own; else nothing."""
     if not name_or_path.endswith(SUFFIX) or any(re.match(r"\+*recipe=", override) for override in overrides):
         return []
     path = Path(name_or_path)
@@ -85,9 +85,9 @@ def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:
 
 
 def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Returns every dotted key of a recipe, with which a mistyped override is compared.
+    """Returns every dotted key of a recipe, among which the nearest to a mistyped override is found.
 
-    overrides: those that choose groups (``data=manifest``) are followed, since groups have keys of their own.
+    overrides: those that choose options of groups (``data=manifest``) add the keys of these options.
     """
 
     def walk(config: Mapping[Any, Any], prefix: str) -> Iterator[str]:
@@ -107,7 +107,7 @@ def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
 
 
 def _compose_checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
-    """Returns the composed recipe without Hydra's own settings, of which none may come from a file."""
+    """Returns the composed recipe; raises ValueError if a file changed Hydra's own settings, which are left out."""
     file, primary = locate(name_or_path)
     words = literal_texts([*overrides, *name_override(name_or_path, overrides)])
     check_overrides(words, name_or_path, mode == RunMode.MULTIRUN)
@@ -122,7 +122,10 @@ def _compose_checked(name_or_path: str, overrides: Sequence[str], mode: RunMode)
 
 
 def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], mode: RunMode) -> DictConfig:
-    """Returns a configuration with Hydra's own settings, with nothing resolved but the names in lists of defaults."""
+    """Returns a configuration with Hydra's own settings; only the names in lists of defaults are resolved.
+
+    ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here.
+    """
     with (
         searching(file),
         _outside_of_hydra(),
@@ -136,7 +139,7 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
 
 @contextmanager
 def _outside_of_hydra() -> Iterator[None]:
-    """Sets Hydra's global state aside, so that one can compose inside a job of a sweep too."""
+    """Sets Hydra's global state aside, so that a job of a sweep can compose another recipe."""
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -152,7 +155,7 @@ def _is_hydras(override: str) -> bool:
 
 @functools.lru_cache(maxsize=16)
 def _hydra_settings(overrides: tuple[str, ...], mode: RunMode) -> dict[str, Any]:
-    """Returns Hydra's own settings as the command line alone makes them."""
+    """Returns Hydra's own settings that follow from the command line alone."""
     with clear_errors("Hydra's settings"):
         return _settings(_compose(None, None, overrides, mode))
 
@@ -165,7 +168,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 
 def _differing_key(one: Mapping[Any, Any], other: Mapping[Any, Any], prefix: str) -> str | None:
-    """Returns the first dotted key in which two configurations differ, None where they do not."""
+    """Returns the first dotted key in which two configurations differ, None if they are equal."""
     for key in [*one, *(key for key in other if key not in one)]:
         name = f"{prefix}.{key}"
         if (key in one) != (key in other):

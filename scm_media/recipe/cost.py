@@ -1,4 +1,4 @@
-"""Counts the cost of a recipe's networks without storage for them: 1.5 billion parameters take seconds."""
+"""Counts what a recipe's networks cost, on networks without storage: 1.5 billion parameters take seconds."""
 
 from __future__ import annotations
 
@@ -16,50 +16,53 @@ from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
 
 WEIGHT_COPIES = 6
-"""Copies of weights in a student's training, of four bytes each: teacher, student, average, gradient, two moments.
+"""Copies of the weights in a student's training, of four bytes each: teacher, student, EMA, gradient and two moments.
 
-Averages of other lengths, which snapshots are taken of, come on top.
+Snapshots need the EMAs of other lengths besides.
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Latents ``(c, *s)``; parameters of one network; multiply-adds of one forward pass of one clip; bytes of a
-    student's training on one device, and how many clips go through one of its passes."""
+    """The cost of a recipe.
+
+    latent_shape: ``(c, *s)``. parameters: of one network. multiply_adds: of one forward pass of one sample.
+    training_bytes: of the student's training on one device, with samples_per_pass samples in each of its passes.
+    """
 
     latent_shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
     training_bytes: int
-    clips_a_pass: int
+    samples_per_pass: int
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:
-    """Parameters of a composed recipe's backbone; labels, which its data decide, are left out."""
+    """Returns the number of parameters of a composed recipe's backbone, without labels, which its data decide."""
     with FakeTensorMode():
         return sum(parameter.numel() for parameter in _networks(config)[0].parameters())
 
 
 def count_cost(config: Mapping[str, Any]) -> Cost:
-    """The cost of a composed recipe; labels, which its data decide, are left out.
+    """Returns the cost of a composed recipe, without labels, which its data decide.
 
-    The bytes are weights (float32, with gradient, averages, moments and the teacher's) and what the forward pass of a
-    device's share of the batch keeps for the backward pass, without a compiler, PyTorch itself and the data.
+    The bytes are weights (float32, with gradient, EMAs, moments and the teacher's) and the tensors that a forward pass
+    of one device keeps for its backward pass, without those of PyTorch itself, the data, and savings of a compiler.
     """
     with FakeTensorMode():
         backbone, latent_shape = _networks(config)
         parameters = sum(parameter.numel() for parameter in backbone.parameters())
-        multiply_adds, kept = _one_clip(backbone, latent_shape, config["precision"].startswith("bf16"))
+        multiply_adds, kept = _count_sample(backbone, latent_shape, config["precision"].startswith("bf16"))
     devices = config["num_devices"] * config["num_nodes"]
-    fraction = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
+    samples = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
     copies = WEIGHT_COPIES
     if config["trainer"]["snapshot_every"]:
         copies += sum(std != config["student"]["ema_std"] for std in STDS)
-    return Cost(latent_shape, parameters, multiply_adds, copies * 4 * parameters + kept * fraction, fraction)
+    return Cost(latent_shape, parameters, multiply_adds, copies * 4 * parameters + kept * samples, samples)
 
 
 def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
-    """The backbone and the shape of its latents."""
+    """Returns the backbone and the shape of its latents."""
     shape = tuple(
         build(config["autoencoder"]["network"], "autoencoder").latent_shape(
             build(config["modality"], "modality").shape()
@@ -72,8 +75,8 @@ def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
     return build(config["backbone"], "backbone", **missing), shape
 
 
-def _one_clip(backbone: nn.Module, shape: Sequence[int], narrow: bool) -> tuple[int, int]:
-    """Multiply-adds of one clip's forward pass, and the bytes that it keeps for the backward pass."""
+def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool) -> tuple[int, int]:
+    """Returns the multiply-adds of one sample's forward pass, and the bytes that it keeps for the backward pass."""
     weights = {parameter.untyped_storage()._cdata for parameter in backbone.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}  # by address, and kept alive so that no other gets the same
 
@@ -94,5 +97,5 @@ def _one_clip(backbone: nn.Module, shape: Sequence[int], narrow: bool) -> tuple[
 
 
 def _attention_operations(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
-    """Operations of softmax(q kᵀ) v for heads ``(B, h, L, d)``, which the counter does not know on CPUs."""
+    """Returns the operations of softmax(q kᵀ) v for heads ``(B, h, L, d)``, which the counter lacks on CPUs."""
     return 2 * q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])

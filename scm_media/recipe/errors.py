@@ -1,4 +1,4 @@
-"""Exceptions of Hydra, OmegaConf and YAML, which fill a screen, said in one line with the nearest names."""
+"""Turns exceptions of Hydra, OmegaConf and YAML, which fill a screen, into one line with the nearest names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOISE = ("full_key:", "object_type=", "See https://", "Set the environment")
 def clear_errors(
     source: str, known_keys: Callable[[], Iterable[str]] = tuple, known_recipes: Iterable[str] = ()
 ) -> Iterator[None]:
-    """Turns what Hydra, OmegaConf or YAML raise inside into a ValueError of one line that names ``source``."""
+    """Turns exceptions of Hydra, OmegaConf and YAML into a ValueError of one line that names ``source``."""
     try:
         yield
     except RecursionError as error:

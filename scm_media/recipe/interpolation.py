@@ -1,7 +1,8 @@
-"""Interpolations of recipes: references to other keys, and nothing that reads the environment, files or code.
+"""Checks the interpolations of recipes: they may refer to other keys, and not read the environment, files or code.
 
-What an interpolation gives leaves the machine: it stands in a run's recipe.yaml and model.json, in model cards and in
-addresses that loggers call. So resolvers (``${name:arguments}``) are allowed by name.
+The value of an interpolation leaves the machine: it is written to a run's recipe.yaml and model.json, to model cards
+and to addresses that loggers call. So resolvers (``${name:arguments}``) are allowed by name. A recipe may not
+grow without bounds either: twenty keys that each refer twice to the next one stand for a million copies of the last.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ALLOWED_RESOLVERS = frozenset({"now", "oc.select"})
 """``${oc.select:key,default}`` reads the recipe, ``${now:%Y-%m-%d}`` the clock."""
 
 MOST = 1 << 20
-"""Characters and values that a recipe may stand for."""
+"""The largest number of characters and values that a recipe may stand for."""
 
 _SIMPLE = re.compile(r"\$\{\s*(?:oc\.select\s*:)?\s*([^${},]*)(?:,[^${}]*)?\}")
 """An interpolation without another inside: the key that it refers to is the group."""
@@ -35,7 +36,7 @@ _REMEDY = (
 
 
 class RefusedResolver(ValueError):
-    """A resolver was called that is not allowed; OmegaConf raises errors of its own from it."""
+    """The error of a resolver that is not allowed; OmegaConf raises errors of its own from it."""
 
 
 def check_interpolations(config: Container, source: str) -> None:
@@ -53,7 +54,10 @@ def check_interpolations(config: Container, source: str) -> None:
 
 @contextmanager
 def allowed_resolvers() -> Iterator[None]:
-    """Inside, every resolver but the allowed ones raises: for what Hydra resolves itself, the names in defaults."""
+    """Makes every resolver but the allowed ones raise inside, for the names in defaults, which Hydra resolves itself.
+
+    OmegaConf has no public way to list or replace resolvers, so its table is changed.
+    """
     before = dict(BaseContainer._resolvers)
     for name in before.keys() - ALLOWED_RESOLVERS:
         BaseContainer._resolvers[name] = _make_refusal(name)
@@ -77,14 +81,17 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _texts(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from _texts(inner, f"{key}[{place}]")
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{index}]")
     elif isinstance(value, str) and "${" in value:
         yield key, value
 
 
 def _resolvers(text: str) -> Iterator[str]:
-    """Returns the names of the resolvers that a text calls, as written: a computed name is none that is allowed."""
+    """Yields the names of the resolvers that a text calls, as written: a computed name is never an allowed one.
+
+    The parser is OmegaConf's own, which is not public: another one might read a text differently.
+    """
     try:
         waiting = [parse(text)]
     except GrammarParseError:

@@ -14,7 +14,7 @@ from scm_media.typed import nearest
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it stands in its file: its name, the header comment's lines, and the whole text."""
+    """A recipe's file: its name, the lines of its header comment, and its text."""
 
     name: str
     header: tuple[str, ...]
@@ -46,7 +46,7 @@ def describe(name_or_path: str) -> Recipe:
 
 
 def own_file(name_or_path: str) -> Path | None:
-    """Returns a user's recipe file, None for an installed recipe. A path is what ends in .yaml.
+    """Returns a user's recipe file, None for an installed recipe. A path ends in .yaml.
 
     Raises ValueError for an unknown recipe, naming the nearest, and for a missing file.
     """

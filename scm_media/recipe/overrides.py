@@ -1,4 +1,4 @@
-"""Overrides as a user types them: text for keys that take text, and how a value is quoted for Hydra and the shell."""
+"""Reads overrides as a user types them: keys that take text get text, and errors quote for Hydra and the shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scm_media.typed import hints_of, show, unwrap
 
 
 def _text_keys(section: Any = Recipe, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted settings whose value is a name, a path or a sentence, whatever it looks like."""
+    """Yields the dotted settings whose value is a name, a path or a sentence."""
     for key, hint in hints_of(section).items():
         _, kind = unwrap(hint)
         if kind in (str, str | None):
@@ -28,7 +28,7 @@ def _text_keys(section: Any = Recipe, prefix: str = "") -> Iterator[str]:
 
 
 TEXT_KEYS = frozenset(_text_keys())
-"""Settings whose value is a name or a sentence, whatever it looks like."""
+"""Settings whose value is text, even if it looks like a number."""
 
 _OVERRIDE = re.compile(r"(\+{0,2})(\w[\w./@:$-]*)=(.*)", re.S)
 _DELETION = re.compile(r"~\w.*", re.S)
@@ -40,18 +40,18 @@ def takes_text(key: str) -> bool:
 
 
 def quote(value: str) -> str:
-    """Returns a value in quotes, as Hydra's grammar takes it literally (but for interpolations)."""
+    """Returns a value in quotes, which Hydra's grammar reads literally (except for interpolations)."""
     return '"' + re.sub(r'(\\+)("|\Z)|"', _escaped_quote, value) + '"'
 
 
 def _escaped_quote(match: re.Match[str]) -> str:
-    """Backslashes are literal to Hydra but before a quote, where each is doubled and one is added."""
+    """Returns a quote or the backslashes before it, escaped: Hydra reads backslashes literally except before quotes."""
     backslashes, quote = 2 * (match[1] or ""), match[0].endswith('"')
     return f'{backslashes}\\"' if quote else backslashes
 
 
 def escaped_interpolations(text: str) -> str:
-    """Returns text that OmegaConf resolves to ``text`` itself, whatever stands in it that looks like ``${key}``."""
+    """Returns a text that OmegaConf resolves to ``text``, although it may contain ``${key}``."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
@@ -78,7 +78,7 @@ def _is_no_text(parsed: Override) -> bool:
 
 
 def parse(override: str) -> Override | None:
-    """Returns an override as Hydra reads it, None where it cannot."""
+    """Returns an override as Hydra reads it, None if it cannot."""
     try:
         return OverridesParser.create().parse_override(override)
     except (HydraException, ValueError):  # ValueError for a group that is given a number
@@ -96,7 +96,7 @@ def check_overrides(overrides: Sequence[str], source: str, sweeps: bool) -> None
 
 
 def _quoting_advice(override: str) -> str:
-    """Returns how an override that Hydra cannot read has to be written, for Hydra and for the shell."""
+    """Returns the way to write an override that Hydra cannot read, for Hydra and for the shell."""
     match = _OVERRIDE.fullmatch(override)
     if match is None:
         return f"got the override {override!r}; expected KEY=VALUE with a dotted key, as in student.max_steps=1000"
@@ -110,7 +110,7 @@ def _quoting_advice(override: str) -> str:
 
 
 def _several_values_advice(override: str) -> str:
-    """Returns how an override is written that Hydra takes for several values, which only a sweep may have."""
+    """Returns the way to write an override that Hydra takes for several values, which only a sweep may have."""
     match = _OVERRIDE.fullmatch(override)
     if match is None:
         return f"the override {override!r} has several values, which train takes with -m alone"

@@ -1,4 +1,9 @@
-"""Lets Hydra find recipes and configurations: a user's file and its folder, ours, and those of installed packages."""
+"""Tells Hydra where recipes and configurations are: a user's file and its folder, ours, and installed packages'.
+
+Two classes of ``hydra._internal`` are used. ``FileConfigSource`` reads and lists a folder of YAML files: the public
+``ConfigSource`` would need the same code again. ``CachingConfigRepository`` is the only place that sees each
+configuration that a composition asks for, so only there can their number be bounded.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +41,10 @@ PRIMARY = "this-recipe"
 HYDRA = "hydra"
 
 MOST_INTERPOLATED = 20_000
-"""Characters of a file's texts with interpolations."""
+"""The largest number of characters in a file's texts with interpolations; Hydra's parser takes seconds for more."""
 
 MOST_INHERITED = 500
-"""Configurations that a recipe may be composed of, each as often as it is inherited; ours have thirty."""
+"""The largest number of configurations in a recipe, each as often as it is inherited; ours have thirty."""
 
 
 class OwnFile(FileConfigSource):
@@ -60,7 +65,7 @@ class OwnFile(FileConfigSource):
         return "recipe-file"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Reads a file. Raises ValueError, which names it, for one that is no recipe or sets what Hydra runs."""
+        """Reads a file. Raises ValueError, naming it, if it is no recipe or changes Hydra's own settings."""
         file = self._find(config_path)
         if file is None:
             raise ConfigLoadError(f"Config not found: {config_path}")
@@ -98,7 +103,7 @@ class OwnFile(FileConfigSource):
 
 
 def settings_refusal(source: str, key: str) -> str:
-    """Returns why a recipe may not set a key of Hydra's own, and what to do in place."""
+    """Returns why a recipe may not set a key of Hydra's own, and what to do instead."""
     return (
         f"{source} sets {key}: Hydra's own settings name code that it runs, so they are taken from the command line "
         f"alone; take them out, and pass them as in  scm-media train RECIPE -m {HYDRA}/launcher=submitit_slurm"
@@ -106,12 +111,12 @@ def settings_refusal(source: str, key: str) -> str:
 
 
 def read_own(file: Path) -> DictConfig:
-    """Returns a recipe file as it stands, nothing resolved. Raises ValueError, which names it, for one that is none."""
+    """Returns a recipe file, unresolved. Raises ValueError, naming the file, if it is no recipe."""
     return _parse(file, read_text(file))
 
 
 def packages(kind: str) -> tuple[str, ...]:
-    """Packages that hold "recipes" or "configs": ours first, then those of installed plugins by name."""
+    """Returns the packages that hold "recipes" or "configs": ours first, then those of plugins by name."""
     group = f"scm_media.{kind}"
     return (group, *sorted({point.value for point in entry_points(group=group)}))
 
@@ -127,9 +132,9 @@ def _store_defaults() -> None:
 
 @contextmanager
 def searching(file: Path | None) -> Iterator[None]:
-    """Inside, Hydra finds our configurations and those of plugins, behind a user's file and its folder if there is one.
+    """Lets Hydra find, inside, a user's file and its folder, our configurations, and those of plugins, in this order.
 
-    It does so whether it composes here or runs its own command line, and takes at most ``MOST_INHERITED`` of them.
+    This holds for its own command line too. A composition takes at most ``MOST_INHERITED`` configurations.
     """
     Plugins.instance().register(OwnFile)
     Plugins.instance().register(_SearchPath)
@@ -144,14 +149,14 @@ def searching(file: Path | None) -> Iterator[None]:
 
 
 class _Bounded(CachingConfigRepository):
-    """Hydra's configurations, of which one composition takes a bounded number: lists of defaults may double."""
+    """Hydra's store of configurations with a bound on their number, since lists of defaults may double."""
 
     def __init__(self, delegate: IConfigRepository) -> None:
         super().__init__(delegate)
         self.num = 0
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """Returns a configuration; ValueError for one more than ``MOST_INHERITED``."""
+        """Returns a configuration; raises ValueError after ``MOST_INHERITED`` of them."""
         self.num += 1
         if self.num > MOST_INHERITED:
             raise ValueError(

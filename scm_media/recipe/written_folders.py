@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 WRITTEN = ("run_dir", "data.index")
-"""Keys that name a folder which a run writes to; so does each text of a logger, which joins it to its folder."""
+"""Keys of the folders that a run writes to, besides each text of a logger, which joins it to its folder."""
 
 
 def check_written_folders(config: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:

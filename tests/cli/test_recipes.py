@@ -34,7 +34,7 @@ def test_a_recipe_is_printed_with_its_cost_and_stays_a_recipe(tmp_path, capsys):
     counted = [line for line in text.splitlines() if line.startswith("# counted: ")]
     assert "modality image, sample 1×16×16, latent 1×16×16" in counted[0]
     assert re.search(r"0\.09 M parameters a network, 0\.00\d+ G multiply-adds a forward pass", counted[1])
-    assert re.search(r"about 0\.0\d+ GiB in training on each device, 32 clips a pass", counted[2])
+    assert re.search(r"about 0\.0\d+ GiB in training on each device, 32 samples a pass", counted[2])
     (tmp_path / "mine.yaml").write_text(text)
     assert recipe.compose(str(tmp_path / "mine.yaml"))["backbone"] == recipe.compose("image/tiny")["backbone"]
 
