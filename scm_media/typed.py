@@ -67,7 +67,8 @@ def _constraint_problem(value: Any, hint: Any, name: str, bounded: bool) -> str 
 
 def _inner_problem(value: Any, hint: Any, name: str, bounded: bool) -> str | None:
     if typing.get_origin(hint) in (Union, UnionType):
-        return _constraint_problem(value, member(value, hint), name, bounded)
+        chosen = member(value, hint)
+        return None if chosen is hint else _constraint_problem(value, chosen, name, bounded)
     if is_dataclass(hint):
         return _section_problem(value, hint, name)
     if isinstance(value, Mapping):
