@@ -25,7 +25,7 @@ import torch
 from samples import add_output_flags, data_of, print_figures, say
 from torch import Tensor
 
-from modalities.video.features import ORDERS, FrameNetwork, in_order
+from modalities.video.features import ORDERS, FrameNetwork, reorder_frames
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Dataset
@@ -57,7 +57,7 @@ def measure_moments(
     for first in range(0, len(chosen), BATCH_SIZE):
         sample = dataset.batch(chosen[first : first + BATCH_SIZE]).sample
         for order in orders:
-            reordered = in_order(sample, order, generator)
+            reordered = reorder_frames(sample, order, generator)
             for name, network in features.items():
                 values = network(reordered)
                 found[order].setdefault(name, Moments(values.shape[1])).update(values)

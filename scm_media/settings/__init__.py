@@ -168,7 +168,7 @@ class Recipe:
     latents: Annotated[Latents, "stored latents"] = field(default_factory=Latents)
     sampler: Annotated[Sampler, "how a trained model samples"] = field(default_factory=Sampler)
     trainer: Annotated[Trainer, "the training loop"] = field(default_factory=Trainer)
-    logger: Annotated[Section, PartOf("logger"), "logger beside metrics.jsonl (group /logger); {}: none"] = field(
+    logger: Annotated[Section | None, PartOf("logger"), "logger beside metrics.jsonl (/logger); null: none"] = field(
         default_factory=dict
     )
 

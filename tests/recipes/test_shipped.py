@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
-from examples.render_scenes import BUTTONS
 from scm_media import recipe
 from scm_media.build import build, resolve
 from scm_media.nn.dual import Dropout
@@ -158,10 +159,12 @@ def test_the_lengths_of_videos_are_what_the_headers_say():
     assert shapes["video/kinetics-like"] == (3, 61, 256, 256)
 
 
-def test_the_actions_of_scenes_are_the_buttons_that_are_rendered():
+def test_the_actions_of_scenes_are_the_buttons_that_are_rendered(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    buttons = importlib.import_module("render_scenes").BUTTONS
     config = recipe.compose("video/scenes-actions")
     assert config["data"]["actions"] == "actions"
     names = [name.upper().replace("-", "_") for name in config["data"]["action_names"]]
     moved = {"AHEAD": "MOVE_FORWARD", "BACK": "MOVE_BACKWARD", "LEFT": "MOVE_LEFT", "RIGHT": "MOVE_RIGHT"}
-    assert tuple({**moved, "FIRE": "ATTACK"}.get(name, name) for name in names) == BUTTONS
+    assert tuple({**moved, "FIRE": "ATTACK"}.get(name, name) for name in names) == buttons
     build(config["modality"], "modality").check_actions()

@@ -186,7 +186,7 @@ def test_weights_that_cannot_be_read_are_named(tmp_path):
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     cases = {
         None: "weights must name the safetensors file",
-        "missing.safetensors": "is no file",
+        "missing.safetensors": "is not a file",
         "model.bin": "pickles are not read",
         "broken.safetensors": "does not fit",
         "other.safetensors": r"tensors are missing .* 1 are of none \(other\)",

@@ -127,7 +127,7 @@ def test_once_fitted_the_weights_file_is_not_needed(kind, tmp_path):
     again = make(weights="elsewhere.safetensors", latent_channels=3, options=options, tiled=True)
     with pytest.raises(ValueError, match="never fitted"):
         again.encode(samples)
-    with pytest.raises(ValueError, match=r"weights=elsewhere.safetensors is no file"):
+    with pytest.raises(ValueError, match=r"weights=elsewhere.safetensors is not a file"):
         again.fit([samples])
     again.load_state_dict(made.state_dict())
     assert torch.equal(again.train().encode(samples), made.encode(samples))
