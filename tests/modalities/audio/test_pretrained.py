@@ -189,7 +189,7 @@ def test_weights_that_cannot_be_read_are_named(tmp_path):
         "missing.safetensors": "is not a file",
         "model.bin": "pickles are not read",
         "broken.safetensors": "does not fit",
-        "other.safetensors": r"tensors are missing .* 1 are of none \(other\)",
+        "other.safetensors": r"tensors are missing .* 1 are unexpected \(other\)",
     }
     for name, expected in cases.items():
         made = OobleckAutoencoder(weights=None if name is None else str(tmp_path / name), channels=1, **OOBLECK)
