@@ -57,3 +57,16 @@ def test_to_moves_every_field(cond):
     moved = cond.to("meta")
     assert moved.labels["pitch"].device.type == "meta"
     assert moved.concat.device.type == "meta"
+
+
+def test_networks_get_the_logarithm_of_the_scale_and_zero_without_one(cond):
+    t = torch.zeros(2, dtype=torch.float64)
+    assert cond.log_guidance(t).tolist() == [0.0, torch.tensor(2.0, dtype=torch.float64).log().item()]
+    assert Conditioning().log_guidance(t).tolist() == [0.0, 0.0]
+    assert cond.log_guidance(t).dtype == torch.float64
+
+
+def test_channels_are_zeros_where_nothing_is_concatenated(cond):
+    latent = torch.ones(2, 3, 4)
+    assert torch.equal(cond.channels(1, latent), cond.concat)
+    assert torch.equal(Conditioning().channels(5, latent), torch.zeros(2, 5, 4))
