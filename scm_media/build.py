@@ -178,6 +178,8 @@ class PartOf:
 
     def problem(self, value: Any, key: str) -> str | None:
         """Returns in a sentence what is wrong with a part's first wrong value; None if nothing is."""
+        if self.role == "logger":  # importing Lightning takes seconds; build checks it when training starts
+            return None
         return _part_problem(value, key, FILLED_IN if self.role == "backbone" else frozenset())
 
 

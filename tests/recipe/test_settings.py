@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import operator
 from dataclasses import is_dataclass
 
@@ -79,28 +80,33 @@ def test_every_number_of_a_known_name_is_looked_at_in_every_part():
         assert PartOf("data").problem({"b": {name: [wrong]}}, "a").startswith(f"a.b.{name} must be ")
 
 
+def outside(bounds: Bounds) -> list[tuple[float, str]]:
+    """Returns the nearest number beyond each end, or an open end itself, with what is expected instead."""
+    low = (bounds.low, "above") if bounds.open_low else (bounds.low - 1, "at least")
+    high = (bounds.high, "below") if bounds.open_high else (bounds.high + 1, "at most")
+    return [end for end in (low, high) if math.isfinite(end[0])]
+
+
 def test_every_setting_with_bounds_refuses_what_lies_outside():
     """Each bound of the dataclasses is reached from a whole recipe."""
-    config, seen = recipe.compose("image/fashion-latent"), 0
+    config, seen = recipe.compose("image/fashion-latent"), set()
 
     def walk(section, values, path):
-        nonlocal seen
         for key, hint in hints_of(section).items():
             kind = unwrap(hint)[1]
             if is_dataclass(kind):
                 walk(kind, values[key], (*path, key))
-            for bounds in metadata(hint, Bounds):
-                wrong = bounds.low if bounds.open_low else bounds.low - 1
+            for bounds, (wrong, expected) in ((each, end) for each in metadata(hint, Bounds) for end in outside(each)):
                 value = {2: [wrong]} if key == "times" else [wrong] if "Sequence" in str(kind) else wrong
                 broken = copy.deepcopy(config)
                 functools.reduce(operator.getitem, path, broken)[key] = value
-                least = bounds.in_words().partition(" and ")[0]
-                with pytest.raises(ValueError, match=rf"^{'.'.join((*path, key))}\S* must be {least}"):
+                with pytest.raises(ValueError, match=rf"^{'.'.join((*path, key))}\S* must be {expected}"):
                     check(broken)
-                seen += 1
+                seen.add((*path, key, expected))
+                assert bounds.complaint(wrong)
 
     walk(Recipe, config, ())
-    assert seen >= 36
+    assert len(seen) >= 70
 
 
 def test_a_part_is_checked_in_parts_and_lists_and_targets_that_are_not_allowed_are_left_to_the_builder():
