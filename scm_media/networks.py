@@ -59,6 +59,11 @@ class _Budget(TorchDispatchMode):
         self.elements = sum(sizes) + SPARE_ELEMENTS
         self.largest = max([*sizes, SPARE_ELEMENTS])
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Returns False: PyTorch would load its compiler, for a second, to keep it away from ``__torch_dispatch__``."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if (num := _asked_for(args)) > self.largest:
             raise self._refusal(f"a tensor of {num} elements")

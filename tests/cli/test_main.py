@@ -64,8 +64,9 @@ def test_no_commands_help_imports_torch():
 
 
 def test_generate_starts_quickly_and_imports_neither_training_nor_hydra(model, tmp_path):
-    """Seconds of the processor, which a busy machine does not stretch, running the tiny network included."""
+    """It takes less of the processor's time than importing torch, running the tiny network included."""
     unwanted = (
+        "torch._dynamo",
         "hydra",
         "omegaconf",
         "lightning",
@@ -84,13 +85,13 @@ def test_generate_starts_quickly_and_imports_neither_training_nor_hydra(model, t
         begun = time.process_time()
         from scm_media.cli import main
         assert main(["generate", {model!r}, "-n", "1", "--device", "cpu", "--out", {str(tmp_path)!r}]) == 0
-        print(time.process_time() - begun)
+        print((time.process_time() - begun) / begun)
         print([name for name in {unwanted + ours} if name in sys.modules])
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    *_, seconds, imported = done.stdout.splitlines()
+    *_, ratio, imported = done.stdout.splitlines()
     assert imported == "[]"
-    assert float(seconds) < 1.5
+    assert float(ratio) < 0.75
 
 
 def test_a_recipe_is_copied_without_torch(tmp_path):
