@@ -10,6 +10,7 @@ a range. "none" is the tone itself, and what the measurement adds.
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import librosa
@@ -52,6 +53,7 @@ def measure_cents(front: torch.nn.Module | None, pitch: int) -> float:
 
 def main() -> None:
     """Prints the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows: dict[str, torch.nn.Module | None] = {"none": None, "complex 512/256": ComplexSpectrogram(1, 512, 256)}
     for window, hop, num_mels in FRONT_ENDS:
         keys = {"window": window, "hop": hop, "num_mels": num_mels}

@@ -11,23 +11,23 @@ from typing import Any
 
 import yaml
 
-MOST_BYTES = 1 << 24
+MAX_BYTES = 1 << 24
 """The largest size of a text file; a model's description with a hundred thousand classes has a few megabytes."""
 
-MOST_BYTES_OF_YAML = 1 << 17
+MAX_BYTES_OF_YAML = 1 << 17
 """The largest size of a YAML file; a recipe has a few kilobytes, and the parser takes seconds for a hundred."""
 
-MOST_NODES = 100_000
+MAX_NODES = 100_000
 """The largest number of values that a YAML file may stand for."""
 
-MOST_BITS = 1 << 12
+MAX_BITS = 1 << 12
 """The largest size of a whole number in YAML; Python refuses to print more than 4,300 digits."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The loader: libyaml's, if it is installed, refuses deep nests at once."""
 
 
-def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str | Path, most: int = MAX_BYTES) -> bytes:
     """Returns a regular file's content.
 
     Raises FileNotFoundError where there is none, and ValueError for a pipe, a device or a folder, which may never end,
@@ -45,7 +45,7 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
         return file.read(most)
 
 
-def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
+def read_text(path: str | Path, most: int = MAX_BYTES) -> str:
     """Returns a regular file's text in UTF-8; raises as ``read_bytes``, and ValueError for bytes that are no UTF-8."""
     try:
         return read_bytes(path, most).decode("utf-8")
@@ -53,14 +53,14 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
         raise ValueError(f"{path} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
-def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
+def read_json(path: str | Path, most: int = MAX_BYTES) -> Any:
     """Returns the value of a JSON file; raises as ``read_text``, and ValueError for invalid JSON."""
     return parse_json(read_text(path, most), str(path))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Returns the mapping of a YAML file, as plain values; raises as ``read_text`` and ``parse_yaml``."""
-    found = parse_yaml(read_text(path, MOST_BYTES_OF_YAML), str(path))
+    found = parse_yaml(read_text(path, MAX_BYTES_OF_YAML), str(path))
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no mapping of keys")
     return found
@@ -69,7 +69,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, source: str) -> Any:
     """Returns the value of a text in YAML, as plain values.
 
-    Raises ValueError, naming the source, for any other text, and for aliases that stand for more than ``MOST_NODES``
+    Raises ValueError, naming the source, for any other text, and for aliases that stand for more than ``MAX_NODES``
     values: a few lines may stand for thousands of millions.
     """
     try:
@@ -78,8 +78,8 @@ def parse_yaml(text: str, source: str) -> Any:
     except Exception as error:  # tags such as !!int and !!timestamp raise anything at all for other texts
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source} is not readable as YAML: {reason}") from error
-    if num > MOST_NODES:
-        raise ValueError(f"{source} stands for {num} values by its aliases, expected at most {MOST_NODES}")
+    if num > MAX_NODES:
+        raise ValueError(f"{source} stands for {num} values by its aliases, expected at most {MAX_NODES}")
     return found
 
 
@@ -96,8 +96,8 @@ def _load(text: str) -> Any:
 def _count_nodes(value: Any, counts: dict[int, int]) -> int:
     """Returns the number of values in a value with every alias written out; counts: the numbers so far, by id."""
     if not isinstance(value, dict | list | tuple | set):  # !!pairs and !!omap are lists of tuples
-        if isinstance(value, int) and value.bit_length() > MOST_BITS:
-            raise ValueError(f"a whole number of {value.bit_length()} bits, expected at most {MOST_BITS}")
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise ValueError(f"a whole number of {value.bit_length()} bits, expected at most {MAX_BITS}")
         return 1
     if id(value) not in counts:
         counts[id(value)] = 0  # an alias to what it stands in is not followed again

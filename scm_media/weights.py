@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from scm_media.display import printable
 
 NUM_KEYS_SHOWN = 6
-MOST_HEADER = 1 << 22
+MAX_HEADER = 1 << 22
 """Bytes of a header: a network of 20,000 tensors has two megabytes, and each tensor takes time, empty ones too."""
 DIGEST = "sha256"
 """The key of the digest in the header; files of other programs and old files, which have none, are read too."""
@@ -152,8 +152,8 @@ def _open(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path}: there is no such weight file; check the path, or train or export the model again")
     with path.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
-    if MOST_HEADER < length < path.stat().st_size:
-        raise ValueError(f"{path} has a header of {length} bytes, expected at most {MOST_HEADER}; it is no model's")
+    if MAX_HEADER < length < path.stat().st_size:
+        raise ValueError(f"{path} has a header of {length} bytes, expected at most {MAX_HEADER}; it is no model's")
     try:
         with safe_open(path, framework="pt") as file:
             yield file

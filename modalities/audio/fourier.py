@@ -10,14 +10,14 @@ from torch.nn import functional
 
 LONGEST_WINDOW = 1 << 14
 """Samples of the longest window; a third of a second at 48 kHz."""
-MOST_ITERATIONS = 1000
+MAX_ITERATIONS = 1000
 """The most iterations of Griffin–Lim, and of the least squares before it; nothing changes beyond."""
 
 
 def check_iterations(name: str, value: int) -> None:
-    """Raises ValueError for a number of iterations that is negative or beyond ``MOST_ITERATIONS``."""
-    if not 0 <= value <= MOST_ITERATIONS:
-        raise ValueError(f"autoencoder.network.{name} must lie in 0 … {MOST_ITERATIONS}, got {value}")
+    """Raises ValueError for a number of iterations that is negative or beyond ``MAX_ITERATIONS``."""
+    if not 0 <= value <= MAX_ITERATIONS:
+        raise ValueError(f"autoencoder.network.{name} must lie in 0 … {MAX_ITERATIONS}, got {value}")
 
 
 class FourierFrames(nn.Module):

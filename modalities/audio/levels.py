@@ -12,7 +12,7 @@ from torchaudio.functional import lfilter
 
 NORMALISATIONS = {"peak": -1.0, "loudness": -23.0}
 """Kind of normalisation to its default level: dBFS of the largest sample, or LUFS (EBU R 128's target)."""
-MOST_GAIN = 40.0
+MAX_GAIN = 40.0
 """The largest gain of a normalisation in dB: noise in a quiet recording stays quiet."""
 
 BLOCK, OVERLAP = 0.4, 0.75
@@ -34,7 +34,7 @@ def limit_peak(sample: Tensor) -> tuple[Tensor, float]:
 def normalise_level(sample: Tensor, rate: int, kind: str, level: float) -> Tensor:
     """Returns the sample ``(C, T)`` at a level in dBFS (kind "peak") or LUFS ("loudness").
 
-    The gain is at most ``MOST_GAIN``, and the peak stays within 1. Silence stays silence.
+    The gain is at most ``MAX_GAIN``, and the peak stays within 1. Silence stays silence.
     """
     peak = sample.abs().max().item()
     if peak == 0:
@@ -42,7 +42,7 @@ def normalise_level(sample: Tensor, rate: int, kind: str, level: float) -> Tenso
     current = 20 * math.log10(peak) if kind == "peak" else loudness(sample, rate)
     if current == -math.inf:
         return sample
-    gain = 10 ** (min(level - current, MOST_GAIN) / 20)
+    gain = 10 ** (min(level - current, MAX_GAIN) / 20)
     return sample * min(gain, 1 / peak)
 
 

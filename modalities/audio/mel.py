@@ -19,7 +19,7 @@ QUIETEST = 1e-5
 """Magnitude added to bands before the logarithm: half a step of 16 bits."""
 
 PHASES = ("peaks", "random")
-MOST_MELS = 512
+MAX_MELS = 512
 
 
 def _check_bands(sample_rate: int, num_mels: int, lowest: float, highest: float) -> None:
@@ -29,8 +29,8 @@ def _check_bands(sample_rate: int, num_mels: int, lowest: float, highest: float)
             f"autoencoder.network.lowest and highest must lie in [0, {sample_rate / 2:g}] Hz, half the sampling rate, "
             f"in this order; got {lowest:g} and {highest:g}"
         )
-    if not 1 <= num_mels <= MOST_MELS:
-        raise ValueError(f"autoencoder.network.num_mels must lie in 1 … {MOST_MELS}, got {num_mels}")
+    if not 1 <= num_mels <= MAX_MELS:
+        raise ValueError(f"autoencoder.network.num_mels must lie in 1 … {MAX_MELS}, got {num_mels}")
 
 
 class LogMel(nn.Module):

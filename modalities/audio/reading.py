@@ -34,7 +34,7 @@ MARGIN = 256
 
 PREROLL = 1.0
 """Seconds of Opus that are decoded before a window: its first frames after a jump depend on earlier ones."""
-MOST_FRAMES = 1 << 48
+MAX_FRAMES = 1 << 48
 """Frames beyond which a length is unknown: libsndfile gives 2⁶³ − 1 for a FLAC whose header leaves it open."""
 
 EXPLANATIONS = {
@@ -91,7 +91,7 @@ class SoundFileRecording:
     def trustworthy(self) -> bool:
         """Returns true if the length is reliable and any frame can be reached."""
         mpeg = self._sound.subtype.startswith("MPEG")
-        return self._sound.seekable() and not mpeg and 0 < self.frames < MOST_FRAMES
+        return self._sound.seekable() and not mpeg and 0 < self.frames < MAX_FRAMES
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Returns frames as ``Recording.read``."""

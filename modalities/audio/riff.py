@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import IO
 
-MOST_CHUNKS = 1000
+MAX_CHUNKS = 1000
 HARMLESS = 1 << 20
 """Bytes that a decoder may allocate in vain."""
 
@@ -18,7 +18,7 @@ def claims_too_much(content: IO[bytes]) -> bool:
     if head[:4] not in (b"RIFF", b"RF64", b"RIFX") or head[8:12] != b"WAVE":
         return False
     order = ">" if head[:4] == b"RIFX" else "<"
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         chunk = content.read(8)
         if len(chunk) < 8 or chunk[:4] == b"data":  # a program that writes to a pipe leaves its length open
             return False

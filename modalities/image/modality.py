@@ -17,7 +17,7 @@ from modalities.image.buckets import check_buckets, nearest_bucket
 from modalities.image.reading import decode, read_upright_size
 from modalities.image.writing import SUFFIX, to_picture, write_picture
 from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize
-from modalities.pictures.reading import MODES, MOST_PIXELS
+from modalities.pictures.reading import MAX_PIXELS, MODES
 from scm_media.drawing import draw_grid, scale_picture
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
@@ -70,8 +70,8 @@ class ImageModality(Modality):
             raise ValueError(f"modality.random_crop needs modality.fit=crop, got fit={fit}")
         if not -1 <= background <= 1:
             raise ValueError(f"modality.background must lie in [-1, 1] (black to white), got {background}")
-        if not 1 <= max_pixels <= MOST_PIXELS:
-            raise ValueError(f"modality.max_pixels must lie in 1 … {MOST_PIXELS} (Pillow's limit), got {max_pixels}")
+        if not 1 <= max_pixels <= MAX_PIXELS:
+            raise ValueError(f"modality.max_pixels must lie in 1 … {MAX_PIXELS} (Pillow's limit), got {max_pixels}")
         self.buckets = None if buckets is None else check_buckets(buckets, size, fit)
         self.size = size
         self.channels = channels

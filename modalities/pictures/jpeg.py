@@ -27,7 +27,7 @@ LONGEST_ZEROS_AT_END = 4
 PATTERNS = tuple(bytes(pattern) * 22 for pattern in ((0xAA,) * 3, (0x92, 0x49, 0x24), (0x55,) * 3, (0x6D, 0xB6, 0xDB)))
 """Bytes that do not decode to flat blocks, whatever the lengths of codes are."""
 NUM_BYTES_TRIED = 8
-MOST_STRETCHES_TRIED = 4
+MAX_STRETCHES_TRIED = 4
 
 _ZEROS = re.compile(rb"\0+")
 
@@ -85,7 +85,7 @@ def _check_zeros(content: bytes, whole: bytes, found: Layout) -> None:
         if zeros and not stretch.coding.mute:
             doubtful.append((zeros, stretch))
     doubtful.sort(key=lambda each: -each[0])
-    for _, stretch in doubtful[:MOST_STRETCHES_TRIED]:
+    for _, stretch in doubtful[:MAX_STRETCHES_TRIED]:
         if is_cut(whole, stretch) or (not stretch.coding.refines and has_surplus(whole, stretch)):
             raise ValueError(ZEROED)
 

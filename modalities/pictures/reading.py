@@ -17,7 +17,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
-MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Pillow refuses larger pictures."""
 LONGEST_SIDE = (1 << 16) - 1
 """Pixels of the longest side that JPEG allows. A picture of millions by one pixel would cost gigabytes."""

@@ -15,7 +15,7 @@ from scm_media.modality import Segment
 File = str | Path | Segment | IO[bytes]
 """A video on a disk, a part of one, a folder of frames, or an opened file with a name."""
 
-MOST_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 26
 """The most pixels of a frame; the header of a larger one raises VideoError."""
 LONGEST_SIDE = (1 << 16) - 1
 """The longest side of a frame, in pixels: a strip of millions by one would cost gigabytes."""
@@ -99,8 +99,8 @@ def check_size(file: File, height: int, width: int) -> None:
     """Raises VideoError for frames without pixels, with too many, or with a side that is too long."""
     if max(height, width) > LONGEST_SIDE:
         raise VideoError(file, "frame size", f"has frames of {width}×{height}, a side may have {LONGEST_SIDE} pixels")
-    if not 0 < height * width <= MOST_PIXELS:
-        raise VideoError(file, "frame size", f"has frames of {width}×{height}, at most {MOST_PIXELS} pixels are read")
+    if not 0 < height * width <= MAX_PIXELS:
+        raise VideoError(file, "frame size", f"has frames of {width}×{height}, at most {MAX_PIXELS} pixels are read")
 
 
 def check_end(footage: Footage, end: float, wanted: float) -> None:

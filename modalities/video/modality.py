@@ -26,7 +26,7 @@ from scm_media.parts import part
 WINDOWS = ("random", "start", "centre")
 CROPS = ("random", "centre")
 PADDINGS = ("refuse", "hold", "masked")
-MOST_VALUES = 1 << 29
+MAX_VALUES = 1 << 29
 """The most values of a video that is read as a whole: 2 GiB of float32."""
 USUAL_RATE = 24.0
 """Frames a second of written clips if the recipe sets no ``frame_rate``."""
@@ -172,7 +172,7 @@ class VideoModality(Modality):
         with open_footage(file, self.folder_rate) as footage:
             span = find_span(footage, self.frame_rate)
             height, width = size or (footage.height, footage.width)
-            if span.num_frames * height * width * self.channels > MOST_VALUES:
+            if span.num_frames * height * width * self.channels > MAX_VALUES:
                 raise VideoError(
                     file,
                     "too long",

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from modalities.pictures.reading import flatten_picture, read_picture, read_size
-from modalities.video.footage import MOST_PIXELS, File, VideoError, check_size, path_of, words_of
+from modalities.video.footage import MAX_PIXELS, File, VideoError, check_size, path_of, words_of
 from scm_media.reading import read_bytes
 
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 """Size of a frame's file at most, in bytes."""
 SHORTEST, USUAL = 10, 100
 """Milliseconds: frames of a WebP with no more than the first last the second, as in browsers."""
@@ -50,7 +50,7 @@ class FolderFootage:
 
     def _picture(self, path: Path) -> Image.Image:
         try:
-            picture = read_picture(_open(path), MOST_PIXELS, self._thorough)
+            picture = read_picture(_open(path), MAX_PIXELS, self._thorough)
         except Exception as error:
             raise self._damage_error(path, error) from error
         if picture.size != (self.width, self.height):
@@ -67,7 +67,7 @@ class FolderFootage:
 
 
 def _open(path: Path) -> io.BytesIO:
-    return io.BytesIO(read_bytes(path, MOST_BYTES))
+    return io.BytesIO(read_bytes(path, MAX_BYTES))
 
 
 class StillFrame:

@@ -18,7 +18,7 @@ from scm_media.class_names import names_of
 from scm_media.data.entries import Unusable
 from scm_media.modality import Modality
 
-MOST_ACTION_SEQUENCES, MOST_BYTES = 512, 1 << 20
+MAX_ACTION_SEQUENCES, MAX_BYTES = 512, 1 << 20
 """The largest number of sequences, and of bytes, that a model carries."""
 ACTIONS, LABEL = "actions", "label."
 """Names of the tensors in the file of an action bank: the actions, and a prefix for the label's name."""
@@ -52,9 +52,9 @@ class ActionBank:
         return cls(actions, labels)
 
 
-def select_for_bank(num: int, shape: Sequence[int], wanted: int = MOST_ACTION_SEQUENCES) -> list[int]:
+def select_for_bank(num: int, shape: Sequence[int], wanted: int = MAX_ACTION_SEQUENCES) -> list[int]:
     """Returns the examples out of ``num`` whose actions ``(k, n)`` a model carries: always the same, spread evenly."""
-    room = max(1, MOST_BYTES // (4 * math.prod(shape)))
+    room = max(1, MAX_BYTES // (4 * math.prod(shape)))
     order = torch.randperm(num, generator=torch.Generator().manual_seed(0))
     return sorted(order[: min(wanted, room)].tolist())
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from scm_media.data.actions import MOST_ACTION_SEQUENCES, ActionBank
+from scm_media.data.actions import MAX_ACTION_SEQUENCES, ActionBank
 from scm_media.data.examples import Batch, Example, collate
 
 
@@ -72,7 +72,7 @@ class Dataset(ABC):
         """Returns ``(N, 2)`` int64, a hash and a time of change of each example; ``(0, 2)`` where they have none."""
         return torch.zeros(0, 2, dtype=torch.int64)
 
-    def action_bank(self, num: int = MOST_ACTION_SEQUENCES) -> ActionBank:
+    def action_bank(self, num: int = MAX_ACTION_SEQUENCES) -> ActionBank:
         """Returns the actions of ``num`` examples, for which samples are drawn where a user asks for none."""
         raise ValueError(
             f"{type(self).__name__} has actions ({', '.join(self.action_names)}) but no method action_bank(num) -> "

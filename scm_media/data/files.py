@@ -26,7 +26,7 @@ from scm_media.display import printable
 from scm_media.modality import Modality
 
 NUM_QUANTILES = 11
-MOST_SKIPPED = 16
+MAX_SKIPPED = 16
 """Files all over the data that are tried in place of one: when none can be read, the disk is gone."""
 GOLDEN = 0.618
 SKIPPED = "unreadable since the data was opened"
@@ -161,7 +161,7 @@ class FileDataset(Dataset):
                 example = self._read(candidate, generator)
             except (ValueError, OSError) as error:
                 skipped.append((self._entries[candidate].source, str(error)))
-                if len(skipped) == MOST_SKIPPED:
+                if len(skipped) == MAX_SKIPPED:
                     break
             else:
                 self.count_skipped(skipped)

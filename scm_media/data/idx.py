@@ -20,7 +20,7 @@ from scm_media.parts import part
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """The folder of Debian's package dataset-fashion-mnist."""
 
-MOST_BYTES = 1 << 28
+MAX_BYTES = 1 << 28
 """The size of an unpacked file at most; those of Fashion-MNIST have up to 47 MB."""
 
 FASHION_CLASSES = (
@@ -51,11 +51,11 @@ def read_idx(path: Path) -> Tensor:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an idx file: {error}") from error
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} unpacks to more than {MOST_BYTES} bytes, so it is no file of Fashion-MNIST")
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} unpacks to more than {MAX_BYTES} bytes, so it is no file of Fashion-MNIST")
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path} is no idx file of bytes: it begins with {content[:4].hex(' ')}, expected 00 00 08")
     num_dimensions = content[3]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scm_media.class_names import classes_of, names_of, utf8_text
 from scm_media.data.actions import (
-    MOST_ACTION_SEQUENCES,
+    MAX_ACTION_SEQUENCES,
     ActionBank,
     check_actions,
     read_actions,
@@ -32,7 +32,7 @@ from scm_media.display import printable
 from scm_media.modality import Modality
 from scm_media.parts import part
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Columns of a manifest that an error lists."""
 _OWN_COLUMNS = ("path", "caption")
 
@@ -126,7 +126,7 @@ class ManifestDataset(FileDataset):
         # One tensor, since workers that are not forked would be sent each by itself.
         self._actions = torch.stack([actions_of[entry.name] for entry in self._entries]) if actions_of else None
 
-    def action_bank(self, num: int = MOST_ACTION_SEQUENCES) -> ActionBank:
+    def action_bank(self, num: int = MAX_ACTION_SEQUENCES) -> ActionBank:
         """Returns the actions and classes of ``num`` examples, of fewer where they are long."""
         assert self._actions is not None
         indices = select_for_bank(len(self), self._actions.shape[1:], num)
@@ -203,7 +203,7 @@ def _check_columns(path: Path, columns: Sequence[str], labels: Sequence[str], gr
     own = [] if group is None else [group]
     missing = [column for column in ["path", *labels, *own] if column not in columns]
     if missing:
-        lacking, there = (printable(", ".join(map(str, names[:MOST_NAMED]))) for names in (missing, columns))
+        lacking, there = (printable(", ".join(map(str, names[:MAX_NAMED]))) for names in (missing, columns))
         raise ValueError(
             f"{path} has no column {lacking}; it has {there}: the file's column is called path, the label columns are "
             "named in data.labels, the column of the split in data.group"

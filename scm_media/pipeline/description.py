@@ -17,7 +17,7 @@ MODEL_FILE = "model.json"
 FORMAT = 2
 LARGEST_SAMPLE = 1 << 28
 """Values of one sample or latent: 1 GiB in float32."""
-MOST_AXES = 6
+MAX_AXES = 6
 LONGEST_NAME = 200
 """Characters of a model's, a label's or a class's name: file names are made of them."""
 
@@ -176,7 +176,7 @@ def _check_format(number: Any, file: Path) -> None:
 
 
 def _check_shape(shape: Sequence[int], key: str) -> None:
-    if not 2 <= len(shape) <= MOST_AXES or any(size < 1 for size in shape):
-        raise ValueError(f"{key} must be channels and 1 to {MOST_AXES - 1} sizes, each at least 1, got {show(shape)}")
+    if not 2 <= len(shape) <= MAX_AXES or any(size < 1 for size in shape):
+        raise ValueError(f"{key} must be channels and 1 to {MAX_AXES - 1} sizes, each at least 1, got {show(shape)}")
     if math.prod(shape) > LARGEST_SAMPLE:
         raise ValueError(f"{key} must have at most {LARGEST_SAMPLE} values, got {show(shape)}")

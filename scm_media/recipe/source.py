@@ -40,10 +40,10 @@ PRIMARY = "this-recipe"
 
 HYDRA = "hydra"
 
-MOST_INTERPOLATED = 20_000
+MAX_INTERPOLATED = 20_000
 """The largest number of characters in a file's texts with interpolations; Hydra's parser takes seconds for more."""
 
-MOST_INHERITED = 500
+MAX_INHERITED = 500
 """The largest number of configurations in a recipe, each as often as it is inherited; ours have thirty."""
 
 
@@ -134,7 +134,7 @@ def _store_defaults() -> None:
 def searching(file: Path | None) -> Iterator[None]:
     """Lets Hydra find, inside, a user's file and its folder, our configurations, and those of plugins, in this order.
 
-    This holds for its own command line too. A composition takes at most ``MOST_INHERITED`` configurations.
+    This holds for its own command line too. A composition takes at most ``MAX_INHERITED`` configurations.
     """
     Plugins.instance().register(OwnFile)
     Plugins.instance().register(_SearchPath)
@@ -156,11 +156,11 @@ class _Bounded(CachingConfigRepository):
         self.num = 0
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """Returns a configuration; raises ValueError after ``MOST_INHERITED`` of them."""
+        """Returns a configuration; raises ValueError after ``MAX_INHERITED`` of them."""
         self.num += 1
-        if self.num > MOST_INHERITED:
+        if self.num > MAX_INHERITED:
             raise ValueError(
-                f"{_SearchPath.file or 'the recipe'} inherits more than {MOST_INHERITED} configurations: its lists of "
+                f"{_SearchPath.file or 'the recipe'} inherits more than {MAX_INHERITED} configurations: its lists of "
                 "defaults are too long, or go in a circle"
             )
         return super().load_config(config_path)
@@ -181,13 +181,13 @@ def read_text(file: Path) -> str:
     """Returns the text of a recipe file.
 
     Raises ValueError for one that is not UTF-8, no regular file or no YAML, as ``reading.parse_yaml``, and for more
-    than ``MOST_INTERPOLATED`` characters of texts with interpolations, which Hydra's parser takes seconds for.
+    than ``MAX_INTERPOLATED`` characters of texts with interpolations, which Hydra's parser takes seconds for.
     """
-    text = reading.read_text(file, reading.MOST_BYTES_OF_YAML)
+    text = reading.read_text(file, reading.MAX_BYTES_OF_YAML)
     found = reading.parse_yaml(text, str(file))
-    if (num := _count_interpolated(found, {})) > MOST_INTERPOLATED:
+    if (num := _count_interpolated(found, {})) > MAX_INTERPOLATED:
         raise ValueError(
-            f"{file}: texts with interpolations (${{…}}) have {num} characters, expected at most {MOST_INTERPOLATED}"
+            f"{file}: texts with interpolations (${{…}}) have {num} characters, expected at most {MAX_INTERPOLATED}"
         )
     return text
 

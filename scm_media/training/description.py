@@ -15,7 +15,7 @@ from scm_media.training.context import Context
 from scm_media.training.fingerprint import trained_setting
 from scm_media.training.post_hoc_ema import selected_averages
 
-MOST_COMBINATIONS = 20_000
+MAX_COMBINATIONS = 20_000
 """The most combinations of labels that a description lists; with more, labels are drawn one by one."""
 
 
@@ -65,7 +65,7 @@ def _description(context: Context) -> ModelDescription:
         sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times}),
         labels={name: list(names) for name, names in data.label_names.items()},
         label_counts={name: list(counts) for name, counts in data.label_counts.items()},
-        label_combinations=format_combinations(combinations) if len(combinations) <= MOST_COMBINATIONS else [],
+        label_combinations=format_combinations(combinations) if len(combinations) <= MAX_COMBINATIONS else [],
         label_quantiles={name: list(values) for name, values in data.label_quantiles.items()},
         actions=list(data.action_names),
         sample_shape=list(data.shape),

@@ -183,7 +183,7 @@ class Reporter:
         """Writes and shows the figures of a step, and the samples per second since the last report."""
         now, (last_time, last_step) = time.monotonic(), self._reported
         self._reported = (now, step)
-        speed = (step - last_step) * batch_size / (now - last_time)
+        speed = (step - last_step) * batch_size / max(now - last_time, 1e-9)
         self.log(step, {**figures, "samples_per_second": speed})
         self.show(step, figures["loss"], speed, figures.get("data_wait"))
 

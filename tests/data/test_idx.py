@@ -105,7 +105,7 @@ def test_the_real_files_are_found_and_balanced():
 
 
 def test_a_file_that_unpacks_to_gigabytes_is_refused_before_it_does(tmp_path, monkeypatch):
-    monkeypatch.setattr("scm_media.data.idx.MOST_BYTES", 1 << 16)
+    monkeypatch.setattr("scm_media.data.idx.MAX_BYTES", 1 << 16)
     bomb = tmp_path / "train-images-idx3-ubyte.gz"
     bomb.write_bytes(gzip.compress(b"\x00\x00\x08\x01" + bytes(1 << 20)))
     with pytest.raises(ValueError, match="unpacks to more than 65536 bytes"):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from modalities.image import ImageModality
-from modalities.pictures.reading import MOST_PIXELS
+from modalities.pictures.reading import MAX_PIXELS
 
 
 def chunk(kind, data):
@@ -172,9 +172,9 @@ def test_a_content_is_decoded_like_its_file_and_the_source_is_named(tmp_path):
         ImageModality().decode(content[:30], "a.tar#b.png")
 
 
-@pytest.mark.parametrize("max_pixels", [0, MOST_PIXELS + 1])
+@pytest.mark.parametrize("max_pixels", [0, MAX_PIXELS + 1])
 def test_the_limit_of_bombs_is_a_key_within_pillows_own(max_pixels):
-    with pytest.raises(ValueError, match=rf"modality\.max_pixels must lie in 1 … {MOST_PIXELS}"):
+    with pytest.raises(ValueError, match=rf"modality\.max_pixels must lie in 1 … {MAX_PIXELS}"):
         ImageModality(max_pixels=max_pixels)
 
 
