@@ -91,6 +91,7 @@ def test_rows_of_no_use_are_counted_by_reason(tmp_path, rows, kind):
         {**base, "path": "files/x.png", "family": "drum"},
         {**base, "path": "files/y.png", "family": ""},
         {**base, "path": "files/z.png", "pitch": "high"},
+        {**base, "path": "files/w.png", "pitch": "1e39"},
         {**base, "path": ""},
     ]
     path = write(tmp_path, rows + bad, kind)
@@ -103,11 +104,11 @@ def test_rows_of_no_use_are_counted_by_reason(tmp_path, rows, kind):
         "duplicate": 1,
         "unknown label": 1,
         "missing label": 1,
-        "scalar label that is no number": 1,
+        "scalar label that is no number": 2,
         "no path": 1,
         "row with more fields than the header" if kind == "csv" else "line that is no JSON object": 1,
     }
-    assert len(dataset.rejected) == 8
+    assert len(dataset.rejected) == 9
     assert (f"{path}:{17 if kind == 'csv' else 16}", "unknown label: family=drum") in dataset.rejected
     assert dataset.label_names["family"] == ("guitar", "flute", "oboe")
     assert dataset.label_counts["family"][2] == 0

@@ -249,6 +249,19 @@ def test_short_files_are_held_or_masked_where_that_is_wanted(tmp_path):
     assert valid.shape == (1, 6, 32, 56) and valid.mean((0, 2, 3)).tolist() == [1, 1, 1, 1, 0, 0]
 
 
+def test_cuts_of_one_video_are_all_trained_on_or_all_held_out(tmp_path):
+    for name in "abc":
+        write_numbered(tmp_path / f"{name}.mp4", 60)
+    rows = [f"{name}.mp4,{start},{start + 1}" for name in "abc" for start in range(5)]
+    (tmp_path / "list.csv").write_text("path,start,stop\n" + "\n".join(rows))
+    modality, files = VideoModality(**{**MODALITY, "num_frames": 5}), {}
+    for split in ("train", "held_out"):
+        data = ManifestDataset(modality, tmp_path / "list.csv", cut=["start", "stop"], split=split, held_out=0.3)
+        files[split] = {data[index].source.partition(" (")[0] for index in range(len(data))}
+    assert len(files["held_out"]) == 1 and len(files["train"]) == 2
+    assert not files["held_out"] & files["train"]
+
+
 def test_a_manifest_cuts_a_long_video_and_counts_cuts_that_are_none(tmp_path):
     write_numbered(tmp_path / "long.mp4", 90)
     write_numbered(tmp_path / "other.mp4", 20)

@@ -75,9 +75,10 @@ def test_rates_are_standard_only_within_what_rounding_may_change(rate, length, s
 
 
 def gif(path: Path, durations: list[int]) -> Path:
-    """Writes frames 0, 1, 2 … as a GIF, each shown for so many milliseconds."""
+    """Writes frames 0, 1, 2 … as a GIF or a WebP, by the name, each shown for so many milliseconds."""
     first, *rest = [Image.fromarray(numbered(number)) for number in range(len(durations))]
-    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, **options)
     return path
 
 
@@ -90,8 +91,9 @@ def test_a_gif_that_browsers_slow_down_is_read_as_slowly(tmp_path, delay):
     assert numbers(modality(5).read(path)) == list(range(0, 12, 2))
 
 
-def test_delays_of_a_gif_are_each_as_a_browser_has_it(tmp_path):
-    path = gif(tmp_path / "a.gif", [20, 10, 50, 0, 300, 20, 10])
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_delays_of_a_gif_are_each_as_a_browser_has_it(tmp_path, suffix):
+    path = gif(tmp_path / f"a{suffix}", [20, 10, 50, 0, 300, 20, 10])
     with open_footage(path, 10) as footage:
         assert [begin for begin, _, _ in footage.frames(0.0)] == pytest.approx([0, 0.02, 0.12, 0.17, 0.27, 0.57, 0.59])
         assert footage.duration == pytest.approx(0.69) and footage.num_frames == 7
