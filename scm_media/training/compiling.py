@@ -44,6 +44,9 @@ def compile_backbone(
     Compilers have dropped forward-mode rules silently, so a compiled network whose tangent is wrong is refused before
     it costs a training. Raises ValueError for it, and where there is no compiler.
     """
+    # What was compiled before counts against the compiler's limits, and makes it try shapes of any size, which fails
+    # for the tangents of U-Nets: each network begins anew, and is compiled for the shapes that it gets.
+    torch.compiler.reset()
     # A fresh network is zero, and a wrong tangent would not show: the check perturbs a copy.
     candidate = copy.deepcopy(backbone).eval().float()
     generator = torch.Generator().manual_seed(0)
@@ -52,7 +55,7 @@ def compile_backbone(
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
     exact = copy.deepcopy(candidate).to("cpu", torch.float64)
     device = torch.device(device)
-    candidate.to(device).compile()
+    candidate.to(device).compile(dynamic=False)
     num = 4
     u, du = (torch.randn(num, *latent_shape, generator=generator) for _ in range(2))
     t, dt = torch.linspace(0.2, 1.4, num), torch.linspace(0.5, 1.0, num)
@@ -88,7 +91,7 @@ def compile_backbone(
                 f"trainer.compile: the compiled {name} differs from float64 finite differences by {error:.2g} "
                 f"(relative; below {tolerance} expected): set trainer.compile=false with this version of torch"
             )
-    backbone.compile()
+    backbone.compile(dynamic=False)
 
 
 @contextmanager
