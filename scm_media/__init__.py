@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from scm_media import teachers
     from scm_media.conditioning import NO_LABEL, Conditioning
     from scm_media.data import Dataset, Example
+    from scm_media.distribution_matching import DistributionMatchingLoss
     from scm_media.ema import PowerEMA, reconstruct
     from scm_media.guidance import Guided
-    from scm_media.losses import ConsistencyLoss, DiffusionLoss
+    from scm_media.losses import ConsistencyLoss, DiffusionLoss, RegressionLoss
     from scm_media.masks import mask_type
     from scm_media.modality import Modality, Segment, SizeOption
     from scm_media.nn.magnitude import renormalize
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from scm_media.tangent import value_and_tangent
     from scm_media.timesteps import LogNormalTimesteps, UniformTimesteps
+    from scm_media.trajectories import Trajectory
     from scm_media.trigflow import TrigFlow
 
 __version__ = "0.1.0"
@@ -40,14 +42,17 @@ _MODULES = {
     "ConsistencyLoss": "losses",
     "Dataset": "data",
     "DiffusionLoss": "losses",
+    "DistributionMatchingLoss": "distribution_matching",
     "Example": "data",
     "Guided": "guidance",
     "LogNormalTimesteps": "timesteps",
     "Modality": "modality",
     "Pipeline": "pipeline",
     "PowerEMA": "ema",
+    "RegressionLoss": "losses",
     "Segment": "modality",
     "SizeOption": "modality",
+    "Trajectory": "trajectories",
     "TrigFlow": "trigflow",
     "UniformTimesteps": "timesteps",
     "consistency_times": "samplers",
@@ -72,15 +77,18 @@ __all__ = [
     "ConsistencyLoss",
     "Dataset",
     "DiffusionLoss",
+    "DistributionMatchingLoss",
     "Example",
     "Guided",
     "LogNormalTimesteps",
     "Modality",
     "Pipeline",
     "PowerEMA",
+    "RegressionLoss",
     "Samples",
     "Segment",
     "SizeOption",
+    "Trajectory",
     "TrigFlow",
     "UniformTimesteps",
     "consistency_times",

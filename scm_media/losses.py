@@ -1,6 +1,6 @@
 """The losses of diffusion teachers and of consistency students.
 
-Both losses are modules whose forward is the loss and that own the backbone, so that what is wrapped for data
+All losses are modules whose forward is the loss and that own the backbone, so that what is wrapped for data
 parallelism holds every parameter. They return the loss and, for each sample, the terms that diagnostics are made of.
 
 ``flow`` and ``timesteps`` (the distribution of training times) have defaults: ``TrigFlow.of`` the networks, and a
@@ -22,6 +22,7 @@ from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
 from scm_media.tangent import TangentMethod, value_and_tangent
 from scm_media.timesteps import LogNormalTimesteps, TimestepDistribution
+from scm_media.trajectories import Trajectory
 from scm_media.trigflow import TrigFlow, broadcast_time
 from scm_media.weighting import LearnedWeight
 
@@ -40,11 +41,13 @@ def masked_mean_square(x: Tensor, loss_mask: Tensor | None) -> Tensor:
     return (square * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-class _FlowLoss(nn.Module):
-    """Holds the backbone and the settings that both losses share, and draws times, noise and dropped labels."""
+class FlowLoss(nn.Module):
+    """Holds the backbone and the settings that the losses share, and draws times, noise and dropped labels."""
 
     default_timesteps: ClassVar[tuple[float, float]]
     """Mean and standard deviation of the log-normal timesteps for a sigma_data of 0.5."""
+    uses_trajectories: ClassVar[bool] = False
+    """Whether the loss takes a ``Trajectory`` in place of x0."""
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class _FlowLoss(nn.Module):
 
 
 @part("loss", timesteps="timesteps")
-class DiffusionLoss(_FlowLoss):
+class DiffusionLoss(FlowLoss):
     """The teacher's loss mean[ e^{w(t)} ‖sigma_data F − v‖²/D − w(t) ] (sCM, equation 3, with EDM2's weighting).
 
     flow, timesteps: ``TrigFlow.of(backbone)`` and log-normal times of mean −0.8 and standard deviation 1.5 where None.
@@ -119,8 +122,30 @@ class DiffusionLoss(_FlowLoss):
         return loss, {"t": t, "loss": error.detach(), "weight": w.detach()}
 
 
+class DistillationLoss(FlowLoss):
+    """Holds a frozen teacher, which follows ``.to()``, ``.double()`` and the like of the loss."""
+
+    def _freeze(self, teacher: Backbone | None) -> None:
+        """Keeps a teacher, frozen; ValueError where the student shares its parameters or has none to train."""
+        _check_trainable(self.backbone, teacher)
+        if isinstance(teacher, nn.Module):
+            teacher.eval().requires_grad_(False)
+        # In a tuple, outside the module tree: the teacher must not be wrapped, saved or averaged with the rest.
+        self._teacher = (teacher,)
+
+    @property
+    def teacher(self) -> Backbone | None:
+        """Returns the frozen teacher of distillation; None when training from data."""
+        return self._teacher[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if recurse and isinstance(self.teacher, nn.Module):  # .to(), .double(), .cuda() and the like all end here
+            self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+
 @part("loss", timesteps="timesteps")
-class ConsistencyLoss(_FlowLoss):
+class ConsistencyLoss(DistillationLoss):
     """The continuous-time consistency loss, by distillation (sCD) or from data (sCT); sCM, algorithm 1.
 
     teacher: the network that is distilled; None trains from data. A module is frozen and put into evaluation mode, and
@@ -171,24 +196,10 @@ class ConsistencyLoss(_FlowLoss):
             raise ValueError(f"norm must be 'rms' or 'l2', got {norm!r}")
         if not tangent_warmup >= 0:
             raise ValueError(f"tangent_warmup must be a number of steps of at least 0, got {tangent_warmup}")
-        _check_trainable(backbone, teacher)
-        if isinstance(teacher, nn.Module):
-            teacher.eval().requires_grad_(False)
-        # In a tuple, outside the module tree: the teacher must not be wrapped, saved or averaged with the rest.
-        self._teacher = (teacher,)
+        self._freeze(teacher)
         self.norm, self.norm_constant = norm, norm_constant
         self.tangent_warmup, self.tangent_method = tangent_warmup, tangent_method
         self.guidance_max = guidance_max
-
-    @property
-    def teacher(self) -> Backbone | None:
-        """Returns the frozen teacher of distillation; None when training from data."""
-        return self._teacher[0]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        if recurse and isinstance(self.teacher, nn.Module):  # .to(), .double(), .cuda() and the like all end here
-            self.teacher._apply(fn)
-        return super()._apply(fn, recurse)
 
     def draw_guidance(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
         """Returns the conditioning with a random guidance scale for each sample if the student takes scales."""
@@ -279,6 +290,50 @@ class ConsistencyLoss(_FlowLoss):
             "dF_dt_rms": masked_mean_square(dF, cond.loss_mask).sqrt() / cos_sin.clamp(min=1e-4),
         }
         return loss, terms
+
+
+@part("loss", timesteps="timesteps")
+class RegressionLoss(FlowLoss):
+    """The regression on the ends of the teacher's trajectories, mean[ e^{w(t)} ‖f(x_t, t) − x0‖²/D − w(t) ].
+
+    f(x_t, t) = cos t x_t − sin t sigma_data F is the student's x0, and (x_t, t, x0) a point of a trajectory and its
+    end, so that no teacher is called. It is the objective of Consistency Mid-Training (Hu et al. 2025, arXiv
+    2509.24526) and gives a warm start for the other losses. teacher and timesteps are not used: trajectories have
+    their own times. weight "learned": w(t) is learned as by ``DiffusionLoss``.
+    """
+
+    default_timesteps = (-1.0, 1.4)
+    uses_trajectories = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        flow: TrigFlow | None = None,
+        timesteps: TimestepDistribution | None = None,
+        *,
+        teacher: Backbone | None = None,
+        weight: Weight = "none",
+        label_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(backbone, teacher, flow, timesteps, weight, label_dropout)
+
+    def forward(
+        self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None
+    ) -> tuple[Tensor, Terms]:
+        """Returns the loss over points of trajectories and its terms; the loss is the same at every step.
+
+        cond: a ``Conditioning``, a mapping of labels, one label ``(B,)`` or None.
+        """
+        cond = as_conditioning(cond, self.backbone, trajectory.x_t.device)
+        return self.regress(trajectory, self.drop_labels(cond, len(trajectory.t), trajectory.t.device))
+
+    def regress(self, trajectory: Trajectory, cond: Conditioning) -> tuple[Tensor, Terms]:
+        """Returns the loss and its terms for a conditioning that is ready for the backbone."""
+        x_t, t = trajectory.x_t, trajectory.t
+        F = self.backbone(x_t / self.flow.sigma_data, t, cond)
+        error = masked_mean_square(self.flow.denoise(x_t, F.float(), t) - trajectory.x0, cond.loss_mask)
+        w = torch.zeros_like(t) if self.weight is None else self.weight(t)
+        return (w.exp() * error - w).mean(), {"t": t, "loss": error.detach(), "weight": w.detach()}
 
 
 def _check_trainable(backbone: Backbone, teacher: Backbone | None) -> None:

@@ -19,6 +19,7 @@ ROLES: Mapping[str, str] = {
     "autoencoder": "autoencoder",
     "teacher": "backbone",
     "guide": "backbone",
+    "warm_start": "backbone",
     "student": "backbone",
     "feature_extractor": "feature_extractor",
 }

@@ -124,7 +124,8 @@ def test_unknown_recipe_names_the_nearest():
         ("student.objective=scx", "student.objective must be one of scd, sct, got 'scx'"),
         (
             "stage=techer",
-            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, student, got 'techer'",
+            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, trajectories, warm_start, "
+            "student, got 'techer'",
         ),
         ("run_dir=???", "run_dir has no value; pass run_dir=VALUE"),
         ("teacher=null", "teacher must be a mapping of keys, got null"),

@@ -1,4 +1,4 @@
-"""``scm-media encode`` writes the latents of a recipe's data, so that training need not encode them again."""
+"""``scm-media encode`` writes the latents of a recipe's data, or trajectories of its teacher, before training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from scm_media.display import printable
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Writes the missing latents; returns 0."""
+    """Writes the missing latents or trajectories; returns 0."""
     commands = parser(
         "encode",
         "Writes the latents of a recipe's data to <run_dir>/latents, where train finds them; goes on where it stopped.",
         usage="scm-media encode RECIPE [KEY=VALUE ...]",
         epilog="The autoencoder must have been trained (stage=autoencoder) in the same run_dir. A recipe that flips\n"
-        "or crops at random needs latents.variants=K. Delete <run_dir>/latents to train without.",
+        "or crops at random needs latents.variants=K. Delete <run_dir>/latents to train without.\n"
+        "--trajectories needs the teacher, and a recipe that describes them (trajectories.num); stage=trajectories of\n"
+        "scm-media train does the same on all devices.",
     )
+    commands.add_argument("--trajectories", action="store_true", help="solve the teacher's trajectories instead")
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. latents.dtype=float32")
     parsed = commands.parse_args(arguments)
@@ -26,6 +29,12 @@ def run(arguments: Sequence[str]) -> int:
 
     from scm_media.training import encoding
 
+    if parsed.trajectories:
+        found = encoding.solve_trajectories(config, Progress())
+        print(
+            f"{printable(found['folder'])}: {found['trajectories']} trajectories solved now, {found['seconds']:.0f} s"
+        )
+        return 0
     done = encoding.encode(config, Progress())
     size = sum(path.stat().st_size for path in done["folder"].rglob("*.safetensors")) / 2**20
     num, variants, seconds = done["examples"], done["variants"], done["seconds"]

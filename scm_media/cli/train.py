@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     words = list(arguments)
     commands = parser(
         "train",
-        "Trains a recipe: feature extractor, autoencoder, teacher, guide, student, each resumed where it stopped.",
+        "Trains a recipe's stages in order, each resumed where it stopped.",
         usage="scm-media train RECIPE [KEY=VALUE ...] [-m] [Hydra's flags]",
         epilog="examples:\n"
         "  scm-media train image/tiny\n"

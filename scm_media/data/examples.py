@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scm_media.conditioning import Conditioning
+from scm_media.trajectories import Trajectory
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Batch:
 
     encoded: True where the samples are latents ``(B, c, *s)`` already. padding_mask: ``(B, 1, *S)``, or of latents
     ``(B, 1, *s)``, one where a sample is not padding; None without padding. actions: ``(B, k, n)``, for the frames of
-    samples, of latents too. skipped: those of all examples.
+    samples, of latents too. skipped: those of all examples. trajectory: points of a teacher's trajectories that end in
+    the samples, for losses that are trained on these.
     """
 
     sample: Tensor
@@ -47,6 +49,7 @@ class Batch:
     padding_mask: Tensor | None = None
     actions: Tensor | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    trajectory: Trajectory | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Returns the same batch on another device."""
@@ -56,7 +59,10 @@ class Batch:
             for tensor in (self.padding_mask, self.actions)
         )
         sample = self.sample.to(device, non_blocking=True)
-        return replace(self, sample=sample, labels=labels, padding_mask=padding_mask, actions=actions)
+        trajectory = None if self.trajectory is None else self.trajectory.to(device)
+        return replace(
+            self, sample=sample, labels=labels, padding_mask=padding_mask, actions=actions, trajectory=trajectory
+        )
 
     def conditioning(self, latent_mask: Callable[[Tensor], Tensor] | None = None) -> Conditioning:
         """Returns the labels and, given ``latent_mask``, the padding mask of the latents.

@@ -20,19 +20,23 @@ from scm_media.data import Batch, Dataset, Example, batches
 from scm_media.evaluation.timing import Progress, in_turns
 from scm_media.guidance import Guided
 from scm_media.training.context import Context, make_context
-from scm_media.training.fingerprint import takes_guidance_scale
+from scm_media.training.fingerprint import stage_settings, takes_guidance_scale, uses_trajectories
 from scm_media.training.optimization import Optimization, Task
 from scm_media.training.reporting import DataWaitMeter
 from scm_media.training.stages.backbones import (
     LatentInputs,
+    auxiliary_network,
     backbone_config,
     compile_for,
     student_config,
     weight_parameters,
 )
+from scm_media.trajectories import Trajectory
 
 FIRST = "diffusion step"
 TWO_PASS = "two-pass sCD step"
+CONSISTENCY = {"_target_": "scm_media.losses.ConsistencyLoss"}
+"""The loss that is timed beside the student's own where that one is no consistency loss."""
 STEP = 1_000_000
 """The step whose cost is measured: past every warm-up."""
 
@@ -154,7 +158,9 @@ class Bench:
 
     def jobs(self) -> dict[str, Callable[[], object]]:
         """Returns what is timed, by name: training steps on the batch, one evaluation, decoding and encoding."""
-        loss = self.context.config["student"]["loss"]
+        config = self.context.config
+        own = config["student"]["loss"]
+        loss = dict(CONSISTENCY) if uses_trajectories(config, "student") else own
         kinds: list[tuple[str, nn.Module | None, dict[str, Any]]] = [
             ("sCD step", self.teacher, loss),
             (TWO_PASS, self.teacher, {**loss, "tangent_method": "forward"}),
@@ -162,13 +168,19 @@ class Bench:
         ]
         if (guided := self._guided_teacher()) is not None:
             kinds.append(("sCD step, guided teacher", guided, loss))
+        if config["warm_start"] is not None:
+            kinds.append(("warm start step", self.teacher, stage_settings(config, "warm_start")["loss"]))
+        if loss is not own:
+            kinds.append(("student step", guided or self.teacher, own))
         optimizations = {FIRST: self._diffusion}
         for what, teacher, settings in kinds:
             optimizations[what] = self._optimization("student", self.student, settings, teacher=teacher)
-        found: dict[str, Callable[[], object]] = {
-            what: partial(self._step, optimization, repeat((self.latent, self.cond)))
-            for what, optimization in optimizations.items()
-        }
+        times = torch.ones(self.batch_size, device=self.device)
+        trajectory = Trajectory(self.latent, times, self.latent)
+        found: dict[str, Callable[[], object]] = {}
+        for what, optimization in optimizations.items():
+            given = trajectory if getattr(optimization.task.loss, "uses_trajectories", False) else self.latent
+            found[what] = partial(self._step, optimization, repeat((given, self.cond)))
         sample = self._decode()
         found["one evaluation"] = self._evaluate
         found["decoding"] = self._decode
@@ -208,6 +220,7 @@ class Bench:
             inputs=self._inputs,
             finish=lambda state, step: None,
             separate_clip=weight_parameters(module),
+            auxiliary=auxiliary_network(module),
         )
         return Optimization(self._fabric, task, {**config["trainer"], "accumulate": 1}, config["seed"])
 

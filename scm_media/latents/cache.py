@@ -13,7 +13,18 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.data import Batch, Dataset, read_ranges
 from scm_media.latents.dataset import LatentDataset
-from scm_media.latents.manifest import ACTIONS, DTYPES, LABEL, LATENTS, MANIFEST, PADDING_MASK, Manifest, shard_file
+from scm_media.latents.manifest import (
+    ACTIONS,
+    DTYPES,
+    GIVEN,
+    LABEL,
+    LATENTS,
+    MANIFEST,
+    MASK,
+    PADDING_MASK,
+    Manifest,
+    shard_file,
+)
 
 CONTENT_KEYS = ("autoencoder", "dataset", "modality", "num", "shape")
 """Keys of a manifest that must fit the run that reads the latents; how they are stored may differ."""
@@ -156,7 +167,7 @@ def _encode(
 def write_shard(
     folder: Path, number: int, state: Mapping[str, Tensor], captions: Sequence[str | None] | None, dtype: str
 ) -> None:
-    """Writes one shard, whole or not at all: latents in the dtype, masks in a byte, labels and actions as they are.
+    """Writes one shard, whole or not at all: latents in the dtype, masks in a byte, all else as it is.
 
     Raises ValueError where a latent is not finite or does not fit the dtype.
     """
@@ -167,7 +178,6 @@ def write_shard(
             f"latents of shard {number} are not finite as {dtype} (largest: {worst:.3g}): set latents.dtype=float32, "
             "or train the autoencoder again"
         )
-    state = {name: tensor.cpu() for name, tensor in state.items()} | {LATENTS: stored}
-    if PADDING_MASK in state:
-        state[PADDING_MASK] = state[PADDING_MASK].to(torch.uint8)
-    weights.save(shard_file(folder, number), state, {}, {"captions": captions and list(captions)})
+    narrower = {GIVEN: DTYPES[dtype], PADDING_MASK: torch.uint8, MASK: torch.uint8}
+    kept = {name: tensor.to("cpu", narrower.get(name)) for name, tensor in state.items() if name != LATENTS}
+    weights.save(shard_file(folder, number), {LATENTS: stored, **kept}, {}, {"captions": captions and list(captions)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,12 +21,16 @@ class LatentDataset(Dataset):
     Raises ValueError where shards are missing, damaged or of another shape than the manifest's.
     """
 
+    manifest_type: ClassVar[Any] = Manifest
+    command: ClassVar[str] = "the same scm-media encode command"
+    """What makes missing shards, for errors."""
+
     def __init__(self, folder: Path, of: Dataset) -> None:
-        self.folder, self.manifest = folder, Manifest.load(folder)
+        self.folder, self.manifest = folder, self.manifest_type.load(folder)
         if missing := self.manifest.find_missing(folder):
             raise ValueError(
-                f"{folder} is not complete: {len(missing)} of {self.manifest.num_shards} shards are missing; the same "
-                f"scm-media encode command goes on with them (or delete {folder.parent} to train without)"
+                f"{folder} is not complete: {len(missing)} of {self.manifest.num_shards} shards are missing; "
+                f"{self.command} goes on with them (or delete {self.manifest.top(folder)} to train without)"
             )
         self.label_names, self.label_counts = of.label_names, of.label_counts
         self.rejects, self.rejected = of.rejects, of.rejected
@@ -42,7 +46,7 @@ class LatentDataset(Dataset):
 
     def _open(self, number: int) -> weights.Component:
         file = shard_file(self.folder, number)
-        remedy = "delete it, and the same scm-media encode command makes it anew"
+        remedy = f"delete it, and {self.command} makes it anew"
         try:
             component = weights.read(file, check=False)  # tensors stay mapped: a cache may be larger than the memory
         except ValueError as error:

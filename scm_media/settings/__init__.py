@@ -27,6 +27,8 @@ from scm_media.settings.stages import (
     Student,
     Teacher,
     TrainedAutoencoder,
+    Trajectories,
+    WarmStart,
 )
 from scm_media.typed import Words, is_required, problem, show
 
@@ -147,7 +149,8 @@ class Recipe:
     num_nodes: Annotated[int, FEW, "machines"] = 1
     strategy: Annotated[Literal["auto", "ddp"], "Lightning Fabric's strategy; ddp for several devices"] = "auto"
     stage: Annotated[
-        Literal["all", "feature_extractor", "autoencoder", "teacher", "guide", "student"], "stage that is trained"
+        Literal["all", "feature_extractor", "autoencoder", "teacher", "guide", "trajectories", "warm_start", "student"],
+        "stage that is trained",
     ] = "all"
     init_from: Annotated[
         str | None, NAME, "run folder, model folder or bundled model whose weights training starts from"
@@ -164,6 +167,8 @@ class Recipe:
     conditioning: Annotated[Conditioning, "what networks are given beside labels"] = field(default_factory=Conditioning)
     teacher: Annotated[Teacher, "the diffusion model"] = field(default_factory=Teacher)
     guide: Annotated[Guide | None, "the autoguidance model; null: none"] = None
+    trajectories: Annotated[Trajectories | None, "the teacher's trajectories; null: none"] = None
+    warm_start: Annotated[WarmStart | None, "a regression that the student starts from; null: none"] = None
     student: Annotated[Student, "the consistency model"] = field(default_factory=Student)
     latents: Annotated[Latents, "stored latents"] = field(default_factory=Latents)
     sampler: Annotated[Sampler, "how a trained model samples"] = field(default_factory=Sampler)

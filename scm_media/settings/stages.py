@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from scm_media.bounds import NUMBER_OF_STEPS, SAMPLES, Bounds
+from scm_media.bounds import COUNT, FRACTION, NUMBER_OF_STEPS, SAMPLES, SAMPLING_STEPS, Bounds
 from scm_media.build import PartOf
+from scm_media.settings.sampling import SamplerName
 
 Section = Mapping[str, Any]
 """The configuration of a part: ``_target_`` names its class or function, the other keys are the arguments."""
@@ -84,9 +85,42 @@ class Student(Teacher):
     backbone: Annotated[Section, PartOf("backbone"), "keys of the backbone in which the student differs"] = field(
         default_factory=dict
     )
+    generated: Annotated[
+        float, FRACTION, "fraction of the latents that are ends of the teacher's trajectories instead of data"
+    ] = 0
     max_steps: MaxSteps = 4000
     warmup_steps: WarmupSteps = 0
     decay: Decay = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectories:
+    """The settings of the teacher's trajectories, which students may be trained on (docs/distillation.md)."""
+
+    may_omit_defaults: ClassVar = True
+    num: Annotated[int, COUNT, "trajectories"]
+    steps: Annotated[int, SAMPLING_STEPS, "steps of a trajectory"] = 16
+    sampler: Annotated[str, SamplerName(), "sampler that solves them: heun, dpm_solver, or a plugin's"] = "dpm_solver"
+    dtype: Annotated[Literal["float16", "float32"], "type of the stored numbers"] = "float16"
+    shard_size: Annotated[int, COUNT, "trajectories of one file"] = 1024
+    batch_size: Annotated[int, SAMPLES, "trajectories that are solved at once"] = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart(Training):
+    """The settings of a regression on trajectories that the student starts from."""
+
+    may_omit_defaults: ClassVar = True
+    optimizer: Optimizer = field(
+        default_factory=lambda: {"_target_": "torch.optim.Adam", "lr": 5e-4, "betas": [0.9, 0.99]}
+    )
+    loss: Loss = field(default_factory=lambda: {"_target_": "scm_media.losses.RegressionLoss"})
+    max_steps: MaxSteps = 4000
+    batch_size: BatchSize = 64
+    warmup_steps: WarmupSteps = 100
+    decay: Decay = "cosine"
+    decay_steps: DecaySteps = None
+    ema_std: EmaStd = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

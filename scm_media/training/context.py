@@ -96,10 +96,15 @@ class Context:
 
     def load_trained(self, stage: str) -> Any:
         """Returns the network that a stage left, frozen and in evaluation mode; ValueError before it was trained."""
+        component = self.trained_weights(stage)
+        return restore(component, stage, self.weights_file(stage)).eval().requires_grad_(False)
+
+    def trained_weights(self, stage: str) -> weights.Component:
+        """Returns the weights that a stage left; ValueError before it was trained."""
         file = self.weights_file(stage)
         if not file.exists():
             raise ValueError(f"{file} does not exist: train stage={stage} first, or stage=all")
-        return restore(weights.read(file), stage, file).eval().requires_grad_(False)
+        return weights.read(file)
 
     def load_start(self, network: nn.Module, stage: str) -> None:
         """Loads the weights of the model that fine-tuning begins with, if there is one."""

@@ -1,4 +1,4 @@
-"""Encoding a recipe's data into the latent cache of its run."""
+"""Encoding a recipe's data into the latent cache of its run, and solving its teacher's trajectories."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
+from scm_media.training.trajectories import write_trajectories
 
 
 def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
@@ -41,6 +42,20 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
         "variants": config["latents"]["variants"],
         "seconds": time.monotonic() - start,
     }
+
+
+def solve_trajectories(
+    config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None
+) -> dict[str, Any]:
+    """Solves the trajectories that a recipe's run lacks, on one device, and returns what was done.
+
+    The result and the errors are those of ``write_trajectories``; ValueError as well when another run is using the
+    folder.
+    """
+    check_device(config)
+    context = prepare(config)
+    with claim(context.run_dir):
+        return write_trajectories(context, progress=progress)
 
 
 def _check_variants(context: Context) -> None:

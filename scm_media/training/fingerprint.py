@@ -7,6 +7,7 @@ fingerprint, a digest of the training and held-out examples that the dataset's `
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,9 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.build import TARGET, resolve
+from scm_media.latents.manifest import MANIFEST
+from scm_media.settings import default_values
+from scm_media.settings.stages import Trajectories, WarmStart
 from scm_media.training import checkpoints
 from scm_media.training.context import Context
 
@@ -26,7 +30,7 @@ NUM_SHOWN = 6
 
 def model_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """Returns the settings that say how a stage's weights may be used; they stand in the header of the weight file."""
-    if stage not in ("teacher", "guide", "student"):
+    if stage not in ("teacher", "guide", "warm_start", "student"):
         return {}
     loss = stage_settings(config, stage)["loss"]
     found = {"label_dropout": loss.get("label_dropout"), "mask": config["conditioning"]["mask"]}
@@ -44,10 +48,22 @@ def takes_guidance_scale(config: Mapping[str, Any]) -> bool:
 
 
 def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """Returns a stage's section of the recipe; a guide has the teacher's settings where its own section has none."""
+    """Returns a stage's section of the recipe, with the defaults of what it leaves out.
+
+    A guide has the teacher's settings where its own section has none.
+    """
+    if stage in ("trajectories", "warm_start"):
+        return default_values(Trajectories if stage == "trajectories" else WarmStart) | config[stage]
     if stage != "guide":
         return dict(config[stage])
     return {**config["teacher"], **{key: value for key, value in config["guide"].items() if key != "backbone"}}
+
+
+def uses_trajectories(config: Mapping[str, Any], stage: str) -> bool:
+    """Returns whether the loss of a stage is taken at points of trajectories."""
+    if stage not in ("warm_start", "student") or config[stage] is None:
+        return False
+    return bool(getattr(resolve(stage_settings(config, stage)["loss"][TARGET]), "uses_trajectories", False))
 
 
 def uses_features(config: Mapping[str, Any]) -> bool:
@@ -63,15 +79,21 @@ def input_fingerprint(context: Context, stage: str) -> dict[str, Any]:
         used = ("feature_extractor",)
     elif stage in ("teacher", "guide"):
         used = ("autoencoder",)
+    elif stage == "warm_start":
+        used = ("autoencoder", "teacher")
     elif stage == "student":
         guided = config["student"]["objective"] == "scd" and config["guide"] is not None
-        used = ("autoencoder", "teacher", "guide") if guided else ("autoencoder", "teacher")
+        used = ("autoencoder", "teacher", *(("guide",) if guided else ()))
+        used = (*used, *(("warm_start",) if config["warm_start"] is not None else ()))
     files = {name: context.weights_file(name) for name in used}
     digests = {
         f"{name} weights": weights.digest(weights.read(file, check=False))
         for name, file in files.items()
         if file.exists()
     }
+    manifest = context.run_dir / "trajectories" / MANIFEST
+    if manifest.exists() and (uses_trajectories(config, stage) or (stage == "student" and config[stage]["generated"])):
+        digests["trajectories"] = hashlib.sha256(manifest.read_bytes()).hexdigest()
     return {FINGERPRINT: context.data_fingerprint, **digests}
 
 
@@ -82,6 +104,8 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
     what is reported or kept.
     """
     settings = {key: value for key, value in stage_settings(config, stage).items() if key != "max_steps"}
+    if not settings.get("generated", True):
+        del settings["generated"]  # runs that were begun before this key existed go on
     sections = {stage: settings, "modality": config["modality"], "data": config["data"]}
     if stage == "autoencoder":
         if config["feature_extractor"] is not None and uses_features(config):

@@ -29,7 +29,9 @@ class Task:
 
     loss: a module whose forward returns (loss, terms). model: the part of it that is averaged and saved. settings: the
     stage's section of the recipe. inputs: maps a batch on the device to the loss's arguments but for the step.
-    separate_clip: parameters (a learned weight) whose gradients are clipped apart. precision: None for the recipe's.
+    separate_clip: parameters (a learned weight) whose gradients are clipped apart. auxiliary: a network that is trained
+    beside the model and not kept, and its learning rate in units of the model's; its gradients are clipped apart too.
+    precision: None for the recipe's.
     preview(model, step, folder): writes sheets of the averaged model and returns figures. finish(state, step): writes
     the stage's weights. training_fingerprint: is saved with checkpoints. snapshots: whether snapshots of averages are
     kept. compile: compiles the networks, called only when there is something to train.
@@ -43,6 +45,7 @@ class Task:
     finish: Callable[[dict[str, Tensor], int], None]
     preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
     separate_clip: list[nn.Parameter] = field(default_factory=list)
+    auxiliary: tuple[nn.Module, float] | None = None
     precision: str | None = None
     training_fingerprint: dict[str, Any] = field(default_factory=dict)
     snapshots: bool = False
@@ -111,8 +114,7 @@ class Optimization:
         self, fabric: Any, task: Task, trainer: Mapping[str, Any], seed: int, snapshots: Path | None = None
     ) -> None:
         self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
-        parameters = [parameter for parameter in task.loss.parameters() if parameter.requires_grad]
-        optimizer = build(task.settings["optimizer"], "optimizer", params=parameters)
+        optimizer = build(task.settings["optimizer"], "optimizer", params=self._parameter_groups())
         self.peak_rate: float = optimizer.param_groups[0]["lr"]
         self._module, self.optimizer = fabric.setup(_Closed(task.loss), optimizer)
         self.ema = PowerEMA(task.model, task.settings["ema_std"])
@@ -121,6 +123,15 @@ class Optimization:
             every, keep = trainer["snapshot_every"], trainer["keep_snapshots"]
             self.snapshots = Snapshots(snapshots, task.model, self.ema, every, keep)
         self.skipped = self.skipped_in_a_row = 0
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Returns the parameters that are trained, those of the auxiliary network in a group of their own."""
+        auxiliary, factor = self.task.auxiliary or (nn.Module(), 1.0)
+        apart = {id(parameter) for parameter in auxiliary.parameters()}
+        trained = [parameter for parameter in self.task.loss.parameters() if parameter.requires_grad]
+        groups = [[each for each in trained if id(each) not in apart], [each for each in trained if id(each) in apart]]
+        self._rate_factors = [1.0, factor][: 1 + bool(groups[1])]
+        return [{"params": group} for group in groups if group]
 
     def step(self, arguments: Iterator[tuple[Any, ...]], step: int) -> StepFigures:
         """Takes step ``step``, counted from 0, on the loss's next arguments.
@@ -131,14 +142,16 @@ class Optimization:
         settings = self.task.settings
         schedule = (settings["max_steps"], settings["warmup_steps"], settings["decay"], settings.get("decay_steps"))
         rate = self.peak_rate * rate_factor(step, *schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(self.optimizer.param_groups, self._rate_factors, strict=True):
+            group["lr"] = rate * factor
         loss, terms = self._backward(arguments, step)
         gradient_norm, separate_norm = self._clip()
         finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm)))
         if finite:
             self.optimizer.step()
             renormalize(self.task.model)
+            if self.task.auxiliary is not None:
+                renormalize(self.task.auxiliary[0])
         self._count(finite, step)
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(step + 1)
@@ -165,11 +178,12 @@ class Optimization:
 
     def _clip(self) -> tuple[float, float]:
         """Clips the gradients; returns their norm before it, and that of the parameters that are clipped apart."""
-        separate = {id(parameter) for parameter in self.task.separate_clip}
+        auxiliary = [] if self.task.auxiliary is None else list(self.task.auxiliary[0].parameters())
+        separate = {id(parameter) for parameter in (*self.task.separate_clip, *auxiliary)}
         others = [parameter for parameter in self.task.loss.parameters() if id(parameter) not in separate]
         limit = self.trainer["gradient_clip"]
         largest = math.inf if limit is None else limit
-        separate_norm = clip_grad_norm_(self.task.separate_clip, largest)
+        separate_norm = clip_grad_norm_(self.task.separate_clip, largest) + clip_grad_norm_(auxiliary, largest)
         return clip_grad_norm_(others, largest).item(), separate_norm.item()
 
     def _count(self, finite: bool, step: int) -> None:

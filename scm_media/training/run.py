@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,9 @@ from scm_media.training.optimization import stage_number
 from scm_media.training.post_hoc_ema import selected_averages
 from scm_media.training.run_folder import check_data, claim, is_recorded, record_data
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
+from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
+
+SECONDS_BETWEEN_LINES = 30
 
 
 def run(config: dict[str, Any]) -> None:
@@ -37,24 +41,28 @@ def run(config: dict[str, Any]) -> None:
     # Everything is checked before anything is written.
     settings.check(config)
     stages = _select_stages(config)
+    trained = [stage for stage in stages if stage in TASKS]
+    check_trajectories(config)
     check_device(config)
     context = prepare(config)
     if "student" in stages:
         student.check_guidance(context)
-    _check_resumption(context, stages)
-    finished = [stage for stage in stages if _is_finished(context, stage)]
+    _check_resumption(context, trained)
+    finished = [stage for stage in trained if _is_finished(context, stage)]
     description = describe(context)
     if context.weights_file("autoencoder").exists() and not set(LATENT_STAGES).isdisjoint(stages):
         context.latent_cache.open()  # refuses a cache that does not fit
 
     fabric = launch_fabric(config, folder=None)
     with ExitStack() as held:
-        rank_zero_only(fabric, lambda: _open_run_folder(context, stages, description, held))
+        rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         for stage in stages:
             # Fresh weights must not depend on whether an earlier stage was trained just now.
             torch.manual_seed(mix(config["seed"], stage_number(stage)))
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
+            elif stage == "trajectories":
+                _solve_trajectories(context, fabric)
             elif stage == "autoencoder" and not autoencoder.is_trained(context):
                 rank_zero_only(fabric, lambda: autoencoder.fit_autoencoder(context))
             else:
@@ -67,7 +75,7 @@ def run(config: dict[str, Any]) -> None:
 def _select_stages(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the stages to train; ValueError for a stage that the recipe does not have."""
     selected = list(STAGES) if config["stage"] == "all" else [config["stage"]]
-    for stage in ("feature_extractor", "guide"):
+    for stage in ("feature_extractor", "guide", "trajectories", "warm_start"):
         if config[stage] is None and stage in selected:
             if config["stage"] == stage:
                 raise ValueError(
@@ -132,6 +140,30 @@ def _open_run_folder(context: Context, stages: Sequence[str], description: Model
     write_description(context, description)
 
 
+class _PrintedProgress:
+    """Prints the number of trajectories that a device has solved, at most once in half a minute."""
+
+    def __init__(self) -> None:
+        self._begun = self._printed = time.monotonic()
+
+    def __call__(self, what: str, done: int, num: int) -> None:
+        now = time.monotonic()
+        if now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            left = (now - self._begun) / done * (num - done)
+            print(f"{what} {done}/{num}: {int(left) // 60}:{int(left) % 60:02d} left", file=sys.stderr, flush=True)
+
+
+def _solve_trajectories(context: Context, fabric: Any) -> None:
+    """Solves the trajectories that the run lacks, shared among all devices."""
+    fabric.barrier()  # rank 0 has read what there is before any rank writes
+    progress = _PrintedProgress() if fabric.global_rank == 0 else None
+    done = write_trajectories(context, fabric.global_rank, fabric.world_size, progress)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        print(f"trajectories: {done['trajectories']} solved in {done['seconds']:.0f} s", file=sys.stderr)
+
+
 def _train_stage(context: Context, stage: str) -> Any:
     """Trains a stage from where it stopped and returns the Fabric that it was trained with."""
     config, folder = context.config, context.run_dir / stage
@@ -142,6 +174,7 @@ def _train_stage(context: Context, stage: str) -> Any:
     splits = cache.open() if stage in LATENT_STAGES else cache.splits
     if splits["train"] is not context.data and fabric.global_rank == 0:
         print(f"{stage}: trains on the latents in {cache.folder / 'train'}", file=sys.stderr)
+    splits = select_data(context, stage, splits)
     train(fabric, task, config["trainer"], splits["train"], splits["held_out"], folder, config["seed"])
     return fabric
 

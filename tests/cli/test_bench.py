@@ -24,6 +24,15 @@ def test_json_is_one_object_with_the_promised_rows(capsys):
     assert (table["precision"], table["compile"], table["batch_size"]) == ("bf16-mixed", False, 2)
 
 
+def test_losses_on_trajectories_are_timed_beside_the_others(capsys):
+    small = [word for word in SMALL if "tangent_warmup" not in word]
+    words = ["loss@student.loss=distribution_matching", "~student.loss.tangent_warmup", "+trajectories.num=8"]
+    assert main(["bench", "image/tiny", *small, *words, "+warm_start.max_steps=1", *QUICK, "--json"]) == 0
+    rows = {row["what"]: row["seconds_median"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert {"sCD step", "warm start step", "student step"} <= set(rows)
+    assert rows["student step"] > rows["warm start step"] > 0
+
+
 def test_a_models_recipe_is_measured_without_its_data(model, tmp_path, capsys):
     folder = shutil.copytree(model, tmp_path / "model")
     config = recipe.compose("image/tiny", [*SMALL])

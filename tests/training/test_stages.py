@@ -113,7 +113,8 @@ def test_a_backbone_without_an_autoencoder_says_which_stage_to_train(tmp_path):
     [
         (
             {"stage": "decoder"},
-            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, student, got 'decoder'",
+            "stage must be one of all, feature_extractor, autoencoder, teacher, guide, trajectories, warm_start, "
+            "student, got 'decoder'",
         ),
         ({"precision": "16-true"}, "precision must be one of 32-true, bf16-mixed, got '16-true'"),
         ({"student": {"objective": "flow"}}, "student.objective must be one of scd, sct, got 'flow'"),

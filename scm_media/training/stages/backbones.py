@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def student_config(context: Context) -> dict[str, Any]:
 
 
 class LatentInputs:
-    """Maps batches to latents and conditioning, as arguments of a loss.
+    """Maps batches to latents, or points of trajectories, and conditioning, as arguments of a loss.
 
     Samples are encoded by the frozen autoencoder unless they are latents already. The conditioning has the labels, the
     actions if the data has any, and a random mask if the recipe wants masks. Frozen networks follow the batch's device.
@@ -59,7 +60,7 @@ class LatentInputs:
 
     def __init__(self, context: Context, autoencoder: Any, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = autoencoder, frozen
-        self.condition = context.condition
+        self.condition, self.layout = context.condition, context.conditioning_layout
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
         device = batch.sample.device
@@ -69,7 +70,11 @@ class LatentInputs:
         with torch.no_grad():
             latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
-        return latents, self.condition(latents, cond, batch.actions)
+        if (trajectory := batch.trajectory) is None:
+            return latents, self.condition(latents, cond, batch.actions)
+        cond = replace(cond, guidance=trajectory.guidance)
+        sizes = latents.shape[2:]
+        return trajectory, self.layout.assemble(cond, sizes, batch.actions, trajectory.given, trajectory.mask)
 
 
 def backbone_task(
@@ -90,11 +95,12 @@ def backbone_task(
         settings=stage_settings(context.config, stage),
         inputs=LatentInputs(context, context.load_trained("autoencoder"), teacher),
         finish=save_stage_weights(context, stage, config),
-        preview=FlowPreview(context, stage == "student", teacher),
+        preview=FlowPreview(context, stage in ("warm_start", "student"), teacher),
         separate_clip=weight_parameters(loss),
+        auxiliary=auxiliary_network(loss),
         training_fingerprint=full_fingerprint(context, stage),
-        snapshots=stage != "guide",
-        compile=_compilation(context, loss.backbone, teacher) if context.config["trainer"]["compile"] else None,
+        snapshots=stage not in ("guide", "warm_start"),
+        compile=_compilation(context, loss, teacher) if context.config["trainer"]["compile"] else None,
     )
 
 
@@ -104,18 +110,26 @@ def weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
     return [] if weight is None else list(weight.parameters())
 
 
+def auxiliary_network(loss: Any) -> tuple[nn.Module, float] | None:
+    """Returns the network that a loss trains beside its backbone, and its rate in units of the backbone's."""
+    network = getattr(loss, "auxiliary", None)
+    return None if network is None else (network, loss.auxiliary_rate)
+
+
 def compile_for(context: Context, backbone: nn.Module, device: torch.device, method: TangentMethod | None) -> None:
     """Compiles a backbone for the latents of a run; method: None for a frozen one, whose value alone is used."""
     precision, num_cond_channels = context.config["precision"], context.num_cond_channels
     compile_backbone(backbone, context.latent_shape, context.num_classes, precision, method, device, num_cond_channels)
 
 
-def _compilation(context: Context, backbone: nn.Module, teacher: nn.Module | None) -> Callable[[], None]:
+def _compilation(context: Context, loss: Any, teacher: nn.Module | None) -> Callable[[], None]:
     """Returns a function that compiles the networks of a stage."""
+    frozen = (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,)
+    tangent = None if getattr(loss, "uses_trajectories", False) else context.tangent_method
 
     def compile_networks() -> None:
-        compile_for(context, backbone, context.device, context.tangent_method)
-        for network in (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,):
+        compile_for(context, loss.backbone, context.device, tangent)
+        for network in (*frozen, getattr(loss, "auxiliary", None)):
             if isinstance(network, nn.Module):
                 compile_for(context, network, context.device, None)
 

@@ -1,14 +1,16 @@
-"""The stage ``student``: a consistency model, distilled from the teacher (scd) or trained from data (sct)."""
+"""The stages ``warm_start`` and ``student``: a consistency model, distilled from the teacher or trained from data."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from scm_media import weights
 from scm_media.build import build
 from scm_media.guidance import Guided
 from scm_media.training.context import Context
-from scm_media.training.fingerprint import takes_guidance_scale
+from scm_media.training.fingerprint import stage_settings, takes_guidance_scale
 from scm_media.training.optimization import Task
 from scm_media.training.stages.backbones import backbone_task, student_config
 
@@ -17,21 +19,37 @@ def student_task(context: Context) -> Task:
     """Returns the training of the student, which starts from the teacher's weights or from those of ``init_from``."""
     settings = context.config["student"]
     objective = settings["objective"]
-    file = context.weights_file("teacher")
     teacher = guided_teacher(context) if objective == "scd" else None
-    if objective == "sct" and file.exists():  # for its weights and for the sheets
+    if objective == "sct" and context.weights_file("teacher").exists():  # for its weights and for the sheets
         teacher = context.load_trained("teacher")
     config = student_config(context)
     backbone = build(config, "backbone")
     if context.start is not None and context.start.has("student"):
         context.load_start(backbone, "student")
+    elif context.config["warm_start"] is not None:
+        weights.load_into(backbone, context.trained_weights("warm_start").state, context.weights_file("warm_start"))
     elif teacher is not None:
-        # The teacher lacks the input of the guidance scale, which has no effect at first.
-        own = {name: value for name, value in backbone.state_dict().items() if name.startswith("guidance.")}
-        weights.load_into(backbone, {**own, **weights.read(file).state}, file)
+        load_teacher(context, backbone)
     distilled = teacher if objective == "scd" else None
     loss = build(settings["loss"], "loss", backbone=backbone, teacher=distilled, flow=context.flow)
     return backbone_task(context, "student", loss, config, teacher)
+
+
+def warm_start_task(context: Context) -> Task:
+    """Returns the training that the student starts from: a regression on the ends of the teacher's trajectories."""
+    settings, config = stage_settings(context.config, "warm_start"), student_config(context)
+    backbone = build(config, "backbone")
+    teacher = guided_teacher(context)
+    load_teacher(context, backbone)
+    loss = build(settings["loss"], "loss", backbone=backbone, teacher=teacher, flow=context.flow)
+    return backbone_task(context, "warm_start", loss, config, teacher)
+
+
+def load_teacher(context: Context, backbone: nn.Module) -> None:
+    """Loads the teacher's weights into a student, whose input of a guidance scale has no effect at first."""
+    own = {name: value for name, value in backbone.state_dict().items() if name.startswith("guidance.")}
+    file = context.weights_file("teacher")
+    weights.load_into(backbone, {**own, **context.trained_weights("teacher").state}, file)
 
 
 def guided_teacher(context: Context) -> Any:

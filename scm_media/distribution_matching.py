@@ -1,0 +1,161 @@
+"""Distribution matching: a student's samples are moved to where the teacher's density exceeds their own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.conditioning import Conditioning
+from scm_media.guidance import Guided
+from scm_media.interfaces import Backbone
+from scm_media.losses import DistillationLoss, RegressionLoss, Terms, masked_mean_square
+from scm_media.nn.embedding import PlainConditioning, as_conditioning
+from scm_media.parts import part
+from scm_media.timesteps import TimestepDistribution
+from scm_media.trajectories import Trajectory
+from scm_media.trigflow import TrigFlow, broadcast_time
+
+FLOOR = 1e-3
+"""Added to the mean distance that a gradient is divided by, in units of sigma_data."""
+
+
+@part("loss", timesteps="timesteps")
+class DistributionMatchingLoss(DistillationLoss):
+    """Matches the distribution of a student's samples with the teacher's (DMD2, Yin et al. 2024, arXiv 2405.14867).
+
+    The student makes samples x as at inference: f(z, t_max), and a fraction ``two_steps`` of them renoised to a time in
+    ``second_times`` and denoised once more. Noised again to x_τ, they have two estimates of x0: D of the teacher, and
+    D' of an auxiliary network that learns the student's samples by the diffusion loss, beginning with the teacher's
+    weights. The gradient for x is that of KL(student ‖ teacher), each sample's on its own scale,
+
+        (D'(x_τ) − D(x_τ)) / mean|x − D(x_τ)|                   (DMD, Yin et al. 2024, arXiv 2311.18828, equation 8).
+
+    The loss is the sum of the student's and the auxiliary network's. Their parameters are apart, and Adam's steps do
+    not depend on the scale of either.
+
+    teacher: as it is sampled, guidance included; the auxiliary network is a copy without the guidance. anchor: the
+    weight of the regression on the ends of trajectories beside it (``RegressionLoss``), which keeps the student on the
+    teacher's trajectories; 0 for none. timesteps: of τ; log-normal with mean −0.8 and standard deviation 1.5 where
+    None. auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
+
+    Raises ValueError without a teacher that can be copied, and as ``ConsistencyLoss``.
+    """
+
+    default_timesteps = (-0.8, 1.5)
+    uses_trajectories: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        flow: TrigFlow | None = None,
+        timesteps: TimestepDistribution | None = None,
+        *,
+        teacher: Backbone | None = None,
+        anchor: float = 0.5,
+        two_steps: float = 0.5,
+        second_times: tuple[float, float] = (0.4, 1.4),
+        sigma_max: float = 80.0,
+        auxiliary_rate: float = 1.0,
+    ) -> None:
+        super().__init__(backbone, teacher, flow, timesteps, "none", 0.0)
+        network: Any = teacher.backbone if isinstance(teacher, Guided) else teacher
+        if not isinstance(network, nn.Module):
+            raise ValueError(
+                "DistributionMatchingLoss needs a teacher that is a torch.nn.Module, of which it trains a copy: set "
+                "student.objective=scd, or choose another loss"
+            )
+        if not 0 <= two_steps <= 1:
+            raise ValueError(f"two_steps must lie in [0, 1], got {two_steps}")
+        if not anchor >= 0:
+            raise ValueError(f"anchor must be a weight of at least 0, got {anchor}")
+        if not 0 < second_times[0] <= second_times[1] < self.flow.time_from_sigma(sigma_max):
+            raise ValueError(
+                f"second_times must be two times in radians, in order, below atan(sigma_max / sigma_data) = "
+                f"{self.flow.time_from_sigma(sigma_max):.4f}; got {second_times}"
+            )
+        self._freeze(teacher)
+        self.auxiliary = copy.deepcopy(network).requires_grad_(True).train()
+        self.auxiliary_rate = auxiliary_rate
+        self.anchor, self.two_steps, self.second_times = anchor, two_steps, tuple(second_times)
+        self.t_max = self.flow.time_from_sigma(sigma_max)
+        self._regression = (RegressionLoss(backbone, self.flow),)  # in a tuple: it holds the same backbone
+
+    def forward(
+        self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None
+    ) -> tuple[Tensor, Terms]:
+        """Returns the loss and its terms for points of trajectories, whose conditioning the samples get.
+
+        The terms are t (the times τ), loss (the auxiliary network's), gradient_rms (of the matching, before it is
+        divided), distance (mean|x − D|, in units of sigma_data) and anchor. cond: a ``Conditioning``, a mapping of
+        labels, one label ``(B,)`` or None.
+        """
+        cond = as_conditioning(cond, self.backbone, trajectory.x0.device)
+        sample = self.generate(trajectory, cond)
+        t, z = self._noise(sample)
+        noisy = self.flow.interpolate(sample.detach(), z, t)
+        gradient, distance = self.gradient(sample.detach(), noisy, t, cond)
+        target = sample.detach() - gradient / broadcast_time(distance + FLOOR * self.flow.sigma_data, gradient)
+        matching = masked_mean_square(sample - target, cond.loss_mask).mean() / 2
+
+        t, z = self._noise(sample)  # fresh ones: the auxiliary network must not answer for those that it is asked
+        F = self.auxiliary(self.flow.interpolate(sample.detach(), z, t) / self.flow.sigma_data, t, cond)
+        velocity = self.flow.velocity(sample.detach(), z, t)
+        fitting = masked_mean_square(self.flow.sigma_data * F.float() - velocity, cond.loss_mask)
+
+        terms = {
+            "t": t,
+            "loss": fitting.detach(),
+            "gradient_rms": masked_mean_square(gradient, cond.loss_mask).sqrt(),
+            "distance": distance / self.flow.sigma_data,
+        }
+        loss = matching + fitting.mean()
+        if self.anchor:
+            anchor, of_anchor = self._regression[0].regress(trajectory, cond)
+            loss, terms["anchor"] = loss + self.anchor * anchor, of_anchor["loss"]
+        return loss, terms
+
+    def generate(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:
+        """Returns the student's samples ``(B, c, *s)``, with the graph of their last step; given parts are kept."""
+        flow, num = self.flow, len(trajectory.x0)
+        twice = round(self.two_steps * num)
+        once = num - twice
+        x_t, t = torch.randn_like(trajectory.x0) * flow.sigma_data, trajectory.x0.new_full((num,), self.t_max)
+        if twice:
+            low, high = self.second_times
+            with torch.no_grad():
+                first = self._denoise(x_t[once:], t[once:], cond[once:], trajectory, slice(once, num))
+            second = low + (high - low) * torch.rand(twice, device=t.device, dtype=t.dtype)
+            renoised = flow.interpolate(first, torch.randn_like(first) * flow.sigma_data, second)
+            x_t, t = torch.cat([x_t[:once], renoised]), torch.cat([t[:once], second])
+        return self._denoise(x_t, t, cond, trajectory, slice(0, num))
+
+    def gradient(self, sample: Tensor, noisy: Tensor, t: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        """Returns D'(x_τ) − D(x_τ) ``(B, c, *s)`` and mean|x − D(x_τ)| ``(B,)``, without a graph."""
+        u = noisy / self.flow.sigma_data
+        with torch.no_grad():
+            real, own = (
+                self.flow.denoise(noisy, network(u, t, cond).float(), t)
+                for network in (self._network(), self.auxiliary)
+            )
+        distance = (sample - real).abs()
+        if cond.loss_mask is not None:
+            mask = cond.loss_mask.expand_as(distance)
+            return (own - real) * mask, (distance * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)
+        return own - real, distance.flatten(1).mean(1)
+
+    def _network(self) -> Backbone:
+        assert self.teacher is not None
+        return self.teacher
+
+    def _denoise(self, x_t: Tensor, t: Tensor, cond: Conditioning, trajectory: Trajectory, part: slice) -> Tensor:
+        x0 = self.flow.denoise(x_t, self.backbone(x_t / self.flow.sigma_data, t, cond).float(), t)
+        if trajectory.given is None or trajectory.mask is None:
+            return x0
+        return torch.where(trajectory.mask[part] > 0, trajectory.given[part], x0)
+
+    def _noise(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        z, t = self.draw(sample.detach())
+        return t, z

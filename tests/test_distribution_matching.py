@@ -1,0 +1,188 @@
+"""Regression and distribution matching on Gaussian data, whose trajectories and scores are known in closed form."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import scm_media as scm
+from scm_media.conditioning import Conditioning
+from scm_media.distribution_matching import DistributionMatchingLoss
+from scm_media.losses import RegressionLoss
+from scm_media.trajectories import Trajectory
+from scm_media.trigflow import TrigFlow
+from tests.oracles import ConsistencyOracle, Gaussian
+from tests.plain import convolutional
+
+FLOW, SHAPE = TrigFlow(0.5), (1, 3)
+
+
+class GaussianNetwork(nn.Module):
+    """The exact F of Gaussian data whose mean and deviation are parameters; of their consistency function if asked."""
+
+    def __init__(self, mean: float, deviation: float, consistency: bool = False) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.full(SHAPE, mean))
+        self.log_deviation = nn.Parameter(torch.full(SHAPE, math.log(deviation)))
+        self.consistency = consistency
+
+    def forward(self, u, t, cond):
+        oracle = Gaussian(self.mean, self.log_deviation.exp(), FLOW)
+        return ConsistencyOracle(oracle)._evaluate(u, t) if self.consistency else oracle._evaluate(u, t)
+
+
+def points(oracle, num=64, seed=0, dtype=torch.float64):
+    """Points of trajectories of Gaussian data at random times, and their ends."""
+    generator = torch.Generator().manual_seed(seed)
+    x0 = oracle.sample(num, generator).to(dtype)
+    t = torch.rand(num, generator=generator, dtype=dtype) * 1.5 + 0.05
+    x_t = oracle.trajectory(x0, torch.zeros_like(t), t)
+    return Trajectory(x_t, t, x0)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 3, 4), (2, 2, 3, 4)])
+def test_the_exact_consistency_function_has_no_regression_loss(shape):
+    oracle = Gaussian.random(shape)
+    value, terms = RegressionLoss(oracle.consistency, FLOW)(points(oracle))
+    assert value.item() < 1e-12 and terms["loss"].shape == (64,)
+    value, terms = RegressionLoss(oracle, FLOW)(points(oracle))
+    trajectory = points(oracle)
+    F = oracle(trajectory.x_t / 0.5, trajectory.t, Conditioning())
+    error = (FLOW.denoise(trajectory.x_t, F, trajectory.t) - trajectory.x0).square().flatten(1).mean(1)
+    assert torch.allclose(terms["loss"], error, atol=1e-6) and value.item() == pytest.approx(error.mean().item())
+
+
+def test_the_regression_leaves_padding_out_and_drops_labels():
+    oracle = Gaussian.random((2, 5))
+    trajectory = points(oracle)
+    mask = torch.zeros(64, 1, 5, dtype=torch.float64)
+    mask[..., :2] = 1
+    spoiled = Trajectory(trajectory.x_t, trajectory.t, trajectory.x0 + 7 * (1 - mask))
+    value, _ = RegressionLoss(oracle.consistency, FLOW)(spoiled, Conditioning(padding_mask=mask))
+    assert value.item() < 1e-12
+
+
+def test_a_student_that_makes_the_teachers_distribution_has_no_gradient():
+    """The auxiliary network starts as the teacher's copy, so that both scores agree whatever the samples are."""
+    teacher = GaussianNetwork(0.2, 0.4)
+    loss = DistributionMatchingLoss(GaussianNetwork(-0.3, 0.6, True), FLOW, teacher=teacher, anchor=0)
+    _, terms = loss(Trajectory(torch.zeros(8, *SHAPE), torch.ones(8), torch.zeros(8, *SHAPE)))
+    assert terms["gradient_rms"].max() < 1e-6 and terms["distance"].min() > 0.01
+    assert "anchor" not in terms and terms["t"].shape == (8,)
+
+
+def test_the_gradient_is_the_difference_of_the_estimates_over_their_distance():
+    teacher = GaussianNetwork(0.2, 0.4)
+    student = GaussianNetwork(-0.3, 0.6, True)
+    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor=0, two_steps=0)
+    loss.auxiliary = GaussianNetwork(-0.3, 0.6)
+    sample = student.mean.detach() + torch.linspace(-0.5, 0.5, 6).reshape(2, *SHAPE)
+    noisy, t = sample * 0.8, torch.tensor([0.5, 1.0])
+    gradient, distance = loss.gradient(sample, noisy, t, Conditioning())
+    for place, time in enumerate(t.tolist()):
+        estimates = []
+        for mean, deviation in ((-0.3, 0.6), (0.2, 0.4)):
+            gain = math.cos(time) * deviation**2 / ((math.cos(time) * deviation) ** 2 + (math.sin(time) * 0.5) ** 2)
+            estimates.append(mean + gain * (noisy[place] - math.cos(time) * mean))
+        assert torch.allclose(gradient[place], estimates[0] - estimates[1], atol=1e-5)
+        assert distance[place].item() == pytest.approx((sample[place] - estimates[1]).abs().mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("two_steps", [0.0, 1.0])
+def test_matching_brings_the_student_to_the_teachers_distribution(two_steps):
+    """Mean 0.2 and deviation 0.4, from −0.3 and 0.6, with no sample of the data."""
+    teacher, student = GaussianNetwork(0.2, 0.4), GaussianNetwork(-0.3, 0.6, True)
+    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor=0, two_steps=two_steps)
+    own, other = list(student.parameters()), list(loss.auxiliary.parameters())
+    optimizer = torch.optim.Adam([{"params": own, "lr": 0.01}, {"params": other, "lr": 0.03}], betas=(0.0, 0.99))
+    anywhere = Trajectory(torch.zeros(256, *SHAPE), torch.ones(256), torch.zeros(256, *SHAPE))
+    for step in range(400):
+        for group, rate in zip(optimizer.param_groups, (0.01, 0.03), strict=True):
+            group["lr"] = rate * (1 - step / 400)
+        value, _ = loss(anywhere)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert student.mean.mean().item() == pytest.approx(0.2, abs=0.03)
+    assert student.log_deviation.exp().mean().item() == pytest.approx(0.4, abs=0.05)
+    assert torch.equal(teacher.mean, torch.full(SHAPE, 0.2)), "the teacher is frozen"
+
+
+def test_two_steps_begin_within_their_times_from_the_students_own_first():
+    seen = []
+
+    class Watching(GaussianNetwork):
+        def forward(self, u, t, cond):
+            seen.append((t.clone(), u.requires_grad or torch.is_grad_enabled()))
+            return super().forward(u, t, cond)
+
+    loss = DistributionMatchingLoss(
+        Watching(0.2, 0.4, True), FLOW, teacher=GaussianNetwork(0.2, 0.4), two_steps=0.25, second_times=(0.6, 0.9)
+    )
+    sample = loss.generate(Trajectory(*[torch.zeros(n) for n in ((8, *SHAPE), (8,), (8, *SHAPE))]), Conditioning())
+    (first, with_graph), (last, last_with_graph) = seen
+    t_max = math.atan(80 / 0.5)
+    assert (first == torch.tensor(t_max)).all() and len(first) == 2 and not with_graph
+    assert (last[:6] == torch.tensor(t_max)).all() and ((last[6:] >= 0.6) & (last[6:] <= 0.9)).all() and last_with_graph
+    assert sample.shape == (8, *SHAPE) and sample.requires_grad
+
+
+def test_given_parts_stay_as_they_are_and_have_no_gradient():
+    mask = torch.zeros(4, 1, 3)
+    mask[..., 0] = 1
+    given = torch.full((4, *SHAPE), 0.7) * mask
+    trajectory = Trajectory(torch.zeros(4, *SHAPE), torch.ones(4), torch.zeros(4, *SHAPE), given, mask)
+    loss = DistributionMatchingLoss(GaussianNetwork(0.0, 0.6, True), FLOW, teacher=GaussianNetwork(0.2, 0.4))
+    loss.auxiliary = GaussianNetwork(-0.5, 0.6)
+    cond = Conditioning(mask=mask)
+    sample = loss.generate(trajectory, cond)
+    assert (sample[..., 0] == 0.7).all() and (sample[..., 1:] != 0.7).all()
+    gradient, _ = loss.gradient(sample, sample, torch.full((4,), 0.8), cond)
+    assert (gradient[..., 0] == 0).all() and (gradient[..., 1:] != 0).all()
+
+
+def test_the_anchor_is_the_regression_with_its_weight():
+    oracle = Gaussian.random(SHAPE)
+    trajectory = points(oracle, dtype=torch.float32)
+    networks = GaussianNetwork(0.1, 0.5, True), GaussianNetwork(0.2, 0.4)
+    values = []
+    for anchor in (0.0, 0.5):
+        torch.manual_seed(3)
+        loss = DistributionMatchingLoss(networks[0], FLOW, teacher=networks[1], anchor=anchor)
+        values.append(loss(trajectory)[0].item())
+    expected = RegressionLoss(networks[0], FLOW)(trajectory)[0].item()
+    assert values[1] - values[0] == pytest.approx(0.5 * expected, rel=1e-4)
+
+
+def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
+    inner, guide = convolutional(), convolutional()
+    teacher = scm.Guided(inner, 2.0, guide=guide)
+    student = copy.deepcopy(inner)
+    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher)
+    trained = {id(parameter) for parameter in loss.parameters() if parameter.requires_grad}
+    assert {id(parameter) for parameter in loss.auxiliary.parameters()} <= trained
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(loss.auxiliary.parameters(), inner.parameters(), strict=True))
+    loss.double()
+    assert next(inner.parameters()).dtype == torch.float64, "the teacher follows"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teacher": None}, "needs a teacher that is a torch.nn.Module"),
+        ({"two_steps": 1.5}, r"two_steps must lie in \[0, 1\], got 1.5"),
+        ({"anchor": -1}, "anchor must be a weight of at least 0, got -1"),
+        ({"second_times": (0.9, 0.4)}, "second_times must be two times in radians, in order"),
+        ({"second_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DistributionMatchingLoss(
+            GaussianNetwork(0.0, 1.0, True), FLOW, **{"teacher": GaussianNetwork(0.0, 1.0), **options}
+        )
