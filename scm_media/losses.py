@@ -292,14 +292,13 @@ class ConsistencyLoss(DistillationLoss):
         return loss, terms
 
 
-@part("loss", timesteps="timesteps")
+@part("loss")
 class RegressionLoss(FlowLoss):
     """The regression on the ends of the teacher's trajectories, mean[ e^{w(t)} ‖f(x_t, t) − x0‖²/D − w(t) ].
 
     f(x_t, t) = cos t x_t − sin t sigma_data F is the student's x0, and (x_t, t, x0) a point of a trajectory and its
-    end, so that no teacher is called. It is the objective of Consistency Mid-Training (Hu et al. 2025, arXiv
-    2509.24526) and gives a warm start for the other losses. teacher and timesteps are not used: trajectories have
-    their own times. weight "learned": w(t) is learned as by ``DiffusionLoss``.
+    end. It is the objective of Consistency Mid-Training (Hu et al. 2025, arXiv 2509.24526) and gives a warm start for
+    the other losses. teacher: is never called. weight "learned": w(t) is learned as by ``DiffusionLoss``.
     """
 
     default_timesteps = (-1.0, 1.4)
@@ -309,13 +308,12 @@ class RegressionLoss(FlowLoss):
         self,
         backbone: Backbone,
         flow: TrigFlow | None = None,
-        timesteps: TimestepDistribution | None = None,
         *,
         teacher: Backbone | None = None,
         weight: Weight = "none",
         label_dropout: float = 0.0,
     ) -> None:
-        super().__init__(backbone, teacher, flow, timesteps, weight, label_dropout)
+        super().__init__(backbone, teacher, flow, None, weight, label_dropout)
 
     def forward(
         self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None

@@ -175,21 +175,16 @@ class AudioModality(Modality):
     def _count_samples(self, recording: Recording, frames: int) -> int:
         """Returns the number of samples at the recipe's rate; raises SoundError if the recording does not fit it."""
         if recording.channels not in (1, self.channels) and self.channels != 1:
-            raise SoundError(
-                recording.file,
-                "channels",
+            detail = (
                 f"has {recording.channels} channels, the recipe {self.channels}: which of them belong left and right "
-                "is not known; mix it down, or set modality.channels=1 (their mean)",
+                "is not known; mix it down, or set modality.channels=1 (their mean)"
             )
+            raise SoundError(recording.file, "channels", detail)
         total = num_frames(frames, recording.rate, self.sample_rate)
         least = min(self.shortest, self.num_samples / self.sample_rate)
         if total < round(least * self.sample_rate):
-            raise SoundError(
-                recording.file,
-                "too short",
-                f"is {1000 * frames / recording.rate:.3g} ms long, expected at least {1000 * least:.3g} ms: take it "
-                "away, or lower modality.shortest",
-            )
+            length = f"{1000 * frames / recording.rate:.3g} ms long, expected at least {1000 * least:.3g} ms"
+            raise SoundError(recording.file, "too short", f"is {length}: take it away, or lower modality.shortest")
         return total
 
     def transform(self, sample: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -218,10 +218,6 @@ def read_frames(recording: Recording, start: int, stop: int) -> np.ndarray:
         )
     if not np.isfinite(frames).all():
         frame = start + int(np.flatnonzero(~np.isfinite(frames).all(1))[0])
-        raise SoundError(
-            recording.file,
-            "samples that are not finite",
-            f"holds samples that are not finite (NaN or infinity), the first at {frame / recording.rate:.3f} s: "
-            "write it again",
-        )
+        detail = f"holds samples that are not finite (NaN or infinity), the first at {frame / recording.rate:.3f} s"
+        raise SoundError(recording.file, "samples that are not finite", f"{detail}: write it again")
     return frames

@@ -85,12 +85,12 @@ class VocodedMel(MelLatents):
     def __init__(
         self,
         sample_rate: int,
-        channels: int = 1,
         window: int = 1024,
         hop: int = 256,
         num_mels: int = 80,
         lowest: float = 0.0,
         highest: float | None = None,
+        channels: int = 1,
         width: int = 256,
         depth: int = 6,
         sigma_data: float = 0.5,

@@ -16,10 +16,10 @@ def run(arguments: Sequence[str]) -> int:
         "encode",
         "Writes the latents of a recipe's data to <run_dir>/latents, where train finds them; goes on where it stopped.",
         usage="scm-media encode RECIPE [KEY=VALUE ...]",
-        epilog="The autoencoder must have been trained (stage=autoencoder) in the same run_dir. A recipe that flips\n"
-        "or crops at random needs latents.variants=K. Delete <run_dir>/latents to train without.\n"
-        "--trajectories needs the teacher, and a recipe that describes them (trajectories.num); stage=trajectories of\n"
-        "scm-media train does the same on all devices.",
+        epilog="""The autoencoder must have been trained (stage=autoencoder) in the same run_dir. A recipe that flips
+or crops at random needs latents.variants=K. Delete <run_dir>/latents to train without.
+--trajectories needs the teacher, and a recipe that describes them (trajectories.num); stage=trajectories of
+scm-media train does the same on all devices.""",
     )
     commands.add_argument("--trajectories", action="store_true", help="solve the teacher's trajectories instead")
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")

@@ -194,6 +194,11 @@ def test_given_parts_are_kept_with_their_trajectory(tmp_path):
     batch = data.batch([0, 1, 2])
     assert torch.equal(batch.trajectory.mask, masks[:3].float()) and torch.equal(batch.trajectory.given, given[:3])
     assert torch.equal(batch.sample, ends[:3])
+    before = shards(run_dir)
+    (run_dir / "trajectories" / "00002.safetensors").unlink()
+    torch.manual_seed(99)
+    assert write_trajectories(context)["trajectories"] == 8
+    assert shards(run_dir) == before
 
 
 def test_recipes_that_lack_trajectories_are_refused_before_anything_is_written(tmp_path):
