@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data=folder data.root=pictures/")
-    parsed = commands.parse_args(arguments)
+    parsed = commands.parse_intermixed_args(arguments)
     config = recipe.compose(parsed.recipe, parsed.overrides)
 
     from scm_media.build import build

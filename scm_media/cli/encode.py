@@ -24,7 +24,7 @@ scm-media train does the same on all devices.""",
     commands.add_argument("--trajectories", action="store_true", help="solve the teacher's trajectories instead")
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. latents.dtype=float32")
-    parsed = commands.parse_args(arguments)
+    parsed = commands.parse_intermixed_args(arguments)
     config = recipe.compose(parsed.recipe, parsed.overrides)
 
     from scm_media.training import encoding

@@ -22,6 +22,11 @@ def test_shapes_are_counted_and_previewed(tmp_path, capsys):
         assert min(picture.size) > 4 * 16
 
 
+def test_overrides_may_stand_behind_flags(tmp_path, capsys):
+    assert main(["check", "image/tiny", "--rejects", "all", "data.num=40", f"run_dir={tmp_path}/run"]) == 0
+    assert "40 examples to train on, 1 held out" in capsys.readouterr().out
+
+
 def test_rejects_are_counted_by_reason(tmp_path, capsys):
     for name, level in (("dark", 20), ("light", 220)):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scm_media import recipe, training, weights
+from scm_media.cli import main
 from scm_media.conditioning import Conditioning
 from scm_media.data.order import mix
 from scm_media.latents.manifest import shard_file
@@ -232,7 +233,7 @@ def test_a_student_is_regressed_on_its_own(run_dir):
 def test_distribution_matching_trains_both_networks_and_resumes_to_the_bit(run_dir, tmp_path):
     small = [word for word in SMALL if "tangent_warmup" not in word]
     overrides = [*small, *WARM, "loss@student.loss=distribution_matching", "~student.loss.tangent_warmup"]
-    overrides += ["student.loss.auxiliary_rate=2.0", "trainer.validate_every=3"]
+    overrides += ["student.loss.auxiliary_rate=3.0", "trainer.validate_every=3"]
 
     def go(folder, *more):
         training.run(recipe.compose("image/tiny", [*overrides, f"run_dir={folder}", *more]))
@@ -245,3 +246,18 @@ def test_distribution_matching_trains_both_networks_and_resumes_to_the_bit(run_d
     lines = [line for line in metrics(run_dir / "student") if "gradient_rms" in line]
     assert all(0 < line["gradient_rms"] < 10 and 0 < line["anchor"] < 10 for line in lines)
     assert not any("auxiliary" in name for name in state(run_dir, "student"))
+
+
+def test_the_command_solves_what_is_missing_and_says_so(run_dir, capsys):
+    (run_dir / "trajectories" / "00001.safetensors").unlink()
+    before = shards(run_dir)
+    words = ["encode", "image/tiny", "--trajectories", *SMALL, *PLAIN, f"run_dir={run_dir}"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert f"{run_dir}/trajectories: 16 trajectories solved now" in said.out
+    assert "16 of 40, 5 steps of dpm_solver; they take 0 MiB in" in said.err
+    assert shards(run_dir).keys() > before.keys()
+    assert main(words) == 0
+    assert "0 trajectories solved now" in capsys.readouterr().out
+    assert main([word for word in words if not word.startswith("+trajectories")]) == 1
+    assert "this recipe has no trajectories" in capsys.readouterr().err
