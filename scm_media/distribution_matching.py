@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.interfaces import Backbone
-from scm_media.losses import DistillationLoss, RegressionLoss, Terms, masked_mean_square
+from scm_media.losses import DistillationLoss, Terms, masked_mean_square
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
 from scm_media.timesteps import TimestepDistribution
@@ -39,9 +39,10 @@ class DistributionMatchingLoss(DistillationLoss):
     teacher: as it is sampled, guidance included; the auxiliary network is a copy without the guidance. anchor: the
     weight of the regression on the ends of trajectories beside it (``RegressionLoss``), which keeps the student on the
     teacher's trajectories; 0 for none. timesteps: of τ; log-normal with mean −0.8 and standard deviation 1.5 where
-    None. auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
+    None. second_times: radians. sigma_max: the noise level that sampling starts from, t_max = atan(sigma_max /
+    sigma_data). auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
 
-    Raises ValueError without a teacher that can be copied, and as ``ConsistencyLoss``.
+    Raises ValueError without a teacher that can be copied, for settings out of range, and as ``ConsistencyLoss``.
     """
 
     default_timesteps = (-0.8, 1.5)
@@ -58,7 +59,7 @@ class DistributionMatchingLoss(DistillationLoss):
         two_steps: float = 0.5,
         second_times: tuple[float, float] = (0.4, 1.4),
         sigma_max: float = 80.0,
-        auxiliary_rate: float = 1.0,
+        auxiliary_rate: float = 2.0,
     ) -> None:
         super().__init__(backbone, teacher, flow, timesteps, "none", 0.0)
         network: Any = teacher.backbone if isinstance(teacher, Guided) else teacher
@@ -76,12 +77,13 @@ class DistributionMatchingLoss(DistillationLoss):
                 f"second_times must be two times in radians, in order, below atan(sigma_max / sigma_data) = "
                 f"{self.flow.time_from_sigma(sigma_max):.4f}; got {second_times}"
             )
+        if not auxiliary_rate > 0:
+            raise ValueError(f"auxiliary_rate must be positive, got {auxiliary_rate}: 1 is the student's own rate")
         self._freeze(teacher)
         self.auxiliary = copy.deepcopy(network).requires_grad_(True).train()
         self.auxiliary_rate = auxiliary_rate
         self.anchor, self.two_steps, self.second_times = anchor, two_steps, tuple(second_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)
-        self._regression = (RegressionLoss(backbone, self.flow),)  # in a tuple: it holds the same backbone
 
     def forward(
         self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None
@@ -94,16 +96,16 @@ class DistributionMatchingLoss(DistillationLoss):
         """
         cond = as_conditioning(cond, self.backbone, trajectory.x0.device)
         sample = self.generate(trajectory, cond)
-        t, z = self._noise(sample)
-        noisy = self.flow.interpolate(sample.detach(), z, t)
-        gradient, distance = self.gradient(sample.detach(), noisy, t, cond)
-        target = sample.detach() - gradient / broadcast_time(distance + FLOOR * self.flow.sigma_data, gradient)
+        fixed = sample.detach()
+        z, t = self.draw(fixed)
+        gradient, distance = self.gradient(fixed, self.flow.interpolate(fixed, z, t), t, cond)
+        target = fixed - gradient / broadcast_time(distance + FLOOR * self.flow.sigma_data, gradient)
         matching = masked_mean_square(sample - target, cond.loss_mask).mean() / 2
 
-        t, z = self._noise(sample)  # fresh ones: the auxiliary network must not answer for those that it is asked
-        F = self.auxiliary(self.flow.interpolate(sample.detach(), z, t) / self.flow.sigma_data, t, cond)
-        velocity = self.flow.velocity(sample.detach(), z, t)
-        fitting = masked_mean_square(self.flow.sigma_data * F.float() - velocity, cond.loss_mask)
+        z, t = self.draw(fixed)  # the auxiliary network is trained at other noise than it was asked about
+        F = self.auxiliary(self.flow.interpolate(fixed, z, t) / self.flow.sigma_data, t, cond)
+        error = self.flow.sigma_data * F.float() - self.flow.velocity(fixed, z, t)
+        fitting = masked_mean_square(error, cond.loss_mask)
 
         terms = {
             "t": t,
@@ -113,8 +115,8 @@ class DistributionMatchingLoss(DistillationLoss):
         }
         loss = matching + fitting.mean()
         if self.anchor:
-            anchor, of_anchor = self._regression[0].regress(trajectory, cond)
-            loss, terms["anchor"] = loss + self.anchor * anchor, of_anchor["loss"]
+            error = self.regression_error(trajectory, cond)
+            loss, terms["anchor"] = loss + self.anchor * error.mean(), error.detach()
         return loss, terms
 
     def generate(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:
@@ -126,36 +128,26 @@ class DistributionMatchingLoss(DistillationLoss):
         if twice:
             low, high = self.second_times
             with torch.no_grad():
-                first = self._denoise(x_t[once:], t[once:], cond[once:], trajectory, slice(once, num))
+                first = self._sample(x_t[once:], t[once:], cond[once:], trajectory, slice(once, num))
             second = low + (high - low) * torch.rand(twice, device=t.device, dtype=t.dtype)
             renoised = flow.interpolate(first, torch.randn_like(first) * flow.sigma_data, second)
             x_t, t = torch.cat([x_t[:once], renoised]), torch.cat([t[:once], second])
-        return self._denoise(x_t, t, cond, trajectory, slice(0, num))
+        return self._sample(x_t, t, cond, trajectory, slice(0, num))
 
     def gradient(self, sample: Tensor, noisy: Tensor, t: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Returns D'(x_τ) − D(x_τ) ``(B, c, *s)`` and mean|x − D(x_τ)| ``(B,)``, without a graph."""
-        u = noisy / self.flow.sigma_data
+        assert self.teacher is not None
         with torch.no_grad():
-            real, own = (
-                self.flow.denoise(noisy, network(u, t, cond).float(), t)
-                for network in (self._network(), self.auxiliary)
-            )
+            real, own = (self.denoise(network, noisy, t, cond) for network in (self.teacher, self.auxiliary))
         distance = (sample - real).abs()
         if cond.loss_mask is not None:
             mask = cond.loss_mask.expand_as(distance)
             return (own - real) * mask, (distance * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)
         return own - real, distance.flatten(1).mean(1)
 
-    def _network(self) -> Backbone:
-        assert self.teacher is not None
-        return self.teacher
-
-    def _denoise(self, x_t: Tensor, t: Tensor, cond: Conditioning, trajectory: Trajectory, part: slice) -> Tensor:
-        x0 = self.flow.denoise(x_t, self.backbone(x_t / self.flow.sigma_data, t, cond).float(), t)
+    def _sample(self, x_t: Tensor, t: Tensor, cond: Conditioning, trajectory: Trajectory, part: slice) -> Tensor:
+        """Returns the student's x0 for x_t, with what was given to the trajectories of this part of the batch."""
+        x0 = self.denoise(self.backbone, x_t, t, cond)
         if trajectory.given is None or trajectory.mask is None:
             return x0
         return torch.where(trajectory.mask[part] > 0, trajectory.given[part], x0)
-
-    def _noise(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        z, t = self.draw(sample.detach())
-        return t, z

@@ -47,7 +47,7 @@ class FlowLoss(nn.Module):
     default_timesteps: ClassVar[tuple[float, float]]
     """Mean and standard deviation of the log-normal timesteps for a sigma_data of 0.5."""
     uses_trajectories: ClassVar[bool] = False
-    """Whether the loss takes a ``Trajectory`` in place of x0."""
+    """True for a loss that takes a ``Trajectory`` in place of x0."""
 
     def __init__(
         self,
@@ -74,6 +74,15 @@ class FlowLoss(nn.Module):
         """Returns noise z like x0 and times ``(B,)``, from the global random state."""
         t = self.timesteps.sample(x0.shape[0], self.flow.sigma_data).to(x0)
         return torch.randn_like(x0) * self.flow.sigma_data, t
+
+    def denoise(self, network: Backbone, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """Returns a network's x0 ``(B, c, *s)`` for x_t, in float32 or wider."""
+        return self.flow.denoise(x_t, network(x_t / self.flow.sigma_data, t, cond).float(), t)
+
+    def regression_error(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:
+        """Returns ‖f(x_t, t) − x0‖²/D of the backbone ``(B,)`` for points of trajectories and their ends x0."""
+        x0 = self.denoise(self.backbone, trajectory.x_t, trajectory.t, cond)
+        return masked_mean_square(x0 - trajectory.x0, cond.loss_mask)
 
     def drop_labels(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
         """Returns the conditioning without its labels for a random fraction ``label_dropout`` of the samples."""
@@ -322,14 +331,9 @@ class RegressionLoss(FlowLoss):
 
         cond: a ``Conditioning``, a mapping of labels, one label ``(B,)`` or None.
         """
-        cond = as_conditioning(cond, self.backbone, trajectory.x_t.device)
-        return self.regress(trajectory, self.drop_labels(cond, len(trajectory.t), trajectory.t.device))
-
-    def regress(self, trajectory: Trajectory, cond: Conditioning) -> tuple[Tensor, Terms]:
-        """Returns the loss and its terms for a conditioning that is ready for the backbone."""
-        x_t, t = trajectory.x_t, trajectory.t
-        F = self.backbone(x_t / self.flow.sigma_data, t, cond)
-        error = masked_mean_square(self.flow.denoise(x_t, F.float(), t) - trajectory.x0, cond.loss_mask)
+        t = trajectory.t
+        cond = as_conditioning(cond, self.backbone, t.device)
+        error = self.regression_error(trajectory, self.drop_labels(cond, len(t), t.device))
         w = torch.zeros_like(t) if self.weight is None else self.weight(t)
         return (w.exp() * error - w).mean(), {"t": t, "loss": error.detach(), "weight": w.detach()}
 

@@ -177,6 +177,7 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
         ({"teacher": None}, "needs a teacher that is a torch.nn.Module"),
         ({"two_steps": 1.5}, r"two_steps must lie in \[0, 1\], got 1.5"),
         ({"anchor": -1}, "anchor must be a weight of at least 0, got -1"),
+        ({"auxiliary_rate": 0}, "auxiliary_rate must be positive, got 0"),
         ({"second_times": (0.9, 0.4)}, "second_times must be two times in radians, in order"),
         ({"second_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
     ],

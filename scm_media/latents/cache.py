@@ -154,14 +154,17 @@ def _encode(
     variants: Sequence[Batch], encode: Callable[[Tensor], Tensor], latent_mask: Callable[[Tensor], Tensor] | None
 ) -> dict[str, Tensor]:
     """Returns the tensors of a shard for some examples, given as one batch for each variant."""
-    first = variants[0]
     state = {LATENTS: torch.stack([encode(batch.sample).cpu() for batch in variants], 1)}
     masks = [mask for batch in variants if (mask := batch.conditioning(latent_mask).padding_mask) is not None]
     if masks:
         state[PADDING_MASK] = torch.stack(masks, 1)
-    if first.actions is not None:
-        state[ACTIONS] = first.actions
-    return state | {LABEL + name: label for name, label in first.labels.items()}
+    return state | labels_and_actions(variants[0])
+
+
+def labels_and_actions(batch: Batch) -> dict[str, Tensor]:
+    """Returns the labels and the actions of a batch by their names in a shard."""
+    actions = {} if batch.actions is None else {ACTIONS: batch.actions}
+    return {LABEL + name: label for name, label in batch.labels.items()} | actions
 
 
 def write_shard(

@@ -23,7 +23,7 @@ class LatentDataset(Dataset):
 
     manifest_type: ClassVar[Any] = Manifest
     command: ClassVar[str] = "the same scm-media encode command"
-    """What makes missing shards, for errors."""
+    """The command that makes missing shards, for errors."""
 
     def __init__(self, folder: Path, of: Dataset) -> None:
         self.folder, self.manifest = folder, self.manifest_type.load(folder)

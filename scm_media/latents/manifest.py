@@ -20,8 +20,12 @@ GIVEN, MASK, GUIDANCE = "given", "mask", "guidance"
 """Names of what a shard of trajectories holds besides: given latents, where they are given, and guidance scales."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Sharded:
-    """A manifest: the source of numbered tensors, and their layout in files of ``shard_size`` each."""
+    """Describes numbered tensors and their layout in files of ``shard_size`` each.
+
+    num: examples. shape: ``(c, *s)``. dtype: of the stored numbers.
+    """
 
     num: int
     shape: list[int]
@@ -47,7 +51,7 @@ class Sharded:
 
     def save(self, folder: Path) -> None:
         """Writes the manifest into the folder."""
-        weights.write_whole(folder / MANIFEST, (json.dumps(asdict(self), indent=2) + "\n").encode())  # type: ignore[call-overload]
+        weights.write_whole(folder / MANIFEST, (json.dumps(asdict(self), indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -77,32 +81,24 @@ class Sharded:
         return folder
 
     def _flat(self, keys: Sequence[str] | None) -> dict[str, Any]:
-        values = {
-            key: value
-            for key, value in asdict(self).items()  # type: ignore[call-overload]
-            if keys is None or key in keys
-        }
+        values = {key: value for key, value in asdict(self).items() if keys is None or key in keys}
         nested = {key: value for key, value in values.items() if isinstance(value, dict)}
         plain = {key: value for key, value in values.items() if key not in nested}
         return plain | {f"{name}.{key}": value for name, section in nested.items() for key, value in section.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest(Sharded):
     """Describes the source of latents and their layout in files.
 
     autoencoder, dataset: digests of its weights and of the examples. modality: its configuration, since it brings
-    samples to their shape. num: examples. variants: latents of each. shape: ``(c, *s)``.
+    samples to their shape. variants: latents of each example.
     """
 
     autoencoder: str
     dataset: str
     modality: dict[str, Any]
-    num: int
     variants: int
-    shape: list[int]
-    dtype: str
-    shard_size: int
     what: ClassVar[str] = "latents"
     remedy: ClassVar[str] = "and run scm-media encode again"
 

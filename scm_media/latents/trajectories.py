@@ -8,7 +8,6 @@ may share the shards, and a run that was stopped goes on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,21 +18,22 @@ from torch import Tensor
 
 from scm_media.data import Batch, Dataset, Example
 from scm_media.data.order import mix
-from scm_media.latents.cache import write_shard
+from scm_media.latents.cache import labels_and_actions, write_shard
 from scm_media.latents.dataset import LatentDataset
-from scm_media.latents.manifest import ACTIONS, GIVEN, GUIDANCE, LABEL, LATENTS, MANIFEST, MASK, Sharded
+from scm_media.latents.manifest import GIVEN, GUIDANCE, LATENTS, MASK, Sharded
 from scm_media.trajectories import Trajectory
 
 MAX_HELD_OUT = 1024
 """Trajectories at most that validation keeps for itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrajectoryManifest(Sharded):
     """Describes the teacher of trajectories, how its ODE was solved, and the layout in files.
 
     teacher, guide, autoencoder, dataset: digests of weights and of the examples that labels were taken from. sampling:
-    the sampler, guidance and conditioning mask. times: radians, from noise to data, without the end.
+    the sampler, guidance and conditioning mask. times: radians, from noise to data, without the end. batch_size:
+    trajectories that are solved at once, which their noise follows from.
     """
 
     teacher: str
@@ -43,11 +43,7 @@ class TrajectoryManifest(Sharded):
     sampling: dict[str, Any]
     times: list[float]
     seed: int
-    num: int
     batch_size: int
-    shape: list[int]
-    dtype: str
-    shard_size: int
     what: ClassVar[str] = "trajectories"
     remedy: ClassVar[str] = "and train stage=trajectories again"
 
@@ -78,10 +74,6 @@ class TrajectoryDataset(LatentDataset):
 
     def __len__(self) -> int:
         return len(self.part)
-
-    def fingerprint(self) -> str:
-        """Returns the digest of the manifest: the trajectories follow from it."""
-        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         """Returns the batch of these trajectories: their ends ``(B, c, *s)`` in float32, and a point of each."""
@@ -160,8 +152,8 @@ class MixedDataset(Dataset):
         )
 
 
-Solve = Callable[[Batch, torch.Generator], dict[str, Tensor]]
-"""From a batch and a generator to the tensors of a shard but for labels, actions and padding masks."""
+Solve = Callable[[Batch, int], dict[str, Tensor]]
+"""From a batch and a seed to the tensors of a shard but for labels and actions."""
 
 
 def write_missing_trajectories(
@@ -184,19 +176,10 @@ def write_missing_trajectories(
         size, pieces = len(manifest.shard(number)), []
         first, num = number * manifest.shard_size // manifest.batch_size, -(-size // manifest.batch_size)
         for place, batch in enumerate(read(first, num)):
-            pieces.append(
-                _with_data(batch, solve(batch, torch.Generator().manual_seed(mix(manifest.seed, first + place))))
-            )
+            pieces.append(solve(batch, mix(manifest.seed, first + place)) | labels_and_actions(batch))
             done += len(batch.sample)
             if progress is not None:
                 progress("trajectories", min(done, todo), todo)
         state = {name: torch.cat([piece[name] for piece in pieces])[:size] for name in pieces[0]}
         write_shard(folder, number, state, None, manifest.dtype)
     return todo
-
-
-def _with_data(batch: Batch, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors of a shard with the labels and actions of its batch."""
-    labels = {LABEL + name: label.cpu() for name, label in batch.labels.items()}
-    actions = {} if batch.actions is None else {ACTIONS: batch.actions.cpu()}
-    return state | labels | actions

@@ -107,7 +107,7 @@ class Trajectories:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarmStart(Training):
+class WarmStart(Teacher):
     """The settings of a regression on trajectories that the student starts from."""
 
     may_omit_defaults: ClassVar = True
@@ -118,9 +118,6 @@ class WarmStart(Training):
     max_steps: MaxSteps = 4000
     batch_size: BatchSize = 64
     warmup_steps: WarmupSteps = 100
-    decay: Decay = "cosine"
-    decay_steps: DecaySteps = None
-    ema_std: EmaStd = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

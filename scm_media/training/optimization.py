@@ -101,6 +101,17 @@ class StepFigures:
         return {"total": self.loss, "gradient_norm": self.gradient_norm, "rate": self.rate}
 
 
+def parameter_groups(task: Task) -> tuple[list[dict[str, Any]], list[float]]:
+    """Returns the trained parameters, those of an auxiliary network in a second group, and the groups' rate factors."""
+    trained = [parameter for parameter in task.loss.parameters() if parameter.requires_grad]
+    if task.auxiliary is None:
+        return [{"params": trained}], [1.0]
+    network, factor = task.auxiliary
+    apart = {id(parameter) for parameter in network.parameters()}
+    own, other = ([each for each in trained if (id(each) in apart) is other] for other in (False, True))
+    return [{"params": own}, {"params": other}], [1.0, factor]
+
+
 class Optimization:
     """Takes the optimiser steps of a task, for the training loop and for ``scm-media bench`` alike.
 
@@ -114,7 +125,8 @@ class Optimization:
         self, fabric: Any, task: Task, trainer: Mapping[str, Any], seed: int, snapshots: Path | None = None
     ) -> None:
         self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
-        optimizer = build(task.settings["optimizer"], "optimizer", params=self._parameter_groups())
+        groups, self._rate_factors = parameter_groups(task)
+        optimizer = build(task.settings["optimizer"], "optimizer", params=groups)
         self.peak_rate: float = optimizer.param_groups[0]["lr"]
         self._module, self.optimizer = fabric.setup(_Closed(task.loss), optimizer)
         self.ema = PowerEMA(task.model, task.settings["ema_std"])
@@ -123,15 +135,6 @@ class Optimization:
             every, keep = trainer["snapshot_every"], trainer["keep_snapshots"]
             self.snapshots = Snapshots(snapshots, task.model, self.ema, every, keep)
         self.skipped = self.skipped_in_a_row = 0
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Returns the parameters that are trained, those of the auxiliary network in a group of their own."""
-        auxiliary, factor = self.task.auxiliary or (nn.Module(), 1.0)
-        apart = {id(parameter) for parameter in auxiliary.parameters()}
-        trained = [parameter for parameter in self.task.loss.parameters() if parameter.requires_grad]
-        groups = [[each for each in trained if id(each) not in apart], [each for each in trained if id(each) in apart]]
-        self._rate_factors = [1.0, factor][: 1 + bool(groups[1])]
-        return [{"params": group} for group in groups if group]
 
     def step(self, arguments: Iterator[tuple[Any, ...]], step: int) -> StepFigures:
         """Takes step ``step``, counted from 0, on the loss's next arguments.

@@ -156,7 +156,6 @@ class _PrintedProgress:
 
 def _solve_trajectories(context: Context, fabric: Any) -> None:
     """Solves the trajectories that the run lacks, shared among all devices."""
-    fabric.barrier()  # rank 0 has read what there is before any rank writes
     progress = _PrintedProgress() if fabric.global_rank == 0 else None
     done = write_trajectories(context, fabric.global_rank, fabric.world_size, progress)
     fabric.barrier()

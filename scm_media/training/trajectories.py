@@ -208,16 +208,16 @@ class _Solver:
             seconds = time.monotonic() - begun
         return seconds * self.sampler.evaluations(len(self.times) - 1) / self.batch_size
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Returns points, padding masks, given parts and guidance scales of the trajectories of a batch, on the CPU."""
+    def __call__(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """Returns points, padding masks, given parts and guidance scales of the trajectories of a batch."""
         flow, num = self.context.flow, len(batch.sample)
         with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(generator.initial_seed())
+            torch.manual_seed(seed)
             latents, cond = self.inputs(batch.to(self.device))
             if takes_guidance_scale(self.context.config):
-                scale = 1 + (self.guidance_max - 1) * torch.rand(num, generator=generator)
+                scale = 1 + (self.guidance_max - 1) * torch.rand(num)
                 cond = replace(cond, guidance=scale.to(self.device))
-            noise = flow.prior(latents.shape, generator, self.device)
+            noise = flow.prior(latents.shape, device=self.device)
             recorder = _Recorder(self.teacher, flow.sigma_data, self.times[:-1])
             with self.autocast():
                 end = self.sampler(recorder, flow, noise, self.times, cond)

@@ -133,7 +133,10 @@ def test_the_fingerprint_tells_other_rows_and_is_the_old_one_without(tmp_path, r
 
 def test_kept_latents_have_the_rows_of_their_examples(tmp_path, rows):
     data = open_manifest(write(tmp_path, rows))
-    manifest = Manifest("a", data.fingerprint(), {}, len(data), 1, [1, PLACES, 4], "float16", shard_size=4)
+    manifest = Manifest(
+        autoencoder="a", dataset=data.fingerprint(), modality={}, variants=1, num=len(data), shape=[1, PLACES, 4],
+        dtype="float16", shard_size=4,
+    )  # fmt: skip
     manifest.save(tmp_path / "kept")
     write_missing(
         tmp_path / "kept", manifest, lambda ranges: read_ranges(data, ranges, 1, seed=0), lambda x: x[..., ::2], None, 3

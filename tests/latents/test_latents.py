@@ -119,7 +119,7 @@ def test_files_are_mapped_and_not_copied_to_workers(tmp_path):
     ("changes", "said"),
     [
         ({"autoencoder": "bb"}, "autoencoder aa, the recipe's is bb"),
-        ({"dataset": "ee", "num": 9}, "dataset dd, the recipe's is ee; with num 50, the recipe's is 9"),
+        ({"dataset": "ee", "num": 9}, "num 50, the recipe's is 9; with dataset dd, the recipe's is ee"),
         ({"modality": {"size": 8, "flip": True}}, "modality.flip False, the recipe's is True"),
         ({"dtype": "float16"}, "dtype float32, the recipe's is float16"),
     ],
