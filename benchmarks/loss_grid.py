@@ -23,6 +23,7 @@ from scm_media.training import run
 from scm_media.weights import write_whole
 
 NORMS, WEIGHTS, RATES = ("rms", "l2"), ("none", "learned"), (3e-4, 1e-4, 3e-5)
+CONSISTENCY = ("loss@student.loss=consistency", "optimizer@student.optimizer=radam")
 SHARED = ("autoencoder", "feature_extractor", "teacher")
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     asked = commands.parse_intermixed_args()
 
     base = asked.folder / "base"
-    run(compose("image/fashion", [*asked.overrides, f"run_dir={base}", "student.max_steps=0"]))
+    run(compose("image/fashion", [*CONSISTENCY, *asked.overrides, f"run_dir={base}", "student.max_steps=0"]))
     teacher = _figures(base, ["teacher"], asked.num_samples)
     arguments = ["--steps", str(asked.steps), "--num-samples", str(asked.num_samples), *asked.overrides]
     table: dict[str, Any] = {"arguments": arguments, "teacher": teacher, "cells": []}
@@ -49,6 +50,7 @@ def main() -> None:
             compose(
                 "image/fashion",
                 [
+                    *CONSISTENCY,
                     *asked.overrides,
                     f"run_dir={folder}",
                     "stage=student",

@@ -53,7 +53,7 @@ def format_card(folder: ModelFolder, sheet: bool | None = None) -> str:
 
 
 def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
-    objective = {"scd": "distilled from a diffusion teacher (sCD)", "sct": "trained from data (sCT)"}
+    objective = {"scd": "distilled from a diffusion teacher", "sct": "trained from data (sCT)"}
     how = objective.get(description.objective or "", "trained")
     lines = [
         f"# {markdown_text(description.name)}",
