@@ -3,7 +3,7 @@
     python examples/few_steps.py image/fashion --out sheet.png
 
 A row is one way of sampling; under it stand its network evaluations and the seconds that it took. Clip k of every
-row starts from the same noise, so that a column shows one clip coming closer to what the teacher makes of it.
+row starts from the same noise, so that a column shows one sample coming closer to what the teacher makes of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a bundled name, a run folder or an exported folder")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="the file to write")
-    parser.add_argument("-n", "--num", type=int, default=10, help="clips a row")
+    parser.add_argument("-n", "--num", type=int, default=10, help="samples a row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -31,12 +31,12 @@ def main() -> None:
     rows = []
     for steps, teacher in ((1, False), (2, False), (4, False), (None, True)):
         arguments = {"teacher": True} if teacher else {"steps": steps}
-        clips = pipeline(options.num, seed=options.seed, **arguments)
-        seconds = clips.seconds_model + clips.seconds_decode
+        out = pipeline(options.num, seed=options.seed, **arguments)
+        seconds = out.seconds_model + out.seconds_decode
         what = "the teacher" if teacher else f"{steps} step{'s' if steps > 1 else ''}"
-        text = f"{what}: {clips.evaluations} evaluations a clip, {seconds:.2f} s for {options.num} clips"
-        captions = [" ".join(map(str, label.values())) for label in clips.labels]
-        rows.append((pipeline.modality.preview(clips.samples, captions, columns=options.num), text))
+        text = f"{what}: {out.evaluations} evaluations a sample, {seconds:.2f} s for {options.num} samples"
+        captions = [" ".join(map(str, label.values())) for label in out.labels]
+        rows.append((pipeline.modality.preview(out.samples, captions, columns=options.num), text))
         print(text)
 
     options.out.parent.mkdir(parents=True, exist_ok=True)

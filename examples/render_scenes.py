@@ -78,7 +78,7 @@ WAYS = {
 """Groups of buttons of which at most one is held, with how often each is."""
 
 ONLY_WAY = 0.45
-"""How often each side is held where a scenario has only sideways moves, or only turns."""
+"""The frequencies with which each side is held where a scenario has only sideways moves, or only turns."""
 
 HELD = 5.0
 """The mean number of frames that a button is held."""

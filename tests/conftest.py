@@ -1,4 +1,4 @@
-"""What every test stands on: one thread, fixed seeds, no state of Hydra's left behind, a wide terminal."""
+"""Sets up every test: one thread, fixed seeds, no state of Hydra's left behind, a wide terminal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def allowed():
 
 @pytest.fixture
 def told(pipeline):
-    """What the student of a module's ``pipeline`` is told beside its latents, call by call."""
+    """Returns the conditioning that the student of a module's ``pipeline`` gets, call by call."""
     seen = []
     handle = pipeline.network("student").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2].concat))
     yield seen

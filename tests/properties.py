@@ -1,4 +1,4 @@
-"""How property tests run: the same examples every time, however slow the machine."""
+"""Property tests run alike everywhere: the same examples every time, however slow the machine."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""What a configuration may name, in which role, and what is said of what it may not."""
+"""A configuration may name parts of the expected role alone, and errors say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe costs, held against networks that have storage and against counts by hand."""
+"""The cost of a recipe is held against networks that have storage and against counts by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an autoencoder minimises: its terms, and a critic that is trained in the same backward pass."""
+"""Tests the loss of an autoencoder: its terms, and a critic that is trained in the same backward pass."""
 
 from __future__ import annotations
 

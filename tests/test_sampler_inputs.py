@@ -1,4 +1,4 @@
-"""What samplers take in place of noise, times, flow and conditioning, and what they leave as it was."""
+"""Samplers have defaults for noise, times, flow and conditioning, and leave a model as it was."""
 
 from __future__ import annotations
 

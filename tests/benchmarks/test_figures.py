@@ -1,4 +1,4 @@
-"""What a listener would check: pitches of synthetic tones, labels that a judge hears, clips from every source."""
+"""Tests what a listener would hear: pitches of synthetic tones, labels that a judge hears, clips from every source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What figures of videos stand beside: recordings, their autoencoder, and a distance that must see time."""
+"""Tests the rows beside figures of videos: recordings, their autoencoder, and a distance that must see time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the script calls float32 is exact, what it calls bf16 is not, and its gradient is the loss's."""
+"""The script's float32 is exact, its bf16 is not, and its gradient is the loss's."""
 
 from __future__ import annotations
 

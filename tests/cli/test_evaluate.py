@@ -25,7 +25,7 @@ def own(tmp_path):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """What was asked of the evaluation, which gives made-up figures."""
+    """Replaces the evaluation by made-up figures and keeps what it was asked."""
     asked = []
 
     def evaluate(pipeline, request, **arguments):

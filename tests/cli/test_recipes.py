@@ -55,7 +55,7 @@ def test_unknown_recipe(capsys):
 
 
 def timesteps(folder, tmp_path, capsys) -> tuple[str, dict]:
-    """What is printed for a folder, and what it composes to."""
+    """Returns what the command prints for a folder, and the recipe that it composes to."""
     assert main(["recipes", "--for", str(folder)]) == 0
     text = capsys.readouterr().out
     (tmp_path / "mine.yaml").write_text(text)

@@ -21,7 +21,7 @@ BEST = GRID[3]
 
 
 def _state(folder, std):
-    """What is 'rebuilt': the trained weights, the output scaled by the length."""
+    """Returns 'rebuilt' weights: the trained ones, the output scaled by the length."""
     trained = weights.read(folder.file("student")).state
     return {name: value * (1 + std) if "patch_out" in name else value for name, value in trained.items()}
 

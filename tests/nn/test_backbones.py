@@ -1,4 +1,4 @@
-"""What holds for every backbone that carries a pair, whatever it is made of."""
+"""Tests every backbone that carries a pair, whatever it is made of."""
 
 from __future__ import annotations
 

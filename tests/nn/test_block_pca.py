@@ -52,7 +52,7 @@ def test_what_lies_in_so_many_components_comes_back_exactly(rank, causal):
 
 
 def test_of_all_linear_maps_components_lose_least():
-    """What is lost is the sum of the variances left out, which no other plane through the mean can undercut."""
+    """The loss is the sum of the variances left out, which no other plane through the mean can undercut."""
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(400, 1, 8, generator=generator) @ torch.randn(8, 8, generator=generator) + 0.5
     components = BlockPCA(1, NUM, (4,), causal=False)

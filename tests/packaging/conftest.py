@@ -57,7 +57,7 @@ def closure(requirements: Iterable[str]) -> set[str]:
 
 
 def core_requirements(wheel: Path) -> list[str]:
-    """What a wheel says it needs when it is installed without extras."""
+    """Returns the requirements of a wheel that is installed without extras."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         texts = message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []

@@ -16,7 +16,7 @@ from tests.properties import repeatable
 
 
 def read(value: str):
-    """What Hydra's parser makes of a value."""
+    """Returns the value that Hydra's parser reads."""
     return OverridesParser.create().parse_override(f"data.root={value}").value()
 
 

@@ -25,7 +25,7 @@ from tests.pipeline.tiny import write_tiny_model
 from tests.properties import repeatable
 
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""What no output may hold: control characters but tab and line feed, line separators, marks of direction."""
+"""Characters that no output may hold: control characters but tab and line feed, line separators, marks of direction."""
 
 NAMES = [
     "plain",

@@ -34,7 +34,7 @@ CHANGES = [
     ("teacher", "autoencoder.network.sigma_data=0.4", r"autoencoder\.network\.sigma_data: 0\.5 → 0\.4"),
     ("teacher", "data.num=63", r"data\.num: 64 → 63"),
 ]
-"""What changes a model."""
+"""Overrides that change a model."""
 OF_STEPS = [
     ("teacher", "teacher.batch_size=16", r"teacher\.batch_size: 8 → 16"),
     ("teacher", "trainer.accumulate=2", r"trainer\.accumulate: 1 → 2"),
@@ -48,7 +48,7 @@ OF_STEPS = [
     ("teacher", "teacher.ema_std=0.1", r"teacher\.ema_std: 0\.05 → 0\.1"),
     ("teacher", "init_from=runs/other", "init_from: None → runs/other"),
 ]
-"""What changes the steps to it alone."""
+"""Overrides that change the steps to it alone."""
 FREE = [
     "teacher.max_steps=9",
     "device=auto",

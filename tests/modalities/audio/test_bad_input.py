@@ -1,4 +1,4 @@
-"""What is wrong with a file is said in one line, and counted by reason where a dataset is opened."""
+"""A file's fault is said in one line, and counted by reason where a dataset is opened."""
 
 from __future__ import annotations
 

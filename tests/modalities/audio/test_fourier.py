@@ -49,7 +49,7 @@ def test_energy_is_that_of_the_windows_over_each_sample(window, hop):
 
 @pytest.mark.parametrize(("window", "hop"), HOPS)
 def test_the_inverse_of_what_is_no_spectrum_is_the_nearest_waveform(window, hop):
-    """What is left over is at right angles to the spectra of all waveforms (Griffin & Lim 1984, equation 6)."""
+    """The remainder is at right angles to the spectra of all waveforms (Griffin & Lim 1984, equation 6)."""
     transform = frames(window, hop)
     spectrum = torch.randn(20, window // 2 + 1, dtype=torch.complex128)
     spectrum[:, [0, -1]] = spectrum[:, [0, -1]].real.to(spectrum.dtype)

@@ -1,4 +1,4 @@
-"""What is proposed for a folder of sounds, and what is remarked on them."""
+"""The survey of a folder of sounds proposes a recipe and makes remarks."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 BITS = 7
-"""Of a frame's number: dark and bright columns, which no codec loses."""
+"""The bits of a frame's number: dark and bright columns, which no codec loses."""
 CONTAINERS = {
     ".mp4": ("libx264", "yuv420p", {"g": "12", "bf": "2"}),
     ".mov": ("libx264", "yuv420p", {"g": "250"}),
@@ -36,7 +36,7 @@ def numbered(number: int, height: int = 32, width: int = 56) -> np.ndarray:
 
 
 def numbers(clip: Tensor) -> list[int]:
-    """What the frames of a clip ``(C, T, H, W)`` say."""
+    """Returns the numbers that the frames of a clip ``(C, T, H, W)`` show."""
     means = clip.mean((0, 2))
     width = means.shape[1]
     size = math.ceil(width / BITS)

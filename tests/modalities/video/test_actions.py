@@ -69,7 +69,7 @@ def pipeline(folder):
 
 
 def told_rows(aligned):
-    """What clip 0 is told of the actions, latent frame by latent frame."""
+    """Returns the actions that clip 0 is conditioned on, latent frame by latent frame."""
     return aligned[0, 5:, :, 1, 2].T.tolist()
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a video is said in one line, and counted by reason where a dataset is opened; never a hang."""
+"""A video's fault is said in one line, and counted by reason where a dataset is opened; never a hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written plays in a browser: a page with a <video> whose time goes on and whose duration is right."""
+"""Written videos play in a browser: a page with a <video> whose time goes on and whose duration is right."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def browser():
 
 
 def played(browser: str, folder, suffix: str) -> dict:
-    """What the page tells of the clip once it has ended."""
+    """Returns what the page reports of the clip once it has ended."""
     told: Queue = Queue()
 
     class Handler(BaseHTTPRequestHandler):

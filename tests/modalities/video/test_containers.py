@@ -23,7 +23,7 @@ NUM, WINDOW = 60, 8
 
 @dataclass(frozen=True)
 class Codec:
-    """How an encoder is set up: pixel format, options, and the size and rate that it is made for."""
+    """The settings of an encoder: pixel format, options, and the size and rate that it is made for."""
 
     pixel_format: str = "yuv420p"
     options: dict[str, str] = field(default_factory=dict)
@@ -114,7 +114,7 @@ WRITTEN = {
     "yuv4 zlib",
     ".gif": "gif",
 }
-"""What the bundled FFmpeg writes of each; one of another build may lack encoders, such as x265 by its licence."""
+"""Containers of the bundled FFmpeg; one of another build may lack encoders, such as x265 by its licence."""
 AVAILABLE = [
     (suffix, name) for suffix, names in WRITTEN.items() for name in names.split() if name in av.codecs_available
 ]

@@ -43,7 +43,7 @@ def png(levels: np.ndarray, depth: int, key: tuple[int, ...] | None = None, extr
 
 
 def clip_of(folder: Path, content: bytes, suffix: str, background: float = 0.0) -> torch.Tensor:
-    """What is read of a folder of some frames, all the same."""
+    """Returns the sample that is read from a folder of frames, all the same."""
     folder.mkdir()
     for number in range(NUM):
         (folder / f"{number}{suffix}").write_bytes(content)
