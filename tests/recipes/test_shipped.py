@@ -70,8 +70,10 @@ def test_the_parts_can_be_built_and_fit_each_other(name):
         )
         flow = build(config["flow"], "flow")
         teacher = build(config["teacher"]["loss"], "loss", backbone=backbone, flow=flow)
-        guided = {"guidance_max": None}  # for which a guided teacher is needed
-        student = build({**config["student"]["loss"], **guided}, "loss", backbone=own, teacher=None, flow=flow)
+        distilled = (
+            build({**config["backbone"]}, "backbone", **parts) if config["student"]["objective"] == "scd" else None
+        )
+        student = build(config["student"]["loss"], "loss", backbone=own, teacher=distilled, flow=flow)
     optimizer = build(config["student"]["optimizer"], "optimizer", params=student.parameters())
     assert (
         build(config["teacher"]["optimizer"], "optimizer", params=teacher.parameters()).defaults["lr"]
