@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scm_media import recipe, training, weights
 from scm_media.data import Batch, Dataset, Example
 from scm_media.training import loop
+from scm_media.training.stages.backbones import auxiliary_network
 
 SMALL = (
     "device=cpu",
@@ -149,6 +150,7 @@ def run_task(
         finish=finish,
         preview=preview,
         separate_clip=list(loss.weight.parameters()) if hasattr(loss, "weight") else [],
+        auxiliary=auxiliary_network(loss),
     )
     loop.train(
         fabric or Fabric(accelerator="cpu", devices=1),

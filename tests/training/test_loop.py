@@ -20,6 +20,26 @@ def test_each_step_descends_by_rate_times_gradient(tmp_path):
     assert run_task(tmp_path, Slope([2.0]), 3)["net.weight"].item() == -6.0
 
 
+class WithAuxiliary(Slope):
+    """The loss of Slope, and that of a second network with the slope 4."""
+
+    def __init__(self) -> None:
+        super().__init__([2.0])
+        self.auxiliary, self.auxiliary_rate = Slope([4.0]).net, 3.0
+
+    def forward(self, x, step):
+        loss, terms = super().forward(x, step)
+        return loss + self.auxiliary(torch.full((1, 1), 4.0)).sum(), terms
+
+
+def test_an_auxiliary_network_has_its_own_rate_and_its_own_clip(tmp_path):
+    plain = run_task(tmp_path / "plain", WithAuxiliary(), 3)
+    assert (plain["net.weight"].item(), plain["auxiliary.weight"].item()) == (-6.0, -36.0)
+    clipped = run_task(tmp_path / "clipped", WithAuxiliary(), 2, gradient_clip=1.0)
+    assert clipped["net.weight"].item() == pytest.approx(-2.0, rel=1e-4)
+    assert clipped["auxiliary.weight"].item() == pytest.approx(-6.0, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [
