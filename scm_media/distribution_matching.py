@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,10 +28,10 @@ FLOOR = 1e-3
 class DistributionMatchingLoss(DistillationLoss):
     """Matches the distribution of a student's samples with the teacher's (DMD2, Yin et al. 2024, arXiv 2405.14867).
 
-    The student makes samples x as at inference: f(z, t_max), and a fraction ``two_steps`` of them renoised to a time in
-    ``second_times`` and denoised once more. Noised again to x_τ, they have two estimates of x0: D of the teacher, and
-    D' of an auxiliary network that learns the student's samples by the diffusion loss, beginning with the teacher's
-    weights. The gradient for x is that of KL(student ‖ teacher), each sample's on its own scale,
+    The student makes samples x as at inference: f(z, t_max), and some of them renoised to times in ``later_times``, in
+    falling order, and denoised once more at each. Noised again to x_τ, they have two estimates of x0: D of the teacher,
+    and D' of an auxiliary network that learns the student's samples by the diffusion loss, beginning with the teacher's
+    weights. The last step is trained by the gradient of KL(student ‖ teacher) for x, each sample's on its own scale,
 
         (D'(x_τ) − D(x_τ)) / mean|x − D(x_τ)|                   (DMD, Yin et al. 2024, arXiv 2311.18828, equation 8).
 
@@ -39,8 +41,9 @@ class DistributionMatchingLoss(DistillationLoss):
     teacher: as it is sampled, guidance included; the auxiliary network is a copy without the guidance. anchor: the
     weight of the regression on the ends of trajectories beside it (``RegressionLoss``), which keeps the student on the
     teacher's trajectories; 0 for none. timesteps: of τ; log-normal with mean −0.8 and standard deviation 1.5 where
-    None. second_times: radians. sigma_max: the noise level that sampling starts from, t_max = atan(sigma_max /
-    sigma_data). auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
+    None. step_fractions: the fractions of the samples that are made in one, two, three … steps. later_times: the range,
+    in radians, of the times after the first. sigma_max: the noise level that sampling starts from, t_max =
+    atan(sigma_max / sigma_data). auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
 
     Raises ValueError without a teacher that can be copied, for settings out of range, and as ``ConsistencyLoss``.
     """
@@ -56,8 +59,8 @@ class DistributionMatchingLoss(DistillationLoss):
         *,
         teacher: Backbone | None = None,
         anchor: float = 0.5,
-        two_steps: float = 0.5,
-        second_times: tuple[float, float] = (0.4, 1.4),
+        step_fractions: Sequence[float] = (0.5, 0.5),
+        later_times: tuple[float, float] = (0.4, 1.4),
         sigma_max: float = 80.0,
         auxiliary_rate: float = 2.0,
     ) -> None:
@@ -68,21 +71,24 @@ class DistributionMatchingLoss(DistillationLoss):
                 "DistributionMatchingLoss needs a teacher that is a torch.nn.Module, of which it trains a copy: set "
                 "student.objective=scd, or choose another loss"
             )
-        if not 0 <= two_steps <= 1:
-            raise ValueError(f"two_steps must lie in [0, 1], got {two_steps}")
+        if not (all(each >= 0 for each in step_fractions) and math.isclose(sum(step_fractions), 1, abs_tol=1e-6)):
+            raise ValueError(
+                "step_fractions must be fractions of at least 0 that add up to 1, for one, two, three … steps; got "
+                f"{list(step_fractions)}"
+            )
         if not anchor >= 0:
             raise ValueError(f"anchor must be a weight of at least 0, got {anchor}")
-        if not 0 < second_times[0] <= second_times[1] < self.flow.time_from_sigma(sigma_max):
+        if not 0 < later_times[0] <= later_times[1] < self.flow.time_from_sigma(sigma_max):
             raise ValueError(
-                f"second_times must be two times in radians, in order, below atan(sigma_max / sigma_data) = "
-                f"{self.flow.time_from_sigma(sigma_max):.4f}; got {second_times}"
+                f"later_times must be two times in radians, in order, below atan(sigma_max / sigma_data) = "
+                f"{self.flow.time_from_sigma(sigma_max):.4f}; got {later_times}"
             )
         if not auxiliary_rate > 0:
             raise ValueError(f"auxiliary_rate must be positive, got {auxiliary_rate}: 1 is the student's own rate")
         self._freeze(teacher)
         self.auxiliary = copy.deepcopy(network).requires_grad_(True).train()
         self.auxiliary_rate = auxiliary_rate
-        self.anchor, self.two_steps, self.second_times = anchor, two_steps, tuple(second_times)
+        self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)
 
     def forward(
@@ -120,19 +126,35 @@ class DistributionMatchingLoss(DistillationLoss):
         return loss, terms
 
     def generate(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:
-        """Returns the student's samples ``(B, c, *s)``, with the graph of their last step; given parts are kept."""
+        """Returns the student's samples ``(B, c, *s)``, with the graph of their last step; given parts are kept.
+
+        The samples of fewer steps come first.
+        """
         flow, num = self.flow, len(trajectory.x0)
-        twice = round(self.two_steps * num)
-        once = num - twice
         x_t, t = torch.randn_like(trajectory.x0) * flow.sigma_data, trajectory.x0.new_full((num,), self.t_max)
-        if twice:
-            low, high = self.second_times
+        ends = [round(num * sum(self.step_fractions[: steps + 1])) for steps in range(len(self.step_fractions))]
+        times = self._later_times(ends, t)
+        for step, first in enumerate(ends[:-1]):
+            if first == num:
+                break
+            rest = slice(first, num)
             with torch.no_grad():
-                first = self._sample(x_t[once:], t[once:], cond[once:], trajectory, slice(once, num))
-            second = low + (high - low) * torch.rand(twice, device=t.device, dtype=t.dtype)
-            renoised = flow.interpolate(first, torch.randn_like(first) * flow.sigma_data, second)
-            x_t, t = torch.cat([x_t[:once], renoised]), torch.cat([t[:once], second])
+                x0 = self._sample(x_t[rest], t[rest], cond[rest], trajectory, rest)
+            later = times[rest, step]
+            renoised = flow.interpolate(x0, torch.randn_like(x0) * flow.sigma_data, later)
+            x_t, t = torch.cat([x_t[:first], renoised]), torch.cat([t[:first], later])
         return self._sample(x_t, t, cond, trajectory, slice(0, num))
+
+    def _later_times(self, ends: Sequence[int], t: Tensor) -> Tensor:
+        """Returns the times ``(B, n)`` after the first of n + 1 steps, falling; fewer steps use the first ones.
+
+        ends: the number of samples of at most one, two, three … steps.
+        """
+        low, high = self.later_times
+        drawn = low + (high - low) * torch.rand(len(t), len(ends) - 1, device=t.device, dtype=t.dtype)
+        for step, end in enumerate(ends[:-1]):
+            drawn[:end, step:] = 0.0  # not used: the largest ones come first
+        return drawn.sort(1, descending=True).values
 
     def gradient(self, sample: Tensor, noisy: Tensor, t: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Returns D'(x_τ) − D(x_τ) ``(B, c, *s)`` and mean|x − D(x_τ)| ``(B,)``, without a graph."""

@@ -78,7 +78,7 @@ def test_a_student_that_makes_the_teachers_distribution_has_no_gradient():
 def test_the_gradient_is_the_difference_of_the_estimates_over_their_distance():
     teacher = GaussianNetwork(0.2, 0.4)
     student = GaussianNetwork(-0.3, 0.6, True)
-    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor=0, two_steps=0)
+    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor=0, step_fractions=(1.0,))
     loss.auxiliary = GaussianNetwork(-0.3, 0.6)
     sample = student.mean.detach() + torch.linspace(-0.5, 0.5, 6).reshape(2, *SHAPE)
     noisy, t = sample * 0.8, torch.tensor([0.5, 1.0])
@@ -92,11 +92,11 @@ def test_the_gradient_is_the_difference_of_the_estimates_over_their_distance():
         assert distance[place].item() == pytest.approx((sample[place] - estimates[1]).abs().mean().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("two_steps", [0.0, 1.0])
-def test_matching_brings_the_student_to_the_teachers_distribution(two_steps):
+@pytest.mark.parametrize("step_fractions", [(1.0,), (0.0, 1.0), (0.0, 0.0, 0.0, 1.0)])
+def test_matching_brings_the_student_to_the_teachers_distribution(step_fractions):
     """Mean 0.2 and deviation 0.4, from −0.3 and 0.6, with no sample of the data."""
     teacher, student = GaussianNetwork(0.2, 0.4), GaussianNetwork(-0.3, 0.6, True)
-    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor=0, two_steps=two_steps)
+    loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor=0, step_fractions=step_fractions)
     own, other = list(student.parameters()), list(loss.auxiliary.parameters())
     optimizer = torch.optim.Adam([{"params": own, "lr": 0.01}, {"params": other, "lr": 0.03}], betas=(0.0, 0.99))
     anywhere = Trajectory(torch.zeros(256, *SHAPE), torch.ones(256), torch.zeros(256, *SHAPE))
@@ -112,7 +112,7 @@ def test_matching_brings_the_student_to_the_teachers_distribution(two_steps):
     assert torch.equal(teacher.mean, torch.full(SHAPE, 0.2)), "the teacher is frozen"
 
 
-def test_two_steps_begin_within_their_times_from_the_students_own_first():
+def test_later_steps_begin_within_their_times_from_the_students_own_samples():
     seen = []
 
     class Watching(GaussianNetwork):
@@ -120,14 +120,17 @@ def test_two_steps_begin_within_their_times_from_the_students_own_first():
             seen.append((t.clone(), u.requires_grad or torch.is_grad_enabled()))
             return super().forward(u, t, cond)
 
-    loss = DistributionMatchingLoss(
-        Watching(0.2, 0.4, True), FLOW, teacher=GaussianNetwork(0.2, 0.4), two_steps=0.25, second_times=(0.6, 0.9)
-    )
+    networks = Watching(0.2, 0.4, True), GaussianNetwork(0.2, 0.4)
+    times, fractions = (0.6, 0.9), (0.5, 0.25, 0.0, 0.25)
+    loss = DistributionMatchingLoss(networks[0], FLOW, teacher=networks[1], step_fractions=fractions, later_times=times)
     sample = loss.generate(Trajectory(*[torch.zeros(n) for n in ((8, *SHAPE), (8,), (8, *SHAPE))]), Conditioning())
-    (first, with_graph), (last, last_with_graph) = seen
     t_max = math.atan(80 / 0.5)
-    assert (first == torch.tensor(t_max)).all() and len(first) == 2 and not with_graph
-    assert (last[:6] == torch.tensor(t_max)).all() and ((last[6:] >= 0.6) & (last[6:] <= 0.9)).all() and last_with_graph
+    steps, graphs = zip(*seen, strict=True)
+    assert [len(each) for each in steps] == [4, 2, 2, 8] and graphs == (False, False, False, True)
+    assert (steps[0] == torch.tensor(t_max)).all() and (steps[3][:4] == torch.tensor(t_max)).all()
+    four = torch.stack([steps[1], steps[2], steps[3][6:]])
+    later = torch.cat([four.flatten(), steps[3][4:6]])
+    assert ((later >= 0.6) & (later <= 0.9)).all() and (four.diff(dim=0) < 0).all(), "times fall from step to step"
     assert sample.shape == (8, *SHAPE) and sample.requires_grad
 
 
@@ -175,11 +178,12 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
     ("options", "message"),
     [
         ({"teacher": None}, "needs a teacher that is a torch.nn.Module"),
-        ({"two_steps": 1.5}, r"two_steps must lie in \[0, 1\], got 1.5"),
+        ({"step_fractions": (0.5, 0.4)}, r"step_fractions must be fractions .* that add up to 1, .* got \[0.5, 0.4\]"),
+        ({"step_fractions": (1.5, -0.5)}, r"got \[1.5, -0.5\]"),
         ({"anchor": -1}, "anchor must be a weight of at least 0, got -1"),
         ({"auxiliary_rate": 0}, "auxiliary_rate must be positive, got 0"),
-        ({"second_times": (0.9, 0.4)}, "second_times must be two times in radians, in order"),
-        ({"second_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
+        ({"later_times": (0.9, 0.4)}, "later_times must be two times in radians, in order"),
+        ({"later_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, message):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modalities.audio.fourier import check_waveform
+from modalities.audio.levels import limit_peaks
 from scm_media.nn.kl_autoencoder import KLAutoencoder
 from scm_media.parts import part
 
@@ -72,8 +73,8 @@ class SpectralAutoencoder(nn.Module):
         return self.inner.encode(self.front.encode(sample), generator)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Returns waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
-        return self.synthesize(self.inner.scale.denormalize(latent)).clamp(-1, 1)
+        """Returns waveforms ``(B, channels, T)`` in [-1, 1], with the level lowered where the peak is higher."""
+        return limit_peaks(self.synthesize(self.inner.scale.denormalize(latent)))
 
     def latent_shape(self, sample_shape: Sequence[int]) -> tuple[int, ...]:
         """Returns ``(c, F / f, K / k)``. Raises ValueError where T is no multiple of k hops, or f does not divide F."""

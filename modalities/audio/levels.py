@@ -31,6 +31,11 @@ def limit_peak(sample: Tensor) -> tuple[Tensor, float]:
     return (sample / peak if peak > 1 else sample), peak
 
 
+def limit_peaks(samples: Tensor) -> Tensor:
+    """Returns samples ``(B, C, T)``, each scaled down as a whole to a peak of 1 if its peak is higher: none is cut."""
+    return samples / samples.abs().amax((1, 2), keepdim=True).clamp(min=1)
+
+
 def normalise_level(sample: Tensor, rate: int, kind: str, level: float) -> Tensor:
     """Returns the sample ``(C, T)`` at a level in dBFS (kind "peak") or LUFS ("loudness").
 

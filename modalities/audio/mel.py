@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform
+from modalities.audio.levels import limit_peaks
 from modalities.audio.mel_scale import mel_filters
 from modalities.audio.phases import peak_phases
 from scm_media.nn.channel_scale import ChannelScale
@@ -150,8 +151,8 @@ class MelLatents(nn.Module):
         return self.scale.normalize(self.mel(sample))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Returns waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
-        return self.waveform(latent).clamp(-1, 1)
+        """Returns waveforms ``(B, channels, T)`` in [-1, 1], with the level lowered where the peak is higher."""
+        return limit_peaks(self.waveform(latent))
 
     def waveform(self, latent: Tensor) -> Tensor:
         """Returns waveforms ``(B, channels, T)``, not clipped."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modalities.audio.fourier import FourierFrames, check_iterations, check_waveform, normalise_phase
+from modalities.audio.levels import limit_peaks
 from scm_media.nn.channel_scale import Measured
 from scm_media.parts import part
 
@@ -125,8 +126,8 @@ class ComplexSpectrogram(Measured):
         return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2).contiguous()
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Returns waveforms ``(B, channels, T)``, clipped to [-1, 1]."""
-        return self.waveform(latent).clamp(-1, 1)
+        """Returns waveforms ``(B, channels, T)`` in [-1, 1], with the level lowered where the peak is higher."""
+        return limit_peaks(self.waveform(latent))
 
     def waveform(self, latent: Tensor) -> Tensor:
         """Returns waveforms ``(B, channels, T)``, not clipped, so that gradients pass everywhere."""

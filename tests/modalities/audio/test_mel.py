@@ -88,11 +88,22 @@ def test_phases_are_found_for_true_magnitudes():
     assert convergence(32) > 18
 
 
+def test_a_loud_sound_is_lowered_as_a_whole_and_never_cut():
+    samples = notes()
+    front = fitted(samples)
+    latent = torch.cat([front.encode(samples)[:1], front.encode(samples)[:1] + 1.0])  # the second is far too loud
+    waveform, decoded = front.waveform(latent), front.decode(latent)
+    peaks = waveform.abs().amax((1, 2))
+    assert peaks[0] < 1 < peaks[1]
+    assert torch.equal(decoded[0], waveform[0])
+    assert torch.allclose(decoded[1], waveform[1] / peaks[1], atol=1e-6), "the shape of the wave is kept"
+
+
 @pytest.mark.parametrize("signal", [noise, tones, notes])
 def test_what_is_heard_in_each_band_survives_a_round_trip(signal):
     samples = signal(length=8192)
     front = fitted(samples)
-    wanted, found = front.mel(samples), front.mel(front.decode(front.encode(samples)))
+    wanted, found = front.mel(samples), front.mel(front.waveform(front.encode(samples)))
     loud = wanted > wanted.amax() - math.log(10**3)  # within 60 dB of the loudest
     error = 20 / math.log(10) * (found - wanted)[loud].abs().mean().item()
     assert error < {"noise": 1.0, "tones": 4.5, "notes": 2.0}[signal.__name__]
