@@ -56,6 +56,7 @@ class ImageAutoencoder(KLAutoencoder):
     channels: those of the pictures. factor: a power of two, usually 4 or 8. finest: pixels along a side of one position
     of the finest level: 1 for a level at full resolution, 2 for several times the speed. width: channels of the finest
     level; the next has twice, the others have four times as many. depth: residual blocks of each level.
+    linear_residual: the network adds to the principal components of blocks (``KLAutoencoder``).
     Raises ValueError for factors that are not powers of two.
     """
 
@@ -68,6 +69,7 @@ class ImageAutoencoder(KLAutoencoder):
         depth: int = 2,
         finest: int = 1,
         sigma_data: float = 0.5,
+        linear_residual: bool = False,
     ) -> None:
         for name, value in (("factor", factor), ("finest", finest)):
             if value < 1 or value & (value - 1):
@@ -83,4 +85,5 @@ class ImageAutoencoder(KLAutoencoder):
             widths=[width * min(2**level, 4) for level in range(num_levels)],
             depth=depth,
             sigma_data=sigma_data,
+            linear_residual=linear_residual,
         )

@@ -89,7 +89,8 @@ class ImageModality(Modality):
     def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
         """Returns keys of a recipe's ``modality`` that fit these files, and a description of the files.
 
-        size: the median of the shorter sides as a multiple of four, from 16 to 64, beyond which pictures are shrunk.
+        size: the median of the shorter sides as a multiple of eight, which autoencoders need, from 32 to 64, beyond which
+        pictures are shrunk.
         channels: 1 where every picture is grey. fit: "pad" where all are within the size, else "crop".
         Raises ValueError if none of them can be decoded.
         """
@@ -105,7 +106,7 @@ class ImageModality(Modality):
         heights, widths = zip(*(picture.shape[1:] for picture in pictures), strict=True)
         grey = all(bool((picture == picture[:1]).all()) for picture in pictures)
         shorter = sorted(map(min, heights, widths))[len(pictures) // 2]
-        size = min(max(4 * math.ceil(shorter / 4), 16), 64)
+        size = min(max(8 * math.ceil(shorter / 8), 32), 64)
         keys = {"size": size, "channels": 1 if grey else 3, "fit": "pad" if max(*heights, *widths) <= size else "crop"}
         seen = (
             f"{len(pictures)} of {len(paths)} opened files are pictures, {'grey' if grey else 'in colour'}, "

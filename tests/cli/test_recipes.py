@@ -67,7 +67,8 @@ def timesteps(folder, tmp_path, capsys) -> tuple[str, dict]:
     [
         ([("RGB", (100, 70), "red"), ("L", (90, 64), 9)], (64, 3, "crop"), "in colour, 90 to 100 pixels wide"),
         ([("RGB", (30, 28), "gray"), ("L", (29, 30), 9)], (32, 1, "pad"), "grey, 29 to 30 pixels wide and 28 to 30"),
-        ([("L", (8, 8), 9), ("L", (9, 9), 9)], (16, 1, "pad"), "grey"),
+        ([("L", (8, 8), 9), ("L", (9, 9), 9)], (32, 1, "pad"), "grey"),
+        ([("RGB", (45, 50), "red"), ("RGB", (47, 45), "blue")], (48, 3, "crop"), "in colour"),
     ],
 )
 def test_a_proposal_fits_the_pictures_of_its_folder(tmp_path, capsys, pictures, expected, seen):

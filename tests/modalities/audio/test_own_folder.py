@@ -40,6 +40,13 @@ SMALL = (
     "feature_extractor.batch_size=4",
     "teacher.max_steps=2",
     "teacher.batch_size=4",
+    "guide.max_steps=2",
+    "guide.backbone.width=64",
+    "guide.backbone.num_heads=2",
+    "trajectories.num=8",
+    "+trajectories.steps=2",
+    "warm_start.max_steps=2",
+    "+warm_start.batch_size=4",
     "student.max_steps=2",
     "student.batch_size=4",
 )
