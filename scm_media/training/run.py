@@ -19,6 +19,7 @@ from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
 from scm_media.training.devices import check_device, launch_fabric, rank_zero_only
+from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
 from scm_media.training.loop import train
 from scm_media.training.optimization import stage_number
@@ -43,6 +44,7 @@ def run(config: dict[str, Any]) -> None:
     stages = _select_stages(config)
     trained = [stage for stage in stages if stage in TASKS]
     check_trajectories(config)
+    student.check_patience(config)
     check_device(config)
     context = prepare(config)
     if "student" in stages:
@@ -109,7 +111,7 @@ def _check_resumption(context: Context, stages: Sequence[str]) -> list[str]:
 
 
 def _is_finished(context: Context, stage: str) -> bool:
-    """Returns whether a stage is trained to its ``max_steps`` and has weights but no checkpoints.
+    """Returns whether a stage's training has ended, and it has weights but no checkpoints.
 
     Raises ValueError where it is not trained that far: to train it anew would overwrite its weights.
     """
@@ -118,11 +120,12 @@ def _is_finished(context: Context, stage: str) -> bool:
     file = context.weights_file(stage)
     if not file.exists() or checkpoints.steps(_checkpoint_folder(context, stage)):
         return False
-    step, max_steps = weights.read_info(file).get("step", 0), stage_settings(context.config, stage)["max_steps"]
-    if step < max_steps:
+    info, stage_config = weights.read_info(file), stage_settings(context.config, stage)
+    if not has_ended(info, stage_config):
         raise ValueError(
-            f"{file} is trained to step {step} and has no checkpoint to go on from to {stage}.max_steps={max_steps}; "
-            f"use another run_dir, with init_from={context.run_dir} to start from these weights"
+            f"{file} is trained to step {reached_step(info)} and has no checkpoint to go on from to "
+            f"{stage}.max_steps={stage_config['max_steps']}; use another run_dir, with init_from={context.run_dir} to "
+            "start from these weights"
         )
     return True
 
