@@ -23,6 +23,7 @@ from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
 from scm_media.training.loop import train
 from scm_media.training.optimization import stage_number
+from scm_media.training.passes import describe_passes
 from scm_media.training.post_hoc_ema import selected_averages
 from scm_media.training.run_folder import check_data, claim, is_recorded, record_data
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
@@ -172,6 +173,8 @@ def _train_stage(context: Context, stage: str) -> Any:
     task = TASKS[stage](context)
     check_training_fingerprint(config, context.run_dir, stage, input_fingerprint(context, stage))
     fabric = launch_fabric(config, folder, task.precision)
+    if fabric.global_rank == 0:
+        _warn_of_passes(context, stage)
     cache = context.latent_cache
     splits = cache.open() if stage in LATENT_STAGES else cache.splits
     if splits["train"] is not context.data and fabric.global_rank == 0:
@@ -179,6 +182,15 @@ def _train_stage(context: Context, stage: str) -> Any:
     splits = select_data(context, stage, splits)
     train(fabric, task, config["trainer"], splits["train"], splits["held_out"], folder, config["seed"])
     return fabric
+
+
+def _warn_of_passes(context: Context, stage: str) -> None:
+    """Prints a warning before a stage that has steps to make and comes back to its examples very often."""
+    file = context.weights_file(stage)
+    if file.exists() and has_ended(weights.read_info(file), stage_settings(context.config, stage)):
+        return
+    if (found := describe_passes(context.config, stage, len(context.data), context.modality)) is not None:
+        print(f"warning: {found}", file=sys.stderr)
 
 
 def _checkpoint_folder(context: Context, stage: str) -> Path:
