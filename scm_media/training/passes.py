@@ -46,16 +46,24 @@ def describe_passes(config: Mapping[str, Any], stage: str, num_examples: int, mo
     passes = settings["max_steps"] * settings["batch_size"] / num_examples
     if passes <= most:
         return None
-    remedies = [f"{stage}.max_steps={most * num_examples // settings['batch_size']}", f"{stage}.patience=5"]
+    remedies = [
+        f"{stage}.max_steps={most * num_examples // settings['batch_size']}",
+        f"{_plus(config[stage], 'patience')}{stage}.patience=5",
+    ]
     remedies += (
         ["more trajectories.num"] if on_trajectories else [f"modality.{s}" for s in modality.further_augmentations]
     )
     if stage in WITH_BACKBONE and _may_drop_out(config["backbone"]):
-        remedies.append("backbone.dropout=0.1")
+        remedies.append(f"{_plus(config['backbone'], 'dropout')}backbone.dropout=0.1")
     return (
         f"{stage}: {passes:,.0f} passes over {num_examples:,} {what}, more than {most:,}: it may learn them by heart; "
         f"remedies: {', '.join(remedies)}"
     )
+
+
+def _plus(section: Mapping[str, Any], key: str) -> str:
+    """Returns what an override begins with that adds a key, where the section does not have it yet."""
+    return "" if key in section else "+"
 
 
 def _may_drop_out(backbone: Mapping[str, Any]) -> bool:

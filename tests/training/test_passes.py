@@ -48,12 +48,21 @@ def test_nothing_is_said_of_a_stage_that_ends_early_or_learns_from_the_teacher()
     assert found("guide", 32, *many) is None, "there is none"
 
 
+@pytest.mark.parametrize("stage", ["teacher", "feature_extractor"])
+def test_the_remedies_are_overrides_that_the_recipe_takes(stage):
+    said = found(stage, 32, f"{stage}.max_steps=100000")
+    remedies = said.partition("remedies: ")[2].split(", ")
+    config = recipe.compose("image/tiny", [*STEPS, *remedies])
+    assert config[stage]["patience"] == 5
+    assert describe_passes(config, stage, 32, ImageModality(size=16, channels=1, flip=True)) is None
+
+
 def test_trajectories_are_learned_by_heart_sooner():
     few = ("+trajectories.num=1024", "+warm_start={batch_size: 62, max_steps: 192}")
     assert found("warm_start", 10, *few) is None  # 192 x 62 / 992 = 12
     said = found("warm_start", 10, *few, "warm_start.max_steps=193")
     assert "warm_start: 12 passes over 992 trajectories, more than 12" in said
-    assert "warm_start.max_steps=192, warm_start.patience=5, more trajectories.num, backbone.dropout=0.1" in said
+    assert "warm_start.max_steps=192, +warm_start.patience=5, more trajectories.num, backbone.dropout=0.1" in said
 
 
 def test_train_warns_once_before_a_stage_that_has_steps_to_make(tmp_path, capsys):
