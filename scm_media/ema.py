@@ -6,7 +6,8 @@ arXiv 2312.02696), section 3 and appendix C.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -80,6 +81,18 @@ class PowerEMA:
         """Gives a module of the same shape the averaged weights, in its own dtype, and returns it."""
         module.load_state_dict(self.averaged)
         return module
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Gives the module its averaged weights while its block runs, and then its own back, bit for bit."""
+        own = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        self.copy_to(self.module)
+        try:
+            yield
+        finally:
+            with torch.no_grad():  # not load_state_dict, which would bring rows to unit length once more
+                for name, value in self.module.state_dict().items():
+                    value.copy_(own[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns the averaged weights: with the number of the step, all that must be saved to go on bit for bit."""

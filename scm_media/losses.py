@@ -48,6 +48,8 @@ class FlowLoss(nn.Module):
     """Mean and standard deviation of the log-normal timesteps for a sigma_data of 0.5."""
     uses_trajectories: ClassVar[bool] = False
     """True for a loss that takes a ``Trajectory`` in place of x0."""
+    measures_error: ClassVar[bool] = True
+    """True for a loss that is an error on its examples, and so lower on held-out data the better the network is."""
 
     def __init__(
         self,
@@ -133,6 +135,8 @@ class DiffusionLoss(FlowLoss):
 
 class DistillationLoss(FlowLoss):
     """Holds a frozen teacher, which follows ``.to()``, ``.double()`` and the like of the loss."""
+
+    measures_error = False
 
     def _freeze(self, teacher: Backbone | None) -> None:
         """Keeps a teacher, frozen; ValueError where the student shares its parameters or has none to train."""

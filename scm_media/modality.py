@@ -74,6 +74,8 @@ class Modality(ABC):
     """Name to the configuration of a ``FeatureExtractor`` trained elsewhere, for ``evaluate --features``."""
     augments: bool = False
     """True where ``transform`` is random, given a generator."""
+    further_augmentations: Sequence[str] = ()
+    """Settings, as ``key=value``, by which ``transform`` would vary samples more; a warning of few data names them."""
     takes_segments: bool = False
     """True where ``read_transformed``, ``validate`` and ``measure`` take a ``Segment``, so manifests may cut files."""
     buckets: Sequence[tuple[int, int]] | None = None

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from scm_media.ema import PowerEMA, combination, gamma_from_std, reconstruct
+from scm_media.nn.magnitude import MPLinear
 
 
 class Moving(nn.Module):
@@ -157,3 +158,17 @@ def test_steps_that_are_not_given_count_from_one():
         told.update(step)
     assert torch.equal(counting.averaged["weight"], told.averaged["weight"])
     assert counting.step == 3
+
+
+def test_averages_take_a_modules_place_for_a_while_and_leave_its_weights_bit_for_bit():
+    torch.manual_seed(0)
+    module = nn.Sequential(MPLinear(7, 5), nn.Linear(5, 3))
+    ema = PowerEMA(module)
+    with torch.no_grad():
+        module[0].weight.add_(torch.randn(5, 7)).mul_(1.2345)  # rows that loading would bring to unit length
+        module[1].weight.mul_(2)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with ema.in_place():
+        assert torch.equal(module[1].weight, ema.averaged["1.weight"])
+        assert not torch.equal(module[1].weight, before["1.weight"])
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())

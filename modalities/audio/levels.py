@@ -51,6 +51,16 @@ def normalise_level(sample: Tensor, rate: int, kind: str, level: float) -> Tenso
     return sample * min(gain, 1 / peak)
 
 
+def amplify(sample: Tensor, decibels: float, place: float) -> Tensor:
+    """Returns the sample ``(C, T)`` with a gain between −decibels (place 0) and decibels, or a peak of 1 (place 1)."""
+    peak = sample.abs().max().item() if sample.numel() else 0.0
+    if peak == 0:
+        return sample
+    highest = min(decibels, -20 * math.log10(peak))
+    gain = 10 ** ((-decibels + (highest + decibels) * place) / 20)
+    return (sample * gain).clamp(-1, 1)  # a peak of 1 may be rounded up
+
+
 def loudness(sample: Tensor, rate: int) -> float:
     """Returns the integrated loudness in LUFS of one or two channels ``(C, T)``; −inf for silence.
 

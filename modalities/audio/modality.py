@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modalities.audio.cropping import find_sounding_part, read_ends
-from modalities.audio.levels import NORMALISATIONS, find_sound, limit_peak, normalise_level
+from modalities.audio.levels import MAX_GAIN, NORMALISATIONS, amplify, find_sound, limit_peak, normalise_level
 from modalities.audio.reading import SUFFIXES, num_frames, open_recording, read_window
 from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import draw_sheet
@@ -44,7 +44,8 @@ class AudioModality(Modality):
     or the level in dB below a file's loudest frame under which its ends are cut off as silence. normalise: None, "peak"
     or "loudness" (ITU-R BS.1770-4) of each sample after it is cropped, at ``level`` dBFS or LUFS (None: −1 or −23), by
     at most 40 dB. shortest: files with fewer seconds are refused; front ends need a few hops. bits: of WAV and FLAC
-    that are written, 16, 24 or 32.
+    that are written, 16, 24 or 32. gain: dB by which ``transform``, given a generator, makes a sample louder or softer
+    at most, after it is normalised; it draws uniformly, and no louder than to a peak of 1.
 
     One channel is repeated for stereo, several are averaged for mono; other numbers than the recipe's are refused.
     """
@@ -67,6 +68,7 @@ class AudioModality(Modality):
         level: float | None = None,
         shortest: float = 0.02,
         bits: int = 16,
+        gain: float = 0.0,
     ) -> None:
         if not 1 <= sample_rate <= HIGHEST_RATE:
             raise ValueError(f"modality.sample_rate must lie in 1 … {HIGHEST_RATE} Hz, got {sample_rate}")
@@ -87,7 +89,9 @@ class AudioModality(Modality):
         self.crop, self.padding, self.trim, self.bits = crop, padding, trim, bits
         if not 0 <= shortest < math.inf:
             raise ValueError(f"modality.shortest must be a number of seconds, at least 0, got {shortest}")
-        self.normalise, self.shortest = normalise, shortest
+        if not 0 <= gain <= MAX_GAIN:
+            raise ValueError(f"modality.gain must lie in 0 … {MAX_GAIN:g} dB, got {gain}")
+        self.normalise, self.shortest, self.gain = normalise, shortest, gain
         self.level = NORMALISATIONS.get(normalise or "") if level is None else level
         self.size_options: Mapping[str, SizeOption] = {
             "duration": SizeOption(duration, "seconds", "length of a clip", longest=duration, axis=-1, rate=sample_rate)
@@ -116,7 +120,13 @@ class AudioModality(Modality):
     @property
     def augments(self) -> bool:
         """Returns true if ``transform`` uses its generator."""
-        return self.crop == "random"
+        return self.crop == "random" or self.gain > 0
+
+    @property
+    def further_augmentations(self) -> Sequence[str]:
+        """Returns the settings that would vary samples more."""
+        off = {"crop=random": self.crop != "random", "gain=6": self.gain == 0}
+        return [setting for setting, is_off in off.items() if is_off]
 
     def read(self, path: str | Path) -> Tensor:
         """Returns the whole sound ``(channels, T)``, float32 in [-1, 1], at the recipe's rate.
@@ -150,7 +160,7 @@ class AudioModality(Modality):
             start = self._choose_start(total, generator)
             stop = min(total, start + self.num_samples)
             window = read_window(recording, self.sample_rate, start, stop, origin=first)
-        return self._finish(self._to_channels(window))
+        return self._finish(self._to_channels(window), generator)
 
     def validate(self, file: File) -> None:
         """Raises ValueError as ``read`` for a file that cannot be used, by its header, its first and its last 15 s.
@@ -193,7 +203,7 @@ class AudioModality(Modality):
             raise ValueError(f"a sound of this recipe is ({self.channels}, T), got {tuple(sample.shape)}")
         first, last = (0, sample.shape[1]) if self.trim is None else find_sound(sample, self.trim)
         start = first + self._choose_start(last - first, generator)
-        return self._finish(self._to_channels(sample[:, start : min(last, start + self.num_samples)]))[0]
+        return self._finish(self._to_channels(sample[:, start : min(last, start + self.num_samples)]), generator)[0]
 
     def _to_channels(self, sample: Tensor) -> Tensor:
         if sample.shape[0] == self.channels:
@@ -209,11 +219,13 @@ class AudioModality(Modality):
             return int(torch.randint(room + 1, (), generator=generator))
         return room // 2
 
-    def _finish(self, sample: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns a cropped sample, limited, normalised and padded, and its mask."""
+    def _finish(self, sample: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns a cropped sample, limited, normalised, amplified and padded, and its mask."""
         sample, _ = limit_peak(sample)
         if self.normalise is not None and self.level is not None and sample.shape[1]:
             sample = normalise_level(sample, self.sample_rate, self.normalise, self.level)
+        if self.gain and generator is not None:
+            sample = amplify(sample, self.gain, torch.rand((), generator=generator).item())
         frame = (0, self.num_samples - sample.shape[1])
         padding_mask = None if self.padding == "silence" else functional.pad(torch.ones(1, sample.shape[1]), frame)
         return functional.pad(sample, frame).contiguous(), padding_mask

@@ -133,6 +133,12 @@ class ImageModality(Modality):
         """Returns whether ``transform`` uses its generator."""
         return self.flip or self.random_crop
 
+    @property
+    def further_augmentations(self) -> Sequence[str]:
+        """Returns the settings that would vary samples more."""
+        off = {"flip=true": not self.flip, "random_crop=true": self.fit == "crop" and not self.random_crop}
+        return [setting for setting, is_off in off.items() if is_off]
+
     def read(self, path: str | Path) -> Tensor:
         """Returns the picture ``(C, H, W)``, float32 in [-1, 1], upright and as large as in the file.
 

@@ -136,6 +136,12 @@ class VideoModality(Modality):
         """Returns whether ``transform`` uses its generator."""
         return self.flip or self.window == "random" or self.crop == "random"
 
+    @property
+    def further_augmentations(self) -> Sequence[str]:
+        """Returns the settings that would vary samples more."""
+        off = {"window": self.window != "random", "crop": self.crop != "random"}
+        return [*(["flip=true"] if not self.flip else []), *(f"{key}=random" for key, is_off in off.items() if is_off)]
+
     def check_actions(self) -> None:
         """Raises ValueError unless clips begin with the first frame of a file or segment and are never flipped.
 

@@ -37,6 +37,8 @@ def run(arguments: Sequence[str]) -> int:
     config = recipe.compose(parsed.recipe, parsed.overrides)
 
     from scm_media.build import build
+    from scm_media.training.passes import STAGES as PASSING
+    from scm_media.training.passes import describe_passes
 
     modality = build(config["modality"], "modality")
     try:
@@ -59,7 +61,9 @@ def run(arguments: Sequence[str]) -> int:
         )
     _print_rejects(dataset, parsed.rejects)
     examples = _choose_examples(dataset)
-    for warning in [*_find_lonely_classes(dataset, held_out), *_find_warnings(modality, examples)]:
+    passes = [describe_passes(config, stage, len(dataset), modality) for stage in PASSING]
+    found = [*_find_lonely_classes(dataset, held_out), *_find_warnings(modality, examples), *filter(None, passes)]
+    for warning in found:
         print(f"warning: {printable(warning)}")
     preview = _write_preview(modality, dataset, examples, Path(config["run_dir"]) / "preview.png")
     print(f"preview: {printable(preview)}")

@@ -19,6 +19,9 @@ NUM_SAMPLES = 10_000
 MIN_KEPT = 2_000
 """Figures of fewer samples, or of some rows alone, are kept as the model's only where ``--out`` asks for it."""
 
+FEW_EXAMPLES = 10_000
+"""Models of no more training examples are measured for memorization too, in 1,000 samples."""
+
 CURVE = ("teacher:2", "teacher:4", "teacher:8", "teacher:16", "teacher", "1", "2", "3", "4", "8")
 EXCLUDED = {
     "search_times": ("rows", "guidance", "curve", "features", "out", "memorization", "search_ema", "samples"),
@@ -51,7 +54,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     # Figures in other features stand beside the model's own.
     suffix = f"-{parsed.features}" if parsed.features and not folders else ""
-    evaluate_modes.write_json(out / f"metrics{suffix}.json", metrics)
+    own = {name: value for name, value in metrics.items() if name != "memorization"}  # which has a file of its own
+    evaluate_modes.write_json(out / f"metrics{suffix}.json", own)
     page = out / f"report{suffix}.html"
     write_report_page(metrics, page)
     print(f"the same as a page: {printable(page)}", file=sys.stderr)
@@ -176,4 +180,8 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
             file=sys.stderr,
         )
         return metrics, None
+    if parsed.features is None and metrics["num_reference"] <= FEW_EXAMPLES:
+        num = min(request.num_samples, evaluate_modes.NUM_COMPARED)
+        if (found := evaluate_modes.measure_memorization(parsed, pipeline, out, num)) is not None:
+            metrics["memorization"] = found
     return metrics, out

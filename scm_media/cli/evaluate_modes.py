@@ -58,24 +58,45 @@ def search_ema(parsed: Any) -> int:
 def find_memorized(parsed: Any, out: Path) -> int:
     """Writes a sheet of the samples nearest to training data, and their figures."""
     from scm_media.evaluation import find_memorized
-    from scm_media.evaluation.report import MEMORIZATION_SHEET
     from scm_media.pipeline import load
     from scm_media.pipeline.card import memorization_report
-    from scm_media.weights import write_whole
 
     pipeline = load(parsed.model, parsed.device, parsed.precision)
     row = parsed.rows[0] if parsed.rows else None
     sampling = _sampling_arguments(parsed, NUM_COMPARED, seed=parsed.seed)
     figures, sheet = find_memorized(pipeline, parsed.memorization, features=parsed.features, row=row, **sampling)
     print_json(figures) if parsed.json else print(printable_lines(memorization_report(figures)))
+    _write_memorization(out, figures, sheet)
+    rewrite_card(parsed.model, out)
+    return 0
+
+
+def measure_memorization(parsed: Any, pipeline: Any, out: Path, num_samples: int) -> dict[str, Any] | None:
+    """Writes the same for a model that is evaluated and returns the figures; None where the data are not there."""
+    from scm_media.evaluation import find_memorized
+    from scm_media.evaluation.recipe_data import recipe_data
+
+    try:
+        recipe_data(pipeline.folder)
+    except ValueError as error:
+        print(f"memorization was not measured: {printable(error)}", file=sys.stderr)
+        return None
+    sampling = _sampling_arguments(parsed, num_samples, seed=parsed.seed) | {"num_samples": num_samples}
+    figures, sheet = find_memorized(pipeline, **sampling)
+    _write_memorization(out, figures, sheet)
+    return figures
+
+
+def _write_memorization(out: Path, figures: dict[str, Any], sheet: Any) -> None:
+    from scm_media.evaluation.report import MEMORIZATION_SHEET
+    from scm_media.weights import write_whole
+
     write_json(out / "memorization.json", figures)
     picture = io.BytesIO()
     sheet.save(picture, format="PNG")
     file = out / MEMORIZATION_SHEET
     write_whole(file, picture.getvalue())  # not through a link of this name
     print(f"the samples with the training samples nearest to them: {printable(file)}", file=sys.stderr)
-    rewrite_card(parsed.model, out)
-    return 0
 
 
 def compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:

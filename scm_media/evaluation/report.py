@@ -11,7 +11,7 @@ from scm_media import weights
 from scm_media.display import printable
 from scm_media.drawing import draw_curve
 from scm_media.evaluation.frechet import too_few
-from scm_media.pipeline.card import metrics_table, projection
+from scm_media.pipeline.card import memorization_report, metrics_table, projection
 
 MEMORIZATION_SHEET = "memorization.png"
 
@@ -20,7 +20,9 @@ def report(metrics: Mapping[str, Any]) -> str:
     """Returns the figures of ``evaluate`` or ``evaluate_folders`` as Markdown."""
     features, remarks = metrics["features"], _remark_few_samples(metrics)
     if "rows" in metrics:
-        return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks])
+        found = metrics.get("memorization")
+        copying = [] if found is None else ["", "Memorization", "", memorization_report(found)]
+        return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks, *copying])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}, "
         f"{features['dimension']}-dimensional features: {features['name']}{projection(features)}.",

@@ -218,7 +218,7 @@ class Bench:
             model=backbone,
             settings=config[stage],
             inputs=self._inputs,
-            finish=lambda state, step: None,
+            finish=lambda state, step, header: None,
             separate_clip=weight_parameters(module),
             auxiliary=auxiliary_network(module),
         )

@@ -67,8 +67,7 @@ class TrajectoryDataset(LatentDataset):
     def __init__(self, folder: Path, of: Dataset, split: str = "train", with_points: bool = False) -> None:
         super().__init__(folder, of)
         self.with_points = with_points
-        held_out = max(1, min(MAX_HELD_OUT, self.manifest.num // 32))
-        middle = self.manifest.num - held_out
+        middle = self.manifest.num - num_held_out(self.manifest.num)
         self.part = range(middle) if split == "train" else range(middle, self.manifest.num)
         self._times = torch.tensor(self.manifest.times)
 
@@ -98,6 +97,11 @@ class TrajectoryDataset(LatentDataset):
 
     def _has(self, name: str) -> bool:
         return name in self._shard(0)
+
+
+def num_held_out(num: int) -> int:
+    """Returns how many of so many trajectories are held out."""
+    return max(1, min(MAX_HELD_OUT, num // 32))
 
 
 class MixedDataset(Dataset):

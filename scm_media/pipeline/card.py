@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,8 +123,21 @@ def memorization_report(figures: Mapping[str, Any]) -> str:
             "is copied)",
             f"- probability of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 if "
             "nothing is copied)",
+            f"- {_describe_copying(figures)}",
         ]
     )
+
+
+def _describe_copying(figures: Mapping[str, Any]) -> str:
+    """Returns whether either figure is above its value without copying by three standard deviations, in words."""
+    num, num_held_out = figures["num_samples"], figures["num_held_out"]
+    chance = math.sqrt((num + num_held_out + 1) / (12 * num * num_held_out))  # of the Mann–Whitney statistic
+    below = math.sqrt(0.01 * 0.99 * (1 / num + 1 / num_held_out))
+    nearer = figures["nearer_than_held_out"] > 0.5 + 3 * chance
+    if nearer or figures["fraction_below"] > 0.01 + 3 * below:
+        whole = "samples are" if nearer else "some samples are"
+        return f"**{whole} nearer to the training data than held-out data are: the model copies**"
+    return "samples are no nearer to the training data than held-out data are: no copying was found"
 
 
 def _front_matter(licence: str | None, modality: str, task: str | None) -> list[str]:

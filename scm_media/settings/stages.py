@@ -28,6 +28,12 @@ EmaStd = Annotated[
     Bounds(0, 12**-0.5, open_low=True),
     "standard deviation of the power-function EMA, as a fraction of the training",
 ]
+Patience = Annotated[
+    int | None,
+    COUNT,
+    "validations in a row without a lower held-out loss after which the stage ends; the averages of the best one are "
+    "kept; null: it never ends early",
+]
 Optimizer = Annotated[Section, PartOf("optimizer"), "optimiser (group /optimizer)"]
 Loss = Annotated[Section, PartOf("loss"), "loss (group /loss)"]
 
@@ -42,6 +48,7 @@ class Training:
     decay: Decay
     decay_steps: DecaySteps
     ema_std: EmaStd
+    patience: Patience = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +80,7 @@ class Guide(Training):
     decay: Decay = SAME_AS_TEACHER
     decay_steps: DecaySteps = SAME_AS_TEACHER
     ema_std: EmaStd = SAME_AS_TEACHER
+    patience: Patience = SAME_AS_TEACHER
     optimizer: Optimizer = SAME_AS_TEACHER
     loss: Loss = SAME_AS_TEACHER
 

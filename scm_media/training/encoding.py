@@ -63,8 +63,9 @@ def _check_variants(context: Context) -> None:
     augments = context.modality.augments
     if augments and variants == 1:
         raise ValueError(
-            "the recipe augments at random (modality.flip, modality.random_crop, modality.crop=random), which latents "
-            "of one variant cannot: set latents.variants=K for K random variants of each example, or switch that off"
+            "the recipe augments at random (modality.flip, modality.random_crop, modality.crop=random, modality.gain), "
+            "which latents of one variant cannot: set latents.variants=K for K random variants of each example, or "
+            "switch that off"
         )
     if variants > 1 and not augments:
         raise ValueError(

@@ -21,10 +21,13 @@ from scm_media.settings import default_values
 from scm_media.settings.stages import Trajectories, WarmStart
 from scm_media.training import checkpoints
 from scm_media.training.context import Context
+from scm_media.training.early_stopping import has_ended
 
 FINGERPRINT = "data.fingerprint"
 """The key of the data fingerprint: where it is the same, data may be configured in another way or lie elsewhere."""
 ABSENT = "(absent)"
+LENGTH = ("max_steps", "patience")
+"""The keys of a stage that say how long it is trained."""
 NUM_SHOWN = 6
 
 
@@ -66,6 +69,12 @@ def uses_trajectories(config: Mapping[str, Any], stage: str) -> bool:
     return bool(getattr(resolve(stage_settings(config, stage)["loss"][TARGET]), "uses_trajectories", False))
 
 
+def measures_error(config: Mapping[str, Any], stage: str) -> bool:
+    """Returns whether a stage's loss is an error on its examples, which falls on held-out data as networks improve."""
+    loss = stage_settings(config, stage).get("loss")
+    return loss is None or bool(getattr(resolve(loss[TARGET]), "measures_error", True))
+
+
 def uses_features(config: Mapping[str, Any]) -> bool:
     """Returns whether the autoencoder's loss compares features of the recipe's feature extractor."""
     return config["autoencoder"].get("loss", {}).get("perceptual", "features") == "features"
@@ -103,7 +112,7 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
     Keys that may change from one run to the next are left out: how long and on which device a stage is trained, and
     what is reported or kept.
     """
-    settings = {key: value for key, value in stage_settings(config, stage).items() if key != "max_steps"}
+    settings = {key: value for key, value in stage_settings(config, stage).items() if key not in LENGTH}
     if not settings.get("generated", True):
         del settings["generated"]  # runs that were begun before this key existed go on
     sections = {stage: settings, "modality": config["modality"], "data": config["data"]}
@@ -158,7 +167,8 @@ def check_training_fingerprint(
     keys = [key for key in recipe if key in kept or (complete and key not in inputs)]
     if complete:
         keys += [key for key in kept if key not in recipe and "." in key and key != FINGERPRINT]
-    done = step >= stage_settings(config, stage)["max_steps"]
+    settings = stage_settings(config, stage)
+    done = step >= settings["max_steps"] or (file.exists() and has_ended(weights.read_info(file), settings))
     if done:
         alike = ("modality.", "data.", "flow.", "backbone.", "autoencoder.network.", f"{stage}.backbone.")
         keys = [key for key in keys if key in {*of_model, "seed"} or key.startswith((*alike, f"{stage}.network."))]

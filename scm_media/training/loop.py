@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from scm_media import weights
 from scm_media.data import batches
 from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
 from scm_media.training import checkpoints
 from scm_media.training.devices import rank_zero_only
+from scm_media.training.early_stopping import has_ended
 from scm_media.training.interruption import Interruption
 from scm_media.training.optimization import Optimization, Task
 from scm_media.training.post_hoc_ema import FOLDER as SNAPSHOTS
@@ -32,14 +34,17 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
     """
     max_steps, kept = task.settings["max_steps"], folder / "checkpoints"
     batch_size = _batch_size_of_pass(task, fabric.world_size, trainer["accumulate"])
-    if task.compile is not None and max(checkpoints.steps(kept), default=0) < max_steps:
+    weights_file = folder / "weights.safetensors"
+    done_before = weights_file.exists() and has_ended(weights.read_info(weights_file), task.settings)
+    if task.compile is not None and not done_before and max(checkpoints.steps(kept), default=0) < max_steps:
         task.compile()
     keeps_snapshots = task.snapshots and trainer["snapshot_every"]
     optimization = Optimization(fabric, task, trainer, seed, folder / SNAPSHOTS if keeps_snapshots else None)
     ema = optimization.ema
     start = optimization.restore(kept)
-    if start >= max_steps:
-        rank_zero_only(fabric, lambda: task.finish(ema.averaged, start))
+    stopping = optimization.stopping
+    if start >= max_steps or (stopping is not None and stopping.ended):
+        rank_zero_only(fabric, lambda: optimization.finish(start))
         if fabric.global_rank == 0:
             print(f"{task.name}: trained to step {start} before (max_steps {max_steps})", file=sys.stderr)
         return
@@ -76,18 +81,28 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
                     waited = {"skipped_steps": float(optimization.skipped), "data_wait": stream.take_fraction()}
                     logged = terms.take_means() | figures.as_dict() | waited
                     reporter.report(done, logged, task.settings["batch_size"])
-            stopping = interruption.agree(fabric)
-            if reporter is not None and (last or not stopping):  # sheets take longer than a scheduler waits
-                if done % trainer["validate_every"] == 0 or last:
-                    reporter.log(done, _validate(fabric, task, held_out, seed))
-                if done % trainer["sample_every"] == 0 or done in trainer["sample_early"] or last:
-                    _preview(fabric, task, ema, done, folder, reporter)
-            if done % trainer["checkpoint_every"] == 0 or last or stopping:
+            interrupted = interruption.agree(fabric)
+            if done % trainer["validate_every"] == 0 or last:
+                validated = None
+                # With patience, an interrupted run must count the same validations as one that was not.
+                if reporter is not None and (last or not interrupted or stopping is not None):
+                    validated = _validate(fabric, task, ema, held_out, seed)
+                    reporter.log(done, validated)
+                if stopping is not None:
+                    last = stopping.update(fabric, done, validated, ema) or last
+            drawn = done % trainer["sample_every"] == 0 or done in trainer["sample_early"]
+            if last or (drawn and not interrupted):  # sheets take longer than a scheduler waits
+                _preview(fabric, task, ema, done, folder, reporter)
+            if done % trainer["checkpoint_every"] == 0 or last or interrupted:
                 saved, keep = optimization.state_dict(), trainer["keep_checkpoints"]
                 rank_zero_only(fabric, partial(checkpoints.save, kept, done, saved, keep, task.training_fingerprint))
-            if stopping or (last and interruption.agree(fabric)):
+            if interrupted or (last and interruption.agree(fabric)):
                 interruption.leave(fabric, task.name, kept / f"step-{done}")
-    rank_zero_only(fabric, lambda: task.finish(ema.averaged, max_steps))
+            if last:
+                break
+    rank_zero_only(fabric, lambda: optimization.finish(done))
+    if stopping is not None and fabric.global_rank == 0:
+        print(f"{task.name}: {stopping.summary(done)}", file=sys.stderr)
 
 
 def _batch_size_of_pass(task: Task, num_devices: int, accumulate: int) -> int:
@@ -101,8 +116,10 @@ def _batch_size_of_pass(task: Task, num_devices: int, accumulate: int) -> int:
     return size // (num_devices * accumulate)
 
 
-def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_samples: int = 1024) -> dict[str, float]:
-    """Returns the terms of the loss on held-out data, for the same samples, times and noise every time.
+def _validate(
+    fabric: Any, task: Task, ema: PowerEMA, held_out: Any, seed: int, num_samples: int = 1024
+) -> dict[str, float]:
+    """Returns the terms of the averaged weights' loss on held-out data, for the same samples, times and noise always.
 
     The random state is kept. A batch is no larger than that of a step: the samples of an autoencoder can be large.
     """
@@ -110,7 +127,8 @@ def _validate(fabric: Any, task: Task, held_out: Any, seed: int, num_samples: in
     size, device = min(256, task.settings["batch_size"], len(held_out)), fabric.device
     num_batches = -(-min(num_samples, 4 * len(held_out)) // size)
     task.loss.eval()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), _run_eagerly():
+    devices = [device] if device.type == "cuda" else []
+    with ema.in_place(), torch.random.fork_rng(devices), torch.no_grad(), _run_eagerly():
         for number, batch in enumerate(batches(held_out, size, 0, num_batches, seed)):
             torch.manual_seed(mix(seed, number))
             arguments = task.inputs(batch.to(device))
@@ -130,11 +148,8 @@ def _preview(fabric: Any, task: Task, ema: PowerEMA, step: int, folder: Path, re
     """Writes sheets of the averaged weights, which take the place of the trained ones meanwhile."""
     if task.preview is None or reporter is None:
         return
-    current = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
-    task.model.load_state_dict(ema.averaged)
     task.model.eval()
-    with torch.random.fork_rng(), torch.no_grad(), _run_eagerly(), fabric.autocast():
+    with ema.in_place(), torch.random.fork_rng(), torch.no_grad(), _run_eagerly(), fabric.autocast():
         figures = task.preview(task.model, step, folder / "samples")
     task.model.train()
-    task.model.load_state_dict(current)
     reporter.log(step, figures)

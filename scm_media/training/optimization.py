@@ -20,7 +20,10 @@ from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
 from scm_media.training import checkpoints
+from scm_media.training.early_stopping import EarlyStopping
 from scm_media.training.post_hoc_ema import Snapshots
+
+Finish = Callable[[Mapping[str, Tensor], int, Mapping[str, int]], None]
 
 
 @dataclass
@@ -32,9 +35,10 @@ class Task:
     separate_clip: parameters (a learned weight) whose gradients are clipped apart. auxiliary: a network that is trained
     beside the model and not kept, and its learning rate in units of the model's; its gradients are clipped apart too.
     precision: None for the recipe's.
-    preview(model, step, folder): writes sheets of the averaged model and returns figures. finish(state, step): writes
-    the stage's weights. training_fingerprint: is saved with checkpoints. snapshots: whether snapshots of averages are
-    kept. compile: compiles the networks, called only when there is something to train.
+    preview(model, step, folder): writes sheets of the averaged model and returns figures. finish(state, step, header):
+    writes the stage's weights, averages of a step, with further entries of their file's header. training_fingerprint:
+    is saved with checkpoints. snapshots: whether snapshots of averages are kept. compile: compiles the networks, called
+    only when there is something to train.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Task:
     model: nn.Module
     settings: dict[str, Any]
     inputs: Callable[[Batch], tuple[Any, ...]]
-    finish: Callable[[dict[str, Tensor], int], None]
+    finish: Finish
     preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
     separate_clip: list[nn.Parameter] = field(default_factory=list)
     auxiliary: tuple[nn.Module, float] | None = None
@@ -134,6 +138,8 @@ class Optimization:
         if snapshots is not None:
             every, keep = trainer["snapshot_every"], trainer["keep_snapshots"]
             self.snapshots = Snapshots(snapshots, task.model, self.ema, every, keep)
+        patience = task.settings.get("patience")
+        self.stopping = None if patience is None else EarlyStopping(patience)
         self.skipped = self.skipped_in_a_row = 0
 
     def step(self, arguments: Iterator[tuple[Any, ...]], step: int) -> StepFigures:
@@ -208,7 +214,15 @@ class Optimization:
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "snapshots": None if self.snapshots is None else self.snapshots.state_dict(),
+            "stopping": None if self.stopping is None else self.stopping.state_dict(self.ema),
         }
+
+    def finish(self, last_step: int) -> None:
+        """Writes the stage's weights: the averages of the last step, or with patience those of the best validation."""
+        if self.stopping is None or self.stopping.weights is None:
+            self.task.finish(self.ema.averaged, last_step, {})
+        else:
+            self.task.finish(self.stopping.weights, self.stopping.step, self.stopping.header(last_step))
 
     def restore(self, folder: Path) -> int:
         """Loads the last checkpoint in a folder and returns its step, 0 where there is none.
@@ -236,6 +250,8 @@ class Optimization:
         self.ema.load_state_dict(saved["ema"])
         self.skipped = saved["skipped"]
         self.skipped_in_a_row = saved.get("skipped_in_a_row", 0)  # absent from old checkpoints
+        if self.stopping is not None and saved.get("stopping") is not None:
+            self.stopping.load_state_dict(saved["stopping"], self.ema)
         if self.snapshots is not None and saved.get("snapshots") is not None:
             self.snapshots.load_state_dict(saved["snapshots"])
         elif self.snapshots is not None:

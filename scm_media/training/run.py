@@ -19,9 +19,11 @@ from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
 from scm_media.training.devices import check_device, launch_fabric, rank_zero_only
+from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
 from scm_media.training.loop import train
 from scm_media.training.optimization import stage_number
+from scm_media.training.passes import describe_passes
 from scm_media.training.post_hoc_ema import selected_averages
 from scm_media.training.run_folder import check_data, claim, is_recorded, record_data
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
@@ -43,6 +45,7 @@ def run(config: dict[str, Any]) -> None:
     stages = _select_stages(config)
     trained = [stage for stage in stages if stage in TASKS]
     check_trajectories(config)
+    student.check_patience(config)
     check_device(config)
     context = prepare(config)
     if "student" in stages:
@@ -109,7 +112,7 @@ def _check_resumption(context: Context, stages: Sequence[str]) -> list[str]:
 
 
 def _is_finished(context: Context, stage: str) -> bool:
-    """Returns whether a stage is trained to its ``max_steps`` and has weights but no checkpoints.
+    """Returns whether a stage's training has ended, and it has weights but no checkpoints.
 
     Raises ValueError where it is not trained that far: to train it anew would overwrite its weights.
     """
@@ -118,11 +121,12 @@ def _is_finished(context: Context, stage: str) -> bool:
     file = context.weights_file(stage)
     if not file.exists() or checkpoints.steps(_checkpoint_folder(context, stage)):
         return False
-    step, max_steps = weights.read_info(file).get("step", 0), stage_settings(context.config, stage)["max_steps"]
-    if step < max_steps:
+    info, stage_config = weights.read_info(file), stage_settings(context.config, stage)
+    if not has_ended(info, stage_config):
         raise ValueError(
-            f"{file} is trained to step {step} and has no checkpoint to go on from to {stage}.max_steps={max_steps}; "
-            f"use another run_dir, with init_from={context.run_dir} to start from these weights"
+            f"{file} is trained to step {reached_step(info)} and has no checkpoint to go on from to "
+            f"{stage}.max_steps={stage_config['max_steps']}; use another run_dir, with init_from={context.run_dir} to "
+            "start from these weights"
         )
     return True
 
@@ -169,6 +173,8 @@ def _train_stage(context: Context, stage: str) -> Any:
     task = TASKS[stage](context)
     check_training_fingerprint(config, context.run_dir, stage, input_fingerprint(context, stage))
     fabric = launch_fabric(config, folder, task.precision)
+    if fabric.global_rank == 0:
+        _warn_of_passes(context, stage)
     cache = context.latent_cache
     splits = cache.open() if stage in LATENT_STAGES else cache.splits
     if splits["train"] is not context.data and fabric.global_rank == 0:
@@ -176,6 +182,15 @@ def _train_stage(context: Context, stage: str) -> Any:
     splits = select_data(context, stage, splits)
     train(fabric, task, config["trainer"], splits["train"], splits["held_out"], folder, config["seed"])
     return fabric
+
+
+def _warn_of_passes(context: Context, stage: str) -> None:
+    """Prints a warning before a stage that has steps to make and comes back to its examples very often."""
+    file = context.weights_file(stage)
+    if file.exists() and has_ended(weights.read_info(file), stage_settings(context.config, stage)):
+        return
+    if (found := describe_passes(context.config, stage, len(context.data), context.modality)) is not None:
+        print(f"warning: {found}", file=sys.stderr)
 
 
 def _checkpoint_folder(context: Context, stage: str) -> Path:

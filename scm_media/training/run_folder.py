@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import FINGERPRINT, differences, flat, model_fingerprint
+from scm_media.training.optimization import Finish
 from scm_media.training.post_hoc_ema import is_selected
 
 LOCK = ".lock"
@@ -160,9 +161,7 @@ def _num_written(before: Tensor, now: Tensor) -> int:
     return sum(times.get(example, time) != time for example, time in now.tolist())
 
 
-def save_stage_weights(
-    context: Context, stage: str, config: Mapping[str, Any]
-) -> Callable[[Mapping[str, Tensor], int], None]:
+def save_stage_weights(context: Context, stage: str, config: Mapping[str, Any]) -> Finish:
     """Returns a function that writes a stage's averaged weights, as ``Task.finish``.
 
     It leaves weights alone whose average was selected after the training to the same step.
@@ -170,8 +169,8 @@ def save_stage_weights(
     file = context.weights_file(stage)
     info = {"recipe": context.config["recipe"], **model_fingerprint(context.config, stage)}
 
-    def finish(state: Mapping[str, Tensor], step: int) -> None:
+    def finish(state: Mapping[str, Tensor], step: int, header: Mapping[str, int]) -> None:
         if not is_selected(file, step):
-            weights.save(file, state, config, {**info, "step": step})
+            weights.save(file, state, config, {**info, **header, "step": step})
 
     return finish

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 import scm_media.evaluation
-from scm_media.cli import main
+from scm_media.cli import evaluate_modes, main
 from scm_media.evaluation import search_times
-from tests.pipeline.tiny import write_tiny_model
+from tests.evaluation.test_features import DATA
+from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
+NUM_REFERENCE = {"data": 10_001}
 ROW = {"precision": 0.5, "recall": 0.5, "accuracy": 0.9, "seconds_per_sample": 0.01}
 
 
@@ -39,6 +42,7 @@ def measured(monkeypatch):
                 {"sampler": "heun", "steps": 32, "evaluations": 63, "frechet": 11.5, **ROW},
             ],
             "frechet_held_out": 3.0,
+            "num_reference": NUM_REFERENCE["data"],
         }
 
     monkeypatch.setattr(scm_media.evaluation, "evaluate", evaluate)
@@ -92,6 +96,50 @@ def test_a_run_folder_gets_figures_and_no_card(tmp_path, measured):
     assert main(["evaluate", str(run), "-n", "2000"]) == 0
     assert json.loads((run / "metrics.json").read_text())["num_samples"] == 2000
     assert not (run / "README.md").exists()
+
+
+@pytest.fixture
+def few(own, measured, monkeypatch):
+    """A model of 150 training examples whose data are at hand; 20 samples are compared with them."""
+    monkeypatch.setitem(NUM_REFERENCE, "data", 150)
+    monkeypatch.setattr(evaluate_modes, "NUM_COMPARED", 20)
+    (own / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": DATA}))
+    return own
+
+
+def test_a_model_of_few_examples_is_measured_for_memorization_too(few, capsys):
+    assert main(["evaluate", str(few)]) == 0
+    assert "Memorization\n\n20 samples" in capsys.readouterr().out
+    kept = json.loads((few / "memorization.json").read_text())
+    assert (kept["num_samples"], kept["num_train"]) == (20, 150)
+    assert (few / "memorization.png").is_file()
+    assert "## Memorization" in (few / "README.md").read_text()
+    assert "probability of being nearer than a held-out sample" in (few / "report.html").read_text()
+    assert main(["evaluate", str(few), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("memorization") == kept
+    assert json.loads((few / "metrics.json").read_text()) == printed
+
+
+@pytest.mark.parametrize("words", [["-n", "1999"], ["--features", "efficientnet-lite0"]])
+def test_memorization_is_left_out_where_figures_are_not_the_models_own(few, words):
+    (few / "metrics.json").unlink()
+    assert main(["evaluate", str(few), *words]) == 0
+    assert not (few / "memorization.json").exists()
+
+
+def test_memorization_is_left_out_with_a_remark_where_the_data_are_not_there(few, capsys):
+    (few / "recipe.yaml").unlink()
+    assert main(["evaluate", str(few)]) == 0
+    assert "memorization was not measured: " in capsys.readouterr().err
+    assert json.loads((few / "metrics.json").read_text())["num_samples"] == 10_000
+    assert not (few / "memorization.json").exists()
+
+
+def test_memorization_of_many_examples_is_measured_only_where_asked_for(few, monkeypatch):
+    monkeypatch.setitem(NUM_REFERENCE, "data", 10_001)
+    assert main(["evaluate", str(few)]) == 0
+    assert not (few / "memorization.json").exists()
 
 
 def test_no_samples_are_refused(model, capsys):

@@ -16,6 +16,7 @@ from scm_media.evaluation import recipe_data as recipe_data_module
 from scm_media.evaluation.memorization import compare_distances, find_nearest
 from scm_media.evaluation.recipe_data import recipe_data
 from scm_media.pipeline import Samples
+from scm_media.pipeline.card import memorization_report
 from tests.evaluation.test_features import DATA, Flat
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
@@ -89,6 +90,22 @@ def test_figures_of_a_copier_and_of_an_honest_model():
     assert copier["nearer_than_held_out"] == pytest.approx(0.3)
     assert compare_distances(held_out, held_out)["nearer_than_held_out"] == pytest.approx(0.5)
     assert compare_distances(held_out, torch.empty(0))["fraction_below"] is None
+
+
+@pytest.mark.parametrize(
+    ("nearer", "below", "said"),
+    [
+        (0.5, 0.01, "samples are no nearer to the training data than held-out data are: no copying"),
+        (0.53, 0.02, "samples are no nearer"),  # 1,000 and 1,000 samples: three deviations are 0.0387 and 0.0133
+        (0.54, 0.01, "**samples are nearer to the training data than held-out data are: the model copies**"),
+        (0.3, 0.024, "**some samples are nearer to the training data"),
+    ],
+)
+def test_the_report_says_whether_the_model_copies(nearer, below, said):
+    figures = {"num_samples": 1000, "num_held_out": 1000, "nearer_than_held_out": nearer, "fraction_below": below}
+    others = {"sampler": "consistency", "steps": 2, "num_train": 9, "median": 1.0, "median_held_out": 1.0}
+    report = memorization_report({**figures, **others, "features": {"name": "flat", "dimension": 8}})
+    assert said in report.splitlines()[-1]
 
 
 def test_the_command_writes_sheet_and_figures(run, tmp_path, capsys):

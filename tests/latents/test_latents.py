@@ -131,6 +131,13 @@ def test_what_differs_is_named_with_both_values_and_the_remedy(tmp_path, changes
         manifest(**changes).check(tmp_path / "train")
 
 
+def test_a_setting_that_is_newer_than_the_latents_may_be_off(tmp_path):
+    manifest(modality={"_target_": "m"}).save(tmp_path)
+    manifest(modality={"_target_": "m", "gain": 0.0}).check(tmp_path)
+    with pytest.raises(ValueError, match=r"made with modality\.gain None, the recipe's is 6\.0"):
+        manifest(modality={"_target_": "m", "gain": 6.0}).check(tmp_path)
+
+
 def test_damage_is_named(tmp_path):
     data = shapes()
     write(tmp_path, data)

@@ -128,7 +128,7 @@ def run_task(
     data: Any = None,
     fabric: Fabric | None = None,
     preview: Any = None,
-    finish: Any = lambda averaged, step: None,
+    finish: Any = lambda averaged, step, header: None,
     settings: Mapping[str, Any] | None = None,
     **trainer: Any,
 ) -> dict[str, Tensor]:

@@ -185,3 +185,17 @@ def test_starting_from_a_model_without_an_autoencoder_measures_one(run_dir, tmp_
     shutil.copy(run_dir / "model.json", bare)
     tuned = train(tmp_path / "tuned", f"init_from={bare}", "stage=autoencoder")
     assert bool(state(tuned, "autoencoder")["trained"])
+
+
+def test_an_autoencoder_that_stopped_early_is_finished_for_the_stages_after_it(tmp_path, capsys):
+    still = ("+autoencoder.patience=1", "autoencoder.optimizer.lr=0.0", "trainer.validate_every=2")
+    run_dir = small(tmp_path, *still, "student.max_steps=0")
+    info = weights.read_info(run_dir / "autoencoder" / "weights.safetensors")
+    assert (info["step"], info["last_step"], info["num_worse"]) == (2, 4, 1)
+    assert checkpoints.steps(run_dir / "autoencoder" / "checkpoints")[-1] == 4
+    before = state(run_dir, "autoencoder")
+    small(tmp_path, *still, "student.max_steps=2")
+    assert same(before, state(run_dir, "autoencoder"))
+    assert "autoencoder: trained to step 4 before" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"was trained on latents of the autoencoder at step 4"):
+        small(tmp_path, *still[1:], "student.max_steps=2")

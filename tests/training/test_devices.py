@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from scm_media import weights
 from tests.training.small import SMALL, metrics, same, state
 
 TWO = ("num_devices=2", "strategy=ddp")
@@ -34,6 +35,16 @@ def test_two_processes_train_teacher_and_student_and_resume_to_the_bit(tmp_path)
         assert same(state(tmp_path / "straight", stage), state(tmp_path / "resumed", stage))
     command(tmp_path / "accumulated", *TWO, "trainer.accumulate=2", "student.max_steps=0")
     assert all(torch.isfinite(value).all() for value in state(tmp_path / "accumulated", "teacher").values())
+
+
+@pytest.mark.slow
+def test_two_processes_end_a_stage_early_together_and_find_it_finished(tmp_path):
+    still = (*TWO, "teacher.patience=1", "teacher.optimizer.lr=0.0", "trainer.validate_every=2", "student.max_steps=0")
+    command(tmp_path, *still)
+    info = weights.read_info(tmp_path / "teacher" / "weights.safetensors")
+    assert (info["step"], info["last_step"], info["num_worse"]) == (2, 4, 1)
+    command(tmp_path, *still)
+    assert max(line["step"] for line in metrics(tmp_path / "teacher")) == 4
 
 
 def averaged(folder, num: int, *words: str) -> subprocess.CompletedProcess[str]:

@@ -58,7 +58,10 @@ def test_the_average_has_the_weights_of_each_step_by_its_number(tmp_path):
     averages = []
     for steps in (1, 2, 3):
         run_task(
-            tmp_path, Slope([1.0]), steps, finish=lambda averaged, step: averages.append(averaged["weight"].item())
+            tmp_path,
+            Slope([1.0]),
+            steps,
+            finish=lambda averaged, step, header: averages.append(averaged["weight"].item()),
         )
     expected, average = [], 0.0
     for step in (1, 2, 3):  # the weight after it is -step
@@ -185,11 +188,11 @@ class Second(Fabric):
 
 def test_a_stage_that_is_done_is_written_by_the_first_device_alone(tmp_path):
     written = []
-    run_task(tmp_path, Slope(), 2, finish=lambda averaged, step: written.append(step))
+    run_task(tmp_path, Slope(), 2, finish=lambda averaged, step, header: written.append(step))
     assert written == [2]
     for kind, expected in ((Second, [2]), (Fabric, [2, 2])):
         fabric = kind(accelerator="cpu", devices=1)
-        run_task(tmp_path, Slope(), 2, fabric=fabric, finish=lambda averaged, step: written.append(step))
+        run_task(tmp_path, Slope(), 2, fabric=fabric, finish=lambda averaged, step, header: written.append(step))
         assert written == expected
 
 

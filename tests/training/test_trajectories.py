@@ -17,6 +17,7 @@ from scm_media.latents.trajectories import TrajectoryDataset, TrajectoryManifest
 from scm_media.samplers import sample_dpm_solver
 from scm_media.training import encoding
 from scm_media.training.context import prepare
+from scm_media.training.stages import TASKS
 from scm_media.training.trajectories import select_data, write_trajectories
 from tests.training.small import SMALL, metrics, same, state, train
 
@@ -246,6 +247,29 @@ def test_distribution_matching_trains_both_networks_and_resumes_to_the_bit(run_d
     lines = [line for line in metrics(run_dir / "student") if "gradient_rms" in line]
     assert all(0 < line["gradient_rms"] < 10 and 0 < line["anchor"] < 10 for line in lines)
     assert not any("auxiliary" in name for name in state(run_dir, "student"))
+
+
+@pytest.mark.parametrize("stage", ["teacher", "warm_start", "student"])
+def test_dropout_acts_on_each_network_that_is_trained_and_not_on_the_teacher(run_dir, stage):
+    words = [word for word in SMALL if "tangent_warmup" not in word]
+    words += [*(WARM if stage == "warm_start" else PLAIN), "loss@student.loss=distribution_matching"]
+    words.append("~student.loss.tangent_warmup")
+    context = prepare(recipe.compose("image/tiny", [*words, f"run_dir={run_dir}"]))
+    task = TASKS[stage](context)
+    task.model.load_state_dict(state(run_dir, "teacher"))  # fresh blocks add nothing, with or without dropout
+    data = select_data(context, stage, context.latent_cache.splits)["train"]
+    given = task.inputs(data.batch(range(8)))
+
+    def terms(training):
+        torch.manual_seed(0)
+        return task.loss.train(training)(*given, torch.tensor(1.0))[1]
+
+    trained, validated = terms(True), terms(False)
+    assert not torch.allclose(trained["loss"], validated["loss"])
+    assert torch.equal(terms(False)["loss"], validated["loss"])
+    if stage == "student":
+        assert not torch.allclose(trained["anchor"], validated["anchor"])
+        assert not any(module.training for module in task.loss.train().teacher.modules())
 
 
 def test_the_command_solves_what_is_missing_and_says_so(run_dir, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from scm_media.data import Batch, Dataset, batches
 from scm_media.reconstruction import psnr
 from scm_media.training import checkpoints
 from scm_media.training.context import Context
+from scm_media.training.early_stopping import has_ended
 from scm_media.training.fingerprint import full_fingerprint, uses_features
-from scm_media.training.optimization import Task
+from scm_media.training.optimization import Finish, Task
 from scm_media.training.previews import save_sheet
 
 BATCH_SIZE = 256
@@ -108,6 +109,9 @@ def _check_not_in_use(context: Context) -> None:
     """Raises ValueError where more steps would change the latents that a backbone of this run was trained on."""
     found = checkpoints.steps(context.run_dir / "autoencoder" / "checkpoints")
     reached, max_steps = max(found, default=0), context.config["autoencoder"]["max_steps"]
+    file = context.weights_file("autoencoder")
+    if file.exists() and has_ended(weights.read_info(file), context.config["autoencoder"]):
+        return
     for stage in ("teacher", "guide", "student"):
         if reached < max_steps and checkpoints.steps(context.run_dir / stage / "checkpoints"):
             raise ValueError(
@@ -177,14 +181,14 @@ class ReconstructionPreview:
         return {f"held_out_average/{name}": value for name, value in figures.items()}
 
 
-def _finish(context: Context, feature_extractor: nn.Module | None) -> Callable[[dict[str, Tensor], int], None]:
+def _finish(context: Context, feature_extractor: nn.Module | None) -> Finish:
     """Returns a function that fits the averaged network's latents, measures reconstructions, and writes both."""
     file, config = context.weights_file("autoencoder"), context.config["autoencoder"]
 
-    def finish(state: dict[str, Tensor], step: int) -> None:
+    def finish(state: Mapping[str, Tensor], step: int, header: Mapping[str, int]) -> None:
         network = build(config["network"], "autoencoder")
         network.load_state_dict(state)
-        if _is_written(file, network, config["network"], step):
+        if _is_written(file, network, config["network"], {**header, "step": step}):
             return
         network.to(next(iter(state.values())).device).eval()
         network.fit(_fitting_samples(context))
@@ -192,7 +196,7 @@ def _finish(context: Context, feature_extractor: nn.Module | None) -> Callable[[
         figures = measure(network, feature_extractor, _samples(context, context.held_out, len(context.held_out)))
         measured = {"step": step, "num_samples": len(context.held_out), **figures}
         weights.write_whole(file.parent / "metrics.json", (json.dumps(measured, indent=2) + "\n").encode())
-        info = {"recipe": context.config["recipe"], "step": step, "num_samples": num}
+        info = {"recipe": context.config["recipe"], **header, "step": step, "num_samples": num}
         weights.save(file, network.state_dict(), config["network"], info)
         found = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         print(f"autoencoder: {found} on {len(context.held_out)} held-out samples; weights in {file}", file=sys.stderr)
@@ -200,7 +204,7 @@ def _finish(context: Context, feature_extractor: nn.Module | None) -> Callable[[
     return finish
 
 
-def _is_written(file: Path, network: nn.Module, config: dict[str, Any], step: int) -> bool:
+def _is_written(file: Path, network: nn.Module, config: dict[str, Any], header: Mapping[str, int]) -> bool:
     """Returns whether a file holds these weights, measured; False for a damaged file, which is then written again."""
     if not file.exists():
         return False
@@ -209,4 +213,4 @@ def _is_written(file: Path, network: nn.Module, config: dict[str, Any], step: in
     except ValueError:
         return False
     same = all(torch.equal(kept.state.get(name, torch.empty(0)), own.cpu()) for name, own in network.named_parameters())
-    return same and kept.config == config and kept.info.get("step") == step
+    return same and kept.config == config and header.items() <= kept.info.items()

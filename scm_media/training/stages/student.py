@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from scm_media import weights
-from scm_media.build import build
+from scm_media.build import TARGET, build
 from scm_media.guidance import Guided
 from scm_media.training.context import Context
-from scm_media.training.fingerprint import stage_settings, takes_guidance_scale
+from scm_media.training.fingerprint import measures_error, stage_settings, takes_guidance_scale
 from scm_media.training.optimization import Task
 from scm_media.training.stages.backbones import backbone_task, student_config
 
@@ -95,4 +96,15 @@ def check_guidance(context: Context) -> None:
         raise ValueError(
             f"{key}: the teacher has nothing to be steered away from; train it with teacher.loss.label_dropout=0.1, "
             "or describe a guide (autoguidance)"
+        )
+
+
+def check_patience(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for ``student.patience`` where the student's loss does not tell better weights from worse."""
+    patience = config["student"].get("patience")
+    if patience is not None and not measures_error(config, "student"):
+        name = config["student"]["loss"][TARGET].rpartition(".")[2]
+        raise ValueError(
+            f"student.patience {patience}: the value of {name} on held-out data does not fall as samples get better, "
+            "so it cannot tell when to stop; set student.patience=null, and compare students by scm-media evaluate"
         )

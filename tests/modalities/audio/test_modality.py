@@ -88,6 +88,7 @@ def test_other_extents_and_durations_are_refused():
         ({"normalise": "peak", "level": 3.0}, "modality.level must be at most 0"),
         ({"trim": 0.0}, "modality.trim must be positive"),
         ({"shortest": -1.0}, "modality.shortest must be a number of seconds, at least 0"),
+        ({"gain": -1.0}, "modality.gain must lie in 0 … 40 dB, got -1.0"),
     ],
 )
 def test_keys_that_make_no_sense_are_named(keys, words):
@@ -233,3 +234,40 @@ def test_a_clip_that_is_meant_to_be_short_may_be(tmp_path):
         AudioModality().validate(tmp_path / "a.wav")
     assert AudioModality(duration=0.01).read(tmp_path / "a.wav").shape == (1, 220)
     assert AudioModality(shortest=0.005).read_transformed(tmp_path / "a.wav")[0].shape == (1, 22050)
+
+
+def test_a_random_gain_is_uniform_in_decibels_up_to_full_scale():
+    modality = AudioModality(sample_rate=1000, duration=0.1, crop="start", gain=6.0)
+    assert modality.augments
+    assert not AudioModality(crop="start").augments
+    sample = torch.linspace(-0.1, 0.1, 100)[None]
+    assert torch.equal(modality.transform(sample), sample), "none without a generator"
+    peaks = torch.stack([modality.transform(sample, generator(seed)).abs().max() for seed in range(400)])
+    gains = 20 * (peaks / 0.1).log10()
+    assert (gains.min().item(), gains.max().item()) == (pytest.approx(-6, abs=0.2), pytest.approx(6, abs=0.2))
+    assert abs(gains.mean().item()) < 0.6
+    assert gains.std().item() == pytest.approx(12 / 12**0.5, rel=0.1)
+
+    loud = torch.stack([modality.transform(sample * 8, generator(seed)).abs().max() for seed in range(400)])
+    gains = 20 * (loud / 0.8).log10()
+    assert loud.max() <= 1
+    assert (gains.min().item(), gains.max().item()) == (
+        pytest.approx(-6, abs=0.2),
+        pytest.approx(-20 * math.log10(0.8), abs=0.2),
+    )
+    assert gains.mean().item() == pytest.approx((-6 - 20 * math.log10(0.8)) / 2, abs=0.4), "not heaped up at full scale"
+    silence = torch.zeros(1, 100)
+    assert torch.equal(modality.transform(silence, generator()), silence)
+
+
+def test_a_random_gain_follows_the_crop_and_the_normalisation(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(sixteen(tone(22050, 0.5))))
+    keys = {"duration": 0.1, "normalise": "peak", "level": -12.0}
+    plain, varied = AudioModality(**keys), AudioModality(**keys, gain=3.0)
+    for seed in range(5):
+        without, one = (modality.read_transformed(path, generator(seed))[0] for modality in (plain, varied))
+        ratio = one.abs().max() / without.abs().max()
+        assert 10 ** (-3 / 20) <= ratio <= 10 ** (3 / 20)
+        assert ratio != 1
+        torch.testing.assert_close(one, without * ratio)
