@@ -14,6 +14,7 @@ from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.interfaces import Backbone
 from scm_media.losses import DistillationLoss, Terms, masked_mean_square
+from scm_media.nn.dual import without_dropout
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
 from scm_media.timesteps import TimestepDistribution
@@ -159,7 +160,7 @@ class DistributionMatchingLoss(DistillationLoss):
     def gradient(self, sample: Tensor, noisy: Tensor, t: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Returns D'(x_τ) − D(x_τ) ``(B, c, *s)`` and mean|x − D(x_τ)| ``(B,)``, without a graph."""
         assert self.teacher is not None
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.auxiliary):
             real, own = (self.denoise(network, noisy, t, cond) for network in (self.teacher, self.auxiliary))
         distance = (sample - real).abs()
         if cond.loss_mask is not None:
@@ -169,7 +170,8 @@ class DistributionMatchingLoss(DistillationLoss):
 
     def _sample(self, x_t: Tensor, t: Tensor, cond: Conditioning, trajectory: Trajectory, part: slice) -> Tensor:
         """Returns the student's x0 for x_t, with what was given to the trajectories of this part of the batch."""
-        x0 = self.denoise(self.backbone, x_t, t, cond)
+        with without_dropout(self.backbone):  # samples are made as at inference
+            x0 = self.denoise(self.backbone, x_t, t, cond)
         if trajectory.given is None or trajectory.mask is None:
             return x0
         return torch.where(trajectory.mask[part] > 0, trajectory.given[part], x0)

@@ -191,3 +191,31 @@ def test_settings_that_cannot_be_are_refused(options, message):
         DistributionMatchingLoss(
             GaussianNetwork(0.0, 1.0, True), FLOW, **{"teacher": GaussianNetwork(0.0, 1.0), **options}
         )
+
+
+def dropping() -> DistributionMatchingLoss:
+    """The loss of networks with dropout, in training mode."""
+    teacher, student = convolutional(dropout=0.5), convolutional(dropout=0.5)
+    return DistributionMatchingLoss(student, FLOW, teacher=teacher).train()
+
+
+def test_dropout_is_off_in_the_samples_and_in_the_scores_that_are_compared():
+    loss, trajectory = dropping(), Trajectory(torch.randn(8, 2, 8, 8), torch.ones(8), torch.zeros(8, 2, 8, 8))
+    made = []
+    for training in (True, False):
+        torch.manual_seed(0)
+        made.append(loss.train(training).generate(trajectory, Conditioning()))
+    assert torch.equal(*made)
+    _, terms = loss.train()(trajectory)
+    assert terms["gradient_rms"].max() < 1e-6, "the auxiliary network is still the teacher's copy"
+
+
+def test_dropout_is_on_where_networks_learn():
+    loss, trajectory = dropping(), Trajectory(torch.randn(8, 2, 8, 8), torch.ones(8), torch.zeros(8, 2, 8, 8))
+    found = {}
+    for training in (True, False):
+        torch.manual_seed(0)
+        _, found[training] = loss.train(training)(trajectory)
+    assert not torch.allclose(found[True]["anchor"], found[False]["anchor"])
+    assert not torch.allclose(found[True]["loss"], found[False]["loss"])
+    assert all(module.training for module in loss.train().modules())

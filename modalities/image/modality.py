@@ -89,7 +89,7 @@ class ImageModality(Modality):
     def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
         """Returns keys of a recipe's ``modality`` that fit these files, and a description of the files.
 
-        size: the median of the shorter sides as a multiple of eight, which autoencoders need, from 32 to 64, beyond which
+        size: the median of the shorter sides as a multiple of eight, which autoencoders need, from 32 to 64: larger
         pictures are shrunk.
         channels: 1 where every picture is grey. fit: "pad" where all are within the size, else "crop".
         Raises ValueError if none of them can be decoded.

@@ -7,13 +7,14 @@ no second forward pass. Each operation checks its input's type in a small functi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree
 
 
@@ -126,6 +127,26 @@ class Linear(nn.Linear):
         value = super().forward(x.value)
         with torch.no_grad():
             return DualTensor(value, nnf.linear(x.tangent, self.weight))
+
+
+@contextmanager
+def without_dropout(network: object) -> Iterator[None]:
+    """Switches the dropout of a network off while its block runs; a network without dropout is left alone."""
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    # Layers of rate 0 stay as they are: each change of mode makes compiled networks compile once more.
+    dropping = [
+        each
+        for each in modules
+        if (isinstance(each, Dropout) and each.rate > 0) or (isinstance(each, _DropoutNd) and each.p > 0)
+    ]
+    dropping = [each for each in dropping if each.training]
+    for each in dropping:
+        each.eval()
+    try:
+        yield
+    finally:
+        for each in dropping:
+            each.train()
 
 
 class Dropout(nn.Module):
