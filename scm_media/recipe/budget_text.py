@@ -30,6 +30,8 @@ BATCH_SIZES = {"cpu": 64, "cuda": 256}
 RATES = {"teacher": 1e-3, "warm_start": 5e-4, "student": 1e-4}
 """Learning rates of a network of width 160 with batches of 64."""
 TRAJECTORY_BATCH = 64
+MOST_IN_SHARD = 1024
+ADAM = {"_target_": "torch.optim.Adam", "betas": [0.9, 0.99]}
 
 
 def guide_keys(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -106,7 +108,7 @@ def sections(plan: Plan, facts: Facts, machine: Machine, network: Network, confi
         f"sampler: {{guidance: {GUIDANCE}, teacher: dpm_solver, teacher_steps: {TEACHER_STEPS}}}",
         *_trajectories(plan, machine),
         f"# {_time(plan.stages['warm_start'].seconds)}: regression on them, no more than {PASSES} passes",
-        f"warm_start: {_flow(_training(steps['warm_start'], size, _rate('warm_start', width, size)))}",
+        f"warm_start: {_flow(_warm_start(steps['warm_start'], size, width))}",
         f"# {_time(plan.stages['student'].seconds)}: distribution matching, which levels off at some 400 steps of 64",
         f"student: {_flow(_student(steps['student'], size, width))}",
     ]
@@ -159,9 +161,11 @@ def _before_teacher(plan: Plan, facts: Facts, config: Mapping[str, Any]) -> list
 def _trajectories(plan: Plan, machine: Machine) -> list[str]:
     processes, stage = machine.num_processes, plan.stages["trajectories"]
     # Shards are what processes share among them, and a shard has whole batches.
-    batch = min(TRAJECTORY_BATCH, 1 << (max(1, stage.num // processes).bit_length() - 1))
-    shard = batch * max(1, min(1024 // batch, stage.num // processes // batch))
-    num = max(shard * processes, stage.num // (shard * processes) * shard * processes)
+    each = max(1, stage.num // processes)
+    batch = min(TRAJECTORY_BATCH, 1 << (each.bit_length() - 1))
+    shards = -(-each // MOST_IN_SHARD)
+    shard = each // shards // batch * batch
+    num = shard * shards * processes
     keys = {"num": num, "steps": TRAJECTORY_STEPS, "batch_size": batch, "shard_size": shard}
     return [
         f"# {_time(stage.seconds)}: noise followed to its ends by the guided teacher, for the two stages after it",
@@ -184,6 +188,11 @@ def _training(steps: int, batch_size: int, rate: float) -> dict[str, Any]:
         "decay": "cosine",
         "optimizer": {"lr": rate},
     }
+
+
+def _warm_start(steps: int, batch_size: int, width: int) -> dict[str, Any]:
+    keys = _training(steps, batch_size, _rate("warm_start", width, batch_size))
+    return {**keys, "optimizer": {**ADAM, **keys["optimizer"]}}  # the parent may have no such section
 
 
 def _student(steps: int, batch_size: int, width: int) -> dict[str, Any]:
