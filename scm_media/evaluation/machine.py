@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +19,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scm_media.build import build
 from scm_media.evaluation.speed import EVALUATION, FIRST, AbsentData, Bench
@@ -38,7 +40,7 @@ ROUNDS_SECONDS = 6.0
 """The seconds of the rounds of one set of jobs."""
 NUM_READ = 16
 READING_SECONDS = 2.0
-OTHER_BATCH = 4
+AUTOENCODER_BATCH = 4
 """Samples of the steps of an autoencoder, which are large."""
 
 WORK = {
@@ -180,8 +182,9 @@ def _measure(request: Request) -> dict[Any, Any]:
     jobs = {name: job for name, job in bench.jobs().items() if name in WORK}
     found: dict[Any, Any] = {WORK[what]: seconds / size for what, seconds in _time(jobs).items()}
     found["load"] = _time_reading(context.modality, request.files)
-    other = min(size, OTHER_BATCH)
-    found |= {what: seconds / other for what, seconds in _time(_other_jobs(context, bench, other)).items()}
+    others = _other_jobs(context, bench, size)
+    for what, seconds in _time({what: job for what, (job, _) in others.items()}).items():
+        found[what] = seconds / others[what][1]
     found[0] = (found["diffusion"], found["evaluation"])
     networks = [(-1, request.guide), *list(enumerate(request.networks))[1:]]
     costs = {-1: 1.0, **dict(enumerate(request.costs))}
@@ -209,9 +212,10 @@ def _time_reading(modality: Any, files: Iterable[Path]) -> float:
     return (time.monotonic() - begun) / max(1, num)
 
 
-def _other_jobs(context: Context, bench: Bench, size: int) -> dict[str, Callable[[], object]]:
-    """Returns steps of the feature extractor and of the autoencoder, and the features of samples."""
-    config, device, jobs = context.config, bench.device, {}
+def _other_jobs(context: Context, bench: Bench, size: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """Returns steps of the feature extractor and of the autoencoder, and the features of samples, with batch sizes."""
+    config, device = context.config, bench.device
+    jobs: dict[str, tuple[Callable[[], object], int]] = {}
     sample = torch.rand(size, *context.data.shape, device=device) * 2 - 1
     features = None
     if config["feature_extractor"] is not None and context.num_classes:
@@ -219,22 +223,21 @@ def _other_jobs(context: Context, bench: Bench, size: int) -> dict[str, Callable
         features = build(network, "feature_extractor").to(device)
         labels = {name: torch.zeros(size, dtype=torch.int64, device=device) for name in context.num_classes}
         step = _step(bench, "feature_extractor", ClassificationLoss(features), features, (sample, labels))
-        own = features
-
-        def embed() -> None:
-            with torch.inference_mode():
-                own.features(sample).cpu()
-
-        jobs = {"feature_step": step, "feature": embed}
+        jobs = {"feature_step": (step, size), "feature": (partial(_embed, features, sample), size)}
     if context.trains_autoencoder:
-        loss = config["autoencoder"]["loss"]
-        network = build(config["autoencoder"]["network"], "autoencoder").to(device)
-        if hasattr(network, "prepare"):
-            network.prepare([sample])
+        sample = sample[:AUTOENCODER_BATCH]
+        autoencoder = build(config["autoencoder"]["network"], "autoencoder").to(device)
+        if hasattr(autoencoder, "prepare"):
+            autoencoder.prepare([sample])
         given = features if uses_features(config) else None
-        module = build(loss, "loss", network=network, feature_extractor=given).to(device)
-        jobs["autoencoder_step"] = _step(bench, "autoencoder", module, network, (sample,))
+        loss = build(config["autoencoder"]["loss"], "loss", network=autoencoder, feature_extractor=given).to(device)
+        jobs["autoencoder_step"] = (_step(bench, "autoencoder", loss, autoencoder, (sample,)), len(sample))
     return jobs
+
+
+def _embed(network: Any, sample: Tensor) -> None:
+    with torch.inference_mode():
+        network.features(sample).cpu()
 
 
 def _step(bench: Bench, stage: str, loss: Any, model: Any, arguments: tuple[Any, ...]) -> Callable[[], object]:
