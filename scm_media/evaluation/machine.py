@@ -183,8 +183,8 @@ def _measure(request: Request) -> dict[Any, Any]:
     found: dict[Any, Any] = {WORK[what]: seconds / size for what, seconds in _time(jobs).items()}
     found["load"] = _time_reading(context.modality, request.files)
     others = _other_jobs(context, bench, size)
-    for what, seconds in _time({what: job for what, (job, _) in others.items()}).items():
-        found[what] = seconds / others[what][1]
+    timed = _time({what: job for what, (job, _) in others.items()})
+    found |= {what: timed[what] / num for what, (_, num) in others.items()}
     found[0] = (found["diffusion"], found["evaluation"])
     networks = [(-1, request.guide), *list(enumerate(request.networks))[1:]]
     costs = {-1: 1.0, **dict(enumerate(request.costs))}
@@ -245,7 +245,7 @@ def _step(bench: Bench, stage: str, loss: Any, model: Any, arguments: tuple[Any,
     from lightning.fabric import Fabric
 
     config, device = bench.context.config, bench.device
-    precision = "32-true" if stage == "feature_extractor" else config[stage]["precision"] or config["precision"]
+    precision: Any = "32-true" if stage == "feature_extractor" else config[stage]["precision"] or config["precision"]
     fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
     settings = {"warmup_steps": 0, "decay": "cosine", "ema_std": 0.05} | config[stage]
     task = Task(stage, loss, model, settings, lambda batch: arguments, lambda state, step: None)
