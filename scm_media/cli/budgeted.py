@@ -26,13 +26,13 @@ def plan_training(
 ) -> Planned:
     """Returns what a recipe needs beside its data so that its training fits the hours on a device.
 
-    keys: the modality's. Raises ValueError for a device that is not there, and for too few hours.
+    keys: the modality's. device: cpu or cuda. Raises ValueError for too few hours.
     """
     from scm_media.evaluation.machine import Request, count_processes, measure_machine
     from scm_media.recipe import budget, budget_text
     from scm_media.recipe.cost import count_cost
 
-    begun, device = time.monotonic(), _device(device)
+    begun = time.monotonic()
     given = [
         *NO_DATA,
         "data=folder",
@@ -84,7 +84,7 @@ def plan_training(
     )
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
     """Returns cpu or cuda; raises ValueError for a device that is not there."""
     from scm_media.pipeline.loaded_model import choose_device
 

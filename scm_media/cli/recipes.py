@@ -154,6 +154,10 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    if hours is not None:
+        from scm_media.cli.budgeted import plan_training, usable_device
+
+        device = usable_device(device)  # before the folder is looked at
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
     best, modality = recipe_for(files, folder)
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
@@ -161,8 +165,6 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
     plan = UNPLANNED
     if hours is not None:
-        from scm_media.cli.budgeted import plan_training
-
         plan = plan_training(best, keys, own, classes, hours, device)
     lines = [
         f"# {len(own)} files of {printable(folder)}, after the recipe {best}. Write this to mine.yaml, look at it with",

@@ -40,17 +40,17 @@ ROUNDS_SECONDS = 6.0
 """The seconds of the rounds of one set of jobs."""
 NUM_READ = 16
 READING_SECONDS = 2.0
+FEATURE_BATCH = 16
 AUTOENCODER_BATCH = 4
-"""Samples of the steps of an autoencoder, which are large."""
+"""Samples of an autoencoder's steps, and of encoding and decoding, which may take seconds each."""
 
 WORK = {
     FIRST: "diffusion",
     EVALUATION: "evaluation",
     "warm start step": "regression",
     "student step": "matching",
-    "encoding": "encode",
-    "decoding": "decode",
 }
+CODING = {"encoding": "encode", "decoding": "decode"}
 """Names in the speed table, and the names here."""
 
 
@@ -182,7 +182,10 @@ def _measure(request: Request) -> dict[Any, Any]:
     jobs = {name: job for name, job in bench.jobs().items() if name in WORK}
     found: dict[Any, Any] = {WORK[what]: seconds / size for what, seconds in _time(jobs).items()}
     found["load"] = _time_reading(context.modality, request.files)
-    others = _other_jobs(context, bench, size)
+    few = Bench(context, device, min(size, AUTOENCODER_BATCH))
+    coding = {what: job for what, job in few.jobs().items() if what in CODING}
+    found |= {CODING[what]: seconds / few.batch_size for what, seconds in _time(coding).items()}
+    others = _other_jobs(context, bench, min(size, FEATURE_BATCH))
     timed = _time({what: job for what, (job, _) in others.items()})
     found |= {what: timed[what] / num for what, (_, num) in others.items()}
     found[0] = (found["diffusion"], found["evaluation"])

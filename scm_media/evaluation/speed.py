@@ -187,7 +187,7 @@ class Bench:
         for what, optimization in optimizations.items():
             given = trajectory if getattr(optimization.task.loss, "uses_trajectories", False) else self.latent
             found[what] = partial(self.step, optimization, repeat((given, self.cond)))
-        sample = self._decode()
+        sample = torch.rand(self.batch_size, *self.context.data.shape, device=self.device) * 2 - 1
         found[EVALUATION] = self._evaluate
         found["decoding"] = self._decode
         found["encoding"] = lambda: self._encode(sample)

@@ -147,7 +147,8 @@ def test_no_proposal_for_files_that_nothing_reads(tmp_path, capsys, content, exp
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))  # the others are not looked at
     for number in range(8):
         (tmp_path / "pictures" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png")
@@ -166,21 +167,16 @@ def measured(request) -> Machine:
 def test_a_proposal_for_hours_composes_passes_check_and_says_what_it_takes(tmp_path, pictures, capsys, monkeypatch):
     monkeypatch.setattr("scm_media.evaluation.machine.measure_machine", measured)
     monkeypatch.setattr("scm_media.evaluation.machine.count_processes", lambda device: 2)
-    steps = []
-    for hours in ("1", "2"):
-        assert main(["recipes", "--for", str(pictures), "--hours", hours, "--device", "cpu"]) == 0
-        text = capsys.readouterr().out
-        (tmp_path / "mine.yaml").write_text(text)
-        config = recipe.compose(str(tmp_path / "mine.yaml"))
-        assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
-        capsys.readouterr()
-        steps.append((config["backbone"]["width"], config["teacher"]["max_steps"]))
-        assert re.search(r"# Expected: about (54 min of the 60 min|1\.8 h of the 2\.0 h):", text)
-        assert "passes over 7 files" in text
-        assert (config["device"], config["num_devices"], config["strategy"]) == ("cpu", 2, "ddp")
-        assert config["precision"] == "32-true"
-        assert config["feature_extractor"]["max_steps"] > 1
-    assert steps[1] > steps[0]
+    assert main(["recipes", "--for", str(pictures), "--hours", "1", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "mine.yaml").write_text(text)
+    config = recipe.compose(str(tmp_path / "mine.yaml"))
+    assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
+    assert "# Expected: about 54 min of the 60 min:" in text
+    assert "passes over 7 files" in text
+    assert (config["device"], config["num_devices"], config["strategy"]) == ("cpu", 2, "ddp")
+    assert config["precision"] == "32-true"
+    assert config["feature_extractor"]["max_steps"] > 1
 
 
 @pytest.mark.parametrize(
