@@ -50,8 +50,8 @@ WORK = {
     "warm start step": "regression",
     "student step": "matching",
 }
-CODING = {"encoding": "encode", "decoding": "decode"}
 """Names in the speed table, and the names here."""
+CODING = {"encoding": "encode", "decoding": "decode"}
 
 
 @dataclass(frozen=True)
