@@ -21,6 +21,7 @@ RANGES: Mapping[str, Bounds] = {
     "repeats": Bounds(1, 1_000_000, whole=True),
     "num_samples": Bounds(2, COUNT.high, whole=True),
     "memorization": COUNT,
+    "hours": Bounds(0, 100_000, open_low=True),
 }
 """The bounds of each flag by its name, the same in every command; sizes take positive numbers."""
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ NUM_OPENED = 32
 """Number of files that are opened for a proposal, spread over the folder."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What a plan adds to a proposal: comments, entries of its list of defaults, and sections."""
+
+    comments: Sequence[str]
+    defaults: Sequence[str]
+    sections: Sequence[str]
+
+
+UNPLANNED = Planned(
+    (), (), ("trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",)
+)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Lists, prints, copies or proposes recipes; returns 0."""
     commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
@@ -29,6 +44,10 @@ def run(arguments: Sequence[str]) -> int:
     commands.add_argument("--json", action="store_true", help="with --keys: as JSON")
     commands.add_argument("--reference", action="store_true", help="print docs/recipe-keys.md")
     commands.add_argument("--for", dest="folder", metavar="FOLDER", help="propose a recipe for a folder of files")
+    commands.add_argument(
+        "--hours", type=float, metavar="H", help="with --for: time this machine, and fit training and evaluation to H"
+    )
+    commands.add_argument("--device", choices=("auto", "cpu", "cuda"), help="with --hours: default: auto")
     parsed = commands.parse_args(arguments)
     if parsed.copy and not parsed.name:
         commands.error("--copy needs the NAME of a recipe")
@@ -36,8 +55,12 @@ def run(arguments: Sequence[str]) -> int:
         commands.error("--keys needs the NAME of a recipe")
     if parsed.json and not parsed.keys:
         commands.error("--json needs --keys")
+    if parsed.hours is not None and not parsed.folder:
+        commands.error("--hours needs --for FOLDER")
+    if parsed.device and parsed.hours is None:
+        commands.error("--device needs --hours")
     if parsed.folder:
-        print(_proposal(Path(parsed.folder)))
+        print(_proposal(Path(parsed.folder), parsed.hours, parsed.device or "auto"))
     elif parsed.copy:
         _copy(recipe.describe(parsed.name), Path(parsed.copy))
     elif parsed.keys:
@@ -124,23 +147,35 @@ def _times(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _proposal(folder: Path) -> str:
-    """Returns a recipe's text for a folder: of the modality that reads most of its files, with keys that fit them."""
+def _proposal(folder: Path, hours: float | None, device: str) -> str:
+    """Returns a recipe's text for a folder: of the modality that reads most of its files, with keys that fit them.
+
+    hours: those that training and evaluation on the device are planned to fit into; None for the recipe's own numbers.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    if hours is not None:
+        from scm_media.cli.budgeted import plan_training, usable_device
+
+        device = usable_device(device)  # before the folder is looked at
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
     best, modality = recipe_for(files, folder)
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
+    plan = UNPLANNED
+    if hours is not None:
+        plan = plan_training(best, keys, own, classes, hours, device)
     lines = [
         f"# {len(own)} files of {printable(folder)}, after the recipe {best}. Write this to mine.yaml, look at it with",
         "#   scm-media check mine.yaml",
         "# and train it with  scm-media train mine.yaml",
+        *(f"# {line}" for line in plan.comments),
         *([f"# Seen: {printable(seen)}."] if seen else []),
         "defaults:",
         f"  - {best}",
         "  - override /data: folder",
+        *(f"  - {each}" for each in plan.defaults),
         "  - _self_",
         "",
         "recipe: mine",
@@ -148,7 +183,7 @@ def _proposal(folder: Path) -> str:
         f"  root: {yaml_text(str(folder.resolve()))}",
         f"  labels: {'subfolder  # ' + _abbreviate(classes) if classes else 'none'}",
         *([f"modality: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in keys.items())}}}"] if keys else []),
-        "trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",
+        *plan.sections,
     ]
     if not classes:
         lines.append(

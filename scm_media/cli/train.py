@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
+from scm_media.display import printable
 from scm_media.recipe.errors import clear_errors
 
 QUIET = {
@@ -64,7 +65,32 @@ def run(arguments: Sequence[str]) -> int:
 def _train(config: dict[str, Any]) -> None:
     from scm_media import training
 
-    training.run(config)
+    training.run(config, lambda: _expectation(config))
+
+
+def _expectation(config: dict[str, Any]) -> str:
+    """Returns the memory that a training takes, and its samples; its time is told once its speed is measured."""
+    from scm_media.recipe.cost import count_cost
+    from scm_media.training.fingerprint import stage_settings
+    from scm_media.training.stages import STAGES
+
+    try:
+        cost = count_cost(config)
+        networks = (
+            f"networks of {cost.parameters / 1e6:.2f} M parameters, about {cost.training_bytes / 2**30:.2g} GiB in "
+            "training on each device; "
+        )
+    except Exception:  # a network that cannot be built without storage: an estimate stops no training
+        networks = ""
+    samples = []
+    for stage in STAGES if config["stage"] == "all" else (config["stage"],):
+        settings = {} if config[stage] is None else stage_settings(config, stage)
+        num = settings.get("num") or settings.get("max_steps", 0) * settings.get("batch_size", 0)
+        samples += [f"{stage} {num:,}"] if num else []
+    return (
+        f"{printable(config['recipe'])}: {networks}samples: {', '.join(samples)} "
+        "(each stage says after its first steps how long it takes)"
+    )
 
 
 def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ from scm_media.training.stages.backbones import (
 from scm_media.trajectories import Trajectory
 
 FIRST = "diffusion step"
+EVALUATION = "one evaluation"
 TWO_PASS = "two-pass sCD step"
 CONSISTENCY = {"_target_": "scm_media.losses.ConsistencyLoss"}
 """The loss that is timed beside the student's own where that one is no consistency loss."""
@@ -156,6 +157,11 @@ class Bench:
             compile_for(context, self.student, device, context.tangent_method)
         self._diffusion = self._optimization("teacher", self.teacher, config["teacher"]["loss"])
 
+    def network_jobs(self) -> dict[str, Callable[[], object]]:
+        """Returns a training step of the teacher and one evaluation, by name."""
+        given = repeat((self.latent, self.cond))
+        return {FIRST: partial(self.step, self._diffusion, given), EVALUATION: self._evaluate}
+
     def jobs(self) -> dict[str, Callable[[], object]]:
         """Returns what is timed, by name: training steps on the batch, one evaluation, decoding and encoding."""
         config = self.context.config
@@ -180,9 +186,9 @@ class Bench:
         found: dict[str, Callable[[], object]] = {}
         for what, optimization in optimizations.items():
             given = trajectory if getattr(optimization.task.loss, "uses_trajectories", False) else self.latent
-            found[what] = partial(self._step, optimization, repeat((given, self.cond)))
-        sample = self._decode()
-        found["one evaluation"] = self._evaluate
+            found[what] = partial(self.step, optimization, repeat((given, self.cond)))
+        sample = torch.rand(self.batch_size, *self.context.data.shape, device=self.device) * 2 - 1
+        found[EVALUATION] = self._evaluate
         found["decoding"] = self._decode
         found["encoding"] = lambda: self._encode(sample)
         return found
@@ -196,11 +202,11 @@ class Bench:
         """Returns how fast data come, and the fraction of so many diffusion steps that is spent waiting for them."""
         stream = DataWaitMeter(self._stream(num_steps + 1))
         arguments = (self._inputs(batch.to(self.device)) for batch in stream)
-        self._step(self._diffusion, arguments)  # workers are started
+        self.step(self._diffusion, arguments)  # workers are started
         stream.take_fraction()
         for _ in range(num_steps):
             begun = time.perf_counter()
-            self._step(self._diffusion, arguments)
+            self.step(self._diffusion, arguments)
             stream.add_step(time.perf_counter() - begun)
         return {
             "examples": len(self.context.data),
@@ -224,7 +230,8 @@ class Bench:
         )
         return Optimization(self._fabric, task, {**config["trainer"], "accumulate": 1}, config["seed"])
 
-    def _step(self, optimization: Optimization, arguments: Iterator[tuple[Any, ...]]) -> None:
+    def step(self, optimization: Optimization, arguments: Iterator[tuple[Any, ...]]) -> None:
+        """Takes a training step on the loss's next arguments and waits for its end."""
         optimization.task.loss.train()
         optimization.step(arguments, STEP)
         self._finish()

@@ -18,14 +18,26 @@ from scm_media.ema import PowerEMA
 from scm_media.training import checkpoints
 from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import has_ended
+from scm_media.training.forecast import Forecast
 from scm_media.training.interruption import Interruption
 from scm_media.training.optimization import Optimization, Task
 from scm_media.training.post_hoc_ema import FOLDER as SNAPSHOTS
 from scm_media.training.reporting import DataWaitMeter, Reporter, TermAverages
 
 
-def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out: Any, folder: Path, seed: int) -> None:
+def train(
+    fabric: Any,
+    task: Task,
+    trainer: dict[str, Any],
+    data: Any,
+    held_out: Any,
+    folder: Path,
+    seed: int,
+    forecast: Forecast | None = None,
+) -> None:
     """Trains a task to its ``max_steps``, from its last checkpoint if there is one, and writes its weights.
+
+    forecast: tells after the first steps how long it will take.
 
     The order of data, noise and dropout of a step are functions of (seed, stage, rank, step) alone: a run that is
     killed and resumed ends in the same weights as one that was not. After SIGINT or SIGTERM the current step is
@@ -50,7 +62,7 @@ def train(fabric: Any, task: Task, trainer: dict[str, Any], data: Any, held_out:
         return
 
     logger = fabric.logger if fabric.loggers else None
-    reporter = Reporter(folder, task.name, max_steps, start, logger) if fabric.global_rank == 0 else None
+    reporter = Reporter(folder, task.name, max_steps, start, logger, forecast) if fabric.global_rank == 0 else None
     first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
     ranks, workers = (fabric.global_rank, fabric.world_size), trainer["num_workers"]
     stream = DataWaitMeter(batches(data, batch_size, first, num, seed, *ranks, workers))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.data import Batch
+from scm_media.training.forecast import Forecast
 
 BANDS = (0.0, 0.2, 0.5, 0.8, 1.1, 1.4, math.pi / 2)
 """Edges of the bands of t, in radians, in which terms are averaged."""
@@ -117,7 +118,15 @@ class DivergenceMonitor:
 class Reporter:
     """Writes the figures of one stage to its folder and shows its progress on standard error."""
 
-    def __init__(self, folder: Path, stage: str, max_steps: int, start_step: int, logger: Any = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        max_steps: int,
+        start_step: int,
+        logger: Any = None,
+        forecast: Forecast | None = None,
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -128,6 +137,9 @@ class Reporter:
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (see close)
         self._started, self._start_step = time.monotonic(), start_step
         self._reported = (self._started, start_step)
+        # A stage that goes on was announced when it began.
+        self._forecast = forecast if start_step == 0 else None
+        self._first: tuple[float, int] | None = None
         self._bar = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -156,6 +168,8 @@ class Reporter:
 
     def advance(self, step: int) -> None:
         """Moves the progress bar to a step."""
+        if self._first is None:
+            self._first = (time.monotonic(), step)  # the first step also compiles and starts the loading of data
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
@@ -184,8 +198,19 @@ class Reporter:
         now, (last_time, last_step) = time.monotonic(), self._reported
         self._reported = (now, step)
         speed = (step - last_step) * batch_size / max(now - last_time, 1e-9)
+        self._announce(now, step, batch_size)
         self.log(step, {**figures, "samples_per_second": speed})
         self.show(step, figures["loss"], speed, figures.get("data_wait"))
+
+    def _announce(self, now: float, step: int, batch_size: int) -> None:
+        """Says once how long the stage and the run will take, at the speed of the steps after the first."""
+        if self._forecast is None or self._first is None or step in (self._first[1], self.max_steps):
+            return
+        first_time, first_step = self._first
+        speed = (step - first_step) * batch_size / max(now - first_time, 1e-9)
+        left = (self.max_steps - step) * batch_size
+        print(self._forecast.line(self.stage, speed, left), file=sys.stderr, flush=True)
+        self._forecast = None
 
     def show(self, step: int, loss: float, samples_per_second: float, data_wait: float | None = None) -> None:
         """Shows step, loss, monitored figures, samples/s and time left in the bar, or prints them without a terminal.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from scm_media.training.description import describe, write_description
 from scm_media.training.devices import check_device, launch_fabric, rank_zero_only
 from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
+from scm_media.training.forecast import Forecast
 from scm_media.training.loop import train
 from scm_media.training.optimization import stage_number
 from scm_media.training.passes import describe_passes
@@ -32,12 +33,13 @@ from scm_media.training.trajectories import check_trajectories, select_data, wri
 SECONDS_BETWEEN_LINES = 30
 
 
-def run(config: dict[str, Any]) -> None:
+def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None:
     """Trains the stages that ``config["stage"]`` names ("all": every stage in order) into ``config["run_dir"]``.
 
     A finished stage is not trained again; an interrupted one goes on from its last whole checkpoint. Raises ValueError
     for an unknown stage, a recipe that fits neither its data nor its run folder, a run folder that another run is
-    using, and data of which nothing is usable. SIGINT and SIGTERM save a checkpoint and raise SystemExit
+    using, and data of which nothing is usable. expect: returns what the training will take, which is printed before a
+    run that was not begun before. SIGINT and SIGTERM save a checkpoint and raise SystemExit
     (``training.interruption``).
     """
     # Everything is checked before anything is written.
@@ -57,6 +59,10 @@ def run(config: dict[str, Any]) -> None:
         context.latent_cache.open()  # refuses a cache that does not fit
 
     fabric = launch_fabric(config, folder=None)
+    forecast = Forecast(config, [stage for stage in stages if stage not in finished], context.run_dir)
+    is_new = not any(_is_begun(context, stage) for stage in trained)
+    if expect is not None and is_new and fabric.global_rank == 0:
+        print(expect(), file=sys.stderr)
     with ExitStack() as held:
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         for stage in stages:
@@ -69,7 +75,7 @@ def run(config: dict[str, Any]) -> None:
             elif stage == "autoencoder" and not autoencoder.is_trained(context):
                 rank_zero_only(fabric, lambda: autoencoder.fit_autoencoder(context))
             else:
-                fabric = _train_stage(context, stage)
+                fabric = _train_stage(context, stage, forecast)
         # A stage that went on has replaced an average that had been selected.
         description = replace(description, ema=selected_averages(context.run_dir))
         rank_zero_only(fabric, lambda: write_description(context, description))
@@ -95,7 +101,7 @@ def _check_resumption(context: Context, stages: Sequence[str]) -> list[str]:
     """Returns remarks on how stages go on; ValueError where data or recipe differ from those they were begun with."""
     remarks, unknown = [], []
     for stage in stages:
-        begun = context.weights_file(stage).exists() or bool(checkpoints.steps(_checkpoint_folder(context, stage)))
+        begun = _is_begun(context, stage)
         recorded = not begun or is_recorded(context, stage)
         if begun and recorded:
             remarks += check_data(context, stage)
@@ -109,6 +115,11 @@ def _check_resumption(context: Context, stages: Sequence[str]) -> list[str]:
             "the same as now"
         )
     return remarks
+
+
+def _is_begun(context: Context, stage: str) -> bool:
+    """Returns whether a stage has weights or checkpoints."""
+    return context.weights_file(stage).exists() or bool(checkpoints.steps(_checkpoint_folder(context, stage)))
 
 
 def _is_finished(context: Context, stage: str) -> bool:
@@ -167,7 +178,7 @@ def _solve_trajectories(context: Context, fabric: Any) -> None:
         print(f"trajectories: {done['trajectories']} solved in {done['seconds']:.0f} s", file=sys.stderr)
 
 
-def _train_stage(context: Context, stage: str) -> Any:
+def _train_stage(context: Context, stage: str, forecast: Forecast) -> Any:
     """Trains a stage from where it stopped and returns the Fabric that it was trained with."""
     config, folder = context.config, context.run_dir / stage
     task = TASKS[stage](context)
@@ -180,7 +191,7 @@ def _train_stage(context: Context, stage: str) -> Any:
     if splits["train"] is not context.data and fabric.global_rank == 0:
         print(f"{stage}: trains on the latents in {cache.folder / 'train'}", file=sys.stderr)
     splits = select_data(context, stage, splits)
-    train(fabric, task, config["trainer"], splits["train"], splits["held_out"], folder, config["seed"])
+    train(fabric, task, config["trainer"], splits["train"], splits["held_out"], folder, config["seed"], forecast)
     return fabric
 
 

@@ -12,6 +12,9 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.build import build
 from scm_media.cli import main
+from scm_media.evaluation.machine import Machine
+from scm_media.evaluation.speed import AbsentData
+from scm_media.training.context import make_context
 
 
 def test_list_says_modality_parameters_and_data(capsys):
@@ -142,3 +145,59 @@ def test_no_proposal_for_files_that_nothing_reads(tmp_path, capsys, content, exp
         (tmp_path / name).write_bytes(b"")
     assert main(["recipes", "--for", str(tmp_path)]) == 1
     assert expected in capsys.readouterr().err
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))  # the others are not looked at
+    for number in range(8):
+        (tmp_path / "pictures" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def measured(request) -> Machine:
+    """Returns made-up speeds for what is asked, which has to be buildable."""
+    data = AbsentData((3, 32, 32), request.label_names)
+    assert make_context(request.config, build(request.config["modality"], "modality"), data, data).latent_shape
+    kinds = ("diffusion", "evaluation", "regression", "matching", "encode", "decode", "load", "feature_step", "feature")
+    pairs = [(cost / 1e11, cost / 3e11) for cost in request.costs]
+    return Machine("cpu", request.num_processes, "32-true", dict.fromkeys(kinds, pairs[0][0]), pairs, pairs[0])
+
+
+def test_a_proposal_for_hours_composes_passes_check_and_says_what_it_takes(tmp_path, pictures, capsys, monkeypatch):
+    monkeypatch.setattr("scm_media.evaluation.machine.measure_machine", measured)
+    monkeypatch.setattr("scm_media.evaluation.machine.count_processes", lambda device: 2)
+    assert main(["recipes", "--for", str(pictures), "--hours", "1", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "mine.yaml").write_text(text)
+    config = recipe.compose(str(tmp_path / "mine.yaml"))
+    assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
+    assert "# Expected: about 54 min of the 60 min:" in text
+    assert "passes over 7 files" in text
+    assert (config["device"], config["num_devices"], config["strategy"]) == ("cpu", 2, "ddp")
+    assert config["precision"] == "32-true"
+    assert config["feature_extractor"]["max_steps"] > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--hours", "0"], "--hours must be"),
+        (["--hours", "-1"], "--hours must be"),
+        (["--hours", "nan"], "--hours must be"),
+        (["--hours", "0.001"], "--hours 0.001 is too few: on this machine the least"),
+        (["--hours", "1", "--device", "cuda"], "device 'cuda' cannot be used"),
+    ],
+)
+def test_hours_and_devices_that_cannot_be_are_refused(pictures, capsys, monkeypatch, words, expected):
+    monkeypatch.setattr("scm_media.evaluation.machine.measure_machine", measured)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["recipes", "--for", str(pictures), *words]) == 1
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--hours", "1"], ["--for", ".", "--device", "cpu"]])
+def test_hours_go_with_a_folder_and_a_device_with_hours(words):
+    with pytest.raises(SystemExit):
+        main(["recipes", *words])

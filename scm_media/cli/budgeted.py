@@ -1,0 +1,92 @@
+"""Plans the training of a folder of files for a number of hours: it times this machine, then fits every stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scm_media import recipe
+from scm_media.cli.recipes import NO_DATA, Planned
+
+NUM_READ = 16
+"""Number of files that are read to time their loading, spread over the folder."""
+HELD_OUT = 0.02
+"""The fraction of files that is held out, as data.held_out has it."""
+MOST_HELD_OUT = 1024
+
+
+def plan_training(
+    name: str, keys: Mapping[str, Any], files: Sequence[Path], classes: Sequence[str], hours: float, device: str
+) -> Planned:
+    """Returns what a recipe needs beside its data so that its training fits the hours on a device.
+
+    keys: the modality's. device: cpu or cuda. Raises ValueError for too few hours.
+    """
+    from scm_media.evaluation.machine import Request, count_processes, measure_machine
+    from scm_media.recipe import budget, budget_text
+    from scm_media.recipe.cost import count_cost
+
+    begun = time.monotonic()
+    given = [
+        *NO_DATA,
+        "data=folder",
+        *(f"++modality.{key}={json.dumps(value)}" for key, value in keys.items()),
+        *([] if classes else ["feature_extractor=null"]),
+    ]
+    config = recipe.compose(name, [*given, *budget_text.overrides(device)])
+    families = []
+    shape = count_cost(config).latent_shape
+    for family in budget_text.networks(config, shape):
+        counted = [count_cost({**config, "backbone": {**config["backbone"], **each}}) for each in family]
+        families.append(
+            [
+                budget.Network(each, cost.parameters, cost.multiply_adds)
+                for each, cost in zip(family, counted, strict=True)
+            ]
+        )
+    listed = [network for family in families for network in family]
+    num_held_out = max(1, round(HELD_OUT * len(files)))
+    facts = budget.Facts(
+        num_files=max(1, len(files) - num_held_out),
+        num_held_out=min(num_held_out, MOST_HELD_OUT),
+        has_classes=bool(classes),
+        trains_autoencoder="max_steps" in config["autoencoder"],
+        can_compile=any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))),
+    )
+    num_processes = count_processes(device)
+    request = Request(
+        config=config,
+        networks=[network.keys for network in listed],
+        guide=budget_text.guide_keys(listed[0].keys),
+        costs=[network.multiply_adds for network in listed],
+        label_names={"class": tuple(classes)} if classes else {},
+        files=[files[number * len(files) // NUM_READ] for number in range(min(NUM_READ, len(files)))],
+        device=device,
+        num_processes=num_processes,
+        batch_size=budget_text.BATCH_SIZES[device],
+    )
+    print(f"timing this machine ({device}, processes: {num_processes}) for less than a minute", file=sys.stderr)
+    machine = measure_machine(request)
+    plan = budget.make_plan(hours, facts, machine, families)
+    needed = budget.hours_for(budget.FEW, facts, machine, families)
+    print(f"timed in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    comments = budget_text.expectation(plan, facts, needed, machine.precision)
+    return Planned(
+        comments,
+        budget_text.DEFAULTS,
+        budget_text.sections(plan, facts, machine, listed[plan.network], config),
+    )
+
+
+def usable_device(name: str) -> str:
+    """Returns cpu or cuda; raises ValueError for a device that is not there."""
+    from scm_media.pipeline.loaded_model import choose_device
+
+    kind = choose_device(name).type
+    return kind if kind == "cuda" else "cpu"
