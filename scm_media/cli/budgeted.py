@@ -28,6 +28,7 @@ def plan_training(
 
     keys: the modality's. device: cpu or cuda. Raises ValueError for too few hours.
     """
+    from scm_media.build import build
     from scm_media.evaluation.machine import Request, count_processes, measure_machine
     from scm_media.recipe import budget, budget_text
     from scm_media.recipe.cost import count_cost
@@ -51,12 +52,14 @@ def plan_training(
             ]
         )
     listed = [network for family in families for network in family]
+    modality = build(config["modality"], "modality")
     num_held_out = max(1, round(HELD_OUT * len(files)))
     facts = budget.Facts(
         num_files=max(1, len(files) - num_held_out),
         num_held_out=min(num_held_out, MOST_HELD_OUT),
         has_classes=bool(classes),
         trains_autoencoder="max_steps" in config["autoencoder"],
+        num_variants=budget_text.count_variants(len(files), shape, modality.augments),
         can_compile=any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))),
     )
     num_processes = count_processes(device)

@@ -251,6 +251,6 @@ def _step(bench: Bench, stage: str, loss: Any, model: Any, arguments: tuple[Any,
     precision: Any = "32-true" if stage == "feature_extractor" else config[stage]["precision"] or config["precision"]
     fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
     settings = {"warmup_steps": 0, "decay": "cosine", "ema_std": 0.05} | config[stage]
-    task = Task(stage, loss, model, settings, lambda batch: arguments, lambda state, step: None)
+    task = Task(stage, loss, model, settings, lambda batch: arguments, lambda *_: None)
     optimization = Optimization(fabric, task, {**config["trainer"], "accumulate": 1}, config["seed"])
     return lambda: bench.step(optimization, repeat(arguments))

@@ -243,9 +243,11 @@ class Bench:
     def _autoencoder(self) -> Any:
         """Returns the recipe's autoencoder with fresh weights, fitted to noise."""
         autoencoder = build(self.context.config["autoencoder"]["network"], "autoencoder").to(self.device)
-        shape = self.context.data.shape
+        noise = torch.rand(4, *self.context.data.shape, device=self.device) * 2 - 1
         with torch.no_grad():
-            autoencoder.fit([torch.rand(2, *shape, device=self.device) * 2 - 1])
+            if hasattr(autoencoder, "prepare"):
+                autoencoder.prepare([noise])
+            autoencoder.fit([noise])
         return autoencoder.eval().requires_grad_(False)
 
     def _backbone(self, config: Mapping[str, Any]) -> nn.Module:

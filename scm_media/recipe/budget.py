@@ -75,12 +75,16 @@ class Network:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the data and the recipe: training files, held-out files, and which networks it has."""
+    """What is known of the data and the recipe: training files, held-out files, and which networks it has.
+
+    num_variants: the latents of each file that are kept; 0 where files are read and encoded at every step.
+    """
 
     num_files: int
     num_held_out: int
     has_classes: bool
     trains_autoencoder: bool
+    num_variants: int = 0
     can_compile: bool = False
 
 
@@ -193,7 +197,9 @@ class _Costs:
         larger = diffusion / machine.networks[0][0]
         gain = COMPILE_GAIN if compiled else 1.0
         self.compiled, self.seconds, self.facts = compiled, seconds, facts
-        read = seconds["load"] + seconds["encode"]
+        encoded = seconds["load"] + seconds["encode"]
+        read = 0.0 if facts.num_variants else encoded
+        self.latents = (facts.num_files + facts.num_held_out) * facts.num_variants * encoded
         exchange = EXCHANGE if num > 1 else 1.0
         guided = evaluation + guide
         self.samples = {
@@ -228,7 +234,8 @@ class _Costs:
         calls = PREVIEW_EVALUATIONS * self.evaluation if stage in ("teacher", "guide") else 3 * self.evaluation
         once = 0.0 if stage in ("teacher", "guide") else self.previewed * PREVIEW_EVALUATIONS * self.guided
         previews = PREVIEWS * self.previewed * (calls + 2 * seconds["decode"]) + once
-        return STAGE_SECONDS + previews + validated + (COMPILE_SECONDS if self.compiled else 0.0)
+        encoding = self.latents if stage == "teacher" else 0.0
+        return STAGE_SECONDS + encoding + previews + validated + (COMPILE_SECONDS if self.compiled else 0.0)
 
 
 def num_fitted(facts: Facts) -> int:

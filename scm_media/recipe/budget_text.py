@@ -27,8 +27,10 @@ GUIDANCE = 1.25
 DEFAULTS = ("override /optimizer@student.optimizer: adam", "override /loss@student.loss: distribution_matching")
 """What a recipe with a plan adds to its list of defaults."""
 BATCH_SIZES = {"cpu": 64, "cuda": 256}
-RATES = {"teacher": 1e-3, "warm_start": 5e-4, "student": 1e-4}
+RATES = {"warm_start": 5e-4, "student": 1e-4}
 """Learning rates of a network of width 160 with batches of 64."""
+KEPT_LATENTS, MOST_VARIANTS, MOST_BYTES = 16_384, 8, 4 * 2**30
+"""Latents of augmented files that are worth keeping, variants of each at most, and bytes of all of them at most."""
 TRAJECTORY_BATCH = 64
 MOST_IN_SHARD = 1024
 ADAM = {"_target_": "torch.optim.Adam", "betas": [0.9, 0.99]}
@@ -100,9 +102,13 @@ def sections(plan: Plan, facts: Facts, machine: Machine, network: Network, confi
         f"trainer: {_flow(_trainer(plan, machine, often))}  # {_compiling(plan, facts)}",
     ]
     lines += _before_teacher(plan, facts, config)
+    if facts.num_variants:
+        lines.append(f"latents: {{variants: {facts.num_variants}, automatic: true}}  # encoded once, not at every step")
+    else:
+        lines.append("latents: {automatic: false}  # all of them would take too much of the disk")
     lines += [
         f"# {_time(teacher.seconds)}; the rate falls as the network grows wider and rises with the batch",
-        f"teacher: {_flow(_training(steps['teacher'], size, _rate('teacher', width, size)))}",
+        f"teacher: {_flow(_training(steps['teacher'], size, _teacher_rate(config, width, size)))}",
         f"# {_time(plan.stages['guide'].seconds)}: a worse teacher, which the teacher is steered away from (guidance)",
         f"guide: {{backbone: {_flow(guide_keys(network.keys))}, max_steps: {steps['guide']}}}",
         f"sampler: {{guidance: {GUIDANCE}, teacher: dpm_solver, teacher_steps: {TEACHER_STEPS}}}",
@@ -173,6 +179,13 @@ def _trajectories(plan: Plan, machine: Machine) -> list[str]:
     ]
 
 
+def _teacher_rate(config: Mapping[str, Any], width: int, batch_size: int) -> float:
+    """Returns the rate of the parent recipe's teacher, brought to another width and batch size."""
+    parent = config["teacher"]
+    ratio = config["backbone"].get("width", width) / width
+    return float(f"{parent['optimizer']['lr'] * ratio * math.sqrt(batch_size / parent['batch_size']):.1e}")
+
+
 def _rate(stage: str, width: int, batch_size: int) -> float:
     """Returns a learning rate of two digits: inverse to the width, with the square root of the batch size."""
     rate = RATES[stage] * 160 / width * math.sqrt(batch_size / 64)
@@ -218,6 +231,12 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def count_variants(num_files: int, latent_shape: Sequence[int], augments: bool) -> int:
+    """Returns how many latents of each file are kept: several of augmented ones, 0 where they would fill the disk."""
+    wanted = min(MOST_VARIANTS, max(2, KEPT_LATENTS // num_files)) if augments else 1
+    return wanted if num_files * wanted * math.prod(latent_shape) * 2 <= MOST_BYTES else 0
 
 
 def networks(config: Mapping[str, Any], latent_shape: Sequence[int]) -> list[list[dict[str, Any]]]:

@@ -94,12 +94,15 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Latents:
-    """The latents that ``scm-media encode`` writes to <run_dir>/latents, and training reads from there."""
+    """The latents that are written to <run_dir>/latents once, and that training reads from there."""
 
     dtype: Annotated[Literal["float16", "float32"], "type of the stored numbers"] = "float16"
     variants: Annotated[int, COUNT, "latents of each example; more than one where the modality augments"] = 1
     shard_size: Annotated[int, replace(COUNT, unit="examples"), "examples of one file"] = 4096
     batch_size: Annotated[int, SAMPLES, "samples that are encoded at once"] = 64
+    automatic: Annotated[bool, "true: train writes them when the autoencoder is trained, as scm-media encode does"] = (
+        False
+    )
 
 
 @dataclass(frozen=True)

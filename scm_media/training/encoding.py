@@ -24,18 +24,23 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     """
     check_device(config)
     context = prepare(config)
+    with claim(context.run_dir):
+        return write_latents(context, progress)
+
+
+def write_latents(context: Context, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
+    """Encodes the examples that a run's latents lack; result and errors are those of ``encode``."""
+    config, cache = context.config, context.latent_cache
     autoencoder = context.load_trained("autoencoder").to(context.device)
-    cache = context.latent_cache
-    _check_variants(context)
+    check_variants(context)
 
     def to_latents(sample: Tensor) -> Tensor:
         with torch.no_grad():
             return autoencoder.encode(sample.to(context.device))
 
     start = time.monotonic()
-    with claim(context.run_dir):
-        workers = config["trainer"]["num_workers"]
-        encoded = cache.write(to_latents, autoencoder.latent_mask, config["seed"], workers, progress)
+    workers = config["trainer"]["num_workers"]
+    encoded = cache.write(to_latents, autoencoder.latent_mask, config["seed"], workers, progress)
     return {
         "folder": cache.folder,
         "examples": encoded,
@@ -58,7 +63,8 @@ def solve_trajectories(
         return write_trajectories(context, progress=progress)
 
 
-def _check_variants(context: Context) -> None:
+def check_variants(context: Context) -> None:
+    """Raises ValueError where the number of variants does not fit a modality that augments, or does not."""
     variants = context.config["latents"]["variants"]
     augments = context.modality.augments
     if augments and variants == 1:

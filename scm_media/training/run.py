@@ -20,6 +20,7 @@ from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
 from scm_media.training.devices import check_device, launch_fabric, rank_zero_only
 from scm_media.training.early_stopping import has_ended, reached_step
+from scm_media.training.encoding import check_variants, write_latents
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
 from scm_media.training.forecast import Forecast
 from scm_media.training.loop import train
@@ -55,7 +56,11 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     _check_resumption(context, trained)
     finished = [stage for stage in trained if _is_finished(context, stage)]
     description = describe(context)
-    if context.weights_file("autoencoder").exists() and not set(LATENT_STAGES).isdisjoint(stages):
+    learns_latents = not set(LATENT_STAGES).isdisjoint(stages)
+    encodes = learns_latents and config["latents"]["automatic"]
+    if encodes:
+        check_variants(context)
+    elif learns_latents and context.weights_file("autoencoder").exists():
         context.latent_cache.open()  # refuses a cache that does not fit
 
     fabric = launch_fabric(config, folder=None)
@@ -68,6 +73,9 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
         for stage in stages:
             # Fresh weights must not depend on whether an earlier stage was trained just now.
             torch.manual_seed(mix(config["seed"], stage_number(stage)))
+            if encodes and stage in LATENT_STAGES and stage not in finished:
+                rank_zero_only(fabric, lambda: _encode(context))
+                encodes = False
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
             elif stage == "trajectories":
@@ -156,7 +164,7 @@ def _open_run_folder(context: Context, stages: Sequence[str], description: Model
 
 
 class _PrintedProgress:
-    """Prints the number of trajectories that a device has solved, at most once in half a minute."""
+    """Prints how many latents are encoded or trajectories solved, at most once in half a minute."""
 
     def __init__(self) -> None:
         self._begun = self._printed = time.monotonic()
@@ -167,6 +175,13 @@ class _PrintedProgress:
             self._printed = now
             left = (now - self._begun) / done * (num - done)
             print(f"{what} {done}/{num}: {int(left) // 60}:{int(left) % 60:02d} left", file=sys.stderr, flush=True)
+
+
+def _encode(context: Context) -> None:
+    """Encodes the examples that the run's latents lack."""
+    done = write_latents(context, _PrintedProgress())
+    if done["examples"]:
+        print(f"latents: {done['examples']} examples encoded in {done['seconds']:.0f} s", file=sys.stderr)
 
 
 def _solve_trajectories(context: Context, fabric: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scm_media import recipe
 from scm_media.evaluation.machine import Machine
 from scm_media.recipe.budget import ENOUGH, LEAST, MARGIN, PASSES, Facts, Network, hours_for, make_plan
-from scm_media.recipe.budget_text import DEFAULTS, expectation, networks, overrides, sections
+from scm_media.recipe.budget_text import DEFAULTS, count_variants, expectation, networks, overrides, sections
 from scm_media.training.fingerprint import stage_settings
 
 FACTS = Facts(num_files=2000, num_held_out=40, has_classes=True, trains_autoencoder=False)
@@ -36,7 +36,10 @@ def families(config: dict) -> list[list[Network]]:
 
 
 def parent(*more: str) -> dict:
-    return recipe.compose("image/folder", ["++data.root=.", "data=folder", *overrides("cpu"), *more])
+    """Returns image/folder with patches of several positions, which have coarser ones beside them."""
+    return recipe.compose(
+        "image/folder", ["++data.root=.", "data=folder", "backbone.patch=4", *overrides("cpu"), *more]
+    )
 
 
 @pytest.mark.parametrize("facts", [FACTS, replace(FACTS, has_classes=False), replace(FACTS, can_compile=True)])
@@ -49,6 +52,25 @@ def test_everything_fits_the_hours_with_the_margin(facts, num_processes):
         assert plan.seconds >= 3600 * hours * (1 - MARGIN) * 0.97
         assert all(plan.stages[name].num >= LEAST[name] for name in plan.stages if name in LEAST)
         assert plan.stages["warm_start"].num <= PASSES * plan.stages["trajectories"].num
+
+
+def test_kept_latents_are_encoded_once_and_not_at_every_step():
+    slow, sizes = machine(encode=0.02), families(parent())
+    without, kept = (make_plan(2.0, replace(FACTS, num_variants=num), slow, sizes) for num in (0, 4))
+    assert kept.network >= without.network
+    assert kept.stages["teacher"].num > 1.4 * without.stages["teacher"].num
+    assert kept.seconds <= 7200 * (1 - MARGIN) + 1
+    cost = (2000 + 40) * 4 * (0.02 + 1e-3)
+    fewer = make_plan(2.0, replace(FACTS, num_variants=1), slow, sizes).stages["teacher"]
+    assert fewer.num > kept.stages["teacher"].num and cost > 100, "the four variants cost their encoding"
+
+
+def test_latents_are_kept_where_they_do_not_fill_the_disk():
+    assert count_variants(200, (16, 8, 8), augments=True) == 8
+    assert count_variants(6000, (16, 8, 8), augments=True) == 2
+    assert count_variants(200, (16, 8, 8), augments=False) == 1
+    assert count_variants(1_000_000, (16, 8, 8), augments=True) == 2
+    assert count_variants(1_000_000, (3, 64, 64), augments=True) == 0
 
 
 def test_more_hours_are_more_steps_or_a_larger_network():

@@ -88,7 +88,7 @@ def test_a_sweep_of_a_file_of_any_name_trains_each_job(tmp_path, monkeypatch, na
 
     configs: list[dict] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "run", configs.append)
+    monkeypatch.setattr(training, "run", lambda config, *_: configs.append(config))
     (tmp_path / f"{name}.yaml").write_text("defaults: [image/tiny, _self_]\n")
     assert main(["train", f"{name}.yaml", "-m", "seed=1,2"]) == 0
     assert [config["run_dir"] for config in configs] == [f"runs/{name}/seed=1", f"runs/{name}/seed=2"]

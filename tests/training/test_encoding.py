@@ -52,6 +52,24 @@ def test_training_with_the_cache_is_training_without_to_the_bit(run_dir, capsys)
         assert held_out[0] == held_out[1] > 0
 
 
+def test_train_encodes_by_itself_once_the_autoencoder_is_there(run_dir, tmp_path, capsys):
+    by_hand = shutil.copytree(run_dir, run_dir.with_name("by_hand"))
+    encode(by_hand)
+    train(by_hand, *PLAIN)
+    capsys.readouterr()
+    alone = train(tmp_path / "alone", *PLAIN, "latents.automatic=true")
+    said = capsys.readouterr().err
+    assert "latents: 65 examples encoded" in said and f"teacher: trains on the latents in {alone}/latents/train" in said
+    for stage in ("teacher", "student"):
+        assert same(state(by_hand, stage), state(alone, stage)), stage
+    (alone / "latents" / "train" / "00001.safetensors").unlink()  # as of a run that was killed while it encoded
+    train(alone, *PLAIN, "latents.automatic=true", "teacher.max_steps=7")
+    assert "latents: 16 examples encoded" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"latents\.variants=2, but the modality does not augment"):
+        train(tmp_path / "early", *PLAIN, "latents.automatic=true", "latents.variants=2")
+    assert not (tmp_path / "early").exists(), "known before anything is trained"
+
+
 def test_variants_stand_for_the_augmentation(run_dir):
     with pytest.raises(ValueError, match=r"augments at random .*set latents\.variants=K"):
         encode(run_dir, "modality.flip=true")
