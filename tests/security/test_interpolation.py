@@ -59,7 +59,7 @@ def test_a_resolver_that_is_not_allowed_is_refused_by_key_and_nothing_is_read(tm
 def test_no_command_reads_the_environment_for_a_recipe(tmp_path, monkeypatch, capsys, content, way):
     monkeypatch.chdir(tmp_path)
     started: list[dict] = []
-    monkeypatch.setattr(training, "run", started.append)
+    monkeypatch.setattr(training, "run", lambda config, *_: started.append(config))
     (tmp_path / "mine.yaml").write_text(content)
     assert main(["train", "mine.yaml", *way]) == 1
     said = capsys.readouterr()
@@ -72,7 +72,7 @@ def test_no_command_reads_the_environment_for_a_recipe(tmp_path, monkeypatch, ca
 def test_values_that_are_swept_over_are_checked_in_each_job(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     started: list[dict] = []
-    monkeypatch.setattr(training, "run", started.append)
+    monkeypatch.setattr(training, "run", lambda config, *_: started.append(config))
     assert main(["train", "image/tiny", "-m", "about.data='${oc.env:SECRET}',b"]) == 1
     assert [config["about"]["data"] for config in started] == ["b"]
     assert SECRET not in capsys.readouterr().err

@@ -89,7 +89,7 @@ def configs(tmp_path, monkeypatch):
     (tmp_path / "evil_code.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "run", started.append)
+    monkeypatch.setattr(training, "run", lambda config, *_: started.append(config))
     yield started
     sys.modules.pop("evil_code", None)
     assert not (tmp_path / "ran").exists()
