@@ -100,13 +100,13 @@ def check_trajectories(config: Mapping[str, Any]) -> None:
     if wanting:
         raise ValueError(
             f"{' and '.join(wanting)} of this recipe need trajectories, and trajectories is null: set for example "
-            "+trajectories.num=16384, or leave these out"
+            "trajectories=default, or leave these out"
         )
 
 
 def _settings(context: Context) -> Mapping[str, Any]:
     if context.config["trajectories"] is None:
-        raise ValueError("this recipe has no trajectories (it is null): set for example +trajectories.num=16384")
+        raise ValueError("this recipe has no trajectories (it is null): set for example trajectories=default")
     return stage_settings(context.config, "trajectories")
 
 

@@ -15,6 +15,7 @@ from scm_media.data.order import mix
 from scm_media.latents.manifest import shard_file
 from scm_media.latents.trajectories import TrajectoryDataset, TrajectoryManifest
 from scm_media.samplers import sample_dpm_solver
+from scm_media.settings import Trajectories, WarmStart, default_values
 from scm_media.training import encoding
 from scm_media.training.context import prepare
 from scm_media.training.stages import TASKS
@@ -229,6 +230,16 @@ def test_a_student_is_regressed_on_its_own(run_dir):
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
     assert any("held_out/loss" in line for line in lines)
     assert json.loads((run_dir / "trajectories" / "manifest.json").read_text())["num"] == 40
+
+
+def test_the_groups_hold_the_defaults_of_the_settings():
+    words = ["trajectories=default", "warm_start=regression", "trajectories.steps=8", "warm_start.optimizer.lr=1e-3"]
+    config = recipe.compose("image/tiny", words)
+    assert config["trajectories"] == {**default_values(Trajectories), "num": 16384, "steps": 8}
+    given = default_values(WarmStart)
+    given["optimizer"]["lr"] = 1e-3
+    given["loss"] |= {"weight": "none", "label_dropout": 0.0}
+    assert config["warm_start"] == given
 
 
 def test_distribution_matching_trains_both_networks_and_resumes_to_the_bit(run_dir, tmp_path):
