@@ -24,7 +24,7 @@ from scm_media.recipe.budget import (
 GUIDE: Mapping[str, Any] = {"width": 96, "depth": 3, "num_heads": 3}
 """The backbone of a guide, smaller than every teacher's."""
 GUIDANCE = 1.25
-DEFAULTS = ("override /optimizer@student.optimizer: adam", "override /loss@student.loss: distribution_matching")
+DEFAULTS = ("override /optimizer@student.optimizer: adam_without_momentum", "override /loss@student.loss: distribution_matching")
 """What a recipe with a plan adds to its list of defaults."""
 BATCH_SIZES = {"cpu": 64, "cuda": 256}
 RATES = {"warm_start": 5e-4, "student": 1e-4}
@@ -44,7 +44,7 @@ def guide_keys(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
 def overrides(device: str) -> list[str]:
     """Returns the overrides under which a recipe is measured: the stages that every plan has."""
     return [
-        "optimizer@student.optimizer=adam",
+        "optimizer@student.optimizer=adam_without_momentum",
         "loss@student.loss=distribution_matching",
         "++guide={backbone: {}, max_steps: 1}",
         "++trajectories={num: 64}",
@@ -210,7 +210,7 @@ def _warm_start(steps: int, batch_size: int, width: int) -> dict[str, Any]:
 
 def _student(steps: int, batch_size: int, width: int) -> dict[str, Any]:
     keys = _training(steps, batch_size, _rate("student", width, batch_size))
-    return {**keys, "ema_std": 0.1, "optimizer": {**keys["optimizer"], "betas": [0.0, 0.99]}}
+    return {**keys, "ema_std": 0.1}
 
 
 def _flow(keys: Mapping[str, Any]) -> str:
