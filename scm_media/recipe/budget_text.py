@@ -24,7 +24,10 @@ from scm_media.recipe.budget import (
 GUIDE: Mapping[str, Any] = {"width": 96, "depth": 3, "num_heads": 3}
 """The backbone of a guide, smaller than every teacher's."""
 GUIDANCE = 1.25
-DEFAULTS = ("override /optimizer@student.optimizer: adam_without_momentum", "override /loss@student.loss: distribution_matching")
+DEFAULTS = (
+    "override /optimizer@student.optimizer: adam_without_momentum",
+    "override /loss@student.loss: distribution_matching",
+)
 """What a recipe with a plan adds to its list of defaults."""
 BATCH_SIZES = {"cpu": 64, "cuda": 256}
 RATES = {"warm_start": 5e-4, "student": 1e-4}

@@ -160,7 +160,8 @@ def measured(request) -> Machine:
     """Returns made-up speeds for what is asked, which has to be buildable."""
     data = AbsentData((3, 32, 32), request.label_names)
     assert make_context(request.config, build(request.config["modality"], "modality"), data, data).latent_shape
-    kinds = ("diffusion", "evaluation", "regression", "matching", "encode", "decode", "load", "feature_step", "feature")
+    steps = ("diffusion", "regression", "matching", "feature_step", "autoencoder_step")
+    kinds = (*steps, "evaluation", "encode", "decode", "load", "feature")
     pairs = [(cost / 1e11, cost / 3e11) for cost in request.costs]
     return Machine("cpu", request.num_processes, "32-true", dict.fromkeys(kinds, pairs[0][0]), pairs, pairs[0])
 
@@ -177,7 +178,8 @@ def test_a_proposal_for_hours_composes_passes_check_and_says_what_it_takes(tmp_p
     assert "passes over 7 files" in text
     assert (config["device"], config["num_devices"], config["strategy"]) == ("cpu", 2, "ddp")
     assert config["precision"] == "32-true"
-    assert config["feature_extractor"]["max_steps"] > 1
+    assert config["feature_extractor"]["max_steps"] > 1 and config["autoencoder"]["max_steps"] > 1
+    assert config["latents"]["automatic"] and config["latents"]["variants"] == 8
 
 
 @pytest.mark.parametrize(
