@@ -126,6 +126,7 @@ class WarmStart(Teacher):
     max_steps: MaxSteps = 4000
     batch_size: BatchSize = 64
     warmup_steps: WarmupSteps = 100
+    patience: Patience = 5
 
 
 @dataclass(frozen=True, kw_only=True)

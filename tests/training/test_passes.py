@@ -58,11 +58,11 @@ def test_the_remedies_are_overrides_that_the_recipe_takes(stage):
 
 
 def test_trajectories_are_learned_by_heart_sooner():
-    few = ("+trajectories.num=1024", "+warm_start={batch_size: 62, max_steps: 192}")
+    few = ("+trajectories.num=1024", "+warm_start={batch_size: 62, max_steps: 192, patience: null}")
     assert found("warm_start", 10, *few) is None  # 192 x 62 / 992 = 12
     said = found("warm_start", 10, *few, "warm_start.max_steps=193")
     assert "warm_start: 12 passes over 992 trajectories, more than 12" in said
-    assert "warm_start.max_steps=192, +warm_start.patience=5, more trajectories.num, backbone.dropout=0.1" in said
+    assert "warm_start.max_steps=192, warm_start.patience=5, more trajectories.num, backbone.dropout=0.1" in said
 
 
 def test_train_warns_once_before_a_stage_that_has_steps_to_make(tmp_path, capsys):
