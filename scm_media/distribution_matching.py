@@ -60,8 +60,8 @@ class DistributionMatchingLoss(DistillationLoss):
         *,
         teacher: Backbone | None = None,
         anchor: float = 0.5,
-        step_fractions: Sequence[float] = (0.4, 0.3, 0.0, 0.3),
-        later_times: tuple[float, float] = (0.2, 1.4),
+        step_fractions: Sequence[float] = (0.5, 0.5),
+        later_times: tuple[float, float] = (0.4, 1.4),
         sigma_max: float = 80.0,
         auxiliary_rate: float = 2.0,
     ) -> None:

@@ -123,21 +123,26 @@ def memorization_report(figures: Mapping[str, Any]) -> str:
             "is copied)",
             f"- probability of being nearer than a held-out sample: {figures['nearer_than_held_out']:.3f} (0.5 if "
             "nothing is copied)",
-            f"- {_describe_copying(figures)}",
+            *_describe_copying(figures),
         ]
     )
 
 
-def _describe_copying(figures: Mapping[str, Any]) -> str:
-    """Returns whether either figure is above its value without copying by three standard deviations, in words."""
+def _describe_copying(figures: Mapping[str, Any]) -> list[str]:
+    """Returns in a line whether either figure is above its value without copying by three standard deviations.
+
+    There is none for numbers of samples that are none, in a file of unknown origin.
+    """
     num, num_held_out = figures["num_samples"], figures["num_held_out"]
+    if not (isinstance(num, int) and isinstance(num_held_out, int) and num > 0 and num_held_out > 0):
+        return []
     chance = math.sqrt((num + num_held_out + 1) / (12 * num * num_held_out))  # of the Mann–Whitney statistic
     below = math.sqrt(0.01 * 0.99 * (1 / num + 1 / num_held_out))
     nearer = figures["nearer_than_held_out"] > 0.5 + 3 * chance
     if nearer or figures["fraction_below"] > 0.01 + 3 * below:
         whole = "samples are" if nearer else "some samples are"
-        return f"**{whole} nearer to the training data than held-out data are: the model copies**"
-    return "samples are no nearer to the training data than held-out data are: no copying was found"
+        return [f"- **{whole} nearer to the training data than held-out data are: the model copies**"]
+    return ["- samples are no nearer to the training data than held-out data are: no copying was found"]
 
 
 def _front_matter(licence: str | None, modality: str, task: str | None) -> list[str]:

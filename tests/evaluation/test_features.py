@@ -137,7 +137,7 @@ def test_two_folders_are_compared_without_a_model(tmp_path, capsys):
     assert main(["evaluate", *words, "--features", NAME, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["features"] == {"name": NAME, "dimension": 128, "projected_from": 1280, "num_samples": 6}
-    assert found["shape"] == [3, 24, 24]
+    assert found["shape"] == [3, 32, 32]
     assert found["frechet"] > 0
     assert main(["evaluate", *words, "--features", "inception"]) == 1
     assert "nearest: efficientnet-lite0" in capsys.readouterr().err

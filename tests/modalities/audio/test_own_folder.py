@@ -44,9 +44,9 @@ SMALL = (
     "guide.backbone.width=64",
     "guide.backbone.num_heads=2",
     "trajectories.num=8",
-    "+trajectories.steps=2",
+    "trajectories.steps=2",
     "warm_start.max_steps=2",
-    "+warm_start.batch_size=4",
+    "warm_start.batch_size=4",
     "student.max_steps=2",
     "student.batch_size=4",
 )
