@@ -94,6 +94,7 @@ def test_settings_of_the_paper(name):
     size, is_cifar = name.rpartition("-")[2], name == "image/cifar10"
     assert teacher["batch_size"] == student["batch_size"] == (512 if is_cifar else 2048)
     assert student["optimizer"]["lr"] == pytest.approx(teacher["optimizer"]["lr"] / 100)
+    assert student["optimizer"]["betas"] == [0.9, 0.99]
     assert student["loss"]["tangent_warmup"] == 10_000
     assert student["loss"]["norm_constant"] == 0.1
     assert student["ema_std"] == 0.05
