@@ -51,13 +51,16 @@ def normalise_level(sample: Tensor, rate: int, kind: str, level: float) -> Tenso
     return sample * min(gain, 1 / peak)
 
 
-def amplify(sample: Tensor, decibels: float, place: float) -> Tensor:
-    """Returns the sample ``(C, T)`` with a gain between −decibels (place 0) and decibels, or a peak of 1 (place 1)."""
+def amplify(sample: Tensor, decibels: float, uniform: float) -> Tensor:
+    """Returns the sample ``(C, T)`` with a gain from −decibels (uniform 0) to decibels (uniform 1), in dB.
+
+    The largest gain is the one that brings the peak to 1, where that is less than ``decibels``.
+    """
     peak = sample.abs().max().item() if sample.numel() else 0.0
     if peak == 0:
         return sample
     highest = min(decibels, -20 * math.log10(peak))
-    gain = 10 ** ((-decibels + (highest + decibels) * place) / 20)
+    gain = 10 ** ((-decibels + (highest + decibels) * uniform) / 20)
     return (sample * gain).clamp(-1, 1)  # a peak of 1 may be rounded up
 
 

@@ -16,8 +16,6 @@ from scm_media.cli.recipes import NO_DATA, Planned
 
 NUM_READ = 16
 """Number of files that are read to time their loading, spread over the folder."""
-HELD_OUT = 0.02
-"""The fraction of files that is held out, as data.held_out has it."""
 MOST_HELD_OUT = 1024
 
 
@@ -40,20 +38,19 @@ def plan_training(
         *(f"++modality.{key}={json.dumps(value)}" for key, value in keys.items()),
         *([] if classes else ["feature_extractor=null"]),
     ]
-    config = recipe.compose(name, [*given, *budget_text.overrides(device)])
-    families = []
+    parent = recipe.compose(name, given)
+    guidance = budget_text.GUIDANCE if parent["guide"] is None else parent["sampler"]["guidance"]
+    config = recipe.compose(name, [*given, *budget_text.overrides(device, guidance)])
     shape = count_cost(config).latent_shape
-    for family in budget_text.networks(config, shape):
-        counted = [count_cost({**config, "backbone": {**config["backbone"], **each}}) for each in family]
-        families.append(
-            [
-                budget.Network(each, cost.parameters, cost.multiply_adds)
-                for each, cost in zip(family, counted, strict=True)
-            ]
-        )
+
+    def describe(keys: Mapping[str, Any]) -> budget.Network:
+        cost = count_cost({**config, "backbone": {**config["backbone"], **keys}})
+        return budget.Network(keys, cost.parameters, cost.multiply_adds)
+
+    families = [[describe(keys) for keys in family] for family in budget_text.networks(config, shape)]
     listed = [network for family in families for network in family]
     modality = build(config["modality"], "modality")
-    num_held_out = max(1, round(HELD_OUT * len(files)))
+    num_held_out = max(1, round(config["data"]["held_out"] * len(files)))
     facts = budget.Facts(
         num_files=max(1, len(files) - num_held_out),
         num_held_out=min(num_held_out, MOST_HELD_OUT),

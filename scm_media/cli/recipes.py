@@ -23,7 +23,7 @@ NUM_OPENED = 32
 
 @dataclass(frozen=True)
 class Planned:
-    """What a plan adds to a proposal: comments, entries of its list of defaults, and sections."""
+    """Holds the lines that a plan adds to a proposal: comments, entries of its list of defaults, and sections."""
 
     comments: Sequence[str]
     defaults: Sequence[str]

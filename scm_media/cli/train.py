@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
         usage="scm-media train RECIPE [KEY=VALUE ...] [-m] [Hydra's flags]",
         epilog="examples:\n"
         "  scm-media train image/tiny\n"
-        "  scm-media train audio/notes stage=student student.objective=sct run_dir=runs/sct\n"
+        "  scm-media train video/scenes stage=student student.objective=sct run_dir=runs/sct\n"
         "  scm-media train mine.yaml            (a file with  defaults: [image/tiny, _self_])\n"
         "  scm-media train image/tiny -m student.optimizer.lr=3e-5,1e-4 hydra/launcher=submitit_slurm\n\n"
         "Ctrl-C and SIGTERM save a checkpoint first (exit code 130 and 143), a second one ends at once; the same\n"

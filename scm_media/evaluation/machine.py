@@ -56,7 +56,7 @@ CODING = {"encoding": "encode", "decoding": "decode"}
 
 @dataclass(frozen=True)
 class Request:
-    """What is measured.
+    """Says what is measured, and on how many processes.
 
     config: a composed recipe. networks: keys of the backbone, the cheapest network first, whose work is measured in
     all its kinds; guide: those of the guide. costs: relative costs of the networks. label_names: label to classes.
@@ -78,7 +78,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Machine:
-    """The measured speed of a machine.
+    """Holds the measured speed of a machine.
 
     seconds: those of a sample in one of the processes, by the kind of work: diffusion (a training step), evaluation,
     regression, matching, encode, decode, load, feature_step, feature, autoencoder_step; the last three only where the

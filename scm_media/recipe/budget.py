@@ -66,7 +66,7 @@ COMPILE_GAIN = 1.15
 
 @dataclass(frozen=True)
 class Network:
-    """A size of the backbone: its keys, the number of its parameters, and the multiply-adds of one sample."""
+    """Describes a size of the backbone: its keys, the number of its parameters, and the multiply-adds of a sample."""
 
     keys: Mapping[str, Any]
     parameters: int
@@ -75,7 +75,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the data and the recipe: training files, held-out files, and which networks it has.
+    """Describes the data and the recipe: training files, held-out files, and the networks of the recipe.
 
     num_variants: the latents of each file that are kept; 0 where files are read and encoded at every step.
     """
@@ -90,7 +90,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a plan. num: samples (of a training: of all its steps together). seconds: those of the whole stage."""
+    """Holds the size of a stage: num, the samples of all its steps together, and the seconds of the whole stage."""
 
     num: int
     seconds: float
@@ -102,7 +102,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training of a network of the machine's list, by its index, stage by stage.
+    """Plans the training of one network, which is given by its index in the machine's list, stage by stage.
 
     stages: by name, in order, with ``evaluation`` last where there are classes to evaluate by. start: seconds of
     starting up and of looking at the files. hours: those that were asked for.

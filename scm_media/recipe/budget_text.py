@@ -24,6 +24,7 @@ from scm_media.recipe.budget import (
 GUIDE: Mapping[str, Any] = {"width": 96, "depth": 3, "num_heads": 3}
 """The backbone of a guide, smaller than every teacher's."""
 GUIDANCE = 1.25
+"""The scale of guidance of a recipe that has no guide of its own."""
 DEFAULTS = (
     "override /optimizer@student.optimizer: adam_without_momentum",
     "override /loss@student.loss: distribution_matching",
@@ -44,7 +45,7 @@ def guide_keys(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
     return GUIDE if backbone.keys() >= GUIDE.keys() else {}
 
 
-def overrides(device: str) -> list[str]:
+def overrides(device: str, guidance: float = GUIDANCE) -> list[str]:
     """Returns the overrides under which a recipe is measured: the stages that every plan has."""
     return [
         "optimizer@student.optimizer=adam_without_momentum",
@@ -52,7 +53,7 @@ def overrides(device: str) -> list[str]:
         "++guide={backbone: {}, max_steps: 1}",
         "++trajectories={num: 64}",
         "++warm_start={max_steps: 1}",
-        f"++sampler.guidance={GUIDANCE}",
+        f"++sampler.guidance={guidance}",
         f"device={device}",
         "num_devices=1",
         "strategy=auto",
@@ -114,7 +115,7 @@ def sections(plan: Plan, facts: Facts, machine: Machine, network: Network, confi
         f"teacher: {_flow(_training(steps['teacher'], size, _teacher_rate(config, width, size)))}",
         f"# {_time(plan.stages['guide'].seconds)}: a worse teacher, which the teacher is steered away from (guidance)",
         f"guide: {{backbone: {_flow(guide_keys(network.keys))}, max_steps: {steps['guide']}}}",
-        f"sampler: {{guidance: {GUIDANCE}, teacher: dpm_solver, teacher_steps: {TEACHER_STEPS}}}",
+        f"sampler: {{guidance: {config['sampler']['guidance']}, teacher: dpm_solver, teacher_steps: {TEACHER_STEPS}}}",
         *_trajectories(plan, machine),
         f"# {_time(plan.stages['warm_start'].seconds)}: regression on them, no more than {PASSES} passes",
         f"warm_start: {_flow(_warm_start(steps['warm_start'], size, width))}",

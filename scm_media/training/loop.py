@@ -46,15 +46,8 @@ def train(
     """
     max_steps, kept = task.settings["max_steps"], folder / "checkpoints"
     batch_size = _batch_size_of_pass(task, fabric.world_size, trainer["accumulate"])
-    weights_file = folder / "weights.safetensors"
-    done_before = weights_file.exists() and has_ended(weights.read_info(weights_file), task.settings)
-    if task.compile is not None and not done_before and max(checkpoints.steps(kept), default=0) < max_steps:
-        task.compile()
-    keeps_snapshots = task.snapshots and trainer["snapshot_every"]
-    optimization = Optimization(fabric, task, trainer, seed, folder / SNAPSHOTS if keeps_snapshots else None)
-    ema = optimization.ema
-    start = optimization.restore(kept)
-    stopping = optimization.stopping
+    optimization, start = _restore(fabric, task, trainer, folder, seed)
+    ema, stopping = optimization.ema, optimization.stopping
     if start >= max_steps or (stopping is not None and stopping.ended):
         rank_zero_only(fabric, lambda: optimization.finish(start))
         if fabric.global_rank == 0:
@@ -115,6 +108,17 @@ def train(
     rank_zero_only(fabric, lambda: optimization.finish(done))
     if stopping is not None and fabric.global_rank == 0:
         print(f"{task.name}: {stopping.summary(done)}", file=sys.stderr)
+
+
+def _restore(fabric: Any, task: Task, trainer: dict[str, Any], folder: Path, seed: int) -> tuple[Optimization, int]:
+    """Returns the optimisation at its last checkpoint, compiled where steps are left, and the step it is at."""
+    kept, weights_file = folder / "checkpoints", folder / "weights.safetensors"
+    ended = weights_file.exists() and has_ended(weights.read_info(weights_file), task.settings)
+    if task.compile is not None and not ended and max(checkpoints.steps(kept), default=0) < task.settings["max_steps"]:
+        task.compile()
+    keeps_snapshots = task.snapshots and trainer["snapshot_every"]
+    optimization = Optimization(fabric, task, trainer, seed, folder / SNAPSHOTS if keeps_snapshots else None)
+    return optimization, optimization.restore(kept)
 
 
 def _batch_size_of_pass(task: Task, num_devices: int, accumulate: int) -> int:

@@ -54,6 +54,13 @@ def test_everything_fits_the_hours_with_the_margin(facts, num_processes):
         assert plan.stages["warm_start"].num <= PASSES * plan.stages["trajectories"].num
 
 
+def test_the_guidance_is_the_parents():
+    plan, sizes = make_plan(2.0, FACTS, machine(), families(parent())), families(parent())
+    config = recipe.compose("audio/folder", ["++data.root=.", "data=folder", *overrides("cpu", 1.5)])
+    text = "\n".join(sections(plan, FACTS, machine(), sizes[0][0], config))
+    assert "sampler: {guidance: 1.5, teacher: dpm_solver" in text
+
+
 def test_kept_latents_are_encoded_once_and_not_at_every_step():
     slow, sizes = machine(encode=0.02), families(parent())
     without, kept = (make_plan(2.0, replace(FACTS, num_variants=num), slow, sizes) for num in (0, 4))

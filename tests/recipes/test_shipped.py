@@ -14,6 +14,7 @@ from scm_media import recipe
 from scm_media.build import build, resolve
 from scm_media.nn.dual import Dropout
 from scm_media.recipe.cost import count_parameters
+from scm_media.training.trajectories import check_trajectories
 from tests.named_parts import named_parts
 
 SIZES = {"imagenet64": ("s", "m", "l", "xl"), "imagenet512": ("s", "m", "l", "xl", "xxl")}
@@ -80,6 +81,18 @@ def test_the_parts_can_be_built_and_fit_each_other(name):
         > optimizer.defaults["lr"]
     )
     assert optimizer.defaults["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_overrides_of_a_header_choose_the_loss_that_it_says(name):
+    for line in recipe.describe(name).header:
+        for objective, given in re.findall(r"^(sC[DT]): (.*)", line):
+            words = [word for word in given.split() if "=" in word]
+            config = recipe.compose(name, [ROOT, *words])
+            check_trajectories(config)
+            assert config["student"]["loss"]["_target_"].endswith("ConsistencyLoss")
+            assert config["student"]["objective"] == objective.lower()
+            assert config["warm_start"] is None, "a tangent loses what a warm start gave"
 
 
 def dropouts(network) -> list[float]:
