@@ -155,7 +155,11 @@ class Bench:
         if config["trainer"]["compile"]:
             compile_for(context, self.teacher, device, None)
             compile_for(context, self.student, device, context.tangent_method)
-        self._diffusion = self._optimization("teacher", self.teacher, config["teacher"]["loss"])
+        # A network of its own: losses freeze the teacher that they are given.
+        trained = self._backbone(backbone_config(context))
+        if config["trainer"]["compile"]:
+            compile_for(context, trained, device, None)
+        self._diffusion = self._optimization("teacher", trained, config["teacher"]["loss"])
 
     def network_jobs(self) -> dict[str, Callable[[], object]]:
         """Returns a training step of the teacher and one evaluation, by name."""

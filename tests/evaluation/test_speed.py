@@ -83,6 +83,24 @@ def test_steps_are_those_of_the_training_loop(monkeypatch):
     assert taken == [("teacher", 2, True), *[("student", 2, True)] * 3] * 2 + [("teacher", 2, True)] * 2
 
 
+def test_every_training_step_changes_the_weights_of_its_network(monkeypatch):
+    """A loss freezes its teacher: a diffusion step of that network would have no backward pass and look cheap."""
+    changed = []
+    real = Optimization.step
+
+    def watch(self, arguments, step):
+        before = [each.detach().clone() for each in self.task.model.parameters()]
+        figures = real(self, arguments, step)
+        moved = [not torch.equal(old, new) for old, new in zip(before, self.task.model.parameters(), strict=True)]
+        changed.append((self.task.name, any(moved), figures.gradient_norm > 0))
+        return figures
+
+    monkeypatch.setattr(Optimization, "step", watch)
+    measure_speed(small(), CPU, batch_size=4, repeats=1)
+    assert {each[0] for each in changed} == {"teacher", "student"}
+    assert all(moved and gradient for _, moved, gradient in changed)
+
+
 def test_slow_data_are_waited_for(monkeypatch):
     from scm_media.data.shapes import ShapesDataset
 
