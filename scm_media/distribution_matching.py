@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,18 @@ from torch import Tensor, nn
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.interfaces import Backbone
-from scm_media.losses import DistillationLoss, Terms, masked_mean_square
+from scm_media.losses import ConsistencyLoss, DistillationLoss, Terms, masked_mean_square
 from scm_media.nn.dual import without_dropout
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
-from scm_media.timesteps import TimestepDistribution
+from scm_media.timesteps import LogNormalTimesteps, TimestepDistribution
 from scm_media.trajectories import Trajectory
 from scm_media.trigflow import TrigFlow, broadcast_time
 
 FLOOR = 1e-3
 """Added to the mean distance that a gradient is divided by, in units of sigma_data."""
+CONSISTENCY_TIMES = (0.0, 2.0)
+"""Mean and standard deviation of the log-normal times of the consistency anchor, for a sigma_data of 0.5."""
 
 
 @part("loss", timesteps="timesteps")
@@ -40,8 +43,10 @@ class DistributionMatchingLoss(DistillationLoss):
     not depend on the scale of either.
 
     teacher: as it is sampled, guidance included; the auxiliary network is a copy without the guidance. anchor: the
-    weight of the regression on the ends of trajectories beside it (``RegressionLoss``), which keeps the student on the
-    teacher's trajectories; 0 for none. timesteps: of τ; log-normal with mean −0.8 and standard deviation 1.5 where
+    weight of a second loss of the student, which keeps it on the teacher's trajectories; 0 for none. anchor_loss: this
+    loss, "regression" on the ends of trajectories (``RegressionLoss``), or "consistency" on the ends as data
+    (``ConsistencyLoss`` with r = 1 and stratified times of mean 0 and standard deviation 2, as rCM joins the two; Zheng
+    et al. 2025, arXiv 2510.08431). timesteps: of τ; log-normal with mean −0.8 and standard deviation 1.5 where
     None. step_fractions: the fractions of the samples that are made in one, two, three … steps. later_times: the range,
     in radians, of the times after the first. sigma_max: the noise level that sampling starts from, t_max =
     atan(sigma_max / sigma_data). auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
@@ -60,6 +65,7 @@ class DistributionMatchingLoss(DistillationLoss):
         *,
         teacher: Backbone | None = None,
         anchor: float = 0.5,
+        anchor_loss: Literal["regression", "consistency"] = "regression",
         step_fractions: Sequence[float] = (0.5, 0.5),
         later_times: tuple[float, float] = (0.4, 1.4),
         sigma_max: float = 80.0,
@@ -79,6 +85,8 @@ class DistributionMatchingLoss(DistillationLoss):
             )
         if not anchor >= 0:
             raise ValueError(f"anchor must be a weight of at least 0, got {anchor}")
+        if anchor_loss not in ("regression", "consistency"):
+            raise ValueError(f"anchor_loss must be 'regression' or 'consistency', got {anchor_loss!r}")
         if not 0 < later_times[0] <= later_times[1] < self.flow.time_from_sigma(sigma_max):
             raise ValueError(
                 f"later_times must be two times in radians, in order, below atan(sigma_max / sigma_data) = "
@@ -91,6 +99,9 @@ class DistributionMatchingLoss(DistillationLoss):
         self.auxiliary_rate = auxiliary_rate
         self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)
+        self.anchor_loss = anchor_loss
+        # In a tuple, outside the module tree, which has its networks already.
+        self._consistency = (self._consistency_loss(),) if anchor and anchor_loss == "consistency" else ()
 
     def forward(
         self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None
@@ -98,7 +109,8 @@ class DistributionMatchingLoss(DistillationLoss):
         """Returns the loss and its terms for points of trajectories, whose conditioning the samples get.
 
         The terms are t (the times τ), loss (the auxiliary network's), gradient_rms (of the matching, before it is
-        divided), distance (mean|x − D|, in units of sigma_data) and anchor. cond: a ``Conditioning``, a mapping of
+        divided), distance (mean|x − D|, in units of sigma_data) and anchor (the squared error of the regression, or the
+        root mean square of g). cond: a ``Conditioning``, a mapping of
         labels, one label ``(B,)`` or None.
         """
         cond = as_conditioning(cond, self.backbone, trajectory.x0.device)
@@ -122,9 +134,22 @@ class DistributionMatchingLoss(DistillationLoss):
         }
         loss = matching + fitting.mean()
         if self.anchor:
-            error = self.regression_error(trajectory, cond)
-            loss, terms["anchor"] = loss + self.anchor * error.mean(), error.detach()
+            anchor, terms["anchor"] = self._anchor(trajectory, cond)
+            loss = loss + self.anchor * anchor
         return loss, terms
+
+    def _consistency_loss(self) -> ConsistencyLoss:
+        times = LogNormalTimesteps.for_sigma_data(*CONSISTENCY_TIMES, self.flow.sigma_data)
+        times = replace(times, stratified=True)
+        return ConsistencyLoss(self.backbone, self.flow, times, teacher=self.teacher, tangent_warmup=0)
+
+    def _anchor(self, trajectory: Trajectory, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        """Returns the loss that keeps the student on the trajectories, and its values for each sample ``(B,)``."""
+        if self._consistency:
+            loss, terms = self._consistency[0](trajectory.x0, cond)
+            return loss, terms["g_rms"]
+        error = self.regression_error(trajectory, cond)
+        return error.mean(), error.detach()
 
     def generate(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:
         """Returns the student's samples ``(B, c, *s)``, with the graph of their last step; given parts are kept.

@@ -13,6 +13,7 @@ import scm_media as scm
 from scm_media.conditioning import Conditioning
 from scm_media.distribution_matching import DistributionMatchingLoss
 from scm_media.losses import RegressionLoss
+from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trajectories import Trajectory
 from scm_media.trigflow import TrigFlow
 from tests.oracles import ConsistencyOracle, Gaussian
@@ -161,6 +162,36 @@ def test_the_anchor_is_the_regression_with_its_weight():
     assert values[1] - values[0] == pytest.approx(0.5 * expected, rel=1e-4)
 
 
+def test_a_consistency_anchor_has_that_losss_gradient_on_the_ends():
+    """At an anchor of a million nothing but the anchor is left of the gradient."""
+    trajectory = points(Gaussian.random(SHAPE), dtype=torch.float32)
+    networks = GaussianNetwork(0.1, 0.5, True), GaussianNetwork(0.2, 0.4)
+    loss = DistributionMatchingLoss(
+        networks[0], FLOW, teacher=networks[1], anchor=1e6, anchor_loss="consistency", step_fractions=(1.0,)
+    )
+    torch.manual_seed(3)
+    found = torch.autograd.grad(loss(trajectory)[0], list(networks[0].parameters()))
+    times = LogNormalTimesteps(0.0, 2.0, stratified=True)
+    consistency = scm.ConsistencyLoss(networks[0], FLOW, times, teacher=networks[1], tangent_warmup=0)
+    torch.manual_seed(3)
+    loss.generate(trajectory, Conditioning())
+    for _ in range(2):  # the noise and times of the two scores
+        loss.draw(trajectory.x0)
+    expected = torch.autograd.grad(consistency(trajectory.x0)[0], list(networks[0].parameters()))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one / 1e6, other, rtol=1e-3, atol=1e-5)
+
+
+def test_an_anchor_by_consistency_holds_what_it_should_and_learns():
+    """The exact consistency function of the teacher has no tangent; another has."""
+    trajectory, teacher = points(Gaussian.random(SHAPE), dtype=torch.float32), GaussianNetwork(0.2, 0.4)
+    sizes = []
+    for student in (GaussianNetwork(0.2, 0.4, True), GaussianNetwork(-0.3, 0.6, True)):
+        loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, anchor_loss="consistency")
+        sizes.append(loss(trajectory)[1]["anchor"].max().item())
+    assert sizes[0] < 1e-4 < 0.1 < sizes[1]
+
+
 def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
     inner, guide = convolutional(), convolutional()
     teacher = scm.Guided(inner, 2.0, guide=guide)
@@ -181,6 +212,7 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
         ({"step_fractions": (0.5, 0.4)}, r"step_fractions must be fractions .* that add up to 1, .* got \[0.5, 0.4\]"),
         ({"step_fractions": (1.5, -0.5)}, r"got \[1.5, -0.5\]"),
         ({"anchor": -1}, "anchor must be a weight of at least 0, got -1"),
+        ({"anchor_loss": "flow"}, "anchor_loss must be 'regression' or 'consistency', got 'flow'"),
         ({"auxiliary_rate": 0}, "auxiliary_rate must be positive, got 0"),
         ({"later_times": (0.9, 0.4)}, "later_times must be two times in radians, in order"),
         ({"later_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
