@@ -20,11 +20,18 @@ MOST_HELD_OUT = 1024
 
 
 def plan_training(
-    name: str, keys: Mapping[str, Any], files: Sequence[Path], classes: Sequence[str], hours: float, device: str
+    parent_name: str,
+    own_name: str,
+    keys: Mapping[str, Any],
+    files: Sequence[Path],
+    classes: Sequence[str],
+    hours: float,
+    device: str,
 ) -> Planned:
     """Returns what a recipe needs beside its data so that its training fits the hours on a device.
 
-    keys: the modality's. device: cpu or cuda. Raises ValueError for too few hours.
+    parent_name, own_name: the recipe that it inherits, and its own name. keys: the modality's. device: cpu or cuda.
+    Raises ValueError for too few hours.
     """
     from scm_media.build import build
     from scm_media.evaluation.machine import Request, count_processes, measure_machine
@@ -38,9 +45,9 @@ def plan_training(
         *(f"++modality.{key}={json.dumps(value)}" for key, value in keys.items()),
         *([] if classes else ["feature_extractor=null"]),
     ]
-    parent = recipe.compose(name, given)
+    parent = recipe.compose(parent_name, given)
     guidance = budget_text.GUIDANCE if parent["guide"] is None else parent["sampler"]["guidance"]
-    config = recipe.compose(name, [*given, *budget_text.overrides(device, guidance)])
+    config = recipe.compose(parent_name, [*given, *budget_text.overrides(device, guidance)])
     shape = count_cost(config).latent_shape
 
     def describe(keys: Mapping[str, Any]) -> budget.Network:
@@ -76,7 +83,7 @@ def plan_training(
     plan = budget.make_plan(hours, facts, machine, families)
     needed = budget.hours_for(budget.FEW, facts, machine, families)
     print(f"timed in {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    comments = budget_text.expectation(plan, facts, needed, machine.precision)
+    comments = budget_text.expectation(plan, facts, needed, machine.precision, own_name)
     return Planned(
         comments,
         budget_text.DEFAULTS,

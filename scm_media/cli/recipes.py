@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -163,13 +164,13 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
-    plan = UNPLANNED
+    plan, own_name = UNPLANNED, recipe_name(folder)
     if hours is not None:
-        plan = plan_training(best, keys, own, classes, hours, device)
+        plan = plan_training(best, own_name, keys, own, classes, hours, device)
     lines = [
-        f"# {len(own)} files of {printable(folder)}, after the recipe {best}. Write this to mine.yaml, look at it with",
-        "#   scm-media check mine.yaml",
-        "# and train it with  scm-media train mine.yaml",
+        f"# {len(own)} files of {printable(folder)}, after the recipe {best}.",
+        f"# Write this to {own_name}.yaml, look at it with  scm-media check {own_name}.yaml",
+        f"# and train it with  scm-media train {own_name}.yaml",
         *(f"# {line}" for line in plan.comments),
         *([f"# Seen: {printable(seen)}."] if seen else []),
         "defaults:",
@@ -178,7 +179,7 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
         *(f"  - {each}" for each in plan.defaults),
         "  - _self_",
         "",
-        "recipe: mine",
+        f"recipe: {yaml_text(own_name)}",
         "data:",
         f"  root: {yaml_text(str(folder.resolve()))}",
         f"  labels: {'subfolder  # ' + _abbreviate(classes) if classes else 'none'}",
@@ -190,6 +191,11 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
             "feature_extractor: null  # a feature network learns from classes; without it there are no figures"
         )
     return "\n".join(lines)
+
+
+def recipe_name(folder: Path) -> str:
+    """Returns the name of the recipe for a folder, and of its run folder: the folder's, in letters that shells keep."""
+    return re.sub(r"[^\w.-]+", "-", folder.resolve().name, flags=re.ASCII).strip("-.") or "mine"
 
 
 def yaml_text(text: str) -> str:

@@ -60,8 +60,11 @@ def overrides(device: str, guidance: float = GUIDANCE) -> list[str]:
     ]
 
 
-def expectation(plan: Plan, facts: Facts, needed: float, precision: str) -> list[str]:
-    """Returns comments on what the plan takes and what comes of it. needed: hours for a teacher that shows much."""
+def expectation(plan: Plan, facts: Facts, needed: float, precision: str, name: str) -> list[str]:
+    """Returns comments on what the plan takes and what comes of it.
+
+    needed: hours for a teacher that shows much. name: the recipe's.
+    """
     times = ", ".join(f"{name} {_time(stage.seconds)}" for name, stage in plan.stages.items())
     passes = plan.stages["teacher"].num / facts.num_files
     lines = [
@@ -72,7 +75,7 @@ def expectation(plan: Plan, facts: Facts, needed: float, precision: str) -> list
         num = plan.stages["evaluation"].num
         flags = " --precision bf16" if precision.startswith("bf16") else ""
         few = " (few: distances say little)" if num < 1000 else ""
-        lines.append(f"measure it with  scm-media evaluate runs/mine/main -n {num}{flags}{few}")
+        lines.append(f"measure it with  scm-media evaluate runs/{name}/main -n {num}{flags}{few}")
     elif facts.has_classes:
         lines.append("no time is left to measure it with scm-media evaluate")
     seen = plan.stages["teacher"].num
@@ -82,7 +85,7 @@ def expectation(plan: Plan, facts: Facts, needed: float, precision: str) -> list
     if passes > MANY_PASSES:
         lines.append(
             f"warning: after about {MANY_PASSES} passes networks learn examples by heart; more files help more than "
-            "more hours; scm-media evaluate runs/mine/main --memorization 16 shows whether it copies"
+            f"more hours; scm-media evaluate runs/{name}/main --memorization 16 shows whether it copies"
         )
     return lines
 

@@ -12,6 +12,7 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.build import build
 from scm_media.cli import main
+from scm_media.cli.recipes import recipe_name, yaml_text
 from scm_media.evaluation.machine import Machine
 from scm_media.evaluation.speed import AbsentData
 from scm_media.training.context import make_context
@@ -87,7 +88,8 @@ def test_a_proposal_fits_the_pictures_of_its_folder(tmp_path, capsys, pictures, 
     assert "Seen: 2 of 3 opened files are pictures" in text
     assert seen in text
     assert (config["data"]["root"], config["data"]["labels"]) == (str(folder), "subfolder")
-    assert "2: cats, dogs" in text
+    assert (config["recipe"], config["run_dir"]) == ("my-1-pictures", "runs/my-1-pictures/main")
+    assert "2: cats, dogs" in text and "scm-media train my-1-pictures.yaml" in text
     assert config["trainer"]["compile"] is False
     assert config["feature_extractor"] is not None
     assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
@@ -180,6 +182,13 @@ def test_a_proposal_for_hours_composes_passes_check_and_says_what_it_takes(tmp_p
     assert config["precision"] == "32-true"
     assert config["feature_extractor"]["max_steps"] > 1 and config["autoencoder"]["max_steps"] > 1
     assert config["latents"]["automatic"] and config["latents"]["variants"] == 8
+
+
+@pytest.mark.parametrize(("folder", "name"), [("a b/", "a-b"), ("808", "808"), ("/", "mine"), ("ß", "mine")])
+def test_a_proposal_is_named_after_its_folder(tmp_path, pictures, folder, name):
+    assert recipe_name(tmp_path / folder) == name
+    (tmp_path / "x.yaml").write_text(f"defaults: [image/tiny, _self_]\nrecipe: {yaml_text(name)}\n")
+    assert recipe.compose(str(tmp_path / "x.yaml"))["recipe"] == name
 
 
 @pytest.mark.parametrize(

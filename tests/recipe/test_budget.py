@@ -180,10 +180,10 @@ def test_a_plan_becomes_a_recipe(tmp_path, name, hours):
 
 def test_what_to_expect_is_said_with_its_warnings():
     plan = make_plan(0.3, FACTS, machine(), families(parent()))
-    said = "\n".join(expectation(plan, replace(FACTS, num_files=100), 0.7, "bf16-mixed"))
+    said = "\n".join(expectation(plan, replace(FACTS, num_files=100), 0.7, "bf16-mixed", "drums"))
     seen = plan.stages["teacher"].num
     assert f"the teacher sees {seen:,} samples, {seen / 100:,.0f} passes over 100 files" in said
     assert "learn examples by heart" in said
-    assert f"scm-media evaluate runs/mine/main -n {plan.stages['evaluation'].num} --precision bf16" in said
+    assert f"scm-media evaluate runs/drums/main -n {plan.stages['evaluation'].num} --precision bf16" in said
     assert ("a teacher shows little before 100,000, which take about 0.7 hours here" in said) == (seen < 100_000)
-    assert "by heart" not in "\n".join(expectation(plan, replace(FACTS, num_files=10**6), 0.7, "bf16-mixed"))
+    assert "by heart" not in "\n".join(expectation(plan, replace(FACTS, num_files=10**6), 0.7, "bf16-mixed", "drums"))

@@ -1,0 +1,204 @@
+"""Trains students of one teacher in several ways for the same time, measures them, and prints the table.
+
+    python benchmarks/equal_compute.py image/fashion runs/image/fashion/main OUT --minutes 51 [-n 10000] [KEY=VALUE ...]
+
+The run folder has the teacher (its guide, autoencoder and feature extractor too). The minutes are those of one core and
+include the trajectories. Steps follow from speeds that are timed first, as ``scm-media bench`` does; the table's
+minutes are those that each stage took. Trajectories and the warm start are made once, in OUT/shared. OUT/results.json
+has what is done, which is not done again; ``--ways`` names some of the ways, so that two processes can share them once
+OUT/shared is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scm_media import load
+from scm_media.evaluation import EvaluationRequest, evaluate
+from scm_media.evaluation.speed import measure_speed
+from scm_media.recipe import compose
+from scm_media.training import run
+from scm_media.weights import write_whole
+
+GIVEN = ("autoencoder", "feature_extractor", "teacher", "guide", "latents")
+WARM_SHARE = 0.72
+"""The share of the warm start in the time after the trajectories, where another loss follows it."""
+
+CONSISTENCY = ("loss@student.loss=consistency", "optimizer@student.optimizer=radam")
+WIDE = ("student.loss.timesteps.mean=0.0", "student.loss.timesteps.std=2.0", "+student.loss.timesteps.stratified=true")
+REGRESSION = (
+    "loss@student.loss=regression",
+    "optimizer@student.optimizer=adam",
+    "student.optimizer.lr=5e-4",
+    "student.ema_std=0.05",
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Describes a way to train: overrides of the recipe, the row of the speed table that says what a step costs.
+
+    warm: whether it begins with the warm start. trajectories: whether it pays for them. rise: the share of the steps in
+    which r of the consistency loss rises to 1; None for the recipe's number of steps.
+    """
+
+    step: str
+    overrides: Sequence[str] = ()
+    warm: bool = True
+    trajectories: bool = True
+    rise: float | None = None
+
+    def all_overrides(self, given: Sequence[str], steps: int) -> list[str]:
+        """Returns the given overrides and this way's, for a student that is trained for so many steps."""
+        rise = [] if self.rise is None else [f"student.loss.tangent_warmup={int(self.rise * steps)}"]
+        absent = [] if self.trajectories else ["trajectories"]
+        absent += [] if self.warm else ["warm_start"]
+        kept = [each for each in given if each.partition(".")[0].partition("=")[0] not in absent]
+        return [*kept, *(f"{group}=none" for group in absent), *self.overrides, *rise, f"student.max_steps={steps}"]
+
+
+CONSISTENCY_STEP, MATCHING_STEP = "sCD step, guided teacher", "student step"
+WAYS: Mapping[str, Way] = {
+    "sCD": Way(CONSISTENCY_STEP, CONSISTENCY, warm=False, trajectories=False),
+    "sCD, wide times": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE), warm=False, trajectories=False),
+    "regression": Way("warm start step", REGRESSION, warm=False),
+    "regression + sCD": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE)),
+    "regression + sCD, rate 2e-5": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE, "student.optimizer.lr=2e-5")),
+    "regression + sCD, r over half": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE), rise=0.5),
+    "regression + matching": Way(MATCHING_STEP),
+    "regression + matching + sCD": Way("matching and sCD", ("student.loss.anchor_loss=consistency",)),
+}
+
+
+def main() -> None:
+    """Trains and measures the ways that are missing and prints the table."""
+    commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands.add_argument("recipe")
+    commands.add_argument("base", type=Path, help="the run folder that has the teacher")
+    commands.add_argument("out", type=Path)
+    commands.add_argument("--minutes", type=float, required=True, help="minutes of one core for each way")
+    commands.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    commands.add_argument("-n", "--num-samples", type=int, default=10_000)
+    commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    asked = commands.parse_intermixed_args()
+    torch.set_num_threads(1)
+    table = Table(asked.recipe, asked.base, asked.out, tuple(asked.overrides))
+    for name in asked.ways:
+        table.add(name, asked.minutes * 60, asked.num_samples)
+    print(as_markdown(table.results["ways"]))
+
+
+class Table:
+    """The results of a folder, and how to add to them."""
+
+    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...]) -> None:
+        self.recipe, self.base, self.out = recipe, base, out
+        self.overrides = ("trainer.compile=false", "trainer.num_workers=0", *overrides)
+        out.mkdir(parents=True, exist_ok=True)
+        self.file = out / "results.json"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What is known so far; other processes may have added to it."""
+        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {"ways": {}}
+        return found
+
+    def add(self, name: str, seconds: float, num_samples: int) -> None:
+        """Trains and measures one way, unless it is there."""
+        if name in self.results["ways"]:
+            return
+        way, speeds, spent = WAYS[name], self.speeds(), {}
+        left = seconds
+        folder = self.out / name.replace(" ", "-").replace(",", "").replace("+", "and")
+        if way.trajectories:
+            spent |= self.shared(seconds, way.warm)
+            left -= sum(spent.values())
+        steps = max(1, int(left / speeds[way.step]))
+        stages = [*GIVEN, *(["trajectories"] if way.trajectories else []), *(["warm_start"] if way.warm else [])]
+        for stage in stages:
+            source = self.out / "shared" / stage
+            _copy(source if source.exists() else self.base / stage, folder / stage)
+        spent["student"] = self._train(
+            [*way.all_overrides(self.overrides, steps), f"run_dir={folder}", "stage=student"]
+        )
+        request = EvaluationRequest(num_samples, rows=[1, 2], timing_repeats=1)
+        figures = evaluate(load(folder, precision="bf16"), request, work=self.out / "evaluation")
+        rows = {str(row["steps"]): {key: row[key] for key in KEPT if key in row} for row in figures["rows"]}
+        minutes = {stage: taken / 60 for stage, taken in spent.items()}
+        self._keep(lambda results: results["ways"].update({name: {"steps": steps, "minutes": minutes, "rows": rows}}))
+
+    def speeds(self) -> dict[str, float]:
+        """Returns the seconds of a step of each kind, and of a trajectory; timed once a folder."""
+        known = self.results
+        if "speeds" not in known:
+            table = measure_speed(compose(self.recipe, list(self.overrides)), torch.device("cpu"))
+            found = {row["what"]: row["seconds_median"] for row in table["rows"]}
+            regression, consistency = found["warm start step"], found.get(CONSISTENCY_STEP, found["sCD step"])
+            found[CONSISTENCY_STEP] = consistency
+            found["matching and sCD"] = found[MATCHING_STEP] - regression + consistency
+            self._keep(lambda results: results.setdefault("speeds", found))
+            return found
+        speeds: dict[str, float] = known["speeds"]
+        return speeds
+
+    def shared(self, seconds: float, warm: bool) -> dict[str, float]:
+        """Makes the trajectories and the warm start unless they are there; returns the seconds that each took."""
+        folder, spent = self.out / "shared", self.results.get("shared", {})
+        for stage in ("trajectories", "warm_start") if warm else ("trajectories",):
+            if stage in spent:
+                continue
+            for given in GIVEN:
+                _copy(self.base / given, folder / given)
+            overrides = [*self.overrides, f"run_dir={folder}", f"stage={stage}"]
+            if stage == "warm_start":
+                steps = int(WARM_SHARE * (seconds - spent["trajectories"]) / self.speeds()["warm start step"])
+                overrides.append(f"warm_start.max_steps={steps}")
+            spent[stage] = self._train(overrides)
+            self._keep(lambda results, spent=dict(spent): results.update(shared=spent))
+        return {stage: spent[stage] for stage in (("trajectories", "warm_start") if warm else ("trajectories",))}
+
+    def _train(self, overrides: Sequence[str]) -> float:
+        begun = time.process_time()
+        run(compose(self.recipe, list(overrides)))
+        return time.process_time() - begun
+
+    def _keep(self, change: Any) -> None:
+        results = self.results
+        change(results)
+        write_whole(self.file, (json.dumps(results, indent=1) + "\n").encode())
+
+
+KEPT = ("frechet", "recall", "precision", "accuracy")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.exists() and not target.exists():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "samples"))
+
+
+def as_markdown(ways: Mapping[str, Any]) -> str:
+    """Returns the table: minutes of a core by stage, steps, and the figures of one and two steps."""
+    lines = [
+        "| way | trajectories + warm start + student, minutes | student's steps | one step | two steps |",
+        "|---|---|---|---|---|",
+    ]
+    for name, way in ways.items():
+        minutes = " + ".join(
+            f"{way['minutes'].get(stage, 0):.0f}" for stage in ("trajectories", "warm_start", "student")
+        )
+        figures = [f"{way['rows'][steps]['frechet']:.3f}" for steps in ("1", "2")]
+        lines.append(f"| {name} | {minutes} | {way['steps']:,} | {figures[0]} | {figures[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
