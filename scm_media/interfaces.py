@@ -17,8 +17,8 @@ from scm_media.conditioning import Conditioning
 class Backbone(Protocol):
     """The network F of the flow, with input and output of unit variance.
 
-    An attribute ``accepts_dual`` may say whether it also maps a ``scm_media.nn.dual.DualTensor`` to another one;
-    without the attribute ``value_and_tangent`` finds out.
+    An attribute ``accepts_dual`` that is true says that it also maps a ``scm_media.nn.dual.DualTensor`` to another one,
+    as layers of ``scm_media.nn`` do. Any other backbone gets tensors that carry a tangent (``scm_media.dispatch``).
     """
 
     def __call__(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scm_media.conditioning import Conditioning
+from scm_media.dispatch import TangentError, carry
 from scm_media.interfaces import Backbone
 from scm_media.nn.dual import DualTensor, full_precision
 
@@ -35,9 +35,10 @@ def value_and_tangent(
 
     The conditioning has zero tangent. The value is computed under autocast where autocast is on.
 
-    one_pass: The backbone carries a dual tensor through its layers. A backbone says with the attribute ``accepts_dual``
-    whether it can. Where the attribute is absent, the first call finds out and sets it. A backbone that cannot is
-    handled by "forward", and a warning says so once.
+    one_pass: The backbone carries value and tangent through its layers together: as a ``DualTensor`` where its
+    attribute ``accepts_dual`` is true, as layers of ``scm_media.nn`` do, and else as a ``TangentTensor``, which
+    unmodified modules of torch take for a tensor (``scm_media.dispatch``). A backbone that can do neither is handled by
+    "forward", and a warning says so once.
     forward: A second, forward-mode pass (``torch.func.jvp``) works for any backbone whose operations have a rule for
     it. On a CPU it leaves autocast and runs in float32.
     finite_difference: Central differences of ``step`` (default: the cube root of the type's epsilon). They leave
@@ -51,11 +52,10 @@ def value_and_tangent(
     if method not in get_args(TangentMethod):
         raise ValueError(f"tangent method must be one_pass, forward or finite_difference, got {method!r}")
     if method == "one_pass":
-        accepts_dual = getattr(backbone, "accepts_dual", None)
-        if accepts_dual is None:
-            return _first_pass(backbone, u, t, cond, du, dt)
-        if accepts_dual:
+        if getattr(backbone, "accepts_dual", False):
             return _check_dual(backbone(DualTensor(u, du), DualTensor(t, dt), cond), backbone)  # type: ignore[arg-type]
+        if not getattr(backbone, "needs_forward_mode", False):
+            return _dispatch(backbone, u, t, cond, du, dt)
         method = "forward"
     return _two_passes(backbone, u, t, cond, du, dt, method, step)
 
@@ -70,36 +70,23 @@ def _check_dual(out: object, backbone: Backbone) -> DualTensor:
     return out
 
 
-def _first_pass(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> DualTensor:
-    """Returns F and its derivative, and stores on the backbone whether it accepts dual tensors."""
+def _dispatch(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> DualTensor:
+    """Returns F and its derivative by ``scm_media.dispatch``, or by forward mode where that cannot be."""
     before = _random_state(u.device)
     try:
-        out = backbone(DualTensor(u, du), DualTensor(t, dt), cond)  # type: ignore[arg-type]
-    except Exception as error:
-        # Python, torch, einops and type checks name the type that they cannot handle. An error without its name has
-        # another cause.
-        if not re.search(r"\bDualTensor\b", str(error)):
-            raise
-        reason = next(line.strip() for line in str(error).splitlines() if line.strip())
-    else:
-        dual = _check_dual(out, backbone)
-        _keep(backbone, True)
-        return dual
+        return DualTensor(*carry(lambda u_, t_: backbone(u_, t_, cond), (u, t), (du, dt)))
+    except TangentError as error:
+        reason = str(error)
     _set_random_state(before, u.device)
     dual = _two_passes(backbone, u, t, cond, du, dt, "forward", None)
-    _keep(backbone, False)
+    with suppress(AttributeError, TypeError):  # bound methods and slotted objects store nothing and are tried again
+        backbone.needs_forward_mode = True  # type: ignore[attr-defined]
     warnings.warn(
         f"{type(backbone).__name__} cannot carry a value and its tangent in one pass ({reason}), so a second, "
-        "forward-mode pass computes the tangent. Layers of scm_media.nn carry both, which is faster; "
-        "tangent_method 'forward' asks for the second pass without this warning",
+        "forward-mode pass computes the tangent; tangent_method 'forward' asks for it without this warning",
         stacklevel=3,
     )
     return dual
-
-
-def _keep(backbone: Backbone, accepts_dual: bool) -> None:
-    with suppress(AttributeError, TypeError):  # bound methods and slotted objects store nothing and are tried again
-        backbone.accepts_dual = accepts_dual  # type: ignore[attr-defined]
 
 
 def _two_passes(

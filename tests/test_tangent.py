@@ -163,6 +163,8 @@ def test_random_numbers_are_drawn_as_by_a_plain_pass(method):
 
 def test_a_backbone_that_takes_no_pair_is_named_with_the_remedy():
     class Plain:
+        accepts_dual = True
+
         def __call__(self, u, t, cond):
             return u.value if isinstance(u, DualTensor) else u
 

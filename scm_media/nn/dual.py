@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree
 
+from scm_media.dispatch import TangentTensor
+
 
 @dataclass(frozen=True)
 class DualTensor:
@@ -59,6 +61,11 @@ def apply_linear(function: Callable[[Tensor], Tensor], x: TensorLike) -> TensorL
 
 def jvp_op(function: Callable[..., Tensor], *inputs: TensorLike) -> TensorLike:
     """Returns function(*inputs) for any differentiable function, whose tangent forward-mode AD computes."""
+    if any(isinstance(x, TangentTensor) for x in inputs):
+        pairs = [DualTensor(*x.split_off()) if isinstance(x, TangentTensor) else x for x in inputs]
+        joined = jvp_op(function, *pairs)
+        assert isinstance(joined, DualTensor)
+        return TangentTensor.join(joined.value, joined.tangent)
     value = function(*(value_of(x) for x in inputs))
     if not any(isinstance(x, DualTensor) for x in inputs):
         return value
