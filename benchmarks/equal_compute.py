@@ -74,6 +74,8 @@ WAYS: Mapping[str, Way] = {
     "regression + sCD": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE)),
     "regression + sCD, rate 2e-5": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE, "student.optimizer.lr=2e-5")),
     "regression + sCD, r over half": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE), rise=0.5),
+    "regression + anchored sCD": Way("sCD and regression", ("loss@student.loss=anchored_consistency", CONSISTENCY[1])),
+    "regression + discrete": Way("two evaluations", ("loss@student.loss=discrete_consistency", CONSISTENCY[1])),
     "regression + matching": Way(MATCHING_STEP),
     "regression + matching + sCD": Way("matching and sCD", ("student.loss.anchor_loss=consistency",)),
 }
@@ -144,6 +146,8 @@ class Table:
             found = {row["what"]: row["seconds_median"] for row in table["rows"]}
             regression, consistency = found["warm start step"], found.get(CONSISTENCY_STEP, found["sCD step"])
             found[CONSISTENCY_STEP] = consistency
+            found["sCD and regression"] = consistency + regression
+            found["two evaluations"] = regression + found["one evaluation"] + (consistency - found["sCT step"])
             found["matching and sCD"] = found[MATCHING_STEP] - regression + consistency
             self._keep(lambda results: results.setdefault("speeds", found))
             return found

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scm_media import teachers
+    from scm_media.anchored_consistency import AnchoredConsistencyLoss
     from scm_media.conditioning import NO_LABEL, Conditioning
     from scm_media.data import Dataset, Example
+    from scm_media.discrete_consistency import DiscreteConsistencyLoss
     from scm_media.distribution_matching import DistributionMatchingLoss
     from scm_media.ema import PowerEMA, reconstruct
     from scm_media.guidance import Guided
@@ -36,12 +38,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "AnchoredConsistencyLoss": "anchored_consistency",
     "NO_LABEL": "conditioning",
     "Samples": "pipeline",
     "Conditioning": "conditioning",
     "ConsistencyLoss": "losses",
     "Dataset": "data",
     "DiffusionLoss": "losses",
+    "DiscreteConsistencyLoss": "discrete_consistency",
     "DistributionMatchingLoss": "distribution_matching",
     "Example": "data",
     "Guided": "guidance",
@@ -73,10 +77,12 @@ _MODULES = {
 
 __all__ = [
     "NO_LABEL",
+    "AnchoredConsistencyLoss",
     "Conditioning",
     "ConsistencyLoss",
     "Dataset",
     "DiffusionLoss",
+    "DiscreteConsistencyLoss",
     "DistributionMatchingLoss",
     "Example",
     "Guided",
