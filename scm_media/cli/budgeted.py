@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import recipe
-from scm_media.cli.recipes import NO_DATA, Planned
+from scm_media.cli.recipes import NO_DATA, Planned, held_out
 
 NUM_READ = 16
 """Number of files that are read to time their loading, spread over the folder."""
@@ -42,6 +42,7 @@ def plan_training(
     given = [
         *NO_DATA,
         "data=folder",
+        f"++data.held_out={held_out(len(files))}",
         *(f"++modality.{key}={json.dumps(value)}" for key, value in keys.items()),
         *([] if classes else ["feature_extractor=null"]),
     ]

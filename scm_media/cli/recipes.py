@@ -18,6 +18,10 @@ from scm_media.display import printable, printable_lines
 NO_DATA = ("++data.root=.",)
 """An override that names any folder as the data: a recipe is described without them."""
 
+HELD_OUT, FEW_HELD_OUT = 0.02, 32
+"""The usual fraction of files that is held out, and the number below which it is more: a held-out loss of a dozen files
+says too little to end a stage by."""
+
 NUM_OPENED = 32
 """Number of files that are opened for a proposal, spread over the folder."""
 
@@ -164,7 +168,7 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
-    plan, own_name = UNPLANNED, recipe_name(folder)
+    plan, own_name, fraction = UNPLANNED, recipe_name(folder), held_out(len(own))
     if hours is not None:
         plan = plan_training(best, own_name, keys, own, classes, hours, device)
     lines = [
@@ -182,6 +186,7 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
         f"recipe: {yaml_text(own_name)}",
         "data:",
         f"  root: {yaml_text(str(folder.resolve()))}",
+        *([f"  held_out: {fraction:g}  # more than usual: the files are few"] if fraction > HELD_OUT else []),
         f"  labels: {'subfolder  # ' + _abbreviate(classes) if classes else 'none'}",
         *([f"modality: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in keys.items())}}}"] if keys else []),
         *plan.sections,
@@ -191,6 +196,11 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
             "feature_extractor: null  # a feature network learns from classes; without it there are no figures"
         )
     return "\n".join(lines)
+
+
+def held_out(num_files: int) -> float:
+    """Returns the fraction of files that is held out: of few files more, a tenth at most."""
+    return max(HELD_OUT, round(min(0.1, FEW_HELD_OUT / max(1, num_files)), 3))
 
 
 def recipe_name(folder: Path) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.build import build
 from scm_media.cli import main
-from scm_media.cli.recipes import recipe_name, yaml_text
+from scm_media.cli.recipes import held_out, recipe_name, yaml_text
 from scm_media.evaluation.machine import Machine
 from scm_media.evaluation.speed import AbsentData
 from scm_media.training.context import make_context
@@ -182,6 +182,11 @@ def test_a_proposal_for_hours_composes_passes_check_and_says_what_it_takes(tmp_p
     assert config["precision"] == "32-true"
     assert config["feature_extractor"]["max_steps"] > 1 and config["autoencoder"]["max_steps"] > 1
     assert config["latents"]["automatic"] and config["latents"]["variants"] == 8
+
+
+@pytest.mark.parametrize(("num", "expected"), [(8, 0.1), (610, 0.052), (1599, 0.02), (100_000, 0.02)])
+def test_of_few_files_more_are_held_out(num, expected):
+    assert held_out(num) == expected
 
 
 @pytest.mark.parametrize(("folder", "name"), [("a b/", "a-b"), ("808", "808"), ("/", "mine"), ("ß", "mine")])
