@@ -29,6 +29,7 @@ class Conditioning:
 
     labels: name to ``(B,)`` int64 (categorical, ``NO_LABEL`` = not given) or float32 (scalar, NaN = not given).
     tokens, token_mask: text embeddings ``(B, L, d)``, and ``(B, L)`` bool, true where there is a token.
+    pooled: vectors ``(B, d)`` of the whole text, or of a clip's length, which networks of others take.
     concat: channels ``(B, k, *s)`` that a network concatenates to its input: the given latent and its mask first, then
     the actions (``ConditioningLayout``).
     padding_mask: ``(B, 1, *s)``, one where the latent is not padding.
@@ -39,6 +40,7 @@ class Conditioning:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
+    pooled: Tensor | None = None
     concat: Tensor | None = None
     padding_mask: Tensor | None = None
     guidance: Tensor | None = None

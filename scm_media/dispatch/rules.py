@@ -286,8 +286,8 @@ def _where(func: Callable[..., Any], given: Arguments, value: Tensor) -> Any:
         condition, first, second = given.args[1], given.args[0], given.args[2]
     else:
         condition = given.args[0]
-    parts = [0.0 if tangent_of(each) is None else tangent_of(each) for each in (first, second)]
-    return torch.where(condition, *parts).to(value.dtype).expand_as(value)
+    own, other = (0.0 if tangent_of(each) is None else tangent_of(each) for each in (first, second))
+    return torch.where(condition, own, other).to(value.dtype).expand_as(value)
 
 
 @rule_for("masked_fill")
@@ -407,7 +407,7 @@ DERIVATIVES: dict[str, Callable[[Tensor, Tensor, Arguments], Any]] = {
 
 
 def _pointwise(func: Callable[..., Any], given: Arguments, value: Tensor) -> Any:
-    x = given.args[0] if given.args else given.kwargs.get("input")
+    x: Any = given.args[0] if given.args else given.kwargs.get("input")
     if not has_tangent(x):
         return NotImplemented
     name = func.__name__.strip("_")
@@ -456,8 +456,8 @@ def _group_norm(func: Callable[..., Any], given: Arguments, value: Tensor) -> An
     weight, bias = given.get(2, "weight"), given.get(3, "bias")
     if not has_tangent(x) or has_tangent(weight) or has_tangent(bias):
         return NotImplemented
-    grouped = [_wide(each).reshape(each.shape[0], groups, -1) for each in (x.as_subclass(Tensor), x.tangent)]
-    tangent = _standardized(*grouped, (-1,), given.get(4, "eps", 1e-5)).reshape(value.shape)
+    values, own = (_wide(each).reshape(len(each), groups, -1) for each in (x.as_subclass(Tensor), x.tangent))
+    tangent = _standardized(values, own, (-1,), given.get(4, "eps", 1e-5)).reshape(value.shape)
     if weight is not None:
         tangent = tangent * weight.reshape(1, -1, *[1] * (value.ndim - 2))
     return tangent.to(value.dtype)

@@ -115,7 +115,7 @@ def _body(func: Callable[..., Any]) -> Callable[..., Any] | None:
 def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = getattr(func, "__name__", "")
     if name == "__get__":  # a property such as x.shape or x.mT
-        if func.__self__.__name__ in LINEAR_PROPERTIES:
+        if func.__self__.__name__ in LINEAR_PROPERTIES:  # type: ignore[attr-defined]
             return TangentTensor.join(func(args[0]), func(args[0].tangent))
         return func(*args, **kwargs)
     base, in_place = _base_name(name)

@@ -1,0 +1,42 @@
+"""LTX-Video: a rectified flow on one token for each latent of a video, with text tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+
+from scm_media.adapters.adapter import Adapter
+
+NUM_FRAMES, HEIGHT, WIDTH = 21, 16, 22
+"""Latents of 161 frames of 512 × 704 pixels, which LTX-Video is made for; its configuration does not say."""
+FRAME_RATE, FRAMES, PIXELS = 25, 8, 32
+"""Frames a second, and the frames and pixels that a latent stands for: places are in seconds and pixels."""
+
+
+def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
+    _, _, frames, height, width = y.shape
+    mask = cond.token_mask
+    mask = torch.ones(cond.tokens.shape[:2], device=cond.tokens.device) if mask is None else mask
+    prediction = network(
+        hidden_states=rearrange(y, "b c f h w -> b (f h w) c"),
+        encoder_hidden_states=cond.tokens,
+        timestep=time,
+        encoder_attention_mask=mask.to(torch.int64),
+        num_frames=frames,
+        height=height,
+        width=width,
+        rope_interpolation_scale=(FRAMES / FRAME_RATE, PIXELS, PIXELS),
+        return_dict=False,
+    )[0]
+    return rearrange(prediction, "b (f h w) c -> b c f h w", f=frames, h=height)
+
+
+LTX = Adapter(
+    "LTXVideoTransformer3DModel",
+    "transformer",
+    _call,
+    lambda config: (config.in_channels, NUM_FRAMES, HEIGHT, WIDTH),
+    needs=("tokens",),
+)
