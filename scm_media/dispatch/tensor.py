@@ -67,12 +67,14 @@ class TangentTensor(Tensor):
             return _call(func, args, dict(kwargs or {}))
 
 
+@torch.compiler.disable
 def carry(
     function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Returns function(*primals) with its graph, and its derivative along the tangents without one.
 
-    Raises TangentError where the result does not depend on the primals by functions of torch, as after NumPy.
+    A compiled module runs uncompiled here: torch 2.12 compiles some of these functions to a wrong tangent. Raises
+    TangentError where the result does not depend on the primals by functions of torch, as after NumPy.
     """
     result = function(*map(TangentTensor.join, primals, tangents))
     if not isinstance(result, TangentTensor):
