@@ -9,7 +9,7 @@ from torch import nn
 from modalities.image.autoencoder import PixelAutoencoder
 from modalities.image.modality import ImageModality
 from scm_media.conditioning import Conditioning
-from scm_media.nn.dual import apply_linear
+from scm_media.nn.dual import DualTensor, apply_linear
 from scm_media.nn.transformer import Transformer
 from scm_media.testing import _check_edits, check_autoencoder, check_backbone, check_modality
 from tests.pipeline.waves import FadingWaveModality
@@ -71,13 +71,15 @@ def test_latents_of_another_deviation_are_found():
 class Scaled(nn.Module):
     """A backbone whose tangent or batch can be made wrong."""
 
+    accepts_dual = True
+
     def __init__(self, wrong):
         super().__init__()
         self.weight, self.wrong = nn.Parameter(torch.ones(())), wrong
 
     def forward(self, u, t, cond):
         F = apply_linear(lambda v: self.weight * v, u)
-        if self.wrong == "tangent" and not isinstance(u, torch.Tensor):
+        if self.wrong == "tangent" and isinstance(u, DualTensor):
             F.tangent.mul_(1.01)
         if self.wrong == "batch":
             F = apply_linear(lambda v: v - v.mean(0, keepdim=True), F)

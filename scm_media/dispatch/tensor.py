@@ -12,6 +12,7 @@ tracing by FX because it follows the control flow of the module as it runs, chec
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
@@ -67,7 +68,6 @@ class TangentTensor(Tensor):
             return _call(func, args, dict(kwargs or {}))
 
 
-@torch.compiler.disable
 def carry(
     function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,9 @@ def carry(
     A compiled module runs uncompiled here: torch 2.12 compiles some of these functions to a wrong tangent. Raises
     TangentError where the result does not depend on the primals by functions of torch, as after NumPy.
     """
-    result = function(*map(TangentTensor.join, primals, tangents))
+    joined = list(map(TangentTensor.join, primals, tangents))
+    # Without its module nothing is compiled, and asking the compiler would load it.
+    result = torch.compiler.disable(function)(*joined) if "torch._dynamo" in sys.modules else function(*joined)
     if not isinstance(result, TangentTensor):
         raise TangentError(
             f"the result, of type {type(result).__name__}, has no tangent: it does not depend on the inputs by "
