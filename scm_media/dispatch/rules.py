@@ -16,6 +16,12 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 Rule = Callable[[Callable[..., Any], "Arguments", Any], Any]
+
+
+class TangentError(ValueError):
+    """Says that a module cannot carry a tangent in one pass, and why."""
+
+
 RULES: dict[str, Rule] = {}
 
 
@@ -76,6 +82,8 @@ def dropout(func: Callable[..., Any], given: Arguments) -> tuple[Tensor, Tensor]
     return x * mask, x.tangent * mask
 
 
+RANDOM = frozenset({"alpha_dropout", "feature_alpha_dropout", "rrelu"})
+"""Other functions that draw random numbers: a second call for the tangent would draw others."""
 WITH_MASK = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"})
 """Functions that draw a mask, for which ``dropout`` stands in."""
 
@@ -495,7 +503,9 @@ def _attention(func: Callable[..., Any], given: Arguments, value: Tensor) -> Any
     """The tangent dO = (P∘dS) V − rowsum(P∘dS) O + P dV, dS = scale · (dq kᵀ + q dkᵀ) (sCM, appendix F)."""
     q, k, v = (given.get(place, name) for place, name in enumerate(("query", "key", "value")))
     mask, rate, causal = given.get(3, "attn_mask"), given.get(4, "dropout_p", 0.0), given.get(5, "is_causal", False)
-    if has_tangent(mask) or rate:
+    if rate:
+        raise TangentError("its attention drops probabilities, which a second call for the tangent would draw anew")
+    if has_tangent(mask):
         return NotImplemented
     scale = given.kwargs.get("scale")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale

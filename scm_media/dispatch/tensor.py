@@ -21,13 +21,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scm_media.dispatch.rules import CONSTANT, LINEAR_PROPERTIES, RULES, WITH_MASK, Arguments, Rule, dropout
+from scm_media.dispatch.rules import (
+    CONSTANT,
+    LINEAR_PROPERTIES,
+    RANDOM,
+    RULES,
+    WITH_MASK,
+    Arguments,
+    Rule,
+    TangentError,
+    dropout,
+)
 
 __all__ = ["TangentError", "TangentTensor", "carry", "find_fallbacks"]
-
-
-class TangentError(ValueError):
-    """Says that a module cannot carry a tangent in one pass, and why."""
 
 
 class TangentTensor(Tensor):
@@ -127,11 +133,13 @@ def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
         return func(*args, **kwargs)
     if base == "setitem":
         return _set_item(*args)
-    if in_place or kwargs.get("inplace"):
-        return _in_place(func, base, args, kwargs)
     given = Arguments(args, kwargs)
     if base in WITH_MASK:
         return _join(*dropout(func, given))
+    if base in RANDOM:
+        raise TangentError(f"torch's {base} draws random numbers, which a second call for the tangent would draw anew")
+    if in_place or kwargs.get("inplace"):
+        return _in_place(func, base, args, kwargs)
     value = func(*args, **kwargs)
     return _join(value, _tangent(func, base, given, value)) if _has_floats(value) else value
 
@@ -166,7 +174,7 @@ _OPERATORS = {
 _IN_PLACE_OPERATORS = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "idiv": "div", "ipow": "pow"}
 
 
-KNOWN = RULES.keys() | CONSTANT | WITH_MASK
+KNOWN = RULES.keys() | CONSTANT | WITH_MASK | RANDOM
 
 
 def _tangent(func: Callable[..., Any], base: str, given: Arguments, value: Any) -> Any:
@@ -179,7 +187,7 @@ def _tangent(func: Callable[..., Any], base: str, given: Arguments, value: Any) 
 
 
 def _forward_mode(func: Callable[..., Any], base: str, given: Arguments) -> Any:
-    """Returns the tangent of one function by forward-mode AD; ValueError where it has no rule for it."""
+    """Returns the tangent of one function by forward-mode AD; TangentError where it has no rule for it."""
     if base not in _FALLBACKS:
         _FALLBACKS.add(base)
         warnings.warn(

@@ -243,12 +243,12 @@ def test_detach_stops_the_gradient_and_not_the_tangent():
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.Dropout1d(0.5)])
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.Dropout1d(0.5), nn.Dropout(0.5, inplace=True)])
 def test_dropout_has_one_mask_for_both(layer, training):
     layer.train(training)
     x, dx = drawn(2, 4, 6), drawn(2, 4, 6, seed=1)
     torch.manual_seed(5)
-    plain = layer(x)
+    plain = layer(x.clone())
     torch.manual_seed(5)
     value, tangent = carry(layer, [x], [dx])
     assert torch.equal(value, plain)
@@ -280,6 +280,11 @@ def test_a_function_without_a_rule_falls_back_and_is_named_once():
         (
             lambda x: torch.from_numpy(x.detach().numpy()),
             "has no tangent: it does not depend on the inputs by functions",
+        ),
+        (lambda x: nnf.alpha_dropout(x, 0.5, training=True), "alpha_dropout draws random numbers"),
+        (
+            lambda x: nnf.scaled_dot_product_attention(HEADS * x[0], HEADS, HEADS, dropout_p=0.5),
+            "its attention drops probabilities",
         ),
         (lambda x: _assigned(torch.zeros(3, dtype=WIDE), x), r"into one without \(x\[index\] = y\)"),
         (lambda x: torch.zeros(3, dtype=WIDE).add_(x), r"into one without \(add, in place\)"),
