@@ -1,8 +1,7 @@
-"""The description of a network class of diffusers: what it is called with, and what its latents are."""
+"""The description of a network class of diffusers: what it is called with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +16,13 @@ ADAPTERS: dict[str, Adapter] = {}
 class Adapter:
     """Describes a network class; making one registers it.
 
-    network: the name of the class in diffusers. component: the folder that holds it in a saved pipeline. call: returns
-    the prediction ``(B, c, *s)`` for latents, the network's time and a ``Conditioning``. latent_shape: returns
-    ``(c, *s)`` of the latents that a network's configuration is made for. needs: the entries of ``Conditioning`` that
-    the network cannot be called without. time_scale: the network's time at pure noise, for rectified flows.
+    network: the name of the class in diffusers. call: returns the prediction ``(B, c, *s)`` for latents, the network's
+    time and a ``Conditioning``. needs: the entries of ``Conditioning`` that the network cannot be called without.
+    time_scale: the network's time at pure noise, for rectified flows.
     """
 
     network: str
-    component: str
     call: Call
-    latent_shape: Callable[[Any], tuple[int, ...]]
     needs: tuple[str, ...] = ()
     time_scale: float = 1000.0
 
@@ -44,17 +40,6 @@ class Adapter:
         return self.call(network, y, time, cond)
 
 
-def square(config: Any) -> tuple[int, ...]:
-    """Returns (channels, size, size) of a configuration with ``in_channels`` and ``sample_size``."""
-    size = config.sample_size
-    sizes = (size, size) if isinstance(size, int) else tuple(size)
-    return (config.in_channels, *sizes)
-
-
 def first_half(prediction: Any, y: Any) -> Any:
     """Returns the prediction without the channels of a learned variance, where the network has them."""
     return prediction[:, : y.shape[1]]
-
-
-Options = Mapping[str, Any]
-"""Keyword arguments of a call."""

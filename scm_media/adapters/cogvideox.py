@@ -41,15 +41,4 @@ def _corners(grid: tuple[int, int], made_for: tuple[int, int]) -> tuple[tuple[in
     return (top, left), (top + size[0], left + size[1])
 
 
-COGVIDEOX = Adapter(
-    "CogVideoXTransformer3DModel",
-    "transformer",
-    _call,
-    lambda config: (
-        config.in_channels,
-        (config.sample_frames - 1) // config.temporal_compression_ratio + 1,
-        config.sample_height,
-        config.sample_width,
-    ),
-    needs=("tokens",),
-)
+COGVIDEOX = Adapter("CogVideoXTransformer3DModel", _call, needs=("tokens",))

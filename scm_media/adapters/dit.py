@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from scm_media.adapters.adapter import Adapter, first_half, square
+from scm_media.adapters.adapter import Adapter, first_half
 
 
 def _call_dit(network: Any, y: Any, time: Any, cond: Any) -> Any:
@@ -27,5 +27,5 @@ def _call_pixart(network: Any, y: Any, time: Any, cond: Any) -> Any:
     return first_half(prediction, y)
 
 
-DIT = Adapter("DiTTransformer2DModel", "transformer", _call_dit, square, needs=("label",))
-PIXART = Adapter("PixArtTransformer2DModel", "transformer", _call_pixart, square, needs=("tokens",))
+DIT = Adapter("DiTTransformer2DModel", _call_dit, needs=("label",))
+PIXART = Adapter("PixArtTransformer2DModel", _call_pixart, needs=("tokens",))

@@ -9,9 +9,6 @@ from einops import rearrange
 
 from scm_media.adapters.adapter import Adapter
 
-SIZE = 128
-"""Rows of latents of a picture of 1,024 pixels, which FLUX is made for; its configuration does not say."""
-
 
 def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     height, width = y.shape[-2] // 2, y.shape[-1] // 2
@@ -33,11 +30,4 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     return rearrange(prediction, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=2, q=2)
 
 
-FLUX = Adapter(
-    "FluxTransformer2DModel",
-    "transformer",
-    _call,
-    lambda config: (config.in_channels // 4, SIZE, SIZE),
-    needs=("tokens", "pooled"),
-    time_scale=1.0,
-)
+FLUX = Adapter("FluxTransformer2DModel", _call, needs=("tokens", "pooled"), time_scale=1.0)

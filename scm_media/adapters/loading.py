@@ -40,6 +40,11 @@ def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> Change
             f"{index}: none of {', '.join(map(str, names))} is a network that can be converted; there are "
             + ", ".join(sorted(ADAPTERS))
         )
+    if len(found) > 1:
+        raise ValueError(
+            f"{index}: {' and '.join(each for each, _ in found)} share the noise levels of one teacher, which is not "
+            "supported: save a pipeline with one of them, and train on its noise levels alone"
+        )
     component, name = found[0]
     network = _read_network(folder / component, name, dtype)
     scheduler = folder / "scheduler" / "scheduler_config.json"

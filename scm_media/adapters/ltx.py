@@ -9,8 +9,6 @@ from einops import rearrange
 
 from scm_media.adapters.adapter import Adapter
 
-NUM_FRAMES, HEIGHT, WIDTH = 21, 16, 22
-"""Latents of 161 frames of 512 × 704 pixels, which LTX-Video is made for; its configuration does not say."""
 FRAME_RATE, FRAMES, PIXELS = 25, 8, 32
 """Frames a second, and the frames and pixels that a latent stands for: places are in seconds and pixels."""
 
@@ -33,10 +31,4 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     return rearrange(prediction, "b (f h w) c -> b c f h w", f=frames, h=height)
 
 
-LTX = Adapter(
-    "LTXVideoTransformer3DModel",
-    "transformer",
-    _call,
-    lambda config: (config.in_channels, NUM_FRAMES, HEIGHT, WIDTH),
-    needs=("tokens",),
-)
+LTX = Adapter("LTXVideoTransformer3DModel", _call, needs=("tokens",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scm_media.adapters.adapter import Adapter, square
+from scm_media.adapters.adapter import Adapter
 
 
 def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
@@ -17,4 +17,4 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-SD3 = Adapter("SD3Transformer2DModel", "transformer", _call, square, needs=("tokens", "pooled"))
+SD3 = Adapter("SD3Transformer2DModel", _call, needs=("tokens", "pooled"))

@@ -23,10 +23,4 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-STABLE_AUDIO = Adapter(
-    "StableAudioDiTModel",
-    "transformer",
-    _call,
-    lambda config: (config.in_channels, config.sample_size),
-    needs=("tokens", "pooled"),
-)
+STABLE_AUDIO = Adapter("StableAudioDiTModel", _call, needs=("tokens", "pooled"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scm_media.adapters.adapter import Adapter, square
+from scm_media.adapters.adapter import Adapter
 
 
 def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
@@ -26,5 +26,5 @@ def _call_with_text(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-UNET = Adapter("UNet2DModel", "unet", _call, square)
-UNET_WITH_TEXT = Adapter("UNet2DConditionModel", "unet", _call_with_text, square, needs=("tokens",))
+UNET = Adapter("UNet2DModel", _call)
+UNET_WITH_TEXT = Adapter("UNet2DConditionModel", _call_with_text, needs=("tokens",))

@@ -57,7 +57,7 @@ def test_one_pass_agrees_with_two_to_six_digits_in_float32(name):
 def saved(name, folder, scheduler=None, **changes):
     """A pipeline's folder with a small network, as diffusers saves it."""
     made, (_, own, _) = network(name), KINDS[name]
-    component = ADAPTERS[name].component
+    component = "unet" if name.startswith("UNet") else "transformer"
     made.to(changes.pop("dtype", torch.float32)).save_pretrained(folder / component)
     (folder / "scheduler").mkdir()
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler or own))
@@ -121,6 +121,10 @@ def test_folders_without_a_known_network_are_refused(tmp_path):
         load_teacher(tmp_path)
     (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet1DModel"]}))
     with pytest.raises(ValueError, match="none of UNet1DModel is a network that can be converted; there are CogVideoX"):
+        load_teacher(tmp_path)
+    two = {name: ["diffusers", "WanTransformer3DModel"] for name in ("transformer", "transformer_2")}
+    (tmp_path / "model_index.json").write_text(json.dumps(two))
+    with pytest.raises(ValueError, match="transformer and transformer_2 share the noise levels"):
         load_teacher(tmp_path)
 
 
