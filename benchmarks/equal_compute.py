@@ -110,7 +110,7 @@ class Table:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What is known so far; other processes may have added to it."""
+        """Returns the figures so far, read anew: other processes may have added to them."""
         found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {"ways": {}}
         return found
 

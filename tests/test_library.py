@@ -173,11 +173,14 @@ def test_labels_reach_student_and_teacher_and_can_be_dropped():
 
 
 def test_a_plain_module_trains_by_default_without_a_warning():
-    loss = ConsistencyLoss(Plain(), teacher=Plain())
+    student = Plain()
+    loss = ConsistencyLoss(student, teacher=Plain())
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for step in range(3):
             loss(latents(), step=step)[0].backward()
+    sizes = [parameter.grad.abs().sum().item() for parameter in student.parameters() if parameter.grad is not None]
+    assert sizes and all(math.isfinite(size) for size in sizes) and max(sizes) > 0
 
 
 def test_averages_count_their_steps():
