@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+import tempfile
 
 import pytest
 import torch
@@ -13,9 +13,8 @@ import torch
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["COLUMNS"] = "200"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Two workers that compile librosa's functions at once have left numba's cache broken: later calls crashed.
-_CACHE = Path(__file__).parents[1] / ".pytest_cache" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE))
+# A worker that loads librosa's functions as another process compiled them has crashed: each compiles its own.
+os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="scm-media-numba-")
 torch.set_num_threads(1)
 
 
