@@ -16,11 +16,11 @@ from statistics import median
 
 import torch
 
-from scm_media.adapters import ADAPTERS, change_of_variables
+from scm_media.adapters import change_of_variables
 from scm_media.adapters.checking import check_conversion
 from scm_media.evaluation.timing import in_turns
 from scm_media.tangent import value_and_tangent
-from tests.adapters.small import KINDS, conditioning, network
+from tests.adapters.small import KINDS, conditioning, needs, network
 
 REPEATS = 7
 
@@ -28,7 +28,7 @@ REPEATS = 7
 def measure(name: str) -> list[str]:
     """Returns a row: class, change of variables, errors, cost."""
     _, scheduler, shape = KINDS[name]
-    teacher, cond = change_of_variables(network(name), scheduler), conditioning(ADAPTERS[name].needs)
+    teacher, cond = change_of_variables(network(name), scheduler), conditioning(needs(name))
     check = check_conversion(teacher, scheduler, shape, cond)
     generator = torch.Generator().manual_seed(3)
     u, du = torch.randn(2, 2, *shape, generator=generator)

@@ -41,6 +41,7 @@ class ChangeOfVariables(nn.Module):
             raise ValueError(f"sigma_data must be a positive standard deviation, got {sigma_data}")
         self.network, self.sigma_data = network, float(sigma_data)
         self.call = call
+        self.null_label = True  # whether the network knows samples without a label, for guidance by labels
         self._needs_label = _num_required(network) > 2
 
     @property

@@ -9,10 +9,10 @@ import importlib
 import pkgutil
 
 from scm_media.adapters.adapter import ADAPTERS, Adapter
-from scm_media.adapters.loading import load_teacher
+from scm_media.adapters.folder import DiffusersFolder, load_teacher
 from scm_media.adapters.schedulers import change_of_variables
 
-__all__ = ["ADAPTERS", "Adapter", "change_of_variables", "load_teacher"]
+__all__ = ["ADAPTERS", "Adapter", "DiffusersFolder", "change_of_variables", "load_teacher"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,21 @@ from scm_media.conditioning import Conditioning
 
 ADAPTERS: dict[str, Adapter] = {}
 """The adapters by the names of their network classes."""
+SIZE = 32
+"""The side of latents of networks that were made for no size."""
+
+Config = Mapping[str, Any]
+
+
+def square(config: Config) -> tuple[int, ...]:
+    """Returns the shape ``(c, h, w)`` of latents of pictures, by ``in_channels`` and ``sample_size``."""
+    size = config.get("sample_size") or SIZE
+    return (config["in_channels"], *((size, size) if isinstance(size, int) else size))
+
+
+def no_input(config: Config) -> dict[str, int]:
+    """Returns no entries, for networks without conditioning."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -17,13 +33,18 @@ class Adapter:
     """Describes a network class; making one registers it.
 
     network: the name of the class in diffusers. call: returns the prediction ``(B, c, *s)`` for latents, the network's
-    time and a ``Conditioning``. needs: the entries of ``Conditioning`` that the network cannot be called without.
-    time_scale: the network's time at pure noise, for rectified flows.
+    time and a ``Conditioning``. inputs: returns, for a network's configuration, the entries of ``Conditioning`` that it
+    cannot be called without, each with its width (of ``label``: its number of embeddings). latent_shape: returns the
+    shape ``(c, *s)`` of latents that a network of this configuration was made for. null_label: the network has one more
+    embedding than ``inputs`` counts, for no label; otherwise the last one may be trained to stand for it. time_scale:
+    the network's time at pure noise, for rectified flows.
     """
 
     network: str
     call: Call
-    needs: tuple[str, ...] = ()
+    inputs: Callable[[Config], Mapping[str, int]] = no_input
+    latent_shape: Callable[[Config], tuple[int, ...]] = square
+    null_label: bool = False
     time_scale: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -31,10 +52,11 @@ class Adapter:
 
     def called(self, network: Any, y: Any, time: Any, cond: Conditioning) -> Any:
         """Returns the prediction; ValueError where the conditioning lacks what the network needs."""
-        if missing := [name for name in self.needs if getattr(cond, name) is None]:
+        if missing := [name for name in self.inputs(network.config) if getattr(cond, name) is None]:
+            given = {"label": "labels={NAME: …}"}
             raise ValueError(
                 f"{self.network} needs {' and '.join(missing)} in its conditioning: give scm_media.Conditioning("
-                + ", ".join(f"{name}=…" for name in missing)
+                + ", ".join(given.get(name, f"{name}=…") for name in missing)
                 + ")"
             )
         return self.call(network, y, time, cond)

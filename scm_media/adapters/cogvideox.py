@@ -41,4 +41,11 @@ def _corners(grid: tuple[int, int], made_for: tuple[int, int]) -> tuple[tuple[in
     return (top, left), (top + size[0], left + size[1])
 
 
-COGVIDEOX = Adapter("CogVideoXTransformer3DModel", _call, needs=("tokens",))
+def _latent_shape(config: Any) -> tuple[int, ...]:
+    frames = 1 + (config["sample_frames"] - 1) // config["temporal_compression_ratio"]
+    return (config["in_channels"], frames, config["sample_height"], config["sample_width"])
+
+
+COGVIDEOX = Adapter(
+    "CogVideoXTransformer3DModel", _call, lambda config: {"tokens": config["text_embed_dim"]}, _latent_shape
+)

@@ -27,5 +27,7 @@ def _call_pixart(network: Any, y: Any, time: Any, cond: Any) -> Any:
     return first_half(prediction, y)
 
 
-DIT = Adapter("DiTTransformer2DModel", _call_dit, needs=("label",))
-PIXART = Adapter("PixArtTransformer2DModel", _call_pixart, needs=("tokens",))
+DIT = Adapter(
+    "DiTTransformer2DModel", _call_dit, lambda config: {"label": config["num_embeds_ada_norm"]}, null_label=True
+)
+PIXART = Adapter("PixArtTransformer2DModel", _call_pixart, lambda config: {"tokens": config["caption_channels"]})

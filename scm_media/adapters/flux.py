@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from einops import rearrange
 
-from scm_media.adapters.adapter import Adapter
+from scm_media.adapters.adapter import SIZE, Adapter
 
 
 def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
@@ -30,4 +30,10 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     return rearrange(prediction, "b (h w) (c p q) -> b c (h p) (w q)", h=height, p=2, q=2)
 
 
-FLUX = Adapter("FluxTransformer2DModel", _call, needs=("tokens", "pooled"), time_scale=1.0)
+FLUX = Adapter(
+    "FluxTransformer2DModel",
+    _call,
+    lambda config: {"tokens": config["joint_attention_dim"], "pooled": config["pooled_projection_dim"]},
+    lambda config: (config["in_channels"] // 4, SIZE, SIZE),
+    time_scale=1.0,
+)

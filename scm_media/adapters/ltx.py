@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from einops import rearrange
 
-from scm_media.adapters.adapter import Adapter
+from scm_media.adapters.adapter import SIZE, Adapter
 
 FRAME_RATE, FRAMES, PIXELS = 25, 8, 32
 """Frames a second, and the frames and pixels that a latent stands for: places are in seconds and pixels."""
@@ -31,4 +31,9 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     return rearrange(prediction, "b (f h w) c -> b c f h w", f=frames, h=height)
 
 
-LTX = Adapter("LTXVideoTransformer3DModel", _call, needs=("tokens",))
+LTX = Adapter(
+    "LTXVideoTransformer3DModel",
+    _call,
+    lambda config: {"tokens": config["caption_channels"]},
+    lambda config: (config["in_channels"], 3, SIZE // 4, SIZE // 4),
+)

@@ -19,4 +19,4 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-SANA = Adapter("SanaTransformer2DModel", _call, needs=("tokens",))
+SANA = Adapter("SanaTransformer2DModel", _call, lambda config: {"tokens": config["caption_channels"]})

@@ -17,4 +17,8 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-SD3 = Adapter("SD3Transformer2DModel", _call, needs=("tokens", "pooled"))
+SD3 = Adapter(
+    "SD3Transformer2DModel",
+    _call,
+    lambda config: {"tokens": config["joint_attention_dim"], "pooled": config["pooled_projection_dim"]},
+)

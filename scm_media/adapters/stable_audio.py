@@ -23,4 +23,9 @@ def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-STABLE_AUDIO = Adapter("StableAudioDiTModel", _call, needs=("tokens", "pooled"))
+STABLE_AUDIO = Adapter(
+    "StableAudioDiTModel",
+    _call,
+    lambda config: {"tokens": config["cross_attention_input_dim"], "pooled": config["global_states_input_dim"]},
+    lambda config: (config["in_channels"], config["sample_size"]),
+)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from scm_media.adapters.adapter import Adapter
 
 
 def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
-    return network(y, time, class_labels=cond.label, return_dict=False)[0]
+    num, label = network.config.num_class_embeds, cond.label
+    if num is not None:
+        label = torch.where(label < 0, num - 1, label)  # the last embedding stands for no label
+    return network(y, time, class_labels=label, return_dict=False)[0]
+
+
+def _inputs(config: Any) -> dict[str, int]:
+    num = config.get("num_class_embeds")
+    return {} if num is None else {"label": num}
 
 
 def _call_with_text(network: Any, y: Any, time: Any, cond: Any) -> Any:
@@ -26,5 +36,15 @@ def _call_with_text(network: Any, y: Any, time: Any, cond: Any) -> Any:
     )[0]
 
 
-UNET = Adapter("UNet2DModel", _call)
-UNET_WITH_TEXT = Adapter("UNet2DConditionModel", _call_with_text, needs=("tokens",))
+def _inputs_with_text(config: Any) -> dict[str, int]:
+    tokens = config.get("encoder_hid_dim") or config["cross_attention_dim"]
+    if config.get("addition_embed_type") != "text_time":
+        return {"tokens": tokens}
+    return {
+        "tokens": tokens,
+        "pooled": config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"],
+    }
+
+
+UNET = Adapter("UNet2DModel", _call, _inputs)
+UNET_WITH_TEXT = Adapter("UNet2DConditionModel", _call_with_text, _inputs_with_text)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from scm_media.adapters import ADAPTERS
 from scm_media.conditioning import Conditioning
 
 TOKENS, POOLED = 24, 20
@@ -192,6 +193,11 @@ def network(name: str) -> Any:
     for parameter in made.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return made
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """The conditioning that the small network of a class needs."""
+    return tuple(ADAPTERS[name].inputs(network(name).config))
 
 
 def conditioning(needs: tuple[str, ...]) -> Conditioning:

@@ -12,7 +12,7 @@ from scm_media.adapters import ADAPTERS, change_of_variables, load_teacher
 from scm_media.adapters.checking import ConversionCheck, check_conversion
 from scm_media.tangent import value_and_tangent
 from scm_media.teachers import EDM, EpsPrediction, RectifiedFlow, VPrediction
-from tests.adapters.small import KINDS, conditioning, network
+from tests.adapters.small import KINDS, conditioning, needs, network
 
 diffusers = pytest.importorskip("diffusers")
 EXPECTED = {
@@ -36,7 +36,7 @@ def test_samples_are_those_of_the_networks_own_scheduler_and_tangents_are_right(
     assert type(teacher) is EXPECTED.get(name, RectifiedFlow)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        found = check_conversion(teacher, scheduler, shape, conditioning(ADAPTERS[name].needs), steps=5)
+        found = check_conversion(teacher, scheduler, shape, conditioning(needs(name)), steps=5)
     assert found.max_error < 1e-5 and found.tangent_error < 2e-2
     assert found.verdict() == [] or "dF/dt grows" in found.verdict()[0]
 
@@ -44,7 +44,7 @@ def test_samples_are_those_of_the_networks_own_scheduler_and_tangents_are_right(
 @pytest.mark.parametrize("name", KINDS)
 def test_one_pass_agrees_with_two_to_six_digits_in_float32(name):
     _, scheduler, shape = KINDS[name]
-    teacher, cond = change_of_variables(network(name), scheduler), conditioning(ADAPTERS[name].needs)
+    teacher, cond = change_of_variables(network(name), scheduler), conditioning(needs(name))
     generator = torch.Generator().manual_seed(3)
     u, du = torch.randn(2, 2, *shape, generator=generator)
     t, dt = torch.tensor([0.5, 1.1]), torch.ones(2)

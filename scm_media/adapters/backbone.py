@@ -1,0 +1,75 @@
+"""Networks of diffusers as backbones that a configuration describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from scm_media.adapters.adapter import ADAPTERS
+from scm_media.adapters.schedulers import change_of_variables
+from scm_media.bounds import COUNT
+from scm_media.change_of_variables import ChangeOfVariables
+from scm_media.parts import part
+
+
+@part("backbone")
+def diffusers_backbone(
+    network: Annotated[str, "class of the network in diffusers"],
+    config: Annotated[Mapping[str, Any], "arguments of the class, as its config.json has them"],
+    scheduler: Annotated[Mapping[str, Any], "scheduler_config.json, which says what the network predicts"],
+    in_channels: Annotated[int | None, COUNT, "channels of the latent"] = None,
+    labels: Mapping[str, int] | None = None,
+) -> ChangeOfVariables:
+    """Returns a network of diffusers, with fresh weights, as a TrigFlow backbone.
+
+    Its weights are named as in diffusers, below ``network``. in_channels and labels are the data's, which the network
+    must fit: labels has the number of classes of each label. An attribute ``null_label`` says whether the network has
+    an embedding for no label, which guidance by labels needs. Raises ValueError for classes and schedulers that are not
+    known, for arguments that the class does not take, and for data that the network was not made for.
+    """
+    if network not in ADAPTERS:
+        raise ValueError(
+            f"backbone.network {network!r} is no class that can be converted: there are {', '.join(sorted(ADAPTERS))}"
+        )
+    _check_latents(network, config, in_channels)
+    null_label = _check_labels(network, config, labels or {})
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ValueError(
+            f"{network} needs the package diffusers ({error}): pip install 'scm-media[diffusers]'"
+        ) from error
+    try:
+        made = getattr(diffusers, network).from_config(dict(config))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"backbone.config: {network} of diffusers does not take it ({error})") from error
+    backbone = change_of_variables(made, scheduler)
+    backbone.null_label = null_label
+    return backbone
+
+
+def _check_latents(network: str, config: Mapping[str, Any], in_channels: int | None) -> None:
+    expected = ADAPTERS[network].latent_shape(config)[0]
+    if in_channels not in (None, expected):
+        raise ValueError(
+            f"{network} takes latents of {expected} channels, but the autoencoder makes {in_channels}: choose the one "
+            "that the network was trained with, or other modality.channels for a network of pixels"
+        )
+
+
+def _check_labels(network: str, config: Mapping[str, Any], labels: Mapping[str, int]) -> bool:
+    """Returns whether the network has an embedding for no label; raises ValueError for labels that do not fit it."""
+    adapter = ADAPTERS[network]
+    num = adapter.inputs(config).get("label")
+    if len(labels) > 1 or (num is None and labels):
+        takes = "no label" if num is None else f"one label of {num} classes"
+        raise ValueError(f"{network} takes {takes}, the data have {', '.join(labels)}: choose with data.labels")
+    if num is None or not labels:
+        return False
+    (name, found), fitting = next(iter(labels.items())), [num] if adapter.null_label else [num, num - 1]
+    if found not in fitting:
+        raise ValueError(
+            f"{network} has embeddings for {' or '.join(map(str, fitting))} classes, but label {name!r} of the data "
+            f"has {found}: use data with the classes that the network was trained on, in the same order"
+        )
+    return adapter.null_label or found < num
