@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import TensorLike, apply_linear, jvp_op, value_of
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.trigflow import broadcast_time
+
+if TYPE_CHECKING:
+    from scm_media.prompts import PromptBank
 
 Call = Callable[[Any, Any, Any, Conditioning], Any]
 """``call(network, y, time, cond)`` returns the network's prediction ``(B, c, *s)``."""
@@ -41,6 +44,7 @@ class ChangeOfVariables(nn.Module):
             raise ValueError(f"sigma_data must be a positive standard deviation, got {sigma_data}")
         self.network, self.sigma_data = network, float(sigma_data)
         self.call = call
+        self.prompts: PromptBank | None = None  # looks up the embeddings of the label ``prompt``
         self.null_label = True  # whether the network knows samples without a label, for guidance by labels
         self._needs_label = _num_required(network) > 2
 
@@ -55,7 +59,10 @@ class ChangeOfVariables(nn.Module):
         t = jvp_op(self._clamp, t)
         y = apply_linear(self._to_network_dtype, jvp_op(lambda u_, t_: broadcast_time(self.scale(t_), u_) * u_, u, t))
         call = self._call_network if self.call is None else self.call
-        prediction = call(self.network, y, jvp_op(self.network_time, t), as_conditioning(cond, self.network))
+        cond = as_conditioning(cond, self.network)
+        if self.prompts is not None:
+            cond = self.prompts.condition(cond)
+        prediction = call(self.network, y, jvp_op(self.network_time, t), cond)
         self._check(prediction, y)
         F = jvp_op(lambda p, u_, t_: self.field(p.to(u_.dtype), u_, broadcast_time(t_, u_)), prediction, u, t)
         return apply_linear(lambda v: v.to(dtype), F)

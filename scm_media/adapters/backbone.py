@@ -10,6 +10,7 @@ from scm_media.adapters.schedulers import change_of_variables
 from scm_media.bounds import COUNT
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.parts import part
+from scm_media.prompts import LABEL, PromptBank
 
 
 @part("backbone")
@@ -31,8 +32,6 @@ def diffusers_backbone(
         raise ValueError(
             f"backbone.network {network!r} is no class that can be converted: there are {', '.join(sorted(ADAPTERS))}"
         )
-    _check_latents(network, config, in_channels)
-    null_label = _check_labels(network, config, labels or {})
     try:
         import diffusers
     except ImportError as error:
@@ -43,9 +42,30 @@ def diffusers_backbone(
         made = getattr(diffusers, network).from_config(dict(config))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"backbone.config: {network} of diffusers does not take it ({error})") from error
+    _check_latents(network, made.config, in_channels)
     backbone = change_of_variables(made, scheduler)
-    backbone.null_label = null_label
+    backbone.null_label = _check_labels(network, made.config, labels or {})
     return backbone
+
+
+def attach_prompts(backbone: Any, bank: PromptBank | None) -> None:
+    """Lets a backbone look its text embeddings up in a bank; does nothing for a backbone that takes none.
+
+    Raises ValueError for embeddings that the network does not take.
+    """
+    if bank is None or not isinstance(backbone, ChangeOfVariables):
+        return
+    name = type(backbone.network).__name__
+    expected = ADAPTERS[name].inputs(backbone.network.config)
+    for entry in ("tokens", "pooled"):
+        width, found = expected.get(entry), bank.embeddings.get(entry)
+        if width is not None and (found is None or found.shape[-1] != width):
+            got = "none" if found is None else f"embeddings {tuple(found.shape)}"
+            raise ValueError(
+                f"{name} takes {entry} of width {width}, the prompts have {got}: make them with the text encoders of "
+                "the pipeline that the network came from"
+            )
+    backbone.prompts = bank
 
 
 def _check_latents(network: str, config: Mapping[str, Any], in_channels: int | None) -> None:
@@ -60,12 +80,15 @@ def _check_latents(network: str, config: Mapping[str, Any], in_channels: int | N
 def _check_labels(network: str, config: Mapping[str, Any], labels: Mapping[str, int]) -> bool:
     """Returns whether the network has an embedding for no label; raises ValueError for labels that do not fit it."""
     adapter = ADAPTERS[network]
-    num = adapter.inputs(config).get("label")
+    needed = adapter.inputs(config)
+    num = needed.get("label")
+    if "tokens" in needed:
+        labels = {name: each for name, each in labels.items() if name != LABEL}
     if len(labels) > 1 or (num is None and labels):
         takes = "no label" if num is None else f"one label of {num} classes"
         raise ValueError(f"{network} takes {takes}, the data have {', '.join(labels)}: choose with data.labels")
     if num is None or not labels:
-        return False
+        return "tokens" in needed
     (name, found), fitting = next(iter(labels.items())), [num] if adapter.null_label else [num, num - 1]
     if found not in fitting:
         raise ValueError(

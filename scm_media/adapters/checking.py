@@ -45,6 +45,11 @@ class ConversionCheck:
     tangent_error: float
     slopes: Mapping[float, float]
 
+    @property
+    def is_right(self) -> bool:
+        """Returns whether samples and dF/dt agree with those of the network's own."""
+        return self.max_error < SAME and self.tangent_error < TANGENT
+
     def verdict(self) -> list[str]:
         """Returns what is wrong, with remedies, one sentence each; empty where nothing is."""
         found = []

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from scm_media import weights
 from scm_media.adapters.adapter import ADAPTERS
-from scm_media.adapters.schedulers import change_of_variables
+from scm_media.adapters.schedulers import EDMS, change_of_variables
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.reading import read_json
 
@@ -62,6 +62,25 @@ class DiffusersFolder:
             "config": self.config,
             "scheduler": _without_private(self.scheduler) | {"_class_name": self.scheduler.get("_class_name")},
         }
+
+    @property
+    def has_labels(self) -> bool:
+        """Returns whether the network has an input for a label."""
+        return self.num_classes > 0
+
+    @property
+    def num_classes(self) -> int:
+        """Returns the number of classes that the network has embeddings for; 0 for a network without labels."""
+        return ADAPTERS[self.network].inputs(self.config).get("label", 0)
+
+    @property
+    def sigma_data(self) -> float:
+        """Returns the standard deviation of latents, as the scheduler knows them."""
+        return float(self.scheduler.get("sigma_data", 0.5)) if self.scheduler.get("_class_name") in EDMS else 1.0
+
+    def latent_shape(self) -> tuple[int, ...]:
+        """Returns the shape ``(c, *s)`` of latents that the network was made for."""
+        return ADAPTERS[self.network].latent_shape(self.config)
 
     def load_network(self, dtype: torch.dtype | None = None) -> Any:
         """Returns the network as diffusers has it. dtype: None keeps the weights' own type, but for float16."""

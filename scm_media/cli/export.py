@@ -28,6 +28,17 @@ def run(arguments: Sequence[str]) -> int:
     commands.add_argument(
         "--precision", choices=PRECISIONS, default="as-is", help="type of the weights; default: as-is"
     )
+    commands.add_argument(
+        "--format",
+        choices=("scm-media", "diffusers"),
+        default="scm-media",
+        help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps",
+    )
+    commands.add_argument(
+        "--pipeline",
+        metavar="FOLDER",
+        help="with --format diffusers: that pipeline; default: the recipe's teacher_from",
+    )
     commands.add_argument("--no-teacher", action="store_true", help="leave the teacher out")
     commands.add_argument(
         "--overwrite",
@@ -41,6 +52,12 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.pipeline import ModelFolder, Pipeline
     from scm_media.pipeline.export import check_target
 
+    if parsed.format == "diffusers":
+        from scm_media.pipeline.diffusers_export import export_to_diffusers
+
+        shown = printable(export_to_diffusers(ModelFolder.open(parsed.model), parsed.folder, parsed.pipeline))
+        print(f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps")
+        return 0
     dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
     model = ModelFolder.open(parsed.model)
     check_target(model, parsed.folder, parsed.overwrite)  # before statistics are made, which may take long

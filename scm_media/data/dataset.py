@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from scm_media.data.actions import MAX_ACTION_SEQUENCES, ActionBank
 from scm_media.data.examples import Batch, Example, collate
+
+if TYPE_CHECKING:
+    from scm_media.prompts import PromptBank
 
 
 class Dataset(ABC):
@@ -31,6 +35,10 @@ class Dataset(ABC):
     """Each source that was left out, with the reason."""
     buckets: Tensor | None = None
     """``(N,)`` int64, the examples that have one shape, so that a batch is of one bucket; None for one shape."""
+    has_samples: bool = True
+    """False for labels alone, whose samples are zeros that nothing may be learned from."""
+    prompt_bank: PromptBank | None = None
+    """The embeddings of the classes of the label ``prompt``, for networks that take text; None without."""
     action_names: Sequence[str] = ()
     """The names of the numbers of ``Example.actions``; empty where examples have none."""
 

@@ -25,7 +25,7 @@ CARD_FILE = "README.md"
 UNNAMED = ".model.json.part"
 """Name of ``model.json`` until all other files are in their place."""
 _FILES = (
-    *(f"{name}.safetensors" for name in (*NETWORKS, "reference", "action_bank")),
+    *(f"{name}.safetensors" for name in (*NETWORKS, "reference", "action_bank", "prompts")),
     *(MODEL_FILE, RECIPE_FILE, "metrics.json", "memorization.json", CARD_FILE, SHEET_FILE),
 )
 MAX_REFERENCE = 2_000_000
@@ -161,9 +161,10 @@ def _write(
         if source.has(name):
             statistics = source.read(name)
             weights.save(folder / f"{name}.safetensors", statistics.state, statistics.config, statistics.info)
-    if source.action_bank_file.is_file():
-        bank = weights.read(source.action_bank_file)
-        weights.save(folder / source.action_bank_file.name, bank.state, bank.config, bank.info)
+    for file in (source.action_bank_file, source.prompts_file):
+        if file.is_file():
+            bank = weights.read(file)
+            weights.save(folder / file.name, bank.state, bank.config, bank.info)
     if (recipe := source.recipe()) is not None:
         weights.write_whole(folder / RECIPE_FILE, _format_recipe(recipe).encode())
     figures = {"metrics.json": source.metrics(), **source.second_opinions(), "memorization.json": source.memorization()}

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from scm_media.adapters.backbone import attach_prompts
 from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.interfaces import Autoencoder
@@ -18,6 +19,7 @@ from scm_media.networks import restore
 from scm_media.pipeline.actions import ActionSet
 from scm_media.pipeline.labels import LabelSet
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.prompts import PromptBank
 from scm_media.trigflow import TrigFlow
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
@@ -63,8 +65,15 @@ class LoadedModel:
         """Returns a network by name (autoencoder, teacher, guide, student, feature_extractor), ready for inference."""
         if name not in self._networks:
             module = restore(self.folder.read(name), name, self.folder.file(name))
+            attach_prompts(module, self.prompts)
             self._networks[name] = module.eval().requires_grad_(False).to(self.device)
         return self._networks[name]
+
+    @cached_property
+    def prompts(self) -> PromptBank | None:
+        """Returns the embeddings of the model's prompts; None for a model without."""
+        file = self.folder.prompts_file
+        return PromptBank.load(file) if file.is_file() else None
 
     @cached_property
     def layout(self) -> ConditioningLayout:

@@ -81,6 +81,11 @@ class ModelFolder:
         """Returns the path of the action bank, which a model with actions has."""
         return file_within(self.path, "action_bank.safetensors")
 
+    @property
+    def prompts_file(self) -> Path:
+        """Returns the path of the prompts' embeddings, which a model of another framework's text network has."""
+        return file_within(self.path, "prompts.safetensors")
+
     def recipe(self) -> dict[str, Any] | None:
         """Returns the mapping in ``recipe.yaml``, None without the file; raises ValueError for anything but a mapping.
 

@@ -20,6 +20,7 @@ from scm_media.recipe.interpolation import allowed_resolvers, check_interpolatio
 from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quote
 from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
+from scm_media.recipe.taken_teacher import fill_modality, take_over
 from scm_media.recipe.written_folders import check_written_folders
 
 HYDRA_VERSION_BASE = "1.3"
@@ -54,12 +55,17 @@ def finish(config: DictConfig, source: str, overrides: Sequence[str]) -> dict[st
 
     overrides: those of the command line.
     """
+    try:
+        fill_modality(config)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     check_interpolations(config, source)
     with clear_errors(source):
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     complete = {str(key): value for key, value in plain.items()}  # type: ignore[union-attr]
     as_texts(complete, source)
     try:
+        complete = take_over(complete)
         settings.check(complete)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error

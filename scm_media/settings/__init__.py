@@ -158,6 +158,12 @@ class Recipe:
     init_from: Annotated[
         str | None, NAME, "run folder, model folder or bundled model whose weights training starts from"
     ] = None
+    teacher_from: Annotated[
+        str | None,
+        NAME,
+        "model folder, bundled model, or folder of a pipeline of diffusers (hf://org/name for either on the hub): its "
+        "teacher and autoencoder are used as they are, and flow, backbone and autoencoder follow from it",
+    ] = None
     about: Annotated[About, "the data, for the model card"] = field(default_factory=About)
     flow: Annotated[Section, PartOf("flow"), "the path from data to noise"] = field(
         default_factory=lambda: {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5}

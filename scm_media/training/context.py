@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scm_media import weights
+from scm_media.adapters.backbone import attach_prompts
 from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.data import Dataset
@@ -21,6 +22,7 @@ from scm_media.masks import MaskSampler
 from scm_media.modality import Modality
 from scm_media.networks import restore
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.teacher_source import TeacherSource, open_teacher_source
 from scm_media.tangent import TangentMethod
 from scm_media.training.devices import training_device
 from scm_media.trigflow import TrigFlow
@@ -30,10 +32,10 @@ from scm_media.trigflow import TrigFlow
 class Context:
     """A run's recipe and data, and what every stage needs to know about its latents.
 
-    start: the model that fine-tuning begins with (``init_from``). latent_shape: ``(c, *s)``. mask_sampler: draws the
-    conditioning masks of training, None without. conditioning_layout: the channels of
-    masks and actions beside the latent.
-    trains_autoencoder: whether the autoencoder has parameters.
+    start: the model that fine-tuning begins with (``init_from``). source: the model that teacher and autoencoder are
+    taken from as they are (``teacher_from``). latent_shape: ``(c, *s)``. mask_sampler: draws the conditioning masks of
+    training, None without. conditioning_layout: the channels of masks and actions beside the latent.
+    trains_autoencoder: whether the autoencoder has parameters to train.
     """
 
     config: dict[str, Any]
@@ -42,6 +44,7 @@ class Context:
     data: Dataset
     held_out: Dataset
     start: ModelFolder | None
+    source: TeacherSource | None
     flow: TrigFlow
     latent_shape: tuple[int, ...]
     mask_sampler: MaskSampler | None
@@ -90,6 +93,10 @@ class Context:
         """The digest of the training and held-out examples, None where the dataset has no ``fingerprint``."""
         return " ".join(filter(None, (self.data.fingerprint(), self.held_out.fingerprint()))) or None
 
+    def takes(self, stage: str) -> bool:
+        """Returns whether a stage's network is taken from ``teacher_from`` as it is."""
+        return stage in ("autoencoder", "teacher", "guide") and self.source is not None and self.source.has(stage)
+
     def weights_file(self, stage: str) -> Path:
         """Returns the file that a stage leaves its weights in."""
         return self.run_dir / stage / "weights.safetensors"
@@ -97,7 +104,15 @@ class Context:
     def load_trained(self, stage: str) -> Any:
         """Returns the network that a stage left, frozen and in evaluation mode; ValueError before it was trained."""
         component = self.trained_weights(stage)
-        return restore(component, stage, self.weights_file(stage)).eval().requires_grad_(False)
+        network = restore(component, stage, self.weights_file(stage)).eval().requires_grad_(False)
+        attach_prompts(network, self.data.prompt_bank)
+        return network
+
+    def build_backbone(self, config: Mapping[str, Any]) -> Any:
+        """Returns a backbone with fresh weights, which knows the prompts of the data."""
+        network = build(config, "backbone")
+        attach_prompts(network, self.data.prompt_bank)
+        return network
 
     def trained_weights(self, stage: str) -> weights.Component:
         """Returns the weights that a stage left; ValueError before it was trained."""
@@ -124,16 +139,22 @@ class Context:
 
 
 def prepare(config: dict[str, Any]) -> Context:
-    """Builds the modality and both splits of the data of a recipe, and opens the model of ``init_from``."""
+    """Builds modality and both splits of the data of a recipe, and opens the models of init_from and teacher_from."""
     torch.manual_seed(config["seed"])
     modality = build(config["modality"], "modality")
     data, held_out = (build(config["data"], "data", modality=modality, split=split) for split in ("train", "held_out"))
     start = None if config["init_from"] is None else ModelFolder.open(config["init_from"])
-    return make_context(config, modality, data, held_out, start)
+    source = None if config["teacher_from"] is None else open_teacher_source(config["teacher_from"])
+    return make_context(config, modality, data, held_out, start, source)
 
 
 def make_context(
-    config: Mapping[str, Any], modality: Modality, data: Dataset, held_out: Dataset, start: ModelFolder | None = None
+    config: Mapping[str, Any],
+    modality: Modality,
+    data: Dataset,
+    held_out: Dataset,
+    start: ModelFolder | None = None,
+    source: TeacherSource | None = None,
 ) -> Context:
     """Returns the context of a recipe with this data.
 
@@ -158,9 +179,10 @@ def make_context(
         data=data,
         held_out=held_out,
         start=start,
+        source=source,
         flow=flow,
         latent_shape=latent_shape,
         mask_sampler=mask_sampler,
         conditioning_layout=ConditioningLayout(flow.sigma_data, num_mask_channels, grouping),
-        trains_autoencoder=any(parameter.requires_grad for parameter in autoencoder.parameters()),
+        trains_autoencoder=source is None and any(each.requires_grad for each in autoencoder.parameters()),
     )

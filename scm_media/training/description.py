@@ -41,9 +41,11 @@ def describe(context: Context) -> ModelDescription:
 
 
 def write_description(context: Context, description: ModelDescription) -> None:
-    """Writes ``model.json``, ``recipe.yaml`` and, for a model with actions, its action bank."""
+    """Writes ``model.json``, ``recipe.yaml``, and the action bank or the prompts of a model that has them."""
     if description.actions:
         context.data.action_bank().save(ModelFolder(context.run_dir, description).action_bank_file)
+    if context.data.prompt_bank is not None:
+        context.data.prompt_bank.save(ModelFolder(context.run_dir, description).prompts_file)
     recipe = yaml.safe_dump(context.config, sort_keys=False)
     weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
     description.write(context.run_dir)

@@ -29,6 +29,7 @@ from scm_media.training.passes import describe_passes
 from scm_media.training.post_hoc_ema import selected_averages
 from scm_media.training.run_folder import check_data, claim, is_recorded, record_data
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
+from scm_media.training.stages.taken import check_samples, take
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
 
 SECONDS_BETWEEN_LINES = 30
@@ -46,11 +47,12 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     # Everything is checked before anything is written.
     settings.check(config)
     stages = _select_stages(config)
-    trained = [stage for stage in stages if stage in TASKS]
     check_trajectories(config)
     student.check_patience(config)
     check_device(config)
     context = prepare(config)
+    trained = [stage for stage in stages if stage in TASKS and not context.takes(stage)]
+    check_samples(context, stages)
     if "student" in stages:
         student.check_guidance(context)
     _check_resumption(context, trained)
@@ -64,7 +66,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
         context.latent_cache.open()  # refuses a cache that does not fit
 
     fabric = launch_fabric(config, folder=None)
-    forecast = Forecast(config, [stage for stage in stages if stage not in finished], context.run_dir)
+    left = [stage for stage in stages if stage not in finished and not context.takes(stage)]
+    forecast = Forecast(config, left, context.run_dir)
     is_new = not any(_is_begun(context, stage) for stage in trained)
     if expect is not None and is_new and fabric.global_rank == 0:
         print(expect(), file=sys.stderr)
@@ -78,6 +81,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
                 encodes = False
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
+            elif context.takes(stage):
+                rank_zero_only(fabric, lambda stage=stage: take(context, stage))
             elif stage == "trajectories":
                 _solve_trajectories(context, fabric)
             elif stage == "autoencoder" and not autoencoder.is_trained(context):

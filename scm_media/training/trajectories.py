@@ -85,9 +85,9 @@ def select_data(context: Context, stage: str, splits: Mapping[str, Dataset]) -> 
     _manifest(context, _settings(context)).check(folder)
     if points:
         return {split: TrajectoryDataset(folder, context.data, split, with_points=True) for split in splits}
-    ends = TrajectoryDataset(folder, context.data)
-    train = ends if fraction == 1 else MixedDataset(splits["train"], ends, fraction)
-    return {**splits, "train": train}
+    if fraction == 1:
+        return {split: TrajectoryDataset(folder, context.data, split) for split in splits}
+    return {**splits, "train": MixedDataset(splits["train"], TrajectoryDataset(folder, context.data), fraction)}
 
 
 def check_trajectories(config: Mapping[str, Any]) -> None:

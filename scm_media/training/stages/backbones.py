@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scm_media.data import Batch
 from scm_media.guidance import Guided
@@ -61,20 +61,27 @@ class LatentInputs:
     def __init__(self, context: Context, autoencoder: Any, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = autoencoder, frozen
         self.condition, self.layout = context.condition, context.conditioning_layout
+        self.latent_shape, self.has_samples = context.latent_shape, context.data.has_samples
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
         device = batch.sample.device
         self.autoencoder.to(device)
         if self.frozen is not None:
             self.frozen.to(device)
-        with torch.no_grad():
-            latents = batch.sample if batch.encoded else self.autoencoder.encode(batch.sample)
+        latents = batch.sample if batch.encoded else self._encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
         if (trajectory := batch.trajectory) is None:
             return latents, self.condition(latents, cond, batch.actions)
         cond = replace(cond, guidance=trajectory.guidance)
         sizes = latents.shape[2:]
         return trajectory, self.layout.assemble(cond, sizes, batch.actions, trajectory.given, trajectory.mask)
+
+    def _encode(self, sample: Tensor) -> Tensor:
+        """Returns latents ``(B, c, *s)``, zeros where the data have no samples."""
+        if not self.has_samples:
+            return sample.new_zeros(len(sample), *self.latent_shape)
+        with torch.no_grad():
+            return self.autoencoder.encode(sample)
 
 
 def backbone_task(

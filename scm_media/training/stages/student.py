@@ -24,7 +24,7 @@ def student_task(context: Context) -> Task:
     if objective == "sct" and context.weights_file("teacher").exists():  # for its weights and for the sheets
         teacher = context.load_trained("teacher")
     config = student_config(context)
-    backbone = build(config, "backbone")
+    backbone = context.build_backbone(config)
     if context.start is not None and context.start.has("student"):
         context.load_start(backbone, "student")
     elif context.config["warm_start"] is not None:
@@ -39,7 +39,7 @@ def student_task(context: Context) -> Task:
 def warm_start_task(context: Context) -> Task:
     """Returns the training that the student starts from: a regression on the ends of the teacher's trajectories."""
     settings, config = stage_settings(context.config, "warm_start"), student_config(context)
-    backbone = build(config, "backbone")
+    backbone = context.build_backbone(config)
     teacher = guided_teacher(context)
     load_teacher(context, backbone)
     loss = build(settings["loss"], "loss", backbone=backbone, teacher=teacher, flow=context.flow)
@@ -65,6 +65,11 @@ def guided_teacher(context: Context) -> Any:
     if scale == 1:
         return teacher
     guide = None if context.config["guide"] is None else context.load_trained("guide")
+    if guide is None and not getattr(teacher, "null_label", True):
+        raise ValueError(
+            f"sampler.guidance {scale}: the network of {context.config['teacher_from']} has no embedding for no label, "
+            "so it has nothing to be steered away from; set sampler.guidance=1"
+        )
     return Guided(teacher, scale, sampler["guidance_interval"], guide)
 
 

@@ -1,0 +1,76 @@
+"""The text embeddings of a list of prompts, which networks of other frameworks are conditioned on.
+
+A prompt is a class of the label ``prompt``. A network that has a ``PromptBank`` looks its embeddings up, those of the
+empty prompt for a sample without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scm_media import weights
+from scm_media.conditioning import Conditioning
+
+LABEL = "prompt"
+"""The label whose classes are the prompts."""
+ENTRIES = ("tokens", "token_mask", "pooled")
+
+
+class PromptBank:
+    """Prompts with their embeddings.
+
+    prompts: N texts. embeddings: ``tokens`` ``(N + 1, L, d)``, and, where the network takes them, ``token_mask``
+    ``(N + 1, L)`` and ``pooled`` ``(N + 1, d)``; the last row is that of the empty prompt. Raises ValueError for other
+    names, numbers of rows and texts that stand twice.
+    """
+
+    def __init__(self, prompts: Sequence[str], embeddings: Mapping[str, Tensor]) -> None:
+        self.prompts, self.embeddings = tuple(prompts), dict(embeddings)
+        if "tokens" not in self.embeddings or self.embeddings.keys() - set(ENTRIES):
+            raise ValueError(
+                "embeddings of prompts are tokens (N + 1, L, d) and, as the network takes them, token_mask and pooled; "
+                f"got {', '.join(self.embeddings) or 'none'}"
+            )
+        if len(set(self.prompts)) < len(self.prompts) or not all(self.prompts):
+            raise ValueError(
+                "prompts must be different texts, none of them empty: the last embedding is the empty one's"
+            )
+        for name, tensor in self.embeddings.items():
+            if len(tensor) != len(self.prompts) + 1:
+                raise ValueError(
+                    f"{name} has {len(tensor)} rows for {len(self.prompts)} prompts: one each is expected, and a last "
+                    "one of the empty prompt"
+                )
+
+    def save(self, path: Path | str) -> None:
+        """Writes the bank to one safetensors file."""
+        weights.save(path, self.embeddings, {"prompts": list(self.prompts)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> PromptBank:
+        """Returns the bank of a file, whose tensors stay mapped from it. Raises ValueError for any other file."""
+        found = weights.read(path, check=False)
+        prompts = found.config.get("prompts")
+        if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
+            raise ValueError(f"{path} holds no prompts: make it with scm_media.PromptBank(prompts, embeddings).save()")
+        try:
+            return cls(prompts, found.state)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def condition(self, cond: Conditioning) -> Conditioning:
+        """Returns conditioning with the embeddings of the label ``prompt`` in its place.
+
+        Raises ValueError for conditioning without this label.
+        """
+        index = cond.labels.get(LABEL)
+        if index is None:
+            raise ValueError(f"a network with prompts needs the label {LABEL}, got {', '.join(cond.labels) or 'none'}")
+        rows = torch.where(index < 0, len(self.prompts), index).cpu()
+        found = {name: tensor[rows].to(index.device) for name, tensor in self.embeddings.items()}
+        return replace(cond, labels={name: each for name, each in cond.labels.items() if name != LABEL}, **found)
