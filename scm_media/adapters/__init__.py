@@ -1,4 +1,4 @@
-"""Networks of diffusers as teachers: how each class is called, and its scheduler as a change of variables.
+"""Networks of diffusers as teachers: how each class is called, its scheduler as a change of variables, and LoRAs.
 
 Each family has a file with an ``Adapter`` for every class of it; a new file here is found by itself.
 """
@@ -10,9 +10,22 @@ import pkgutil
 
 from scm_media.adapters.adapter import ADAPTERS, Adapter
 from scm_media.adapters.loading import load_teacher
+from scm_media.adapters.lora import LoRAStudent, merge
+from scm_media.adapters.lora_files import load_lora, save_lora
+from scm_media.adapters.lora_settings import LoRA
 from scm_media.adapters.schedulers import change_of_variables
 
-__all__ = ["ADAPTERS", "Adapter", "change_of_variables", "load_teacher"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "LoRA",
+    "LoRAStudent",
+    "change_of_variables",
+    "load_lora",
+    "load_teacher",
+    "merge",
+    "save_lora",
+]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
