@@ -158,6 +158,7 @@ def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
 
 
 def _has_narrow_weights(backbone: Backbone) -> bool:
+    backbone = getattr(backbone, "base", backbone)  # the parameters of a LoRA student are not all of its weights
     parameters = backbone.parameters() if isinstance(backbone, nn.Module) else ()
     return any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in parameters)
 

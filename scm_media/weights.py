@@ -46,15 +46,16 @@ def save(
     config: Mapping[str, Any],
     info: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    entries: Mapping[str, str] | None = None,
 ) -> None:
     """Writes tensors and their configuration to one file, which is complete or as it was before.
 
-    dtype: what floating-point tensors are stored as; theirs when None.
+    dtype: what floating-point tensors are stored as; theirs when None. entries: more of the header, for other programs.
     Raises ValueError when a value does not fit dtype, OSError when the file cannot be written.
     """
     path = Path(path)
     tensors = {name: _to_storage(name, tensor, dtype, path) for name, tensor in state.items()}
-    header = {"config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
+    header = {**(entries or {}), "config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
     header |= {"format": "pt", DIGEST: _digest(tensors, header["config"], header["info"]).hexdigest()}
     write_whole(path, safetensors.torch.save(tensors, header))
 

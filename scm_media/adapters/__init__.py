@@ -10,9 +10,23 @@ import pkgutil
 
 from scm_media.adapters.adapter import ADAPTERS, Adapter
 from scm_media.adapters.folder import DiffusersFolder, load_teacher
+from scm_media.adapters.lora import LoRAStudent, merge
+from scm_media.adapters.lora_files import load_lora, save_lora
+from scm_media.adapters.lora_settings import LoRA
 from scm_media.adapters.schedulers import change_of_variables
 
-__all__ = ["ADAPTERS", "Adapter", "DiffusersFolder", "change_of_variables", "load_teacher"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "DiffusersFolder",
+    "LoRA",
+    "LoRAStudent",
+    "change_of_variables",
+    "load_lora",
+    "load_teacher",
+    "merge",
+    "save_lora",
+]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

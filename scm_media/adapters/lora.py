@@ -1,0 +1,242 @@
+"""LoRA students (Hu et al. 2021, arXiv 2106.09685): low-rank changes of a network whose weights the teacher shares.
+
+The library ``peft`` puts its layers into the network in place. With them the network is the student; without them, as
+``LoRAStudent.teacher`` calls it, it is the teacher to the last bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from scm_media.adapters.lora_settings import LoRA, choose_modules
+from scm_media.change_of_variables import ChangeOfVariables
+from scm_media.nn.embedding import PlainConditioning
+from scm_media.typed import check_value
+
+ADAPTER = "student"
+"""The name of the LoRA in the network, for peft."""
+
+
+class LoRAStudent(nn.Module):
+    """A backbone that shares the weights of a converted network and holds only what is trained.
+
+    base: is changed in place, frozen, and runs in evaluation mode, without dropout. Its ``network`` gets the layers of
+    peft. parameters() and state_dict() hold the matrices, in float32 or wider, and the weights that are trained whole;
+    ``.to()`` and the like also move the base. ``lora`` holds the settings with the names of all chosen modules.
+
+    Raises ValueError without peft, for names that fit no module, and for a base that has a LoRA already.
+    """
+
+    takes_any_dtype: ClassVar[bool] = True
+
+    def __init__(self, base: ChangeOfVariables, lora: LoRA | None = None) -> None:
+        super().__init__()
+        peft = _import_peft()
+        lora = choose_modules(base.network, lora or LoRA())
+        base.eval().requires_grad_(False)
+        alpha: Any = lora.rank if lora.alpha is None else lora.alpha
+        pattern = "|".join(map(re.escape, lora.targets or ()))  # in a list, peft would take each for an end of names
+        config = peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=pattern)
+        peft.inject_adapter_in_model(config, base.network, adapter_name=ADAPTER)
+        base.eval()  # the new layers too
+        self.lora = lora
+        self.layers: dict[str, Any] = {name: base.network.get_submodule(name) for name in lora.targets or ()}
+        self.whole = _train_whole(base.network, lora.full)
+        # In a plain object, outside the module tree: the base is neither trained, saved, averaged nor wrapped.
+        self._shared = _Shared(base, list(self.layers.values()), list(self.whole.values()))
+        self.low_rank, self.full = nn.Module(), nn.Module()
+        for name, layer in self.layers.items():
+            for part in ("lora_A", "lora_B"):
+                matrix = getattr(layer, part)[ADAPTER]
+                matrix.to(torch.promote_types(matrix.weight.dtype, torch.float32))
+                _add(self.low_rank, f"{name}.{part}", matrix)
+        for name, weight in self.whole.items():
+            _add(self.full, name, weight)
+        self.requires_grad_(True)
+        self._teacher = (_Teacher(self._shared),)
+        self.strength = 1.0
+
+    def forward(self, u: Tensor, t: Tensor, cond: PlainConditioning = None) -> Any:
+        """Returns F(u, t) ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)`` in radians."""
+        return self.base(u, t, cond)
+
+    @property
+    def base(self) -> ChangeOfVariables:
+        """Returns the converted network, with the LoRA in it."""
+        return self._shared.base
+
+    @property
+    def network(self) -> nn.Module:
+        """Returns the network of diffusers."""
+        return self.base.network
+
+    @property
+    def teacher(self) -> nn.Module:
+        """Returns the backbone without the LoRA, always the same object, which has no parameters of its own.
+
+        It shares the base's weights, and switches the LoRA off while it runs. Where it is called with a graph, it must
+        not run under gradient checkpointing, which would compute it once more with the LoRA on.
+        """
+        return self._teacher[0]
+
+    @property
+    def strength(self) -> float:
+        """Returns the factor of what was trained: 1 is the student, 0 the teacher."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        check_value(value, float, "strength")
+        self._strength = float(value)
+        for layer in self.layers.values():
+            layer.set_scale(ADAPTER, self._strength)
+        for weight in self.whole.values():
+            weight.strength = self._strength
+
+    @property
+    def sigma_data(self) -> float:
+        """Returns the standard deviation of the data."""
+        return self.base.sigma_data
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Returns the times in radians of the least and the most noise that the network's own time reaches."""
+        return self.base.time_range
+
+    def base_state(self) -> dict[str, Tensor]:
+        """Returns the base's own weights by the names that they have without a LoRA; they are not copied."""
+        trained = (f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight", ".0.trained")
+        state = {}
+        for name, value in self.network.state_dict().items():
+            if not name.endswith(trained):
+                name = name.replace(".base_layer.", ".")
+                state[re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)] = value
+        return state
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.base._apply(fn)  # which has the trained modules in it
+        return self
+
+
+@torch.no_grad()
+def merge(student: LoRAStudent) -> dict[str, Tensor]:
+    """Returns the network's weights with the LoRA of its strength in them, by diffusers' names, in the base's dtypes.
+
+    The student is not changed; weights that the LoRA leaves alone are those of the base and not copied.
+    """
+    state = student.base_state()
+    for name, layer in student.layers.items():
+        weight, change = state[f"{name}.weight"], layer.get_delta_weight(ADAPTER)
+        state[f"{name}.weight"] = (weight.to(change.dtype) + change).to(weight.dtype)
+    for name, trained in student.whole.items():
+        state[name] = trained.changed(state[name])
+    return state
+
+
+class _Shared:
+    """The base of a student and a teacher, and the switch between them. At rest the LoRA is on."""
+
+    def __init__(self, base: ChangeOfVariables, layers: list[Any], weights: list[_Trained]) -> None:
+        self.base, self.layers, self.weights = base, layers, weights
+        self._is_off = False
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        before = self._is_off
+        self._switch(True)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, off: bool) -> None:
+        self._is_off = off
+        for layer in self.layers:
+            layer._disable_adapters = off  # peft's enable_adapters would freeze and unfreeze the student as well
+        for weight in self.weights:
+            weight.off = off
+
+
+class _Teacher(nn.Module):
+    """The base without the LoRA. It has no parameters: the base's are frozen, and those of the LoRA the student's."""
+
+    takes_any_dtype: ClassVar[bool] = True
+
+    def __init__(self, shared: _Shared) -> None:
+        super().__init__()
+        self._shared = shared
+
+    def forward(self, u: Tensor, t: Tensor, cond: PlainConditioning = None) -> Any:
+        with self._shared.off():
+            return self.base(u, t, cond)
+
+    @property
+    def base(self) -> ChangeOfVariables:
+        return self._shared.base
+
+    @property
+    def sigma_data(self) -> float:
+        return self.base.sigma_data
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        return self.base.time_range
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.base._apply(fn)
+        return self
+
+
+class _Trained(nn.Module):
+    """A weight that is trained whole, in float32 or wider, in place of the original, which the teacher keeps."""
+
+    def __init__(self, original: Tensor) -> None:
+        super().__init__()
+        wide = torch.promote_types(original.dtype, torch.float32)
+        self.trained = nn.Parameter(original.detach().to(wide, copy=True))
+        self.off, self.strength = False, 1.0
+
+    def forward(self, original: Tensor) -> Tensor:
+        return original if self.off else self.changed(original)
+
+    def changed(self, original: Tensor) -> Tensor:
+        """Returns original + strength · (trained − original), in the original's dtype."""
+        if self.strength == 1:
+            return self.trained.to(original.dtype)
+        return torch.lerp(original.to(self.trained.dtype), self.trained, self.strength).to(original.dtype)
+
+
+def _train_whole(network: nn.Module, names: Sequence[str]) -> dict[str, _Trained]:
+    """Gives the weights of some modules a trained counterpart, and returns those by the weights' names."""
+    found = {}
+    for name in names:
+        for inner, module in list(network.get_submodule(name).named_modules(prefix=name)):
+            for own, weight in list(module.named_parameters(recurse=False)):
+                found[f"{inner}.{own}"] = trained = _Trained(weight)
+                parametrize.register_parametrization(module, own, trained)
+    return found
+
+
+def _add(tree: nn.Module, name: str, module: nn.Module) -> None:
+    """Adds a module to a tree of empty ones at a dotted name, so that its parameters have the name that it says."""
+    *path, last = name.split(".")
+    for part in path:
+        if part not in tree._modules:
+            tree.add_module(part, nn.Module())
+        tree = tree.get_submodule(part)
+    tree.add_module(last, module)
+
+
+def _import_peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ValueError("LoRA students need peft: pip install 'scm-media[lora]'") from error
+    return peft
