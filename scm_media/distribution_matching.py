@@ -95,7 +95,10 @@ class DistributionMatchingLoss(DistillationLoss):
         if not auxiliary_rate > 0:
             raise ValueError(f"auxiliary_rate must be positive, got {auxiliary_rate}: 1 is the student's own rate")
         self._freeze(teacher)
-        self.auxiliary = copy.deepcopy(network).requires_grad_(True).train()
+        if hasattr(backbone, "twin"):  # a student that shares the teacher's weights has another one that does
+            self.auxiliary = backbone.twin()
+        else:
+            self.auxiliary = copy.deepcopy(network).requires_grad_(True).train()
         self.auxiliary_rate = auxiliary_rate
         self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)

@@ -12,8 +12,8 @@ from scm_media.adapters.adapter import ADAPTERS, Adapter
 from scm_media.adapters.folder import DiffusersFolder, load_teacher
 from scm_media.adapters.lora import LoRAStudent, merge
 from scm_media.adapters.lora_files import load_lora, save_lora
-from scm_media.adapters.lora_settings import LoRA
 from scm_media.adapters.schedulers import change_of_variables
+from scm_media.lora_settings import LoRA
 
 __all__ = [
     "ADAPTERS",

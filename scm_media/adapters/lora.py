@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from scm_media.adapters.lora_settings import LoRA, choose_modules
+from scm_media.adapters.lora_modules import choose_modules
 from scm_media.change_of_variables import ChangeOfVariables
+from scm_media.lora_settings import LoRA
 from scm_media.nn.embedding import PlainConditioning
 from scm_media.typed import check_value
 
-ADAPTER = "student"
-"""The name of the LoRA in the network, for peft."""
+STUDENT, TWIN = "student", "twin"
+"""The names of LoRAs in the network, for peft."""
 
 
 class LoRAStudent(nn.Module):
@@ -38,34 +39,50 @@ class LoRAStudent(nn.Module):
 
     def __init__(self, base: ChangeOfVariables, lora: LoRA | None = None) -> None:
         super().__init__()
-        peft = _import_peft()
-        lora = choose_modules(base.network, lora or LoRA())
+        self._add_lora(_Shared(base), choose_modules(base.network, lora or LoRA()), STUDENT)
+
+    def _add_lora(self, shared: _Shared, lora: LoRA, adapter: str) -> None:
+        """Puts layers into the base's network; adapter: their name there."""
+        peft, base = _import_peft(), shared.base
         base.eval().requires_grad_(False)
         alpha: Any = lora.rank if lora.alpha is None else lora.alpha
         pattern = "|".join(map(re.escape, lora.targets or ()))  # in a list, peft would take each for an end of names
         config = peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=pattern)
-        peft.inject_adapter_in_model(config, base.network, adapter_name=ADAPTER)
+        peft.inject_adapter_in_model(config, base.network, adapter_name=adapter)
         base.eval()  # the new layers too
-        self.lora = lora
+        self.lora, self.adapter = lora, adapter
         self.layers: dict[str, Any] = {name: base.network.get_submodule(name) for name in lora.targets or ()}
         self.whole = _train_whole(base.network, lora.full)
         # In a plain object, outside the module tree: the base is neither trained, saved, averaged nor wrapped.
-        self._shared = _Shared(base, list(self.layers.values()), list(self.whole.values()))
+        self._shared = shared
         self.low_rank, self.full = nn.Module(), nn.Module()
         for name, layer in self.layers.items():
             for part in ("lora_A", "lora_B"):
-                matrix = getattr(layer, part)[ADAPTER]
+                matrix = getattr(layer, part)[adapter]
                 matrix.to(torch.promote_types(matrix.weight.dtype, torch.float32))
                 _add(self.low_rank, f"{name}.{part}", matrix)
         for name, weight in self.whole.items():
             _add(self.full, name, weight)
-        self.requires_grad_(True)
-        self._teacher = (_Teacher(self._shared),)
+        shared.add(self)
+        self._teacher = (_Teacher(shared),)
         self.strength = 1.0
 
     def forward(self, u: Tensor, t: Tensor, cond: PlainConditioning = None) -> Any:
         """Returns F(u, t) ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)`` in radians."""
-        return self.base(u, t, cond)
+        with self._shared.using(self):
+            return self.base(u, t, cond)
+
+    def twin(self) -> LoRAStudent:
+        """Returns a second LoRA over the same base, which equals the teacher until it is trained.
+
+        It trains what this one trains. Raises ValueError where the base has two already.
+        """
+        if len(self._shared.students) > 1:
+            raise ValueError("the base has two LoRAs already: a student and its twin")
+        twin = LoRAStudent.__new__(LoRAStudent)
+        nn.Module.__init__(twin)
+        twin._add_lora(self._shared, self.lora, TWIN)
+        return twin
 
     @property
     def base(self) -> ChangeOfVariables:
@@ -96,7 +113,7 @@ class LoRAStudent(nn.Module):
         check_value(value, float, "strength")
         self._strength = float(value)
         for layer in self.layers.values():
-            layer.set_scale(ADAPTER, self._strength)
+            layer.set_scale(self.adapter, self._strength)
         for weight in self.whole.values():
             weight.strength = self._strength
 
@@ -112,10 +129,9 @@ class LoRAStudent(nn.Module):
 
     def base_state(self) -> dict[str, Tensor]:
         """Returns the base's own weights by the names that they have without a LoRA; they are not copied."""
-        trained = (f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight", ".0.trained")
         state = {}
         for name, value in self.network.state_dict().items():
-            if not name.endswith(trained):
+            if not re.search(r"\.lora_[AB]\.\w+\.weight$|\.\d+\.trained$", name):
                 name = name.replace(".base_layer.", ".")
                 state[re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)] = value
         return state
@@ -133,7 +149,7 @@ def merge(student: LoRAStudent) -> dict[str, Tensor]:
     """
     state = student.base_state()
     for name, layer in student.layers.items():
-        weight, change = state[f"{name}.weight"], layer.get_delta_weight(ADAPTER)
+        weight, change = state[f"{name}.weight"], layer.get_delta_weight(student.adapter)
         state[f"{name}.weight"] = (weight.to(change.dtype) + change).to(weight.dtype)
     for name, trained in student.whole.items():
         state[name] = trained.changed(state[name])
@@ -141,27 +157,41 @@ def merge(student: LoRAStudent) -> dict[str, Tensor]:
 
 
 class _Shared:
-    """The base of a student and a teacher, and the switch between them. At rest the LoRA is on."""
+    """The base of a teacher, a student and its twin, and the switch between them. At rest the student is on."""
 
-    def __init__(self, base: ChangeOfVariables, layers: list[Any], weights: list[_Trained]) -> None:
-        self.base, self.layers, self.weights = base, layers, weights
-        self._is_off = False
+    def __init__(self, base: ChangeOfVariables) -> None:
+        self.base = base
+        self.students: list[LoRAStudent] = []
+        self._on: LoRAStudent | None = None
+
+    def add(self, student: LoRAStudent) -> None:
+        """Takes a student in, switches the first one on, and lets all be trained, which peft changes."""
+        self.students.append(student)
+        self._switch(self.students[0])
+        for each in self.students:
+            each.requires_grad_(True)
 
     @contextmanager
-    def off(self) -> Iterator[None]:
-        before = self._is_off
-        self._switch(True)
+    def using(self, student: LoRAStudent | None) -> Iterator[None]:
+        """Switches one student on while its block runs, or None for the teacher."""
+        before = self._on
+        self._switch(student)
         try:
             yield
         finally:
             self._switch(before)
 
-    def _switch(self, off: bool) -> None:
-        self._is_off = off
-        for layer in self.layers:
-            layer._disable_adapters = off  # peft's enable_adapters would freeze and unfreeze the student as well
-        for weight in self.weights:
-            weight.off = off
+    def _switch(self, student: LoRAStudent | None) -> None:
+        if student is self._on and student is not None and len(self.students) == 1:
+            return
+        self._on = student
+        for each in self.students:
+            for layer in each.layers.values():
+                # peft's own switches would freeze and unfreeze students as well.
+                layer._disable_adapters = student is None
+                layer._active_adapter = STUDENT if student is None else student.adapter
+            for weight in each.whole.values():
+                weight.off = each is not student
 
 
 class _Teacher(nn.Module):
@@ -174,7 +204,7 @@ class _Teacher(nn.Module):
         self._shared = shared
 
     def forward(self, u: Tensor, t: Tensor, cond: PlainConditioning = None) -> Any:
-        with self._shared.off():
+        with self._shared.using(None):
             return self.base(u, t, cond)
 
     @property

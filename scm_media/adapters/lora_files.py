@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.adapters.lora import LoRAStudent
-from scm_media.adapters.lora_settings import LAYERS, LoRA, check_untouched
+from scm_media.adapters.lora_modules import LAYERS, check_untouched
 from scm_media.change_of_variables import ChangeOfVariables
+from scm_media.lora_settings import LoRA
 from scm_media.typed import check_value, problem
 
 FOR_DIFFUSERS = "lora_adapter_metadata"
@@ -52,11 +53,10 @@ def save_lora(
         )
     alpha = lora.rank if lora.alpha is None else lora.alpha
     of_peft = {"r": lora.rank, "lora_alpha": alpha, "target_modules": list(lora.targets or ())}
-    settings = {"rank": lora.rank, "alpha": alpha, "targets": list(lora.targets or ()), "full": list(lora.full)}
     weights.save(
         path,
         {_file_name(name, prefix): value for name, value in state.items()},
-        {"lora": settings, "base": describe_base(student)},
+        describe_lora(student),
         info,
         entries={FOR_DIFFUSERS: json.dumps({f"{prefix}.{key}": value for key, value in of_peft.items()})},
     )
@@ -87,10 +87,39 @@ def load_lora(path: str | Path, base: ChangeOfVariables, strength: float = 1.0) 
     prefix = _prefix(base.network)
     student.load_state_dict({name: component.state[_file_name(name, prefix)] for name in student.state_dict()})
     student.strength = strength
+    _remark(student, trained_on, path)
+    return student
+
+
+def restore_student(component: weights.Component, base: ChangeOfVariables, source: str | Path) -> LoRAStudent:
+    """Returns the student of a run's or a model's weights, by its own names, over its teacher, which is changed.
+
+    Raises ValueError as ``load_lora``.
+    """
+    lora, trained_on = _read_settings(component.config, source)
+    student = LoRAStudent(base, lora)
+    weights.load_into(student, component.state, source)
+    _remark(student, trained_on, source)
+    return student
+
+
+def is_lora(config: Mapping[str, Any]) -> bool:
+    """Returns whether the configuration of a weight file is that of a LoRA."""
+    return "lora" in config and "base" in config
+
+
+def describe_lora(student: LoRAStudent) -> dict[str, Any]:
+    """Returns the configuration of a student for its file: its settings and what they were trained on."""
+    lora = student.lora
+    alpha = lora.rank if lora.alpha is None else lora.alpha
+    settings = {"rank": lora.rank, "alpha": alpha, "targets": list(lora.targets or ()), "full": list(lora.full)}
+    return {"lora": settings, "base": describe_base(student)}
+
+
+def _remark(student: LoRAStudent, trained_on: Mapping[str, Any], source: str | Path) -> None:
     own = describe_base(student)
     if differing := [name for name in own if own[name] != trained_on.get(name)]:
-        print(f"{path}: the base's {', '.join(differing)} differ from what it was trained on", file=sys.stderr)
-    return student
+        print(f"{source}: the base's {', '.join(differing)} differ from what it was trained on", file=sys.stderr)
 
 
 def describe_base(student: LoRAStudent) -> dict[str, str]:
