@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from scm_media.adapters.adapter import ADAPTERS
 from scm_media.adapters.schedulers import change_of_variables
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.reading import read_json
+
+INDEX = "model_index.json"
 
 
 def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> ChangeOfVariables:
@@ -23,21 +25,11 @@ def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> Change
     said. Raises ValueError for a folder that is none, and for networks and schedulers that are not known.
     """
     folder = Path(folder)
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ValueError(
-            f"{folder} has no model_index.json: a folder that a pipeline of diffusers was saved to is expected"
-        )
-    parts = read_json(index)
-    found = [
-        (component, entry[1])
-        for component, entry in parts.items()
-        if isinstance(entry, list) and len(entry) == 2 and entry[1] in ADAPTERS
-    ]
+    index, parts = folder / INDEX, read_index(folder)
+    found = [(component, name) for component, name in parts.items() if name in ADAPTERS]
     if not found:
-        names = [entry[1] for entry in parts.values() if isinstance(entry, list) and len(entry) == 2 and entry[1]]
         raise ValueError(
-            f"{index}: none of {', '.join(map(str, names))} is a network that can be converted; there are "
+            f"{index}: none of {', '.join(parts.values())} is a network that can be converted; there are "
             + ", ".join(sorted(ADAPTERS))
         )
     if len(found) > 1:
@@ -46,7 +38,7 @@ def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> Change
             "supported: save a pipeline with one of them, and train on its noise levels alone"
         )
     component, name = found[0]
-    network = _read_network(folder / component, name, dtype)
+    network = read_network(folder / component, name, dtype)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if not scheduler.is_file():
         raise ValueError(f"{scheduler} does not exist: the scheduler says what the network predicts")
@@ -54,16 +46,43 @@ def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> Change
     return teacher.eval().requires_grad_(False)
 
 
-def _read_network(folder: Path, name: str, dtype: torch.dtype | None) -> Any:
+def read_index(folder: Path) -> dict[str, str]:
+    """Returns the class of each part of a saved pipeline by the part's name; ValueError for any other folder."""
+    index = folder / INDEX
+    if not index.is_file():
+        raise ValueError(f"{folder} has no {INDEX}: a folder that a pipeline of diffusers was saved to is expected")
+    found = read_json(index)
+    if not isinstance(found, dict):
+        raise ValueError(f"{index} holds no mapping of a pipeline's parts; save the pipeline again")
+    entries = {name: entry for name, entry in found.items() if isinstance(entry, list) and len(entry) == 2}
+    return {name: entry[1] for name, entry in entries.items() if isinstance(entry[1], str)}
+
+
+def read_network(folder: Path, name: str, dtype: torch.dtype | None = None) -> Any:
+    """Returns a network of the class ``name`` from its folder; dtype as in ``load_teacher``.
+
+    Raises ValueError where weights are missing, no safetensors, or of another network.
+    """
     import diffusers
 
     if dtype is None:
         dtype = _dtype_of(folder)
         if dtype == torch.float16:
-            print(f"{folder}: float16 weights are used in float32: tangents leave float16's range", file=sys.stderr)
+            print(f"{folder}: float16 weights are used in float32: values leave float16's range", file=sys.stderr)
             dtype = torch.float32
-    network = getattr(diffusers, name)
-    return network.from_pretrained(str(folder), use_safetensors=True, local_files_only=True, torch_dtype=dtype)
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        network, report = getattr(diffusers, name).from_pretrained(str(folder), torch_dtype=dtype, **options)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder} holds no whole {name} ({reason}); save or copy it again") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ValueError(
+            f"{folder}: {len(missing)} tensors of {name} are missing from its weights ({', '.join(missing[:2])}); save "
+            "or copy it again"
+        )
+    return network
 
 
 def _dtype_of(folder: Path) -> torch.dtype:
