@@ -1,4 +1,4 @@
-"""Networks of diffusers as teachers: how each class is called, and its scheduler as a change of variables.
+"""Networks of diffusers as teachers: how each class is called, its scheduler, and its autoencoder.
 
 Each family has a file with an ``Adapter`` for every class of it; a new file here is found by itself.
 """
@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 
 from scm_media.adapters.adapter import ADAPTERS, Adapter
+from scm_media.adapters.autoencoder_loading import read_autoencoder
 from scm_media.adapters.folder import DiffusersFolder, load_teacher
 from scm_media.adapters.lora import LoRAStudent, merge
 from scm_media.adapters.lora_files import load_lora, save_lora
@@ -25,6 +26,7 @@ __all__ = [
     "load_lora",
     "load_teacher",
     "merge",
+    "read_autoencoder",
     "save_lora",
 ]
 

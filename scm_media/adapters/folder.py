@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from scm_media import weights
 from scm_media.adapters.adapter import ADAPTERS
+from scm_media.adapters.autoencoder_loading import describe_autoencoder, find_autoencoder, read_autoencoder
+from scm_media.adapters.autoencoders import DiffusersAutoencoder, UnchangedSamples
+from scm_media.adapters.loading import INDEX, read_index, read_network
 from scm_media.adapters.schedulers import EDMS, change_of_variables
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.reading import read_json
 
-INDEX = "model_index.json"
 PREFIX = "network."
 """The beginning of the names of a network's weights within a ``ChangeOfVariables``."""
 
@@ -42,31 +42,32 @@ class DiffusersFolder:
 
     def file(self, name: str) -> Path:
         """Returns the folder of a network's files."""
-        return self.path / (self.component if name == "teacher" else "vae")
+        found = find_autoencoder(self.path) if name == "autoencoder" else (self.component, self.network)
+        return self.path if found is None else self.path / found[0]
 
     def read(self, name: str) -> weights.Component:
-        """Returns the weights of the teacher, with the configuration of its backbone.
+        """Returns the weights of teacher or autoencoder, with the configuration that builds it.
 
         float16 weights become float32, because tangents leave float16's range; this is said.
         """
-        assert name == "teacher"
-        state = {PREFIX + key: tensor for key, tensor in self.load_network().state_dict().items()}
+        if name == "autoencoder":
+            return read_autoencoder(self.path)
+        network = read_network(self.path / self.component, self.network)
+        state = {PREFIX + key: tensor for key, tensor in network.state_dict().items()}
         return weights.Component(state, self.backbone(), {"source": self.path.name})
 
     def backbone(self) -> dict[str, Any]:
         """Returns the configuration of the backbone, without what follows from data."""
-        target = "scm_media.adapters.backbone.diffusers_backbone"
         return {
-            "_target_": target,
+            "_target_": "scm_media.adapters.backbone.diffusers_backbone",
             "network": self.network,
             "config": self.config,
             "scheduler": _without_private(self.scheduler) | {"_class_name": self.scheduler.get("_class_name")},
         }
 
-    @property
-    def has_labels(self) -> bool:
-        """Returns whether the network has an input for a label."""
-        return self.num_classes > 0
+    def autoencoder(self) -> dict[str, Any]:
+        """Returns the configuration of the autoencoder."""
+        return describe_autoencoder(self.path)
 
     @property
     def num_classes(self) -> int:
@@ -82,31 +83,22 @@ class DiffusersFolder:
         """Returns the shape ``(c, *s)`` of latents that the network was made for."""
         return ADAPTERS[self.network].latent_shape(self.config)
 
-    def load_network(self, dtype: torch.dtype | None = None) -> Any:
-        """Returns the network as diffusers has it. dtype: None keeps the weights' own type, but for float16."""
-        import diffusers
+    def sample_shape(self) -> tuple[int, ...]:
+        """Returns the shape ``(C, *S)`` of samples that the network was made for."""
+        described = self.autoencoder()
+        if "network" not in described:
+            return tuple(UnchangedSamples().sample_shape(self.latent_shape()))
+        with torch.device("meta"):
+            autoencoder = DiffusersAutoencoder(described["network"], described["config"])
+        return autoencoder.sample_shape(self.latent_shape())
 
-        folder = self.path / self.component
-        if dtype is None:
-            dtype = _dtype_of(folder)
-            if dtype == torch.float16:
-                print(f"{folder}: float16 weights are used in float32: tangents leave float16's range", file=sys.stderr)
-                dtype = torch.float32
-        kind = getattr(diffusers, self.network)
-        return kind.from_pretrained(str(folder), use_safetensors=True, local_files_only=True, torch_dtype=dtype)
+    def sample_rate(self) -> int | None:
+        """Returns the rate in Hz of an autoencoder of sounds; None for any other."""
+        rate: int | None = self.autoencoder().get("config", {}).get("sampling_rate")
+        return rate
 
     def _find_network(self) -> tuple[str, str]:
-        index = self.path / INDEX
-        if not index.is_file():
-            raise ValueError(
-                f"{self.path} has no {INDEX}: a folder that a pipeline of diffusers was saved to is expected"
-            )
-        parts = read_json(index)
-        entries = {
-            component: str(entry[1])
-            for component, entry in parts.items()
-            if isinstance(entry, list) and len(entry) == 2 and entry[1]
-        }
+        entries, index = read_index(self.path), self.path / INDEX
         found = [(component, name) for component, name in entries.items() if name in ADAPTERS]
         if not found:
             raise ValueError(
@@ -134,21 +126,10 @@ def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> Change
     and said. Raises ValueError as ``DiffusersFolder``, and for schedulers that are not known.
     """
     saved = DiffusersFolder(folder)
-    teacher = change_of_variables(saved.load_network(dtype), saved.scheduler)
-    return teacher.eval().requires_grad_(False)
+    network = read_network(saved.path / saved.component, saved.network, dtype)
+    return change_of_variables(network, saved.scheduler).eval().requires_grad_(False)
 
 
 def _without_private(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration without the keys that name its version and where it came from."""
     return {key: value for key, value in config.items() if not key.startswith("_")}
-
-
-def _dtype_of(folder: Path) -> torch.dtype:
-    """Returns the type of the first weight; ValueError for a folder without safetensors files."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} has no .safetensors file: weights are read from safetensors alone")
-    with safe_open(files[0], "pt") as opened:
-        first = next(iter(opened.keys()))
-        found: torch.dtype = opened.get_tensor(first).dtype
-    return found

@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.target is None and not parsed.check:
         commands.error("give DIR, --check, or both")
 
-    from scm_media.adapters.folder import INDEX, DiffusersFolder  # after --help, which needs no torch
+    from scm_media.adapters import DiffusersFolder
+    from scm_media.adapters.loading import INDEX  # after --help, which needs no torch
     from scm_media.pipeline.hub import find_folder
 
     folder = find_folder(parsed.source)

@@ -11,7 +11,7 @@ from typing import Any
 from scm_media import weights
 from scm_media.adapters import DiffusersFolder
 from scm_media.adapters.few_steps import few_step_scheduler, few_step_times
-from scm_media.adapters.folder import INDEX
+from scm_media.adapters.loading import INDEX
 from scm_media.display import printable
 from scm_media.networks import restore
 from scm_media.pipeline.hub import find_folder

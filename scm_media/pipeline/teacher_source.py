@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scm_media.adapters import DiffusersFolder
-from scm_media.adapters.folder import INDEX
+from scm_media.adapters.loading import INDEX
 from scm_media.pipeline.hub import find_folder
 from scm_media.pipeline.model_folder import ModelFolder
 

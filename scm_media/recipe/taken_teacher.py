@@ -49,7 +49,7 @@ def take_over(config: dict[str, Any]) -> dict[str, Any]:
     if _is_ours(model):
         sections, label_dropout = _sections_of_ours(model), model.description.label_dropout
     else:
-        sections, label_dropout = _sections_of_diffusers(model), LABEL_DROPOUT if model.has_labels else None
+        sections, label_dropout = _sections_of_diffusers(model), LABEL_DROPOUT if model.num_classes else None
     teacher = config["teacher"]
     loss = {**teacher["loss"], **({} if label_dropout is None else {"label_dropout": label_dropout})}
     return {**config, **sections, "teacher": {**teacher, "max_steps": 0, "loss": loss}}

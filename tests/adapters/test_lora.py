@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from scm_media import weights
-from scm_media.adapters import ADAPTERS, LoRA, LoRAStudent, change_of_variables, load_lora, merge, save_lora
+from scm_media.adapters import LoRA, LoRAStudent, change_of_variables, load_lora, merge, save_lora
 from scm_media.ema import PowerEMA
 from scm_media.losses import ConsistencyLoss
 from scm_media.tangent import value_and_tangent
-from tests.adapters.small import KINDS, conditioning, network
+from tests.adapters.small import KINDS, conditioning, needs, network
 
 diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
@@ -42,7 +42,7 @@ def student_of(name=SD3, dtype=None, trained=True, **settings):
 
 def inputs(name=SD3):
     u = torch.randn(2, *KINDS[name][2], generator=torch.Generator().manual_seed(3))
-    return u, TIMES, conditioning(ADAPTERS[name].needs)
+    return u, TIMES, conditioning(needs(name))
 
 
 def bytes_of(*roots):
