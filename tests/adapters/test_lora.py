@@ -99,7 +99,7 @@ def test_one_pass_agrees_with_two_in_student_and_teacher(name):
         other = value_and_tangent(backbone, u, t, cond, du, dt, "forward")
         assert torch.equal(pair.value, other.value) and torch.equal(pair.value, backbone(u, t, cond))
         error = (pair.tangent - other.tangent).norm() / other.tangent.norm()
-        assert error < 2e-6
+        assert error < (2e-6 if name == "UNet2DModel" else 1e-6)
         tangents.append(pair.tangent)
     assert not torch.allclose(*tangents, rtol=1e-2)
 
@@ -130,8 +130,10 @@ def test_twenty_steps_of_distillation_move_the_student_alone(name):
 def test_a_student_learns_a_target_that_the_teacher_misses(full):
     student = student_of(trained=False, full=full)
     u, t, cond = inputs()
-    target = student_of()(u, t, cond).detach()
-    optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
+    other = student_of()
+    other.strength = 8.0
+    target = other(u, t, cond).detach()
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     errors = []
     for _ in range(20):
         error = (student(u, t, cond) - target).square().mean()
