@@ -24,15 +24,18 @@ def run(arguments: Sequence[str]) -> int:
         "card and a sheet of samples.",
     )
     commands.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a bundled name")
-    commands.add_argument("folder", metavar="DIR", type=Path, help="a new folder, or one without a model")
+    commands.add_argument(
+        "folder", metavar="DIR", type=Path, help="a new folder, or one without a model (--format lora: a file)"
+    )
     commands.add_argument(
         "--precision", choices=PRECISIONS, default="as-is", help="type of the weights; default: as-is"
     )
     commands.add_argument(
         "--format",
-        choices=("scm-media", "diffusers"),
+        choices=("scm-media", "diffusers", "lora"),
         default="scm-media",
-        help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps",
+        help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps; "
+        "lora: one file of a LoRA student, for load_lora_weights of diffusers",
     )
     commands.add_argument(
         "--pipeline",
@@ -57,6 +60,11 @@ def run(arguments: Sequence[str]) -> int:
 
         shown = printable(export_to_diffusers(ModelFolder.open(parsed.model), parsed.folder, parsed.pipeline))
         print(f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps")
+        return 0
+    if parsed.format == "lora":
+        from scm_media.pipeline.diffusers_export import export_lora
+
+        print(printable(export_lora(ModelFolder.open(parsed.model), parsed.folder)))
         return 0
     dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
     model = ModelFolder.open(parsed.model)

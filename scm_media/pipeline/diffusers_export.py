@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scm_media import weights
-from scm_media.adapters import DiffusersFolder
+from scm_media.adapters import DiffusersFolder, merge, save_lora
 from scm_media.adapters.few_steps import few_step_scheduler, few_step_times
 from scm_media.adapters.loading import INDEX
+from scm_media.adapters.lora_files import is_lora, restore_student
 from scm_media.display import printable
 from scm_media.networks import restore
 from scm_media.pipeline.hub import find_folder
@@ -31,21 +32,15 @@ def export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None =
     (``teacher_from``). Raises ValueError for students of other networks, for a pipeline with another network, and for a
     target that exists.
     """
-    student = model.read("student")
-    if "scheduler" not in student.config or "network" not in student.config:
-        raise ValueError(
-            f"{model.path}: its student is no network of diffusers, so no pipeline there takes it; distil one of their "
-            "teachers (teacher_from), or export without --format"
-        )
     if target.exists():
         raise ValueError(f"{target} exists: export to a folder that does not")
+    backbone, config = _whole_student(model)
     source = _open_source(model, pipeline)
-    if (source.network, source.config) != (student.config["network"], student.config["config"]):
+    if (source.network, source.config) != (config["network"], config["config"]):
         raise ValueError(
             f"{source.path} holds a {source.network} of another configuration than the student's: give the pipeline "
             "that its teacher came from, with --pipeline"
         )
-    backbone: Any = restore(student, "student", model.file("student"))
     scheduler = few_step_scheduler(backbone, source.scheduler)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     weights.remove_leftovers(target.parent.glob(f".{target.name}.*.part"))
@@ -63,6 +58,37 @@ def export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None =
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return target
+
+
+def export_lora(model: ModelFolder, target: Path) -> Path:
+    """Writes a LoRA student to one safetensors file that ``pipeline.load_lora_weights`` reads, and returns it.
+
+    Raises ValueError for a student that is no LoRA, and for a file that exists.
+    """
+    component = model.read("student")
+    if not is_lora(component.config):
+        raise ValueError(f"{model.path}: its student has weights of its own; train one with student.lora={{rank:16}}")
+    if target.suffix != ".safetensors" or target.exists():
+        raise ValueError(f"{target}: name a new file that ends in .safetensors")
+    base: Any = restore(model.read("teacher"), "teacher", model.file("teacher"))
+    save_lora(target, restore_student(component, base, model.file("student")), component.info)
+    return target
+
+
+def _whole_student(model: ModelFolder) -> tuple[Any, dict[str, Any]]:
+    """Returns the student's backbone, with its LoRA in its weights, and its configuration."""
+    component = model.read("student")
+    if not is_lora(component.config):
+        if not {"scheduler", "network"} <= component.config.keys():
+            raise ValueError(
+                f"{model.path}: its student is no network of diffusers, so no pipeline there takes it; distil one of "
+                "their teachers (teacher_from), or export without --format"
+            )
+        return restore(component, "student", model.file("student")), component.config
+    teacher = model.read("teacher")
+    base, whole = (cast(Any, restore(teacher, "teacher", model.file("teacher"))) for _ in range(2))
+    whole.network.load_state_dict(merge(restore_student(component, base, model.file("student"))))
+    return whole, teacher.config
 
 
 def _open_source(model: ModelFolder, pipeline: str | None) -> DiffusersFolder:

@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from scm_media import weights
+from scm_media.adapters.lora_files import is_lora
 from scm_media.pipeline.card import SHEET_FILE, format_card
 from scm_media.pipeline.description import MODEL_FILE, ModelDescription
 from scm_media.pipeline.hub import PLAIN_NAME
@@ -153,6 +154,11 @@ def _write(
         if name in ("teacher", "guide") and not teacher:
             continue
         component = source.read(name)
+        if name == "student" and not teacher and is_lora(component.config):
+            raise ValueError(
+                f"{source.path}: its student is a LoRA over the teacher, so it cannot be exported without it; leave "
+                "--no-teacher out, or export the LoRA alone by --format lora"
+            )
         state = states.get(name, component.state)
         info = without_folders(component.info)
         weights.save(folder / f"{name}.safetensors", state, without_folders(component.config), info, dtype)

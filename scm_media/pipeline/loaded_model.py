@@ -10,7 +10,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from scm_media import weights
 from scm_media.adapters.backbone import attach_prompts
+from scm_media.adapters.lora_files import is_lora, restore_student
 from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.interfaces import Autoencoder
@@ -64,10 +66,22 @@ class LoadedModel:
     def network(self, name: str) -> Any:
         """Returns a network by name (autoencoder, teacher, guide, student, feature_extractor), ready for inference."""
         if name not in self._networks:
-            module = restore(self.folder.read(name), name, self.folder.file(name))
-            attach_prompts(module, self.prompts)
+            component = self.folder.read(name)
+            module = self._lora_student(component) if is_lora(component.config) else self._restore(name, component)
             self._networks[name] = module.eval().requires_grad_(False).to(self.device)
         return self._networks[name]
+
+    def _restore(self, name: str, component: weights.Component) -> nn.Module:
+        module = restore(component, name, self.folder.file(name))
+        attach_prompts(module, self.prompts)
+        return module
+
+    def _lora_student(self, component: weights.Component) -> nn.Module:
+        """Returns a LoRA student; from now on the teacher is the one that shares its weights."""
+        base: Any = self._restore("teacher", self.folder.read("teacher"))
+        student = restore_student(component, base, self.folder.file("student"))
+        self._networks["teacher"] = student.teacher.eval().to(self.device)
+        return student
 
     @cached_property
     def prompts(self) -> PromptBank | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from scm_media.bounds import COUNT, FRACTION, NUMBER_OF_STEPS, SAMPLES, SAMPLING_STEPS, Bounds
 from scm_media.build import PartOf
+from scm_media.lora_settings import LoRA
 from scm_media.settings.sampling import SamplerName
 
 Section = Mapping[str, Any]
@@ -93,6 +94,9 @@ class Student(Teacher):
     backbone: Annotated[Section, PartOf("backbone"), "keys of the backbone in which the student differs"] = field(
         default_factory=dict
     )
+    lora: Annotated[
+        LoRA | None, "the student is a LoRA over the teacher's weights, which it shares (docs/teachers.md); null: no"
+    ] = None
     generated: Annotated[
         float, FRACTION, "fraction of the latents that are ends of the teacher's trajectories instead of data"
     ] = 0

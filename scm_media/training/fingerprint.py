@@ -115,6 +115,8 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
     settings = {key: value for key, value in stage_settings(config, stage).items() if key not in LENGTH}
     if not settings.get("generated", True):
         del settings["generated"]  # runs that were begun before this key existed go on
+    if settings.get("lora", True) is None:
+        del settings["lora"]
     sections = {stage: settings, "modality": config["modality"], "data": config["data"]}
     if stage == "autoencoder":
         if config["feature_extractor"] is not None and uses_features(config):
@@ -122,6 +124,8 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
     elif stage != "feature_extractor":
         sections |= {key: config[key] for key in ("flow", "backbone")}
         sections["autoencoder.network"] = config["autoencoder"]["network"]
+    if stage == "warm_start" and config["student"]["lora"] is not None:
+        sections["student.lora"] = config["student"]["lora"]
     if stage == "guide":
         sections["guide.backbone"] = config["guide"]["backbone"]
     found = {key: value for name, section in sections.items() for key, value in flat(section, name).items()}

@@ -49,6 +49,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     stages = _select_stages(config)
     check_trajectories(config)
     student.check_patience(config)
+    student.check_lora(config)
     check_device(config)
     context = prepare(config)
     trained = [stage for stage in stages if stage in TASKS and not context.takes(stage)]

@@ -8,7 +8,10 @@ from typing import Any
 from torch import nn
 
 from scm_media import weights
+from scm_media.adapters import LoRA, LoRAStudent
+from scm_media.adapters.lora_files import describe_lora
 from scm_media.build import TARGET, build
+from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.guidance import Guided
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import measures_error, stage_settings, takes_guidance_scale
@@ -20,17 +23,18 @@ def student_task(context: Context) -> Task:
     """Returns the training of the student, which starts from the teacher's weights or from those of ``init_from``."""
     settings = context.config["student"]
     objective = settings["objective"]
-    teacher = guided_teacher(context) if objective == "scd" else None
-    if objective == "sct" and context.weights_file("teacher").exists():  # for its weights and for the sheets
-        teacher = context.load_trained("teacher")
-    config = student_config(context)
-    backbone = context.build_backbone(config)
+    if objective == "scd":
+        backbone, teacher, config = begin_student(context)
+    else:
+        config, teacher = student_config(context), None
+        backbone = context.build_backbone(config)
+        if context.weights_file("teacher").exists():  # for its weights and for the sheets
+            teacher = context.load_trained("teacher")
+            load_teacher(context, backbone)
     if context.start is not None and context.start.has("student"):
         context.load_start(backbone, "student")
     elif context.config["warm_start"] is not None:
         weights.load_into(backbone, context.trained_weights("warm_start").state, context.weights_file("warm_start"))
-    elif teacher is not None:
-        load_teacher(context, backbone)
     distilled = teacher if objective == "scd" else None
     loss = build(settings["loss"], "loss", backbone=backbone, teacher=distilled, flow=context.flow)
     return backbone_task(context, "student", loss, config, teacher)
@@ -38,12 +42,51 @@ def student_task(context: Context) -> Task:
 
 def warm_start_task(context: Context) -> Task:
     """Returns the training that the student starts from: a regression on the ends of the teacher's trajectories."""
-    settings, config = stage_settings(context.config, "warm_start"), student_config(context)
-    backbone = context.build_backbone(config)
-    teacher = guided_teacher(context)
-    load_teacher(context, backbone)
+    settings = stage_settings(context.config, "warm_start")
+    backbone, teacher, config = begin_student(context)
     loss = build(settings["loss"], "loss", backbone=backbone, teacher=teacher, flow=context.flow)
     return backbone_task(context, "warm_start", loss, config, teacher)
+
+
+def begin_student(context: Context) -> tuple[Any, Any, dict[str, Any]]:
+    """Returns a student with the teacher's weights, the guided teacher, and the configuration of the student's file."""
+    settings = context.config["student"]["lora"]
+    if settings is None:
+        config = student_config(context)
+        backbone, teacher = context.build_backbone(config), guided_teacher(context)
+        load_teacher(context, backbone)
+        return backbone, teacher, config
+    check_guidance(context)
+    base = context.load_trained("teacher")
+    if not isinstance(base, ChangeOfVariables):
+        raise ValueError(
+            f"student.lora needs a teacher of diffusers, got {type(base).__name__}: set student.lora=null, or take one "
+            "by teacher_from"
+        )
+    null_label, student = base.null_label, LoRAStudent(base, LoRA(**settings))
+    return student, _guided(context, student.teacher, null_label), describe_lora(student)
+
+
+def check_lora(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for keys of a LoRA student that only a student with weights of its own can follow."""
+    student = config["student"]
+    if student["lora"] is None:
+        return
+    given = [
+        key
+        for key, differs in {
+            "student.backbone": bool(student["backbone"]),
+            "student.loss.guidance_max": student["loss"].get("guidance_max") is not None,
+            "student.objective": student["objective"] != "scd",
+            "trainer.compile": config["trainer"]["compile"],
+        }.items()
+        if differs
+    ]
+    if given:
+        raise ValueError(
+            f"student.lora shares the teacher's network, which {', '.join(given)} would change: leave that out, or set "
+            "student.lora=null"
+        )
 
 
 def load_teacher(context: Context, backbone: nn.Module) -> None:
@@ -60,12 +103,17 @@ def guided_teacher(context: Context) -> Any:
     ValueError when a stage has not run, and as ``check_guidance``.
     """
     check_guidance(context)
-    teacher, sampler = context.load_trained("teacher"), context.config["sampler"]
+    teacher = context.load_trained("teacher")
+    return _guided(context, teacher, getattr(teacher, "null_label", True))
+
+
+def _guided(context: Context, teacher: Any, null_label: bool) -> Any:
+    sampler = context.config["sampler"]
     scale = None if takes_guidance_scale(context.config) else sampler["guidance"]
     if scale == 1:
         return teacher
     guide = None if context.config["guide"] is None else context.load_trained("guide")
-    if guide is None and not getattr(teacher, "null_label", True):
+    if guide is None and not null_label:
         raise ValueError(
             f"sampler.guidance {scale}: the network of {context.config['teacher_from']} has no embedding for no label, "
             "so it has nothing to be steered away from; set sampler.guidance=1"

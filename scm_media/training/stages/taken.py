@@ -17,12 +17,16 @@ from scm_media.training.stages.backbones import backbone_config
 def take(context: Context, stage: str) -> None:
     """Writes a stage's weights as ``teacher_from`` has them, unless they are there already.
 
-    Raises ValueError where they do not fit the network that the recipe and its data describe.
+    Raises ValueError where they do not fit the network that the recipe and its data describe, and where the run folder
+    holds those of another model.
     """
-    file = context.weights_file(stage)
+    file, found = context.weights_file(stage), taken_component(context, stage)
     if file.exists():
+        if weights.digest(weights.read(file)) != weights.digest(found):
+            raise ValueError(
+                f"{file} is not the {stage} of teacher_from={context.config['teacher_from']}: use another run_dir"
+            )
         return
-    found = taken_component(context, stage)
     weights.save(file, found.state, found.config, found.info)
     assert context.source is not None
     print(f"{stage}: taken from {context.source.file(stage)}", file=sys.stderr)

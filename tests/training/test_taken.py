@@ -1,0 +1,123 @@
+"""Teachers that are taken from another model as they are."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from scm_media import recipe, training, weights
+from scm_media.cli import main
+from tests.training.small import SMALL
+
+TAKEN = (
+    "device=cpu",
+    "logger=none",
+    "precision=32-true",
+    "feature_extractor=null",
+    "data=none",
+    "data.num=32",
+    "data.classes={class:4}",
+    "trajectories.num=16",
+    "trajectories.batch_size=8",
+    "trajectories.shard_size=8",
+    "trajectories.steps=2",
+    "warm_start.max_steps=2",
+    "warm_start.batch_size=4",
+    "student.max_steps=2",
+    "student.batch_size=4",
+    "student.warmup_steps=1",
+    "trainer.num_workers=0",
+    "trainer.sample_early=[]",
+    "trainer.num_preview_samples=2",
+)
+"""Overrides of */distil for four labels without samples: each stage takes a fraction of a second."""
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A run folder with a teacher that was trained for six steps."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    training.run(recipe.compose("image/tiny", [*SMALL, "student.max_steps=0", f"run_dir={folder}"]))
+    return folder
+
+
+def compose(source, folder, *overrides):
+    return recipe.compose("image/distil", [*TAKEN, f"teacher_from={source}", f"run_dir={folder}", *overrides])
+
+
+def test_networks_and_modality_are_the_models(teacher):
+    config = compose(teacher, "x")
+    own = recipe.compose("image/tiny", [*SMALL])
+    assert (config["backbone"], config["flow"]) == (own["backbone"], own["flow"])
+    assert config["autoencoder"] == {"network": own["autoencoder"]["network"], "num_samples": 64}
+    assert (config["modality"]["size"], config["modality"]["channels"]) == (16, 1)
+    assert config["teacher"]["loss"]["label_dropout"] == own["teacher"]["loss"]["label_dropout"]
+    with_features = compose(teacher, "x", "feature_extractor={network:{_target_:a.b,channels:'${modality.channels}'}}")
+    assert with_features["feature_extractor"]["network"]["channels"] == 1
+
+
+def test_a_student_is_distilled_without_data_from_a_teacher_that_stays_as_it_is(teacher, tmp_path, capsys):
+    run = tmp_path / "run"
+    training.run(compose(teacher, run))
+    for stage in ("teacher", "autoencoder"):
+        own, taken = (weights.read(each / stage / "weights.safetensors") for each in (teacher, run))
+        assert own.state.keys() == taken.state.keys()
+        assert all(torch.equal(own.state[name], taken.state[name]) for name in own.state)
+        assert not (run / stage / "checkpoints").exists()
+    student = weights.read(run / "student" / "weights.safetensors")
+    assert any(not torch.equal(student.state[name], own) for name, own in taken_state(run).items())
+    assert main(["generate", str(run), "-n", "2", "--out", str(tmp_path / "out")]) == 0
+    before = {file: file.read_bytes() for file in run.rglob("weights.safetensors")}
+    capsys.readouterr()
+    training.run(compose(teacher, run))
+    assert {file: file.read_bytes() for file in run.rglob("weights.safetensors")} == before
+
+
+def taken_state(run):
+    return weights.read(run / "teacher" / "weights.safetensors").state
+
+
+def test_a_run_does_not_go_on_with_another_teacher(teacher, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    training.run(compose(teacher, run, "stage=teacher"))
+    shutil.copytree(teacher, other)
+    file = other / "teacher" / "weights.safetensors"
+    found = weights.read(file)
+    weights.save(file, {name: each + 1 for name, each in found.state.items()}, found.config, found.info)
+    with pytest.raises(ValueError, match=r"is not the teacher of teacher_from=.*other: use another run_dir"):
+        training.run(compose(other, run, "stage=teacher"))
+
+
+def test_what_learns_from_samples_is_refused_without_any(teacher, tmp_path):
+    features = "feature_extractor={network:{_target_:modalities.image.features.ImageClassifier,channels:1}"
+    features += ",max_steps:2,batch_size:4,optimizer:{_target_:torch.optim.Adam,lr:1e-3}}"
+    with pytest.raises(ValueError, match=r"feature_extractor: the data are labels without samples.*=null"):
+        training.run(compose(teacher, tmp_path / "run", features))
+    plain = ("loss@student.loss=consistency", "warm_start=null")
+    with pytest.raises(ValueError, match=r"student: the data are labels without samples.*student\.generated=1"):
+        training.run(compose(teacher, tmp_path / "run", *plain))
+    training.run(compose(teacher, tmp_path / "run", *plain, "student.generated=1"))
+    assert (tmp_path / "run" / "student" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+backbone={_target_:scm_media.nn.transformer.Transformer}", "backbone: they follow from teacher_from="),
+        ("teacher_from=nowhere", "there is no model 'nowhere'"),
+    ],
+)
+def test_recipes_that_contradict_the_model_are_refused(teacher, override, message):
+    with pytest.raises(ValueError, match=message):
+        compose(teacher, "x", override)
+
+
+def test_a_lora_needs_a_teacher_of_diffusers_and_changes_nothing_else(teacher, tmp_path):
+    with pytest.raises(ValueError, match=r"student\.lora needs a teacher of diffusers, got Transformer"):
+        training.run(compose(teacher, tmp_path / "a", "student.lora={rank:2}"))
+    with pytest.raises(ValueError, match=r"which student\.backbone, trainer\.compile would change"):
+        training.run(
+            compose(teacher, tmp_path / "b", "student.lora={}", "student.backbone={width:8}", "trainer.compile=true")
+        )
