@@ -177,10 +177,12 @@ def test_what_moves_and_averages_the_student_sees_what_is_trained_and_takes_the_
         assert torch.equal(student(u, t, cond), before)
     student.load_state_dict(saved)
     assert torch.equal(student(u, t, cond), before)
-    ConsistencyLoss(student, teacher=student.teacher).double()
+    student.double()
     assert {each.dtype for each in student.base.parameters()} == {torch.float64}
     wide = student(u.double(), t.double(), cond._map(lambda each: each.double()))
     torch.testing.assert_close(wide.float(), before, rtol=1e-4, atol=1e-5)
+    ConsistencyLoss(student, teacher=student.teacher).float()
+    torch.testing.assert_close(student(u, t, cond), before)
 
 
 def test_a_base_in_16_bits_trains_matrices_in_32():
