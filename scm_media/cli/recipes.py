@@ -237,6 +237,8 @@ def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
     best, found, most = "", None, 0
     unusable, usable = [], []
     for name in recipe.names():
+        if name.endswith("/distil"):  # they need a teacher, beside files
+            continue
         try:
             config = recipe.compose(name, NO_DATA)
             usable.append((_order_of(name, config), name, build(config["modality"], "modality")))

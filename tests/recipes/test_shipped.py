@@ -13,6 +13,7 @@ import torch
 from scm_media import recipe
 from scm_media.build import build, resolve
 from scm_media.nn.dual import Dropout
+from scm_media.pipeline import ModelFolder
 from scm_media.recipe.cost import count_parameters
 from scm_media.training.trajectories import check_trajectories
 from tests.named_parts import named_parts
@@ -24,14 +25,26 @@ IMAGE = ("image/emoji", "image/fashion", "image/fashion-latent", "image/folder",
 AUDIO = ("audio/fullband", "audio/folder", "audio/notes", "audio/tiny", "audio/voices")
 VIDEO = ("video/folder", "video/kinetics-like", "video/scenes", "video/scenes-actions", "video/tiny")
 SHIPPED = (*IMAGE, *AUDIO, *VIDEO)
+DISTIL = {"image/distil": "image/fashion", "audio/distil": "audio/notes", "video/distil": "video/scenes"}
+"""Recipes whose networks are those of a model that they name, and the bundled model of each modality."""
 ROOT = "++data.root=mine"
 
 
 def test_they_are_all_there():
-    assert set(SHIPPED) <= set(recipe.names())
+    assert set(SHIPPED) | DISTIL.keys() <= set(recipe.names())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(("name", "model"), DISTIL.items())
+def test_bundled_models_are_distilled_by_the_recipe_of_their_modality(name, model):
+    config = recipe.compose(name, [f"teacher_from={model}", ROOT])
+    own = ModelFolder.open(model).description
+    shape = build(config["modality"], "modality").shape()
+    assert tuple(shape) == tuple(own.sample_shape) and config["flow"] == own.flow
+    for target, role in named_parts(config):
+        resolve(target, role)
+
+
+@pytest.mark.parametrize("name", (*SHIPPED, *DISTIL))
 def test_text_is_short_and_its_header_says_data_and_size(name):
     found = recipe.describe(name)
     assert len(found.text.splitlines()) <= 40
