@@ -55,8 +55,9 @@ def attach_prompts(backbone: Any, bank: PromptBank | None) -> None:
     """
     if bank is None or not isinstance(backbone, ChangeOfVariables):
         return
-    name = type(backbone.network).__name__
-    expected = ADAPTERS[name].inputs(backbone.network.config)
+    network: Any = backbone.network
+    name = type(network).__name__
+    expected = ADAPTERS[name].inputs(network.config)
     for entry in ("tokens", "pooled"):
         width, found = expected.get(entry), bank.embeddings.get(entry)
         if width is not None and (found is None or found.shape[-1] != width):

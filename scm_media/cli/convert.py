@@ -72,7 +72,7 @@ def _check(source: DiffusersFolder, steps: int, latent: str | None) -> bool:
 
     shape = source.latent_shape() if latent is None else _shape(latent)
     teacher = load_teacher(source.path, torch.float32)
-    cond = random_conditioning(source.network, teacher.network.config)
+    cond = random_conditioning(source.network, source.config)
     found = check_conversion(teacher, source.scheduler, shape, cond, steps)
     print(_report(source, type(teacher).__name__, shape, found), file=sys.stderr)
     return found.is_right

@@ -87,7 +87,7 @@ def _sections_of_diffusers(model: DiffusersFolder) -> dict[str, Any]:
     }
 
 
-def _sample_settings(model: TeacherSource) -> Mapping[str, Any]:
+def _sample_settings(model: Any) -> Mapping[str, Any]:
     """Returns the keys of a modality for the samples that a model was made for."""
     if _is_ours(model):
         return model.description.modality

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
             elif context.takes(stage):
-                rank_zero_only(fabric, lambda stage=stage: take(context, stage))
+                rank_zero_only(fabric, partial(take, context, stage))
             elif stage == "trajectories":
                 _solve_trajectories(context, fabric)
             elif stage == "autoencoder" and not autoencoder.is_trained(context):

@@ -44,7 +44,7 @@ def test_bundled_models_are_distilled_by_the_recipe_of_their_modality(name, mode
         resolve(target, role)
 
 
-@pytest.mark.parametrize("name", (*SHIPPED, *DISTIL))
+@pytest.mark.parametrize("name", [*SHIPPED, *DISTIL])
 def test_text_is_short_and_its_header_says_data_and_size(name):
     found = recipe.describe(name)
     assert len(found.text.splitlines()) <= 40
