@@ -44,6 +44,7 @@ class ChangeOfVariables(nn.Module):
             raise ValueError(f"sigma_data must be a positive standard deviation, got {sigma_data}")
         self.network, self.sigma_data = network, float(sigma_data)
         self.call = call
+        self.lora_switch: Any = None  # says which LoRA is on (``scm_media.adapters.lora``)
         self.prompts: PromptBank | None = None  # looks up the embeddings of the label ``prompt``
         self.null_label = True  # whether the network knows samples without a label, for guidance by labels
         self._needs_label = _num_required(network) > 2

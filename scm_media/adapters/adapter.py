@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scm_media.change_of_variables import Call
@@ -59,7 +59,9 @@ class Adapter:
                 + ", ".join(given.get(name, f"{name}=…") for name in missing)
                 + ")"
             )
-        return self.call(network, y, time, cond)
+        # Text encoders and networks may be of different types; the latents have the network's already.
+        tokens, pooled = (None if each is None else each.to(y.dtype) for each in (cond.tokens, cond.pooled))
+        return self.call(network, y, time, replace(cond, tokens=tokens, pooled=pooled))
 
 
 def first_half(prediction: Any, y: Any) -> Any:

@@ -98,8 +98,8 @@ class LoRAStudent(nn.Module):
     def teacher(self) -> nn.Module:
         """Returns the backbone without the LoRA, always the same object, which has no parameters of its own.
 
-        It shares the base's weights, and switches the LoRA off while it runs. Where it is called with a graph, it must
-        not run under gradient checkpointing, which would compute it once more with the LoRA on.
+        It shares the base's weights, and switches the LoRA off while it runs. Gradient checkpointing must be that of
+        ``enable_checkpointing``: another one computes activations again with the student's LoRA.
         """
         return self._teacher[0]
 
@@ -161,8 +161,9 @@ class _Shared:
 
     def __init__(self, base: ChangeOfVariables) -> None:
         self.base = base
+        base.lora_switch = self
         self.students: list[LoRAStudent] = []
-        self._on: LoRAStudent | None = None
+        self.on: LoRAStudent | None = None
 
     def add(self, student: LoRAStudent) -> None:
         """Takes a student in, switches the first one on, and lets all be trained, which peft changes."""
@@ -174,7 +175,7 @@ class _Shared:
     @contextmanager
     def using(self, student: LoRAStudent | None) -> Iterator[None]:
         """Switches one student on while its block runs, or None for the teacher."""
-        before = self._on
+        before = self.on
         self._switch(student)
         try:
             yield
@@ -182,9 +183,9 @@ class _Shared:
             self._switch(before)
 
     def _switch(self, student: LoRAStudent | None) -> None:
-        if student is self._on and student is not None and len(self.students) == 1:
+        if student is self.on and student is not None and len(self.students) == 1:
             return
-        self._on = student
+        self.on = student
         for each in self.students:
             for layer in each.layers.values():
                 # peft's own switches would freeze and unfreeze students as well.

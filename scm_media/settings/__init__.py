@@ -118,6 +118,9 @@ class Trainer:
     compile: Annotated[bool, "true: networks are compiled, which needs a C++ compiler and pays off in long runs"] = (
         False
     )
+    gradient_checkpointing: Annotated[
+        bool, "true: networks of diffusers compute activations again in the backward pass, for less memory"
+    ] = False
     gradient_clip: Annotated[
         float | None, POSITIVE, "largest norm of the gradient; null: gradients are not clipped"
     ] = 1.0

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from scm_media import weights
 from scm_media.adapters.backbone import attach_prompts
+from scm_media.adapters.checkpointing import enable_checkpointing
 from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.data import Dataset
 from scm_media.latents import LatentCache
 from scm_media.masks import MaskSampler
 from scm_media.modality import Modality
-from scm_media.networks import restore
+from scm_media.networks import ROLES, restore
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.pipeline.teacher_source import TeacherSource, open_teacher_source
 from scm_media.tangent import TangentMethod
@@ -105,14 +106,18 @@ class Context:
         """Returns the network that a stage left, frozen and in evaluation mode; ValueError before it was trained."""
         component = self.trained_weights(stage)
         network = restore(component, stage, self.weights_file(stage)).eval().requires_grad_(False)
-        attach_prompts(network, self.data.prompt_bank)
-        return network
+        return self._prepare(network) if ROLES[stage] == "backbone" else network
 
     def build_backbone(self, config: Mapping[str, Any]) -> Any:
         """Returns a backbone with fresh weights, which knows the prompts of the data."""
-        network = build(config, "backbone")
-        attach_prompts(network, self.data.prompt_bank)
-        return network
+        return self._prepare(build(config, "backbone"))
+
+    def _prepare(self, backbone: Any) -> Any:
+        """Returns a backbone that knows the prompts of the data, with checkpointing where the recipe wants it."""
+        attach_prompts(backbone, self.data.prompt_bank)
+        if self.config["trainer"]["gradient_checkpointing"]:
+            enable_checkpointing(backbone)
+        return backbone
 
     def trained_weights(self, stage: str) -> weights.Component:
         """Returns the weights that a stage left; ValueError before it was trained."""
