@@ -7,6 +7,7 @@ The library ``peft`` puts its layers into the network in place. With them the ne
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -48,7 +49,9 @@ class LoRAStudent(nn.Module):
         alpha: Any = lora.rank if lora.alpha is None else lora.alpha
         pattern = "|".join(map(re.escape, lora.targets or ()))  # in a list, peft would take each for an end of names
         config = peft.LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=pattern)
-        peft.inject_adapter_in_model(config, base.network, adapter_name=adapter)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a twin is a second one
+            peft.inject_adapter_in_model(config, base.network, adapter_name=adapter)
         base.eval()  # the new layers too
         self.lora, self.adapter = lora, adapter
         self.layers: dict[str, Any] = {name: base.network.get_submodule(name) for name in lora.targets or ()}
@@ -249,9 +252,20 @@ def _train_whole(network: nn.Module, names: Sequence[str]) -> dict[str, _Trained
     found = {}
     for name in names:
         for inner, module in list(network.get_submodule(name).named_modules(prefix=name)):
-            for own, weight in list(module.named_parameters(recurse=False)):
+            if ".parametrizations" in inner:  # of a student that trains the same weights
+                continue
+            for own, weight in _originals(module).items():
                 found[f"{inner}.{own}"] = trained = _Trained(weight)
                 parametrize.register_parametrization(module, own, trained)
+    return found
+
+
+def _originals(module: nn.Module) -> dict[str, Tensor]:
+    """Returns a module's own weights by name, as they were before any student."""
+    found: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
+    if parametrize.is_parametrized(module):
+        parametrized: Any = module.parametrizations
+        found |= {name: each.original for name, each in parametrized.items()}
     return found
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from scm_media import weights
 from scm_media.adapters import LoRA, LoRAStudent, change_of_variables, load_lora, merge, save_lora
+from scm_media.distribution_matching import DistributionMatchingLoss
 from scm_media.ema import PowerEMA
 from scm_media.losses import ConsistencyLoss
 from scm_media.tangent import value_and_tangent
@@ -378,3 +379,37 @@ def test_the_header_is_what_diffusers_writes(tmp_path):
         assert all(key.startswith("transformer.transformer_blocks.") for key in file.keys())  # noqa: SIM118
     config = peft.LoraConfig(**{key.removeprefix("transformer."): value for key, value in header.items()})
     assert (config.r, config.lora_alpha) == (2, 3.0) and config.target_modules == set(student.lora.targets)
+
+
+@pytest.mark.parametrize("full", [[], ["time_text_embed"]])
+def test_a_twin_is_trained_beside_the_student_over_the_same_base(full):
+    student = student_of(full=full)
+    u, t, cond = inputs()
+    expected, of_teacher = student(u, t, cond), student.teacher(u, t, cond)
+    alone = bytes_of(student, student.teacher)
+    twin = student.twin()
+    assert torch.equal(twin(u, t, cond), of_teacher) and torch.equal(student(u, t, cond), expected)
+    own = sum(each.numel() * each.element_size() for each in twin.parameters())
+    assert bytes_of(student, student.teacher, twin) == alone + own
+    assert twin.state_dict().keys() == student.state_dict().keys()
+    shared = {id(each) for each in student.parameters()} & {id(each) for each in twin.parameters()}
+    assert not shared and all(each.requires_grad for each in (*student.parameters(), *twin.parameters()))
+    (twin(u, t, cond).square().mean() + 0 * student(u, t, cond).mean()).backward()
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter -= parameter.grad + 0.01
+    assert not torch.allclose(twin(u, t, cond), of_teacher)
+    assert torch.equal(student(u, t, cond), expected) and torch.equal(student.teacher(u, t, cond), of_teacher)
+    torch.testing.assert_close(merge(student)["proj_out.weight"], student.base_state()["proj_out.weight"])
+    with pytest.raises(ValueError, match="two LoRAs already"):
+        student.twin()
+
+
+def test_distribution_matching_trains_a_twin_and_not_a_copy_of_the_base():
+    student = student_of()
+    before = bytes_of(student, student.teacher)
+    loss = DistributionMatchingLoss(student, teacher=student.teacher)
+    trained = sum(each.numel() * each.element_size() for each in student.parameters())
+    assert bytes_of(loss, student, student.teacher) < before + 1.1 * trained
+    names = {name.partition(".")[0] for name in loss.state_dict()}
+    assert names == {"backbone", "auxiliary"}
