@@ -6,6 +6,7 @@ empty prompt for a sample without one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from scm_media.conditioning import Conditioning
 
 LABEL = "prompt"
 """The label whose classes are the prompts."""
+NUM_SAMPLED = 4096
 ENTRIES = ("tokens", "token_mask", "pooled")
 
 
@@ -62,6 +64,15 @@ class PromptBank:
             return cls(prompts, found.state)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    def fingerprint(self) -> str:
+        """Returns a digest (SHA-256) of the prompts, and of up to 4,096 values of each kind of embedding."""
+        found = hashlib.sha256("\0".join(self.prompts).encode())
+        for name, tensor in sorted(self.embeddings.items()):
+            flat = tensor.reshape(-1)
+            sampled = flat[:: max(1, len(flat) // NUM_SAMPLED)][:NUM_SAMPLED].double()
+            found.update(f"{name} {tuple(tensor.shape)}".encode() + sampled.numpy().tobytes())
+        return found.hexdigest()
 
     def condition(self, cond: Conditioning) -> Conditioning:
         """Returns conditioning with the embeddings of the label ``prompt`` in its place.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -51,6 +53,12 @@ class WithoutSamples(SyntheticDataset):
         self.label_names = names
         self.axes = ", ".join(AXES[: len(modality.shape())])
         super().__init__(modality, num, seed, split, held_out, root)
+
+    def fingerprint(self) -> str:
+        """Returns what the examples follow from: number, seed, shape, classes and the embeddings of prompts."""
+        found = hashlib.sha256(json.dumps([list(self.label_names), *map(list, self.label_names.values())]).encode())
+        found.update(b"" if self.prompt_bank is None else self.prompt_bank.fingerprint().encode())
+        return f"{super().fingerprint()}-{found.hexdigest()[:16]}"
 
     def draw(self, generators: Sequence[torch.Generator], labels: Mapping[str, Tensor]) -> Tensor:
         """Returns zeros ``(B, C, *S)``."""

@@ -35,6 +35,16 @@ def test_prompts_are_classes(tmp_path):
     assert data.batch(range(4)).labels["prompt"].tolist() == [0, 1, 0, 1]
 
 
+def test_other_classes_and_other_embeddings_are_noticed(tmp_path):
+    def digest(classes, value):
+        file = tmp_path / "prompts.safetensors"
+        PromptBank(["a", "b"], {"tokens": torch.full((3, 2, 4), value)}).save(file)
+        return WithoutSamples(MODALITY, num=4, classes=classes, prompts=str(file)).fingerprint()
+
+    found = [digest({"class": 3}, 0.0), digest({"class": 4}, 0.0), digest({"class": 3}, 1.0), digest({"kind": 3}, 0.0)]
+    assert len(set(found)) == 4 and digest({"class": 3}, 0.0) == found[0]
+
+
 def test_a_label_needs_classes():
     with pytest.raises(ValueError, match=r"data\.classes\.class must have at least one class"):
         WithoutSamples(MODALITY, classes={"class": []})
