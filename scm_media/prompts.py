@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,10 @@ class PromptBank:
                     f"{name} has {len(tensor)} rows for {len(self.prompts)} prompts: one each is expected, and a last "
                     "one of the empty prompt"
                 )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptBank:
+        """Returns itself: copies of a network look up the same embeddings."""
+        return self
 
     def save(self, path: Path | str) -> None:
         """Writes the bank to one safetensors file."""

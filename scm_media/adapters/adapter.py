@@ -37,7 +37,8 @@ class Adapter:
     cannot be called without, each with its width (of ``label``: its number of embeddings). latent_shape: returns the
     shape ``(c, *s)`` of latents that a network of this configuration was made for. null_label: the network has one more
     embedding than ``inputs`` counts, for no label; otherwise the last one may be trained to stand for it. time_scale:
-    the network's time at pure noise, for rectified flows.
+    the network's time at pure noise, for rectified flows. gives_levels: its pipeline gives the scheduler n noise levels
+    from 1 to 1/n, where others leave them to it.
     """
 
     network: str
@@ -46,6 +47,7 @@ class Adapter:
     latent_shape: Callable[[Config], tuple[int, ...]] = square
     null_label: bool = False
     time_scale: float = 1000.0
+    gives_levels: bool = False
 
     def __post_init__(self) -> None:
         ADAPTERS[self.network] = self

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import torch
+
 from scm_media.adapters.adapter import ADAPTERS
 from scm_media.adapters.schedulers import change_of_variables
 from scm_media.bounds import COUNT
@@ -39,12 +41,14 @@ def diffusers_backbone(
             f"{network} needs the package diffusers ({error}): pip install 'scm-media[diffusers]'"
         ) from error
     try:
+        with torch.device("meta"):  # a caller that bounds the size of networks refuses one before it takes memory
+            getattr(diffusers, network).from_config(dict(config))
         made = getattr(diffusers, network).from_config(dict(config))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"backbone.config: {network} of diffusers does not take it ({error})") from error
     _check_latents(network, made.config, in_channels)
     backbone = change_of_variables(made, scheduler)
-    backbone.null_label = _check_labels(network, made.config, labels or {})
+    backbone.null_label = made.null_label = _check_labels(network, made.config, labels or {})
     return backbone
 
 

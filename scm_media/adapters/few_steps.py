@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from scm_media.adapters.adapter import ADAPTERS
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.teachers import EpsPrediction, RectifiedFlow, VPrediction, X0Prediction
 
@@ -34,7 +35,8 @@ def few_step_scheduler(backbone: ChangeOfVariables, scheduler: Mapping[str, Any]
     kind, name = type(backbone), str(scheduler["_class_name"])
     if kind is RectifiedFlow:
         # The scheduler shifts its levels when it is made, and those of a sampling once more: odds grow by shift².
-        return diffusers.FlowMatchLCMScheduler(NUM_TIMESTEPS, shift=math.sqrt(NUM_TIMESTEPS - 1))
+        shift = 1.0 if _gives_levels(backbone) else math.sqrt(NUM_TIMESTEPS - 1)
+        return diffusers.FlowMatchLCMScheduler(NUM_TIMESTEPS, shift=shift)
     own = getattr(diffusers, name)
     if name == COSINE:
         return own.from_config({**scheduler, "sigma_min": 1.0, "solver_order": 1})
@@ -63,7 +65,7 @@ def few_step_times(backbone: ChangeOfVariables, scheduler: Any, steps: int) -> t
     if not alike and (steps == 1) == (name == COSINE):
         fitting = "two steps or more" if name == COSINE else "one step alone"
         raise ValueError(f"{name} samples this network in {fitting}, not in {steps}: use scm-media for that")
-    scheduler.set_timesteps(steps)
+    set_steps(backbone, scheduler, steps)
     if hasattr(scheduler, "alphas_cumprod"):
         products = scheduler.alphas_cumprod.double()[scheduler.timesteps].tolist()
         levels = [(math.sqrt(kept), math.sqrt(1 - kept)) for kept in products]
@@ -71,3 +73,16 @@ def few_step_times(backbone: ChangeOfVariables, scheduler: Any, steps: int) -> t
         flow = isinstance(backbone, RectifiedFlow)
         levels = [(1 - noise if flow else 1.0, noise) for noise in scheduler.sigmas[:steps].tolist()]
     return tuple(math.atan2(noise, kept * backbone.sigma_data) for kept, noise in levels)
+
+
+def set_steps(backbone: ChangeOfVariables, scheduler: Any, steps: int) -> None:
+    """Sets a number of steps as the pipeline of this network does."""
+    if isinstance(backbone, RectifiedFlow) and _gives_levels(backbone):
+        scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)])
+    else:
+        scheduler.set_timesteps(steps)
+
+
+def _gives_levels(backbone: ChangeOfVariables) -> bool:
+    adapter = ADAPTERS.get(type(backbone.network).__name__)
+    return adapter is not None and adapter.gives_levels

@@ -36,4 +36,5 @@ FLUX = Adapter(
     lambda config: {"tokens": config["joint_attention_dim"], "pooled": config["pooled_projection_dim"]},
     lambda config: (config["in_channels"] // 4, SIZE, SIZE),
     time_scale=1.0,
+    gives_levels=True,
 )

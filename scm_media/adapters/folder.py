@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class DiffusersFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.component, self.network = self._find_network()
-        self.config = _without_private(read_json(self._existing(self.component, "config.json", "the network")))
+        config = read_json(self._existing(self.component, "config.json", "the network"))
+        self.config = _defaults(self.network) | _without_private(config)
         scheduler = self._existing("scheduler", "scheduler_config.json", "what the network predicts")
         self.scheduler: Mapping[str, Any] = read_json(scheduler)
 
@@ -128,6 +130,18 @@ def load_teacher(folder: Path | str, dtype: torch.dtype | None = None) -> Change
     saved = DiffusersFolder(folder)
     network = read_network(saved.path / saved.component, saved.network, dtype)
     return change_of_variables(network, saved.scheduler).eval().requires_grad_(False)
+
+
+def _defaults(network: str) -> dict[str, Any]:
+    """Returns the defaults of a network class, which its ``config.json`` may leave out."""
+    import diffusers
+
+    parameters = inspect.signature(getattr(diffusers, network).__init__).parameters.values()
+    return {each.name: _plain(each.default) for each in parameters if each.default is not each.empty}
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _without_private(config: Mapping[str, Any]) -> dict[str, Any]:

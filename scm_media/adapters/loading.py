@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from scm_media.display import printable
 from scm_media.reading import read_json
 
+PART = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
+FULL = re.compile(r"(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors")
+"""Matches the files of weights that are read; others are variants of them in another type."""
 INDEX = "model_index.json"
 """The file that names the class of each part."""
 
@@ -24,6 +29,9 @@ def read_index(folder: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         raise ValueError(f"{index} holds no mapping of a pipeline's parts; save the pipeline again")
     entries = {name: entry for name, entry in found.items() if isinstance(entry, list) and len(entry) == 2}
+    for name in entries:
+        if not PART.fullmatch(name):
+            raise ValueError(f"{index}: {printable(name)} is no name of a part, which is a folder beside this file")
     return {name: entry[1] for name, entry in entries.items() if isinstance(entry[1], str)}
 
 
@@ -60,7 +68,10 @@ def _dtype_of(folder: Path) -> torch.dtype:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"{folder} has no .safetensors file: weights are read from safetensors alone")
-    with safe_open(files[0], "pt") as weights:
-        first = next(iter(weights.keys()))
-        found: torch.dtype = weights.get_tensor(first).dtype
+    file = next((each for each in files if FULL.fullmatch(each.name)), files[0])
+    try:
+        with safe_open(file, "pt") as weights:
+            found: torch.dtype = weights.get_tensor(next(iter(weights.keys()))).dtype
+    except (SafetensorError, OSError, StopIteration) as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}); copy it again") from error
     return found

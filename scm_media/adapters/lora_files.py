@@ -97,10 +97,29 @@ def restore_student(component: weights.Component, base: ChangeOfVariables, sourc
     Raises ValueError as ``load_lora``.
     """
     lora, trained_on = _read_settings(component.config, source)
+    kind = type(base.network).__name__
+    if trained_on.get("class") != kind:
+        raise ValueError(f"{source} is a LoRA of {trained_on.get('class')}, and the base is {kind}: give its own base")
+    prefix = _prefix(base.network)
+    named = {_file_name(name, prefix): each for name, each in component.state.items()}
+    if problems := weights.misfits(_expected(base.network, lora), named):  # before matrices of any rank are made
+        raise ValueError(f"{source} does not fit this {kind} ({'; '.join(problems)}): copy the file again")
     student = LoRAStudent(base, lora)
     weights.load_into(student, component.state, source)
     _remark(student, trained_on, source)
     return student
+
+
+def check_same_lora(student: LoRAStudent, config: Mapping[str, Any], source: str | Path) -> None:
+    """Raises ValueError where weights are no LoRA of a student's settings; remarks on another base."""
+    lora, trained_on = _read_settings(config, source)
+    own = describe_lora(student)["lora"]
+    found = {"rank": lora.rank, "alpha": lora.rank if lora.alpha is None else lora.alpha}
+    if differing := [key for key, value in found.items() if value != own[key]]:
+        raise ValueError(
+            f"{source} is a LoRA of {', '.join(f'{key} {found[key]}' for key in differing)}: set student.lora alike"
+        )
+    _remark(student, trained_on, source)
 
 
 def is_lora(config: Mapping[str, Any]) -> bool:

@@ -36,4 +36,5 @@ LTX = Adapter(
     _call,
     lambda config: {"tokens": config["caption_channels"]},
     lambda config: (config["in_channels"], 3, SIZE // 4, SIZE // 4),
+    gives_levels=True,
 )

@@ -15,6 +15,7 @@ from scm_media.teachers import EDM, EpsPrediction, RectifiedFlow, VPrediction, X
 
 FLOWS = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"})
 EDMS = frozenset({"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"})
+MOST_TIMESTEPS = 100_000
 PREDICTIONS: Mapping[str, type[EpsPrediction] | type[VPrediction] | type[X0Prediction]] = {
     "epsilon": EpsPrediction,
     "v_prediction": VPrediction,
@@ -62,7 +63,11 @@ def _alphas_cumprod(kind: str, scheduler: Mapping[str, Any]) -> Any:
     import diffusers
 
     found = getattr(diffusers, kind, None)
-    products = None if found is None else getattr(found.from_config(dict(scheduler)), "alphas_cumprod", None)
+    products = None
+    if isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin):
+        if not 1 <= scheduler.get("num_train_timesteps", 1000) <= MOST_TIMESTEPS:
+            raise ValueError(f"{kind}: num_train_timesteps must lie in 1 … {MOST_TIMESTEPS}")
+        products = getattr(found.from_config(dict(scheduler)), "alphas_cumprod", None)
     if products is None:
         known = sorted({*FLOWS, *EDMS, "CosineDPMSolverMultistepScheduler"})
         raise ValueError(

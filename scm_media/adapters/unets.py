@@ -12,6 +12,11 @@ from scm_media.adapters.adapter import Adapter
 def _call(network: Any, y: Any, time: Any, cond: Any) -> Any:
     num, label = network.config.num_class_embeds, cond.label
     if num is not None:
+        if not getattr(network, "null_label", True) and bool((label < 0).any()):
+            raise ValueError(
+                f"UNet2DModel has {num} embeddings for as many classes and none for no label, which guidance by labels "
+                "needs: use guidance 1"
+            )
         label = torch.where(label < 0, num - 1, label)  # the last embedding stands for no label
     return network(y, time, class_labels=label, return_dict=False)[0]
 

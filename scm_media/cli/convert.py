@@ -41,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     parsed = commands.parse_args(arguments)
     if parsed.target is None and not parsed.check:
         commands.error("give DIR, --check, or both")
+    if parsed.steps < 1:
+        commands.error(f"--steps must be at least 1, got {parsed.steps}")
 
     from scm_media.adapters import DiffusersFolder
     from scm_media.adapters.loading import INDEX  # after --help, which needs no torch
@@ -99,12 +101,14 @@ def _report(source: DiffusersFolder, kind: str, shape: Sequence[int], found: Con
 
 def _write(name: str, source: DiffusersFolder, target: Path, prompts: str | None) -> None:
     from scm_media import recipe
+    from scm_media.prompts import PromptBank
     from scm_media.recipe.overrides import quote
     from scm_media.training.converting import convert_teacher
 
-    overrides: list[Any] = [f"teacher_from={quote(name)}", "data=none", "data.num=1", "feature_extractor=null"]
-    if num := source.num_classes:
-        overrides.append(f"data.classes={{class:{num}}}")
+    num = 1 if prompts is None else len(PromptBank.load(prompts).prompts)
+    overrides: list[Any] = [f"teacher_from={quote(name)}", "data=none", f"data.num={num}", "feature_extractor=null"]
+    if classes := source.num_classes:
+        overrides.append(f"data.classes={{class:{classes}}}")
     if prompts is not None:
         overrides.append(f"data.prompts={quote(prompts)}")
     convert_teacher(recipe.compose(RECIPES[len(source.latent_shape()) - 1], overrides), target)

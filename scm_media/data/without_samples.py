@@ -48,6 +48,10 @@ class WithoutSamples(SyntheticDataset):
         if prompts is not None:
             self.prompt_bank = PromptBank.load(prompts)
             names[LABEL] = class_names(self.prompt_bank.prompts)
+        if split == "train" and LABEL in names and num < len(names[LABEL]):
+            raise ValueError(
+                f"data.num={num} examples do not take {len(names[LABEL])} prompts in turn: give at least so many"
+            )
         if empty := [label for label, found in names.items() if not found]:
             raise ValueError(f"data.classes.{empty[0]} must have at least one class, got none")
         self.label_names = names

@@ -11,12 +11,12 @@ from typing import Any, cast
 from scm_media import weights
 from scm_media.adapters import DiffusersFolder, merge, save_lora
 from scm_media.adapters.few_steps import few_step_scheduler, few_step_times
-from scm_media.adapters.loading import INDEX
+from scm_media.adapters.loading import INDEX, read_index
 from scm_media.adapters.lora_files import is_lora, restore_student
 from scm_media.display import printable
 from scm_media.networks import restore
 from scm_media.pipeline.hub import find_folder
-from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.model_folder import ModelFolder, file_within
 from scm_media.reading import read_json
 
 STEPS = (1, 2, 4)
@@ -36,18 +36,17 @@ def export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None =
         raise ValueError(f"{target} exists: export to a folder that does not")
     backbone, config = _whole_student(model)
     source = _open_source(model, pipeline)
-    if (source.network, source.config) != (config["network"], config["config"]):
+    described = source.backbone()
+    if any(described[key] != config[key] for key in ("network", "config", "scheduler")):
         raise ValueError(
-            f"{source.path} holds a {source.network} of another configuration than the student's: give the pipeline "
-            "that its teacher came from, with --pipeline"
+            f"{source.path} holds a {source.network} or a scheduler of another configuration than the student's: give "
+            "the pipeline that its teacher came from, with --pipeline"
         )
-    scheduler = few_step_scheduler(backbone, source.scheduler)
+    scheduler = few_step_scheduler(backbone, config["scheduler"])
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     weights.remove_leftovers(target.parent.glob(f".{target.name}.*.part"))
     try:
-        shutil.copytree(source.path, aside, ignore=lambda _, names: [each for each in names if _is_left_out(each)])
-        for name in (source.component, "scheduler", INDEX, "README.md"):
-            _remove(aside / name)
+        _copy_parts(source, aside)
         backbone.network.save_pretrained(aside / source.component, safe_serialization=True)
         scheduler.save_pretrained(aside / "scheduler")
         index = read_json(source.path / INDEX) | {"scheduler": ["diffusers", type(scheduler).__name__]}
@@ -101,15 +100,27 @@ def _open_source(model: ModelFolder, pipeline: str | None) -> DiffusersFolder:
         raise ValueError(f"{error}; give the pipeline that the teacher came from, with --pipeline") from error
 
 
-def _is_left_out(name: str) -> bool:
-    return name.startswith(".") or Path(name).suffix in UNREAD
+def _copy_parts(source: DiffusersFolder, target: Path) -> None:
+    """Copies the parts of a pipeline but for its network and its scheduler; weights of pickle are left out.
 
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    Raises ValueError for links out of the folder, and for parts that have no other weights.
+    """
+    target.mkdir(parents=True)
+    for part in read_index(source.path):
+        if part in (source.component, "scheduler"):
+            continue
+        files = [file for file in sorted((source.path / part).rglob("*")) if file.is_file() and file.name[0] != "."]
+        left_out = [file for file in files if file.suffix in UNREAD]
+        if left_out and not any(file.suffix == ".safetensors" for file in files):
+            raise ValueError(
+                f"{left_out[0]} is not copied, and {part} has no other weights: save the pipeline with "
+                "save_pretrained(safe_serialization=True) first"
+            )
+        for file in files:
+            if file not in left_out:
+                name = file.relative_to(source.path)
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file_within(source.path, str(name)), target / name)
 
 
 def _card(model: ModelFolder, source: DiffusersFolder, backbone: Any, scheduler: Any) -> str:

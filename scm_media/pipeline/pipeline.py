@@ -41,7 +41,8 @@ class Pipeline(LoadedModel):
         target = Path(folder)
         check_target(self.folder, target, overwrite)
         # Taken before the sheet reads networks: weights that nobody changed are written as they are in their file.
-        states = {name: network.state_dict() for name, network in self._networks.items()}
+        # A teacher that shares its weights with a LoRA has none of its own: its file's are written.
+        states = {name: state for name, network in self._networks.items() if (state := network.state_dict())}
         sheet = self.sheet() if self.folder.has("student") else None
         return export(self.folder, target, states, dtype, teacher, sheet, overwrite)
 

@@ -50,6 +50,9 @@ def take_over(config: dict[str, Any]) -> dict[str, Any]:
         sections, label_dropout = _sections_of_ours(model), model.description.label_dropout
     else:
         sections, label_dropout = _sections_of_diffusers(model), LABEL_DROPOUT if model.num_classes else None
+    plain = {"flow": {"_target_": "scm_media.trigflow.TrigFlow", "sigma_data": 0.5}, "conditioning": {"mask": None}}
+    if given := [key for key, value in plain.items() if key in sections and config[key] not in (value, sections[key])]:
+        raise ValueError(f"{' and '.join(given)} follow from teacher_from={source}: leave the settings of them out")
     teacher = config["teacher"]
     loss = {**teacher["loss"], **({} if label_dropout is None else {"label_dropout": label_dropout})}
     return {**config, **sections, "teacher": {**teacher, "max_steps": 0, "loss": loss}}
@@ -71,11 +74,18 @@ def _sections_of_ours(model: Any) -> dict[str, Any]:
     recipe = model.recipe()
     if recipe is None:
         raise ValueError(f"teacher_from {model.path}: it has no recipe.yaml, which describes its networks")
-    sections = {name: recipe[name] for name in ("flow", "backbone", "conditioning") if name in recipe}
-    network, num = recipe["autoencoder"]["network"], recipe["autoencoder"]["num_samples"]
-    sections["autoencoder"] = {"network": network, "num_samples": num}
-    if model.has("guide"):
-        sections["guide"] = {**recipe["guide"], "max_steps": 0}
+    sections = {name: recipe[name] for name in ("flow", "conditioning") if name in recipe}
+    try:
+        network, num = recipe["autoencoder"]["network"], recipe["autoencoder"]["num_samples"]
+        sections["autoencoder"] = {"network": network, "num_samples": num}
+        # The weights' own configuration has what followed from the data that the teacher was trained on.
+        sections["backbone"] = model.read("teacher").config
+        if model.has("guide"):
+            sections["guide"] = {**recipe["guide"], "max_steps": 0}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"teacher_from {model.path}: its recipe.yaml does not describe its networks ({error})"
+        ) from error
     return sections
 
 

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from scm_media import weights
+from scm_media.adapters import LoRAStudent
 from scm_media.adapters.backbone import attach_prompts
 from scm_media.adapters.checkpointing import enable_checkpointing
+from scm_media.adapters.lora_files import check_same_lora
 from scm_media.build import build
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
 from scm_media.data import Dataset
@@ -134,6 +136,8 @@ class Context:
             print(f"{stage}: {self.start.path} (init_from) holds none, so it starts from nothing", file=sys.stderr)
             return
         component = self.start.read(stage)
+        if isinstance(network, LoRAStudent):
+            check_same_lora(network, component.config, self.start.file(stage))
         state, num_channels = component.state, component.config.get("num_cond_channels", 0)
         layout = self.conditioning_layout
         without_actions = hasattr(network, "num_cond_channels") and num_channels in (0, layout.num_mask_channels)

@@ -11,6 +11,7 @@ from scm_media import weights
 from scm_media.pipeline.description import ModelDescription, SamplerSettings
 from scm_media.pipeline.labels import format_combinations
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.prompts import PromptBank
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import trained_setting
 from scm_media.training.post_hoc_ema import selected_averages
@@ -44,8 +45,10 @@ def write_description(context: Context, description: ModelDescription) -> None:
     """Writes ``model.json``, ``recipe.yaml``, and the action bank or the prompts of a model that has them."""
     if description.actions:
         context.data.action_bank().save(ModelFolder(context.run_dir, description).action_bank_file)
-    if context.data.prompt_bank is not None:
-        context.data.prompt_bank.save(ModelFolder(context.run_dir, description).prompts_file)
+    if (bank := context.data.prompt_bank) is not None:
+        file = ModelFolder(context.run_dir, description).prompts_file
+        if not file.is_file() or PromptBank.load(file).fingerprint() != bank.fingerprint():
+            bank.save(file)
     recipe = yaml.safe_dump(context.config, sort_keys=False)
     weights.write_whole(context.run_dir / "recipe.yaml", recipe.encode())
     description.write(context.run_dir)

@@ -174,7 +174,15 @@ def check_training_fingerprint(
     settings = stage_settings(config, stage)
     done = step >= settings["max_steps"] or (file.exists() and has_ended(weights.read_info(file), settings))
     if done:
-        alike = ("modality.", "data.", "flow.", "backbone.", "autoencoder.network.", f"{stage}.backbone.")
+        alike = (
+            "modality.",
+            "data.",
+            "flow.",
+            "backbone.",
+            "autoencoder.network.",
+            f"{stage}.backbone.",
+            "student.lora.",
+        )
         keys = [key for key in keys if key in {*of_model, "seed"} or key.startswith((*alike, f"{stage}.network."))]
     _refuse(differences(kept, recipe, keys), run_dir / stage / "checkpoints" / f"step-{step}")
     return complete or done

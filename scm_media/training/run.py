@@ -30,7 +30,7 @@ from scm_media.training.passes import describe_passes
 from scm_media.training.post_hoc_ema import selected_averages
 from scm_media.training.run_folder import check_data, claim, is_recorded, record_data
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
-from scm_media.training.stages.taken import check_samples, take
+from scm_media.training.stages.taken import check_samples, check_taken, take
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
 
 SECONDS_BETWEEN_LINES = 30
@@ -55,6 +55,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     context = prepare(config)
     trained = [stage for stage in stages if stage in TASKS and not context.takes(stage)]
     check_samples(context, stages)
+    check_taken(context)
     if "student" in stages:
         student.check_guidance(context)
     _check_resumption(context, trained)

@@ -9,7 +9,7 @@ import torch
 
 from scm_media import TrigFlow, sample_consistency
 from scm_media.adapters import ADAPTERS, change_of_variables
-from scm_media.adapters.few_steps import few_step_scheduler, few_step_times
+from scm_media.adapters.few_steps import few_step_scheduler, few_step_times, set_steps
 from tests.adapters.small import KINDS, conditioning, needs, network
 
 pytest.importorskip("diffusers")
@@ -28,7 +28,7 @@ def sample_theirs(backbone, scheduler, steps, noises, cond, monkeypatch):
     left = iter(noises[1:])
     module = type(scheduler).__module__
     monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(left), raising=False)
-    scheduler.set_timesteps(steps)
+    set_steps(backbone, scheduler, steps)
     scheduler.noise_sampler = lambda *_: next(left)
     y, seen = noises[0] * float(scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else 1), []
     name = type(backbone.network).__name__
@@ -61,6 +61,10 @@ def test_two_steps_of_a_flow_meet_in_the_middle_and_those_of_timesteps_too():
     flow, vp = converted("WanTransformer3DModel")[0], converted("UNet2DModel")[0]
     times = few_step_times(flow, few_step_scheduler(flow, KINDS["WanTransformer3DModel"][1]), 2)
     assert times == pytest.approx((math.pi / 2, math.pi / 4), abs=1e-4)
+    for name in ("FluxTransformer2DModel", "SD3Transformer2DModel"):
+        backbone = converted(name)[0]
+        times = few_step_times(backbone, few_step_scheduler(backbone, KINDS[name][1]), 2)
+        assert times == pytest.approx((math.pi / 2, math.pi / 4), abs=1e-4)
     scheduler = few_step_scheduler(vp, KINDS["UNet2DModel"][1])
     few_step_times(vp, scheduler, 2)
     assert scheduler.timesteps.tolist() == [999, 499]

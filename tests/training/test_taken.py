@@ -50,7 +50,8 @@ def compose(source, folder, *overrides):
 def test_networks_and_modality_are_the_models(teacher):
     config = compose(teacher, "x")
     own = recipe.compose("image/tiny", [*SMALL])
-    assert (config["backbone"], config["flow"]) == (own["backbone"], own["flow"])
+    filled = {"in_channels": 1, "labels": {"class": 4}}
+    assert config["backbone"] == {**own["backbone"], **filled} and config["flow"] == own["flow"]
     assert config["autoencoder"] == {"network": own["autoencoder"]["network"], "num_samples": 64}
     assert (config["modality"]["size"], config["modality"]["channels"]) == (16, 1)
     assert config["teacher"]["loss"]["label_dropout"] == own["teacher"]["loss"]["label_dropout"]
@@ -103,6 +104,13 @@ def test_what_learns_from_samples_is_refused_without_any(teacher, tmp_path):
         training.run(recipe.compose("image/distil", plain))
     training.run(recipe.compose("image/distil", [*plain, "student.generated=1"]))
     assert (tmp_path / "run" / "student" / "weights.safetensors").exists()
+
+
+def test_classes_must_be_the_teachers_in_its_order(teacher, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"the classes of label 'class' must be those of teacher_from=.* got a, b, c, d"
+    ):
+        training.run(compose(teacher, tmp_path / "run", "data.classes={class:[a,b,c,d]}"))
 
 
 @pytest.mark.parametrize(
