@@ -50,7 +50,7 @@ def compose(source, folder, *overrides):
 def test_networks_and_modality_are_the_models(teacher):
     config = compose(teacher, "x")
     own = recipe.compose("image/tiny", [*SMALL])
-    filled = {"in_channels": 1, "labels": {"class": 4}}
+    filled = {"in_channels": 1, "labels": {"class": 4}, "label_units": {}}
     assert config["backbone"] == {**own["backbone"], **filled} and config["flow"] == own["flow"]
     assert config["autoencoder"] == {"network": own["autoencoder"]["network"], "num_samples": 64}
     assert (config["modality"]["size"], config["modality"]["channels"]) == (16, 1)
