@@ -62,12 +62,13 @@ def _edm(network: nn.Module, scheduler: Mapping[str, Any], prediction: str) -> C
 def _alphas_cumprod(kind: str, scheduler: Mapping[str, Any]) -> Any:
     import diffusers
 
-    found = getattr(diffusers, kind, None)
+    found: Any = getattr(diffusers, kind, None)
     products = None
     if isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin):
         if not 1 <= scheduler.get("num_train_timesteps", 1000) <= MOST_TIMESTEPS:
             raise ValueError(f"{kind}: num_train_timesteps must lie in 1 … {MOST_TIMESTEPS}")
-        products = getattr(found.from_config(dict(scheduler)), "alphas_cumprod", None)
+        made: Any = found
+        products = getattr(made.from_config(dict(scheduler)), "alphas_cumprod", None)
     if products is None:
         known = sorted({*FLOWS, *EDMS, "CosineDPMSolverMultistepScheduler"})
         raise ValueError(
