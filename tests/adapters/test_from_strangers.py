@@ -16,10 +16,12 @@ from scm_media.cli import main
 from scm_media.networks import restore
 from scm_media.pipeline import Pipeline
 from tests.adapters.pipelines import save_pipeline
+from tests.adapters.small import KINDS, network
+from tests.adapters.test_autoencoders import KL
 from tests.adapters.test_lora import base, student_of
 from tests.adapters.test_walk import SETTINGS
 
-pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers")
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,18 @@ def test_damaged_weights_are_named(trained, tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(ValueError, match="is no whole safetensors file"):
         load_teacher(pipeline)
+
+
+def test_latents_of_another_size_than_the_network_expects_are_said_once_they_are_taken(tmp_path, capsys, monkeypatch):
+    pipeline, (_, scheduler, _) = tmp_path / "pipeline", KINDS["DiTTransformer2DModel"]
+    network("DiTTransformer2DModel").save_pretrained(pipeline / "transformer")
+    diffusers.AutoencoderKL(**KL, in_channels=3, out_channels=3, latent_channels=4).save_pretrained(pipeline / "vae")
+    (pipeline / "scheduler").mkdir()
+    (pipeline / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    parts = {"transformer": "DiTTransformer2DModel", "vae": "AutoencoderKL", "scheduler": scheduler["_class_name"]}
+    index = {name: ["diffusers", kind] for name, kind in parts.items()}
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    monkeypatch.setattr("scm_media.adapters.autoencoders.USUAL_STD", (100.0, 200.0))
+    words = ["data=shapes", "feature_extractor=null", "device=cpu", "logger=none", "stage=autoencoder"]
+    assert main(["train", "image/distil", f"teacher_from={pipeline}", f"run_dir={tmp_path / 'run'}", *words]) == 0
+    assert "AutoencoderKL: its latents have a standard deviation of" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def fit_autoencoder(context: Context) -> None:
         context.load_start(network, "autoencoder")
         source = f"weights of {context.start.path}"
     else:
-        network.fit(_fitting_samples(context))
+        network.fit(fitting_samples(context))
         source = f"statistics of {config['num_samples']} samples"
     weights.save(file, network.state_dict(), config["network"], {"num_samples": config["num_samples"]})
     print(f"autoencoder: {source} in {file}", file=sys.stderr)
@@ -120,7 +120,7 @@ def _check_not_in_use(context: Context) -> None:
             )
 
 
-def _fitting_samples(context: Context) -> Iterator[Tensor]:
+def fitting_samples(context: Context) -> Iterator[Tensor]:
     """Yields ``autoencoder.num_samples`` training samples (None: all)."""
     num = context.config["autoencoder"]["num_samples"]
     return _samples(context, context.data, len(context.data) if num is None else num)
@@ -191,7 +191,7 @@ def _finish(context: Context, feature_extractor: nn.Module | None) -> Finish:
         if _is_written(file, network, config["network"], {**header, "step": step}):
             return
         network.to(next(iter(state.values())).device).eval()
-        network.fit(_fitting_samples(context))
+        network.fit(fitting_samples(context))
         num = len(context.data) if config["num_samples"] is None else config["num_samples"]
         figures = measure(network, feature_extractor, _samples(context, context.held_out, len(context.held_out)))
         measured = {"step": step, "num_samples": len(context.held_out), **figures}

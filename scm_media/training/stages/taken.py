@@ -8,10 +8,12 @@ from typing import Any
 
 from scm_media import weights
 from scm_media.adapters import ADAPTERS
+from scm_media.adapters.autoencoders import DiffusersAutoencoder
 from scm_media.display import printable
 from scm_media.networks import restore
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import model_fingerprint, uses_trajectories
+from scm_media.training.stages.autoencoder import fitting_samples
 from scm_media.training.stages.backbones import backbone_config
 
 
@@ -27,6 +29,10 @@ def take(context: Context, stage: str) -> None:
     weights.save(file, found.state, found.config, found.info)
     assert context.source is not None
     print(f"{stage}: taken from {context.source.file(stage)}", file=sys.stderr)
+    if stage == "autoencoder" and context.data.has_samples:
+        network: Any = restore(found, stage, file)
+        if isinstance(network, DiffusersAutoencoder):  # whose fit changes nothing, and warns of unusual latents
+            network.fit(fitting_samples(context))
 
 
 def check_taken(context: Context) -> None:
