@@ -64,7 +64,9 @@ class PromptBank:
         found = weights.read(path, check=False)
         prompts = found.config.get("prompts")
         if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
-            raise ValueError(f"{path} holds no prompts: make it with scm_media.PromptBank(prompts, embeddings).save()")
+            raise ValueError(
+                f"{path} holds no prompts: make it with scm_media.prompts.PromptBank(prompts, embeddings).save()"
+            )
         try:
             return cls(prompts, found.state)
         except ValueError as error:

@@ -49,6 +49,15 @@ def run(arguments: Sequence[str]) -> int:
         help="replace the model in DIR as a whole; files that no export writes (.git, LICENSE) stay",
     )
     parsed = commands.parse_args(arguments)
+    ours = {
+        "--precision": parsed.precision != "as-is",
+        "--no-teacher": parsed.no_teacher,
+        "--overwrite": parsed.overwrite,
+    }
+    if parsed.format != "scm-media" and (given := [flag for flag, is_given in ours.items() if is_given]):
+        commands.error(f"{', '.join(given)}: not with --format {parsed.format}")
+    if parsed.pipeline is not None and parsed.format != "diffusers":
+        commands.error("--pipeline goes with --format diffusers")
 
     import torch
 

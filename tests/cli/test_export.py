@@ -48,3 +48,20 @@ def test_a_run_without_a_feature_network_says_which_stage_is_missing(never_evalu
     (never_evaluated / "feature_extractor" / "weights.safetensors").unlink()
     assert main(["export", str(never_evaluated), str(tmp_path / "exported")]) == 0
     assert "train stage=feature_extractor first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--format", "diffusers", "--no-teacher", "--overwrite"],
+            "--no-teacher, --overwrite: not with --format diffusers",
+        ),
+        (["--format", "lora", "--precision", "float16"], "--precision: not with --format lora"),
+        (["--pipeline", "x"], "--pipeline goes with --format diffusers"),
+    ],
+)
+def test_flags_that_a_format_does_not_heed_are_refused(flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "image/fashion", str(tmp_path / "x"), *flags])
+    assert message in capsys.readouterr().err
