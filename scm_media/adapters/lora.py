@@ -26,7 +26,33 @@ STUDENT, TWIN = "student", "twin"
 """The names of LoRAs in the network, for peft."""
 
 
-class LoRAStudent(nn.Module):
+class _OverBase(nn.Module):
+    """A backbone over a converted network that stands outside its module tree, and moves with it."""
+
+    takes_any_dtype: ClassVar[bool] = True
+    _shared: _Shared
+
+    @property
+    def base(self) -> ChangeOfVariables:
+        """Returns the converted network, with the LoRA in it."""
+        return self._shared.base
+
+    @property
+    def sigma_data(self) -> float:
+        """Returns the standard deviation of the data."""
+        return self.base.sigma_data
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Returns the times in radians of the least and the most noise that the network's own time reaches."""
+        return self.base.time_range
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.base._apply(fn)  # which has the trained modules in it
+        return self
+
+
+class LoRAStudent(_OverBase):
     """A backbone that shares the weights of a converted network and holds only what is trained.
 
     base: is changed in place, frozen, and runs in evaluation mode, without dropout. Its ``network`` gets the layers of
@@ -35,8 +61,6 @@ class LoRAStudent(nn.Module):
 
     Raises ValueError without peft, for names that fit no module, and for a base that has a LoRA already.
     """
-
-    takes_any_dtype: ClassVar[bool] = True
 
     def __init__(self, base: ChangeOfVariables, lora: LoRA | None = None) -> None:
         super().__init__()
@@ -88,11 +112,6 @@ class LoRAStudent(nn.Module):
         return twin
 
     @property
-    def base(self) -> ChangeOfVariables:
-        """Returns the converted network, with the LoRA in it."""
-        return self._shared.base
-
-    @property
     def network(self) -> nn.Module:
         """Returns the network of diffusers."""
         return self.base.network
@@ -120,16 +139,6 @@ class LoRAStudent(nn.Module):
         for weight in self.whole.values():
             weight.strength = self._strength
 
-    @property
-    def sigma_data(self) -> float:
-        """Returns the standard deviation of the data."""
-        return self.base.sigma_data
-
-    @property
-    def time_range(self) -> tuple[float, float]:
-        """Returns the times in radians of the least and the most noise that the network's own time reaches."""
-        return self.base.time_range
-
     def base_state(self) -> dict[str, Tensor]:
         """Returns the base's own weights by the names that they have without a LoRA; they are not copied."""
         state = {}
@@ -138,10 +147,6 @@ class LoRAStudent(nn.Module):
                 name = name.replace(".base_layer.", ".")
                 state[re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)] = value
         return state
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self.base._apply(fn)  # which has the trained modules in it
-        return self
 
 
 @torch.no_grad()
@@ -198,10 +203,8 @@ class _Shared:
                 weight.off = each is not student
 
 
-class _Teacher(nn.Module):
+class _Teacher(_OverBase):
     """The base without the LoRA. It has no parameters: the base's are frozen, and those of the LoRA the student's."""
-
-    takes_any_dtype: ClassVar[bool] = True
 
     def __init__(self, shared: _Shared) -> None:
         super().__init__()
@@ -210,22 +213,6 @@ class _Teacher(nn.Module):
     def forward(self, u: Tensor, t: Tensor, cond: PlainConditioning = None) -> Any:
         with self._shared.using(None):
             return self.base(u, t, cond)
-
-    @property
-    def base(self) -> ChangeOfVariables:
-        return self._shared.base
-
-    @property
-    def sigma_data(self) -> float:
-        return self.base.sigma_data
-
-    @property
-    def time_range(self) -> tuple[float, float]:
-        return self.base.time_range
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self.base._apply(fn)
-        return self
 
 
 class _Trained(nn.Module):

@@ -13,31 +13,19 @@ from scm_media.pipeline import Pipeline
 from scm_media.prompts import PromptBank
 from tests.adapters.pipelines import save_pipeline
 from tests.adapters.small import POOLED, TOKENS
+from tests.training.small import DISTIL
 
 diffusers = pytest.importorskip("diffusers")
 STEPS = 20
 SETTINGS = (
-    "device=cpu",
-    "logger=none",
-    "precision=32-true",
-    "feature_extractor=null",
-    "data=none",
-    "data.num=32",
-    "trajectories.num=16",
-    "trajectories.batch_size=8",
-    "trajectories.shard_size=8",
-    "trajectories.steps=2",
+    *DISTIL,
     f"warm_start.max_steps={STEPS}",
     "warm_start.batch_size=2",
     "warm_start.warmup_steps=1",
     f"student.max_steps={STEPS}",
     "student.batch_size=2",
-    "student.warmup_steps=1",
-    "trainer.num_workers=0",
-    "trainer.sample_early=[]",
     "trainer.sample_every=1000",
     "trainer.validate_every=1000",
-    "trainer.num_preview_samples=2",
 )
 NUM = 2
 

@@ -43,6 +43,24 @@ SMALL = (
 )
 """Overrides of image/tiny: a stage of six steps takes a fraction of a second."""
 
+DISTIL = (
+    "device=cpu",
+    "logger=none",
+    "precision=32-true",
+    "feature_extractor=null",
+    "data=none",
+    "data.num=32",
+    "trajectories.num=16",
+    "trajectories.batch_size=8",
+    "trajectories.shard_size=8",
+    "trajectories.steps=2",
+    "student.warmup_steps=1",
+    "trainer.num_workers=0",
+    "trainer.sample_early=[]",
+    "trainer.num_preview_samples=2",
+)
+"""Overrides of */distil without samples: each stage of a few steps takes a fraction of a second."""
+
 TRAINER = {
     "log_every": 1,
     "checkpoint_every": 1000,
