@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -186,7 +187,16 @@ KEPT = ("frechet", "recall", "precision", "accuracy")
 
 def _copy(source: Path, target: Path) -> None:
     if source.exists() and not target.exists():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "samples"))
+        left_out = shutil.ignore_patterns("checkpoints", "samples")
+        shutil.copytree(source, target, ignore=left_out, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    """Gives a file another name: trajectories of notes are 6 GB, and training replaces files and never edits them."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def as_markdown(ways: Mapping[str, Any]) -> str:

@@ -65,5 +65,5 @@ class AnchoredConsistencyLoss(ConsistencyLoss):
         """Returns the loss over points of trajectories, and the terms of both; anchor is the regression's error."""
         cond = as_conditioning(cond, self.backbone, trajectory.x0.device)
         loss, terms = super().forward(trajectory.x0, cond, step)
-        error = self.regression_error(trajectory, cond) / self.flow.sigma_data**2
+        error = self.regress(trajectory, cond)[1] / self.flow.sigma_data**2
         return loss + self.anchor * error.mean(), {**terms, "anchor": error.detach()}

@@ -151,7 +151,7 @@ class DistributionMatchingLoss(DistillationLoss):
         if self._consistency:
             loss, terms = self._consistency[0](trajectory.x0, cond)
             return loss, terms["g_rms"]
-        error = self.regression_error(trajectory, cond)
+        _, error = self.regress(trajectory, cond)
         return error.mean(), error.detach()
 
     def generate(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
+from scm_media.guidance import Guided
+from scm_media.hidden_features import HiddenLayer, feature_distance
 from scm_media.interfaces import Backbone
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
@@ -26,6 +28,8 @@ from scm_media.trajectories import Trajectory
 from scm_media.trigflow import TrigFlow, broadcast_time
 from scm_media.weighting import LearnedWeight
 
+FEATURE_TIME = 0.2
+"""The time in radians of the noise under which hidden features are compared."""
 Weight = Literal["none", "learned"]
 Terms = dict[str, Tensor]
 """Values of each sample ``(B,)`` without graph, by name: t, loss, and further diagnostics of a loss."""
@@ -81,10 +85,10 @@ class FlowLoss(nn.Module):
         """Returns a network's x0 ``(B, c, *s)`` for x_t, in float32 or wider."""
         return self.flow.denoise(x_t, network(x_t / self.flow.sigma_data, t, cond).float(), t)
 
-    def regression_error(self, trajectory: Trajectory, cond: Conditioning) -> Tensor:
-        """Returns ‖f(x_t, t) − x0‖²/D of the backbone ``(B,)`` for points of trajectories and their ends x0."""
+    def regress(self, trajectory: Trajectory, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        """Returns f(x_t, t) ``(B, c, *s)`` of the backbone for points of trajectories, and its squared error ``(B,)``."""
         x0 = self.denoise(self.backbone, trajectory.x_t, trajectory.t, cond)
-        return masked_mean_square(x0 - trajectory.x0, cond.loss_mask)
+        return x0, masked_mean_square(x0 - trajectory.x0, cond.loss_mask)
 
     def drop_labels(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:
         """Returns the conditioning without its labels for a random fraction ``label_dropout`` of the samples."""
@@ -306,16 +310,23 @@ class ConsistencyLoss(DistillationLoss):
 
 
 @part("loss")
-class RegressionLoss(FlowLoss):
+class RegressionLoss(DistillationLoss):
     """The regression on the ends of the teacher's trajectories, mean[ e^{w(t)} ‖f(x_t, t) − x0‖²/D − w(t) ].
 
     f(x_t, t) = cos t x_t − sin t sigma_data F is the student's x0, and (x_t, t, x0) a point of a trajectory and its
     end. It is the objective of Consistency Mid-Training (Hu et al. 2025, arXiv 2509.24526) and gives a warm start for
-    the other losses. teacher: is never called. weight "learned": w(t) is learned as by ``DiffusionLoss``.
+    the other losses. weight "learned": w(t) is learned as by ``DiffusionLoss``.
+
+    feature_weight: the weight of a second term, the distance of the hidden features that the teacher's network has of
+    the student's x0 and of the end, both with the same noise of time 0.2 rad (the diffusion network's own features as
+    a perceptual loss; Lin & Yang 2024, arXiv 2401.00110). feature_layer: the layer's name; None for the middle block.
+    Without this term the teacher is never called. Raises ValueError for a weight below 0, without a teacher for a
+    weight above 0, and for a layer that the network has not.
     """
 
     default_timesteps = (-1.0, 1.4)
     uses_trajectories = True
+    measures_error = True
 
     def __init__(
         self,
@@ -325,8 +336,20 @@ class RegressionLoss(FlowLoss):
         teacher: Backbone | None = None,
         weight: Weight = "none",
         label_dropout: float = 0.0,
+        feature_weight: float = 0.0,
+        feature_layer: str | None = None,
     ) -> None:
         super().__init__(backbone, teacher, flow, None, weight, label_dropout)
+        if not feature_weight >= 0:
+            raise ValueError(f"feature_weight must be at least 0, got {feature_weight}")
+        self.feature_weight = feature_weight
+        self._freeze(teacher if feature_weight else None)
+        if not feature_weight:
+            return
+        network = teacher.backbone if isinstance(teacher, Guided) else teacher
+        if not isinstance(network, nn.Module):
+            raise ValueError("feature_weight needs a teacher that is a torch.nn.Module, whose features it compares")
+        self._features = (network, HiddenLayer(network, feature_layer))  # in a tuple, outside the module tree
 
     def forward(
         self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None
@@ -337,9 +360,30 @@ class RegressionLoss(FlowLoss):
         """
         t = trajectory.t
         cond = as_conditioning(cond, self.backbone, t.device)
-        error = self.regression_error(trajectory, self.drop_labels(cond, len(t), t.device))
+        x0, error = self.regress(trajectory, self.drop_labels(cond, len(t), t.device))
         w = torch.zeros_like(t) if self.weight is None else self.weight(t)
-        return (w.exp() * error - w).mean(), {"t": t, "loss": error.detach(), "weight": w.detach()}
+        loss, terms = (w.exp() * error - w).mean(), {"t": t, "loss": error.detach(), "weight": w.detach()}
+        if self.feature_weight:
+            distance = self._feature_distance(x0, trajectory.x0, cond)
+            loss, terms["features"] = loss + self.feature_weight * distance.mean(), distance.detach()
+        return loss, terms
+
+    @property
+    def read_network(self) -> nn.Module | None:
+        """Returns the network whose hidden features the loss reads, None for none."""
+        return self._features[0] if self.feature_weight else None
+
+    def _feature_distance(self, x0: Tensor, end: Tensor, cond: Conditioning) -> Tensor:
+        """Returns the distance ``(B,)`` of the teacher's hidden features of two samples ``(B, c, *s)``."""
+        network, layer = self._features
+        z, t = torch.randn_like(end) * self.flow.sigma_data, end.new_full((len(end),), FEATURE_TIME)
+        if cond.loss_mask is not None:
+            x0 = torch.where(cond.loss_mask > 0, x0, end)
+        with layer.reading() as found:
+            for sample, graph in ((x0, True), (end, False)):
+                with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
+                    network(self.flow.interpolate(sample, z, t) / self.flow.sigma_data, t, cond)
+        return feature_distance(*found)
 
 
 def _check_trainable(backbone: Backbone, teacher: Backbone | None) -> None:

@@ -133,11 +133,12 @@ def _compilation(context: Context, loss: Any, teacher: nn.Module | None) -> Call
     """Returns a function that compiles the networks of a stage."""
     frozen = (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,)
     tangent = None if getattr(loss, "uses_trajectories", False) else context.tangent_method
+    read = getattr(loss, "read_network", None)  # a compiled network would not call the hooks that read its features
 
     def compile_networks() -> None:
         compile_for(context, loss.backbone, context.device, tangent)
         for network in (*frozen, getattr(loss, "auxiliary", None)):
-            if isinstance(network, nn.Module):
+            if isinstance(network, nn.Module) and network is not read:
                 compile_for(context, network, context.device, None)
 
     return compile_networks
