@@ -86,7 +86,7 @@ class FlowLoss(nn.Module):
         return self.flow.denoise(x_t, network(x_t / self.flow.sigma_data, t, cond).float(), t)
 
     def regress(self, trajectory: Trajectory, cond: Conditioning) -> tuple[Tensor, Tensor]:
-        """Returns f(x_t, t) ``(B, c, *s)`` of the backbone for points of trajectories, and its square error ``(B,)``."""
+        """Returns the backbone's f(x_t, t) ``(B, c, *s)`` at points of trajectories, and its squared error ``(B,)``."""
         x0 = self.denoise(self.backbone, trajectory.x_t, trajectory.t, cond)
         return x0, masked_mean_square(x0 - trajectory.x0, cond.loss_mask)
 
