@@ -4,7 +4,8 @@
 
 The run folder has the teacher (its guide, autoencoder and feature extractor too). The minutes are those of one core and
 include the trajectories. Steps follow from speeds that are timed first, as ``scm-media bench`` does; the table's
-minutes are those that each stage took. Trajectories and the warm start are made once, in OUT/shared. OUT/results.json
+minutes are those that each stage took. The second time of two steps is searched for each student, on samples of
+another seed than those of the table. Trajectories and the warm start are made once, in OUT/shared. OUT/results.json
 has what is done, which is not done again; ``--ways`` names some of the ways, so that two processes can share them once
 OUT/shared is whole.
 """
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 
 from scm_media import load
-from scm_media.evaluation import EvaluationRequest, evaluate
+from scm_media.evaluation import EvaluationRequest, evaluate, keep_times, search_times
 from scm_media.evaluation.speed import measure_speed
 from scm_media.recipe import compose
 from scm_media.training import run
@@ -112,16 +113,29 @@ class Table:
     @property
     def results(self) -> dict[str, Any]:
         """Returns the figures so far, read anew: other processes may have added to them."""
-        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {"ways": {}}
+        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {"trained": {}, "ways": {}}
         return found
 
     def add(self, name: str, seconds: float, num_samples: int) -> None:
         """Trains and measures one way, unless it is there."""
+        folder = self.out / folder_name(name)
+        if name not in self.results["trained"]:
+            self.train(name, folder, seconds)
         if name in self.results["ways"]:
             return
-        way, speeds, spent = WAYS[name], self.speeds(), {}
-        left = seconds
-        folder = self.out / name.replace(" ", "-").replace(",", "").replace("+", "and")
+        trained = load(folder, precision="bf16")
+        found = search_times(trained, max(2, num_samples // 10), GRID, (), (2,))
+        keep_times(trained.folder, found)
+        request = EvaluationRequest(num_samples, rows=[1, 2], timing_repeats=1)
+        figures = evaluate(load(folder, precision="bf16"), request, work=self.out / "evaluation")
+        rows = {str(row["steps"]): {key: row[key] for key in KEPT if key in row} for row in figures["rows"]}
+        way = {**self.results["trained"][name], "second_time": found["times"]["2"][1], "rows": rows}
+        self._keep(lambda results: results["ways"].update({name: way}))
+
+    def train(self, name: str, folder: Path, seconds: float) -> None:
+        """Trains the student of one way in a folder, for the seconds that its trajectories and warm start leave."""
+        way, speeds, left = WAYS[name], self.speeds(), seconds
+        spent: dict[str, float] = {}
         if way.trajectories:
             spent |= self.shared(seconds, way.warm)
             left -= sum(spent.values())
@@ -133,11 +147,8 @@ class Table:
         spent["student"] = self._train(
             [*way.all_overrides(self.overrides, steps), f"run_dir={folder}", "stage=student"]
         )
-        request = EvaluationRequest(num_samples, rows=[1, 2], timing_repeats=1)
-        figures = evaluate(load(folder, precision="bf16"), request, work=self.out / "evaluation")
-        rows = {str(row["steps"]): {key: row[key] for key in KEPT if key in row} for row in figures["rows"]}
         minutes = {stage: taken / 60 for stage, taken in spent.items()}
-        self._keep(lambda results: results["ways"].update({name: {"steps": steps, "minutes": minutes, "rows": rows}}))
+        self._keep(lambda results: results["trained"].update({name: {"steps": steps, "minutes": minutes}}))
 
     def speeds(self) -> dict[str, float]:
         """Returns the seconds of a step of each kind, and of a trajectory; timed once a folder."""
@@ -182,7 +193,14 @@ class Table:
         write_whole(self.file, (json.dumps(results, indent=1) + "\n").encode())
 
 
+GRID = (0.35, 0.5, 0.7, 0.9, 1.1, 1.3)
+"""The second times that are tried, in radians."""
 KEPT = ("frechet", "recall", "precision", "accuracy")
+
+
+def folder_name(way: str) -> str:
+    """Returns the name of the folder of a way's student."""
+    return way.replace(" ", "-").replace(",", "").replace("+", "and")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -202,15 +220,17 @@ def _link(source: str, target: str) -> None:
 def as_markdown(ways: Mapping[str, Any]) -> str:
     """Returns the table: minutes of a core by stage, steps, and the figures of one and two steps."""
     lines = [
-        "| way | trajectories + warm start + student, minutes | student's steps | one step | two steps |",
-        "|---|---|---|---|---|",
+        "| way | trajectories + warm start + student, minutes | student's steps | one step | two steps | second time |",
+        "|---|---|---|---|---|---|",
     ]
     for name, way in ways.items():
         minutes = " + ".join(
             f"{way['minutes'].get(stage, 0):.0f}" for stage in ("trajectories", "warm_start", "student")
         )
         figures = [f"{way['rows'][steps]['frechet']:.3f}" for steps in ("1", "2")]
-        lines.append(f"| {name} | {minutes} | {way['steps']:,} | {figures[0]} | {figures[1]} |")
+        lines.append(
+            f"| {name} | {minutes} | {way['steps']:,} | {figures[0]} | {figures[1]} | {way['second_time']:g} |"
+        )
     return "\n".join(lines) + "\n"
 
 
