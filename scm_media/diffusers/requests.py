@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.bounds import COUNT
 from scm_media.pipeline.actions import Actions
 from scm_media.pipeline.labels import Label, LabelSet, SampleLabels
 
@@ -51,11 +52,12 @@ class CallOptions:
         return cls(**given, sizes={name: value for name, value in arguments.items() if name in sizes})
 
     def count(self, labels: Label | Sequence[Label], generator: Generators) -> int:
-        """Returns the number of samples; raises ValueError for a list of generators of another length."""
+        """Returns the number of samples; raises ValueError for none, and for a list of generators of another length."""
         numbers = self.class_labels.values() if isinstance(self.class_labels, Mapping) else [self.class_labels]
-        lists = [each for each in (labels, *numbers) if isinstance(each, list | tuple) or _has_rank(each)]
-        given = [len(each) for each in (*lists, self.latents, generator) if each is not None and _is_batch(each)]
-        num = self.batch_size if self.batch_size is not None else next(iter(given), 1)
+        lengths = [len(each) for each in (labels, *numbers, self.latents, generator) if _is_list(each)]
+        num = next(iter(lengths), 1) if self.batch_size is None else self.batch_size
+        if (expected := COUNT.complaint(num)) is not None:
+            raise ValueError(f"the number of samples must be {expected}, got {num}")
         if isinstance(generator, list) and len(generator) != num:
             raise ValueError(f"got {len(generator)} generators for {num} samples; give one, or one a sample")
         return num
@@ -85,7 +87,7 @@ def name_classes(label_set: LabelSet, numbers: Indices | Mapping[str, Indices], 
         if not (classes := label_set.names.get(name)):
             there = ", ".join(label_set.names) or "none"
             raise ValueError(f"the model has no label {name!r} with classes; it knows {there}")
-        listed = each.tolist() if isinstance(each, Tensor) else each
+        listed: Any = each.tolist() if hasattr(each, "tolist") else each
         several = list(listed) if isinstance(listed, Sequence) else [listed] * num
         if len(several) != num:
             raise ValueError(f"got {len(several)} class_labels for {num} samples; give one, or one a sample")
@@ -118,9 +120,5 @@ def _draw_seed(generator: torch.Generator | None) -> int:
     return int(torch.randint(2**62, (), generator=generator, device=device))
 
 
-def _has_rank(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0
-
-
-def _is_batch(value: Any) -> bool:
-    return isinstance(value, list | tuple) or _has_rank(value)
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
