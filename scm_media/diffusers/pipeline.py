@@ -79,9 +79,7 @@ class ScmMediaPipeline(DiffusionPipeline):
             raise ValueError(f"pipelines of diffusers return sounds, pictures and clips, got samples of {axes} axes")
         sigma_data = self.model.flow.sigma_data
         if (theirs := scheduler.config.get("sigma_data")) != sigma_data:
-            raise ValueError(
-                f"the scheduler's sigma_data is {theirs}, and the model's {sigma_data}: give them the same"
-            )
+            raise ValueError(f"the scheduler's sigma_data is {theirs}, expected the model's, {sigma_data}")
         self.register_modules(backbone=backbone, autoencoder=autoencoder, scheduler=scheduler)
         self.register_to_config(description={**(description or {}), LABEL_ORDER: list(self.model.labels.names)})
         self.sample_labels: list[dict[str, Any]] = []
