@@ -52,6 +52,7 @@ class _ComponentsModel(LoadedModel):
         self._pipeline = pipeline
 
     def network(self, name: str) -> Any:
+        """Returns a component's network; the student's keeps what diffusers has wrapped around it."""
         return self._pipeline.backbone if name == "student" else self._pipeline.autoencoder.module
 
 
@@ -84,6 +85,12 @@ class ScmMediaPipeline(DiffusionPipeline):
         self.register_to_config(description={**(description or {}), LABEL_ORDER: list(self.model.labels.names)})
         self.sample_labels: list[dict[str, Any]] = []
         self._interrupt = False
+        self._num_timesteps = 0
+
+    @property
+    def num_timesteps(self) -> int:
+        """Returns the number of steps of the call, which callbacks of diffusers ask for."""
+        return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
@@ -122,6 +129,7 @@ class ScmMediaPipeline(DiffusionPipeline):
         return made
 
     def _check_output(self, output_type: str | None, wanted: CallOptions) -> str:
+        """Returns the type of output; raises ValueError for an unknown one, and for tensors that no callback gets."""
         types = OUTPUT_TYPES[len(self.model.folder.description.sample_shape) - 1]
         if output_type is not None and output_type not in types:
             raise ValueError(f"output_type must be one of {', '.join(types)}, got {output_type!r}")
@@ -182,7 +190,7 @@ class ScmMediaPipeline(DiffusionPipeline):
         self, run: Evaluator, times: Sequence[float], latents: Tensor, generator: Generators, wanted: CallOptions
     ) -> Tensor:
         """Returns denoised latents ``(B, c, *s)`` by the scheduler's steps at these times and 0."""
-        self._interrupt = False
+        self._interrupt, self._num_timesteps = False, len(times)
         self.scheduler.set_timesteps(
             len(times),
             timesteps=[*times, 0.0],

@@ -68,6 +68,8 @@ class CallOptions:
             if labels is not None:
                 raise ValueError("give labels or class_labels, not both")
             labels = name_classes(label_set, self.class_labels, num)
+        elif isinstance(labels, int):
+            raise ValueError(f"labels are names, got {labels}: give numbers of classes as class_labels")
         given = SampleLabels(label_set, labels, 0, range(num), draw=False)
         # A size option that is a label as well (the rate of frames) is given as one, unless the label says otherwise.
         given.add({name: value for name, value in self.sizes.items() if name in label_set.names})

@@ -62,6 +62,8 @@ def test_output_classes_and_types_are_those_of_diffusers(kind, output_type, shap
     assert isinstance(made[0], np.ndarray if output_type == "np" else torch.Tensor) and made[0].shape == shape
     if kind != "audio" and output_type != "latent":
         assert made[0].min() >= 0 and 0.5 < made[0].max() <= 1
+    if output_type == "pt":
+        made[0].requires_grad_()  # no tensor of inference mode
     again = opened(kind)(batch_size=2, num_inference_steps=1, generator=seeded(), output_type=output_type)[0]
     assert (again == made[0]).all()
     assert type(made).__module__.split(".")[0] == ("scm_media" if kind == "video" else "diffusers")
@@ -138,6 +140,19 @@ def test_a_callback_sees_each_step_may_change_latents_and_may_interrupt(opened):
     assert pipeline("circle", 4, seeded(), "latent").images.any()
 
 
+def test_a_callback_of_diffusers_is_given_its_own_tensors(opened):
+    class Fading(diffusers.callbacks.PipelineCallback):
+        tensor_inputs = ["latents"]
+
+        def callback_fn(self, pipeline, step, time, tensors):
+            last = step == pipeline.num_timesteps - 1
+            return {"latents": tensors["latents"] * 0.5} if last else {}
+
+    pipeline = opened("image")
+    made = pipeline("circle", 2, seeded(), "latent", callback_on_step_end=Fading()).images
+    assert torch.equal(made, pipeline("circle", 2, seeded(), "latent").images / 2)
+
+
 def test_the_progress_bar_counts_steps(exported, capsys):
     pipeline = ScmMediaPipeline.from_pretrained(exported("image")[1])
     capsys.readouterr()
@@ -209,13 +224,13 @@ def test_hooks_that_offload_are_called_for_the_network_and_for_decoding(exported
     accelerate = pytest.importorskip("accelerate")
     pipeline, moved = ScmMediaPipeline.from_pretrained(exported("audio")[1]), []
 
-    class Moving(accelerate.hooks.ModelHook):
+    class Moving(accelerate.hooks.CpuOffload):
         def pre_forward(self, module, *arguments, **options):
             moved.append(type(module).__name__)
-            return arguments, options
+            return super().pre_forward(module, *arguments, **options)
 
     for name in pipeline.model_cpu_offload_seq.split("->"):
-        accelerate.hooks.add_hook_to_module(getattr(pipeline, name), Moving())
+        accelerate.hooks.add_hook_to_module(getattr(pipeline, name), Moving("cpu"))
     pipeline(num_inference_steps=2, generator=seeded())
     assert moved == ["ScmMediaBackbone"] * 2 + ["ScmMediaAutoencoder"]
 
@@ -232,6 +247,7 @@ def test_sizes_are_the_modalitys(opened):
         ("image", {"labels": {"class": "circl"}}, "knows no label 'circl' (did you mean 'circle'?)"),
         ("image", {"labels": {"colour": "red"}}, "the model has no label 'colour'; it knows class"),
         ("image", {"labels": ["circle"], "batch_size": 2}, "got 1 labels for 2 samples"),
+        ("image", {"labels": 1}, "labels are names, got 1: give numbers of classes as class_labels"),
         ("image", {"class_labels": 3}, "class_labels of 'class' must be whole numbers from 0 to 2, got 3"),
         ("image", {"class_labels": [0.5]}, "must be whole numbers from 0 to 2, got 0.5"),
         ("image", {"class_labels": [0], "labels": "circle"}, "give labels or class_labels, not both"),
