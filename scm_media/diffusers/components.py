@@ -43,6 +43,8 @@ class _Component(ModelMixin, ConfigMixin):
         super().__init__()
         self.module = build(network, ROLES[self.name]) if module is None else module
         self.compute_dtype = torch.float32
+        # Offloading asks the first parameter of a component where it is, and some autoencoders have none.
+        self.placement = nn.Parameter(torch.empty(0), requires_grad=False)
 
     @classmethod
     def from_component(cls, component: weights.Component, source: str | Path) -> Self:

@@ -65,6 +65,8 @@ class ScmMediaPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "backbone->autoencoder"
+    # Offloading layer by layer would miss tensors that are used outside their layer's forward: all stays on the device.
+    _exclude_from_cpu_offload = ["autoencoder", "backbone"]
     _callback_tensor_inputs = list(TENSORS)
 
     def __init__(

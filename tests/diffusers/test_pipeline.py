@@ -235,6 +235,16 @@ def test_hooks_that_offload_are_called_for_the_network_and_for_decoding(exported
     assert moved == ["ScmMediaBackbone"] * 2 + ["ScmMediaAutoencoder"]
 
 
+@pytest.mark.parametrize("offload", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
+def test_an_offloaded_pipeline_makes_the_same_again_and_again(offload, exported):
+    pytest.importorskip("accelerate")
+    pipeline = ScmMediaPipeline.from_pretrained(exported("audio")[1])
+    made = [pipeline(num_inference_steps=2, generator=seeded(), output_type="pt").audios]
+    getattr(pipeline, offload)(device="cpu")
+    made += [pipeline(num_inference_steps=2, generator=seeded(), output_type="pt").audios for _ in range(2)]
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+
+
 def test_sizes_are_the_modalitys(opened):
     assert opened("audio")(num_inference_steps=1, duration=0.128).audios.shape == (1, 1, 1024)
     with pytest.raises(ValueError, match=r"duration 1: longer than the model makes at once"):
