@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> int:
         "--format",
         choices=("scm-media", "diffusers", "lora"),
         default="scm-media",
-        help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps; "
+        help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps, "
+        "or one of our own classes for a student of ours; "
         "lora: one file of a LoRA student, for load_lora_weights of diffusers",
     )
     commands.add_argument(
@@ -65,9 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.pipeline.export import check_target
 
     if parsed.format == "diffusers":
-        from scm_media.pipeline.diffusers_export import export_to_diffusers
-
-        shown = printable(export_to_diffusers(ModelFolder.open(parsed.model), parsed.folder, parsed.pipeline))
+        shown = printable(_export_to_diffusers(ModelFolder.open(parsed.model), parsed.folder, parsed.pipeline))
         print(f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps")
         return 0
     if parsed.format == "lora":
@@ -90,6 +89,21 @@ def run(arguments: Sequence[str]) -> int:
     shown = printable(folder)
     print(f"{shown}: {size / 2**20:.1f} MiB; use it with: scm-media generate {shown}")
     return 0
+
+
+def _export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None) -> Path:
+    """Returns the folder of a pipeline: the teacher's with the student in it, or one of our own classes."""
+    from scm_media.pipeline.diffusers_export import export_to_diffusers, is_of_diffusers
+
+    if is_of_diffusers(model):
+        return export_to_diffusers(model, target, pipeline)
+    if pipeline is not None:
+        raise ValueError(f"{model.path}: its student comes from no pipeline of diffusers, so leave --pipeline out")
+    try:
+        from scm_media.diffusers.export import export_pipeline
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    return export_pipeline(model, target)
 
 
 def _without_reference(model: ModelFolder) -> str | None:

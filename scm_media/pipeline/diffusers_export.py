@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,8 +34,7 @@ def export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None =
     (``teacher_from``). Raises ValueError for students of other networks, for a pipeline with another network, and for a
     target that exists.
     """
-    if target.exists():
-        raise ValueError(f"{target} exists: export to a folder that does not")
+    check_new(target)
     backbone, config = _whole_student(model)
     source = _open_source(model, pipeline)
     described = source.backbone()
@@ -43,20 +44,47 @@ def export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None =
             "the pipeline that its teacher came from, with --pipeline"
         )
     scheduler = few_step_scheduler(backbone, config["scheduler"])
+    with new_folder(target) as folder:
+        _copy_parts(source, folder)
+        backbone.network.save_pretrained(folder / source.component, safe_serialization=True)
+        scheduler.save_pretrained(folder / "scheduler")
+        index = read_json(source.path / INDEX) | {"scheduler": ["diffusers", type(scheduler).__name__]}
+        weights.write_whole(folder / INDEX, f"{json.dumps(index, indent=2)}\n".encode())
+        weights.write_whole(folder / "README.md", _card(model, source, backbone, scheduler).encode())
+    return target
+
+
+def is_of_diffusers(model: ModelFolder) -> bool:
+    """Returns true where a model's student is a network of diffusers, or a LoRA of one.
+
+    Raises ValueError for a model without a student.
+    """
+    config = model.read("student").config
+    return is_lora(config) or {"scheduler", "network"} <= config.keys()
+
+
+def check_new(target: Path) -> None:
+    """Raises ValueError for a folder or file that exists."""
+    if os.path.lexists(target):
+        raise ValueError(f"{target} exists: export to a folder that does not")
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder that is renamed to ``target`` at the end, and removed after an error.
+
+    Raises ValueError for a target that exists.
+    """
+    check_new(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     weights.remove_leftovers(target.parent.glob(f".{target.name}.*.part"))
     try:
-        _copy_parts(source, aside)
-        backbone.network.save_pretrained(aside / source.component, safe_serialization=True)
-        scheduler.save_pretrained(aside / "scheduler")
-        index = read_json(source.path / INDEX) | {"scheduler": ["diffusers", type(scheduler).__name__]}
-        weights.write_whole(aside / INDEX, f"{json.dumps(index, indent=2)}\n".encode())
-        weights.write_whole(aside / "README.md", _card(model, source, backbone, scheduler).encode())
+        aside.mkdir(parents=True)
+        yield aside
         os.rename(aside, target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    return target
 
 
 def export_lora(model: ModelFolder, target: Path) -> Path:
@@ -80,8 +108,8 @@ def _whole_student(model: ModelFolder) -> tuple[Any, dict[str, Any]]:
     if not is_lora(component.config):
         if not {"scheduler", "network"} <= component.config.keys():
             raise ValueError(
-                f"{model.path}: its student is no network of diffusers, so no pipeline there takes it; distil one of "
-                "their teachers (teacher_from), or export without --format"
+                f"{model.path}: its student is no network of diffusers: scm_media.diffusers.export writes a pipeline "
+                "of its own for it"
             )
         return restore(component, "student", model.file("student")), component.config
     teacher = model.read("teacher")
@@ -105,7 +133,6 @@ def _copy_parts(source: DiffusersFolder, target: Path) -> None:
 
     Raises ValueError for links out of the folder, and for parts that have no other weights.
     """
-    target.mkdir(parents=True)
     for part in read_index(source.path):
         if part in (source.component, "scheduler"):
             continue
