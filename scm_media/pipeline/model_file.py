@@ -152,7 +152,7 @@ def _check_header(header: Mapping[str, Any], tensors: Sequence[str]) -> None:
     known = (METRICS_FILE, MEMORIZATION_FILE)
     others = [name for name in figures if name not in known and not is_second_opinion(name)]
     _refuse("figures", others, f"there are {', '.join(known)} and metrics-NAME.json")
-    others = [name for name in tensors if name.partition(SEPARATOR)[0] not in parts]
+    others = [name for name in tensors if SEPARATOR not in name or name.partition(SEPARATOR)[0] not in parts]
     _refuse("tensors", others, "each is named PART/NAME, after a part of the header")
     if recipe is not None and len(recipe.encode()) > MAX_BYTES_OF_YAML:
         raise ValueError(f"its recipe has {len(recipe.encode())} bytes, expected at most {MAX_BYTES_OF_YAML}")
