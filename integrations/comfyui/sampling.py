@@ -31,6 +31,11 @@ class RecordedSamples:
     samples: Tensor
     records: list[dict[str, Any]]
 
+    @property
+    def modality(self) -> Any:
+        """Returns the model's modality, with the attributes of its kind."""
+        return self.pipeline.modality
+
 
 def number(kind: str, default: float, tooltip: str, low: float = 0, high: float = LARGEST, **more: Any) -> Any:
     """Returns the input of a whole ("INT") or other ("FLOAT") number."""
@@ -115,7 +120,7 @@ def show_clips(made: RecordedSamples) -> tuple[Any, ...]:
     frames = [to_frames(clip) for clip in made.samples]
     if not HAS_VIDEO:
         return frames, made
-    rate = made.pipeline.modality.written_rate
+    rate = made.modality.written_rate
     rates = [float(record.get("fps", rate)) for record in made.records]
     return frames, made, [to_video(*pair) for pair in zip(frames, rates, strict=True)]
 
@@ -164,7 +169,7 @@ class SampleAudio(_Sampler):
     ) -> tuple[dict[str, Any], RecordedSamples]:
         """Returns the sounds and their record."""
         made = _sample(model, "audio", sizes={"duration": duration}, **inputs)
-        return to_audio(made.samples, made.pipeline.modality.sample_rate), made
+        return to_audio(made.samples, made.modality.sample_rate), made
 
 
 class SampleVideo(_Sampler):

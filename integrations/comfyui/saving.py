@@ -57,7 +57,7 @@ class SaveSamples:
 
         Raises ValueError for a format that the modality is not written in, OSError for a file that cannot be written.
         """
-        modality = samples.pipeline.modality
+        modality = samples.modality
         known = list(modality.written_suffixes)
         suffix = known[0] if format == "auto" else f".{format}"
         if suffix not in known:
