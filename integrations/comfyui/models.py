@@ -62,8 +62,8 @@ def list_models() -> dict[str, Path | str]:
             folders.sort()
             if MODEL_FILE in files:
                 folders.clear()
-                if folder != root:
-                    found.setdefault(folder.relative_to(root).as_posix(), folder)
+                name = folder.name if folder == root else folder.relative_to(root).as_posix()
+                found.setdefault(name, folder)
                 continue
             for name in sorted(each for each in files if each.endswith(SUFFIX)):
                 found.setdefault((folder / name).relative_to(root).as_posix(), folder / name)

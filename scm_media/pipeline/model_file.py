@@ -67,6 +67,8 @@ class ModelFile(ModelFolder):
         Raises ValueError, naming the file, when it is cut short or no safetensors file, when it holds one network
         and not a model, when a newer version wrote it, and for keys and tensors that no model has.
         """
+        if path.suffix != SUFFIX:
+            raise ValueError(f"{path} is no model: give a folder, or a file that ends in {SUFFIX}")
         header, tensors = weights.read_config(path)
         if KEY not in header:
             raise ValueError(

@@ -188,6 +188,8 @@ def test_a_file_of_one_network_is_no_model(tmp_path):
     folder, _ = export_tiny(tmp_path)
     with pytest.raises(ValueError, match=r"student\.safetensors holds no whole model .*--format safetensors"):
         scm_media.load(folder / "student.safetensors")
+    with pytest.raises(ValueError, match=r"model\.json is no model: give a folder, or a file that ends in"):
+        scm_media.load(folder / "model.json")
 
 
 def test_damage_in_a_part_is_noticed_when_the_part_is_read(tmp_path):
