@@ -24,7 +24,7 @@ CONSTANTS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 
 @dataclass
 class VideoComponents:
-    """What a VIDEO is made of."""
+    """The frames, rate and sound of a VIDEO."""
 
     images: torch.Tensor
     frame_rate: Fraction
