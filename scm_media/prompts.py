@@ -61,7 +61,11 @@ class PromptBank:
     @classmethod
     def load(cls, path: Path | str) -> PromptBank:
         """Returns the bank of a file, whose tensors stay mapped from it. Raises ValueError for any other file."""
-        found = weights.read(path, check=False)
+        return cls.from_component(weights.read(path, check=False), path)
+
+    @classmethod
+    def from_component(cls, found: weights.Component, path: Path | str) -> PromptBank:
+        """Returns the bank that a weight file holds; raises ValueError, naming the file, where it is something else."""
         prompts = found.config.get("prompts")
         if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
             raise ValueError(

@@ -54,10 +54,18 @@ def save(
     Raises ValueError when a value does not fit dtype, OSError when the file cannot be written.
     """
     path = Path(path)
-    tensors = {name: _to_storage(name, tensor, dtype, path) for name, tensor in state.items()}
+    tensors = to_storage(state, dtype, path)
     header = {**(entries or {}), "config": json.dumps(dict(config)), "info": json.dumps(dict(info or {}))}
     header |= {"format": "pt", DIGEST: _digest(tensors, header["config"], header["info"]).hexdigest()}
     write_whole(path, safetensors.torch.save(tensors, header))
+
+
+def to_storage(state: Mapping[str, Tensor], dtype: torch.dtype | None, path: Path) -> dict[str, Tensor]:
+    """Returns tensors as they are stored: on the CPU, contiguous, floating-point ones as dtype (None: as they are).
+
+    Raises ValueError, naming the file and the tensor, when a value does not fit dtype.
+    """
+    return {name: _to_storage(name, tensor, dtype, path) for name, tensor in state.items()}
 
 
 def _to_storage(name: str, tensor: Tensor, dtype: torch.dtype | None, path: Path) -> Tensor:
@@ -145,6 +153,20 @@ def read_info(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     with _open(path) as file:
         return _read_header(path, file.metadata() or {}, list(file.keys()))[1]
+
+
+def read_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """Returns the configuration in a file's header and the names of its tensors. Raises ValueError as ``read``."""
+    path = Path(path)
+    with _open(path) as file:
+        names = list(file.keys())
+        return _read_header(path, file.metadata() or {}, names)[0], names
+
+
+def read_tensors(path: str | Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """Returns some tensors of a file, mapped from it and compared with no digest. Raises ValueError as ``read``."""
+    with _open(Path(path)) as file:
+        return {name: file.get_tensor(name) for name in names}
 
 
 @contextmanager

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+PAGES = sorted([each for place in ("*.md", "docs/*.md", "integrations/*/README.md") for each in REPOSITORY.glob(place)])
 OLD_NAMES = "names before version 0.1"
 """The heading of the glossary below which names are listed that are no longer there."""
 
 INSTALLED = {"scm_media.configs", "scm_media.modalities", "scm_media.models", "scm_media.recipes"}
 """Groups of entry points, and folders that only the wheel has below the package."""
 
-FOLDERS = "scm_media|modalities|tests|benchmarks|examples|configs|recipes|docs"
+FOLDERS = "scm_media|modalities|integrations|tests|benchmarks|examples|configs|recipes|docs"
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+\.(?:py|md|yaml|json))(?:::(\w+))?`|`…?::(\w+)`")
 """A file, perhaps with a test in it; or the name of another test in the file that was named last."""

@@ -21,6 +21,7 @@ def run(arguments: Sequence[str]) -> int:
     pipeline, parsed, sizes = open_model(commands, arguments, _length_options)
 
     from scm_media.pipeline import EditRequest
+    from scm_media.pipeline.records import describe_edit
 
     for flag in ("task", "input"):
         if getattr(parsed, flag) is None:
@@ -39,15 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     given = {name: getattr(parsed, name) for name in ("keep", "region", "mask")}
     request = EditRequest(task=parsed.task, source=parsed.input, **given, sampling=sampling_request(parsed, sizes))
     batches = pipeline.edit_batches(request)
-    record = {
-        "steps": len(parsed.times) if parsed.times else parsed.steps or pipeline.edit_steps,
-        "sampler": "consistency",
-        "task": parsed.task,
-        "input": str(parsed.input),
-        **{name: str(each) if isinstance(each, Path) else each for name, each in given.items() if each is not None},
-        **sizes,
-    }
-    report = write_samples(batches, pipeline, parsed, record)
+    report = write_samples(batches, pipeline, parsed, describe_edit(pipeline, parsed.model, request))
     print_report({**report, "seconds_total": time.perf_counter() - begun}, parsed)
     return 0
 

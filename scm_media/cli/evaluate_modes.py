@@ -27,7 +27,7 @@ def search_times(parsed: Any) -> int:
         file, steps = printable(pipeline.folder.path / "model.json"), ", ".join(found["times"])
         print(f"kept in {file}: the model now uses them for {steps} steps", file=sys.stderr)
     else:
-        print("not kept: a bundled or downloaded model is not yours to write to; export it", file=sys.stderr)
+        print("not kept: a bundled or downloaded model, or a file, is not written to; export a folder", file=sys.stderr)
     return 0
 
 

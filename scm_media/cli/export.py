@@ -1,11 +1,13 @@
-"""``scm-media export``: writes a run or model as a self-contained model folder."""
+"""``scm-media export``: writes a run or model as a self-contained model folder, or in the format of other programs."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scm_media.cli.arguments import parser
 from scm_media.display import printable
@@ -17,78 +19,135 @@ PRECISIONS = ("as-is", "float32", "float16", "bfloat16")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Returns 0 when the folder is complete."""
+    """Returns 0 when the export is complete."""
     commands = parser(
         "export",
         "Writes a self-contained model folder, as the Hugging Face hub takes it: weights, recipe, figures, a\nmodel "
-        "card and a sheet of samples.",
+        "card and a sheet of samples. Other formats are chosen by --format.",
     )
-    commands.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a bundled name")
+    commands.add_argument("model", metavar="MODEL", help="a run folder, a model folder or file, or a bundled name")
     commands.add_argument(
-        "folder", metavar="DIR", type=Path, help="a new folder, or one without a model (--format lora: a file)"
+        "folder",
+        metavar="DIR",
+        type=Path,
+        help="a new folder, or one without a model (--format safetensors, lora: a file)",
     )
     commands.add_argument(
         "--precision", choices=PRECISIONS, default="as-is", help="type of the weights; default: as-is"
     )
-    commands.add_argument(
-        "--format",
-        choices=("scm-media", "diffusers", "lora"),
-        default="scm-media",
-        help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps, "
-        "or one of our own classes for a student of ours; "
-        "lora: one file of a LoRA student, for load_lora_weights of diffusers",
-    )
+    helps = "; ".join(f"{name}: {each.help}" for name, each in FORMATS.items())
+    commands.add_argument("--format", choices=tuple(FORMATS), default="scm-media", help=helps)
     commands.add_argument(
         "--pipeline",
         metavar="FOLDER",
         help="with --format diffusers: that pipeline; default: the recipe's teacher_from",
     )
-    commands.add_argument("--no-teacher", action="store_true", help="leave the teacher out")
+    commands.add_argument(
+        "--teacher",
+        action=argparse.BooleanOptionalAction,
+        help="take the teacher along or leave it out; default: along in a folder, left out of a single file",
+    )
     commands.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the model in DIR as a whole; files that no export writes (.git, LICENSE) stay",
     )
     parsed = commands.parse_args(arguments)
-    ours = {
+    chosen = FORMATS[parsed.format]
+    given = {
         "--precision": parsed.precision != "as-is",
-        "--no-teacher": parsed.no_teacher,
+        "--teacher": parsed.teacher is True,
+        "--no-teacher": parsed.teacher is False,
         "--overwrite": parsed.overwrite,
     }
-    if parsed.format != "scm-media" and (given := [flag for flag, is_given in ours.items() if is_given]):
-        commands.error(f"{', '.join(given)}: not with --format {parsed.format}")
-    if parsed.pipeline is not None and parsed.format != "diffusers":
+    if unheeded := [flag for flag, is_given in given.items() if is_given and flag not in chosen.flags]:
+        commands.error(f"{', '.join(unheeded)}: not with --format {parsed.format}")
+    if parsed.pipeline is not None and "--pipeline" not in chosen.flags:
         commands.error("--pipeline goes with --format diffusers")
 
-    import torch
+    from scm_media.pipeline import ModelFolder
 
-    from scm_media.pipeline import ModelFolder, Pipeline
+    chosen.write(ModelFolder.open(parsed.model), parsed)
+    return 0
+
+
+def _write_folder(model: ModelFolder, parsed: argparse.Namespace) -> None:
+    from scm_media.pipeline import Pipeline
     from scm_media.pipeline.export import check_target
 
-    if parsed.format == "diffusers":
-        shown = printable(_export_to_diffusers(ModelFolder.open(parsed.model), parsed.folder, parsed.pipeline))
-        print(f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps")
-        return 0
-    if parsed.format == "lora":
-        from scm_media.pipeline.diffusers_export import export_lora
-
-        print(printable(export_lora(ModelFolder.open(parsed.model), parsed.folder)))
-        return 0
-    dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
-    model = ModelFolder.open(parsed.model)
     check_target(model, parsed.folder, parsed.overwrite)  # before statistics are made, which may take long
-    if problem := _without_reference(model):
-        print(
-            f"scm-media export: evaluate will not work on {printable(parsed.folder)}: {printable(problem)}",
-            file=sys.stderr,
-        )
+    _warn_without_reference(model, parsed.folder)
     folder = Pipeline(model).save_pretrained(
-        parsed.folder, dtype=dtype, teacher=not parsed.no_teacher, overwrite=parsed.overwrite
+        parsed.folder, dtype=_dtype(parsed), teacher=parsed.teacher is not False, overwrite=parsed.overwrite
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shown = printable(folder)
     print(f"{shown}: {size / 2**20:.1f} MiB; use it with: scm-media generate {shown}")
-    return 0
+
+
+def _write_file(model: ModelFolder, parsed: argparse.Namespace) -> None:
+    from scm_media.pipeline.model_file import check_file_target, export_file, needs_teacher
+
+    check_file_target(model, parsed.folder, parsed.overwrite)
+    _warn_without_reference(model, parsed.folder)
+    teacher = needs_teacher(model) if parsed.teacher is None else parsed.teacher
+    file = export_file(model, parsed.folder, _dtype(parsed), teacher, parsed.overwrite)
+    shown, left_out = printable(file), ""
+    if model.has("teacher") and not teacher:
+        left_out = " without the teacher (--teacher takes it along)"
+    print(f"{shown}: {file.stat().st_size / 2**20:.1f} MiB{left_out}; use it with: scm-media generate {shown}")
+
+
+def _write_diffusers(model: ModelFolder, parsed: argparse.Namespace) -> None:
+    shown = printable(_export_to_diffusers(model, parsed.folder, parsed.pipeline))
+    print(f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps")
+
+
+def _write_lora(model: ModelFolder, parsed: argparse.Namespace) -> None:
+    from scm_media.pipeline.diffusers_export import export_lora
+
+    print(printable(export_lora(model, parsed.folder)))
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A value of ``--format``: the function that writes it, the flags that it heeds, and its help."""
+
+    write: Callable[[ModelFolder, argparse.Namespace], None]
+    flags: Sequence[str]
+    help: str
+
+
+OURS = ("--precision", "--teacher", "--no-teacher", "--overwrite")
+FORMATS: Mapping[str, _Format] = {
+    "scm-media": _Format(_write_folder, OURS, "a model folder (default)"),
+    "safetensors": _Format(
+        _write_file, OURS, "the whole model in one .safetensors file, without card and sheet, which all commands open"
+    ),
+    "diffusers": _Format(
+        _write_diffusers,
+        ("--pipeline",),
+        "the pipeline that the teacher came from, with the student in it and a scheduler of few steps, or one of our "
+        "own classes for a student of ours",
+    ),
+    "lora": _Format(_write_lora, (), "one file of a LoRA student, for load_lora_weights of diffusers"),
+}
+
+
+def _dtype(parsed: argparse.Namespace) -> Any:
+    """Returns the type of the weights that --precision asks for; None for their own."""
+    import torch
+
+    return None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
+
+
+def _warn_without_reference(model: ModelFolder, target: Path) -> None:
+    """Says on standard error why a model cannot be evaluated after the export, if it cannot."""
+    if problem := _without_reference(model):
+        print(
+            f"scm-media export: evaluate will not work on {printable(target)}: {printable(problem)}",
+            file=sys.stderr,
+        )
 
 
 def _export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None) -> Path:

@@ -15,11 +15,12 @@ def run(arguments: Sequence[str]) -> int:
     """Returns 0 when every sample is written."""
     begun = time.perf_counter()
     pipeline, parsed, sizes = open_model(_parser(), arguments, lambda modality: modality.size_options)
+
+    from scm_media.pipeline.records import describe_sampling
+
     request = replace(sampling_request(parsed, sizes, teacher=parsed.teacher), sampler=parsed.sampler)
     batches = pipeline.batches(request)
-    sampler = f"teacher, {parsed.sampler or pipeline.settings.teacher}" if parsed.teacher else "consistency"
-    steps = pipeline.method(request).num_steps
-    report = write_samples(batches, pipeline, parsed, {"steps": steps, "sampler": sampler, **sizes})
+    report = write_samples(batches, pipeline, parsed, describe_sampling(pipeline, parsed.model, request))
     print_report({**report, "seconds_total": time.perf_counter() - begun}, parsed)
     return 0
 

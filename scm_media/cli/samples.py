@@ -136,12 +136,11 @@ def write_samples(
 ) -> dict[str, Any]:
     """Writes samples as they are made and returns the report of ``--json``, without the seconds in total.
 
-    record: how the samples are made; each file holds it beside model, seed, index, label and actions.
+    record: how the samples are made; each file holds it beside seed, index, label and actions.
     """
-    from scm_media.pipeline.actions import format_actions
+    from scm_media.pipeline.records import sample_records
 
     suffix = _suffix(pipeline.modality, parsed.format)
-    record = _complete_record(pipeline, parsed, record)
     report: dict[str, Any] = {
         "samples": [],
         "steps": record["steps"],
@@ -156,13 +155,9 @@ def write_samples(
         report["evaluations"] = made.evaluations
         report["seconds_model"] += made.seconds_model
         report["seconds_decode"] += made.seconds_decode
-        for number, (sample, labels) in enumerate(zip(made.samples, made.labels, strict=True)):
-            seed, index, label = made.seeds[number], made.indices[number], _format_labels(labels)
+        for sample, metadata in zip(made.samples, sample_records(pipeline, record, made), strict=True):
+            seed, index, label = metadata["seed"], metadata["index"], metadata["label"]
             path = parsed.out / _file_name(seed, index, label, suffix)
-            sizes = {name: value for name, value in labels.items() if name in pipeline.modality.size_options}
-            metadata = {**record, **sizes, "seed": seed, "index": index, "label": label}
-            if made.actions is not None and (text := format_actions(made.actions[number], pipeline.actions.names)):
-                metadata["actions"] = text
             if warning := _write(pipeline.modality, path, sample, metadata):
                 report["warnings"].append(f"{path}: {warning}")
             report["samples"].append({"path": str(path), "label": label, "seed": seed, "index": index})
@@ -185,16 +180,6 @@ def print_report(report: Mapping[str, Any], parsed: argparse.Namespace) -> None:
         f"{report['seconds_decode']:.2f} s decoding",
         file=sys.stderr,
     )
-
-
-def _complete_record(pipeline: Any, parsed: argparse.Namespace, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the record with model, recipe and the flags that were given; paths are cut to their last part."""
-    from scm_media.pipeline.export import base_name
-
-    flags = {name: getattr(parsed, name) for name in ("guidance", "guidance_interval", "overlap")}
-    given = {name: value for name, value in flags.items() if value is not None}
-    whole = {"model": parsed.model, "recipe": pipeline.name, **record, **given}
-    return {name: base_name(value) if isinstance(value, str) else value for name, value in whole.items()}
 
 
 def _write(modality: Any, path: Path, sample: Any, metadata: Mapping[str, Any]) -> str | None:
@@ -225,13 +210,6 @@ def _suffix(modality: Any, asked: str | None) -> str:
             f"--format {asked}: {modality.name} is written as {', '.join(suffixes)}{nearest(suffix, suffixes)}"
         )
     return suffix
-
-
-def _format_labels(labels: Mapping[str, Any]) -> str | None:
-    """Returns the labels as ``--label`` takes them: the class of a single label, ``name=value`` for several."""
-    if len(labels) <= 1:
-        return next((str(value) for value in labels.values()), None)
-    return " ".join(f"{name}={value}" for name, value in labels.items())
 
 
 def _file_name(seed: int, index: int, label: str | None, suffix: str) -> str:

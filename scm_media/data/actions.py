@@ -39,7 +39,12 @@ class ActionBank:
     @classmethod
     def load(cls, path: Path) -> ActionBank:
         """Reads the file of an action bank; raises ValueError for one that is missing, cut short or something else."""
-        state = weights.read(path).state
+        return cls.from_component(weights.read(path), path)
+
+    @classmethod
+    def from_component(cls, component: weights.Component, path: Path) -> ActionBank:
+        """Returns the bank that a weight file holds; raises ValueError, naming the file, where it is something else."""
+        state = component.state
         if ACTIONS not in state:
             raise ValueError(f"{path} holds no {ACTIONS}, so it is no action bank; export the model again")
         labels = {name.removeprefix(LABEL): state[name] for name in state if name.startswith(LABEL)}

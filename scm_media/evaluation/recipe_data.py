@@ -34,13 +34,17 @@ def load_reference(
     folder = pipeline.folder
     network = named_network(name, pipeline.modality, pipeline.device)
     network = project_features(network, folder.description.sample_shape, pipeline.device)
-    own = folder.file(f"reference-{name}")
-    kept = own if folder.is_run or own.is_file() or work is None else work / f"reference-{name}-{_recipe_name(folder)}"
-    if kept.is_file():
+    own = f"reference-{name}"
+    if folder.has(own):
+        return network, Reference.from_component(folder.read(own), folder.file(own))
+    kept = None if work is None else work / f"{own}-{_recipe_name(folder)}"
+    if folder.is_run:
+        kept = folder.file(own)
+    if kept is not None and kept.is_file():
         return network, Reference.load(kept)
     train, held_out = recipe_data(folder)
     reference = make_reference(network, iterate(train), iterate(held_out), device=pipeline.device)
-    if folder.is_run or work is not None:
+    if kept is not None:
         reference.save(kept)
     return network, reference
 

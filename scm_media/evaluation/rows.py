@@ -137,8 +137,8 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
         for key, tensor in sorted(component.state.items()):
             digest.update(key.encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    if pipeline.folder.action_bank_file.is_file():  # samples are drawn for these actions
-        digest.update(pipeline.folder.action_bank_file.read_bytes())
+    if pipeline.folder.has("action_bank"):  # samples are drawn for these actions
+        digest.update(weights.digest(pipeline.folder.read("action_bank")).encode())
     settings = {key: value for key, value in asdict(pipeline.settings).items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.times or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]

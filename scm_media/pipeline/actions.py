@@ -41,12 +41,12 @@ class ActionSet:
     @classmethod
     def from_folder(cls, folder: ModelFolder) -> ActionSet:
         """Returns the actions of a model, without names for a model without; raises ValueError for a damaged file."""
-        names, file = folder.description.actions or [], folder.action_bank_file
+        names, file = folder.description.actions or [], folder.file("action_bank")
         bank = None
-        if names and file.is_file():
+        if names and folder.has("action_bank"):
             from scm_media.data.actions import ActionBank  # a model without actions starts without the data sets
 
-            bank = ActionBank.load(file)
+            bank = ActionBank.from_component(folder.read("action_bank"), file)
         if bank is not None and bank.actions.shape[1] != len(names):
             raise ValueError(
                 f"{file} has {bank.actions.shape[1]} numbers a frame, but the model has {len(names)} actions; export "

@@ -19,7 +19,6 @@ from scm_media import weights
 from scm_media.adapters.lora_files import is_lora
 from scm_media.pipeline.card import SHEET_FILE, format_card
 from scm_media.pipeline.description import MODEL_FILE, ModelDescription
-from scm_media.pipeline.hub import PLAIN_NAME
 from scm_media.pipeline.model_folder import NETWORKS, RECIPE_FILE, ModelFolder
 
 CARD_FILE = "README.md"
@@ -30,7 +29,7 @@ _FILES = (
     *(MODEL_FILE, RECIPE_FILE, "metrics.json", "memorization.json", CARD_FILE, SHEET_FILE),
 )
 MAX_REFERENCE = 2_000_000
-"""Largest file of statistics in another network's features that goes along, in bytes."""
+"""Largest statistics in another network's features that go along, in bytes."""
 NAMED_BY_USERS = frozenset({"labels", "classes"})
 """Keys below which a text that begins with a slash is a name that a user gave, and not a path."""
 
@@ -148,6 +147,28 @@ def _write(
     sheet: Any,
 ) -> None:
     """Writes all files of an export into a folder."""
+    for name, component in read_exported(source, teacher):
+        state, kind = states.get(name, component.state), dtype if name in NETWORKS else None
+        weights.save(folder / f"{name}.safetensors", state, component.config, component.info, kind)
+    if (recipe := source.recipe()) is not None:
+        weights.write_whole(folder / RECIPE_FILE, format_recipe(recipe).encode())
+    for name, found in source.all_figures().items():
+        write_json(folder / name, found)
+    if sheet is not None:
+        picture = io.BytesIO()
+        sheet.save(picture, format="PNG")
+        weights.write_whole(folder / SHEET_FILE, picture.getvalue())
+    weights.write_whole(folder / CARD_FILE, format_card(source, sheet=sheet is not None).encode())
+    description = without_folders(source.description.to_json())
+    ModelDescription.from_json(description, source.path / MODEL_FILE).write(folder, UNNAMED)
+
+
+def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, weights.Component]]:
+    """Yields the name and content of each weight file of an export, without paths of this machine.
+
+    Each is read as what it should be: a copied file could carry another's content along. Raises ValueError as
+    ``export``.
+    """
     for name in NETWORKS:
         if not source.has(name) and name not in ("autoencoder", "student"):
             continue
@@ -159,44 +180,20 @@ def _write(
                 f"{source.path}: its student is a LoRA over the teacher, so it cannot be exported without it; leave "
                 "--no-teacher out, or export the LoRA alone by --format lora"
             )
-        state = states.get(name, component.state)
-        info = without_folders(component.info)
-        weights.save(folder / f"{name}.safetensors", state, without_folders(component.config), info, dtype)
-    # Each file is read as what it should be and written anew: a copy could carry another file's content along.
-    for name in ("reference", *_named_references(source)):
+        config, info = without_folders(component.config), without_folders(component.info)
+        yield name, weights.Component(component.state, config, info)
+    for name in ("reference", *source.named_references(), "action_bank", "prompts"):
         if source.has(name):
-            statistics = source.read(name)
-            weights.save(folder / f"{name}.safetensors", statistics.state, statistics.config, statistics.info)
-    for file in (source.action_bank_file, source.prompts_file):
-        if file.is_file():
-            bank = weights.read(file)
-            weights.save(folder / file.name, bank.state, bank.config, bank.info)
-    if (recipe := source.recipe()) is not None:
-        weights.write_whole(folder / RECIPE_FILE, _format_recipe(recipe).encode())
-    figures = {"metrics.json": source.metrics(), **source.second_opinions(), "memorization.json": source.memorization()}
-    for name, found in figures.items():
-        if found is not None:
-            write_json(folder / name, found)
-    if sheet is not None:
-        picture = io.BytesIO()
-        sheet.save(picture, format="PNG")
-        weights.write_whole(folder / SHEET_FILE, picture.getvalue())
-    weights.write_whole(folder / CARD_FILE, format_card(source, sheet=sheet is not None).encode())
-    description = without_folders(source.description.to_json())
-    ModelDescription.from_json(description, source.path / MODEL_FILE).write(folder, UNNAMED)
+            found = source.read(name)
+            if not name.startswith("reference-") or _num_bytes(found) <= MAX_REFERENCE:
+                yield name, found
 
 
-def _named_references(source: ModelFolder) -> list[str]:
-    """Returns ``reference-NAME`` of each other network whose statistics are small enough to go along."""
-    folder = source.path / "evaluation" if source.is_run else source.path
-    return [
-        file.stem
-        for file in sorted(folder.glob("reference-*.safetensors"))
-        if PLAIN_NAME.fullmatch(file.stem) and file.is_file() and file.stat().st_size <= MAX_REFERENCE
-    ]
+def _num_bytes(component: weights.Component) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in component.state.values())
 
 
-def _format_recipe(config: Mapping[str, Any]) -> str:
+def format_recipe(config: Mapping[str, Any]) -> str:
     """Returns the recipe as others may see it: with the default run folder, and without the paths of its data."""
     config = dict(without_folders(config))
     if "recipe" in config:

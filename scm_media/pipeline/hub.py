@@ -32,7 +32,7 @@ def find_folder(source: str | Path) -> Path:
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names
     raise ValueError(
         f"there is no model {text!r}: neither a folder nor a bundled model ({', '.join(near) or 'none is installed'}); "
-        f"give a run folder, an exported folder, a bundled name or {HUB_PREFIX}org/name"
+        f"give a run folder, an exported folder or file, a bundled name or {HUB_PREFIX}org/name"
     )
 
 

@@ -86,8 +86,9 @@ class LoadedModel:
     @cached_property
     def prompts(self) -> PromptBank | None:
         """Returns the embeddings of the model's prompts; None for a model without."""
-        file = self.folder.prompts_file
-        return PromptBank.load(file) if file.is_file() else None
+        if not self.folder.has("prompts"):
+            return None
+        return PromptBank.from_component(self.folder.read("prompts", check=False), self.folder.file("prompts"))
 
     @cached_property
     def layout(self) -> ConditioningLayout:

@@ -14,6 +14,7 @@ from scm_media.reading import read_json, read_yaml
 
 RECIPE_FILE = "recipe.yaml"
 NETWORKS = ("autoencoder", "teacher", "guide", "student", "feature_extractor")
+METRICS_FILE, MEMORIZATION_FILE = "metrics.json", "memorization.json"
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,15 @@ class ModelFolder:
 
     @classmethod
     def open(cls, source: str | Path) -> ModelFolder:
-        """Returns the folder of a bundled name, a path or ``hf://org/name``.
+        """Returns the folder of a bundled name, a path or ``hf://org/name``, or the model in a single file.
 
         Raises ValueError when there is none, when its ``model.json`` is missing, of another format or not a
-        ``ModelDescription``, and when it is a link out of the folder.
+        ``ModelDescription``, when it is a link out of the folder, and as ``ModelFile.open_file``.
         """
+        if (file := Path(source).expanduser()).is_file():
+            from scm_media.pipeline.model_file import ModelFile  # which derives from this class
+
+            return ModelFile.open_file(file)
         path = find_folder(source)
         return cls(path, ModelDescription.from_json(read_description(path), path / MODEL_FILE))
 
@@ -49,7 +54,8 @@ class ModelFolder:
     def file(self, name: str) -> Path:
         """Returns the path of a network's weights or of the ``reference`` statistics, whether it exists or not.
 
-        ``reference-NAME`` are the statistics in the features of another network.
+        ``reference-NAME`` are the statistics in the features of another network, ``action_bank`` and ``prompts`` what
+        models with actions and prompts have.
         """
         exported = file_within(self.path, f"{name}.safetensors")
         if exported.exists() or not self.is_run:
@@ -61,11 +67,14 @@ class ModelFolder:
         return file_within(self.path, f"{name}/weights.safetensors")
 
     def has(self, name: str) -> bool:
-        """Returns true when the folder holds a network, or the ``reference`` statistics."""
+        """Returns true when the folder holds the file of a name, as ``file`` takes it."""
         return self.file(name).is_file()
 
-    def read(self, name: str) -> weights.Component:
-        """Returns the weights of a network; raises ValueError, with the networks that the folder has, for no file."""
+    def read(self, name: str, check: bool = True) -> weights.Component:
+        """Returns the weights of a network; raises ValueError, with the networks that the folder has, for no file.
+
+        check: compares them with their digest, as ``weights.read``.
+        """
         if not self.has(name):
             if name == "reference":
                 raise ValueError(
@@ -74,7 +83,16 @@ class ModelFolder:
                 )
             there = ", ".join(network for network in NETWORKS if self.has(network)) or "none"
             raise ValueError(f"{self.path} holds no {name} (it has: {there}); train that stage, or export with it")
-        return weights.read(self.file(name))
+        return self._component(name, check)
+
+    def _component(self, name: str, check: bool) -> weights.Component:
+        return weights.read(self.file(name), check)
+
+    def named_references(self) -> list[str]:
+        """Returns ``reference-NAME`` of each other network that the model has statistics of."""
+        folder = self.path / "evaluation" if self.is_run else self.path
+        found = sorted(file.stem for file in folder.glob("reference-*.safetensors") if file.is_file())
+        return [name for name in found if PLAIN_NAME.fullmatch(name)]
 
     @property
     def action_bank_file(self) -> Path:
@@ -96,16 +114,24 @@ class ModelFolder:
 
     def metrics(self) -> dict[str, Any] | None:
         """Returns the figures of ``metrics.json``, None when the model was not evaluated."""
-        return self._figures("metrics.json")
+        return self._figures(METRICS_FILE)
 
     def second_opinions(self) -> dict[str, dict[str, Any]]:
         """Returns the figures in other networks' features: those of every ``metrics-NAME.json`` by file name."""
-        names = sorted(file.name for file in self.path.glob("metrics-*.json") if PLAIN_NAME.fullmatch(file.name))
+        names = sorted(name for name in self._figure_names() if is_second_opinion(name))
         return {name: figures for name in names if (figures := self._figures(name)) is not None}
 
     def memorization(self) -> dict[str, Any] | None:
         """Returns how near samples come to training data (``memorization.json``), None when it was not measured."""
-        return self._figures("memorization.json")
+        return self._figures(MEMORIZATION_FILE)
+
+    def all_figures(self) -> dict[str, dict[str, Any]]:
+        """Returns the figures of every file that has some, by the file's name."""
+        named = {METRICS_FILE: self.metrics(), **self.second_opinions(), MEMORIZATION_FILE: self.memorization()}
+        return {name: figures for name, figures in named.items() if figures is not None}
+
+    def _figure_names(self) -> list[str]:
+        return [file.name for file in self.path.glob("*.json")]
 
     def _figures(self, name: str) -> dict[str, Any] | None:
         file = file_within(self.path, name)
@@ -115,6 +141,11 @@ class ModelFolder:
         if not isinstance(figures, dict):
             raise ValueError(f"{file} holds no figures; evaluate the model again")
         return figures
+
+
+def is_second_opinion(name: str) -> bool:
+    """Returns whether a file of this name holds the figures in another network's features."""
+    return name.startswith("metrics-") and name.endswith(".json") and PLAIN_NAME.fullmatch(name) is not None
 
 
 def read_description(folder: Path) -> Any:

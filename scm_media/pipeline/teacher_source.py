@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from scm_media.adapters import DiffusersFolder
 from scm_media.adapters.loading import INDEX
 from scm_media.pipeline.hub import find_folder
@@ -11,11 +13,11 @@ TeacherSource = ModelFolder | DiffusersFolder
 
 
 def open_teacher_source(source: str) -> TeacherSource:
-    """Returns the model of a bundled name, a folder or ``hf://org/name``, of ours or of diffusers.
+    """Returns the model of a bundled name, a folder, a file or ``hf://org/name``, of ours or of diffusers.
 
     Raises ValueError when there is none, when it has no teacher, and as ``ModelFolder.open`` and ``DiffusersFolder``.
     """
-    path = find_folder(source)
+    path = file if (file := Path(source).expanduser()).is_file() else find_folder(source)
     found = DiffusersFolder(path) if (path / INDEX).is_file() else ModelFolder.open(path)
     for name in ("teacher", "autoencoder"):
         if not found.has(name):

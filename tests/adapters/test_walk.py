@@ -9,7 +9,7 @@ from scm_media import TrigFlow, sample_consistency, weights
 from scm_media.adapters import load_lora, load_teacher
 from scm_media.adapters.few_steps import few_step_times
 from scm_media.cli import main
-from scm_media.pipeline import Pipeline
+from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.prompts import PromptBank
 from tests.adapters.pipelines import save_pipeline
 from tests.adapters.small import POOLED, TOKENS
@@ -122,6 +122,18 @@ def test_a_pipeline_is_checked_distilled_exported_and_run_by_diffusers(
     assert ours.shape == theirs.shape
     # Stable Audio's scheduler keeps (1 / 500)² of the first noise in the second step.
     assert (ours - theirs).abs().max() < (2e-2 if kind == "audio" else 1e-4)
+
+    whole = tmp_path / "model.safetensors"
+    assert main(["export", str(run), str(whole), "--format", "safetensors"]) == 0
+    assert ModelFolder.open(whole).has("teacher") == lora  # which a LoRA student has below its own weights
+    in_one_file = Pipeline.from_pretrained(whole, device="cpu")
+    assert torch.equal(
+        in_one_file(NUM, seed=0).samples, Pipeline.from_pretrained(run, device="cpu")(NUM, seed=0).samples
+    )
+    if lora:
+        refused = ["export", str(run), str(tmp_path / "x.safetensors"), "--format", "safetensors", "--no-teacher"]
+        assert main(refused) == 1
+        assert "is a LoRA over the teacher" in capsys.readouterr().err
 
     if lora:
         file = tmp_path / "lora.safetensors"

@@ -31,6 +31,24 @@ def test_a_run_that_was_never_evaluated_is_exported_fit_for_evaluation(never_eva
     assert json.loads(capsys.readouterr().out)["frechet_held_out"] > 0
 
 
+def test_a_model_in_one_file_is_evaluated_and_timed(never_evaluated, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "model.safetensors"
+    assert main(["export", str(never_evaluated), str(file), "--format", "safetensors"]) == 0
+    assert "evaluate will not work" not in capsys.readouterr().err
+    figures = []
+    for model in (never_evaluated, file):
+        flags = ["-n", "8", "--rows", "1", "--batch-size", "8", "--json", "--device", "cpu"]
+        assert main(["evaluate", str(model), *flags]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[0]["rows"][0]["frechet"] == figures[1]["rows"][0]["frechet"] > 0
+    assert figures[0]["frechet_held_out"] == figures[1]["frechet_held_out"]
+    before = file.read_bytes()
+    assert main(["evaluate", str(file), "-n", "8", "--search-times", "--batch-size", "8", "--device", "cpu"]) == 0
+    assert "not kept: a bundled or downloaded model, or a file, is not written to" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_a_run_whose_data_are_gone_is_exported_and_says_what_it_lacks(never_evaluated, tmp_path, capsys):
     gone = {"_target_": "scm_media.data.folder.FolderDataset", "root": str(tmp_path / "gone")}
     (never_evaluated / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": gone}))

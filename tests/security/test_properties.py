@@ -8,12 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scm_media import load, recipe, weights
 from scm_media.networks import restore
+from scm_media.pipeline import ModelFolder
+from scm_media.pipeline.card import format_card
 from scm_media.pipeline.hub import find_folder
+from scm_media.pipeline.model_file import export_file
+from tests.pipeline.tiny import write_tiny_model
 
 FOLDER = find_folder("image/fashion")
 DESCRIPTION = json.loads((FOLDER / "model.json").read_text())
@@ -97,6 +102,35 @@ def test_any_value_in_a_description(folder, path, value):
 def test_any_value_in_the_configuration_of_a_network(path, value):
     component = weights.Component(STUDENT.state, changed(STUDENT.config, path, value), STUDENT.info)
     held(lambda: restore(component, "student", "student.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    """A model in one file, with everything that a header may hold."""
+    made = tmp_path_factory.mktemp("file")
+    folder = write_tiny_model(made / "model")
+    (folder / "recipe.yaml").write_text("recipe: mine/tiny")
+    (folder / "metrics-other.json").write_text('{"rows": []}')
+    return export_file(ModelFolder.open(folder), made / "model.safetensors")
+
+
+def use(file: Path) -> None:
+    """Opens a model file, samples it, and reads its texts."""
+    found = ModelFolder.open(file)
+    load(file, device="cpu")(1, seed=0)
+    found.recipe()
+    format_card(found)
+
+
+@SETTINGS
+@given(data=st.data(), value=VALUES)
+def test_any_value_in_the_header_of_a_model_file(file, data, value):
+    header, names = weights.read_config(file)
+    path = data.draw(st.sampled_from(list(paths_of(header))))
+    made = file.with_name("changed.safetensors")
+    tensors = weights.read_tensors(file, names)
+    made.write_bytes(safetensors.torch.save(tensors, {"config": json.dumps(changed(header, path, value))}))
+    held(lambda: use(made))
 
 
 @SETTINGS

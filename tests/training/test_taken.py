@@ -9,6 +9,8 @@ import torch
 
 from scm_media import recipe, training, weights
 from scm_media.cli import main
+from scm_media.pipeline import ModelFolder
+from scm_media.pipeline.model_file import export_file
 from tests.training.small import DISTIL, SMALL
 
 TAKEN = (
@@ -44,6 +46,17 @@ def test_networks_and_modality_are_the_models(teacher):
     assert config["teacher"]["loss"]["label_dropout"] == own["teacher"]["loss"]["label_dropout"]
     with_features = recipe.compose("image/distil", [f"teacher_from={teacher}", "data=none"])
     assert with_features["feature_extractor"]["network"]["channels"] == 1
+
+
+def test_a_model_in_one_file_is_taken_like_its_folder(teacher, tmp_path):
+    training.run(compose(teacher, tmp_path / "whole"))
+    file = export_file(ModelFolder.open(tmp_path / "whole"), tmp_path / "model.safetensors", teacher=True)
+    with pytest.raises(ValueError, match=r"holds no teacher; export the model with its teacher"):
+        compose(export_file(ModelFolder.open(file), tmp_path / "without.safetensors"), "x")
+    run = tmp_path / "run"
+    training.run(compose(file, run, f"init_from={file}"))
+    own, taken = (weights.read(each / "teacher" / "weights.safetensors") for each in (teacher, run))
+    assert all(torch.equal(own.state[name], taken.state[name]) for name in own.state)
 
 
 def test_a_student_is_distilled_without_data_from_a_teacher_that_stays_as_it_is(teacher, tmp_path, capsys):
