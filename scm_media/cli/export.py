@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,11 @@ def run(arguments: Sequence[str]) -> int:
     )
     commands.add_argument(
         "--format",
-        choices=("scm-media", "diffusers", "lora"),
+        choices=("scm-media", *FORMATS),
         default="scm-media",
         help="diffusers: the pipeline that the teacher came from, with the student in it and a scheduler of few steps; "
-        "lora: one file of a LoRA student, for load_lora_weights of diffusers",
+        "lora: one file of a LoRA student, for load_lora_weights of diffusers; onnx, torch: a folder with the "
+        "student's network and decoder, which run without this package, in onnxruntime or by torch.export.load",
     )
     commands.add_argument(
         "--pipeline",
@@ -64,16 +66,8 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.pipeline import ModelFolder, Pipeline
     from scm_media.pipeline.export import check_target
 
-    if parsed.format == "diffusers":
-        from scm_media.pipeline.diffusers_export import export_to_diffusers
-
-        shown = printable(export_to_diffusers(ModelFolder.open(parsed.model), parsed.folder, parsed.pipeline))
-        print(f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps")
-        return 0
-    if parsed.format == "lora":
-        from scm_media.pipeline.diffusers_export import export_lora
-
-        print(printable(export_lora(ModelFolder.open(parsed.model), parsed.folder)))
+    if parsed.format in FORMATS:
+        print(FORMATS[parsed.format](ModelFolder.open(parsed.model), parsed))
         return 0
     dtype = None if parsed.precision == "as-is" else getattr(torch, parsed.precision)
     model = ModelFolder.open(parsed.model)
@@ -90,6 +84,39 @@ def run(arguments: Sequence[str]) -> int:
     shown = printable(folder)
     print(f"{shown}: {size / 2**20:.1f} MiB; use it with: scm-media generate {shown}")
     return 0
+
+
+def _export_to_diffusers(model: ModelFolder, parsed: Namespace) -> str:
+    from scm_media.pipeline.diffusers_export import export_to_diffusers
+
+    shown = printable(export_to_diffusers(model, parsed.folder, parsed.pipeline))
+    return f"{shown}: use it with diffusers' DiffusionPipeline.from_pretrained; its README.md has the steps"
+
+
+def _export_lora(model: ModelFolder, parsed: Namespace) -> str:
+    from scm_media.pipeline.diffusers_export import export_lora
+
+    return printable(export_lora(model, parsed.folder))
+
+
+def _export_graphs(model: ModelFolder, parsed: Namespace) -> str:
+    from scm_media.pipeline.graph_export import export_graphs
+
+    folder, manifest = export_graphs(model, parsed.folder, parsed.format)
+    if reason := manifest.get("decoder_left_out"):
+        print(f"scm-media export: the folder has no decoder: {printable(reason)}", file=sys.stderr)
+    parts = [each for each in (manifest["network"], manifest["decoder"]) if each]
+    found = ", ".join(f"{each['file']} by {each['difference']:.1e}" for each in parts)
+    return f"{printable(folder)}: differs from PyTorch, over the largest value: {found}; how to sample: README.md"
+
+
+FORMATS: Mapping[str, Callable[[ModelFolder, Namespace], str]] = {
+    "diffusers": _export_to_diffusers,
+    "lora": _export_lora,
+    "onnx": _export_graphs,
+    "torch": _export_graphs,
+}
+"""The formats beside our own, and the functions that write them and return a line for the user."""
 
 
 def _without_reference(model: ModelFolder) -> str | None:

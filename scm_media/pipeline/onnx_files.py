@@ -1,0 +1,115 @@
+"""Graphs as ONNX files: their conversion, and their values in onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from scm_media.pipeline.graphs import UnsupportedError
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+UNKNOWN = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'")
+
+
+def check_packages() -> None:
+    """Raises ValueError, with the extra to install, where a package is missing that ONNX files are made with."""
+    for package in PACKAGES:
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise ValueError(
+                f"ONNX files need the package {package} ({error}): pip install 'scm-media[onnx]'"
+            ) from error
+
+
+def write(program: ExportedProgram, path: Path, inputs: Sequence[str], output: str, name: str) -> int:
+    """Writes a program as an ONNX file and returns its opset; weights beyond 2 GiB lie in a second file beside it.
+
+    Raises UnsupportedError, with the name, for operators that have no counterpart in ONNX.
+    """
+    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of the exporter about its own code
+        try:
+            program = program.run_decompositions(_DECOMPOSITIONS)
+            made: Any = torch.onnx.export(
+                program, dynamo=True, input_names=list(inputs), output_names=[output], verbose=False
+            )
+        except Exception as error:  # the exporter wraps whatever its parts raise
+            raise UnsupportedError(_explain(error, name)) from error
+    model = made.model
+    for graph in (model.graph, *model.functions.values()):
+        for node in graph:
+            node.metadata_props.clear()  # names of layers and lines of code
+            node.doc_string = None
+    made.save(str(path))
+    return int(model.opset_imports[""])
+
+
+def run(path: Path, feeds: Mapping[str, Tensor], name: str) -> Tensor:
+    """Returns the only output of an ONNX file in onnxruntime on the CPU.
+
+    Raises UnsupportedError, with the name, for operators that onnxruntime does not have.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # warnings are about folding constants
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (output,) = session.run(None, {key: value.numpy() for key, value in feeds.items()})
+    except Exception as error:  # onnxruntime's errors have no common class
+        reason = str(error).strip().splitlines()[0]
+        raise UnsupportedError(
+            f"onnxruntime {onnxruntime.__version__} does not run the {name} ({reason}): export it by --format torch, "
+            "or write this part of the network with other functions"
+        ) from error
+    return torch.from_numpy(output)
+
+
+def _explain(error: BaseException, name: str) -> str:
+    operators, cause, last = [], error, error
+    while cause is not None and not operators:
+        operators, last = UNKNOWN.findall(str(cause)), cause
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    if operators:
+        listed = ", ".join(sorted(set(operators)))
+        return (
+            f"the {name} uses {listed}, which has no counterpart in ONNX: export it by --format torch, or write this "
+            "part of the network with other functions"
+        )
+    reason = str(last).strip().splitlines()[0]
+    return f"the {name} cannot be written as ONNX ({type(last).__name__}: {reason}): export it by --format torch"
+
+
+def _accumulate(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
+    """Returns the running maximum or minimum, in as many steps as the logarithm of the length."""
+    x, step = x.movedim(dim, -1), 1
+    while step < x.shape[-1]:
+        x = torch.cat([x[..., :step], function(x[..., step:], x[..., :-step])], -1)
+        step *= 2
+    return x.movedim(-1, dim)
+
+
+def _with_indices(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    def accumulate(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        values = _accumulate(function, x, dim)
+        place = torch.arange(x.shape[dim], device=x.device).reshape(-1, *[1] * (x.ndim - 1 - dim % x.ndim))
+        return values, _accumulate(torch.maximum, torch.where(x == values, place, 0), dim)
+
+    return accumulate
+
+
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.cummax.default: _with_indices(torch.maximum),
+    torch.ops.aten.cummin.default: _with_indices(torch.minimum),
+}
+"""Operators that ONNX lacks, by those that it has; phases of spectra follow peaks by them."""
