@@ -101,9 +101,9 @@ class Graph:
                 program, only = export(module, arguments, dynamic_shapes=dynamic, strict=False), None
             except Exception:  # whatever the module's own code raises of a size that is no number
                 program, only = _capture_one(module, arguments, name), 1
-        for graph in program.graph_module.modules():
-            for node in getattr(graph, "graph", torch.fx.Graph()).nodes:
-                node.meta.pop("stack_trace", None)  # has the paths of this machine
+        graphs = [each.graph for each in program.graph_module.modules() if isinstance(each, torch.fx.GraphModule)]
+        for node in (node for graph in graphs for node in graph.nodes):
+            node.meta.pop("stack_trace", None)  # has the paths of this machine
         return cls(module, arguments, program, only)
 
     @cached_property

@@ -39,9 +39,15 @@ def write(program: ExportedProgram, path: Path, inputs: Sequence[str], output: s
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the exporter about its own code
         try:
-            program = program.run_decompositions(_DECOMPOSITIONS)
+            if any(node.target in _DECOMPOSITIONS for node in program.graph.nodes):
+                program = program.run_decompositions(_DECOMPOSITIONS)
             made: Any = torch.onnx.export(
-                program, dynamo=True, input_names=list(inputs), output_names=[output], verbose=False
+                program,
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_shapes=[{0: "batch"} for _ in inputs],  # the name of the axis, where it is dynamic
+                verbose=False,
             )
         except Exception as error:  # the exporter wraps whatever its parts raise
             raise UnsupportedError(_explain(error, name)) from error
