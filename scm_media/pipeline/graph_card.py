@@ -44,10 +44,10 @@ def format_graph_card(manifest: Mapping[str, Any], format: str) -> str:
     size = "any size of the batch" if network["batch"] == "any" else f"batches of {network['batch']} sample alone"
     lines += ["", f"`{network['file']}` returns `x0`, the denoised latent of the shape of `x_t`; it takes {size}."]
     if decoder is None:
-        lines.append(
-            f"**The decoder is left out**: {markdown_text(manifest['decoder_left_out'])}. Latents are decoded by"
-        )
-        lines.append("scm-media alone.")
+        lines += [
+            f"**There is no decoder**: {markdown_text(manifest['decoder_left_out'])}.",
+            "scm-media decodes latents.",
+        ]
     else:
         shape = ", ".join(map(str, ["batch", *manifest["sample_shape"]]))
         size = "" if decoder["batch"] == "any" else f" (batches of {decoder['batch']} sample alone)"

@@ -27,7 +27,7 @@ def check_packages() -> None:
             __import__(package)
         except ImportError as error:
             raise ValueError(
-                f"ONNX files need the package {package} ({error}): pip install 'scm-media[onnx]'"
+                f"--format onnx needs the package {package} ({error}): pip install 'scm-media[onnx]'"
             ) from error
 
 

@@ -16,15 +16,15 @@ from scm_media.parts import part
 from scm_media.pipeline import ModelDescription, SamplerSettings
 from tests.pipeline.tiny import BACKBONE, write_tiny_model
 
-SOUND, RATE = [1, 256], 4000
+SOUND, RATE = [1, 128], 4000
 MEL = {
     "_target_": "modalities.audio.mel.LogMelSpectrogram",
     "sample_rate": RATE,
     "window": 64,
     "hop": 16,
     "num_mels": 8,
-    "magnitude_iterations": 2,
-    "phase_iterations": 2,
+    "magnitude_iterations": 1,
+    "phase_iterations": 1,
 }
 
 
