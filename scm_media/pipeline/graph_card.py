@@ -38,16 +38,17 @@ def run(file, **inputs):
 def format_graph_card(manifest: Mapping[str, Any], format: str) -> str:
     """Returns the text of the card for a manifest; format: "onnx" or "torch"."""
     network, decoder = manifest["network"], manifest["decoder"]
-    lines = [f"# {markdown_text(manifest['name'])}", "", f"A consistency model of {manifest['modality']} samples that "]
-    lines[-1] += "runs without scm-media: `manifest.json` has all that this page says, for programs."
+    lines = [
+        f"# {markdown_text(manifest['name'])}",
+        "",
+        f"A consistency model of {manifest['modality']} samples that runs without scm-media.",
+        "`manifest.json` has all that this page says, for programs.",
+    ]
     lines += ["", *_table(("input", "type", "shape", "is"), [_input_row(each) for each in network["inputs"]])]
     size = "any size of the batch" if network["batch"] == "any" else f"batches of {network['batch']} sample alone"
     lines += ["", f"`{network['file']}` returns `x0`, the denoised latent of the shape of `x_t`; it takes {size}."]
     if decoder is None:
-        lines += [
-            f"**There is no decoder**: {markdown_text(manifest['decoder_left_out'])}.",
-            "scm-media decodes latents.",
-        ]
+        lines.append(f"**There is no decoder**: {markdown_text(manifest['decoder_left_out'])}.")
     else:
         shape = ", ".join(map(str, ["batch", *manifest["sample_shape"]]))
         size = "" if decoder["batch"] == "any" else f" (batches of {decoder['batch']} sample alone)"

@@ -130,7 +130,7 @@ def _capture_one(module: nn.Module, arguments: tuple[Any, ...], name: str) -> Ex
     try:
         return export(module, _pytree.tree_map(lambda value: value[:1], arguments), strict=False)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise UnsupportedError(
             f"the {name} cannot be captured by torch.export ({type(error).__name__}: {reason}): its code must not "
             "depend on the values of tensors; rewrite that part by torch.where and the like"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import warnings
@@ -24,7 +25,7 @@ def check_packages() -> None:
     """Raises ValueError, with the extra to install, where a package is missing that ONNX files are made with."""
     for package in PACKAGES:
         try:
-            __import__(package)
+            importlib.import_module(package)
         except ImportError as error:
             raise ValueError(
                 f"--format onnx needs the package {package} ({error}): pip install 'scm-media[onnx]'"
@@ -73,7 +74,7 @@ def run(path: Path, feeds: Mapping[str, Tensor], name: str) -> Tensor:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         (output,) = session.run(None, {key: value.numpy() for key, value in feeds.items()})
     except Exception as error:  # onnxruntime's errors have no common class
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise UnsupportedError(
             f"onnxruntime {onnxruntime.__version__} does not run the {name} ({reason}): export it by --format torch, "
             "or write this part of the network with other functions"
@@ -82,18 +83,19 @@ def run(path: Path, feeds: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _explain(error: BaseException, name: str) -> str:
-    operators, cause, last = [], error, error
+    operators: list[str] = []
+    cause: BaseException | None = error
     while cause is not None and not operators:
-        operators, last = UNKNOWN.findall(str(cause)), cause
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+        operators, error = UNKNOWN.findall(str(cause)), cause
+        cause = cause.__cause__ or cause.__context__
     if operators:
         listed = ", ".join(sorted(set(operators)))
         return (
             f"the {name} uses {listed}, which has no counterpart in ONNX: export it by --format torch, or write this "
             "part of the network with other functions"
         )
-    reason = str(last).strip().splitlines()[0]
-    return f"the {name} cannot be written as ONNX ({type(last).__name__}: {reason}): export it by --format torch"
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return f"the {name} cannot be written as ONNX ({type(error).__name__}: {reason}): export it by --format torch"
 
 
 def _accumulate(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
