@@ -116,8 +116,24 @@ def _with_indices(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ten
     return accumulate
 
 
+def _search_sorted(
+    sequence: Tensor,
+    x: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Returns, as ``torch.searchsorted``, how many entries of a sequence are smaller than each of x."""
+    sequence = (sequence if sorter is None else sequence.gather(-1, sorter)).unsqueeze(-2)
+    smaller = sequence <= x.unsqueeze(-1) if right or side == "right" else sequence < x.unsqueeze(-1)
+    return smaller.sum(-1).to(torch.int32 if out_int32 else torch.int64)
+
+
 _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.cummax.default: _with_indices(torch.maximum),
     torch.ops.aten.cummin.default: _with_indices(torch.minimum),
+    torch.ops.aten.searchsorted.Tensor: _search_sorted,
 }
-"""Operators that ONNX lacks, by those that it has; phases of spectra follow peaks by them."""
+"""Operators that ONNX lacks, by those that it has: of the phases of spectra, and of the timesteps of schedulers."""
