@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 
 AT_ONCE = 16
-"""Samples of a batch, where the network takes any number."""
+"""Samples of a batch, where network and decoder take as many."""
 
 
 class FewStepSampler:
@@ -52,7 +52,8 @@ class FewStepSampler:
 
     def batches(self, num: int) -> list[range]:
         """Returns the indices of samples, batch by batch."""
-        size = AT_ONCE if all(self.manifest[part]["batch"] == "any" for part in self.sessions) else 1
+        limits = [self.manifest[part]["batch"] for part in self.sessions]
+        size = min([AT_ONCE, *(limit for limit in limits if limit != "any")])
         return [range(first, min(first + size, num)) for first in range(0, num, size)]
 
     def _run(self, part: str, **inputs: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scm_media.pipeline.card import markdown_code, markdown_text
@@ -45,14 +45,12 @@ def format_graph_card(manifest: Mapping[str, Any], format: str) -> str:
         "`manifest.json` has all that this page says, for programs.",
     ]
     lines += ["", *_table(("input", "type", "shape", "is"), [_input_row(each) for each in network["inputs"]])]
-    size = "any size of the batch" if network["batch"] == "any" else f"batches of {network['batch']} sample alone"
-    lines += ["", f"`{network['file']}` returns `x0`, the denoised latent of the shape of `x_t`; it takes {size}."]
+    lines += ["", f"`{network['file']}` returns `x0`, the denoised latent of the shape of `x_t`{_limit(network)}."]
     if decoder is None:
         lines.append(f"**There is no decoder**: {markdown_text(manifest['decoder_left_out'])}.")
     else:
         shape = ", ".join(map(str, ["batch", *manifest["sample_shape"]]))
-        size = "" if decoder["batch"] == "any" else f" (batches of {decoder['batch']} sample alone)"
-        lines.append(f"`{decoder['file']}` turns `latents` into `samples` ({shape}) in [-1, 1]{size}.")
+        lines.append(f"`{decoder['file']}` turns `latents` into `samples` ({shape}) in [-1, 1]{_limit(decoder)}.")
     for key, unit in (("sample_rate", "samples a second"), ("frame_rate", "frames a second")):
         lines += [f"Samples have {manifest[key]:g} {unit}."] if key in manifest else []
     steps = [(str(num), ", ".join(f"{time:.6f}" for time in times)) for num, times in manifest["steps"].items()]
@@ -61,6 +59,10 @@ def format_graph_card(manifest: Mapping[str, Any], format: str) -> str:
     for key, words in (("data", "Training data"), ("licence", "Their licence")):
         lines += ["", f"{words}: {markdown_text(manifest[key])}."] if manifest[key] else []
     return "\n".join(lines) + "\n"
+
+
+def _limit(part: Mapping[str, Any]) -> str:
+    return "" if part["batch"] == "any" else f", for at most {part['batch']} at once"
 
 
 def _loop(manifest: Mapping[str, Any]) -> list[str]:
@@ -122,5 +124,5 @@ def _checked(manifest: Mapping[str, Any]) -> str:
     return f"Largest difference from PyTorch when these files were made, over the largest value: {', '.join(found)}."
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]

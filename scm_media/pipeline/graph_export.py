@@ -118,7 +118,7 @@ def _compare(graph: Graph, run: Callable[[Mapping[str, Tensor]], Tensor], names:
     """Returns the largest difference over the largest value, for a whole batch, where it can be, and one sample."""
     flat = dict(zip(names, _pytree.tree_leaves(graph.arguments), strict=True))
     batches = [slice(k, k + 1) for k in range(NUM_CHECKED)]
-    if graph.batch is None:
+    if graph.batch != 1:
         batches = [batches[0], slice(0, NUM_CHECKED)]
     largest = float(graph.expected.abs().max())
     differences = []

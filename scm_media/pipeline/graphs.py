@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,8 @@ from scm_media.pipeline.loaded_model import LoadedModel
 from scm_media.trigflow import wrapped_attribute
 
 OWN_INPUTS = ("x_t", "t")
+LIMITED_BATCH = 32
+"""The largest batch of a module that treats larger ones in another way, as layers of diffusers do from 64 samples on."""
 
 
 class UnsupportedError(ValueError):
@@ -81,7 +84,7 @@ class DecoderGraph(nn.Module):
 class Graph:
     """A module with arguments whose first axis is the batch, and its captured program.
 
-    batch: the only size of the batch that the program takes; None where it takes any.
+    batch: the largest batch that the program takes; None where it takes any.
     """
 
     module: nn.Module
@@ -95,16 +98,11 @@ class Graph:
         module = module.eval().requires_grad_(False)
         with torch.no_grad():
             module(*arguments)  # what a module does once, in its first call, is no part of the graph
-            try:
-                batch = Dim("batch", min=1)
-                dynamic = _pytree.tree_map(lambda _: {0: batch}, arguments)
-                program, only = export(module, arguments, dynamic_shapes=dynamic, strict=False), None
-            except Exception:  # whatever the module's own code raises of a size that is no number
-                program, only = _capture_one(module, arguments, name), 1
+            program, batch = _capture(module, arguments, name)
         graphs = [each.graph for each in program.graph_module.modules() if isinstance(each, torch.fx.GraphModule)]
         for node in (node for graph in graphs for node in graph.nodes):
             node.meta.pop("stack_trace", None)  # has the paths of this machine
-        return cls(module, arguments, program, only)
+        return cls(module, arguments, program, batch)
 
     @cached_property
     def expected(self) -> Tensor:
@@ -125,10 +123,15 @@ class Graph:
         return float((moved - self.expected).abs().max() / self.expected.abs().max())
 
 
-def _capture_one(module: nn.Module, arguments: tuple[Any, ...], name: str) -> ExportedProgram:
-    """Returns the program of a module for a batch of one sample."""
+def _capture(module: nn.Module, arguments: tuple[Any, ...], name: str) -> tuple[ExportedProgram, int | None]:
+    """Returns the program of a module and the largest batch that it takes, None for any."""
+    for largest in (None, LIMITED_BATCH):
+        batch = Dim("batch", min=1, max=largest)
+        dynamic = _pytree.tree_map(lambda _, batch=batch: {0: batch}, arguments)
+        with suppress(Exception):  # whatever the module's own code raises of a size that is no number
+            return export(module, arguments, dynamic_shapes=dynamic, strict=False), largest
     try:
-        return export(module, _pytree.tree_map(lambda value: value[:1], arguments), strict=False)
+        return export(module, _pytree.tree_map(lambda value: value[:1], arguments), strict=False), 1
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UnsupportedError(
@@ -154,8 +157,8 @@ def _list_inputs(model: LoadedModel, backbone: Any) -> list[GraphInput]:
         facts = {"range": [1, description.guidance_max], "default": model.settings.guidance}
         inputs.append(GraphInput("guidance", "guidance", torch.float32, (), facts))
     if names := list(model.actions.names):
-        shape = (len(names), description.sample_shape[1])
-        inputs.append(GraphInput("actions", "actions", torch.float32, shape, {"names": names, "default": 0}))
+        per_frame = (len(names), description.sample_shape[1])
+        inputs.append(GraphInput("actions", "actions", torch.float32, per_frame, {"names": names, "default": 0}))
     if description.mask:
         shape = tuple(description.latent_shape)
         inputs.append(GraphInput("given", "given", torch.float32, shape, {"default": 0}))
