@@ -20,7 +20,7 @@ from scm_media.trigflow import wrapped_attribute
 
 OWN_INPUTS = ("x_t", "t")
 LIMITED_BATCH = 32
-"""The largest batch of a module that treats larger ones in another way, as layers of diffusers do from 64 samples on."""
+"""The largest batch of a module that treats larger ones in another way, as layers of diffusers do 64 samples."""
 
 
 class UnsupportedError(ValueError):
@@ -124,7 +124,7 @@ class Graph:
 
 
 def _capture(module: nn.Module, arguments: tuple[Any, ...], name: str) -> tuple[ExportedProgram, int | None]:
-    """Returns the program of a module and the largest batch that it takes, None for any."""
+    """Returns the program of a module, and the largest batch that it takes: None for any."""
     for largest in (None, LIMITED_BATCH):
         batch = Dim("batch", min=1, max=largest)
         dynamic = _pytree.tree_map(lambda _, batch=batch: {0: batch}, arguments)
