@@ -19,7 +19,7 @@ from PIL import Image
 import scm_media
 from scm_media.cli import main
 from scm_media.conditioning import Conditioning
-from scm_media.pipeline import ModelFolder, graph_export, onnx_files
+from scm_media.pipeline import ModelFolder, graph_export
 from scm_media.pipeline.graph_export import export_graphs
 from tests.adapters.pipelines import save_pipeline
 from tests.pipeline.graph_models import MEL, write_sound_model, write_student, write_with_decoder
@@ -290,22 +290,3 @@ def test_a_missing_package_is_named_with_its_extra(pictures, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["export", str(pictures / "model"), str(tmp_path / "x"), "--format", "onnx"]) == 1
     assert re.search(rf"needs the package {package} \(.*\): pip install 'scm-media\[onnx\]'", capsys.readouterr().err)
-
-
-@pytest.mark.parametrize("function", [torch.cummax, torch.cummin])
-@pytest.mark.parametrize("dim", [0, 1, -1])
-def test_running_extremes_are_those_of_pytorch(function, dim):
-    x = torch.randint(0, 5, (3, 17, 4))
-    name = getattr(torch.ops.aten, function.__name__).default
-    values, indices = onnx_files._DECOMPOSITIONS[name](x, dim)
-    expected = function(x, dim)
-    assert torch.equal(values, expected.values) and torch.equal(indices, expected.indices)
-
-
-@pytest.mark.parametrize("right", [False, True])
-@pytest.mark.parametrize("batch", [(), (3,)])
-def test_positions_in_a_sequence_are_those_of_pytorch(right, batch):
-    sequence = torch.sort(torch.randint(0, 9, (*batch, 7))).values
-    x = torch.randint(-1, 11, (3, 5))
-    found = onnx_files._DECOMPOSITIONS[torch.ops.aten.searchsorted.Tensor](sequence, x, right=right)
-    assert torch.equal(found, torch.searchsorted(sequence, x, right=right))
