@@ -160,7 +160,7 @@ def condition_on_mask(cond: Conditioning, latent: Tensor, mask: Tensor, sigma_da
     ``concat`` begins with c + 1 channels: the given latent at unit standard deviation, zero elsewhere, and the mask.
     Channels that it had before come after them.
     """
-    mask = mask.expand(len(latent), *mask.shape[1:])
+    mask = mask.expand(latent.shape[0], *mask.shape[1:])
     channels = [latent * mask / sigma_data, mask.to(latent.dtype)]
     if cond.concat is not None:
         channels.append(cond.concat)

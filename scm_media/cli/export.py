@@ -109,6 +109,17 @@ def _write_lora(model: ModelFolder, parsed: argparse.Namespace) -> None:
     print(printable(export_lora(model, parsed.folder)))
 
 
+def _write_graphs(model: ModelFolder, parsed: argparse.Namespace) -> None:
+    from scm_media.pipeline.graph_export import export_graphs
+
+    folder, manifest = export_graphs(model, parsed.folder, parsed.format)
+    if reason := manifest.get("decoder_left_out"):
+        print(f"scm-media export: the folder has no decoder: {printable(reason)}", file=sys.stderr)
+    parts = [each for each in (manifest["network"], manifest["decoder"]) if each]
+    found = ", ".join(f"{each['file']} by {each['difference']:.1e}" for each in parts)
+    print(f"{printable(folder)}: differs from PyTorch, over the largest value: {found}; how to sample: README.md")
+
+
 @dataclass(frozen=True)
 class _Format:
     """A value of ``--format``: the function that writes it, the flags that it heeds, and its help."""
@@ -131,6 +142,10 @@ FORMATS: Mapping[str, _Format] = {
         "own classes for a student of ours",
     ),
     "lora": _Format(_write_lora, (), "one file of a LoRA student, for load_lora_weights of diffusers"),
+    "onnx": _Format(
+        _write_graphs, (), "a folder with the student's network and decoder for onnxruntime, without this package"
+    ),
+    "torch": _Format(_write_graphs, (), "the same as programs that torch.export.load reads"),
 }
 
 

@@ -11,9 +11,10 @@ from scm_media.build import build
 from scm_media.diffusers.components import ScmMediaAutoencoder, ScmMediaBackbone
 from scm_media.diffusers.pipeline import ScmMediaPipeline
 from scm_media.pipeline.card import markdown_code, markdown_text
-from scm_media.pipeline.diffusers_export import STEPS, new_folder
+from scm_media.pipeline.diffusers_export import STEPS
 from scm_media.pipeline.export import without_folders
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.new_folder import new_folder
 from scm_media.pipeline.sampling import choose_student_sampler
 
 

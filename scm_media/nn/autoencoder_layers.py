@@ -140,10 +140,10 @@ class SubPixelUpsample(nn.Module):
         if math.prod(self.stride) == 1:
             return x
         rank, sizes = len(self.stride), x.shape[2:]
-        x = x.reshape(len(x), self.out_channels, *self.stride, *sizes)
+        x = x.reshape(x.shape[0], self.out_channels, *self.stride, *sizes)
         axes = itertools.chain.from_iterable((2 + rank + axis, 2 + axis) for axis in range(rank))
         shape = [size * step for size, step in zip(sizes, self.stride, strict=True)]
-        x = x.permute(0, 1, *axes).reshape(len(x), self.out_channels, *shape)
+        x = x.permute(0, 1, *axes).reshape(x.shape[0], self.out_channels, *shape)
         if not self.causal:
             return x
         if cache is not None:

@@ -71,7 +71,7 @@ class BlockPCA(nn.Module):
         axes = [axis for number in range(rank) for axis in (1 + number, 2 + rank + number)]
         blocks = blocks.permute(0, 1 + rank, *axes)  # (B, channels, s[0], strides[0], s[1], strides[1], …)
         sizes = [size * step for size, step in zip(code.shape[2:], self.strides, strict=True)]
-        sample = blocks.reshape(len(code), self.channels, *sizes)
+        sample = blocks.reshape(code.shape[0], self.channels, *sizes)
         return sample[:, :, self.strides[0] - 1 :] if self.causal and is_first else sample
 
     def _blocks(self, sample: Tensor, is_first: bool) -> Tensor:
@@ -81,7 +81,7 @@ class BlockPCA(nn.Module):
             sample = torch.cat([first, sample], 2)
         rank = len(self.strides)
         sizes = [n for size, step in zip(sample.shape[2:], self.strides, strict=True) for n in (size // step, step)]
-        blocks = sample.reshape(len(sample), self.channels, *sizes)
+        blocks = sample.reshape(sample.shape[0], self.channels, *sizes)
         outer, inner = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
         return blocks.permute(0, *outer, 1, *inner).flatten(1 + rank)
 

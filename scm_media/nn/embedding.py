@@ -92,6 +92,14 @@ class LabelEmbedding(nn.Module):
             {name: nn.Parameter(torch.zeros(width)) for name, num in labels.items() if num == 0}
         )
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Gives the labels other names: ``names`` has the new one of each."""
+        self.num_classes = {names[name]: num for name, num in self.num_classes.items()}
+        self.units = {names[name]: unit for name, unit in self.units.items()}
+        self.tables = nn.ModuleDict({names[name]: table for name, table in self.tables.items()})
+        self.scalars = nn.ModuleDict({names[name]: scalar for name, scalar in self.scalars.items()})
+        self.absent = nn.ParameterDict({names[name]: vector for name, vector in self.absent.items()})
+
     def forward(self, labels: Mapping[str, Tensor], like: Tensor) -> Tensor:
         """Returns the sum ``(B, width)`` in the type of ``like`` ``(B, width)``; raises ValueError for other labels."""
         unknown = sorted(set(labels) - set(self.num_classes))

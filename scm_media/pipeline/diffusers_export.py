@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +16,7 @@ from scm_media.display import printable
 from scm_media.networks import restore
 from scm_media.pipeline.hub import find_folder
 from scm_media.pipeline.model_folder import ModelFolder, file_within
+from scm_media.pipeline.new_folder import check_new, new_folder
 from scm_media.reading import read_json
 
 STEPS = (1, 2, 4)
@@ -61,30 +59,6 @@ def is_of_diffusers(model: ModelFolder) -> bool:
     """
     config = model.read("student").config
     return is_lora(config) or {"scheduler", "network"} <= config.keys()
-
-
-def check_new(target: Path) -> None:
-    """Raises ValueError for a folder or file that exists."""
-    if os.path.lexists(target):
-        raise ValueError(f"{target} exists: export to a folder that does not")
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder that is renamed to ``target`` at the end, and removed after an error.
-
-    Raises ValueError for a target that exists.
-    """
-    check_new(target)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    weights.remove_leftovers(target.parent.glob(f".{target.name}.*.part"))
-    try:
-        aside.mkdir(parents=True)
-        yield aside
-        os.rename(aside, target)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def export_lora(model: ModelFolder, target: Path) -> Path:

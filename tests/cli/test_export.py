@@ -77,6 +77,7 @@ def test_a_run_without_a_feature_network_says_which_stage_is_missing(never_evalu
         ),
         (["--format", "lora", "--precision", "float16"], "--precision: not with --format lora"),
         (["--pipeline", "x"], "--pipeline goes with --format diffusers"),
+        (["--format", "onnx", "--no-teacher"], "--no-teacher: not with --format onnx"),
     ],
 )
 def test_flags_that_a_format_does_not_heed_are_refused(flags, message, tmp_path, capsys):
