@@ -175,7 +175,7 @@ class ComplexSpectrogram(Measured):
         """Returns the inverse of ``_subtract_phase``: phases summed over frames, anew after a bin was exactly zero."""
         further = spectrum[..., 1:].angle().double()
         own = self._bin_rotation(further.to(torch.complex128)).angle()
-        silent = spectrum[..., 1:] == 0
+        silent = spectrum[..., 1:].abs() == 0
         # What is added at each frame but the first; after silence the frame before counts as phase 0.
         phase = further + torch.cat([torch.zeros_like(further[..., :1, :]), own.expand_as(further)[..., 1:, :]], -2)
         total = phase.masked_fill(silent, 0).cumsum(-2)

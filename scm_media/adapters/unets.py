@@ -30,7 +30,7 @@ def _call_with_text(network: Any, y: Any, time: Any, cond: Any) -> Any:
     added = None
     if network.config.addition_embed_type == "text_time":  # Stable Diffusion XL: pooled text, and sizes as six numbers
         sizes = [*(8 * size for size in y.shape[-2:]), 0, 0, *(8 * size for size in y.shape[-2:])]
-        added = {"text_embeds": cond.pooled, "time_ids": y.new_tensor([sizes] * len(y))}
+        added = {"text_embeds": cond.pooled, "time_ids": y.new_tensor([sizes]).expand(y.shape[0], -1)}
     return network(
         y,
         time,
