@@ -168,13 +168,15 @@ class ComplexSpectrogram(Measured):
         loudness = before.abs()
         unit = torch.where(loudness > 0, before / loudness.clamp(min=_TINY), torch.ones_like(before))
         turned = spectrum.clone()
-        turned[..., 1:, 1:] = spectrum[..., 1:, 1:] * (unit * self._bin_rotation(spectrum)).conj()
+        angles = self._bin_angles(spectrum.device)
+        rotation = torch.polar(torch.ones_like(angles), angles).to(spectrum.dtype)
+        turned[..., 1:, 1:] = spectrum[..., 1:, 1:] * (unit * rotation).conj()
         return turned
 
     def _accumulate_phase(self, spectrum: Tensor) -> Tensor:
         """Returns the inverse of ``_subtract_phase``: phases summed over frames, anew after a bin was exactly zero."""
         further = spectrum[..., 1:].angle().double()
-        own = self._bin_rotation(further.to(torch.complex128)).angle()
+        own = self._bin_angles(further.device)
         silent = spectrum[..., 1:].abs() == 0
         # What is added at each frame but the first; after silence the frame before counts as phase 0.
         phase = further + torch.cat([torch.zeros_like(further[..., :1, :]), own.expand_as(further)[..., 1:, :]], -2)
@@ -182,14 +184,14 @@ class ComplexSpectrogram(Measured):
         frame = torch.arange(phase.shape[-2], device=phase.device)[:, None]
         last = torch.where(silent, frame, -1).cummax(-2).values
         start = torch.where(last >= 0, total.gather(-2, last.clamp(min=0)), 0)
-        whole = torch.polar(spectrum[..., 1:].abs().double(), total - start)
-        return torch.cat([spectrum[..., :1], whole.to(spectrum.dtype)], -1)
+        loudness = spectrum[..., 1:].abs()
+        angle = torch.remainder(total - start, 2 * math.pi).to(loudness.dtype)
+        return torch.cat([spectrum[..., :1], torch.polar(loudness, angle)], -1)
 
-    def _bin_rotation(self, like: Tensor) -> Tensor:
-        """Returns e^{i ω hop} of the bins from the second on, ``(window / 2 - 1,)``."""
-        bins = torch.arange(1, self.num_bins, dtype=torch.float64, device=like.device)
-        angle = torch.remainder(bins * self.frames.hop, self.frames.window) * (2 * math.pi / self.frames.window)
-        return torch.polar(torch.ones_like(angle), angle).to(like.dtype)
+    def _bin_angles(self, device: torch.device) -> Tensor:
+        """Returns ω hop, in radians, of the bins from the second on, ``(window / 2 - 1,)``, in float64."""
+        bins = torch.arange(1, self.num_bins, dtype=torch.float64, device=device)
+        return torch.remainder(bins * self.frames.hop, self.frames.window) * (2 * math.pi / self.frames.window)
 
     def _gain(self, like: Tensor) -> Tensor:
         """Returns the factors ``(channels, window / 2)`` that scale compressed spectra to sigma_data."""
