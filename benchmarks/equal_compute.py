@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import time
@@ -114,7 +115,7 @@ class Table:
     def results(self) -> dict[str, Any]:
         """Returns the figures so far, read anew: other processes may have added to them."""
         found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {"trained": {}, "ways": {}}
-        return found
+        return {"trained": {}} | found
 
     def add(self, name: str, seconds: float, num_samples: int) -> None:
         """Trains and measures one way, unless it is there."""
@@ -162,7 +163,7 @@ class Table:
             found["two evaluations"] = regression + found["one evaluation"] + (consistency - found["sCT step"])
             found["matching and sCD"] = found[MATCHING_STEP] - regression + consistency
             self._keep(lambda results: results.setdefault("speeds", found))
-            return found
+            return {"trained": {}} | found
         speeds: dict[str, float] = known["speeds"]
         return speeds
 
@@ -228,9 +229,8 @@ def as_markdown(ways: Mapping[str, Any]) -> str:
             f"{way['minutes'].get(stage, 0):.0f}" for stage in ("trajectories", "warm_start", "student")
         )
         figures = [f"{way['rows'][steps]['frechet']:.3f}" for steps in ("1", "2")]
-        lines.append(
-            f"| {name} | {minutes} | {way['steps']:,} | {figures[0]} | {figures[1]} | {way['second_time']:g} |"
-        )
+        figures.append(f"{way.get('second_time', math.nan):g}")
+        lines.append(f"| {name} | {minutes} | {way['steps']:,} | {' | '.join(figures)} |")
     return "\n".join(lines) + "\n"
 
 

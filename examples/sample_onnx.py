@@ -56,7 +56,7 @@ class FewStepSampler:
         size = min([AT_ONCE, *(limit for limit in limits if limit != "any")])
         return [range(first, min(first + size, num)) for first in range(0, num, size)]
 
-    def _run(self, part: str, **inputs: np.ndarray) -> np.ndarray:
+    def _run(self, part: str, /, **inputs: np.ndarray) -> np.ndarray:
         (output,) = self.sessions[part].run(None, inputs)
         return output
 
@@ -87,6 +87,7 @@ def write(manifest: dict[str, Any], sample: np.ndarray, path: Path) -> Path:
     """Writes one sample ``(C, *S)`` as PNG, WAV or GIF and returns the file."""
     if manifest["modality"] == "audio":
         path = path.with_suffix(".wav")
+        sample = sample / max(1.0, float(np.abs(sample).max()))  # above full scale it would wrap round
         with wave.open(str(path), "wb") as file:
             file.setnchannels(sample.shape[0])
             file.setsampwidth(2)

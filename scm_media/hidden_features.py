@@ -30,7 +30,7 @@ class HiddenLayer:
         weights = [each for each in self.module.parameters() if each.ndim >= 2]
         if not weights:
             raise ValueError(f"the layer {self.name!r} has no weights, so the width of its features is not known")
-        self.width = int(weights[-1].shape[0])
+        self.width, self._channels_first = int(weights[-1].shape[0]), weights[-1].ndim > 2
 
     @contextmanager
     def reading(self) -> Iterator[list[Tensor]]:
@@ -38,7 +38,14 @@ class HiddenLayer:
         found: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            found.append(self._as_tokens(output if isinstance(output, Tensor) else output[0]))
+            if not isinstance(output, Tensor):
+                if len([each for each in output if isinstance(each, Tensor)]) > 1:  # which is the sample's is not said
+                    raise ValueError(
+                        f"the layer {self.name!r} gives several tensors, as those of samples and texts together do: "
+                        f"name a layer of the sample alone, such as {self.name}.ff"
+                    )
+                output = output[0]
+            found.append(self._as_tokens(output))
 
         handle = self.module.register_forward_hook(keep)
         try:
@@ -48,7 +55,7 @@ class HiddenLayer:
 
     def _as_tokens(self, features: Tensor) -> Tensor:
         """Returns features ``(B, L, width)`` or ``(B, width, *s)`` as tokens; ValueError for others."""
-        in_tokens = features.ndim == 3 and features.shape[-1] == self.width
+        in_tokens = features.ndim == 3 and not self._channels_first and features.shape[-1] == self.width
         tokens = features if in_tokens else features.flatten(2).transpose(1, 2)
         if tokens.shape[-1] != self.width:
             raise ValueError(
@@ -65,8 +72,13 @@ def feature_distance(features: Tensor, other: Tensor) -> Tensor:
 
 
 def _middle_layer(network: nn.Module) -> str:
-    lists = [(name, each) for name, each in network.named_modules() if isinstance(each, nn.ModuleList)]
-    if not lists:
+    lists = [
+        (name, each)
+        for name, each in network.named_modules()
+        # Lists of lists are levels of a U-Net, which are not called themselves.
+        if isinstance(each, nn.ModuleList) and not any(isinstance(item, nn.ModuleList) for item in each)
+    ]
+    if not any(each for _, each in lists):
         raise ValueError(f"{type(network).__name__} has no list of blocks to read features of: name a layer")
     name, blocks = max(lists, key=lambda each: len(each[1]))
     return f"{name}.{len(blocks) // 2}"

@@ -383,6 +383,10 @@ class RegressionLoss(DistillationLoss):
             for sample, graph in ((x0, True), (end, False)):
                 with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
                     network(self.flow.interpolate(sample, z, t) / self.flow.sigma_data, t, cond)
+        if len(found) != 2:
+            raise ValueError(
+                f"the layer {layer.name!r} was called {len(found)} times for two samples, expected 2; name another one"
+            )
         return feature_distance(*found)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from modalities.image.backbone import unet
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.hidden_features import HiddenLayer, feature_distance
@@ -90,6 +91,43 @@ def test_features_of_another_width_are_refused():
         HiddenLayer(network).reading(),
     ):
         network(torch.zeros(2, 1, 6), None, None)
+
+
+@pytest.mark.parametrize("size", ["nano", "micro", "mini", "xxs"])
+def test_features_of_a_u_net_are_those_of_a_layer_that_is_called(size):
+    network = unet(in_channels=1, size=size)
+    layer = HiddenLayer(network)
+    with layer.reading() as features, torch.no_grad():
+        network(torch.randn(1, 1, 16, 16), torch.rand(1), Conditioning())
+    assert len(features) == 1 and features[0].shape[-1] == layer.width
+
+
+def test_a_layer_that_is_not_called_is_refused():
+    network = Blocks()
+    network.unused = nn.Linear(2, 2)
+    loss = RegressionLoss(Constant(0.3), FLOW, teacher=network, feature_weight=1.0, feature_layer="unused")
+    with pytest.raises(ValueError, match="'unused' was called 0 times for two samples, expected 2"):
+        loss(points(0.3))
+
+
+def test_a_layer_of_two_streams_is_refused():
+    class Two(Blocks):
+        def forward(self, u, t, cond):
+            return self.first(u), self.last(self.first(u))
+
+    network = nn.ModuleList([Two()])
+    several = pytest.raises(ValueError, match=r"'0' gives several tensors.*such as 0\.ff")
+    with several, HiddenLayer(network, "0").reading():
+        network[0](torch.zeros(2, 1, 6), None, None)
+
+
+def test_channels_as_many_as_positions_are_still_channels():
+    network = Blocks(6)
+    with HiddenLayer(network).reading() as features:
+        network(torch.randn(2, 1, 6), None, None)
+        network.blocks[1].register_forward_hook(lambda module, inputs, output: features.append(output))
+        network(torch.zeros(2, 1, 6), None, None)
+    assert torch.equal(features[1], features[2].transpose(1, 2))
 
 
 def test_the_distance_is_that_of_directions():

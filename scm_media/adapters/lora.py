@@ -38,6 +38,11 @@ class _OverBase(nn.Module):
         return self._shared.base
 
     @property
+    def network(self) -> nn.Module:
+        """Returns the network of diffusers."""
+        return self.base.network
+
+    @property
     def sigma_data(self) -> float:
         """Returns the standard deviation of the data."""
         return self.base.sigma_data
@@ -110,11 +115,6 @@ class LoRAStudent(_OverBase):
         nn.Module.__init__(twin)
         twin._add_lora(self._shared, self.lora, TWIN)
         return twin
-
-    @property
-    def network(self) -> nn.Module:
-        """Returns the network of diffusers."""
-        return self.base.network
 
     @property
     def teacher(self) -> nn.Module:

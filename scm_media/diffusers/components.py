@@ -7,6 +7,7 @@ read as weight files of model folders are: no pickle, no class that is no part, 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -66,7 +67,7 @@ class _Component(ModelMixin, ConfigMixin):
             raise ValueError(f"{cls.__name__} does not support {', '.join(given)}: leave it out")
         if options.get("use_safetensors") is False:
             raise ValueError(f"{cls.__name__} is read from safetensors alone: leave use_safetensors out")
-        path = Path(folder) / subfolder
+        path = Path(os.path.abspath(Path(folder) / subfolder))
         file = file_within(path.parent, f"{path.name}/{_file_name(variant)}")
         component = weights.read(file)
         described = read_json(file_within(path.parent, f"{path.name}/{cls.config_name}"))

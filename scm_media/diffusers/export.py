@@ -11,11 +11,10 @@ from scm_media.build import build
 from scm_media.diffusers.components import ScmMediaAutoencoder, ScmMediaBackbone
 from scm_media.diffusers.pipeline import ScmMediaPipeline
 from scm_media.pipeline.card import markdown_code, markdown_text
-from scm_media.pipeline.diffusers_export import STEPS
 from scm_media.pipeline.export import without_folders
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.pipeline.new_folder import new_folder
-from scm_media.pipeline.sampling import choose_student_sampler
+from scm_media.pipeline.sampling import student_times
 
 
 def export_pipeline(model: ModelFolder, target: Path) -> Path:
@@ -45,10 +44,10 @@ def export_pipeline(model: ModelFolder, target: Path) -> Path:
 def _card(pipeline: ScmMediaPipeline) -> str:
     """Returns the text of the folder's card: how it is used, its labels, and the times of each number of steps."""
     model = pipeline.model
-    rows = []
-    for steps in sorted({*STEPS, model.settings.steps}):
-        times = choose_student_sampler(model.settings, model.flow, steps).keywords["times"]
-        rows.append(f"| {steps} | {', '.join(f'{time:.4f}' for time in times)} |")
+    rows = [
+        f"| {steps} | {', '.join(f'{time:.4f}' for time in times)} |"
+        for steps, times in student_times(model.settings, model.flow).items()
+    ]
     labels = [
         f"- `{markdown_code(name)}`: {', '.join(map(markdown_text, classes)) or 'a number'}"
         for name, classes in model.labels.names.items()

@@ -77,6 +77,12 @@ class ScmMediaPipeline(DiffusionPipeline):
         description: dict[str, Any] | None = None,  # without a default, diffusers would take it for a component
     ) -> None:
         super().__init__()
+        parts = ((backbone, ScmMediaBackbone), (autoencoder, ScmMediaAutoencoder), (scheduler, SCMScheduler))
+        for part, kind in parts:
+            if not isinstance(part, kind):
+                raise ValueError(
+                    f"{INDEX} names {type(part).__name__} where {kind.__name__} is expected: export the model again"
+                )
         self.model = _ComponentsModel(_read_description(description), self)
         if (axes := len(self.model.folder.description.sample_shape) - 1) not in OUTPUT_TYPES:
             raise ValueError(f"pipelines of diffusers return sounds, pictures and clips, got samples of {axes} axes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,9 +18,9 @@ from scm_media.networks import restore
 from scm_media.pipeline.hub import find_folder
 from scm_media.pipeline.model_folder import ModelFolder, file_within
 from scm_media.pipeline.new_folder import check_new, new_folder
+from scm_media.pipeline.sampling import FEW_STEPS
 from scm_media.reading import read_json
 
-STEPS = (1, 2, 4)
 UNREAD = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5", ".onnx")
 """Files of weights in other formats, which are left out of the copy."""
 
@@ -57,8 +58,12 @@ def is_of_diffusers(model: ModelFolder) -> bool:
 
     Raises ValueError for a model without a student.
     """
-    config = model.read("student").config
-    return is_lora(config) or {"scheduler", "network"} <= config.keys()
+    config = model.read("student", check=False).config
+    return is_lora(config) or _is_network(config)
+
+
+def _is_network(config: Mapping[str, Any]) -> bool:
+    return {"scheduler", "network"} <= config.keys()
 
 
 def export_lora(model: ModelFolder, target: Path) -> Path:
@@ -80,7 +85,7 @@ def _whole_student(model: ModelFolder) -> tuple[Any, dict[str, Any]]:
     """Returns the student's backbone, with its LoRA in its weights, and its configuration."""
     component = model.read("student")
     if not is_lora(component.config):
-        if not {"scheduler", "network"} <= component.config.keys():
+        if not _is_network(component.config):
             raise ValueError(
                 f"{model.path}: its student is no network of diffusers: scm_media.diffusers.export writes a pipeline "
                 "of its own for it"
@@ -147,7 +152,7 @@ result = pipeline(..., num_inference_steps=2, guidance_scale=1.0)  # guidance wa
 
 def _list_times(backbone: Any, scheduler: Any) -> list[tuple[int, str, str]]:
     found = []
-    for steps in STEPS:
+    for steps in FEW_STEPS:
         try:
             times = few_step_times(backbone, scheduler, steps)
         except ValueError:

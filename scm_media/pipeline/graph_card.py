@@ -20,13 +20,13 @@ KINDS = {
 OPENING = {
     "onnx": """import numpy as np, onnxruntime as ort
 
-def run(file, **inputs):
+def run(file, /, **inputs):
     (output,) = ort.InferenceSession(file).run(None, inputs)
     return output
 """,
     "torch": """import numpy as np, torch
 
-def run(file, **inputs):
+def run(file, /, **inputs):
     named = {name: torch.from_numpy(each) for name, each in inputs.items()}
     first = [named.pop(name) for name in ("latents", "x_t", "t") if name in named]
     with torch.no_grad():
@@ -105,7 +105,7 @@ def _input_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     elif names := entry.get("names"):
         words = f"{words}: {', '.join(names)}"
     return (
-        f"`{markdown_code(entry['name'])}`",
+        f"`{markdown_code(entry['name']).replace('|', chr(92) + '|')}`",
         entry["dtype"],
         str(tuple(entry["shape"])).replace("'", ""),
         markdown_text(words),

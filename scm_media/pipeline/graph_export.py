@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ from torch.utils import _pytree
 
 from scm_media import __version__, weights
 from scm_media.pipeline import onnx_files
-from scm_media.pipeline.export import write_json
+from scm_media.pipeline.export import without_folders, write_json
 from scm_media.pipeline.graph_card import format_graph_card
 from scm_media.pipeline.graphs import OWN_INPUTS, DecoderGraph, Graph, GraphInput, StudentGraph, UnsupportedError
 from scm_media.pipeline.loaded_model import LoadedModel
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.pipeline.new_folder import check_new, new_folder
-from scm_media.pipeline.sampling import choose_student_sampler
+from scm_media.pipeline.sampling import student_times
 from scm_media.samplers import edit_times
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-STEPS = (1, 2, 4)
 NUM_CHECKED = 4
 """Samples that a file's values are compared with PyTorch's for."""
 TOLERANCE = 1e-4
@@ -87,7 +86,8 @@ def export_graphs(source: ModelFolder, target: Path, format: str) -> tuple[Path,
             decoder = Graph.capture(DecoderGraph(model.network("autoencoder")), (graph.expected,), "decoder")
             manifest["decoder"] = _write(decoder, kind, folder, "decoder", ["latents"], "samples")
         except UnsupportedError as error:
-            (folder / f"decoder{kind.suffix}").unlink(missing_ok=True)
+            for file in folder.glob("decoder*"):  # and its weights in a second file
+                file.unlink()
             manifest["decoder_left_out"] = str(error)
         write_json(folder / MANIFEST, manifest)
         weights.write_whole(folder / "README.md", format_graph_card(manifest, format).encode())
@@ -162,11 +162,12 @@ def _describe(model: LoadedModel, inputs: Sequence[GraphInput], format: str) -> 
         dtype = str(each.dtype).removeprefix("torch.")
         entry = {"name": each.name, "kind": each.kind, "dtype": dtype, "shape": ["batch", *each.shape]}
         listed.append(entry | dict(each.facts))
-    packages = {name: metadata.version(name) for name in onnx_files.PACKAGES} if format == "onnx" else {}
+    # A distribution may have another name than its package: onnxruntime-gpu.
+    packages = {name: importlib.import_module(name).__version__ for name in onnx_files.PACKAGES if format == "onnx"}
     rates = {"sample_rate": "sample_rate", "frame_rate": "written_rate"}
     return {
         "format": FORMAT,
-        "name": description.name,
+        "name": without_folders(description.name),
         "modality": modality.name,
         "made_by": {"scm-media": __version__, "torch": torch.__version__} | packages,
         "network": {"inputs": listed},
@@ -176,11 +177,8 @@ def _describe(model: LoadedModel, inputs: Sequence[GraphInput], format: str) -> 
         "sample_shape": list(description.sample_shape),
         "sample_range": [-1, 1],
         **{key: found for key, name in rates.items() if (found := getattr(modality, name, None)) is not None},
-        "steps": {
-            str(steps): list(choose_student_sampler(model.settings, model.flow, steps).keywords["times"])
-            for steps in sorted({*STEPS, model.settings.steps})
-        },
+        "steps": {str(steps): list(times) for steps, times in student_times(model.settings, model.flow).items()},
         "default_steps": model.settings.steps,
-        "data": description.data,
-        "licence": description.licence,
+        "data": without_folders(description.data),
+        "licence": without_folders(description.licence),
     }

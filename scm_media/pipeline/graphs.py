@@ -144,7 +144,7 @@ def _list_inputs(model: LoadedModel, backbone: Any) -> list[GraphInput]:
     """Returns the inputs of a student in their order: labels, then the guidance scale, actions, and what is given."""
     description = model.folder.description
     inputs, knows_none = [], wrapped_attribute(backbone, "null_label") is not False
-    reserved = {*OWN_INPUTS, "guidance", "actions", "given", "mask"}
+    reserved = {*OWN_INPUTS, "latents", "guidance", "actions", "given", "mask"}
     for name, classes in description.labels.items():
         facts: dict[str, Any] = {"classes": list(classes), "null": NO_LABEL if knows_none else None}
         if not classes:

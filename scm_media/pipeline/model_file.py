@@ -40,7 +40,7 @@ PARTS = (*NETWORKS, "reference", "action_bank", "prompts")
 
 @dataclass(frozen=True)
 class FilePart:
-    """One weight file's share of the header: configuration, information and digest of its tensors."""
+    """One weight file's share of the header: configuration, information, and the digest of all of it."""
 
     config: Mapping[str, Any]
     info: Mapping[str, Any]
@@ -110,7 +110,7 @@ class ModelFile(ModelFolder):
         stored = weights.read_tensors(self.path, [each for each in self.tensors if each.startswith(prefix)])
         state = {each.removeprefix(prefix): tensor for each, tensor in stored.items()}
         found = weights.Component(state, dict(part.config), dict(part.info))
-        if check and weights.digest(found) != part.digest:
+        if check and _digest(found) != part.digest:
             raise ValueError(
                 f"{self.path} is damaged: its {name} does not have the digest (SHA-256) in the header; copy the file "
                 "again, or export the model again"
@@ -186,10 +186,16 @@ def check_file_target(source: ModelFolder, target: Path, overwrite: bool) -> Non
         raise ValueError(f"{target} is a folder; name a file that ends in {SUFFIX}")
     if os.path.lexists(target) and target.resolve() == source.path.resolve():
         raise ValueError(f"{target} is the model's own file; export to another one")
-    if (target.parent / MODEL_FILE).exists():
-        raise ValueError(f"{target.parent} is a model's folder, which keeps its own files; export to another one")
+    for parent in target.absolute().parents:
+        if (parent / MODEL_FILE).exists():
+            raise ValueError(f"{parent} is a model's folder, which keeps its own files; export to another one")
     if os.path.lexists(target) and not overwrite:
         raise ValueError(f"{target} exists: export to another file, or replace it by --overwrite")
+
+
+def _digest(part: weights.Component) -> str:
+    """Returns sixteen hexadecimal digits that a part's tensors, configuration and information give."""
+    return weights.digest(weights.Component(part.state, {"config": part.config, "info": part.info}, {}))
 
 
 def needs_teacher(source: ModelFolder) -> bool:
@@ -201,22 +207,23 @@ def export_file(
     source: ModelFolder,
     target: Path,
     dtype: torch.dtype | None = None,
-    teacher: bool = False,
+    teacher: bool | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes a model to one safetensors file, complete or not at all, and returns the file.
 
     dtype: type of the networks' floating-point weights; None keeps theirs. teacher: takes the teacher and its guide
-    along. Model card and sheet of samples stay behind; the facts of the card do not. Raises ValueError as
-    ``check_file_target``, as ``export``, and for a description that is too long for the header of a file; OSError when
-    it cannot be written.
+    along; None where the student needs it. Model card and sheet of samples stay behind; the facts of the card do not.
+    Raises ValueError as ``check_file_target``, as ``export``, and for a description that is too long for the header of
+    a file; OSError when it cannot be written.
     """
     check_file_target(source, target, overwrite)
+    teacher = needs_teacher(source) if teacher is None else teacher
     tensors: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Any]] = {}
     for name, component in read_exported(source, teacher):
         state = weights.to_storage(component.state, dtype if name in NETWORKS else None, target)
-        digest = weights.digest(weights.Component(state, component.config, component.info))
+        digest = _digest(weights.Component(state, component.config, component.info))
         parts[name] = {"config": component.config, "info": component.info, "digest": digest}
         tensors |= {f"{name}{SEPARATOR}{each}": tensor for each, tensor in state.items()}
     recipe = source.recipe()

@@ -21,6 +21,8 @@ from scm_media.samplers import (
 )
 from scm_media.trigflow import TrigFlow
 
+FEW_STEPS = (1, 2, 4)
+"""Numbers of steps whose times exports state."""
 EDIT_STEPS = 16
 """Steps of an edit by a student that was not trained with masks: see ``samplers.edit_times``."""
 
@@ -100,6 +102,12 @@ def choose_student_sampler(
         )
     check_times(times)
     return partial(sample_consistency, times=tuple(times))
+
+
+def student_times(settings: SamplerSettings, flow: TrigFlow) -> dict[int, tuple[float, ...]]:
+    """Returns the student's times of 1, 2 and 4 steps, and of the model's own number of steps."""
+    numbers = sorted({*FEW_STEPS, settings.steps})
+    return {steps: choose_student_sampler(settings, flow, steps).keywords["times"] for steps in numbers}
 
 
 def choose_edit_sampler(

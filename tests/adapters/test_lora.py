@@ -15,8 +15,9 @@ from scm_media import weights
 from scm_media.adapters import LoRA, LoRAStudent, change_of_variables, load_lora, merge, save_lora
 from scm_media.distribution_matching import DistributionMatchingLoss
 from scm_media.ema import PowerEMA
-from scm_media.losses import ConsistencyLoss
+from scm_media.losses import ConsistencyLoss, RegressionLoss
 from scm_media.tangent import value_and_tangent
+from scm_media.trajectories import Trajectory
 from tests.adapters.small import KINDS, conditioning, needs, network
 
 diffusers = pytest.importorskip("diffusers")
@@ -154,6 +155,17 @@ def test_student_and_teacher_share_one_copy_of_the_base(full):
     assert bytes_of(student, student.teacher) == alone + trained
     assert student.teacher is student.teacher and not list(student.teacher.parameters())
     assert student.teacher.eval().requires_grad_(False) and all(each.requires_grad for each in student.parameters())
+
+
+def test_the_teachers_features_are_those_of_the_shared_network():
+    student = student_of("UNet2DModel")
+    loss = RegressionLoss(student, teacher=student.teacher, feature_weight=1.0)
+    u, t, cond = inputs("UNet2DModel")
+    value, terms = loss(Trajectory(u, t, 0.3 * u), cond)
+    value.backward()
+    assert terms["features"].min() > 0
+    assert all(each.grad is not None for each in student.low_rank.parameters())
+    assert all(each.grad is None for each in student.network.parameters() if not each.requires_grad)
 
 
 def test_the_teacher_switches_back_after_an_error():

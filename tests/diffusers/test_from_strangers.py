@@ -55,6 +55,22 @@ def test_a_component_that_is_no_part_is_refused_by_name(folder, part, target, me
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("part", ["backbone", "autoencoder"])
+def test_a_part_of_another_class_is_refused(folder, part):
+    index = json.loads((folder / "model_index.json").read_text())
+    shutil.rmtree(folder / part)
+    levels = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "layers_per_block": 1}
+    diffusers.UNet2DModel(sample_size=8, block_out_channels=(32,), **levels).save_pretrained(folder / part)
+    (folder / "model_index.json").write_text(json.dumps({**index, part: ["diffusers", "UNet2DModel"]}))
+    with pytest.raises(ValueError, match=f"names UNet2DModel where ScmMedia{part.capitalize()} is expected"):
+        diffusers.DiffusionPipeline.from_pretrained(folder)
+
+
+def test_a_component_in_the_folder_that_one_stands_in_is_read(folder, monkeypatch):
+    monkeypatch.chdir(folder / "backbone")
+    assert isinstance(ScmMediaBackbone.from_pretrained("."), ScmMediaBackbone)
+
+
 def test_a_configuration_beside_other_weights_is_refused(folder):
     file = folder / "backbone" / "config.json"
     described = json.loads(file.read_text())

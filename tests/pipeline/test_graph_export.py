@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +94,26 @@ def test_the_manifest_and_the_card_say_how_to_sample(pictures):
     assert run_alone(program, cwd=pictures / "onnx") == "(1, 1, 16, 16) True\n"
 
 
-def test_files_have_no_paths_of_this_machine(pictures):
-    for file in (pictures / "onnx").iterdir():
-        content = file.read_bytes()
-        assert b"transformer.py" not in content and str(Path(scm_media.__file__).parents[1]).encode() not in content
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_files_have_no_paths_of_this_machine(tmp_path, format):
+    model = write_tiny_model(tmp_path / "model", data="/home/me/pictures", name="/home/me/run")
+    manifest = export(model, tmp_path / format, format)
+    assert (manifest["data"], manifest["name"]) == ("pictures", "run")
+    for file in (tmp_path / format).iterdir():
+        contents = [file.read_bytes()]
+        if file.suffix == ".pt2":
+            with zipfile.ZipFile(file) as members:
+                contents = [members.read(name) for name in members.namelist()]
+        for content in contents:
+            for word in ("transformer.py", "/home/me", str(Path(scm_media.__file__).parents[1])):
+                assert word.encode() not in content
+
+
+def test_a_sound_above_full_scale_is_made_quieter(tmp_path):
+    write = runpy.run_path(str(EXAMPLE))["write"]
+    made = write({"modality": "audio", "sample_rate": 4000}, np.array([[0.5, -1.5, 1.2]]), tmp_path / "loud")
+    with wave.open(str(made)) as sound:
+        assert np.frombuffer(sound.readframes(3), "<i2").tolist() == [10922, -32767, 26214]
 
 
 @pytest.mark.slow

@@ -144,6 +144,7 @@ def test_an_existing_file_is_refused_or_replaced_as_a_whole(tmp_path, capsys):
         ("x.bin", "name a file that ends in .safetensors"),
         ("folder.safetensors", "is a folder"),
         ("model/teacher.safetensors", "is a model's folder, which keeps its own files"),
+        ("model/student/weights.safetensors", "is a model's folder, which keeps its own files"),
         ("model.safetensors", "is the model's own file"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 
 import scm_media
 from scm_media import weights
-from scm_media.pipeline import ModelFolder
+from scm_media.pipeline import ModelFolder, model_file
 from scm_media.pipeline.model_file import KEY, export_file
 from tests.pipeline.tiny import write_tiny_model
 
@@ -89,10 +89,16 @@ def test_a_tensor_that_a_part_did_not_have_changes_its_digest(rewrite):
         model(1)
 
 
+def test_facts_that_were_changed_are_noticed(rewrite):
+    made = rewrite(lambda header: header["parts"]["student"]["info"].update(step=7))
+    with pytest.raises(ValueError, match="its student does not have the digest"):
+        ModelFolder.open(made).read("student")
+
+
 def test_a_network_that_its_tensors_do_not_describe_costs_nothing(whole, rewrite):
     student = ModelFolder.open(whole).read("student")
     config = {**student.config, "width": 1 << 20}
-    digest = weights.digest(weights.Component(student.state, config, {}))  # as one who knows the format would set it
+    digest = model_file._digest(weights.Component(student.state, config, student.info))  # as one who knows it would
     made = rewrite(lambda header: header["parts"]["student"].update(config=config, digest=digest))
     with pytest.raises(ValueError, match=r"its configuration (describes|asks for)"):
         scm_media.load(made, "cpu")(1)
