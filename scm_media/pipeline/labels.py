@@ -190,7 +190,8 @@ class SampleLabels:
         self, label_set: LabelSet, label: Label | Sequence[Label], seed: int, indices: range, draw: bool
     ) -> None:
         self.label_set, self.seed, self.indices, self.draw = label_set, seed, indices, draw
-        given = [label] if label is None or isinstance(label, str | Mapping) else list(label)
+        one = isinstance(label, str | Mapping) or not isinstance(label, Iterable)  # numbers too: the class 3
+        given: list[Any] = [label] if one else list(label)  # type: ignore[arg-type]
         self._same = len(given) == 1 and not isinstance(label, list | tuple)
         if not self._same and len(given) != len(indices):
             raise ValueError(f"got {len(given)} labels for {len(indices)} samples; give one, or one a sample")

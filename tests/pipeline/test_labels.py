@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scm_media.pipeline.labels import LabelSet, format_combinations
+from scm_media.pipeline.labels import LabelSet, SampleLabels, format_combinations
 from tests.pipeline.tiny import DESCRIPTION
 
 NOTES = LabelSet({"family": ("guitar", "bass drum"), "pitch": ()}, {"family": (3, 1)})
@@ -148,3 +148,11 @@ def test_names_that_are_not_utf_8_are_found_as_bytes_and_as_they_are_printed():
 def test_values_that_are_no_words_mean_the_class_that_data_make_of_them():
     labels = LabelSet({"on": ("false", "true"), "size": ("1", "2")}, {})
     assert labels.parse({"on": True, "size": 1.0}) == {"on": "true", "size": "1"}
+
+
+def test_a_number_is_one_label_for_all_samples():
+    labels = LabelSet({"size": ("1", "2")}, {})
+    assert SampleLabels(labels, 2, 0, range(3), draw=False)[:] == [{"size": "2"}] * 3
+    assert SampleLabels(labels, [2, 1], 0, range(2), draw=False)[:] == [{"size": "2"}, {"size": "1"}]
+    with pytest.raises(ValueError, match="3"):
+        SampleLabels(labels, 3, 0, range(2), draw=False)
