@@ -126,7 +126,7 @@ def show_clips(made: RecordedSamples) -> tuple[Any, ...]:
 
 
 class _Sampler:
-    """Base of the nodes that sample."""
+    """Holds what all nodes that sample have."""
 
     CATEGORY = CATEGORY
     FUNCTION = "sample"

@@ -35,7 +35,11 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class GraphFormat:
-    """How a graph is written, with its names of inputs and output, and how the file is run. packages: that it needs."""
+    """Writes a graph as a file, with names of its inputs and its output, and runs the file.
+
+    checked_by: the library that runs it, for messages. check_packages: raises ValueError where one that it needs is
+    missing.
+    """
 
     suffix: str
     write: Callable[[ExportedProgram, Path, Sequence[str], str, str], int | None]
