@@ -19,7 +19,7 @@ from scm_media.pipeline.description import ModelDescription
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
-from scm_media.training.devices import check_device, launch_fabric, rank_zero_only
+from scm_media.training.devices import check_device, launch_fabric, precision_advice, rank_zero_only
 from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.encoding import check_variants, write_latents
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
@@ -74,6 +74,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     is_new = not any(_is_begun(context, stage) for stage in trained)
     if expect is not None and is_new and fabric.global_rank == 0:
         print(expect(), file=sys.stderr)
+        if advice := precision_advice(config):
+            print(advice, file=sys.stderr)
     with ExitStack() as held:
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         for stage in stages:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scm_media import weights
+from scm_media.training.devices import precision_advice
 from tests.training.small import SMALL, metrics, same, state
 
 TWO = ("num_devices=2", "strategy=ddp")
@@ -81,3 +82,14 @@ def test_workers_do_not_change_the_weights(tmp_path):
     command(tmp_path / "alone", "student.max_steps=0")
     command(tmp_path / "workers", "student.max_steps=0", "trainer.num_workers=2")
     assert same(state(tmp_path / "alone", "teacher"), state(tmp_path / "workers", "teacher"))
+
+
+def test_bfloat16_on_a_processor_without_it_is_advised_against():
+    config = {"precision": "bf16-mixed", "device": "cpu"}
+    slow, fast = {torch.bfloat16: 0.04, torch.float32: 0.01}, {torch.bfloat16: 0.01, torch.float32: 0.01}
+    advice = precision_advice(config, slow.__getitem__)
+    assert advice is not None and "4 times slower" in advice and "precision=32-true" in advice
+    assert precision_advice(config, fast.__getitem__) is None
+    assert precision_advice({**config, "precision": "32-true"}, slow.__getitem__) is None
+    measured = precision_advice(config)
+    assert measured is None or "times slower" in measured
