@@ -106,6 +106,18 @@ class DistributionMatchingLoss(DistillationLoss):
         # In a tuple, outside the module tree, which has its networks already.
         self._consistency = (self._consistency_loss(),) if anchor and anchor_loss == "consistency" else ()
 
+    def limit_times(self, sigma: float) -> None:
+        """Lowers all later times to that of a noise level, from which samples then start as well."""
+        super().limit_times(sigma)
+        if not self.later_times[1] < self.latest_time:
+            raise ValueError(
+                f"later_times {self.later_times} must lie below {self.latest_time:.4f}, the time of the noise level "
+                f"{sigma:g} that sampling starts from (sampler.first_sigma)"
+            )
+        self.t_max = min(self.t_max, self.latest_time)
+        for loss in self._consistency:
+            loss.limit_times(sigma)
+
     def forward(
         self, trajectory: Trajectory, cond: PlainConditioning = None, step: Tensor | float | None = None
     ) -> tuple[Tensor, Terms]:

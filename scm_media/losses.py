@@ -9,6 +9,7 @@ log-normal distribution that gives the same times for every ``sigma_data``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -75,11 +76,20 @@ class FlowLoss(nn.Module):
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout must lie in [0, 1], got {label_dropout}")
         self.label_dropout = label_dropout
+        self.latest_time = math.inf
+
+    def limit_times(self, sigma: float) -> None:
+        """Lowers all later times to that of the noise level ``sigma``, whose input is then noise alone as well.
+
+        Sampling must start at this level. It is for students whose output x0 magnifies the network's errors where there
+        is much noise: by sigma / sigma_data for a network that predicts noise.
+        """
+        self.latest_time = self.flow.time_from_sigma(sigma)
 
     def draw(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Returns noise z like x0 and times ``(B,)``, from the global random state."""
         t = self.timesteps.sample(x0.shape[0], self.flow.sigma_data).to(x0)
-        return torch.randn_like(x0) * self.flow.sigma_data, t
+        return torch.randn_like(x0) * self.flow.sigma_data, t.clamp(max=self.latest_time)
 
     def denoise(self, network: Backbone, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Returns a network's x0 ``(B, c, *s)`` for x_t, in float32 or wider."""
@@ -87,7 +97,8 @@ class FlowLoss(nn.Module):
 
     def regress(self, trajectory: Trajectory, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Returns the backbone's f(x_t, t) ``(B, c, *s)`` at points of trajectories, and its squared error ``(B,)``."""
-        x0 = self.denoise(self.backbone, trajectory.x_t, trajectory.t, cond)
+        t = trajectory.t.clamp(max=self.latest_time)
+        x0 = self.denoise(self.backbone, trajectory.x_t, t, cond)
         return x0, masked_mean_square(x0 - trajectory.x0, cond.loss_mask)
 
     def drop_labels(self, cond: Conditioning, num: int, device: torch.device) -> Conditioning:

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 import scm_media as scm
+from scm_media.anchored_consistency import AnchoredConsistencyLoss
 from scm_media.conditioning import Conditioning
 from scm_media.distribution_matching import DistributionMatchingLoss
 from scm_media.losses import RegressionLoss
+from scm_media.nn.dual import value_of
 from scm_media.timesteps import LogNormalTimesteps
 from scm_media.trajectories import Trajectory
 from scm_media.trigflow import TrigFlow
@@ -251,3 +253,37 @@ def test_dropout_is_on_where_networks_learn():
     assert not torch.allclose(found[True]["anchor"], found[False]["anchor"])
     assert not torch.allclose(found[True]["loss"], found[False]["loss"])
     assert all(module.training for module in loss.train().modules())
+
+
+def test_no_network_is_asked_about_more_noise_than_the_limit():
+    asked = []
+
+    class Asked(GaussianNetwork):
+        def forward(self, u, t, cond):
+            asked.append(t)
+            return super().forward(u, t, cond)
+
+    trajectory = points(Gaussian.random(SHAPE), dtype=torch.float32)
+    many = LogNormalTimesteps(3.0, 2.0)
+    for loss in (
+        RegressionLoss(Asked(0.1, 0.4), FLOW),
+        DistributionMatchingLoss(Asked(0.1, 0.4, True), FLOW, many, teacher=Asked(0.2, 0.4), later_times=(0.3, 0.9)),
+        AnchoredConsistencyLoss(Asked(0.1, 0.4), FLOW, many, teacher=Asked(0.2, 0.4), tangent_warmup=0),
+    ):
+        asked.clear()
+        loss.limit_times(2.0)
+        loss(trajectory)
+        latest = torch.cat([value_of(t).flatten().detach().float() for t in asked]).max().item()
+        assert latest == pytest.approx(math.atan(2.0 / 0.5), abs=1e-6)
+    limited = RegressionLoss(Asked(0.1, 0.4), FLOW)
+    limited.limit_times(2.0)
+    early = Trajectory(trajectory.x_t, trajectory.t.clamp(max=math.atan(4.0)), trajectory.x0)
+    assert limited(trajectory)[0] == limited(early)[0]
+
+
+def test_the_samples_of_matching_start_at_the_limit():
+    loss = DistributionMatchingLoss(GaussianNetwork(0.1, 0.4), FLOW, teacher=GaussianNetwork(0.2, 0.4))
+    loss.limit_times(12.0)
+    assert loss.t_max == pytest.approx(math.atan(24.0))
+    with pytest.raises(ValueError, match=r"later_times \(0.4, 1.4\) must lie below 1.3734.*sampler.first_sigma"):
+        loss.limit_times(2.5)

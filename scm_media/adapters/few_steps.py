@@ -22,12 +22,15 @@ PREDICTIONS = {EpsPrediction: "epsilon", VPrediction: "v_prediction", X0Predicti
 COSINE = "CosineDPMSolverMultistepScheduler"
 
 
-def few_step_scheduler(backbone: ChangeOfVariables, scheduler: Mapping[str, Any]) -> Any:
+def few_step_scheduler(
+    backbone: ChangeOfVariables, scheduler: Mapping[str, Any], first_sigma: float | None = None
+) -> Any:
     """Returns a scheduler of diffusers that samples a student of this backbone in a few steps.
 
     scheduler: the configuration that the backbone was converted with. ``FlowMatchLCMScheduler`` serves rectified flows;
     without arguments, the second of its two steps begins at equal parts of data and noise. ``LCMScheduler`` serves
-    networks of discrete timesteps. Stable Audio's own scheduler, at the first order, noises samples again from two
+    networks of discrete timesteps; with ``first_sigma`` it has none above this noise level, so that every pipeline
+    starts there. Stable Audio's own scheduler, at the first order, noises samples again from two
     steps on, the second at σ = 1. EDM's own scheduler serves one step.
     """
     import diffusers
@@ -44,6 +47,11 @@ def few_step_scheduler(backbone: ChangeOfVariables, scheduler: Mapping[str, Any]
     if not hasattr(made, "alphas_cumprod"):
         return made
     products = made.alphas_cumprod.double()
+    limit: dict[str, int] = {}
+    if first_sigma is not None:
+        sigmas = backbone.sigma_data * torch.sqrt(1 / products - 1)  # TrigFlow's noise level is σ_d σ / α
+        products = products[: max(2, int((sigmas <= first_sigma).sum()))]
+        limit["original_inference_steps"] = len(products)  # a coarser grid could leave the last timesteps out
     kept = products / torch.cat([torch.ones(1, dtype=torch.float64), products[:-1]])
     return diffusers.LCMScheduler(
         num_train_timesteps=len(products),
@@ -52,6 +60,7 @@ def few_step_scheduler(backbone: ChangeOfVariables, scheduler: Mapping[str, Any]
         timestep_scaling=NO_SKIP,
         clip_sample=False,
         set_alpha_to_one=False,
+        **limit,
     )
 
 

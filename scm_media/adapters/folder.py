@@ -14,7 +14,7 @@ from scm_media.adapters.adapter import ADAPTERS
 from scm_media.adapters.autoencoder_loading import describe_autoencoder, find_autoencoder, read_autoencoder
 from scm_media.adapters.autoencoders import DiffusersAutoencoder, UnchangedSamples
 from scm_media.adapters.loading import INDEX, read_index, read_network
-from scm_media.adapters.schedulers import EDMS, change_of_variables
+from scm_media.adapters.schedulers import EDMS, change_of_variables, predicts_noise
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.reading import read_json
 
@@ -80,6 +80,11 @@ class DiffusersFolder:
     def sigma_data(self) -> float:
         """Returns the standard deviation of latents, as the scheduler knows them."""
         return float(self.scheduler.get("sigma_data", 0.5)) if self.scheduler.get("_class_name") in EDMS else 1.0
+
+    @property
+    def predicts_noise(self) -> bool:
+        """Returns whether the network predicts noise, whose errors x0 magnifies where there is much noise."""
+        return predicts_noise(self.scheduler)
 
     def latent_shape(self) -> tuple[int, ...]:
         """Returns the shape ``(c, *s)`` of latents that the network was made for."""

@@ -47,6 +47,12 @@ def change_of_variables(network: nn.Module, scheduler: Mapping[str, Any]) -> Cha
     return PREDICTIONS[prediction](network, _alphas_cumprod(kind, scheduler), call=adapter.called)
 
 
+def predicts_noise(scheduler: Mapping[str, Any]) -> bool:
+    """Returns whether a scheduler's network predicts noise on a variance-preserving path."""
+    others = {*FLOWS, *EDMS, "CosineDPMSolverMultistepScheduler"}
+    return scheduler.get("_class_name") not in others and scheduler.get("prediction_type", "epsilon") == "epsilon"
+
+
 def _edm(network: nn.Module, scheduler: Mapping[str, Any], prediction: str) -> ChangeOfVariables:
     """Returns EDM's raw network, whose sign is the other one for v-prediction."""
     adapter, sign = ADAPTERS[type(network).__name__], {"epsilon": 1, "v_prediction": -1}.get(prediction)

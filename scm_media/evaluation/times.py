@@ -15,7 +15,7 @@ from scm_media.pipeline import ModelDescription, ModelFolder, Pipeline, Sampling
 from scm_media.samplers import consistency_times
 
 FIRST_SIGMAS = (10.0, 20.0, 40.0)
-"""Noise levels that are tried for the first step, below the model's own sigma_max, which is tried too.
+"""Noise levels that are tried for the first step, below the model's own, which is tried too.
 
 A student errs most under much noise (``benchmarks/trajectory_error.py``). Starting from less noise can bring samples
 nearer to the data, at the cost of labels that are decided under much noise.
@@ -58,7 +58,7 @@ def search_times(
     if min(steps, default=2) < 2:
         raise ValueError(f"steps must be at least 2, one step being searched in any case; got {list(steps)}")
     network, reference = load_reference(pipeline)
-    own_sigma, own_second = pipeline.settings.sigma_max, pipeline.settings.second_time
+    own_sigma, own_second = pipeline.settings.student_sigma, pipeline.settings.second_time
     sigmas = sorted({own_sigma, *(sigma for sigma in first_sigmas if sigma < own_sigma)})
     curve: list[dict[str, Any]] = []
 

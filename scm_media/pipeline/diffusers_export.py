@@ -42,7 +42,7 @@ def export_to_diffusers(model: ModelFolder, target: Path, pipeline: str | None =
             f"{source.path} holds a {source.network} or a scheduler of another configuration than the student's: give "
             "the pipeline that its teacher came from, with --pipeline"
         )
-    scheduler = few_step_scheduler(backbone, config["scheduler"])
+    scheduler = few_step_scheduler(backbone, config["scheduler"], model.description.sampler.first_sigma)
     with new_folder(target) as folder:
         _copy_parts(source, folder)
         backbone.network.save_pretrained(folder / source.component, safe_serialization=True)

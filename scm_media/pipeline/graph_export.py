@@ -136,7 +136,7 @@ def _example(model: LoadedModel, inputs: Sequence[GraphInput]) -> tuple[Any, ...
     """Returns the arguments that graphs are captured and checked with: noise, times of all levels, varied inputs."""
     shape = (NUM_CHECKED, *model.latent_shape())
     generator = torch.Generator().manual_seed(0)
-    times = edit_times(NUM_CHECKED, model.flow, model.settings.sigma_max)
+    times = edit_times(NUM_CHECKED, model.flow, model.settings.student_sigma)
     varied: dict[str, Tensor] = {}
     for each in inputs:
         value = torch.rand((NUM_CHECKED, *each.shape), generator=generator)

@@ -98,7 +98,7 @@ def choose_student_sampler(
     if times is None:
         num_steps = settings.steps if steps is None else steps
         times = (settings.times or {}).get(str(num_steps)) or consistency_times(
-            num_steps, flow, settings.sigma_max, settings.second_time
+            num_steps, flow, settings.student_sigma, settings.second_time
         )
     check_times(times)
     return partial(sample_consistency, times=tuple(times))
@@ -115,7 +115,7 @@ def choose_edit_sampler(
 ) -> PartialSampler:
     """Returns the student's sampler for edits; trained: with masks. A student without masks takes more steps."""
     if times is None and not trained:
-        times = edit_times(EDIT_STEPS if steps is None else steps, flow, settings.sigma_max)
+        times = edit_times(EDIT_STEPS if steps is None else steps, flow, settings.student_sigma)
     return choose_student_sampler(settings, flow, steps, times)
 
 

@@ -20,7 +20,7 @@ from scm_media.recipe.interpolation import allowed_resolvers, check_interpolatio
 from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quote
 from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
-from scm_media.recipe.taken_teacher import fill_modality, take_over
+from scm_media.recipe.taken_teacher import fill_nulls, take_over
 from scm_media.recipe.written_folders import check_written_folders
 
 HYDRA_VERSION_BASE = "1.3"
@@ -56,7 +56,7 @@ def finish(config: DictConfig, source: str, overrides: Sequence[str]) -> dict[st
     overrides: those of the command line.
     """
     try:
-        fill_modality(config)
+        fill_nulls(config)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     check_interpolations(config, source)

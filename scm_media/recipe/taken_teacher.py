@@ -17,20 +17,25 @@ FOLLOWING = ("backbone", "autoencoder")
 """Sections that a recipe with ``teacher_from`` leaves to that model."""
 LABEL_DROPOUT = 0.1
 """The usual probability that networks with an embedding for no label were trained without one."""
+NOISE_FIRST_SIGMA = 12.0
+"""The noise level that students whose network predicts noise start from (docs/teachers.md)."""
 NUM_FITTED = 256
 """The number of samples whose latents are compared with what networks of others expect."""
 
 
-def fill_modality(config: DictConfig) -> None:
-    """Gives keys of the modality that are null the values of the model that ``teacher_from`` names.
+def fill_nulls(config: DictConfig) -> None:
+    """Gives keys of modality and sampler that are null the values of the model that ``teacher_from`` names.
 
     This comes before interpolations are resolved, because others refer to them. Raises ValueError as ``take_over``.
     """
     if config.get("teacher_from") is None or config.get("modality") is None:
         return
-    own = _sample_settings(_open(config.teacher_from))
+    model = _open(config.teacher_from)
+    own = _sample_settings(model)
     for key in [key for key, value in config.modality.items_ex(resolve=False) if value is None and key in own]:
         config.modality[key] = own[key]
+    if config.sampler.first_sigma is None and not _is_ours(model) and model.predicts_noise:
+        config.sampler.first_sigma = NOISE_FIRST_SIGMA
 
 
 def take_over(config: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,9 @@ class Sampler:
     steps: Annotated[int, SAMPLING_STEPS, "steps of the student"] = 2
     second_time: Annotated[float, SECOND_TIME, "time of the student's second step"] = 1.1
     sigma_max: Annotated[float, SIGMA_MAX, "noise level that sampling starts from"] = 80.0
+    first_sigma: Annotated[
+        float | None, SIGMA_MAX, "highest noise level that the student is asked at; null: sigma_max (docs/teachers.md)"
+    ] = None
     teacher_steps: Annotated[int, SAMPLING_STEPS, "steps of the teacher; Heun evaluates 2 · steps − 1 times"] = 32
     teacher: Annotated[str, SamplerName(), "sampler of the teacher: heun, dpm_solver, or a plugin's"] = "heun"
     times: Annotated[
@@ -60,7 +63,7 @@ class Sampler:
         replace(TIME, open_low=True),
         Words(StepsToTimes.words),
         StepsToTimes(),
-        "times for each number of steps, found by evaluate --search-times; null: from sigma_max and second_time",
+        "times for each number of steps, found by evaluate --search-times; null: from first_sigma and second_time",
     ] = None
     guidance: Annotated[
         float, NOT_NEGATIVE, "guidance scale of the teacher, at which students are distilled; 1: no guidance"
@@ -68,3 +71,8 @@ class Sampler:
     guidance_interval: Annotated[
         Sequence[float] | None, TIME, Interval(), "[low, high]: times within which guidance acts; null: at all times"
     ] = None
+
+    @property
+    def student_sigma(self) -> float:
+        """Returns the noise level that the student's sampling starts from."""
+        return self.sigma_max if self.first_sigma is None else self.first_sigma

@@ -126,6 +126,8 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
         sections["autoencoder.network"] = config["autoencoder"]["network"]
     if stage == "warm_start" and config["student"]["lora"] is not None:
         sections["student.lora"] = config["student"]["lora"]
+    if stage in ("warm_start", "student") and config["sampler"]["first_sigma"] is not None:
+        sections["sampler"] = {"first_sigma": config["sampler"]["first_sigma"]}
     if stage == "guide":
         sections["guide.backbone"] = config["guide"]["backbone"]
     found = {key: value for name, section in sections.items() for key, value in flat(section, name).items()}

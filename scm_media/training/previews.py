@@ -85,7 +85,8 @@ class FlowPreview:
         return sample_heun(model, self.flow, self._noise(device), times, cond)
 
     def _consistency(self, model: nn.Module, steps: int, cond: Conditioning, device: torch.device) -> Tensor:
-        times = consistency_times(steps, self.flow, self.sampler["sigma_max"], self.sampler["second_time"])
+        sigma = self.sampler["first_sigma"] or self.sampler["sigma_max"]
+        times = consistency_times(steps, self.flow, sigma, self.sampler["second_time"])
         return sample_consistency(model, self.flow, self._noise(device), times, cond)
 
     def _distance(self, latents: Tensor, other: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from scm_media.adapters.lora_files import describe_lora
 from scm_media.build import TARGET, build
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.guidance import Guided
+from scm_media.losses import FlowLoss
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import measures_error, stage_settings, takes_guidance_scale
 from scm_media.training.optimization import Task
@@ -35,8 +36,7 @@ def student_task(context: Context) -> Task:
         context.load_start(backbone, "student")
     elif context.config["warm_start"] is not None:
         weights.load_into(backbone, context.trained_weights("warm_start").state, context.weights_file("warm_start"))
-    distilled = teacher if objective == "scd" else None
-    loss = build(settings["loss"], "loss", backbone=backbone, teacher=distilled, flow=context.flow)
+    loss = _make_loss(context, settings, backbone, teacher if objective == "scd" else None)
     return backbone_task(context, "student", loss, config, teacher)
 
 
@@ -44,8 +44,22 @@ def warm_start_task(context: Context) -> Task:
     """Returns the training that the student starts from: a regression on the ends of the teacher's trajectories."""
     settings = stage_settings(context.config, "warm_start")
     backbone, teacher, config = begin_student(context)
-    loss = build(settings["loss"], "loss", backbone=backbone, teacher=teacher, flow=context.flow)
+    loss = _make_loss(context, settings, backbone, teacher)
     return backbone_task(context, "warm_start", loss, config, teacher)
+
+
+def _make_loss(context: Context, settings: Mapping[str, Any], backbone: nn.Module, teacher: Any) -> nn.Module:
+    """Returns a student's loss, whose times end where the student's sampling starts."""
+    loss: Any = build(settings["loss"], "loss", backbone=backbone, teacher=teacher, flow=context.flow)
+    first_sigma = context.config["sampler"]["first_sigma"]
+    if first_sigma is not None:
+        if not isinstance(loss, FlowLoss):
+            raise ValueError(
+                f"sampler.first_sigma {first_sigma} needs a loss that is a scm_media.losses.FlowLoss, whose times it "
+                f"limits, got {type(loss).__name__}: set sampler.first_sigma=null"
+            )
+        loss.limit_times(first_sigma)
+    return cast(nn.Module, loss)
 
 
 def begin_student(context: Context) -> tuple[Any, Any, dict[str, Any]]:
