@@ -81,10 +81,17 @@ def _find(root: str | Path | None, name: str) -> Path:
 
 @part("data")
 class FashionMNISTDataset(Dataset):
-    """60,000 grey pictures 28×28 of ten kinds of clothes, label "class"; held out: the 10,000 test pictures."""
+    """60,000 grey pictures 28×28 of ten kinds of clothes, label "class"; held out: the 10,000 test pictures.
 
-    def __init__(self, modality: Modality, root: str | Path | None = None, split: str = "train") -> None:
+    labels: "class", or "none" for networks that take no label. Raises ValueError for any other.
+    """
+
+    def __init__(
+        self, modality: Modality, root: str | Path | None = None, labels: str = "class", split: str = "train"
+    ) -> None:
         check_split(split)
+        if labels not in ("class", "none"):
+            raise ValueError(f'data.labels must be "class" or "none", got {labels!r}')
         self.modality = modality
         prefix = _PREFIXES[split]
         pictures = _find(root, f"{prefix}-images-idx3-ubyte")
@@ -95,9 +102,10 @@ class FashionMNISTDataset(Dataset):
             )
         self._pixels = self._pixels[:, None]
         self._classes = self._read_classes(_find(root, f"{prefix}-labels-idx1-ubyte"))
-        self._source = pictures
-        self.label_names = {"class": FASHION_CLASSES}
-        self.label_counts = {"class": count_classes(self._classes, len(FASHION_CLASSES))}
+        self._source, self._labelled = pictures, labels == "class"
+        if self._labelled:
+            self.label_names = {"class": FASHION_CLASSES}
+            self.label_counts = {"class": count_classes(self._classes, len(FASHION_CLASSES))}
         self.shape = modality.shape()
 
     def _read_classes(self, path: Path) -> Tensor:
@@ -113,15 +121,18 @@ class FashionMNISTDataset(Dataset):
 
     def __getitem__(self, index: int) -> Example:
         batch = self.batch([index])
-        return Example(batch.sample[0], {"class": int(batch.labels["class"][0])}, None, f"{self._source}#{index}")
+        labels: dict[str, int | float] = {name: int(values[0]) for name, values in batch.labels.items()}
+        return Example(batch.sample[0], labels, None, f"{self._source}#{index}")
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         samples = self._pixels[chosen].float().div_(127.5).sub_(1.0)
-        return Batch(self.modality.transform_batch(samples, generators), {"class": self._classes[chosen]})
+        labels = {"class": self._classes[chosen]} if self._labelled else {}
+        return Batch(self.modality.transform_batch(samples, generators), labels)
 
     def fingerprint(self) -> str:
-        """Returns a digest of pixels and classes."""
+        """Returns a digest of pixels and of the classes that are used."""
         digest = hashlib.blake2b(self._pixels.numpy().tobytes(), digest_size=16)
-        digest.update(self._classes.numpy().tobytes())
+        if self._labelled:
+            digest.update(self._classes.numpy().tobytes())
         return digest.hexdigest()

@@ -55,6 +55,16 @@ def test_held_out_pictures_are_the_test_files(tmp_path):
         FashionMNISTDataset(modality=ImageModality(), root=tmp_path, split="validation")
 
 
+def test_labels_can_be_left_out(tmp_path):
+    write(tmp_path, 5)
+    whole, without = (FashionMNISTDataset(ImageModality(size=28), tmp_path, labels) for labels in ("class", "none"))
+    assert dict(without.label_names) == dict(without.batch([1, 3]).labels) == dict(without[2].labels) == {}
+    assert torch.equal(without[2].sample, whole[2].sample)
+    assert without.fingerprint() != whole.fingerprint()
+    with pytest.raises(ValueError, match=r'data.labels must be "class" or "none", got \'subfolder\''):
+        FashionMNISTDataset(ImageModality(size=28), tmp_path, "subfolder")
+
+
 def test_missing_files_tell_where_to_get_them(tmp_path):
     with pytest.raises(ValueError, match=r"apt-get install dataset-fashion-mnist.*torchvision.*data\.root"):
         FashionMNISTDataset(modality=ImageModality(), root=tmp_path)
