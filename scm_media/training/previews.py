@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,18 @@ def save_sheet(modality: Modality, samples: Tensor, captions: Sequence[str], col
     except OSError as error:
         reason = f"{path} was not written ({error.strerror or error}); the last good checkpoint is intact"
         raise OSError(error.errno, reason) from error
+
+
+@contextmanager
+def moved(network: Any, device: torch.device) -> Iterator[Any]:
+    """Moves a network to a device for as long as the context lasts, and back to where it was."""
+    tensors = network.state_dict().values() if isinstance(network, nn.Module) else ()
+    before = next((each.device for each in tensors), device)
+    try:
+        yield network if before == device else network.to(device)
+    finally:
+        if before != device:
+            network.to(before)
 
 
 class FlowPreview:
@@ -64,7 +78,8 @@ class FlowPreview:
             figures = {f"dF_dt_rms/t{t}": self._tangent_rms(model, t, cond, device) for t in TIMES}
         else:
             if self._teacher_latents is None and self.teacher is not None:
-                self._teacher_latents = self._heun(self.teacher.to(device), cond, device)
+                with moved(self.teacher, device) as teacher:
+                    self._teacher_latents = self._heun(teacher, cond, device)
             rows = {name: self._consistency(model, steps, cond, device) for steps, name in STUDENT_ROWS.items()}
             figures = {}
             for name, latents in rows.items():
@@ -94,7 +109,8 @@ class FlowPreview:
 
     def _tangent_rms(self, model: nn.Module, time: float, cond: Conditioning, device: torch.device) -> float:
         """Returns the root mean square of dF/dt along dx/dt = sigma_data F, at one time, on held-out data."""
-        x0 = self.autoencoder.to(device).encode(self.truth.to(device))
+        with moved(self.autoencoder, device) as autoencoder:
+            x0 = autoencoder.encode(self.truth.to(device))
         t = torch.full((self.num,), time, device=device)
         u = self.flow.interpolate(x0, self._noise(device, x0.shape[1:])(0), t) / self.flow.sigma_data
         velocity = model(u, t, cond)
@@ -106,7 +122,8 @@ class FlowPreview:
         classes = [self.context.data.label_names[name] for name in self.cond.labels]
         captions, pictures = [], []
         for row, latents in rows.items():
-            pictures.append(self.autoencoder.to(latents.device).decode(latents).cpu())
+            with moved(self.autoencoder, latents.device) as autoencoder:
+                pictures.append(autoencoder.decode(latents).cpu())
             for index in range(self.num):
                 labels = [
                     names[int(label[index])] if names else f"{label[index]:g}"

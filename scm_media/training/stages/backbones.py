@@ -55,7 +55,9 @@ class LatentInputs:
     """Maps batches to latents, or points of trajectories, and conditioning, as arguments of a loss.
 
     Samples are encoded by the frozen autoencoder unless they are latents already. The conditioning has the labels, the
-    actions if the data has any, and a random mask if the recipe wants masks. Frozen networks follow the batch's device.
+    actions if the data has any, and a random mask if the recipe wants masks. The autoencoder moves to the batch's
+    device when it has samples to encode, so that runs on latents hold no memory for it there; ``frozen``, a network
+    that the loss calls, moves with the first batch.
     """
 
     def __init__(self, context: Context, autoencoder: Any, frozen: nn.Module | None = None) -> None:
@@ -64,10 +66,8 @@ class LatentInputs:
         self.latent_shape, self.has_samples = context.latent_shape, context.data.has_samples
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
-        device = batch.sample.device
-        self.autoencoder.to(device)
         if self.frozen is not None:
-            self.frozen.to(device)
+            self.frozen.to(batch.sample.device)
         latents = batch.sample if batch.encoded else self._encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
         if (trajectory := batch.trajectory) is None:
@@ -81,7 +81,7 @@ class LatentInputs:
         if not self.has_samples:
             return sample.new_zeros(len(sample), *self.latent_shape)
         with torch.no_grad():
-            return self.autoencoder.encode(sample)
+            return self.autoencoder.to(sample.device).encode(sample)
 
 
 def backbone_task(
@@ -95,12 +95,13 @@ def backbone_task(
 
     teacher: the frozen network that a student learns from, or that its sheets show beside it.
     """
+    called = None if getattr(loss, "teacher", None) is None else teacher
     return Task(
         name=stage,
         loss=loss,
         model=loss.backbone,
         settings=stage_settings(context.config, stage),
-        inputs=LatentInputs(context, context.load_trained("autoencoder"), teacher),
+        inputs=LatentInputs(context, context.load_trained("autoencoder"), called),
         finish=save_stage_weights(context, stage, config),
         preview=FlowPreview(context, stage in ("warm_start", "student"), teacher),
         separate_clip=weight_parameters(loss),
