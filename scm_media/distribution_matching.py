@@ -50,6 +50,8 @@ class DistributionMatchingLoss(DistillationLoss):
     None. step_fractions: the fractions of the samples that are made in one, two, three … steps. later_times: the range,
     in radians, of the times after the first. sigma_max: the noise level that sampling starts from, t_max =
     atan(sigma_max / sigma_data). auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
+    guidance_max: the highest guidance scale of the trajectories, where the student takes each one's scale as an input,
+    as the auxiliary network then does too; None for none.
 
     Raises ValueError without a teacher that can be copied, for settings out of range, and as ``ConsistencyLoss``.
     """
@@ -70,6 +72,7 @@ class DistributionMatchingLoss(DistillationLoss):
         later_times: tuple[float, float] = (0.4, 1.4),
         sigma_max: float = 80.0,
         auxiliary_rate: float = 2.0,
+        guidance_max: float | None = None,
     ) -> None:
         super().__init__(backbone, teacher, flow, timesteps, "none", 0.0)
         network: Any = teacher.backbone if isinstance(teacher, Guided) else teacher
@@ -92,13 +95,17 @@ class DistributionMatchingLoss(DistillationLoss):
                 f"later_times must be two times in radians, in order, below atan(sigma_max / sigma_data) = "
                 f"{self.flow.time_from_sigma(sigma_max):.4f}; got {later_times}"
             )
+        if guidance_max is not None and not guidance_max > 1:
+            raise ValueError(f"guidance_max must be above 1, or null for no guidance as an input; got {guidance_max}")
         if not auxiliary_rate > 0:
             raise ValueError(f"auxiliary_rate must be positive, got {auxiliary_rate}: 1 is the student's own rate")
         self._freeze(teacher)
         if hasattr(backbone, "twin"):  # a student that shares the teacher's weights has another one that does
             self.auxiliary = backbone.twin()
         else:
-            self.auxiliary = copy.deepcopy(network).requires_grad_(True).train()
+            copied: Any = copy.deepcopy(network if guidance_max is None else backbone)
+            self.auxiliary = copied.requires_grad_(True).train()
+            self.auxiliary.load_state_dict(network.state_dict(), strict=guidance_max is None)
         self.auxiliary_rate = auxiliary_rate
         self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)

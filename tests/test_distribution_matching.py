@@ -216,6 +216,7 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
         ({"anchor": -1}, "anchor must be a weight of at least 0, got -1"),
         ({"anchor_loss": "flow"}, "anchor_loss must be 'regression' or 'consistency', got 'flow'"),
         ({"auxiliary_rate": 0}, "auxiliary_rate must be positive, got 0"),
+        ({"guidance_max": 1.0}, "guidance_max must be above 1, or null"),
         ({"later_times": (0.9, 0.4)}, "later_times must be two times in radians, in order"),
         ({"later_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scm_media.change_of_variables import Call
@@ -38,7 +38,9 @@ class Adapter:
     shape ``(c, *s)`` of latents that a network of this configuration was made for. null_label: the network has one more
     embedding than ``inputs`` counts, for no label; otherwise the last one may be trained to stand for it. time_scale:
     the network's time at pure noise, for rectified flows. gives_levels: its pipeline gives the scheduler n noise levels
-    from 1 to 1/n, where others leave them to it.
+    from 1 to 1/n, where others leave them to it. takes_scale: arguments with which a network of the class takes the
+    guidance scale ``Conditioning.guidance`` as an input, by new layers that are zero at first; empty where it cannot.
+    scale_layers: the names of these layers.
     """
 
     network: str
@@ -48,6 +50,8 @@ class Adapter:
     null_label: bool = False
     time_scale: float = 1000.0
     gives_levels: bool = False
+    takes_scale: Config = field(default_factory=dict)
+    scale_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ADAPTERS[self.network] = self

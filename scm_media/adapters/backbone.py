@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
+from torch import nn
 
 from scm_media.adapters.adapter import ADAPTERS
 from scm_media.adapters.schedulers import change_of_variables
@@ -22,13 +23,15 @@ def diffusers_backbone(
     scheduler: Annotated[Mapping[str, Any], "scheduler_config.json, which says what the network predicts"],
     in_channels: Annotated[int | None, COUNT, "channels of the latent"] = None,
     labels: Mapping[str, int] | None = None,
+    guidance: bool = False,
 ) -> ChangeOfVariables:
     """Returns a network of diffusers, with fresh weights, as a TrigFlow backbone.
 
     Its weights are named as in diffusers, below ``network``. in_channels and labels are the data's, which the network
     must fit: labels has the number of classes of each label. An attribute ``null_label`` says whether the network has
-    an embedding for no label, which guidance by labels needs. Raises ValueError for classes and schedulers that are not
-    known, for arguments that the class does not take, and for data that the network was not made for.
+    an embedding for no label, which guidance by labels needs. guidance: the network takes a guidance scale as an input,
+    beside what ``config`` says, by layers that are zero at first. Raises ValueError for classes and schedulers that are
+    not known, for arguments that the class does not take, and for data that the network was not made for.
     """
     if network not in ADAPTERS:
         raise ValueError(
@@ -40,16 +43,37 @@ def diffusers_backbone(
         raise ValueError(
             f"{network} needs the package diffusers ({error}): pip install 'scm-media[diffusers]'"
         ) from error
+    config = _with_scale(network, config) if guidance else dict(config)
     try:
         with torch.device("meta"):  # a caller that bounds the size of networks refuses one before it takes memory
-            getattr(diffusers, network).from_config(dict(config))
-        made = getattr(diffusers, network).from_config(dict(config))
+            getattr(diffusers, network).from_config(config)
+        made = getattr(diffusers, network).from_config(config)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"backbone.config: {network} of diffusers does not take it ({error})") from error
     _check_latents(network, made.config, in_channels)
+    if guidance:
+        for name in ADAPTERS[network].scale_layers:
+            nn.init.zeros_(made.get_parameter(name))
     backbone = change_of_variables(made, scheduler)
     backbone.null_label = made.null_label = _check_labels(network, made.config, labels or {})
     return backbone
+
+
+def _with_scale(network: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a network that takes a guidance scale; ValueError for one that cannot, or does so."""
+    added = ADAPTERS[network].takes_scale
+    if not added:
+        able = ", ".join(sorted(name for name, adapter in ADAPTERS.items() if adapter.takes_scale))
+        raise ValueError(
+            f"student.loss.guidance_max: {network} cannot be given a guidance scale as a new input ({able} can): "
+            "distil one scale, sampler.guidance, and leave guidance_max null"
+        )
+    if any(config.get(key) is not None for key in added):
+        raise ValueError(
+            f"student.loss.guidance_max: this {network} takes a guidance scale already ({', '.join(added)}), so that "
+            "its teacher needs no guidance by two calls: leave guidance_max null"
+        )
+    return {**config, **added}
 
 
 def attach_prompts(backbone: Any, bank: PromptBank | None) -> None:

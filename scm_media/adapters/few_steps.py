@@ -60,6 +60,7 @@ def few_step_scheduler(
         timestep_scaling=NO_SKIP,
         clip_sample=False,
         set_alpha_to_one=False,
+        steps_offset=int(scheduler.get("steps_offset", 0)),  # without a meaning here, but Stable Diffusion asks for 1
         **limit,
     )
 

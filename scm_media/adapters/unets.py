@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 
 from scm_media.adapters.adapter import Adapter
 
@@ -37,8 +39,24 @@ def _call_with_text(network: Any, y: Any, time: Any, cond: Any) -> Any:
         encoder_hidden_states=cond.tokens,
         encoder_attention_mask=cond.token_mask,
         added_cond_kwargs=added,
+        timestep_cond=_embed_scale(network, y, cond),
         return_dict=False,
     )[0]
+
+
+def _embed_scale(network: Any, y: Any, cond: Any) -> Any:
+    """Returns the guidance scale's embedding as the pipelines of latent consistency models make it; None for none.
+
+    Source: Luo et al. 2023 (arXiv 2310.04378), section 4.2: sines and cosines of 1000 (s − 1).
+    """
+    width = network.config.time_cond_proj_dim
+    if width is None:
+        return None
+    scale = y.new_ones(len(y), dtype=torch.float32) if cond.guidance is None else cond.guidance.float()
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, device=y.device) * (-math.log(10_000.0) / (half - 1)))
+    angles = 1000 * (scale[:, None] - 1) * frequencies
+    return nnf.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, width % 2)).to(y.dtype)
 
 
 def _inputs_with_text(config: Any) -> dict[str, int]:
@@ -52,4 +70,10 @@ def _inputs_with_text(config: Any) -> dict[str, int]:
 
 
 UNET = Adapter("UNet2DModel", _call, _inputs)
-UNET_WITH_TEXT = Adapter("UNet2DConditionModel", _call_with_text, _inputs_with_text)
+UNET_WITH_TEXT = Adapter(
+    "UNet2DConditionModel",
+    _call_with_text,
+    _inputs_with_text,
+    takes_scale={"time_cond_proj_dim": 256},
+    scale_layers=("time_embedding.cond_proj.weight",),
+)

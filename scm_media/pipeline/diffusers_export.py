@@ -141,13 +141,21 @@ steps; all other parts are those of {printable(source.path.name)}.
 from diffusers import DiffusionPipeline
 
 pipeline = DiffusionPipeline.from_pretrained(FOLDER)
-result = pipeline(..., num_inference_steps=2, guidance_scale=1.0)  # guidance was distilled: leave it off
+{_call(model.description.guidance_max)}
 ```
 
 | steps | times in radians (scm-media) | what {type(scheduler).__name__} calls them |
 |---:|---|---|
 {chr(10).join(rows)}
 """
+
+
+def _call(guidance_max: float | None) -> str:
+    """Returns the line of the card that calls the pipeline."""
+    scale, why = (1.0, "guidance was distilled: leave it off")
+    if guidance_max is not None:
+        scale, why = (round((1 + guidance_max) / 2, 1), f"the network takes it as an input, 1 to {guidance_max:g}")
+    return f"result = pipeline(..., num_inference_steps=2, guidance_scale={scale:g})  # {why}"
 
 
 def _list_times(backbone: Any, scheduler: Any) -> list[tuple[int, str, str]]:

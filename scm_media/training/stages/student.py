@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from scm_media import weights
-from scm_media.adapters import LoRA, LoRAStudent
+from scm_media.adapters import ADAPTERS, LoRA, LoRAStudent
 from scm_media.adapters.lora_files import describe_lora
 from scm_media.build import TARGET, build
 from scm_media.change_of_variables import ChangeOfVariables
@@ -105,9 +105,17 @@ def check_lora(config: Mapping[str, Any]) -> None:
 
 def load_teacher(context: Context, backbone: nn.Module) -> None:
     """Loads the teacher's weights into a student, whose input of a guidance scale has no effect at first."""
-    own = {name: value for name, value in backbone.state_dict().items() if name.startswith("guidance.")}
-    file = context.weights_file("teacher")
+    state, file = backbone.state_dict(), context.weights_file("teacher")
+    own = {name: value for name, value in state.items() if name.startswith(scale_inputs(backbone))}
     weights.load_into(backbone, {**own, **context.trained_weights("teacher").state}, file)
+
+
+def scale_inputs(backbone: nn.Module) -> tuple[str, ...]:
+    """Returns what the names of the layers that embed a guidance scale begin with."""
+    if not isinstance(backbone, ChangeOfVariables):
+        return ("guidance.",)
+    adapter = ADAPTERS.get(type(backbone.network).__name__)
+    return () if adapter is None else tuple(f"network.{name}" for name in adapter.scale_layers)
 
 
 def guided_teacher(context: Context) -> Any:
