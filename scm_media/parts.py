@@ -47,6 +47,7 @@ ROLES: Mapping[str, str] = {
 
 FOREIGN: Mapping[str, str] = {
     **{f"torch.optim.{name}": "optimizer" for name in ("RAdam", "Adam", "AdamW", "SGD")},
+    **{f"torchao.optim.{name}": "optimizer" for name in ("Adam8bit", "AdamW8bit")},
     **{f"lightning.fabric.loggers.{name}": "logger" for name in ("TensorBoardLogger", "CSVLogger")},
 }
 """Classes of other packages that a configuration may name, each with its role; another spelling is refused."""

@@ -17,8 +17,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _TENSOR = "__tensor__"
+_EIGHT_BIT = "torchao.optim.subclass_8bit.OptimState8bit"
+"""The averages of torchao's 8-bit optimisers: the one kind of tensor that consists of others."""
 _DIGEST = "sha256"
 _NOT_WHOLE = (
     SafetensorError,
@@ -172,6 +175,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    if is_traceable_wrapper_subclass(value):
+        return _without_codes(value, name, tensors)
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {_TENSOR: name}
@@ -184,8 +189,30 @@ def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
+def _without_codes(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Returns what restores an average of torchao's 8-bit optimisers, whose codes, scales and map become tensors."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    assert kind == _EIGHT_BIT, f"{name}: {kind} cannot be saved"
+    parts, (signed, dtype) = value.__tensor_flatten__()
+    inner = {part: _without_tensors(getattr(value, part), f"{name}/{part}", tensors) for part in parts}
+    return {_EIGHT_BIT: {"parts": inner, "signed": signed, "dtype": str(dtype).removeprefix("torch.")}}
+
+
+def _with_codes(written: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    try:
+        from torchao.optim.subclass_8bit import OptimState8bit
+    except ImportError as error:
+        raise ValueError(
+            f"the checkpoint has averages in 8 bits, which need torchao ({error}): pip install 'scm-media[quantized]'"
+        ) from error
+    parts = {name: _with_tensors(part, tensors) for name, part in written["parts"].items()}
+    return OptimState8bit.__tensor_unflatten__(parts, [written["signed"], getattr(torch, written["dtype"])])
+
+
 def _with_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
+        if _EIGHT_BIT in value:
+            return _with_codes(value[_EIGHT_BIT], tensors)
         if _TENSOR in value:
             return tensors[value[_TENSOR]]
         return {key: _with_tensors(v, tensors) for key, v in value["__items__"]}

@@ -131,7 +131,7 @@ class Optimization:
         self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
         groups, self._rate_factors = parameter_groups(task)
         optimizer = build(task.settings["optimizer"], "optimizer", params=groups)
-        self.peak_rate: float = optimizer.param_groups[0]["lr"]
+        self.peak_rate = float(optimizer.defaults["lr"])
         self._module, self.optimizer = fabric.setup(_Closed(task.loss), optimizer)
         self.ema = PowerEMA(task.model, task.settings["ema_std"])
         self.snapshots: Snapshots | None = None
@@ -152,7 +152,10 @@ class Optimization:
         schedule = (settings["max_steps"], settings["warmup_steps"], settings["decay"], settings.get("decay_steps"))
         rate = self.peak_rate * rate_factor(step, *schedule)
         for group, factor in zip(self.optimizer.param_groups, self._rate_factors, strict=True):
-            group["lr"] = rate * factor
+            if isinstance(group["lr"], Tensor):  # of an optimiser that compiles its step (torchao)
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
         loss, terms = self._backward(arguments, step)
         gradient_norm, separate_norm = self._clip()
         finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm)))
