@@ -170,7 +170,11 @@ def make_context(
     Raises ValueError where the autoencoder has no latent for the samples or for one of the modality's buckets, and
     where the latents lack the axis of ``conditioning.mask``.
     """
-    autoencoder = build(config["autoencoder"]["network"], "autoencoder")
+    autoencoder: Any
+    if source is not None and source.has("autoencoder"):  # a stranger's: no larger than its file
+        autoencoder = restore(source.read("autoencoder"), "autoencoder", source.file("autoencoder"))
+    else:
+        autoencoder = build(config["autoencoder"]["network"], "autoencoder")
     for bucket in modality.buckets or ():
         autoencoder.latent_shape((data.shape[0], *bucket))
     latent_shape = autoencoder.latent_shape(data.shape)

@@ -8,18 +8,21 @@ import shutil
 import pytest
 import torch
 
-from scm_media import weights
+from scm_media import recipe, weights
 from scm_media.adapters import DiffusersFolder, load_teacher
 from scm_media.adapters.backbone import diffusers_backbone
 from scm_media.adapters.lora_files import describe_lora, restore_student
 from scm_media.cli import main
 from scm_media.networks import restore
 from scm_media.pipeline import Pipeline
+from scm_media.prompts import PromptBank
+from scm_media.training.context import prepare
 from tests.adapters.pipelines import save_pipeline
-from tests.adapters.small import KINDS, network
+from tests.adapters.small import KINDS, TOKENS, network
 from tests.adapters.test_autoencoders import KL
 from tests.adapters.test_lora import base, student_of
 from tests.adapters.test_walk import SETTINGS
+from tests.training.small import DISTIL
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -140,3 +143,15 @@ def test_latents_of_another_size_than_the_network_expects_are_said_once_they_are
     words = ["data=shapes", "feature_extractor=null", "device=cpu", "logger=none", "stage=autoencoder"]
     assert main(["train", "image/distil", f"teacher_from={pipeline}", f"run_dir={tmp_path / 'run'}", *words]) == 0
     assert "AutoencoderKL: its latents have a standard deviation of" in capsys.readouterr().err
+
+
+def test_an_autoencoder_larger_than_its_file_is_refused_before_it_takes_memory(tmp_path):
+    pipeline, prompts = save_pipeline("video", tmp_path / "pipeline"), tmp_path / "prompts.safetensors"
+    PromptBank(["a bell"], {"tokens": torch.randn(2, 7, TOKENS)}).save(prompts)
+    overrides = [*DISTIL, f"teacher_from={pipeline}", f"run_dir={tmp_path / 'run'}", f"data.prompts={prompts}"]
+    overrides += ["modality.size=32", "modality.num_frames=5"]
+    assert prepare(recipe.compose("video/distil", overrides)).latent_shape == (4, 2, 4, 4)
+    file = pipeline / "vae" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_dim": 400}))
+    with pytest.raises(ValueError, match=r"vae holds no whole AutoencoderKLWan .*expected shape"):
+        prepare(recipe.compose("video/distil", overrides))
