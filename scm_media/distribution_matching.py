@@ -104,7 +104,8 @@ class DistributionMatchingLoss(DistillationLoss):
             self.auxiliary = backbone.twin()
         else:
             copied: Any = copy.deepcopy(network if guidance_max is None else backbone)
-            self.auxiliary = copied.requires_grad_(True).train()
+            wide = torch.promote_types(next(copied.parameters()).dtype, torch.float32)  # the teacher may have 16 bits
+            self.auxiliary = copied.to(wide).requires_grad_(True).train()
             self.auxiliary.load_state_dict(network.state_dict(), strict=guidance_max is None)
         self.auxiliary_rate = auxiliary_rate
         self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)

@@ -121,6 +121,10 @@ class Trainer:
     gradient_checkpointing: Annotated[
         bool, "true: networks of diffusers compute activations again in the backward pass, for less memory"
     ] = False
+    teacher_dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        "type of the weights of a teacher of diffusers while students learn from it, and of what a LoRA shares with it",
+    ] = "float32"
     gradient_clip: Annotated[
         float | None, POSITIVE, "largest norm of the gradient; null: gradients are not clipped"
     ] = 1.0

@@ -128,6 +128,8 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
         sections["student.lora"] = config["student"]["lora"]
     if stage in ("warm_start", "student") and config["sampler"]["first_sigma"] is not None:
         sections["sampler"] = {"first_sigma": config["sampler"]["first_sigma"]}
+    if stage in ("warm_start", "student") and config["trainer"]["teacher_dtype"] != "float32":
+        sections["trainer"] = {"teacher_dtype": config["trainer"]["teacher_dtype"]}
     if stage == "guide":
         sections["guide.backbone"] = config["guide"]["backbone"]
     found = {key: value for name, section in sections.items() for key, value in flat(section, name).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from scm_media import weights
@@ -30,7 +31,7 @@ def student_task(context: Context) -> Task:
         config, teacher = student_config(context), None
         backbone = context.build_backbone(config)
         if context.weights_file("teacher").exists():  # for its weights and for the sheets
-            teacher = context.load_trained("teacher")
+            teacher = frozen_teacher(context)
             load_teacher(context, backbone)
     if context.start is not None and context.start.has("student"):
         context.load_start(backbone, "student")
@@ -71,7 +72,7 @@ def begin_student(context: Context) -> tuple[Any, Any, dict[str, Any]]:
         load_teacher(context, backbone)
         return backbone, teacher, config
     check_guidance(context)
-    base = context.load_trained("teacher")
+    base = frozen_teacher(context)
     if not isinstance(base, ChangeOfVariables):
         raise ValueError(
             f"student.lora needs a teacher of diffusers, got {type(base).__name__}: set student.lora=null, or take one "
@@ -118,6 +119,19 @@ def scale_inputs(backbone: nn.Module) -> tuple[str, ...]:
     return () if adapter is None else tuple(f"network.{name}" for name in adapter.scale_layers)
 
 
+def frozen_teacher(context: Context) -> Any:
+    """Returns the trained teacher with weights of ``trainer.teacher_dtype``; ValueError where it cannot have them."""
+    teacher, dtype = context.load_trained("teacher"), context.config["trainer"]["teacher_dtype"]
+    if dtype == "float32":
+        return teacher
+    if not isinstance(teacher, ChangeOfVariables):
+        raise ValueError(
+            f"trainer.teacher_dtype {dtype} needs a teacher of diffusers, got {type(teacher).__name__}: leave it at "
+            "float32"
+        )
+    return teacher.to(getattr(torch, dtype))
+
+
 def guided_teacher(context: Context) -> Any:
     """Returns the trained teacher as it is sampled and distilled: guided by its guide, or by label dropout.
 
@@ -125,7 +139,7 @@ def guided_teacher(context: Context) -> Any:
     ValueError when a stage has not run, and as ``check_guidance``.
     """
     check_guidance(context)
-    teacher = context.load_trained("teacher")
+    teacher = frozen_teacher(context)
     return _guided(context, teacher, getattr(teacher, "null_label", True))
 
 
