@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from scm_media.attention_tangent import attention_tangent
+
 Rule = Callable[[Callable[..., Any], "Arguments", Any], Any]
 
 
@@ -500,7 +502,6 @@ def _wide(x: Tensor) -> Tensor:
 
 @rule_for("scaled_dot_product_attention")
 def _attention(func: Callable[..., Any], given: Arguments, value: Tensor) -> Any:
-    """The tangent dO = (P∘dS) V − rowsum(P∘dS) O + P dV, dS = scale · (dq kᵀ + q dkᵀ) (sCM, appendix F)."""
     q, k, v = (given.get(place, name) for place, name in enumerate(("query", "key", "value")))
     mask, rate, causal = given.get(3, "attn_mask"), given.get(4, "dropout_p", 0.0), given.get(5, "is_causal", False)
     if rate:
@@ -509,23 +510,16 @@ def _attention(func: Callable[..., Any], given: Arguments, value: Tensor) -> Any
         return NotImplemented
     scale = given.kwargs.get("scale")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    (q, dq), (k, dk), (v, dv) = ((each.as_subclass(Tensor), tangent_of(each)) for each in (q, k, v))
+    query, key, shown = ((each.as_subclass(Tensor), tangent_of(each)) for each in (q, k, v))
     if given.kwargs.get("enable_gqa") and q.shape[-3] != k.shape[-3]:
-        times = q.shape[-3] // k.shape[-3]
-        k, dk, v, dv = (None if x is None else x.repeat_interleave(times, -3) for x in (k, dk, v, dv))
-    scores = _wide((q * scale) @ k.mT)
-    if causal:
-        kept = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-        scores = scores.masked_fill(~kept, -math.inf)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    P = torch.softmax(scores, -1)
-    tangent = torch.zeros_like(value)
-    if dq is not None or dk is not None:
-        dS = (0 if dq is None else dq @ k.mT) + (0 if dk is None else q @ dk.mT)
-        PdS = P * (dS * scale)
-        tangent = PdS.to(value.dtype) @ v - (PdS.sum(-1, keepdim=True) * value).to(value.dtype)
-    return tangent if dv is None else tangent + P.to(value.dtype) @ dv
+        key, shown = (_repeat(each, q.shape[-3] // k.shape[-3]) for each in (key, shown))
+    return attention_tangent(query, key, shown, value, scale, mask, bool(causal))
+
+
+def _repeat(pair: tuple[Tensor, Tensor | None], times: int) -> tuple[Tensor, Tensor | None]:
+    """Returns heads and their tangent, each head as often as queries share it."""
+    x, dx = pair
+    return x.repeat_interleave(times, -3), None if dx is None else dx.repeat_interleave(times, -3)
 
 
 @rule_for("max", "min", "topk", "sort")

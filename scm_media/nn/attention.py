@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from scm_media.attention_tangent import attention_tangent
 from scm_media.nn.dual import DualTensor, Linear, TensorLike, apply_linear, value_of
 from scm_media.nn.normalization import rms_normalize
 
@@ -18,8 +19,7 @@ SHORT = 512
 def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
     """Returns softmax(q kᵀ / √d) v for heads ``(B, h, L, d)``; key_mask ``(B, L)`` is true where a key may be seen.
 
-    The tangent is dO = (P∘dS) V − rowsum(P∘dS) O + P dV with dS = (dq kᵀ + q dkᵀ) / √d, and the softmax P is computed
-    in float32 (sCM, appendix F, without its fused kernel).
+    The tangent is that of ``attention_tangent``; on a CPU, few keys share the softmax P between value and tangent.
     """
     mask = None if key_mask is None else key_mask[:, None, None, :]
     if not isinstance(q, DualTensor):
@@ -28,13 +28,13 @@ def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None 
             return _probabilities(q, k, mask).to(v.dtype) @ v
         return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     assert isinstance(k, DualTensor) and isinstance(v, DualTensor)
-    if q.value.device.type == "cpu" and k.value.shape[-2] <= SHORT:
-        P = _probabilities(q.value, k.value, mask)
-        value = P.to(v.value.dtype) @ v.value
-    else:
+    if q.value.device.type != "cpu" or k.value.shape[-2] > SHORT:
         value = nnf.scaled_dot_product_attention(q.value, k.value, v.value, attn_mask=mask)
-        with torch.no_grad():
-            P = _probabilities(q.value, k.value, mask)
+        query, key, shown = ((each.value.detach(), each.tangent) for each in (q, k, v))
+        scale = 1 / math.sqrt(q.value.shape[-1])
+        return DualTensor(value, attention_tangent(query, key, shown, value.detach(), scale, mask))
+    P = _probabilities(q.value, k.value, mask)
+    value = P.to(v.value.dtype) @ v.value
     with torch.no_grad():
         dS = (q.tangent @ k.value.mT + q.value @ k.tangent.mT) / math.sqrt(q.value.shape[-1])
         PdS = P * dS
