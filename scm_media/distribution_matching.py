@@ -106,7 +106,9 @@ class DistributionMatchingLoss(DistillationLoss):
             copied: Any = copy.deepcopy(network if guidance_max is None else backbone)
             wide = torch.promote_types(next(copied.parameters()).dtype, torch.float32)  # the teacher may have 16 bits
             self.auxiliary = copied.to(wide).requires_grad_(True).train()
-            self.auxiliary.load_state_dict(network.state_dict(), strict=guidance_max is None)
+            own = network.state_dict()
+            added = {name: torch.zeros_like(each) for name, each in copied.state_dict().items() if name not in own}
+            self.auxiliary.load_state_dict({**own, **(added if guidance_max is not None else {})})
         self.auxiliary_rate = auxiliary_rate
         self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)

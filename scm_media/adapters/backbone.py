@@ -43,7 +43,10 @@ def diffusers_backbone(
         raise ValueError(
             f"{network} needs the package diffusers ({error}): pip install 'scm-media[diffusers]'"
         ) from error
-    config = _with_scale(network, config) if guidance else dict(config)
+    config = dict(config)
+    if guidance:
+        check_scale(network, config)
+        config |= ADAPTERS[network].takes_scale
     try:
         with torch.device("meta"):  # a caller that bounds the size of networks refuses one before it takes memory
             getattr(diffusers, network).from_config(config)
@@ -59,8 +62,8 @@ def diffusers_backbone(
     return backbone
 
 
-def _with_scale(network: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a network that takes a guidance scale; ValueError for one that cannot, or does so."""
+def check_scale(network: str, config: Mapping[str, Any]) -> None:
+    """Raises ValueError for a network that cannot be given a guidance scale as an input, or takes one already."""
     added = ADAPTERS[network].takes_scale
     if not added:
         able = ", ".join(sorted(name for name, adapter in ADAPTERS.items() if adapter.takes_scale))
@@ -73,7 +76,6 @@ def _with_scale(network: str, config: Mapping[str, Any]) -> dict[str, Any]:
             f"student.loss.guidance_max: this {network} takes a guidance scale already ({', '.join(added)}), so that "
             "its teacher needs no guidance by two calls: leave guidance_max null"
         )
-    return {**config, **added}
 
 
 def attach_prompts(backbone: Any, bank: PromptBank | None) -> None:

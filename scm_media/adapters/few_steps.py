@@ -36,6 +36,12 @@ def few_step_scheduler(
     import diffusers
 
     kind, name = type(backbone), str(scheduler["_class_name"])
+    if first_sigma is not None and (kind not in PREDICTIONS or name == COSINE):
+        raise ValueError(
+            f"the student starts from the noise level {first_sigma:g} (sampler.first_sigma), and the schedulers of "
+            "diffusers for its network start from more: sample it with scm-media, or train with "
+            "sampler.first_sigma=null"
+        )
     if kind is RectifiedFlow:
         # The scheduler shifts its levels when it is made, and those of a sampling once more: odds grow by shift².
         shift = 1.0 if _gives_levels(backbone) else math.sqrt(NUM_TIMESTEPS - 1)
@@ -49,7 +55,7 @@ def few_step_scheduler(
     products = made.alphas_cumprod.double()
     limit: dict[str, int] = {}
     if first_sigma is not None:
-        sigmas = backbone.sigma_data * torch.sqrt(1 / products - 1)  # TrigFlow's noise level is σ_d σ / α
+        sigmas = torch.sqrt(1 / products - 1)  # TrigFlow's noise level is σ / α
         products = products[: max(2, int((sigmas <= first_sigma).sum()))]
         limit["original_inference_steps"] = len(products)  # a coarser grid could leave the last timesteps out
     kept = products / torch.cat([torch.ones(1, dtype=torch.float64), products[:-1]])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from statistics import median
@@ -152,6 +153,8 @@ class Bench:
         latent = torch.randn(self.batch_size, *context.latent_shape, device=device) * context.flow.sigma_data
         batch = Batch(latent, self._labels(), encoded=True, actions=self._actions())
         self.latent, self.cond = self._inputs(batch)
+        if takes_guidance_scale(config):
+            self.cond = replace(self.cond, guidance=torch.ones(self.batch_size, device=device))
         if config["trainer"]["compile"]:
             compile_for(context, self.teacher, device, None)
             compile_for(context, self.student, device, context.tangent_method)

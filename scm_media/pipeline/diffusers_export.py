@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -77,7 +78,15 @@ def export_lora(model: ModelFolder, target: Path) -> Path:
     if target.suffix != ".safetensors" or target.exists():
         raise ValueError(f"{target}: name a new file that ends in .safetensors")
     base: Any = restore(model.read("teacher"), "teacher", model.file("teacher"))
-    save_lora(target, restore_student(component, base, model.file("student")), component.info)
+    first = model.description.sampler.first_sigma
+    info = component.info if first is None else {**component.info, "first_sigma": first}
+    save_lora(target, restore_student(component, base, model.file("student")), info)
+    if first is not None:
+        print(
+            f"{target}: this LoRA samples from the noise level {first:g} on: take the scheduler of a folder exported "
+            "with --format diffusers, which begins there",
+            file=sys.stderr,
+        )
     return target
 
 

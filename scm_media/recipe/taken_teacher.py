@@ -34,8 +34,9 @@ def fill_nulls(config: DictConfig) -> None:
     own = _sample_settings(model)
     for key in [key for key, value in config.modality.items_ex(resolve=False) if value is None and key in own]:
         config.modality[key] = own[key]
-    if config.sampler.first_sigma is None and not _is_ours(model) and model.predicts_noise:
-        config.sampler.first_sigma = NOISE_FIRST_SIGMA
+    if config.sampler.first_sigma is None:
+        noise = NOISE_FIRST_SIGMA if not _is_ours(model) and model.predicts_noise else None
+        config.sampler.first_sigma = model.description.sampler.first_sigma if _is_ours(model) else noise
 
 
 def take_over(config: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,10 @@ class Sampler:
     second_time: Annotated[float, SECOND_TIME, "time of the student's second step"] = 1.1
     sigma_max: Annotated[float, SIGMA_MAX, "noise level that sampling starts from"] = 80.0
     first_sigma: Annotated[
-        float | None, SIGMA_MAX, "highest noise level that the student is asked at; null: sigma_max (docs/teachers.md)"
+        float | None,
+        SIGMA_MAX,
+        "highest noise level that the student is asked at; null: sigma_max, or 12 where a teacher_from of diffusers "
+        "predicts noise (docs/teachers.md)",
     ] = None
     teacher_steps: Annotated[int, SAMPLING_STEPS, "steps of the teacher; Heun evaluates 2 · steps − 1 times"] = 32
     teacher: Annotated[str, SamplerName(), "sampler of the teacher: heun, dpm_solver, or a plugin's"] = "heun"
@@ -75,4 +78,10 @@ class Sampler:
     @property
     def student_sigma(self) -> float:
         """Returns the noise level that the student's sampling starts from."""
-        return self.sigma_max if self.first_sigma is None else self.first_sigma
+        return self.sigma_max if self.first_sigma is None else min(self.first_sigma, self.sigma_max)
+
+
+def first_sigma(sampler: Mapping[str, Any]) -> float | None:
+    """Returns the noise level that a recipe limits its student to; None for no lower one than ``sigma_max``."""
+    found: float | None = sampler["first_sigma"]
+    return None if found is None or found >= sampler["sigma_max"] else found

@@ -79,7 +79,7 @@ def compile_backbone(
         return {"value": dual.value, "tangent": dual.tangent}
 
     given = (u, t, du, dt)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")), _compiler_errors():
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")), compiler_errors():
         found = compute(candidate, method or "one_pass", cond.to(device), *(each.to(device) for each in given))
     reference = compute(exact, "finite_difference", wide, *(each.double() for each in given))
     tolerance = TOLERANCES[precision]
@@ -95,8 +95,10 @@ def compile_backbone(
 
 
 @contextmanager
-def _compiler_errors() -> Iterator[None]:
-    """Turns the errors of a missing or failing compiler into a ValueError of one line, with the remedy."""
+def compiler_errors(
+    what: str = "trainer.compile: the backbone", otherwise: str = "set trainer.compile=false"
+) -> Iterator[None]:
+    """Turns the errors of a missing or failing compiler into a ValueError of one line, with the remedies."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
@@ -105,6 +107,5 @@ def _compiler_errors() -> Iterator[None]:
     except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(
-            f"trainer.compile: the backbone cannot be compiled here ({reason}): set trainer.compile=false, or install "
-            "a C++ compiler (apt-get install g++)"
+            f"{what} cannot be compiled here ({reason}): {otherwise}, or install a C++ compiler (apt-get install g++)"
         ) from error

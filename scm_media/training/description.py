@@ -12,6 +12,7 @@ from scm_media.pipeline.description import ModelDescription, SamplerSettings
 from scm_media.pipeline.labels import format_combinations
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.prompts import PromptBank
+from scm_media.settings.sampling import first_sigma
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import trained_setting
 from scm_media.training.post_hoc_ema import selected_averages
@@ -62,12 +63,14 @@ def _description(context: Context) -> ModelDescription:
     of_student |= {"objective": config["student"]["objective"], "mask": config["conditioning"]["mask"]}
     # Weights that are there say how they were trained; the recipe says it of those that are still to be trained.
     student = {name: trained_setting(run_dir, "student", name, value) for name, value in of_student.items()}
+    trained = context.weights_file("student").exists()
+    limit = trained_setting(run_dir, "student", "first_sigma", None) if trained else first_sigma(config["sampler"])
     teacher_label_dropout = config["teacher"]["loss"].get("label_dropout")
     return ModelDescription(
         name=config["recipe"],
         modality=config["modality"],
         flow=config["flow"],
-        sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times}),
+        sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times, "first_sigma": limit}),
         labels={name: list(names) for name, names in data.label_names.items()},
         label_counts={name: list(counts) for name, counts in data.label_counts.items()},
         label_combinations=format_combinations(combinations) if len(combinations) <= MAX_COMBINATIONS else [],

@@ -18,6 +18,7 @@ from scm_media import weights
 from scm_media.build import TARGET, resolve
 from scm_media.latents.manifest import MANIFEST
 from scm_media.settings import default_values
+from scm_media.settings.sampling import first_sigma
 from scm_media.settings.stages import Trajectories, WarmStart
 from scm_media.training import checkpoints
 from scm_media.training.context import Context
@@ -37,6 +38,8 @@ def model_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
         return {}
     loss = stage_settings(config, stage)["loss"]
     found = {"label_dropout": loss.get("label_dropout"), "mask": config["conditioning"]["mask"]}
+    if stage in ("warm_start", "student") and (sigma := first_sigma(config["sampler"])) is not None:
+        found["first_sigma"] = sigma
     if stage == "student":
         found |= {"objective": config["student"]["objective"], "guidance_max": loss.get("guidance_max")}
         if found["objective"] == "scd":
@@ -126,8 +129,6 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
         sections["autoencoder.network"] = config["autoencoder"]["network"]
     if stage == "warm_start" and config["student"]["lora"] is not None:
         sections["student.lora"] = config["student"]["lora"]
-    if stage in ("warm_start", "student") and config["sampler"]["first_sigma"] is not None:
-        sections["sampler"] = {"first_sigma": config["sampler"]["first_sigma"]}
     if stage in ("warm_start", "student") and config["trainer"]["teacher_dtype"] != "float32":
         sections["trainer"] = {"teacher_dtype": config["trainer"]["teacher_dtype"]}
     if stage == "guide":
@@ -238,7 +239,7 @@ def _value(settings: Mapping[str, Any], key: str) -> Any:
 
 
 def _key(stage: str, name: str) -> str:
-    if name in ("guidance", "guidance_interval"):
+    if name in ("guidance", "guidance_interval", "first_sigma"):
         return f"sampler.{name}"
     if name == "mask":
         return "conditioning.mask"

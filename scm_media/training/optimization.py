@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
 from scm_media.training import checkpoints
+from scm_media.training.compiling import compiler_errors
 from scm_media.training.early_stopping import EarlyStopping
 from scm_media.training.post_hoc_ema import Snapshots
 
@@ -160,7 +162,8 @@ class Optimization:
         gradient_norm, separate_norm = self._clip()
         finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm)))
         if finite:
-            self.optimizer.step()
+            with self._compiling():
+                self.optimizer.step()
             renormalize(self.task.model)
             if self.task.auxiliary is not None:
                 renormalize(self.task.auxiliary[0])
@@ -170,6 +173,13 @@ class Optimization:
         if self.snapshots is not None:
             self.snapshots.update(step + 1)
         return StepFigures(loss, terms, gradient_norm, rate)
+
+    def _compiling(self) -> AbstractContextManager[None]:
+        """Returns a context that explains compiler errors of an optimiser that compiles its step, as torchao's do."""
+        if not type(self.optimizer.optimizer).__module__.startswith("torchao."):
+            return nullcontext()
+        name = self.task.name
+        return compiler_errors(f"{name}.optimizer: its step", f"choose another one (optimizer@{name}.optimizer=adam)")
 
     def _backward(self, arguments: Iterator[tuple[Any, ...]], step: int) -> tuple[float, list[dict[str, Tensor]]]:
         """Computes the gradients of a step's whole batch; returns its loss and terms."""

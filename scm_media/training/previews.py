@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.data import batches
+from scm_media.guidance import Guided
 from scm_media.modality import Modality
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
+from scm_media.settings.sampling import first_sigma
 from scm_media.tangent import value_and_tangent
 from scm_media.training.context import Context
 
@@ -36,7 +38,14 @@ def save_sheet(modality: Modality, samples: Tensor, captions: Sequence[str], col
 
 @contextmanager
 def moved(network: Any, device: torch.device) -> Iterator[Any]:
-    """Moves a network to a device for as long as the context lasts, and back to where it was."""
+    """Moves a network to a device for as long as the context lasts, and back to where it was.
+
+    Of a guided network both parts are moved, each from where it was: one of them may be shared with a student.
+    """
+    if isinstance(network, Guided):
+        with moved(network.backbone, device), moved(network.guide, device):
+            yield network
+        return
     tensors = network.state_dict().values() if isinstance(network, nn.Module) else ()
     before = next((each.device for each in tensors), device)
     try:
@@ -100,7 +109,7 @@ class FlowPreview:
         return sample_heun(model, self.flow, self._noise(device), times, cond)
 
     def _consistency(self, model: nn.Module, steps: int, cond: Conditioning, device: torch.device) -> Tensor:
-        sigma = self.sampler["first_sigma"] or self.sampler["sigma_max"]
+        sigma = first_sigma(self.sampler) or self.sampler["sigma_max"]
         times = consistency_times(steps, self.flow, sigma, self.sampler["second_time"])
         return sample_consistency(model, self.flow, self._noise(device), times, cond)
 

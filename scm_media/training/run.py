@@ -51,6 +51,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     check_trajectories(config)
     student.check_patience(config)
     student.check_lora(config)
+    if "student" in stages:
+        student.check_first_sigma(config)
     check_device(config)
     context = prepare(config)
     trained = [stage for stage in stages if stage in TASKS and not context.takes(stage)]

@@ -113,7 +113,7 @@ def _settings(context: Context) -> Mapping[str, Any]:
 def _manifest(context: Context, settings: Mapping[str, Any]) -> TrajectoryManifest:
     """Returns the manifest that trajectories of this run get; ValueError before their networks were trained."""
     config = context.config
-    digests = {}
+    dtype, digests = config["trainer"]["teacher_dtype"], {}
     for stage in ("teacher", "autoencoder", *(["guide"] if config["guide"] is not None else [])):
         file = context.weights_file(stage)
         if not file.exists():
@@ -124,6 +124,8 @@ def _manifest(context: Context, settings: Mapping[str, Any]) -> TrajectoryManife
         "guidance": config["student"]["loss"].get("guidance_max") or config["sampler"]["guidance"],
         "guidance_interval": config["sampler"]["guidance_interval"],
         "mask": config["conditioning"]["mask"],
+        "guidance_max": config["student"]["loss"].get("guidance_max"),
+        "teacher_dtype": None if dtype == "float32" else dtype,
     }
     size = settings["batch_size"]
     return TrajectoryManifest(

@@ -24,10 +24,11 @@ def test_json_is_one_object_with_the_promised_rows(capsys):
     assert (table["precision"], table["compile"], table["batch_size"]) == ("bf16-mixed", False, 2)
 
 
-def test_losses_on_trajectories_are_timed_beside_the_others(capsys):
+@pytest.mark.parametrize("guidance", [(), ("student.loss.guidance_max=3", "teacher.loss.label_dropout=0.1")])
+def test_losses_on_trajectories_are_timed_beside_the_others(guidance, capsys):
     small = [word for word in SMALL if "tangent_warmup" not in word]
     words = ["loss@student.loss=distribution_matching", "~student.loss.tangent_warmup", "+trajectories.num=8"]
-    assert main(["bench", "image/tiny", *small, *words, "+warm_start.max_steps=1", *QUICK, "--json"]) == 0
+    assert main(["bench", "image/tiny", *small, *words, *guidance, "+warm_start.max_steps=1", *QUICK, "--json"]) == 0
     rows = {row["what"]: row["seconds_median"] for row in json.loads(capsys.readouterr().out)["rows"]}
     assert {"sCD step", "warm start step", "student step"} <= set(rows)
     assert rows["student step"] > rows["warm start step"] > 0

@@ -9,6 +9,7 @@ from torch import nn
 
 from scm_media import recipe
 from scm_media.data import batches
+from scm_media.guidance import Guided
 from scm_media.training.context import prepare
 from scm_media.training.previews import moved
 from scm_media.training.stages import student
@@ -44,6 +45,15 @@ def test_a_network_comes_back_from_where_it_was_needed():
     with moved(network, torch.device("cpu")):
         pass
     assert network.devices == ["meta", "cpu"], "it was there already"
+
+
+def test_parts_of_a_guided_network_are_moved_each_from_where_it_was():
+    guided = Guided(
+        nn.Identity(), 2.0, guide=Recorded()
+    )  # as a LoRA student's teacher, which has no weights of its own
+    with moved(guided, ELSEWHERE) as there:
+        assert there is guided
+    assert guided.guide.devices == ["meta", "cpu"]
 
 
 def test_the_autoencoder_is_moved_for_samples_and_left_alone_for_latents(tmp_path):

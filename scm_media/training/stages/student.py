@@ -10,11 +10,12 @@ from torch import nn
 
 from scm_media import weights
 from scm_media.adapters import ADAPTERS, LoRA, LoRAStudent
+from scm_media.adapters.backbone import check_scale
 from scm_media.adapters.lora_files import describe_lora
-from scm_media.build import TARGET, build
+from scm_media.build import TARGET, build, resolve
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.guidance import Guided
-from scm_media.losses import FlowLoss
+from scm_media.settings.sampling import first_sigma
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import measures_error, stage_settings, takes_guidance_scale
 from scm_media.training.optimization import Task
@@ -52,14 +53,9 @@ def warm_start_task(context: Context) -> Task:
 def _make_loss(context: Context, settings: Mapping[str, Any], backbone: nn.Module, teacher: Any) -> nn.Module:
     """Returns a student's loss, whose times end where the student's sampling starts."""
     loss: Any = build(settings["loss"], "loss", backbone=backbone, teacher=teacher, flow=context.flow)
-    first_sigma = context.config["sampler"]["first_sigma"]
-    if first_sigma is not None:
-        if not isinstance(loss, FlowLoss):
-            raise ValueError(
-                f"sampler.first_sigma {first_sigma} needs a loss that is a scm_media.losses.FlowLoss, whose times it "
-                f"limits, got {type(loss).__name__}: set sampler.first_sigma=null"
-            )
-        loss.limit_times(first_sigma)
+    sigma = first_sigma(context.config["sampler"])
+    if sigma is not None:
+        loss.limit_times(sigma)
     return cast(nn.Module, loss)
 
 
@@ -173,6 +169,9 @@ def check_guidance(context: Context) -> None:
             f"sampler.guidance {scale}, the scale of samples, must lie in [1, {highest}], the scales that the student "
             "is trained for (student.loss.guidance_max)"
         )
+    network = context.config["backbone"].get("network")
+    if highest is not None and network in ADAPTERS:
+        check_scale(network, context.config["backbone"]["config"])
     if student["objective"] != "scd" or (scale == 1 and highest is None) or context.config["guide"] is not None:
         return
     key = f"sampler.guidance {scale}" if highest is None else f"student.loss.guidance_max {highest}"
@@ -185,6 +184,32 @@ def check_guidance(context: Context) -> None:
         raise ValueError(
             f"{key}: the teacher has nothing to be steered away from; train it with teacher.loss.label_dropout=0.1, "
             "or describe a guide (autoguidance)"
+        )
+
+
+def check_first_sigma(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for times and losses that ``sampler.first_sigma`` does not leave room for."""
+    sampler = config["sampler"]
+    sigma = first_sigma(sampler)
+    if sigma is None:
+        return
+    latest = build(config["flow"], "flow").time_from_sigma(sigma)
+    times = {"sampler.second_time": sampler["second_time"]}
+    for stage in ("warm_start", "student"):
+        if config[stage] is None:
+            continue
+        loss = stage_settings(config, stage)["loss"]
+        if not hasattr(resolve(loss[TARGET]), "limit_times"):
+            raise ValueError(
+                f"sampler.first_sigma {sigma:g} needs a loss whose times it can limit (scm_media.losses.FlowLoss), got "
+                f"{stage}.loss {loss[TARGET]}: set sampler.first_sigma={sampler['sigma_max']:g} for no limit"
+            )
+        if "later_times" in loss:
+            times[f"{stage}.loss.later_times"] = loss["later_times"][1]
+    if too_late := [f"{key} {time:g}" for key, time in times.items() if not time < latest]:
+        raise ValueError(
+            f"{' and '.join(too_late)} must lie below {latest:.4f}, the time of the noise level {sigma:g} that the "
+            "student's sampling starts from (sampler.first_sigma)"
         )
 
 
