@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -74,15 +75,19 @@ class _FusedAttention(torch.autograd.Function):
 def fused_attention() -> Iterator[None]:
     """Lets attention on the device "meta" hold no matrix of all pairs while its block runs, as fused kernels do.
 
-    PyTorch has no fused kernel there. Attention that carries a tangent still holds it, as it does on any device.
+    PyTorch has no fused kernel there. The value of attention that carries a tangent is computed so too; its tangent, in
+    blocks, holds what it holds on any device.
     """
     plain = functional.scaled_dot_product_attention
 
     def attend(query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any) -> Any:
-        if any(type(each) not in (Tensor, nn.Parameter) for each in (query, key, value)) or not query.is_meta:
+        if not query.is_meta:
             return plain(query, key, value, *others, **options)
-        return _FusedAttention.apply(query, key, value)
+        if has_torch_function((query, key, value)):
+            return handle_torch_function(attend, (query, key, value), query, key, value, *others, **options)
+        return _FusedAttention.apply(*(each.as_subclass(Tensor) for each in (query, key, value)))
 
+    attend.__name__ = plain.__name__  # the rules of tangents go by names
     functional.scaled_dot_product_attention = attend
     try:
         yield

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from scm_media.attention_tangent import NUM_SCORES
 from scm_media.evaluation.memory import MemoryCounter, count_training_memory, fused_attention
+from scm_media.tangent import value_and_tangent
 
 FLOAT = 4
 
@@ -62,3 +64,23 @@ def test_fused_attention_holds_no_matrix_of_all_pairs():
     assert plain > 2 * 4096 * 4096 * FLOAT
     assert fused < 10 * 2 * 4096 * 8 * FLOAT
     assert peak() == plain
+
+
+def test_fused_attention_with_a_tangent_holds_blocks_alone(monkeypatch):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.project = nn.Linear(16, 16)
+
+        def forward(self, u, t, cond):
+            query, key, value = (self.project(u) * factor for factor in (1, 2, 3))
+            return functional.scaled_dot_product_attention(query, key, value) * t[:, None, None, None]
+
+    monkeypatch.setitem(NUM_SCORES, "cuda", 1 << 20)  # as for any device but the CPU
+    with torch.device("meta"):
+        network, u = Attention(), torch.zeros(1, 2, 4096, 16)
+        with fused_attention(), MemoryCounter() as counter:
+            dual = value_and_tangent(network, u, torch.ones(1), None, u, torch.ones(1), "one_pass")
+            dual.value.sum().backward()
+    assert dual.tangent.shape == u.shape and network.project.weight.grad is not None
+    assert counter.peak < 2 * 4096 * 4096 * FLOAT / 2
