@@ -117,13 +117,18 @@ class DistributionMatchingLoss(DistillationLoss):
         self._consistency = (self._consistency_loss(),) if anchor and anchor_loss == "consistency" else ()
 
     def limit_times(self, sigma: float) -> None:
-        """Lowers all later times to that of a noise level, from which samples then start as well."""
+        """Lowers all later times to that of a noise level, from which samples then start as well.
+
+        Raises ValueError where all ``later_times`` are later.
+        """
         super().limit_times(sigma)
-        if not self.later_times[1] < self.latest_time:
+        low, high = self.later_times
+        if not low < self.latest_time:
             raise ValueError(
-                f"later_times {self.later_times} must lie below {self.latest_time:.4f}, the time of the noise level "
+                f"later_times {self.later_times} must begin below {self.latest_time:.4f}, the time of the noise level "
                 f"{sigma:g} that sampling starts from (sampler.first_sigma)"
             )
+        self.later_times = (low, min(high, self.latest_time))
         self.t_max = min(self.t_max, self.latest_time)
         for loss in self._consistency:
             loss.limit_times(sigma)

@@ -285,6 +285,8 @@ def test_no_network_is_asked_about_more_noise_than_the_limit():
 def test_the_samples_of_matching_start_at_the_limit():
     loss = DistributionMatchingLoss(GaussianNetwork(0.1, 0.4), FLOW, teacher=GaussianNetwork(0.2, 0.4))
     loss.limit_times(12.0)
-    assert loss.t_max == pytest.approx(math.atan(24.0))
-    with pytest.raises(ValueError, match=r"later_times \(0.4, 1.4\) must lie below 1.3734.*sampler.first_sigma"):
-        loss.limit_times(2.5)
+    assert loss.t_max == pytest.approx(math.atan(24.0)) and loss.later_times == (0.4, 1.4)
+    loss.limit_times(2.5)
+    assert loss.later_times == (0.4, pytest.approx(math.atan(5.0)))
+    with pytest.raises(ValueError, match=r"later_times \(0.4, 1.37.*\) must begin below 0.3805.*sampler.first_sigma"):
+        loss.limit_times(0.2)

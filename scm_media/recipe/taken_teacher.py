@@ -17,7 +17,7 @@ FOLLOWING = ("backbone", "autoencoder")
 """Sections that a recipe with ``teacher_from`` leaves to that model."""
 LABEL_DROPOUT = 0.1
 """The usual probability that networks with an embedding for no label were trained without one."""
-NOISE_FIRST_SIGMA = 12.0
+NOISE_FIRST_SIGMA = 5.0
 """The noise level that students whose network predicts noise start from (docs/teachers.md)."""
 NUM_FITTED = 256
 """The number of samples whose latents are compared with what networks of others expect."""

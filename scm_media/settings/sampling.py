@@ -56,7 +56,7 @@ class Sampler:
     first_sigma: Annotated[
         float | None,
         SIGMA_MAX,
-        "highest noise level that the student is asked at; null: sigma_max, or 12 where a teacher_from of diffusers "
+        "highest noise level that the student is asked at; null: sigma_max, or 5 where a teacher_from of diffusers "
         "predicts noise (docs/teachers.md)",
     ] = None
     teacher_steps: Annotated[int, SAMPLING_STEPS, "steps of the teacher; Heun evaluates 2 · steps − 1 times"] = 32

@@ -29,7 +29,7 @@ def compose(folder, *overrides):
 
 def test_a_teacher_of_noise_gives_its_student_a_first_noise_level(tmp_path):
     noise, flow = save_pipeline("image", tmp_path / "noise"), tmp_path / "flow"
-    assert compose(noise)["sampler"]["first_sigma"] == 12
+    assert compose(noise)["sampler"]["first_sigma"] == 5
     assert compose(noise, "sampler.first_sigma=5")["sampler"]["first_sigma"] == 5
     save_pipeline("video", flow)
     video = [f"teacher_from={flow}", "data.prompts=prompts.safetensors", *DISTIL]
@@ -49,17 +49,17 @@ def test_a_level_that_is_not_below_the_teachers_is_none(tmp_path):
 def test_a_converted_teacher_of_noise_gives_it_too(tmp_path):
     folder, converted = save_pipeline("image", tmp_path / "pipeline"), tmp_path / "converted"
     assert main(["convert", str(folder), str(converted)]) == 0
-    assert compose(converted)["sampler"]["first_sigma"] == 12
+    assert compose(converted)["sampler"]["first_sigma"] == 5
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (
-            ["sampler.first_sigma=5"],
-            r"student.loss.later_times 1.4 must lie below 1.3734, the time of the noise level",
+            ["sampler.first_sigma=1.5"],
+            r"sampler.second_time 1.1 must lie below 0.9828, the time of the noise level 1.5",
         ),
-        (["sampler.first_sigma=1.5"], r"sampler.second_time 1.1 and student.loss.later_times 1.4 must lie below 0.98"),
+        (["sampler.first_sigma=0.3"], r"sampler.second_time 1.1 and student.loss.later_times 0.4 must lie below 0.29"),
     ],
 )
 def test_levels_that_leave_no_room_are_refused_before_anything_is_written(tmp_path, overrides, message):
@@ -73,10 +73,10 @@ def test_a_finished_student_keeps_the_level_that_it_was_trained_with(tmp_path):
     folder, run = save_pipeline("image", tmp_path / "pipeline"), tmp_path / "run"
     lengths = [f"{stage}.{key}" for stage in ("warm_start", "student") for key in ("max_steps=2", "batch_size=2")]
     training.run(compose(folder, f"run_dir={run}", *lengths))
-    assert weights.read_info(run / "student" / "weights.safetensors")["first_sigma"] == 12
+    assert weights.read_info(run / "student" / "weights.safetensors")["first_sigma"] == 5
     training.run(compose(folder, f"run_dir={run}", *lengths, "sampler.first_sigma=80"))
-    assert ModelFolder.open(run).description.sampler.first_sigma == 12
-    with pytest.raises(ValueError, match=r"sampler.first_sigma: 12.0 → 20"):
+    assert ModelFolder.open(run).description.sampler.first_sigma == 5
+    with pytest.raises(ValueError, match=r"sampler.first_sigma: 5.0 → 20"):
         training.run(compose(folder, f"run_dir={run}", *lengths, "sampler.first_sigma=20"))
 
 

@@ -205,7 +205,7 @@ def check_first_sigma(config: Mapping[str, Any]) -> None:
                 f"{stage}.loss {loss[TARGET]}: set sampler.first_sigma={sampler['sigma_max']:g} for no limit"
             )
         if "later_times" in loss:
-            times[f"{stage}.loss.later_times"] = loss["later_times"][1]
+            times[f"{stage}.loss.later_times"] = loss["later_times"][0]
     if too_late := [f"{key} {time:g}" for key, time in times.items() if not time < latest]:
         raise ValueError(
             f"{' and '.join(too_late)} must lie below {latest:.4f}, the time of the noise level {sigma:g} that the "
