@@ -89,7 +89,7 @@ def test_schedulers_that_start_from_more_noise_are_refused(name):
 def test_stages_of_students_do_not_go_on_from_another_level(tmp_path):
     folder = save_pipeline("image", tmp_path / "pipeline")
     for stage in ("warm_start", "student"):
-        assert training_fingerprint(compose(folder), stage)["sampler.first_sigma"] == 12
+        assert training_fingerprint(compose(folder), stage)["sampler.first_sigma"] == 5
     assert "sampler.first_sigma" not in training_fingerprint(compose(folder), "teacher")
 
 
