@@ -89,7 +89,6 @@ def measure_tangents(device: torch.device, toy: bool) -> str:
             errors = [((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, exact, strict=True)]
             figures = " | ".join(f"{error:.1e}" for error in errors)
             lines.append(f"| {name} | {str(dtype)[6:]} | {figures} | {1000 * (time.perf_counter() - begun):.1f} |")
-        del network
     return "\n".join(lines)
 
 

@@ -75,15 +75,13 @@ def _kernel_op(
 
     batch, heads, length, width = q.shape
     keys, value_width = k.shape[-2], v.shape[-1]
-    made = torch.empty_like(out)
     blocks = _blocks(max(width, value_width), q.element_size())
-    given = (q, dq, k, k if dk is None else dk, v, v if dv is None else dv, out, made)
-    seen: Any = q if mask is None else mask  # without a mask the pointer is not read
-    strides = (0, 0) if mask is None else (mask.stride(0) if mask.shape[0] > 1 else 0, mask.stride(3))
+    # Absent tangents and masks are not read. Whole matrices are copied where heads lie between one another.
+    given = (q, dq, k, k if dk is None else dk, v, v if dv is None else dv, out)
+    made = torch.empty_like(out, memory_format=torch.contiguous_format)
+    seen = q if mask is None else mask.expand(batch, 1, 1, keys).contiguous()
     attention_tangent_kernel[(triton.cdiv(length, blocks["BLOCK_L"]), batch * heads)](
-        *(*given, seen),
-        *(each.stride(axis) for each in given for axis in range(4)),
-        *strides,
+        *(*(each.contiguous() for each in given), made, seen),
         *(heads, length, keys, scale, width, value_width),
         **blocks,
         BLOCK_D=max(16, triton.next_power_of_2(width)),
@@ -99,19 +97,9 @@ def _kernel_op(
 
 
 @_kernel_op.register_fake
-def _(
-    q: Tensor,
-    dq: Tensor,
-    k: Tensor,
-    dk: Tensor | None,
-    v: Tensor,
-    dv: Tensor | None,
-    out: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    causal: bool,
-) -> Tensor:
-    return torch.empty_like(out)
+def _make_alike(*arguments: Any) -> Tensor:
+    """Returns the shape that the kernel's tangent has, for compilers."""
+    return torch.empty_like(arguments[6], memory_format=torch.contiguous_format)  # out
 
 
 def _blocks(width: int, element_size: int) -> dict[str, int]:
