@@ -117,9 +117,9 @@ class DistributionMatchingLoss(DistillationLoss):
         self._consistency = (self._consistency_loss(),) if anchor and anchor_loss == "consistency" else ()
 
     def limit_times(self, sigma: float) -> None:
-        """Lowers all later times to that of a noise level, from which samples then start as well.
+        """Limits training to a noise level, from which the student's samples then start too.
 
-        Raises ValueError where all ``later_times`` are later.
+        Raises ValueError where all ``later_times`` have more noise.
         """
         super().limit_times(sigma)
         low, high = self.later_times

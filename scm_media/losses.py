@@ -79,10 +79,11 @@ class FlowLoss(nn.Module):
         self.latest_time = math.inf
 
     def limit_times(self, sigma: float) -> None:
-        """Lowers all later times to that of the noise level ``sigma``, whose input is then noise alone as well.
+        """Limits training to the noise level ``sigma``: times of more noise are lowered to its time.
 
-        Sampling must start at this level. It is for students whose output x0 magnifies the network's errors where there
-        is much noise: by sigma / sigma_data for a network that predicts noise.
+        The network then learns to begin with noise alone at this level, so sampling must start there. It is for
+        students whose output x0 magnifies the network's errors where there is much noise: by sigma / sigma_data for a
+        network that predicts noise.
         """
         self.latest_time = self.flow.time_from_sigma(sigma)
 

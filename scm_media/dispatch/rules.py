@@ -510,10 +510,10 @@ def _attention(func: Callable[..., Any], given: Arguments, value: Tensor) -> Any
         return NotImplemented
     scale = given.kwargs.get("scale")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    query, key, shown = ((each.as_subclass(Tensor), tangent_of(each)) for each in (q, k, v))
+    query, key, values = ((each.as_subclass(Tensor), tangent_of(each)) for each in (q, k, v))
     if given.kwargs.get("enable_gqa") and q.shape[-3] != k.shape[-3]:
-        key, shown = (_repeat(each, q.shape[-3] // k.shape[-3]) for each in (key, shown))
-    return attention_tangent(query, key, shown, value, scale, mask, bool(causal))
+        key, values = (_repeat(each, q.shape[-3] // k.shape[-3]) for each in (key, values))
+    return attention_tangent(query, key, values, value, scale, mask, bool(causal))
 
 
 def _repeat(pair: tuple[Tensor, Tensor | None], times: int) -> tuple[Tensor, Tensor | None]:

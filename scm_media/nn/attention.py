@@ -29,17 +29,17 @@ def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None 
         return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     assert isinstance(k, DualTensor) and isinstance(v, DualTensor)
     if q.value.device.type != "cpu" or k.value.shape[-2] > SHORT:
-        value = nnf.scaled_dot_product_attention(q.value, k.value, v.value, attn_mask=mask)
-        query, key, shown = ((each.value.detach(), each.tangent) for each in (q, k, v))
+        out = nnf.scaled_dot_product_attention(q.value, k.value, v.value, attn_mask=mask)
+        query, key, value = ((each.value.detach(), each.tangent) for each in (q, k, v))
         scale = 1 / math.sqrt(q.value.shape[-1])
-        return DualTensor(value, attention_tangent(query, key, shown, value.detach(), scale, mask))
+        return DualTensor(out, attention_tangent(query, key, value, out.detach(), scale, mask))
     P = _probabilities(q.value, k.value, mask)
-    value = P.to(v.value.dtype) @ v.value
+    out = P.to(v.value.dtype) @ v.value
     with torch.no_grad():
         dS = (q.tangent @ k.value.mT + q.value @ k.tangent.mT) / math.sqrt(q.value.shape[-1])
         PdS = P * dS
-        tangent = PdS.to(value.dtype) @ v.value - PdS.sum(-1, keepdim=True) * value + P.to(value.dtype) @ v.tangent
-        return DualTensor(value, tangent)
+        tangent = PdS.to(out.dtype) @ v.value - PdS.sum(-1, keepdim=True) * out + P.to(out.dtype) @ v.tangent
+        return DualTensor(out, tangent)
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
