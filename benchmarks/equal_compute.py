@@ -93,10 +93,11 @@ def main() -> None:
     commands.add_argument("--minutes", type=float, required=True, help="minutes of one core for each way")
     commands.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
     commands.add_argument("-n", "--num-samples", type=int, default=10_000)
+    commands.add_argument("--precision", default="bf16", help="of the networks in the evaluation")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     asked = commands.parse_intermixed_args()
     torch.set_num_threads(1)
-    table = Table(asked.recipe, asked.base, asked.out, tuple(asked.overrides))
+    table = Table(asked.recipe, asked.base, asked.out, tuple(asked.overrides), asked.precision)
     for name in asked.ways:
         table.add(name, asked.minutes * 60, asked.num_samples)
     print(as_markdown(table.results["ways"]))
@@ -105,8 +106,8 @@ def main() -> None:
 class Table:
     """The results of a folder, and how to add to them."""
 
-    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...]) -> None:
-        self.recipe, self.base, self.out = recipe, base, out
+    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...], precision: str) -> None:
+        self.recipe, self.base, self.out, self.precision = recipe, base, out, precision
         self.overrides = ("trainer.compile=false", "trainer.num_workers=0", *overrides)
         out.mkdir(parents=True, exist_ok=True)
         self.file = out / "results.json"
@@ -124,11 +125,11 @@ class Table:
             self.train(name, folder, seconds)
         if name in self.results["ways"]:
             return
-        trained = load(folder, precision="bf16")
+        trained = load(folder, precision=self.precision)
         found = search_times(trained, max(2, num_samples // 10), GRID, (), (2,))
         keep_times(trained.folder, found)
         request = EvaluationRequest(num_samples, rows=[1, 2], timing_repeats=1)
-        figures = evaluate(load(folder, precision="bf16"), request, work=self.out / "evaluation")
+        figures = evaluate(load(folder, precision=self.precision), request, work=self.out / "evaluation")
         rows = {str(row["steps"]): {key: row[key] for key in KEPT if key in row} for row in figures["rows"]}
         way = {**self.results["trained"][name], "second_time": found["times"]["2"][1], "rows": rows}
         self._keep(lambda results: results["ways"].update({name: way}))

@@ -2,6 +2,7 @@
 
     python examples/train_with_diffusers.py unet teachers/unet --minutes 40    # UNet2DModel that predicts noise
     python examples/train_with_diffusers.py dit teachers/dit --minutes 40      # DiT of classes, a rectified flow
+    python examples/train_with_diffusers.py unet teachers/longer --from teachers/unet --minutes 60   # trains it further
     scm-media train image/distil teacher_from=teachers/unet data=fashion data.labels=none
     scm-media train image/distil teacher_from=teachers/dit data=fashion sampler.guidance=1.5
 
@@ -77,18 +78,24 @@ def flow_loss(network: Any, scheduler: Any, x0: Tensor, label: Tensor) -> Tensor
 
 
 KINDS = {"unet": (make_unet, noise_loss), "dit": (make_dit, flow_loss)}
+PARTS = {"unet": "unet", "dit": "transformer"}
+"""The part of a folder that has the network."""
 
 
-def train(kind: str, minutes: float, lr: float, seed: int, root: Path, bf16: bool) -> tuple[Any, Any, int]:
+def train(given: argparse.Namespace) -> tuple[Any, Any, int]:
     """Returns the network with its averaged weights, the scheduler, and the number of steps that fit into the time."""
-    torch.manual_seed(seed)
-    make, loss_of = KINDS[kind]
+    torch.manual_seed(given.seed)
+    make, loss_of = KINDS[given.kind]
+    minutes, lr, root = given.minutes, given.lr, given.root
     pictures = read_idx(root / "train-images-idx3-ubyte.gz")[:, None]
     labels = read_idx(root / "train-labels-idx1-ubyte.gz").long()
     network, scheduler = make()
+    if given.start:
+        network = type(network).from_pretrained(given.start / PARTS[given.kind])
+    network.to(memory_format=torch.channels_last).train()  # a tenth faster on processors
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     ema = EMAModel(network.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75)
-    print(f"{kind}: {sum(each.numel() for each in network.parameters()) / 1e6:.2f} M parameters", flush=True)
+    print(f"{given.kind}: {sum(each.numel() for each in network.parameters()) / 1e6:.2f} M parameters", flush=True)
     begun = told = time.monotonic()
     step = 0
     while (done := (time.monotonic() - begun) / (60 * minutes)) < 1:
@@ -96,7 +103,7 @@ def train(kind: str, minutes: float, lr: float, seed: int, root: Path, bf16: boo
         for group in optimizer.param_groups:
             group["lr"] = lr * warm * 0.5 * (1 + math.cos(math.pi * done))
         chosen = torch.randint(0, len(pictures), (BATCH_SIZE,))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
             loss = loss_of(network, scheduler, pictures[chosen].float() / 127.5 - 1, labels[chosen])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -106,7 +113,7 @@ def train(kind: str, minutes: float, lr: float, seed: int, root: Path, bf16: boo
         step += 1
         if time.monotonic() - told > LOG_SECONDS:
             told = time.monotonic()
-            print(f"{kind} step {step}: loss {loss.item():.4f}, {100 * done:.0f} % of the time", flush=True)
+            print(f"{given.kind} step {step}: loss {loss.item():.4f}, {100 * done:.0f} % of the time", flush=True)
     ema.copy_to(network.parameters())
     return network.eval(), scheduler, step
 
@@ -116,7 +123,7 @@ def save(network: Any, scheduler: Any, folder: Path) -> None:
     if isinstance(network, diffusers.UNet2DModel):
         diffusers.DDPMPipeline(network, scheduler).save_pretrained(folder)
         return
-    network.save_pretrained(folder / "transformer")  # DiTPipeline wants an autoencoder, which pixels have none of
+    network.save_pretrained(folder / PARTS["dit"])  # DiTPipeline wants an autoencoder, which pixels have none of
     scheduler.save_pretrained(folder / "scheduler")
     parts = {"transformer": type(network).__name__, "scheduler": type(scheduler).__name__}
     index = {"_class_name": "DiTPipeline", **{name: ["diffusers", kind] for name, kind in parts.items()}}
@@ -128,13 +135,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("kind", choices=KINDS)
     arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--from", dest="start", type=Path, help="a folder that this script wrote, to train on")
     arguments.add_argument("--minutes", type=float, default=40.0)
     arguments.add_argument("--lr", type=float, default=1e-3)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--root", type=Path, default=DEBIAN_FOLDER)
     arguments.add_argument("--bf16", action="store_true", help="faster on processors with bfloat16, slower on others")
     given = arguments.parse_args()
-    network, scheduler, steps = train(given.kind, given.minutes, given.lr, given.seed, given.root, given.bf16)
+    network, scheduler, steps = train(given)
     save(network, scheduler, given.folder)
     print(f"{given.folder}: {steps} steps of {BATCH_SIZE}")
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from scm_media import draws
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.interfaces import Backbone
@@ -187,7 +188,7 @@ class DistributionMatchingLoss(DistillationLoss):
         The samples of fewer steps come first.
         """
         flow, num = self.flow, len(trajectory.x0)
-        x_t, t = torch.randn_like(trajectory.x0) * flow.sigma_data, trajectory.x0.new_full((num,), self.t_max)
+        x_t, t = draws.randn_like(trajectory.x0) * flow.sigma_data, trajectory.x0.new_full((num,), self.t_max)
         ends = [round(num * sum(self.step_fractions[: steps + 1])) for steps in range(len(self.step_fractions))]
         times = self._later_times(ends, t)
         for step, first in enumerate(ends[:-1]):
@@ -197,7 +198,8 @@ class DistributionMatchingLoss(DistillationLoss):
             with torch.no_grad():
                 x0 = self._sample(x_t[rest], t[rest], cond[rest], trajectory, rest)
             later = times[rest, step]
-            renoised = flow.interpolate(x0, torch.randn_like(x0) * flow.sigma_data, later)
+            noise = draws.randn_like(trajectory.x0)[rest] * flow.sigma_data
+            renoised = flow.interpolate(x0, noise, later)
             x_t, t = torch.cat([x_t[:first], renoised]), torch.cat([t[:first], later])
         return self._sample(x_t, t, cond, trajectory, slice(0, num))
 
@@ -207,7 +209,7 @@ class DistributionMatchingLoss(DistillationLoss):
         ends: the number of samples of at most one, two, three … steps.
         """
         low, high = self.later_times
-        drawn = low + (high - low) * torch.rand(len(t), len(ends) - 1, device=t.device, dtype=t.dtype)
+        drawn = low + (high - low) * draws.rand(len(t), len(ends) - 1, device=t.device).to(t.dtype)
         for step, end in enumerate(ends[:-1]):
             drawn[:end, step:] = 0.0  # not used: the largest ones come first
         return drawn.sort(1, descending=True).values

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from scm_media import draws
 from scm_media.conditioning import Conditioning
 from scm_media.guidance import Guided
 from scm_media.hidden_features import HiddenLayer, feature_distance
@@ -88,9 +89,9 @@ class FlowLoss(nn.Module):
         self.latest_time = self.flow.time_from_sigma(sigma)
 
     def draw(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns noise z like x0 and times ``(B,)``, from the global random state."""
+        """Returns noise z like x0 and times ``(B,)``; ``draws`` says where they come from."""
         t = self.timesteps.sample(x0.shape[0], self.flow.sigma_data).to(x0)
-        return torch.randn_like(x0) * self.flow.sigma_data, t.clamp(max=self.latest_time)
+        return draws.randn_like(x0) * self.flow.sigma_data, t.clamp(max=self.latest_time)
 
     def denoise(self, network: Backbone, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Returns a network's x0 ``(B, c, *s)`` for x_t, in float32 or wider."""
@@ -106,7 +107,7 @@ class FlowLoss(nn.Module):
         """Returns the conditioning without its labels for a random fraction ``label_dropout`` of the samples."""
         if self.label_dropout == 0:
             return cond
-        return cond.drop(torch.rand(num, device=device) < self.label_dropout)
+        return cond.drop(draws.rand(num, device=device) < self.label_dropout)
 
 
 @part("loss", timesteps="timesteps")
@@ -234,7 +235,7 @@ class ConsistencyLoss(DistillationLoss):
         """Returns the conditioning with a random guidance scale for each sample if the student takes scales."""
         if self.guidance_max is None:
             return cond
-        return replace(cond, guidance=1 + (self.guidance_max - 1) * torch.rand(num, device=device))
+        return replace(cond, guidance=1 + (self.guidance_max - 1) * draws.rand(num, device=device))
 
     def trajectory_velocity(self, x0: Tensor, z: Tensor, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Returns dx/dt of the trajectory: of the teacher's ODE, or without a teacher the velocity of the path.
@@ -388,7 +389,7 @@ class RegressionLoss(DistillationLoss):
     def _feature_distance(self, x0: Tensor, end: Tensor, cond: Conditioning) -> Tensor:
         """Returns the distance ``(B,)`` of the teacher's hidden features of two samples ``(B, c, *s)``."""
         network, layer = self._features
-        z, t = torch.randn_like(end) * self.flow.sigma_data, end.new_full((len(end),), FEATURE_TIME)
+        z, t = draws.randn_like(end) * self.flow.sigma_data, end.new_full((len(end),), FEATURE_TIME)
         if cond.loss_mask is not None:
             x0 = torch.where(cond.loss_mask > 0, x0, end)
         with layer.reading() as found:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from scm_media import draws
 from scm_media.registry import Registry
 
 MaskType = Callable[[Tensor, int, Tensor, Tensor], Tensor]
@@ -69,7 +70,7 @@ class MaskSampler:
         """Returns masks ``(B, 1, *s)`` for latents ``(B, c, *s)``, one where the latent is given."""
         num, rank = latent.shape[0], latent.ndim - 2
         self.check_rank(rank)
-        uniform = torch.rand(num, 3 + rank, device=latent.device)
+        uniform = draws.rand(num, 3 + rank, device=latent.device)
         least, largest = self.fraction
         fraction = least + (largest - least) * uniform[:, 2]
         masks = torch.stack(

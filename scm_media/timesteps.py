@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from scm_media import draws
 from scm_media.parts import part
 
 
@@ -45,11 +46,11 @@ class LogNormalTimesteps:
     def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
         """Returns times ``(num,)`` in (0, π/2), float32."""
         if self.stratified:
-            order = torch.randperm(num, generator=generator).float()
-            quantiles = (order + torch.rand(num, generator=generator)) / num
+            order, total = draws.places(num, generator)
+            quantiles = (order + draws.rand(num, generator=generator)) / total
             normal = torch.special.ndtri(quantiles.clamp(1e-6, 1 - 1e-6))
         else:
-            normal = torch.randn(num, generator=generator)
+            normal = draws.randn(num, generator=generator)
         return torch.atan(torch.exp(normal * self.std + self.mean) / sigma_data)
 
 
@@ -63,4 +64,4 @@ class UniformTimesteps:
 
     def sample(self, num: int, sigma_data: float, generator: torch.Generator | None = None) -> Tensor:
         """Returns times ``(num,)``, float32."""
-        return torch.rand(num, generator=generator) * (self.high - self.low) + self.low
+        return draws.rand(num, generator=generator) * (self.high - self.low) + self.low

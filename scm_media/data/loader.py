@@ -14,6 +14,7 @@ from scm_media.data import order
 from scm_media.data.dataset import Dataset
 from scm_media.data.examples import Batch
 from scm_media.data.workers import outlive_first_signal
+from scm_media.seeds import mix
 
 SECONDS_FOR_A_BATCH = 600
 """Seconds that a batch may take before its worker counts as stopped."""
@@ -41,19 +42,20 @@ class _Loader(ABC):
 
 @dataclass(frozen=True)
 class _Steps(_Loader):
-    """Loads the batch of a step."""
+    """Loads the batch of a pass, of which a step has ``accumulate``."""
 
     batch_size: int
     rank: int
     world: int
+    accumulate: int
 
     def load(self, number: int) -> list[Batch]:
         numbers, buckets = (number, self.batch_size, self.rank, self.world), self.dataset.buckets
         if buckets is None:
             chosen = order.select(*numbers, len(self.dataset), self.seed)
         else:
-            chosen = order.select_from_bucket(*numbers, buckets, self.seed)
-        generators = [torch.Generator().manual_seed(order.mix(self.seed, *pair)) for pair in chosen]
+            chosen = order.select_from_bucket(*numbers, buckets, self.seed, self.accumulate)
+        generators = [torch.Generator().manual_seed(mix(self.seed, *pair)) for pair in chosen]
         return [self.dataset.batch([index for _, index in chosen], generators)]
 
 
@@ -70,7 +72,7 @@ class _Ranges(_Loader):
             return [self.dataset.batch(indices)]
         return [
             self.dataset.batch(
-                indices, [torch.Generator().manual_seed(order.mix(self.seed, variant, index)) for index in indices]
+                indices, [torch.Generator().manual_seed(mix(self.seed, variant, index)) for index in indices]
             )
             for variant in range(self.variants)
         ]
@@ -130,18 +132,19 @@ def read_ranges(
 def batches(
     dataset: Dataset,
     batch_size: int,
-    start_step: int,
-    num_steps: int,
+    first_pass: int,
+    num_passes: int,
     seed: int,
     rank: int = 0,
     world: int = 1,
     num_workers: int = 0,
+    accumulate: int = 1,
 ) -> Iterator[Batch]:
-    """Yields one rank's batches of ``batch_size`` examples for ``num_steps`` steps from ``start_step`` on.
+    """Yields one rank's batches of ``batch_size`` examples for ``num_passes`` passes from ``first_pass`` on.
 
-    Batch and augmentation of a step depend on (seed, rank, world, step) alone, with any number of workers; torch's
-    global generator is left untouched.
+    A step has ``accumulate`` passes of ``world`` ranks. Examples and augmentation of a step depend on (seed, step)
+    alone, however it is divided, and with any number of workers; torch's global generator is left untouched.
     """
-    steps = _Steps(dataset, seed, batch_size, rank, world)
-    for (batch,) in _load_all(steps, range(start_step, start_step + num_steps), num_workers):
+    steps = _Steps(dataset, seed, batch_size, rank, world, accumulate)
+    for (batch,) in _load_all(steps, range(first_pass, first_pass + num_passes), num_workers):
         yield batch

@@ -1,7 +1,8 @@
-"""The order in which examples are seen: a pure function of (seed, rank, step), with no state to save.
+"""The order in which examples are seen: a pure function of (seed, step, place in the batch), with no state to save.
 
 Each epoch is a permutation of all examples, drawn from (seed, epoch); steps walk along the epochs laid end to end,
-and the ranks of a step take neighbouring stretches. A batch may span two epochs; no example is left out.
+and the passes and ranks of a step take neighbouring
+stretches. A batch may span two epochs; no example is left out.
 
 Where a batch must be of one bucket, each bucket has such an order of its own, and each step a bucket.
 """
@@ -13,18 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-_MASK = (1 << 64) - 1
-
-
-def mix(*numbers: int) -> int:
-    """Returns a seed in [0, 2^63) that depends on every number and their order (SplitMix64, Steele 2014)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return state >> 1
+from scm_media.seeds import mix
 
 
 @lru_cache(maxsize=16)
@@ -53,20 +43,22 @@ def select(step: int, batch_size: int, rank: int, world: int, num_examples: int,
 
 
 def select_from_bucket(
-    step: int, batch_size: int, rank: int, world: int, buckets: Tensor, seed: int
+    number: int, batch_size: int, rank: int, world: int, buckets: Tensor, seed: int, accumulate: int = 1
 ) -> list[tuple[int, int]]:
     """Returns (epoch, index) of each example of one rank's batch, all of one bucket; ``buckets`` ``(N,)`` int64.
 
-    A step takes the bucket of one example, and N steps that of every example once, in an order drawn from (seed,
-    number of the N steps): buckets come as often as they are large, and every example is seen equally often.
+    number: of the pass, of which a step has ``accumulate``, all of one bucket. A step takes the bucket of one example,
+    and N steps that of every example once, in an order drawn from (seed, number of the N steps): buckets come as often
+    as they are large, and every example is seen equally often.
     """
     num = len(buckets)
     if num < 1:
         raise ValueError("an order needs at least one example, got a dataset of 0")
+    step, part = divmod(number, accumulate)
     cycle, at = divmod(step, num)
     drawn = buckets[_permutation(num, mix(seed, num), cycle)[: at + 1]]
     bucket = drawn[at]
     own = torch.nonzero(buckets == bucket).flatten()
     turn = cycle * len(own) + int((drawn[:at] == bucket).sum())
-    inner = select(turn, batch_size, rank, world, len(own), mix(seed, int(bucket)))
+    inner = select(turn * accumulate + part, batch_size, rank, world, len(own), mix(seed, int(bucket)))
     return [(epoch, int(own[index])) for epoch, index in inner]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scm_media.data.dataset import Dataset, check_split, count_classes
 from scm_media.data.examples import Batch, Example
-from scm_media.data.order import mix
 from scm_media.modality import Modality
+from scm_media.seeds import mix
 
 
 class SyntheticDataset(Dataset):

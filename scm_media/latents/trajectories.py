@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from scm_media.data import Batch, Dataset, Example
-from scm_media.data.order import mix
 from scm_media.latents.cache import labels_and_actions, write_shard
 from scm_media.latents.dataset import LatentDataset
 from scm_media.latents.manifest import GIVEN, GUIDANCE, LATENTS, MASK, Sharded
+from scm_media.seeds import mix
 from scm_media.trajectories import Trajectory
 
 MAX_HELD_OUT = 1024

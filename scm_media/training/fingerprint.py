@@ -29,6 +29,8 @@ FINGERPRINT = "data.fingerprint"
 ABSENT = "(absent)"
 LENGTH = ("max_steps", "patience")
 """The keys of a stage that say how long it is trained."""
+DIVISION = ("trainer.accumulate",)
+"""Keys in old checkpoints that say how a step's batch was divided, which does not change what it learns."""
 NUM_SHOWN = 6
 
 
@@ -112,8 +114,8 @@ def input_fingerprint(context: Context, stage: str) -> dict[str, Any]:
 def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """Returns each setting that a stage's steps follow from, by its key in the recipe.
 
-    Keys that may change from one run to the next are left out: how long and on which device a stage is trained, and
-    what is reported or kept.
+    Keys that may change from one run to the next are left out: how long, on which devices and in how many passes a
+    stage is trained, and what is reported or kept.
     """
     settings = {key: value for key, value in stage_settings(config, stage).items() if key not in LENGTH}
     if not settings.get("generated", True):
@@ -141,9 +143,7 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
         "seed": config["seed"],
         "init_from": config["init_from"],
         "precision": own or config["precision"],
-        "trainer.accumulate": config["trainer"]["accumulate"],
         "trainer.gradient_clip": config["trainer"]["gradient_clip"],
-        "num_devices x num_nodes": config["num_devices"] * config["num_nodes"],
     }
 
 
@@ -175,7 +175,7 @@ def check_training_fingerprint(
     complete = f"modality.{TARGET}" in kept
     keys = [key for key in recipe if key in kept or (complete and key not in inputs)]
     if complete:
-        keys += [key for key in kept if key not in recipe and "." in key and key != FINGERPRINT]
+        keys += [key for key in kept if key not in recipe and "." in key and key not in (FINGERPRINT, *DIVISION)]
     settings = stage_settings(config, stage)
     done = step >= settings["max_steps"] or (file.exists() and has_ended(weights.read_info(file), settings))
     if done:

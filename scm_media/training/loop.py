@@ -13,8 +13,8 @@ import torch
 
 from scm_media import weights
 from scm_media.data import batches
-from scm_media.data.order import mix
 from scm_media.ema import PowerEMA
+from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import has_ended
@@ -39,9 +39,10 @@ def train(
 
     forecast: tells after the first steps how long it will take.
 
-    The order of data, noise and dropout of a step are functions of (seed, stage, rank, step) alone: a run that is
-    killed and resumed ends in the same weights as one that was not. After SIGINT or SIGTERM the current step is
-    finished and saved, and SystemExit is raised (``Interruption``). Raises ValueError for a checkpoint of another
+    Data and noise are functions of (seed, stage, step, place in the batch) alone, and dropout also of the rank: a run
+    that is killed and resumed ends in the same weights as one that was not. Without dropout, devices and passes divide
+    a step's batch in any way and its gradient is the same but for rounding. After SIGINT or SIGTERM the current step
+    is finished and saved, and SystemExit is raised (``Interruption``). Raises ValueError for a checkpoint of another
     recipe or cut short, and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
     """
     max_steps, kept = task.settings["max_steps"], folder / "checkpoints"
@@ -58,7 +59,7 @@ def train(
     reporter = Reporter(folder, task.name, max_steps, start, logger, forecast) if fabric.global_rank == 0 else None
     first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
     ranks, workers = (fabric.global_rank, fabric.world_size), trainer["num_workers"]
-    stream = DataWaitMeter(batches(data, batch_size, first, num, seed, *ranks, workers))
+    stream = DataWaitMeter(batches(data, batch_size, first, num, seed, *ranks, workers, trainer["accumulate"]))
     arguments = (task.inputs(batch.to(fabric.device)) for batch in stream)
     terms = TermAverages()
     with ExitStack() as ended:

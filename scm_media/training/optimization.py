@@ -17,9 +17,10 @@ from torch.nn.utils import clip_grad_norm_
 from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Batch
-from scm_media.data.order import mix
+from scm_media.draws import draw_by_sample
 from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
+from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.compiling import compiler_errors
 from scm_media.training.early_stopping import EarlyStopping
@@ -122,7 +123,8 @@ class Optimization:
     """Takes the optimiser steps of a task, for the training loop and for ``scm-media bench`` alike.
 
     A step computes the gradients of ``trainer["accumulate"]`` passes, clips them, steps the optimiser, renormalises
-    magnitude-preserving weights and updates the averages. Noise and dropout are functions of (seed, stage, rank, step).
+    magnitude-preserving weights and updates the averages. Noise and times are functions of (seed, stage, step, place in
+    the batch), dropout of (seed, stage, rank, step).
     snapshots: the folder of the snapshots of averages, None for none. ``skipped`` and ``skipped_in_a_row`` count steps
     whose loss or gradient was not finite.
     """
@@ -184,13 +186,17 @@ class Optimization:
     def _backward(self, arguments: Iterator[tuple[Any, ...]], step: int) -> tuple[float, list[dict[str, Tensor]]]:
         """Computes the gradients of a step's whole batch; returns its loss and terms."""
         fabric, accumulate = self.fabric, self.trainer["accumulate"]
+        stage, batch_size = stage_number(self.task.name), self.task.settings["batch_size"]
+        size = batch_size // (accumulate * fabric.world_size)
         total, terms = 0.0, []
         for micro in range(accumulate):
-            torch.manual_seed(mix(self.seed, stage_number(self.task.name), fabric.global_rank, step, micro))
-            given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
-            with fabric.no_backward_sync(self._module, enabled=micro < accumulate - 1):
-                loss, of_batch = self._module(lambda given=given: given)
-                fabric.backward(loss / accumulate)
+            torch.manual_seed(mix(self.seed, stage, fabric.global_rank, step, micro))  # for dropout
+            first = (micro * fabric.world_size + fabric.global_rank) * size
+            with draw_by_sample(mix(self.seed, stage, step), first, batch_size):
+                given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
+                with fabric.no_backward_sync(self._module, enabled=micro < accumulate - 1):
+                    loss, of_batch = self._module(lambda given=given: given)
+                    fabric.backward(loss / accumulate)
             total += loss.item() / accumulate
             terms.append(of_batch)
         if fabric.world_size > 1:

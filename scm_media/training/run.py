@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from scm_media import settings, weights
-from scm_media.data.order import mix
 from scm_media.pipeline.description import ModelDescription
+from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.conditioning import Conditioning
 from scm_media.data import Batch, Dataset, batches
-from scm_media.data.order import mix
 from scm_media.latents.manifest import DTYPES, GIVEN, GUIDANCE, LATENTS, MANIFEST, MASK, PADDING_MASK
 from scm_media.latents.trajectories import (
     MixedDataset,
@@ -25,6 +24,7 @@ from scm_media.latents.trajectories import (
     write_missing_trajectories,
 )
 from scm_media.samplers import SAMPLERS, teacher_times
+from scm_media.seeds import mix
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import stage_settings, takes_guidance_scale, uses_trajectories
 from scm_media.training.optimization import stage_number

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from scm_media.data.order import mix, select
+from scm_media.data.order import select
+from scm_media.seeds import mix
 
 
 def indices(*arguments, **keywords):

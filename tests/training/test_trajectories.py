@@ -11,10 +11,10 @@ import torch
 from scm_media import recipe, training, weights
 from scm_media.cli import main
 from scm_media.conditioning import Conditioning
-from scm_media.data.order import mix
 from scm_media.latents.manifest import shard_file
 from scm_media.latents.trajectories import TrajectoryDataset, TrajectoryManifest
 from scm_media.samplers import sample_dpm_solver
+from scm_media.seeds import mix
 from scm_media.settings import Trajectories, WarmStart, default_values
 from scm_media.training import encoding
 from scm_media.training.context import prepare
