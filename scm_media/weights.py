@@ -231,11 +231,14 @@ def check_fits(module: nn.Module, state: Mapping[str, Tensor], source: str | Pat
 
 
 def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Returns, as text, which tensors of ``own`` are missing from ``state``, unexpected in it, or of another shape."""
+    """Returns, as text, which tensors of ``own`` are missing from ``state``, unexpected in it, or of another shape.
+
+    A number without a dimension may take the place of one entry.
+    """
     wrong = [
         f"{name} {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
         for name in own
-        if name in state and state[name].shape != own[name].shape
+        if name in state and state[name].shape != own[name].shape and (state[name].ndim or own[name].shape != (1,))
     ]
     found = {
         "missing": [name for name in own if name not in state],

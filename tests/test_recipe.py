@@ -98,7 +98,7 @@ def test_unknown_recipe_names_the_nearest():
         ("trainer.num_preview_samples=0", "trainer.num_preview_samples must be at least 1, got 0"),
         ("precision=16-mixed", "precision must be one of 32-true, bf16-mixed, got '16-mixed'"),
         ("device=tpu", "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
-        ("strategy=fsdp", "strategy must be one of auto, ddp, got 'fsdp'"),
+        ("strategy=fsdp2", "strategy must be one of auto, ddp, fsdp, got 'fsdp2'"),
         (
             "~feature_extractor.max_steps",
             "feature_extractor needs the key 'max_steps'; it takes max_steps, batch_size, warmup_steps",

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from scm_media import recipe
+from scm_media.conditioning import Conditioning
+from scm_media.nn.transformer import Transformer
 from scm_media.nn.unet import UNet
 from scm_media.recipe.cost import WEIGHT_COPIES, _count_sample, count_cost, count_parameters
 
@@ -43,6 +45,53 @@ def test_memory_follows_the_share_of_a_device():
     assert count_cost(config).training_bytes == part.training_bytes + 4 * whole.parameters
     config["trainer"]["snapshot_every"] = 0
     assert count_cost(config).training_bytes == part.training_bytes - 4 * whole.parameters
+
+
+def test_divided_weights_and_recomputed_activations_take_less():
+    config = recipe.compose("image/imagenet64-s", ["data.root=none", "student.batch_size=64"])
+    config["num_devices"], config["trainer"]["accumulate"] = 8, 8
+    whole = count_cost(config)
+    config["strategy"] = "fsdp"
+    divided = count_cost(config)
+    saved = whole.training_bytes - divided.training_bytes
+    assert 0.7 * 7 / 8 < saved / (4 * (WEIGHT_COPIES + 1) * whole.parameters) < 7 / 8
+    config["trainer"]["gradient_checkpointing"] = True
+    assert divided.training_bytes - count_cost(config).training_bytes > 0.5 * _kept(config)
+
+
+def _kept(config) -> int:
+    """Returns the bytes that one sample keeps for the backward pass when nothing is computed again."""
+    again = {**config, "strategy": "ddp", "trainer": {**config["trainer"], "gradient_checkpointing": False}}
+    return count_cost(again).training_bytes - 4 * (WEIGHT_COPIES + 1) * count_cost(again).parameters
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_kept_bytes_are_those_that_a_pass_keeps(recompute):
+    network = Transformer(2, 2, 2, 64, 4, 2)
+    network.recompute = recompute
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    saved: dict[int, torch.Tensor] = {}
+    own = {parameter.data_ptr() for parameter in network.parameters()}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in own:
+            saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    inputs = []
+    for block in network.blocks:
+        block.register_forward_pre_hook(lambda _, given: inputs.append(given[0]) if len(inputs) < 4 else None)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.randn(1, 2, 32, 32), torch.rand(1), Conditioning())
+    outside = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    counted = _count_sample(Transformer(2, 2, 2, 64, 4, 2), (2, 32, 32), False, recompute)[1]
+    if not recompute:
+        assert counted == pytest.approx(outside, rel=0.05)
+    else:  # inputs of all blocks, and the activations of one
+        least = outside + sum(each.untyped_storage().nbytes() for each in inputs)
+        one = (_count_sample(Transformer(2, 2, 2, 64, 4, 2), (2, 32, 32), False)[1] - outside) / 4
+        assert least < counted < least + 1.2 * one
 
 
 @pytest.mark.parametrize(("name", "million", "giga"), [("image/imagenet64-xl", 1119, 406), ("image/cifar10", 31, 2.8)])

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of diffusers' networks: activations are computed again where the backward pass needs them."""
+"""Gradient checkpointing: activations are computed again where the backward pass needs them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Any
 from torch.utils.checkpoint import checkpoint
 
 from scm_media.change_of_variables import ChangeOfVariables
+from scm_media.nn.recompute import Blocks
 
 
 def enable_checkpointing(backbone: Any) -> None:
-    """Lets the blocks of a converted network keep their inputs alone, for about a third more time.
+    """Lets the blocks of a backbone keep their inputs alone, for about a third more time.
 
-    What is computed again has the LoRA that it was computed with at first, or none. Raises ValueError for backbones
-    that are no networks of diffusers, and for classes without checkpointing.
+    A backbone of this project is a ``Blocks``; in a network of diffusers, what is computed again has the LoRA that it
+    was computed with at first, or none. Raises ValueError for other backbones, and for classes of diffusers without
+    checkpointing.
     """
+    if isinstance(backbone, Blocks):
+        backbone.recompute = True
+        return
     base = getattr(backbone, "base", backbone)
     network: Any = base.network if isinstance(base, ChangeOfVariables) else None
     if not getattr(network, "_supports_gradient_checkpointing", False):

@@ -29,8 +29,8 @@ from scm_media.training.stages.backbones import (
     auxiliary_network,
     backbone_config,
     compile_for,
+    learned_weight,
     student_config,
-    weight_parameters,
 )
 from scm_media.trajectories import Trajectory
 
@@ -232,7 +232,7 @@ class Bench:
             settings=config[stage],
             inputs=self._inputs,
             finish=lambda state, step, header: None,
-            separate_clip=weight_parameters(module),
+            separate_clip=learned_weight(module),
             auxiliary=auxiliary_network(module),
         )
         return Optimization(self._fabric, task, {**config["trainer"], "accumulate": 1}, config["seed"])

@@ -63,6 +63,15 @@ class UnitRows(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+class Gains(nn.Module):
+    """A module whose gains have one entry, as sharding needs; it also loads those saved without a dimension."""
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        own = {prefix + name for name in self._parameters}
+        single = {name: state_dict[name].reshape(1) for name in own & state_dict.keys() if state_dict[name].ndim == 0}
+        super()._load_from_state_dict({**state_dict, **single}, prefix, *args)
+
+
 def renormalize(network: nn.Module) -> None:
     """Renormalises every magnitude-preserving weight of a network; call it after each step of the optimiser."""
     for layer in network.modules():

@@ -15,6 +15,7 @@ from scm_media.nn.attention import SelfAttention
 from scm_media.nn.dual import Dropout, Linear, TensorLike, add, apply_linear, concatenate, multiply, silu, value_of
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
+from scm_media.nn.recompute import Blocks
 from scm_media.parts import part
 
 
@@ -52,7 +53,7 @@ class TransformerBlock(nn.Module):
 
 
 @part("backbone")
-class Transformer(nn.Module):
+class Transformer(Blocks):
     """F(u, t, cond) of patches of ``(B, c, *s)`` as tokens, with time and labels by adaptive double norm.
 
     The latent has any rank and any sizes that the patch divides. Every layer carries a ``DualTensor``. labels: name to
@@ -130,7 +131,7 @@ class Transformer(nn.Module):
         inputs = self.block_inputs(grid, padding_mask, value_of(u).device)
         c = self.condition(t, cond)
         for block in self.blocks:
-            x = block(x, c, *inputs)
+            x = self.run_block(block, x, c, *inputs)
         x = self.out_norm(x, c)
         out = self.patch_out(x)
         if self.gate is not None:

@@ -30,6 +30,7 @@ from scm_media.nn.dual import (
 from scm_media.nn.embedding import LabelEmbedding
 from scm_media.nn.magnitude import (
     SILU_GAIN,
+    Gains,
     MPConvolution,
     MPEmbedding,
     MPLinear,
@@ -38,6 +39,7 @@ from scm_media.nn.magnitude import (
     mp_sum,
 )
 from scm_media.nn.normalization import rms_normalize
+from scm_media.nn.recompute import Blocks
 from scm_media.parts import part
 
 RESIDUAL_FRACTION = 0.3
@@ -74,7 +76,7 @@ class CosineAttention(nn.Module):
         return self.out(apply_linear(lambda v: v.transpose(-1, -2).reshape(shape), attended))
 
 
-class UNetBlock(nn.Module):
+class UNetBlock(Gains):
     """Resampling, two convolutions and attention, with residual sums that keep the magnitude.
 
     Between the convolutions is adaptive double normalisation, norm(y) · norm(1 + g W c): both factors are
@@ -98,7 +100,7 @@ class UNetBlock(nn.Module):
         self.skip = None if in_channels == out_channels else MPConvolution(rank, in_channels, out_channels, kernel=1)
         self.first = MPConvolution(rank, in_channels if is_decoder else out_channels, out_channels, kernel=3)
         self.modulation = MPLinear(cond_width, out_channels)
-        self.modulation_gain = nn.Parameter(torch.zeros(()))
+        self.modulation_gain = nn.Parameter(torch.zeros(1))
         self.dropout = Dropout(dropout)
         self.second = MPConvolution(rank, out_channels, out_channels, kernel=3)
         self.attention = None if head_width is None else CosineAttention(rank, out_channels, head_width)
@@ -125,12 +127,12 @@ class UNetBlock(nn.Module):
         return apply_linear(lambda v: v.reshape(*v.shape, *(1,) * rank), scale)
 
 
-class ScaleEmbedding(MPScalarEmbedding):
+class ScaleEmbedding(Gains, MPScalarEmbedding):
     """Embeds a guidance scale, times a gain that starts at 0, so that a student starts as its teacher."""
 
     def __init__(self, width: int, num_frequencies: int) -> None:
         super().__init__(width, num_frequencies)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, t: TensorLike) -> TensorLike:
         """Returns ``(B, width)`` for scalars ``(B,)``."""
@@ -138,7 +140,7 @@ class ScaleEmbedding(MPScalarEmbedding):
 
 
 @part("backbone")
-class UNet(nn.Module):
+class UNet(Gains, Blocks):
     """F(u, t, cond) by encoder and decoder blocks; each level has half the resolution of the one before.
 
     The latent has 1 to 3 axes, whose sizes 2^(levels − 1) divides. Every layer carries a ``DualTensor``.
@@ -211,7 +213,7 @@ class UNet(nn.Module):
                 width = out_width
             self.decoder.append(nn.ModuleList(stage))
         self.leave = MPConvolution(rank, width, in_channels, kernel=3)
-        self.out_gain = nn.Parameter(torch.zeros(()))
+        self.out_gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
@@ -224,14 +226,15 @@ class UNet(nn.Module):
         for blocks, mask in zip(self.encoder, masks, strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
-                x = block(x, c, mask)
+                x = self.run_block(block, x, c, mask)
                 skips.append(x)
         for block in self.middle:
-            x = block(x, c, masks[-1])
+            x = self.run_block(block, x, c, masks[-1])
         for blocks, mask in zip(self.decoder, reversed(masks), strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
-                x = block(x if block.resample == "up" else mp_concatenate(x, skips.pop()), c, mask)
+                x = x if block.resample == "up" else mp_concatenate(x, skips.pop())
+                x = self.run_block(block, x, c, mask)
         x = self.leave(x, self.out_gain)
         return apply_linear(lambda v: v.to(value_of(u).dtype), x)
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
+from scm_media.training.sharding import repeated_blocks
 
 WEIGHT_COPIES = 6
 """Copies of the weights in a student's training, of four bytes each: teacher, student, EMA, gradient and two moments.
@@ -48,17 +49,29 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
 
     The bytes are weights (float32, with gradient, EMAs, moments and the teacher's) and the tensors that a forward pass
     of one device keeps for its backward pass, without those of PyTorch itself, the data, and savings of a compiler.
+    Where devices divide the weights, each also has two blocks as a whole, the one that runs and the next, and the
+    gradient of one.
     """
+    narrow, recompute = config["precision"].startswith("bf16"), config["trainer"]["gradient_checkpointing"]
     with FakeTensorMode():
         backbone, latent_shape = _networks(config)
-        parameters = sum(parameter.numel() for parameter in backbone.parameters())
-        multiply_adds, kept = _count_sample(backbone, latent_shape, config["precision"].startswith("bf16"))
+        parameters = _size(backbone)
+        blocks = [_size(block) for block in repeated_blocks(backbone)]
+        multiply_adds, kept = _count_sample(backbone, latent_shape, narrow, recompute)
     devices = config["num_devices"] * config["num_nodes"]
     samples = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
     copies = WEIGHT_COPIES
     if config["trainer"]["snapshot_every"]:
         copies += sum(std != config["student"]["ema_std"] for std in STDS)
-    return Cost(latent_shape, parameters, multiply_adds, copies * 4 * parameters + kept * samples, samples)
+    held = copies * parameters
+    if config["strategy"] == "fsdp":
+        whole = parameters - sum(blocks) + 3 * max(blocks, default=0)
+        held = -(-held // devices) + min(whole, parameters)
+    return Cost(latent_shape, parameters, multiply_adds, 4 * held + kept * samples, samples)
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
@@ -75,17 +88,34 @@ def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
     return build(config["backbone"], "backbone", **missing), shape
 
 
-def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool) -> tuple[int, int]:
-    """Returns the multiply-adds of one sample's forward pass, and the bytes that it keeps for the backward pass."""
+def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool, recompute: bool = False) -> tuple[int, int]:
+    """Returns the multiply-adds of one sample's forward pass, and the bytes that it keeps for the backward pass.
+
+    recompute: each block keeps its inputs alone, and the largest one is computed again in the backward pass.
+    """
     weights = {parameter.untyped_storage()._cdata for parameter in backbone.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # by address, and kept alive so that no other gets the same
+    outside = _Kept()
+    of_blocks: list[_Kept] = []
+    current = [outside]
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage
+        if tensor.untyped_storage()._cdata not in weights:
+            current[-1].add(tensor)
         return tensor
 
+    def enter(block: nn.Module, inputs: Any) -> None:
+        for each in inputs:
+            if isinstance(each, torch.Tensor):
+                outside.add(each)
+        of_blocks.append(_Kept())
+        current.append(of_blocks[-1])
+
+    def leave(block: nn.Module, inputs: Any, output: Any) -> None:
+        current.pop()
+
+    for block in repeated_blocks(backbone) if recompute else ():
+        block.register_forward_pre_hook(enter)
+        block.register_forward_hook(leave)
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations}
     with (
         FlopCounterMode(display=False, custom_mapping=attention) as counter,
@@ -93,7 +123,22 @@ def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool) -> tu
         torch.autocast("cpu", torch.bfloat16, enabled=narrow),
     ):
         backbone(torch.empty(1, *shape), torch.empty(1), Conditioning())
-    return counter.get_total_flops() // 2, sum(storage.nbytes() for storage in kept.values())
+    largest = max((each.size() for each in of_blocks), default=0)
+    return counter.get_total_flops() // 2, outside.size() + largest
+
+
+class _Kept:
+    """The storages of tensors, each counted once; they stay alive so that no other gets the same address."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    def add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        self._storages[storage._cdata] = storage
+
+    def size(self) -> int:
+        return sum(storage.nbytes() for storage in self._storages.values())
 
 
 def _attention_operations(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:

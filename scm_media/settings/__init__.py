@@ -119,7 +119,7 @@ class Trainer:
         False
     )
     gradient_checkpointing: Annotated[
-        bool, "true: networks of diffusers compute activations again in the backward pass, for less memory"
+        bool, "true: blocks compute their activations again in the backward pass, for less memory and a third more time"
     ] = False
     teacher_dtype: Annotated[
         Literal["float32", "bfloat16"],
@@ -157,7 +157,10 @@ class Recipe:
     precision: Annotated[Precision, "Lightning Fabric's precision; weights are float32 in both"] = "32-true"
     num_devices: Annotated[int, FEW, "devices of each node"] = 1
     num_nodes: Annotated[int, FEW, "machines"] = 1
-    strategy: Annotated[Literal["auto", "ddp"], "Lightning Fabric's strategy; ddp for several devices"] = "auto"
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        "how several devices train: ddp: each holds all weights; fsdp: each holds a part of them (FSDP2)",
+    ] = "auto"
     stage: Annotated[
         Literal["all", "feature_extractor", "autoencoder", "teacher", "guide", "trajectories", "warm_start", "student"],
         "stage that is trained",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from scm_media.build import build
+from scm_media.training.sharding import sharding_strategy
 
 SLOWER = 1.5
 """A product of matrices that takes this many times longer in bfloat16 than in float32 is worth a word."""
@@ -24,6 +25,18 @@ def check_device(config: Mapping[str, Any]) -> None:
     }
     if device in available and not available[device]():
         raise ValueError(f"device={device}: there is none that this installation of torch can use; set device=cpu")
+
+
+def check_strategy(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for settings that weights which are divided among devices cannot be trained with."""
+    if config["strategy"] != "fsdp":
+        return
+    if config["trainer"]["compile"]:
+        raise ValueError("strategy=fsdp trains networks that are not compiled: set trainer.compile=false")
+    if config["student"]["lora"] is not None:
+        raise ValueError(
+            "strategy=fsdp does not divide the weights that a LoRA shares: set strategy=ddp or student.lora=null"
+        )
 
 
 def training_device(config: Mapping[str, Any]) -> torch.device:
@@ -59,10 +72,13 @@ def _product_seconds(dtype: torch.dtype) -> float:
     return min(times)
 
 
-def launch_fabric(config: Mapping[str, Any], folder: Path | None, precision: str | None = None) -> Any:
+def launch_fabric(
+    config: Mapping[str, Any], folder: Path | None, precision: str | None = None, shardable: bool = True
+) -> Any:
     """Returns a launched Fabric for the recipe's devices.
 
-    folder: where the recipe's logger writes, None for no logger. precision: None for the recipe's.
+    folder: where the recipe's logger writes, None for no logger. precision: None for the recipe's. shardable: false for
+    a training whose networks ``strategy=fsdp`` leaves whole; its gradients are averaged as by ``ddp``.
     """
     from lightning.fabric import Fabric
 
@@ -71,11 +87,14 @@ def launch_fabric(config: Mapping[str, Any], folder: Path | None, precision: str
         extra = {} if "root_dir" in config["logger"] else {"root_dir": str(folder), "name": "", "version": ""}
         loggers.append(build(config["logger"], "logger", **extra))
     fabric_precision: Any = precision or config["precision"]
+    strategy = config["strategy"]
+    if strategy == "fsdp":
+        strategy = sharding_strategy(config["num_devices"] * config["num_nodes"]) if shardable else "ddp"
     fabric = Fabric(
         accelerator=config["device"],
         devices=config["num_devices"],
         num_nodes=config["num_nodes"],
-        strategy=config["strategy"],
+        strategy=strategy,
         precision=fabric_precision,
         loggers=loggers,
     )

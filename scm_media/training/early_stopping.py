@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from scm_media.ema import PowerEMA
+from scm_media.training.sharding import divided
 
 LOSS = "held_out/loss"
 """The figure of a validation that decides."""
@@ -57,7 +58,9 @@ class EarlyStopping:
         self.loss, self.step, self.num_worse = state["loss"], state["step"], state["num_worse"]
         if math.isfinite(self.loss):
             saved = ema.averaged if state["weights"] is None else state["weights"]
-            self.weights = {name: saved[name].to(value, copy=True) for name, value in ema.averaged.items()}
+            saved = divided(saved, ema.averaged)
+            places = {name: (value.device, value.dtype) for name, value in ema.averaged.items()}
+            self.weights = {name: saved[name].to(*place, copy=True) for name, place in places.items()}
 
     def summary(self, last_step: int) -> str:
         """Returns in words what the stage kept."""

@@ -23,6 +23,7 @@ from scm_media.training.interruption import Interruption
 from scm_media.training.optimization import Optimization, Task
 from scm_media.training.post_hoc_ema import FOLDER as SNAPSHOTS
 from scm_media.training.reporting import DataWaitMeter, Reporter, TermAverages
+from scm_media.training.sharding import is_sharded
 
 
 def train(
@@ -50,7 +51,7 @@ def train(
     optimization, start = _restore(fabric, task, trainer, folder, seed)
     ema, stopping = optimization.ema, optimization.stopping
     if start >= max_steps or (stopping is not None and stopping.ended):
-        rank_zero_only(fabric, lambda: optimization.finish(start))
+        optimization.finish(start)
         if fabric.global_rank == 0:
             print(f"{task.name}: trained to step {start} before (max_steps {max_steps})", file=sys.stderr)
         return
@@ -79,7 +80,7 @@ def train(
             last = done == max_steps
             snapshots = optimization.snapshots
             if snapshots is not None and (snapshots.due(done) or last):
-                rank_zero_only(fabric, partial(snapshots.write, done))
+                optimization.write_snapshot(done)
             if reporter is not None:
                 reporter.advance(done)
                 terms.add(*figures.terms)
@@ -91,8 +92,9 @@ def train(
             if done % trainer["validate_every"] == 0 or last:
                 validated = None
                 # With patience, an interrupted run must count the same validations as one that was not.
-                if reporter is not None and (last or not interrupted or stopping is not None):
+                if last or not interrupted or stopping is not None:
                     validated = _validate(fabric, task, ema, held_out, seed)
+                if reporter is not None and validated is not None:
                     reporter.log(done, validated)
                 if stopping is not None:
                     last = stopping.update(fabric, done, validated, ema) or last
@@ -106,7 +108,7 @@ def train(
                 interruption.leave(fabric, task.name, kept / f"step-{done}")
             if last:
                 break
-    rank_zero_only(fabric, lambda: optimization.finish(done))
+    optimization.finish(done)
     if stopping is not None and fabric.global_rank == 0:
         print(f"{task.name}: {stopping.summary(done)}", file=sys.stderr)
 
@@ -135,11 +137,15 @@ def _batch_size_of_pass(task: Task, num_devices: int, accumulate: int) -> int:
 
 def _validate(
     fabric: Any, task: Task, ema: PowerEMA, held_out: Any, seed: int, num_samples: int = 1024
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """Returns the terms of the averaged weights' loss on held-out data, for the same samples, times and noise always.
 
-    The random state is kept. A batch is no larger than that of a step: the samples of an autoencoder can be large.
+    It is None on all devices but the first, unless weights are divided among them: all of them then run the network,
+    on the same samples. The random state is kept. A batch is no larger than that of a step: the samples of an
+    autoencoder can be large.
     """
+    if fabric.global_rank != 0 and not is_sharded(fabric):
+        return None
     averages = TermAverages()
     size, device = min(256, task.settings["batch_size"], len(held_out)), fabric.device
     num_batches = -(-min(num_samples, 4 * len(held_out)) // size)
@@ -153,7 +159,8 @@ def _validate(
                 _, terms = task.loss(*arguments, torch.tensor(float("inf"), device=device))
             averages.add(terms)
     task.loss.train()
-    return {f"held_out/{name}": value for name, value in averages.take_means().items()}
+    figures = {f"held_out/{name}": value for name, value in averages.take_means().items()}
+    return fabric.broadcast(figures) if is_sharded(fabric) else figures
 
 
 def _run_eagerly() -> Any:
@@ -162,11 +169,15 @@ def _run_eagerly() -> Any:
 
 
 def _preview(fabric: Any, task: Task, ema: PowerEMA, step: int, folder: Path, reporter: Reporter | None) -> None:
-    """Writes sheets of the averaged weights, which take the place of the trained ones meanwhile."""
-    if task.preview is None or reporter is None:
+    """Writes sheets of the averaged weights, which take the place of the trained ones meanwhile.
+
+    Devices that divide the weights all draw them, and the first one writes.
+    """
+    if task.preview is None or (reporter is None and not is_sharded(fabric)):
         return
     task.model.eval()
     with ema.in_place(), torch.random.fork_rng(), torch.no_grad(), _run_eagerly(), fabric.autocast():
-        figures = task.preview(task.model, step, folder / "samples")
+        figures = task.preview(task.model, step, None if reporter is None else folder / "samples")
     task.model.train()
-    reporter.log(step, figures)
+    if reporter is not None:
+        reporter.log(step, figures)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from scm_media.nn.magnitude import renormalize
 from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.compiling import compiler_errors
+from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import EarlyStopping
 from scm_media.training.post_hoc_ema import Snapshots
+from scm_media.training.sharding import divided, divided_optimizer, gathered, is_sharded, whole_number
 
 Finish = Callable[[Mapping[str, Tensor], int, Mapping[str, int]], None]
 
@@ -35,10 +38,11 @@ class Task:
 
     loss: a module whose forward returns (loss, terms). model: the part of it that is averaged and saved. settings: the
     stage's section of the recipe. inputs: maps a batch on the device to the loss's arguments but for the step.
-    separate_clip: parameters (a learned weight) whose gradients are clipped apart. auxiliary: a network that is trained
+    separate_clip: modules (a learned weight) whose gradients are clipped apart. auxiliary: a network that is trained
     beside the model and not kept, and its learning rate in units of the model's; its gradients are clipped apart too.
-    precision: None for the recipe's.
-    preview(model, step, folder): writes sheets of the averaged model and returns figures. finish(state, step, header):
+    precision: None for the recipe's. shardable: whether ``strategy=fsdp`` may divide its networks among the devices.
+    preview(model, step, folder): writes sheets of the averaged model, none where the folder is None, and returns
+    figures. finish(state, step, header):
     writes the stage's weights, averages of a step, with further entries of their file's header. training_fingerprint:
     is saved with checkpoints. snapshots: whether snapshots of averages are kept. compile: compiles the networks, called
     only when there is something to train.
@@ -50,10 +54,11 @@ class Task:
     settings: dict[str, Any]
     inputs: Callable[[Batch], tuple[Any, ...]]
     finish: Finish
-    preview: Callable[[nn.Module, int, Path], dict[str, float]] | None = None
-    separate_clip: list[nn.Parameter] = field(default_factory=list)
+    preview: Callable[[nn.Module, int, Path | None], dict[str, float]] | None = None
+    separate_clip: list[nn.Module] = field(default_factory=list)
     auxiliary: tuple[nn.Module, float] | None = None
     precision: str | None = None
+    shardable: bool = False
     training_fingerprint: dict[str, Any] = field(default_factory=dict)
     snapshots: bool = False
     compile: Callable[[], None] | None = None
@@ -133,10 +138,11 @@ class Optimization:
         self, fabric: Any, task: Task, trainer: Mapping[str, Any], seed: int, snapshots: Path | None = None
     ) -> None:
         self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
-        groups, self._rate_factors = parameter_groups(task)
+        self._module = fabric.setup_module(_Closed(task.loss))
+        groups, self._rate_factors = parameter_groups(task)  # of the parameters as they are divided, if they are
         optimizer = build(task.settings["optimizer"], "optimizer", params=groups)
         self.peak_rate = float(optimizer.defaults["lr"])
-        self._module, self.optimizer = fabric.setup(_Closed(task.loss), optimizer)
+        self.optimizer = fabric.setup_optimizers(optimizer)
         self.ema = PowerEMA(task.model, task.settings["ema_std"])
         self.snapshots: Snapshots | None = None
         if snapshots is not None:
@@ -207,12 +213,13 @@ class Optimization:
     def _clip(self) -> tuple[float, float]:
         """Clips the gradients; returns their norm before it, and that of the parameters that are clipped apart."""
         auxiliary = [] if self.task.auxiliary is None else list(self.task.auxiliary[0].parameters())
-        separate = {id(parameter) for parameter in (*self.task.separate_clip, *auxiliary)}
+        apart = [parameter for module in self.task.separate_clip for parameter in module.parameters()]
+        separate = {id(parameter) for parameter in (*apart, *auxiliary)}
         others = [parameter for parameter in self.task.loss.parameters() if id(parameter) not in separate]
         limit = self.trainer["gradient_clip"]
         largest = math.inf if limit is None else limit
-        separate_norm = clip_grad_norm_(self.task.separate_clip, largest) + clip_grad_norm_(auxiliary, largest)
-        return clip_grad_norm_(others, largest).item(), separate_norm.item()
+        norms = [whole_number(clip_grad_norm_(each, largest)) for each in (others, apart, auxiliary)]
+        return norms[0], norms[1] + norms[2]
 
     def _count(self, finite: bool, step: int) -> None:
         self.skipped += not finite
@@ -225,8 +232,11 @@ class Optimization:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything that a training needs to go on bit for bit, for a checkpoint."""
-        return {
+        """Returns everything that a training needs to go on bit for bit, for a checkpoint, as whole tensors.
+
+        All devices must call this; where they divide the weights, the first one alone gets tensors.
+        """
+        state = {
             "loss": self.task.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
@@ -235,13 +245,28 @@ class Optimization:
             "snapshots": None if self.snapshots is None else self.snapshots.state_dict(),
             "stopping": None if self.stopping is None else self.stopping.state_dict(self.ema),
         }
+        return self._whole(state)
+
+    def _whole(self, state: Any) -> Any:
+        return gathered(state, self.fabric.global_rank == 0) if is_sharded(self.fabric) else state
 
     def finish(self, last_step: int) -> None:
-        """Writes the stage's weights: the averages of the last step, or with patience those of the best validation."""
+        """Writes the stage's weights: the averages of the last step, or with patience those of the best validation.
+
+        All devices must call this; the first one writes.
+        """
         if self.stopping is None or self.stopping.weights is None:
-            self.task.finish(self.ema.averaged, last_step, {})
+            averaged, step, header = self.ema.averaged, last_step, dict[str, int]()
         else:
-            self.task.finish(self.stopping.weights, self.stopping.step, self.stopping.header(last_step))
+            averaged, step, header = self.stopping.weights, self.stopping.step, self.stopping.header(last_step)
+        whole = self._whole(averaged)
+        rank_zero_only(self.fabric, lambda: self.task.finish(whole, step, header))
+
+    def write_snapshot(self, step: int) -> None:
+        """Writes a snapshot of the averages; all devices must call this, and the first one writes."""
+        assert self.snapshots is not None
+        state = self._whole(self.snapshots.content())
+        rank_zero_only(self.fabric, partial(self.snapshots.write, step, state))
 
     def restore(self, folder: Path) -> int:
         """Loads the last checkpoint in a folder and returns its step, 0 where there is none.
@@ -264,9 +289,9 @@ class Optimization:
             problems.append("another optimizer")
         if problems:
             raise ValueError(f"{path} belongs to another recipe ({'; '.join(problems)}): use another run_dir")
-        self.task.loss.load_state_dict(saved["loss"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.ema.load_state_dict(saved["ema"])
+        self.task.loss.load_state_dict(divided(saved["loss"], self.task.loss.state_dict()))
+        self.optimizer.load_state_dict(divided_optimizer(saved["optimizer"], self.optimizer))
+        self.ema.load_state_dict(divided(saved["ema"], self.ema.averaged))
         self.skipped = saved["skipped"]
         self.skipped_in_a_row = saved.get("skipped_in_a_row", 0)  # absent from old checkpoints
         if self.stopping is not None and saved.get("stopping") is not None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.ema import STDS, PowerEMA, combination
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.training.sharding import divided
 
 FOLDER = "snapshots"
 COPIED = "copied"
@@ -51,18 +52,26 @@ class Snapshots:
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Restores saved averages; ValueError where they do not fit."""
         for std, ema in self._apart.items():
-            ema.load_state_dict(state[str(std)])
+            ema.load_state_dict(divided(state[str(std)], ema.averaged))
 
     def due(self, step: int) -> bool:
         """Returns whether a snapshot is written after this step."""
         return step % self._spacing(step) == 0
 
-    def write(self, step: int) -> None:
-        """Writes a snapshot and removes those that are closer than the present spacing."""
+    def content(self) -> dict[float, dict[str, Tensor]]:
+        """Returns the averages that a snapshot is written of, by their relative standard deviation."""
+        return {std: ema.averaged for std, ema in self.averages.items()}
+
+    def write(self, step: int, content: Mapping[float, Mapping[str, Tensor]]) -> None:
+        """Writes a snapshot, in float16 where its values allow it, and removes those closer than the present spacing.
+
+        content: the averages as ``content`` has them, of whole tensors.
+        """
         state = {}
-        for std, ema in self.averages.items():
-            for name, value in ema.averaged.items():
-                if name not in ema.parameters:
+        for std, averaged in content.items():
+            parameters = self.averages[std].parameters
+            for name, value in averaged.items():
+                if name not in parameters:
                     state[f"{COPIED}/{name}"] = value
                 else:
                     state[f"{std}/{name}"] = value.half() if bool((value.abs() <= LARGEST_HALF).all()) else value

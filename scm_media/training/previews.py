@@ -77,8 +77,8 @@ class FlowPreview:
         self.autoencoder = context.load_trained("autoencoder")
         self._teacher_latents: Tensor | None = None
 
-    def __call__(self, model: nn.Module, step: int, folder: Path) -> dict[str, float]:
-        """Writes ``step-N.png`` into the folder; returns figures by name."""
+    def __call__(self, model: nn.Module, step: int, folder: Path | None) -> dict[str, float]:
+        """Writes ``step-N.png`` into the folder, if one is given; returns figures by name."""
         device = next(model.parameters()).device
         cond = self.cond.to(device)
         by_heun = f"teacher, {NUM_TEACHER_STEPS} steps"
@@ -97,7 +97,8 @@ class FlowPreview:
                     figures[f"to_teacher/{name}"] = self._distance(latents, self._teacher_latents)
             if self._teacher_latents is not None:
                 rows[by_heun] = self._teacher_latents
-        self._write_sheet(rows, folder / f"step-{step}.png")
+        if folder is not None:
+            self._write_sheet(rows, folder / f"step-{step}.png")
         return figures
 
     def _noise(self, device: torch.device, shape: Sequence[int] | None = None):

@@ -19,7 +19,7 @@ from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
-from scm_media.training.devices import check_device, launch_fabric, precision_advice, rank_zero_only
+from scm_media.training.devices import check_device, check_strategy, launch_fabric, precision_advice, rank_zero_only
 from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.encoding import check_variants, write_latents
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
@@ -54,6 +54,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     if "student" in stages:
         student.check_first_sigma(config)
     check_device(config)
+    check_strategy(config)
     context = prepare(config)
     trained = [stage for stage in stages if stage in TASKS and not context.takes(stage)]
     check_samples(context, stages)
@@ -210,7 +211,7 @@ def _train_stage(context: Context, stage: str, forecast: Forecast) -> Any:
     config, folder = context.config, context.run_dir / stage
     task = TASKS[stage](context)
     check_training_fingerprint(config, context.run_dir, stage, input_fingerprint(context, stage))
-    fabric = launch_fabric(config, folder, task.precision)
+    fabric = launch_fabric(config, folder, task.precision, task.shardable)
     if fabric.global_rank == 0:
         _warn_of_passes(context, stage)
     cache = context.latent_cache

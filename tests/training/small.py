@@ -167,7 +167,7 @@ def run_task(
         inputs=lambda batch: (batch.sample,),
         finish=finish,
         preview=preview,
-        separate_clip=list(loss.weight.parameters()) if hasattr(loss, "weight") else [],
+        separate_clip=[loss.weight] if hasattr(loss, "weight") else [],
         auxiliary=auxiliary_network(loss),
     )
     loop.train(

@@ -128,7 +128,7 @@ def test_unknown_values_are_refused_with_the_known_ones(run_dir, tmp_path, chang
         training.run(config)
 
 
-@pytest.mark.parametrize(("key", "known"), [("device", "auto, cpu, cuda, mps"), ("strategy", "auto, ddp")])
+@pytest.mark.parametrize(("key", "known"), [("device", "auto, cpu, cuda, mps"), ("strategy", "auto, ddp, fsdp")])
 def test_unknown_devices_are_refused_before_anything_is_written(tmp_path, key, known):
     config = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path / 'run'}"])
     with pytest.raises(ValueError, match=f"{key} must be one of {known}, got 'tpu'"):

@@ -87,7 +87,7 @@ def autoencoder_task(context: Context) -> Task:
         inputs=_SampleInputs(feature_extractor),
         finish=_finish(context, feature_extractor),
         preview=ReconstructionPreview(context, feature_extractor),
-        separate_clip=[] if loss.discriminator is None else list(loss.discriminator.parameters()),
+        separate_clip=[] if loss.discriminator is None else [loss.discriminator],
         training_fingerprint=full_fingerprint(context, "autoencoder"),
         precision=settings["precision"],
     )
@@ -168,13 +168,15 @@ class ReconstructionPreview:
         num = min(context.config["trainer"]["num_preview_samples"], len(held_out))
         self.truth = next(batches(held_out, num, 0, 1, context.config["seed"])).sample
 
-    def __call__(self, model: Any, step: int, folder: Path) -> dict[str, float]:
-        """Writes ``step-N.png`` into the folder; returns figures by name."""
+    def __call__(self, model: Any, step: int, folder: Path | None) -> dict[str, float]:
+        """Writes ``step-N.png`` into the folder, if one is given; returns figures by name."""
         truth = self.truth.to(next(model.parameters()).device)
         made = model.synthesize(model.posterior(truth)[0]).float().clamp(-1, 1)
         num = len(truth)
         captions = ["original", *[""] * (num - 1), "reconstruction", *[""] * (num - 1)]
-        save_sheet(self.context.modality, torch.cat([truth, made]).cpu(), captions, num, folder / f"step-{step}.png")
+        if folder is not None:
+            path = folder / f"step-{step}.png"
+            save_sheet(self.context.modality, torch.cat([truth, made]).cpu(), captions, num, path)
         held_out = self.context.held_out
         previewed = _samples(self.context, held_out, min(NUM_PREVIEWED, len(held_out)))
         figures = measure(model, self.feature_extractor, previewed)

@@ -104,18 +104,19 @@ def backbone_task(
         inputs=LatentInputs(context, context.load_trained("autoencoder"), called),
         finish=save_stage_weights(context, stage, config),
         preview=FlowPreview(context, stage in ("warm_start", "student"), teacher),
-        separate_clip=weight_parameters(loss),
+        separate_clip=learned_weight(loss),
         auxiliary=auxiliary_network(loss),
         training_fingerprint=full_fingerprint(context, stage),
+        shardable=True,
         snapshots=stage not in ("guide", "warm_start"),
         compile=_compilation(context, loss, teacher) if context.config["trainer"]["compile"] else None,
     )
 
 
-def weight_parameters(loss: nn.Module) -> list[nn.Parameter]:
-    """Returns the parameters of a loss's learned weighting, whose gradients are clipped apart."""
+def learned_weight(loss: nn.Module) -> list[nn.Module]:
+    """Returns a loss's learned weighting, whose gradients are clipped apart, if it has one."""
     weight = getattr(loss, "weight", None)
-    return [] if weight is None else list(weight.parameters())
+    return [] if weight is None else [weight]
 
 
 def auxiliary_network(loss: Any) -> tuple[nn.Module, float] | None:

@@ -1,0 +1,119 @@
+"""Training whose weights, gradients and optimizer are divided among the devices (FSDP2, ``strategy=fsdp``).
+
+Each weight is a ``DTensor``, of which a device holds a part of the rows. A block's whole weights are gathered before it
+runs and given up after it. Checkpoints and weight files hold whole tensors, so a run may go on with any number of
+devices and any strategy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from scm_media.guidance import Guided
+
+if TYPE_CHECKING:  # they take seconds to import, and most runs divide nothing
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+def sharding_strategy(num_devices: int) -> Any:
+    """Returns Fabric's strategy that divides the networks of a loss among all devices."""
+    from lightning.fabric.strategies import ModelParallelStrategy
+
+    return ModelParallelStrategy(shard_loss, data_parallel_size=num_devices, tensor_parallel_size=1)
+
+
+def is_sharded(fabric: Any) -> bool:
+    """Returns whether a Fabric divides weights among devices, so that all of them must run a network together."""
+    from lightning.fabric.strategies import ModelParallelStrategy
+
+    return isinstance(fabric.strategy, ModelParallelStrategy)
+
+
+def shard_loss(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Divides the networks of a wrapped loss, and those of its frozen teacher, which are no part of the module.
+
+    module: has the loss as ``module.loss``. Returns the module.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    loss: Any = module.loss
+    teacher = getattr(loss, "teacher", None)
+    frozen = (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,)
+    devices = mesh["data_parallel"]
+    for network in (*loss.children(), *frozen):  # each is called on its own, in validations and sheets too
+        if isinstance(network, nn.Module) and any(True for _ in network.parameters()):
+            for block in repeated_blocks(network):
+                fully_shard(block, mesh=devices)
+            fully_shard(network, mesh=devices, reshard_after_forward=True)
+    return module
+
+
+def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """Yields the outermost modules that stand in lists, as the blocks of a transformer or of a U-Net's levels do."""
+    for child in network.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (each for each in child if not isinstance(each, nn.ModuleList))
+            yield from (block for each in child if isinstance(each, nn.ModuleList) for block in each)
+        else:
+            yield from repeated_blocks(child)
+
+
+def gathered(state: Any, keep: bool = True) -> Any:
+    """Returns nested dicts and lists with whole tensors on the CPU in the place of divided ones.
+
+    All devices must call this. keep: false gives None in the place of divided tensors, on devices that write nothing.
+    """
+    if is_divided(state):
+        whole: Tensor = state.full_tensor().detach()
+        return whole.cpu() if keep else None
+    if isinstance(state, Mapping):
+        return {name: gathered(value, keep) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [gathered(value, keep) for value in state]
+    return state
+
+
+def divided(state: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns whole tensors, each divided among the devices as the tensor of its name in ``like`` is."""
+    return {name: _as_divided(value, like.get(name)) for name, value in state.items()}
+
+
+def divided_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Returns an optimizer's saved state, whose averages are divided as their parameters are."""
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    of_number = dict(zip(numbers, parameters, strict=True))
+    entries = {
+        number: {name: _as_divided(value, of_number[number]) for name, value in entry.items()}
+        for number, entry in state["state"].items()
+    }
+    return {**state, "state": entries}
+
+
+def whole_number(value: Tensor) -> float:
+    """Returns a tensor of one entry as a number, also where devices hold parts of its sum."""
+    whole: Any = value
+    return float((whole.full_tensor() if is_divided(value) else whole).item())
+
+
+def is_divided(value: object) -> bool:
+    """Returns whether a value is a tensor of which each device holds a part."""
+    module = sys.modules.get("torch.distributed.tensor")  # nobody has made one before this is imported
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def _as_divided(value: Any, like: Any) -> Any:
+    """Returns a tensor divided as ``like`` is, if that is divided and of the same shape."""
+    if not is_divided(like) or not isinstance(value, Tensor) or is_divided(value):
+        return value
+    if value.shape != like.shape:  # an optimizer's number of steps
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    local = value.to(like.device_mesh.device_type)
+    return distribute_tensor(local, like.device_mesh, like.placements, src_data_rank=None)

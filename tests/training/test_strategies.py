@@ -1,0 +1,95 @@
+"""Two processes that share a batch, or divide the weights as well, train as one process does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from scm_media import weights
+from scm_media.training import checkpoints
+from tests.training.divided_runs import train
+from tests.training.small import metrics, state
+
+UNET = (
+    "backbone=unet",
+    *(f"~backbone.{key}" for key in ("patch", "width", "depth", "num_heads")),
+    "backbone.size=nano",
+    "modality.size=8",
+)
+
+
+def two_processes(*runs: tuple[object, ...]) -> None:
+    """Runs trainings, (folder, override, …) each, one after the other in the same two processes."""
+    words = [f"{folder}:{';'.join(map(str, overrides))};num_devices=2" for folder, *overrides in runs]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command += ["-m", "tests.training.divided_runs", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def assert_same(one, other, *stages: str) -> None:
+    """Asserts that two runs have the same losses, gradients, validation, snapshots and weights, but for rounding."""
+    for stage in stages:
+        for name in ("total", "gradient_norm", "held_out/loss"):
+            one_by_step, other_by_step = (
+                {line["step"]: line[name] for line in metrics(folder / stage) if name in line}
+                for folder in (one, other)
+            )
+            assert len(one_by_step) > 0
+            assert other_by_step == pytest.approx(one_by_step, rel=1e-4, abs=1e-7)
+        for name, tolerance in {"weights": 1e-4, "snapshots/step-4": 2e-3}.items():  # snapshots are in 16 bits
+            found = [weights.read(folder / stage / f"{name}.safetensors").state for folder in (one, other)]
+            assert found[0].keys() == found[1].keys()
+            assert max((found[0][key] - found[1][key]).abs().max() for key in found[0]) < tolerance
+        sheets = [sorted(path.name for path in folder.glob(f"{stage}/samples/*")) for folder in (one, other)]
+        assert sheets[0] == sheets[1]
+
+
+def test_divided_weights_train_as_whole_ones_do(tmp_path):
+    words = ("trainer.sample_every=4",)
+    train(tmp_path / "one", *words)
+    two_processes((tmp_path / "fsdp", "strategy=fsdp", *words))
+    assert_same(tmp_path / "one", tmp_path / "fsdp", "teacher", "student")
+    saved = checkpoints.load(tmp_path / "fsdp" / "student" / "checkpoints", 4)["loss"]
+    assert {name: value.shape for name, value in state(tmp_path / "one", "student").items()} == {
+        name.removeprefix("backbone."): value.shape for name, value in saved.items() if name.startswith("backbone.")
+    }
+
+
+@pytest.mark.slow
+def test_each_strategy_division_and_objective_equals_one_process(tmp_path):
+    kinds = {
+        "scd": (),
+        "sct": ("student.objective=sct",),
+        "recompute": ("trainer.gradient_checkpointing=true",),
+        "unet": (*UNET, "trainer.gradient_checkpointing=true"),
+        "guided": ("sampler.guidance=2", "teacher.loss.label_dropout=0.5"),
+    }
+    for name, words in kinds.items():
+        train(tmp_path / name, *words)
+    runs = [(name, strategy, num) for name in kinds for strategy in ("ddp", "fsdp") for num in (1, 2)]
+    two_processes(
+        *(
+            (tmp_path / f"{name}-{strategy}-{num}", *kinds[name], f"strategy={strategy}", f"trainer.accumulate={num}")
+            for name, strategy, num in runs
+        )
+    )
+    for name, strategy, num in runs:
+        assert_same(tmp_path / name, tmp_path / f"{name}-{strategy}-{num}", "teacher", "student")
+    assert_same(tmp_path / "scd", tmp_path / "recompute", "teacher", "student")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_checkpoint_of_two_processes_goes_on_with_one_and_back(tmp_path, strategy):
+    short = ("teacher.max_steps=2", "student.max_steps=0", "teacher.patience=3", "trainer.validate_every=1")
+    long = ("teacher.max_steps=4", *short[1:])
+    two, one, straight = tmp_path / "two", tmp_path / "one", tmp_path / "straight"
+    train(straight, *long)
+    train(one, *short)
+    two_processes((two, f"strategy={strategy}", *short), (one, f"strategy={strategy}", *long))
+    train(two, *long)
+    assert_same(straight, two, "teacher")
+    assert_same(straight, one, "teacher")
