@@ -13,6 +13,7 @@ from scm_media.cli.arguments import add_network_flags, parser
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 from scm_media.display import printable, printable_lines
+from scm_media.processes import Share, own_share
 
 ROWS = ("teacher", "1", "2", "4")
 NUM_SAMPLES = 10_000
@@ -47,8 +48,10 @@ def run(arguments: Sequence[str]) -> int:
     from scm_media.evaluation import report
     from scm_media.evaluation.report import write_report_page
 
-    folders = parsed.samples is not None
-    metrics, out = evaluate_modes.compare_folders(parsed) if folders else _evaluate_model(parsed)
+    folders, share = parsed.samples is not None, own_share()
+    metrics, out = evaluate_modes.compare_folders(parsed) if folders else _evaluate_model(parsed, share)
+    if share.rank > 0:
+        return 0
     print_json(metrics) if parsed.json else print(printable_lines(report(metrics)))
     if out is None:
         return 0
@@ -82,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser(
         "evaluate",
         "Measures a model in the features that it carries: Fréchet distance, precision, recall, accuracy of labels\n"
-        "and seconds per sample, of students and teacher from the same noise. An interrupted evaluation goes on.",
+        "and seconds per sample, of students and teacher from the same noise. An interrupted evaluation goes on.\n"
+        "Processes of torchrun share the samples.",
         usage="scm-media evaluate MODEL [flags]\n"
         "       scm-media evaluate [MODEL] --samples DIR --reference DIR [flags]",
     )
@@ -153,12 +157,15 @@ def _output_folder(parsed: Any, name: str) -> Path:
     return out
 
 
-def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
-    """Returns a model's figures and the folder to keep them in; None where they cannot stand as the model's own."""
+def _evaluate_model(parsed: Any, share: Share) -> tuple[dict[str, Any], Path | None]:
+    """Returns a model's figures and the folder to keep them in; None where they cannot stand as the model's own.
+
+    Of several processes the first one alone gets figures.
+    """
     from scm_media.evaluation import EvaluationRequest, evaluate
     from scm_media.pipeline import load
 
-    pipeline = load(parsed.model, parsed.device, parsed.precision)
+    pipeline = load(parsed.model, share.device(parsed.device), parsed.precision)
     out = _output_folder(parsed, pipeline.name)
     request = EvaluationRequest(
         num_samples=NUM_SAMPLES if parsed.num_samples is None else parsed.num_samples,
@@ -168,7 +175,9 @@ def _evaluate_model(parsed: Any) -> tuple[dict[str, Any], Path | None]:
         batch_size=parsed.batch_size,
         seed=parsed.seed,
     )
-    metrics = evaluate(pipeline, request, work=out / "evaluation", progress=Progress())
+    metrics = evaluate(pipeline, request, work=out / "evaluation", progress=Progress(), share=share)
+    if share.rank > 0:
+        return metrics, None
     file = out / (f"metrics-{parsed.features}.json" if parsed.features else "metrics.json")
     # A model without its teacher may carry figures that were measured with it.
     with_teacher = pipeline.folder.has("teacher") or not file.exists()

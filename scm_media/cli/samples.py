@@ -15,6 +15,7 @@ from scm_media.cli.arguments import EXTENT, add_network_flags
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 from scm_media.display import printable
+from scm_media.processes import own_share
 
 if TYPE_CHECKING:
     from scm_media.pipeline import SamplingRequest
@@ -68,7 +69,7 @@ def open_model(
     from scm_media.pipeline import load
     from scm_media.pipeline.requests import check_sizes
 
-    pipeline = load(parsed.model, parsed.device, parsed.precision)
+    pipeline = load(parsed.model, own_share().device(parsed.device), parsed.precision)
     options = offered(pipeline.modality)
     group = commands.add_argument_group(f"size options of {parsed.model}")
     for name, option in options.items():
@@ -88,11 +89,15 @@ def open_model(
 
 
 def sampling_request(parsed: argparse.Namespace, sizes: Mapping[str, float], teacher: bool = False) -> SamplingRequest:
-    """Returns the request that the flags make."""
+    """Returns the request that the flags make, for this process's part of the samples."""
     from scm_media.pipeline import SamplingRequest
 
+    share = own_share()
+    part = share.part(parsed.num)
+    if share.world > 1 and not part:  # more processes than samples
+        raise SystemExit(0)
+
     names = (
-        "num",
         "label",
         "steps",
         "times",
@@ -103,7 +108,9 @@ def sampling_request(parsed: argparse.Namespace, sizes: Mapping[str, float], tea
         "overlap",
         "actions",
     )
-    return SamplingRequest(**{name: getattr(parsed, name) for name in names}, teacher=teacher, sizes=sizes)
+    given = {name: getattr(parsed, name) for name in names}
+    num, first = (parsed.num, 0) if share.world == 1 else (len(part), part.start)
+    return SamplingRequest(num=num, first=first, **given, teacher=teacher, sizes=sizes)
 
 
 def _without_sizes(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:

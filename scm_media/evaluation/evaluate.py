@@ -14,6 +14,7 @@ from scm_media.evaluation.rows import Measured, Progress, Row, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline, SamplingRequest
+from scm_media.processes import Share
 from scm_media.samplers import SAMPLERS
 
 
@@ -41,6 +42,7 @@ def evaluate(
     request: EvaluationRequest | None = None,
     work: str | Path | None = None,
     progress: Progress | None = None,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """Returns distances, precision, recall, accuracy and seconds of each row, as ``evaluate --json`` prints them.
 
@@ -49,7 +51,8 @@ def evaluate(
     is by the model's own feature extractor, whatever ``features`` is. Of several guidance scales, the figures that
     compare students with the teacher are None.
     work: a folder for finished chunks, so that an interrupted evaluation continues and several processes may measure
-    rows; the last call, with all rows, merges them. progress: called with a row's name, samples done, and their total.
+    rows; the last call, with all rows, merges them. share: this process's share, where several measure all rows
+    together; any but the first gets an empty result. progress: called with a row's name, samples done, and their total.
     Raises ValueError where there is no such feature network, where the model carries no feature extractor or
     statistics, where a row cannot be guided by a scale, and where num_samples is below 2.
     """
@@ -63,9 +66,12 @@ def evaluate(
     for row in rows:
         pipeline.method(SamplingRequest(**row.arguments))  # raises ValueError before anything is measured
     network, reference = load_reference(pipeline, request.features, folder)
-    measured = [
-        measure(pipeline, network, row, num_samples, request.batch_size, request.seed, folder, progress) for row in rows
-    ]
+    share = share or Share()
+    settings = (num_samples, request.batch_size, request.seed, folder, progress, share)
+    found = [measure(pipeline, network, row, *settings) for row in rows]
+    if share.rank > 0:
+        return {}
+    measured = [each for each in found if each is not None]  # all of them, in the first process
     seconds = time_rows(pipeline, rows, request.timing_batch_size, request.timing_repeats)
     table = [
         _figures(row, made, reference, clock) for row, made, clock in zip(rows, measured, seconds.rows, strict=True)

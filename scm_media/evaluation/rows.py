@@ -16,6 +16,7 @@ from scm_media import weights
 from scm_media.evaluation.features import OWN_NETWORK, FeatureNetwork
 from scm_media.evaluation.reference import embed, score_labels
 from scm_media.pipeline import Pipeline, SamplingRequest
+from scm_media.processes import Share, wait_until
 
 CHUNK = 250
 Progress = Callable[[str, int, int], None]
@@ -77,30 +78,49 @@ def measure(
     seed: int,
     work: Path | None = None,
     progress: Progress | None = None,
-) -> Measured:
+    share: Share | None = None,
+) -> Measured | None:
     """Samples indices 0 to num_samples − 1 of a seed and embeds them by a network, in chunks that are kept in ``work``.
 
     An interrupted measurement continues after its last chunk, and several processes may measure different rows.
-    Chunks of another model, precision or seed are not reused.
+    Chunks of another model, precision or seed are not reused. share: this process's share of the chunks, where several
+    processes measure a row together in a folder ``work`` that all of them see. The first one waits for the others and
+    returns all; any other returns its own, None if it has none. Raises ValueError for several without ``work``.
     """
+    share = share or Share()
+    if share.world > 1 and work is None:
+        raise ValueError("processes that measure a row together need a folder for its chunks: pass work")
     folder = None if work is None else work / f"{row.key}-{_fingerprint(pipeline, network, row, seed)}"
-    chunks = []
-    for first in range(0, num_samples, CHUNK):
-        num = min(CHUNK, num_samples - first)
-        file = None if folder is None else folder / f"{first:07d}-{first + num:07d}.safetensors"
+    ranges = [range(first, min(first + CHUNK, num_samples)) for first in range(0, num_samples, CHUNK)]
+    files = [folder and folder / f"{each.start:07d}-{each.stop:07d}.safetensors" for each in ranges]
+    chunks: dict[int, Measured] = {}
+    for number, (indices, file) in enumerate(zip(ranges, files, strict=True)):
+        if not share.takes(number):
+            continue
         if file is not None and file.is_file():
-            component = weights.read(file)
-            state = component.state
-            chunk = Measured(state["features"], state.get("right"), component.info["evaluations"])
+            chunks[number] = _read_chunk(file)
         else:
-            chunk = _measure_chunk(pipeline, row, range(first, first + num), batch_size, seed, network)
+            chunks[number] = _measure_chunk(pipeline, row, indices, batch_size, seed, network)
             if file is not None:
-                state = {"features": chunk.features} | ({} if chunk.correct is None else {"right": chunk.correct})
-                weights.save(file, state, {"row": row.key}, {"evaluations": chunk.evaluations})
-        chunks.append(chunk)
+                _write_chunk(file, row, chunks[number])
         if progress is not None:
-            progress(row.key, first + num, num_samples)
-    return _join(chunks)
+            progress(row.key, indices.stop, num_samples)
+    if share.rank == 0:
+        for number, file in enumerate(files):
+            if number not in chunks and file is not None:
+                wait_until(file.is_file)
+                chunks[number] = _read_chunk(file)
+    return _join([chunks[number] for number in sorted(chunks)]) if chunks else None
+
+
+def _read_chunk(file: Path) -> Measured:
+    component = weights.read(file)
+    return Measured(component.state["features"], component.state.get("right"), component.info["evaluations"])
+
+
+def _write_chunk(file: Path, row: Row, chunk: Measured) -> None:
+    state = {"features": chunk.features} | ({} if chunk.correct is None else {"right": chunk.correct})
+    weights.save(file, state, {"row": row.key}, {"evaluations": chunk.evaluations})
 
 
 def _measure_chunk(

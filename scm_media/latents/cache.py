@@ -25,6 +25,7 @@ from scm_media.latents.manifest import (
     Manifest,
     shard_file,
 )
+from scm_media.processes import Share
 
 CONTENT_KEYS = ("autoencoder", "dataset", "modality", "num", "shape")
 """Keys of a manifest that must fit the run that reads the latents; how they are stored may differ."""
@@ -84,19 +85,8 @@ class LatentCache:
             shard_size=self.settings["shard_size"],
         )
 
-    def write(
-        self,
-        encode: Callable[[Tensor], Tensor],
-        latent_mask: Callable[[Tensor], Tensor],
-        seed: int,
-        num_workers: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> int:
-        """Encodes the shards that are missing, and returns the number of examples that were encoded.
-
-        Raises ValueError where the folder holds latents that were made from something else.
-        """
-        num = 0
+    def write_manifests(self) -> None:
+        """Writes the manifests that the folder lacks; ValueError where it holds latents made from something else."""
         for split, data in self.splits.items():
             manifest, folder = self.manifest(data), self.folder / split
             if (folder / MANIFEST).exists():
@@ -104,10 +94,40 @@ class LatentCache:
             else:
                 manifest.save(folder)
 
+    def find_missing(self) -> list[tuple[str, int]]:
+        """Returns the splits and numbers of the shards that the folder lacks."""
+        return [
+            (split, number)
+            for split, data in self.splits.items()
+            for number in self.manifest(data).find_missing(self.folder / split)
+        ]
+
+    def write(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        latent_mask: Callable[[Tensor], Tensor],
+        seed: int,
+        num_workers: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+        share: Share | None = None,
+    ) -> int:
+        """Encodes the missing shards that this process takes, and returns the number of examples that were encoded.
+
+        share: the process's share in the work of several, for which ``write_manifests`` was called before.
+
+        Raises ValueError where the folder holds latents that were made from something else.
+        """
+        share, num = share or Share(), 0
+        if share.world == 1:
+            self.write_manifests()
+        for split, data in self.splits.items():
+            manifest, folder = self.manifest(data), self.folder / split
+
             def read(ranges: Sequence[range], data: Dataset = data) -> Iterator[list[Batch]]:
                 return read_ranges(data, ranges, self.settings["variants"], seed, num_workers)
 
-            num += write_missing(folder, manifest, read, encode, latent_mask, self.settings["batch_size"], progress)
+            size = self.settings["batch_size"]
+            num += write_missing(folder, manifest, read, encode, latent_mask, size, progress, share)
         return num
 
 
@@ -119,15 +139,18 @@ def write_missing(
     latent_mask: Callable[[Tensor], Tensor] | None,
     batch_size: int,
     progress: Callable[[str, int, int], None] | None = None,
+    share: Share | None = None,
 ) -> int:
-    """Encodes the shards that a folder lacks, and returns the number of their examples.
+    """Encodes this process's share of the shards that a folder lacks, and returns the number of their examples.
 
     read: from ranges of examples to a list of batches, one a variant, for each range. encode: samples to latents.
     latent_mask: padding masks ``(B, 1, *S)`` to those of latents.
     """
-    for left in folder.glob(".*.part"):
-        left.unlink()  # of a run that was killed
-    shards = {number: manifest.shard(number) for number in manifest.find_missing(folder)}
+    share = share or Share()
+    shards = {number: manifest.shard(number) for number in manifest.find_missing(folder) if share.takes(number)}
+    for number in shards:
+        for left in folder.glob(f".{shard_file(folder, number).name}.*.part"):
+            left.unlink()  # of a run that was killed
     ranges = {
         number: [shard[first : first + batch_size] for first in range(0, len(shard), batch_size)]
         for number, shard in shards.items()

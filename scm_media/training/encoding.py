@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.latents.manifest import MANIFEST
+from scm_media.processes import Share, own_share, wait_until
 from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
@@ -23,13 +25,25 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     using the folder, and where random augmentation would be fixed for good by a single variant.
     """
     check_device(config)
-    context = prepare(config)
+    context, share = prepare(config), own_share()
+    if share.rank > 0:
+        cache = context.latent_cache
+        wait_until(lambda: all((cache.folder / split / MANIFEST).exists() for split in cache.splits))
+        return write_latents(context, progress, share)
     with claim(context.run_dir):
-        return write_latents(context, progress)
+        context.latent_cache.write_manifests()
+        done = write_latents(context, progress, share)
+        wait_until(lambda: not context.latent_cache.find_missing())
+        return done
 
 
-def write_latents(context: Context, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
-    """Encodes the examples that a run's latents lack; result and errors are those of ``encode``."""
+def write_latents(
+    context: Context, progress: Callable[[str, int, int], None] | None = None, share: Share | None = None
+) -> dict[str, Any]:
+    """Encodes the examples that a run's latents lack; result and errors are those of ``encode``.
+
+    share: the process's share, where several encode, and ``LatentCache.write_manifests`` was called before.
+    """
     config, cache = context.config, context.latent_cache
     autoencoder = context.load_trained("autoencoder").to(context.device)
     check_variants(context)
@@ -40,7 +54,7 @@ def write_latents(context: Context, progress: Callable[[str, int, int], None] | 
 
     start = time.monotonic()
     workers = config["trainer"]["num_workers"]
-    encoded = cache.write(to_latents, autoencoder.latent_mask, config["seed"], workers, progress)
+    encoded = cache.write(to_latents, autoencoder.latent_mask, config["seed"], workers, progress, share)
     return {
         "folder": cache.folder,
         "examples": encoded,
@@ -52,7 +66,7 @@ def write_latents(context: Context, progress: Callable[[str, int, int], None] | 
 def solve_trajectories(
     config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Solves the trajectories that a recipe's run lacks, on one device, and returns what was done.
+    """Solves the trajectories that a recipe's run lacks, in one process, and returns what was done.
 
     The result and the errors are those of ``write_trajectories``; ValueError as well when another run is using the
     folder.

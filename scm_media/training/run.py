@@ -15,6 +15,7 @@ import torch
 
 from scm_media import settings, weights
 from scm_media.pipeline.description import ModelDescription
+from scm_media.processes import Share
 from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
@@ -85,7 +86,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
             # Fresh weights must not depend on whether an earlier stage was trained just now.
             torch.manual_seed(mix(config["seed"], stage_number(stage)))
             if encodes and stage in LATENT_STAGES and stage not in finished:
-                rank_zero_only(fabric, lambda: _encode(context))
+                rank_zero_only(fabric, context.latent_cache.write_manifests)
+                _encode(context, fabric)
                 encodes = False
             if stage in finished:
                 print(f"{stage}: its weights are trained, its checkpoints gone; nothing to do", file=sys.stderr)
@@ -190,10 +192,12 @@ class _PrintedProgress:
             print(f"{what} {done}/{num}: {int(left) // 60}:{int(left) % 60:02d} left", file=sys.stderr, flush=True)
 
 
-def _encode(context: Context) -> None:
-    """Encodes the examples that the run's latents lack."""
-    done = write_latents(context, _PrintedProgress())
-    if done["examples"]:
+def _encode(context: Context, fabric: Any) -> None:
+    """Encodes the examples that the run's latents lack, shared among all devices."""
+    share = Share(fabric.global_rank, fabric.world_size)
+    done = write_latents(context, _PrintedProgress() if share.rank == 0 else None, share)
+    fabric.barrier()
+    if done["examples"] and share.rank == 0:
         print(f"latents: {done['examples']} examples encoded in {done['seconds']:.0f} s", file=sys.stderr)
 
 
