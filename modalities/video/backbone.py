@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from scm_media.nn.attention import SelfAttention
+from scm_media.nn.context_parallel import exchange, split
 from scm_media.nn.dual import TensorLike, add, apply_linear, value_of
 from scm_media.nn.embedding import rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
 from scm_media.nn.transformer import Transformer, TransformerBlock
 from scm_media.parts import part
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 FRAMES_FIRST, PLACES_FIRST = "b (t n) c -> (b t) n c", "b (t n) c -> (b n) t c"
 
@@ -41,16 +45,20 @@ class SpaceTimeBlock(TransformerBlock):
         time: Tensor,
         space_mask: Tensor | None,
         time_mask: Tensor | None,
+        group: ProcessGroup | None = None,
     ) -> TensorLike:
         """Returns tokens ``(B, T · N, width)``, frame by frame; space ``(N, d)`` and time ``(T, d)``: their angles.
 
-        space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be attended to.
+        space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be attended to. group: the ranks
+        that share the frames of each clip: x and space_mask have this rank's frames, time_mask its places.
         """
-        num_frames = len(time)
-        x = add(x, _attend(FRAMES_FIRST, self.attention, self.attention_norm(x, c), space, space_mask, num_frames))
+        num_frames, num_places = len(time), len(space)
+        num_own = value_of(x).shape[1] // num_places
+        x = add(x, _attend(FRAMES_FIRST, self.attention, self.attention_norm(x, c), space, space_mask, num_own))
         if num_frames > 1:
-            part = self.time_norm(x, c)
-            x = add(x, _attend(PLACES_FIRST, self.time_attention, part, time, time_mask, num_frames))
+            part = _to_places(self.time_norm(x, c), num_frames, num_places, group)
+            attended = _attend(PLACES_FIRST, self.time_attention, part, time, time_mask, num_frames)
+            x = add(x, _to_frames(attended, num_frames, num_places, group))
         else:
             x = self._keep_gradients(x)
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
@@ -74,6 +82,22 @@ def _attend(
     return apply_linear(lambda v: rearrange(v, f"{back} -> {there}", **sizes), attention(apart, angles, mask))
 
 
+def _to_places(x: TensorLike, num_frames: int, num_places: int, group: ProcessGroup | None) -> TensorLike:
+    """Returns this rank's places of all frames ``(B, T · n, width)``, of its frames ``(B, t · N, width)``."""
+    if group is None:
+        return x
+    clip = apply_linear(lambda v: v.unflatten(1, (-1, num_places)), x)
+    return apply_linear(lambda v: v.flatten(1, 2), exchange(clip, 2, 1, num_frames, group))
+
+
+def _to_frames(x: TensorLike, num_frames: int, num_places: int, group: ProcessGroup | None) -> TensorLike:
+    """Returns this rank's frames ``(B, t · N, width)``, of its places of all frames ``(B, T · n, width)``."""
+    if group is None:
+        return x
+    clip = apply_linear(lambda v: v.unflatten(1, (num_frames, -1)), x)
+    return apply_linear(lambda v: v.flatten(1, 2), exchange(clip, 1, 2, num_places, group))
+
+
 @part("backbone")
 class SpaceTimeTransformer(Transformer):
     """Computes F(u, t, cond) for latents ``(B, c, T, H, W)`` of videos with any number of frames.
@@ -83,6 +107,10 @@ class SpaceTimeTransformer(Transformer):
     along time, of full attention all three at once. patch: along frames, height and width; along frames 1 where
     pictures are clips of one frame. The other keys are ``Transformer``'s; the frame rate is a scalar label like any
     other (``fps``). Raises ValueError for another attention.
+
+    Within ``context_parallel`` the ranks share the tokens of full attention as ``Transformer`` does. Of factorised
+    attention they share the frames of a clip, and the places within a frame for attention along time; any number of
+    heads will do, and ranks beyond the number of frames compute nothing of use.
     """
 
     def __init__(
@@ -124,17 +152,30 @@ class SpaceTimeTransformer(Transformer):
         """Returns one block of this network."""
         return SpaceTimeBlock(*arguments) if self.factorised else super().make_block(*arguments)
 
-    def block_inputs(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
-        """Returns the inputs of every block beside x and c: rotary angles and key masks of space and of time."""
+    def tokens_together(self, grid: Sequence[int]) -> int:
+        """Returns the number of tokens of a frame where attention runs within frames, else 1."""
+        return grid[1] * grid[2] if self.factorised else super().tokens_together(grid)
+
+    def block_inputs(
+        self,
+        grid: Sequence[int],
+        padding_mask: Tensor | None,
+        device: torch.device,
+        group: ProcessGroup | None = None,
+    ) -> tuple[Any, ...]:
+        """Returns the inputs of every block beside x and c: rotary angles, key masks of space and of time, the group.
+
+        Where ranks share the frames of a clip, the masks are those of this rank's frames, and of its places.
+        """
         if not self.factorised:
-            return super().block_inputs(grid, padding_mask, device)
+            return super().block_inputs(grid, padding_mask, device, group)
         space, time = (rotary_angles(axes, self.head_width, device) for axes in (grid[1:], grid[:1]))
         if padding_mask is None:
-            return space, time, None, None
-        masks = (
-            rearrange(padding_mask[..., None], pattern, t=grid[0])[..., 0] for pattern in (FRAMES_FIRST, PLACES_FIRST)
-        )
-        return space, time, *(_open_empty_rows(mask) for mask in masks)
+            return space, time, None, None, group
+        clip = padding_mask.unflatten(1, (grid[0], -1))
+        frames = value_of(split(clip, 1, group)).flatten(0, 1)
+        places = value_of(split(clip, 2, group)).transpose(1, 2).flatten(0, 1)
+        return space, time, _open_empty_rows(frames), _open_empty_rows(places), group
 
 
 def _open_empty_rows(mask: Tensor) -> Tensor:

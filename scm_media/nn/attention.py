@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from scm_media.attention_tangent import attention_tangent
+from scm_media.nn.context_parallel import check_heads, exchange
 from scm_media.nn.dual import DualTensor, Linear, TensorLike, apply_linear, value_of
 from scm_media.nn.normalization import rms_normalize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 SHORT = 512
 """The largest number of keys whose softmax fits the cache of a CPU; its fused backward is several times slower."""
@@ -74,20 +79,27 @@ class SelfAttention(nn.Module):
         self.query_gain = nn.Parameter(torch.ones(width // num_heads))
         self.out = Linear(width, width)
 
-    def forward(self, x: TensorLike, angles: Tensor, key_mask: Tensor | None = None) -> TensorLike:
-        """Returns tokens ``(B, L, width)`` for tokens ``(B, L, width)``."""
+    def forward(
+        self, x: TensorLike, angles: Tensor, key_mask: Tensor | None = None, group: ProcessGroup | None = None
+    ) -> TensorLike:
+        """Returns tokens ``(B, l, width)`` for tokens ``(B, l, width)``; angles: ``(L, d/2)``, key_mask: ``(B, L)``.
+
+        group: the ranks that share the L tokens of each sample, l on each (``context_parallel``); None where l is L.
+        Raises ValueError where the ranks do not divide the heads.
+        """
         batch, length, width = value_of(x).shape
         heads = self.num_heads
+        check_heads(heads, group)
 
         def split(projected: Tensor) -> Tensor:
             return projected.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
 
-        projected = apply_linear(split, self.qkv(x))
+        projected = exchange(apply_linear(split, self.qkv(x)), -3, -2, len(angles), group)
         dtype = value_of(projected).dtype
         q = rms_normalize(apply_linear(lambda p: p[0], projected))
         k = rms_normalize(apply_linear(lambda p: p[1], projected))
         q = apply_linear(lambda heads_: heads_ * self.query_gain, q)
         q = apply_linear(lambda heads_: heads_.to(dtype), rotate(q, angles))
         k = apply_linear(lambda heads_: heads_.to(dtype), rotate(k, angles))
-        attended = attend(q, k, apply_linear(lambda p: p[2], projected), key_mask)
+        attended = exchange(attend(q, k, apply_linear(lambda p: p[2], projected), key_mask), -2, -3, heads, group)
         return self.out(apply_linear(lambda heads_: heads_.transpose(1, 2).reshape(batch, length, width), attended))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.nn.attention import SelfAttention
+from scm_media.nn.context_parallel import TokenSplit, current_group
 from scm_media.nn.dual import Dropout, Linear, TensorLike, add, apply_linear, concatenate, multiply, silu, value_of
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
 from scm_media.nn.recompute import Blocks
 from scm_media.parts import part
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class FeedForward(nn.Module):
@@ -46,9 +50,19 @@ class TransformerBlock(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, x: TensorLike, c: TensorLike, angles: Tensor, key_mask: Tensor | None) -> TensorLike:
-        """Returns tokens ``(B, L, width)`` for tokens x and a conditioning vector c ``(B, cond_width)``."""
-        x = add(x, self.attention(self.attention_norm(x, c), angles, key_mask))
+    def forward(
+        self,
+        x: TensorLike,
+        c: TensorLike,
+        angles: Tensor,
+        key_mask: Tensor | None,
+        group: ProcessGroup | None = None,
+    ) -> TensorLike:
+        """Returns tokens ``(B, l, width)`` for tokens x and a conditioning vector c ``(B, cond_width)``.
+
+        angles, key_mask, group: see ``SelfAttention``.
+        """
+        x = add(x, self.attention(self.attention_norm(x, c), angles, key_mask, group))
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
 
 
@@ -63,9 +77,14 @@ class Transformer(Blocks):
     skip: adds a gated copy of the input, so that F is out + gate · u, element by element. Without it F of each patch
     lies in a space of ``width`` dimensions and noise outside that space is never removed: patches of more values than
     ``width`` (long latents, few tokens) need the skip. In a direction without data F is cot(t) · u.
+
+    Within ``context_parallel`` the ranks of a group share the tokens of each sample from the patches to the last
+    projection. They must have the same u, t and cond, and a number that divides num_heads; each returns the whole F.
+    Ranks that draw the same random numbers drop the same places of their parts under dropout.
     """
 
     accepts_dual = True
+    splits_tokens = True
 
     def __init__(
         self,
@@ -124,32 +143,49 @@ class Transformer(Blocks):
         latent = u
         if self.num_cond_channels:
             u = concatenate([u, cond.channels(self.num_cond_channels, value_of(u))], dim=1)
-        x = self.patch_in(apply_linear(lambda v: to_patches(v, self.patch), u))
+        split = TokenSplit(current_group(), math.prod(grid), self.tokens_together(grid))
+
+        def tokens(x: TensorLike) -> TensorLike:
+            return split.part(apply_linear(lambda v: to_patches(v, self.patch), x))
+
+        x = self.patch_in(tokens(u))
         x = apply_linear(lambda v: v.to(value_of(u).dtype), x)  # the residual stream stays wide under autocast
-        x = add(x, self.position(grid, value_of(u)))
+        x = add(x, split.part(self.position(grid, value_of(u))))
         padding_mask = None if cond.padding_mask is None else to_patches(cond.padding_mask, self.patch).amax(-1) > 0
-        inputs = self.block_inputs(grid, padding_mask, value_of(u).device)
+        inputs = self.block_inputs(grid, padding_mask, value_of(u).device, split.group)
         c = self.condition(t, cond)
         for block in self.blocks:
             x = self.run_block(block, x, c, *inputs)
         x = self.out_norm(x, c)
         out = self.patch_out(x)
         if self.gate is not None:
-            out = add(out, multiply(self.gate(x), apply_linear(lambda v: to_patches(v, self.patch), latent)))
-        return apply_linear(lambda v: from_patches(v.to(value_of(u).dtype), self.patch, grid), out)
+            out = add(out, multiply(self.gate(x), tokens(latent)))
+        out = split.whole(apply_linear(lambda v: v.to(value_of(u).dtype), out))
+        return apply_linear(lambda v: from_patches(v, self.patch, grid), out)
 
     def make_block(self, *arguments: Any) -> nn.Module:
         """Returns a block of this network; the arguments are those of ``TransformerBlock``."""
         return TransformerBlock(*arguments)
 
-    def block_inputs(self, grid: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> tuple[Any, ...]:
-        """Returns the inputs of every block beside x and c: rotary angles, and the key mask ``(B, L)``.
+    def tokens_together(self, grid: Sequence[int]) -> int:
+        """Returns the number of neighbouring tokens that one rank must hold where ranks share those of a sample."""
+        return 1
 
-        padding_mask: ``(B, L)``, true where a token is not padding.
+    def block_inputs(
+        self,
+        grid: Sequence[int],
+        padding_mask: Tensor | None,
+        device: torch.device,
+        group: ProcessGroup | None = None,
+    ) -> tuple[Any, ...]:
+        """Returns the inputs of every block beside x and c: rotary angles, the key mask ``(B, L)``, and the group.
+
+        padding_mask: ``(B, L)``, true where a token is not padding. group: the ranks that share the L tokens. Blocks
+        get it as an input, so that those that are computed again in the backward pass share tokens there too.
         """
         angles = rotary_angles(grid, self.head_width, device)
         # A sample that is all padding attends to itself.
-        return angles, None if padding_mask is None else padding_mask | ~padding_mask.any(-1, keepdim=True)
+        return angles, None if padding_mask is None else padding_mask | ~padding_mask.any(-1, keepdim=True), group
 
     def condition(self, t: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns the conditioning vector ``(B, width)`` of all blocks, in float32 under any precision."""

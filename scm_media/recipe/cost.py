@@ -50,7 +50,7 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
     The bytes are weights (float32, with gradient, EMAs, moments and the teacher's) and the tensors that a forward pass
     of one device keeps for its backward pass, without those of PyTorch itself, the data, and savings of a compiler.
     Where devices divide the weights, each also has two blocks as a whole, the one that runs and the next, and the
-    gradient of one.
+    gradient of one. Devices that share the tokens of a sample each keep their part.
     """
     narrow, recompute = config["precision"].startswith("bf16"), config["trainer"]["gradient_checkpointing"]
     with FakeTensorMode():
@@ -59,7 +59,8 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
         blocks = [_size(block) for block in repeated_blocks(backbone)]
         multiply_adds, kept = _count_sample(backbone, latent_shape, narrow, recompute)
     devices = config["num_devices"] * config["num_nodes"]
-    samples = max(1, config["student"]["batch_size"] // (devices * config["trainer"]["accumulate"]))
+    sharing = config["context_parallel"]
+    samples = max(1, config["student"]["batch_size"] * sharing // (devices * config["trainer"]["accumulate"]))
     copies = WEIGHT_COPIES
     if config["trainer"]["snapshot_every"]:
         copies += sum(std != config["student"]["ema_std"] for std in STDS)
@@ -67,7 +68,7 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
     if config["strategy"] == "fsdp":
         whole = parameters - sum(blocks) + 3 * max(blocks, default=0)
         held = -(-held // devices) + min(whole, parameters)
-    return Cost(latent_shape, parameters, multiply_adds, 4 * held + kept * samples, samples)
+    return Cost(latent_shape, parameters, multiply_adds, 4 * held + kept * samples // sharing, samples)
 
 
 def _size(network: nn.Module) -> int:

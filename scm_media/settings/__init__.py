@@ -161,6 +161,9 @@ class Recipe:
         Literal["auto", "ddp", "fsdp"],
         "how several devices train: ddp: each holds all weights; fsdp: each holds a part of them (FSDP2)",
     ] = "auto"
+    context_parallel: Annotated[
+        int, FEW, "devices that share the tokens of each sample, for long sequences; needs strategy=fsdp"
+    ] = 1
     stage: Annotated[
         Literal["all", "feature_extractor", "autoencoder", "teacher", "guide", "trajectories", "warm_start", "student"],
         "stage that is trained",

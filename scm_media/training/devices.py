@@ -28,7 +28,17 @@ def check_device(config: Mapping[str, Any]) -> None:
 
 
 def check_strategy(config: Mapping[str, Any]) -> None:
-    """Raises ValueError for settings that weights which are divided among devices cannot be trained with."""
+    """Raises ValueError for settings that several devices cannot be trained with."""
+    devices, sharing = config["num_devices"] * config["num_nodes"], config["context_parallel"]
+    if sharing > 1 and config["strategy"] != "fsdp":
+        raise ValueError(
+            f"context_parallel {sharing} needs strategy=fsdp, got {config['strategy']}: set that, or context_parallel=1"
+        )
+    if devices % sharing:
+        raise ValueError(
+            f"context_parallel {sharing} must divide num_devices x num_nodes, got {devices}: the devices form groups "
+            "that share the tokens of each sample"
+        )
     if config["strategy"] != "fsdp":
         return
     if config["trainer"]["compile"]:
@@ -87,9 +97,9 @@ def launch_fabric(
         extra = {} if "root_dir" in config["logger"] else {"root_dir": str(folder), "name": "", "version": ""}
         loggers.append(build(config["logger"], "logger", **extra))
     fabric_precision: Any = precision or config["precision"]
-    strategy = config["strategy"]
+    strategy, devices = config["strategy"], config["num_devices"] * config["num_nodes"]
     if strategy == "fsdp":
-        strategy = sharding_strategy(config["num_devices"] * config["num_nodes"]) if shardable else "ddp"
+        strategy = sharding_strategy(devices, config["context_parallel"]) if shardable else "ddp"
     fabric = Fabric(
         accelerator=config["device"],
         devices=config["num_devices"],

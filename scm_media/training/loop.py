@@ -14,6 +14,7 @@ import torch
 from scm_media import weights
 from scm_media.data import batches
 from scm_media.ema import PowerEMA
+from scm_media.nn.context_parallel import check_splits, context_parallel
 from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.devices import rank_zero_only
@@ -23,7 +24,7 @@ from scm_media.training.interruption import Interruption
 from scm_media.training.optimization import Optimization, Task
 from scm_media.training.post_hoc_ema import FOLDER as SNAPSHOTS
 from scm_media.training.reporting import DataWaitMeter, Reporter, TermAverages
-from scm_media.training.sharding import is_sharded
+from scm_media.training.sharding import is_sharded, place_in_batch, token_group
 
 
 def train(
@@ -47,7 +48,10 @@ def train(
     recipe or cut short, and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
     """
     max_steps, kept = task.settings["max_steps"], folder / "checkpoints"
-    batch_size = _batch_size_of_pass(task, fabric.world_size, trainer["accumulate"])
+    place, group = place_in_batch(fabric), token_group(fabric)
+    batch_size = _batch_size_of_pass(task, place[1], trainer["accumulate"])
+    if group is not None:
+        check_splits(task.model)
     optimization, start = _restore(fabric, task, trainer, folder, seed)
     ema, stopping = optimization.ema, optimization.stopping
     if start >= max_steps or (stopping is not None and stopping.ended):
@@ -59,14 +63,15 @@ def train(
     logger = fabric.logger if fabric.loggers else None
     reporter = Reporter(folder, task.name, max_steps, start, logger, forecast) if fabric.global_rank == 0 else None
     first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
-    ranks, workers = (fabric.global_rank, fabric.world_size), trainer["num_workers"]
-    stream = DataWaitMeter(batches(data, batch_size, first, num, seed, *ranks, workers, trainer["accumulate"]))
+    workers, accumulate = trainer["num_workers"], trainer["accumulate"]
+    stream = DataWaitMeter(batches(data, batch_size, first, num, seed, *place, workers, accumulate))
     arguments = (task.inputs(batch.to(fabric.device)) for batch in stream)
     terms = TermAverages()
     with ExitStack() as ended:
         if reporter is not None:
             ended.callback(reporter.close)
         interruption = ended.enter_context(Interruption())
+        ended.enter_context(context_parallel(group))
         if start == 0:
             if optimization.snapshots is not None:
                 rank_zero_only(fabric, optimization.snapshots.clear)

@@ -27,7 +27,14 @@ from scm_media.training.compiling import compiler_errors
 from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import EarlyStopping
 from scm_media.training.post_hoc_ema import Snapshots
-from scm_media.training.sharding import divided, divided_optimizer, gathered, is_sharded, whole_number
+from scm_media.training.sharding import (
+    divided,
+    divided_optimizer,
+    gathered,
+    is_sharded,
+    place_in_batch,
+    whole_number,
+)
 
 Finish = Callable[[Mapping[str, Tensor], int, Mapping[str, int]], None]
 
@@ -193,11 +200,12 @@ class Optimization:
         """Computes the gradients of a step's whole batch; returns its loss and terms."""
         fabric, accumulate = self.fabric, self.trainer["accumulate"]
         stage, batch_size = stage_number(self.task.name), self.task.settings["batch_size"]
-        size = batch_size // (accumulate * fabric.world_size)
+        place, num_places = place_in_batch(fabric)
+        size = batch_size // (accumulate * num_places)
         total, terms = 0.0, []
         for micro in range(accumulate):
             torch.manual_seed(mix(self.seed, stage, fabric.global_rank, step, micro))  # for dropout
-            first = (micro * fabric.world_size + fabric.global_rank) * size
+            first = (micro * num_places + place) * size
             with draw_by_sample(mix(self.seed, stage, step), first, batch_size):
                 given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
                 with fabric.no_backward_sync(self._module, enabled=micro < accumulate - 1):

@@ -20,11 +20,15 @@ if TYPE_CHECKING:  # they take seconds to import, and most runs divide nothing
     from torch.distributed.device_mesh import DeviceMesh
 
 
-def sharding_strategy(num_devices: int) -> Any:
-    """Returns Fabric's strategy that divides the networks of a loss among all devices."""
+def sharding_strategy(num_devices: int, num_sharing: int = 1) -> Any:
+    """Returns Fabric's strategy that divides the networks of a loss among all devices.
+
+    num_sharing: devices that share the tokens of each sample, which divide ``num_devices``.
+    """
     from lightning.fabric.strategies import ModelParallelStrategy
 
-    return ModelParallelStrategy(shard_loss, data_parallel_size=num_devices, tensor_parallel_size=1)
+    groups = num_devices // num_sharing
+    return ModelParallelStrategy(shard_loss, data_parallel_size=groups, tensor_parallel_size=num_sharing)
 
 
 def is_sharded(fabric: Any) -> bool:
@@ -32,6 +36,24 @@ def is_sharded(fabric: Any) -> bool:
     from lightning.fabric.strategies import ModelParallelStrategy
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
+
+
+def place_in_batch(fabric: Any) -> tuple[int, int]:
+    """Returns the number of this device's part of the batch, and the number of parts.
+
+    Devices that share the tokens of each sample have the same part.
+    """
+    if not is_sharded(fabric):
+        return fabric.global_rank, fabric.world_size
+    groups = fabric.strategy.device_mesh["data_parallel"]
+    return groups.get_local_rank(), groups.size()
+
+
+def token_group(fabric: Any) -> Any:
+    """Returns the process group of the devices that share the tokens of each sample with this one, None for none."""
+    if not is_sharded(fabric) or fabric.strategy.device_mesh["tensor_parallel"].size() == 1:
+        return None
+    return fabric.strategy.device_mesh["tensor_parallel"].get_group()
 
 
 def shard_loss(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
@@ -44,7 +66,8 @@ def shard_loss(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     loss: Any = module.loss
     teacher = getattr(loss, "teacher", None)
     frozen = (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,)
-    devices = mesh["data_parallel"]
+    sharing = mesh["tensor_parallel"].size() > 1
+    devices = mesh[("data_parallel", "tensor_parallel")]._flatten() if sharing else mesh["data_parallel"]
     for network in (*loss.children(), *frozen):  # each is called on its own, in validations and sheets too
         if isinstance(network, nn.Module) and any(True for _ in network.parameters()):
             for block in repeated_blocks(network):

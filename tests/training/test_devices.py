@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from scm_media import weights
-from scm_media.training.devices import precision_advice
+from scm_media import recipe, weights
+from scm_media.training.devices import check_strategy, precision_advice
 from tests.training.small import SMALL, metrics, same, state
 
 TWO = ("num_devices=2", "strategy=ddp")
@@ -93,3 +93,19 @@ def test_bfloat16_on_a_processor_without_it_is_advised_against():
     assert precision_advice({**config, "precision": "32-true"}, slow.__getitem__) is None
     measured = precision_advice(config)
     assert measured is None or "times slower" in measured
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("strategy=fsdp", "trainer.compile=true"), "set trainer.compile=false"),
+        (("strategy=fsdp", "student.lora={rank: 4}"), "strategy=ddp or student.lora=null"),
+        (("context_parallel=2", "num_devices=2", "strategy=ddp"), "context_parallel 2 needs strategy=fsdp, got ddp"),
+        (("context_parallel=2", "num_devices=3", "strategy=fsdp"), "must divide num_devices x num_nodes, got 3"),
+    ],
+)
+def test_settings_that_several_devices_cannot_be_trained_with_are_refused(words, expected):
+    config = recipe.compose("image/tiny", words)
+    with pytest.raises(ValueError, match=expected):
+        check_strategy(config)
+    check_strategy(recipe.compose("image/tiny", ["strategy=fsdp", "num_devices=4", "context_parallel=2"]))
