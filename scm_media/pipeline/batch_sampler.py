@@ -80,13 +80,13 @@ class BatchSampler:
         self.autoencoder: Autoencoder = model.network("autoencoder")
         self.cond = model.conditioning(labels, method.guidance.as_input)
         self.seconds_model = self.seconds_decode = 0.0
-        self.backbone: CallCounter | Guided = CallCounter(model.network("teacher" if method.teacher else "student"))
+        self.backbone: CallCounter | Guided = CallCounter(model.backbone("teacher" if method.teacher else "student"))
         self.counters = [self.backbone]
         scale, interval = method.guidance.scale, method.guidance.interval
         if scale != 1:
             guide = None
             if method.teacher and model.folder.has("guide"):  # else the network itself, without labels
-                self.counters.append(guide := CallCounter(model.network("guide")))
+                self.counters.append(guide := CallCounter(model.backbone("guide")))
             self.backbone = Guided(self.backbone, scale, interval, guide)
 
     def sample(self, latent_shape: Sequence[int]) -> Samples:

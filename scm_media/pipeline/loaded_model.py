@@ -14,8 +14,9 @@ from scm_media import weights
 from scm_media.adapters.backbone import attach_prompts
 from scm_media.adapters.lora_files import is_lora, restore_student
 from scm_media.build import build
+from scm_media.compiler import compiler_errors, ensure_user_name
 from scm_media.conditioning import Conditioning, ConditioningLayout, FrameGrouping
-from scm_media.interfaces import Autoencoder
+from scm_media.interfaces import Autoencoder, Backbone
 from scm_media.modality import Modality
 from scm_media.networks import restore
 from scm_media.pipeline.actions import ActionSet
@@ -49,6 +50,7 @@ class LoadedModel:
         self.labels = LabelSet.from_description(description)
         self.actions = ActionSet.from_folder(folder)
         self._networks: dict[str, nn.Module] = {}
+        self._compiled: set[str] = set()
         self.to(device, precision)
 
     def to(self, device: str | None = None, precision: str | None = None) -> Self:
@@ -70,6 +72,38 @@ class LoadedModel:
             module = self._lora_student(component) if is_lora(component.config) else self._restore(name, component)
             self._networks[name] = module.eval().requires_grad_(False).to(self.device)
         return self._networks[name]
+
+    def compile(self, teacher: bool = False) -> Self:
+        """Lets PyTorch compile the networks that make samples, and returns the same object.
+
+        The first samples of each batch size and of each size of a sample then take the time of compiling, seconds to
+        minutes, and later ones less time than before; on a GPU each network runs as one CUDA graph. teacher: compiles
+        the teacher and its guide as well. Sampling raises ValueError where there is no compiler.
+        """
+        ensure_user_name()
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        for name in ("student", *(("teacher", "guide") if teacher else ())):
+            if self.folder.has(name) and name not in self._compiled:
+                self.network(name).compile(dynamic=False, mode=mode)
+                self._compiled.add(name)
+        if "autoencoder" not in self._compiled:
+            autoencoder = self.network("autoencoder")
+            autoencoder.decode = torch.compile(autoencoder.decode, dynamic=False, mode=mode)
+            self._compiled.add("autoencoder")
+        return self
+
+    def backbone(self, name: str) -> Backbone:
+        """Returns the function F(u, t, cond) of a network, compiled if ``compile`` was called."""
+        network: Backbone = self.network(name)
+        if name not in self._compiled:
+            return network
+
+        def call(u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+            with compiler_errors(f"the {name}", "leave compile() out"):
+                torch.compiler.cudagraph_mark_step_begin()
+                return network(u, t, cond).clone()  # the next call of a CUDA graph overwrites what this one returned
+
+        return call
 
     def _restore(self, name: str, component: weights.Component) -> nn.Module:
         module = restore(component, name, self.folder.file(name))

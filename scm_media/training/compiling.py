@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import copy
-import getpass
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from scm_media.compiler import compiler_errors
 from scm_media.conditioning import Conditioning
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 TOLERANCES = {"32-true": 1e-3, "bf16-mixed": 6e-2}
 """The largest relative error of a compiled network's value and tangent, by precision."""
-
-
-def ensure_user_name() -> None:
-    """Sets LOGNAME for a user without a name (``docker run --user 12345``): the compiler names its cache after it."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError, ImportError):  # KeyError before Python 3.13, ImportError on systems without user lists
-        os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "user"
 
 
 def compile_backbone(
@@ -92,20 +82,3 @@ def compile_backbone(
                 f"(relative; below {tolerance} expected): set trainer.compile=false with this version of torch"
             )
     backbone.compile(dynamic=False)
-
-
-@contextmanager
-def compiler_errors(
-    what: str = "trainer.compile: the backbone", otherwise: str = "set trainer.compile=false"
-) -> Iterator[None]:
-    """Turns the errors of a missing or failing compiler into a ValueError of one line, with the remedies."""
-    from torch._dynamo.exc import TorchDynamoException
-    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
-
-    try:
-        yield
-    except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(
-            f"{what} cannot be compiled here ({reason}): {otherwise}, or install a C++ compiler (apt-get install g++)"
-        ) from error

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from scm_media.build import build
+from scm_media.training.fingerprint import stage_settings
 from scm_media.training.sharding import sharding_strategy
 
 SLOWER = 1.5
@@ -38,6 +39,12 @@ def check_strategy(config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"context_parallel {sharing} must divide num_devices x num_nodes, got {devices}: the devices form groups "
             "that share the tokens of each sample"
+        )
+    stages = [stage for stage in ("warm_start", "student") if config[stage] is not None]
+    if sharing > 1 and any(stage_settings(config, stage)["loss"].get("feature_weight") for stage in stages):
+        raise ValueError(
+            f"context_parallel {sharing}: a device has the hidden features of its own tokens alone, and feature_weight "
+            "compares those of all; set the loss's feature_weight=0"
         )
     if config["strategy"] != "fsdp":
         return

@@ -17,13 +17,13 @@ from torch.nn.utils import clip_grad_norm_
 
 from scm_media import weights
 from scm_media.build import build
+from scm_media.compiler import compiler_errors
 from scm_media.data import Batch
 from scm_media.draws import draw_by_sample
 from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
 from scm_media.seeds import mix
 from scm_media.training import checkpoints
-from scm_media.training.compiling import compiler_errors
 from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import EarlyStopping
 from scm_media.training.post_hoc_ema import Snapshots
