@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # A context variable would break compiled networks apart: torch 2.11 does not trace it.
 _group: ProcessGroup | None = None
+_groups: dict[str, ProcessGroup] = {}
 
 
 @contextmanager
@@ -52,6 +53,8 @@ def context_parallel(group: ProcessGroup | None) -> Iterator[None]:
             f"rank {dist.get_rank()} is not of the process group that shares tokens: each process enters the context "
             "with the group that it belongs to"
         )
+    if group is not None:
+        _groups[group.group_name] = group
     before, _group = _group, None if group is None or dist.get_world_size(group) == 1 else group
     try:
         yield
@@ -131,7 +134,7 @@ def gather(x: TensorLike, dim: int, length: int, group: ProcessGroup | None) -> 
     size = dist.get_world_size(group)
 
     def join(part: Tensor) -> Tensor:
-        return _join(_all_to_all(part.expand(size, *part.shape).contiguous(), group), dim, length)
+        return _join(_all_to_all(part.expand(size, *part.shape), group), dim, length)
 
     return apply_linear(join, x)
 
@@ -150,7 +153,7 @@ def exchange(x: TensorLike, scatter: int, gather: int, length: int, group: Proce
     def trade(whole: Tensor) -> Tensor:
         dim = scatter % whole.ndim
         parts = _pad(whole, dim, size).unflatten(dim, (size, -1)).movedim(dim, 0)
-        return _join(_all_to_all(parts.contiguous(), group), gather, length)
+        return _join(_all_to_all(parts, group), gather, length)
 
     return apply_linear(trade, x)
 
@@ -169,19 +172,25 @@ def _join(parts: Tensor, dim: int, length: int) -> Tensor:
 
 
 def _all_to_all(x: Tensor, group: ProcessGroup) -> Tensor:
-    """Sends entry j of x ``(P, …)`` to rank j, and returns what rank j sent as entry j."""
-    # The compiler traces no function that has a rule of forward mode.
-    return (_AllToAll if torch.compiler.is_compiling() else _ForwardAllToAll).apply(x, group)
+    """Sends entry j of x ``(P, …)`` to rank j, and returns what rank j sent as entry j. It is its own adjoint."""
+    if torch.compiler.is_compiling():
+        return _compiled_all_to_all(x, group.group_name)
+    return _AllToAll.apply(x, group)
+
+
+def _trade(x: Tensor, group: ProcessGroup) -> Tensor:
+    x = x.contiguous()
+    received = torch.empty_like(x)
+    dist.all_to_all_single(received, x, group=group)
+    return received
 
 
 class _AllToAll(torch.autograd.Function):
-    """Trades the entries of x ``(P, …)`` with P ranks, which is its own adjoint."""
+    """Trades the entries of a tensor, of its gradient, and of its tangent in forward mode."""
 
     @staticmethod
     def forward(x: Tensor, group: ProcessGroup) -> Tensor:
-        received = torch.empty_like(x)
-        dist.all_to_all_single(received, x, group=group)
-        return received
+        return _trade(x, group)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -189,12 +198,31 @@ class _AllToAll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _all_to_all(gradient.contiguous(), ctx.group), None
-
-
-class _ForwardAllToAll(_AllToAll):
-    """Trades the entries of x, and those of its tangent in forward mode."""
+        return _AllToAll.apply(gradient, ctx.group), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
-        return _all_to_all(tangent.contiguous(), ctx.group)
+        return _AllToAll.apply(tangent, ctx.group)
+
+
+# Compilers refuse an autograd function with a rule of forward mode, and torch 2.11 gives one without it no gradient.
+@torch.library.custom_op("scm_media::all_to_all", mutates_args=(), schema="(Tensor x, str group) -> Tensor")
+def _compiled_all_to_all(x: Tensor, group: str) -> Tensor:
+    """Does the same in compiled networks, for which it is one operation with a group's name."""
+    return _trade(x, _groups[group])
+
+
+@_compiled_all_to_all.register_fake
+def _(x: Tensor, group: str) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep_name(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.group = inputs[1]
+
+
+def _trade_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    return _compiled_all_to_all(gradient, ctx.group), None
+
+
+_compiled_all_to_all.register_autograd(_trade_gradients, setup_context=_keep_name)

@@ -11,6 +11,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -98,6 +101,7 @@ VARIANTS = {
     "forward": {"method": "forward"},
     "finite_difference": {"method": "finite_difference"},
     "data parallel": {"wrap": lambda net: _Parallel(net)},
+    "sharded": {"wrap": lambda net: _sharded(net)},
     "compiled": {"wrap": lambda net: _in_one_graph(net)},
 }
 """What the ranks compute the case "odd, masked" with beside."""
@@ -116,12 +120,24 @@ def compute(name, group=None, weight=1.0, method="one_pass", wrap=None):
         out = value_and_tangent(called, u, t, cond, du, dt, method)
     # The block has ended: what is computed again in the backward pass finds its group by itself.
     (weight * ((out.value - 0.3 * out.tangent).square().mean() + out.value.sin().sum())).backward()
-    gradients = {key: parameter.grad for key, parameter in net.named_parameters()} | {"u": u.grad}
+    gradients = {key: _whole(parameter.grad) for key, parameter in net.named_parameters()} | {"u": u.grad}
     return {"value": out.value.detach(), "tangent": out.tangent, "gradients": gradients, "length": lengths[0]}
 
 
 def _value(x):
     return x.value if isinstance(x, DualTensor) else x
+
+
+def _whole(gradient):
+    return gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+
+
+def _sharded(net):
+    """The network with its parameters in parts on all ranks (FSDP2), whose gradients are averaged over all ranks."""
+    ranks = init_device_mesh("cpu", (1, NUM), mesh_dim_names=("data", "tokens"))._flatten()
+    for block in net.blocks:
+        fully_shard(block, mesh=ranks)
+    return fully_shard(net, mesh=ranks)
 
 
 class _Parallel(DistributedDataParallel):
