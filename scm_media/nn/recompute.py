@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -30,3 +31,13 @@ class Blocks(nn.Module):
 
         kept = [value_of(each) if isinstance(each, DualTensor) else each for each in inputs]
         return checkpoint(run, *kept, use_reentrant=False)
+
+
+def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """Yields the outermost modules that stand in lists, as the blocks of a transformer or of a U-Net's levels do."""
+    for child in network.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (each for each in child if not isinstance(each, nn.ModuleList))
+            yield from (block for each in child if isinstance(each, nn.ModuleList) for block in each)
+        else:
+            yield from repeated_blocks(child)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
-from scm_media.training.sharding import repeated_blocks
+from scm_media.nn.recompute import repeated_blocks
 
 WEIGHT_COPIES = 6
 """Copies of the weights in a student's training, of four bytes each: teacher, student, EMA, gradient and two moments.

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from scm_media.build import build
-from scm_media.training.fingerprint import stage_settings
 from scm_media.training.sharding import sharding_strategy
 
 SLOWER = 1.5
@@ -26,34 +25,6 @@ def check_device(config: Mapping[str, Any]) -> None:
     }
     if device in available and not available[device]():
         raise ValueError(f"device={device}: there is none that this installation of torch can use; set device=cpu")
-
-
-def check_strategy(config: Mapping[str, Any]) -> None:
-    """Raises ValueError for settings that several devices cannot be trained with."""
-    devices, sharing = config["num_devices"] * config["num_nodes"], config["context_parallel"]
-    if sharing > 1 and config["strategy"] != "fsdp":
-        raise ValueError(
-            f"context_parallel {sharing} needs strategy=fsdp, got {config['strategy']}: set that, or context_parallel=1"
-        )
-    if devices % sharing:
-        raise ValueError(
-            f"context_parallel {sharing} must divide num_devices x num_nodes, got {devices}: the devices form groups "
-            "that share the tokens of each sample"
-        )
-    stages = [stage for stage in ("warm_start", "student") if config[stage] is not None]
-    if sharing > 1 and any(stage_settings(config, stage)["loss"].get("feature_weight") for stage in stages):
-        raise ValueError(
-            f"context_parallel {sharing}: a device has the hidden features of its own tokens alone, and feature_weight "
-            "compares those of all; set the loss's feature_weight=0"
-        )
-    if config["strategy"] != "fsdp":
-        return
-    if config["trainer"]["compile"]:
-        raise ValueError("strategy=fsdp trains networks that are not compiled: set trainer.compile=false")
-    if config["student"]["lora"] is not None:
-        raise ValueError(
-            "strategy=fsdp does not divide the weights that a LoRA shares: set strategy=ddp or student.lora=null"
-        )
 
 
 def training_device(config: Mapping[str, Any]) -> torch.device:

@@ -20,7 +20,7 @@ from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
 from scm_media.training.description import describe, write_description
-from scm_media.training.devices import check_device, check_strategy, launch_fabric, precision_advice, rank_zero_only
+from scm_media.training.devices import check_device, launch_fabric, precision_advice, rank_zero_only
 from scm_media.training.early_stopping import has_ended, reached_step
 from scm_media.training.encoding import check_variants, write_latents
 from scm_media.training.fingerprint import FINGERPRINT, check_training_fingerprint, input_fingerprint, stage_settings
@@ -32,6 +32,7 @@ from scm_media.training.post_hoc_ema import selected_averages
 from scm_media.training.run_folder import check_data, claim, is_recorded, record_data
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
 from scm_media.training.stages.taken import check_samples, check_taken, take
+from scm_media.training.strategies import check_strategy
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
 
 SECONDS_BETWEEN_LINES = 30

@@ -8,13 +8,14 @@ devices and any strategy.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from scm_media.guidance import Guided
+from scm_media.nn.recompute import repeated_blocks
 
 if TYPE_CHECKING:  # they take seconds to import, and most runs divide nothing
     from torch.distributed.device_mesh import DeviceMesh
@@ -74,16 +75,6 @@ def shard_loss(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
                 fully_shard(block, mesh=devices)
             fully_shard(network, mesh=devices, reshard_after_forward=True)
     return module
-
-
-def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """Yields the outermost modules that stand in lists, as the blocks of a transformer or of a U-Net's levels do."""
-    for child in network.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (each for each in child if not isinstance(each, nn.ModuleList))
-            yield from (block for each in child if isinstance(each, nn.ModuleList) for block in each)
-        else:
-            yield from repeated_blocks(child)
 
 
 def gathered(state: Any, keep: bool = True) -> Any:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from scm_media import recipe, weights
-from scm_media.training.devices import check_strategy, precision_advice
+from scm_media.training.devices import precision_advice
+from scm_media.training.strategies import check_strategy
 from tests.training.small import SMALL, metrics, same, state
 
 TWO = ("num_devices=2", "strategy=ddp")
