@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.data import worker_errors
 from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
@@ -24,7 +25,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     """
     check_device(config)
     context = prepare(config)
-    with claim(context.run_dir):
+    with claim(context.run_dir), worker_errors():
         return write_latents(context, progress)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from scm_media import settings, weights
+from scm_media.data import worker_errors
 from scm_media.data.order import mix
 from scm_media.pipeline.description import ModelDescription
 from scm_media.training import checkpoints
@@ -79,6 +80,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
         if advice := precision_advice(config):
             print(advice, file=sys.stderr)
     with ExitStack() as held:
+        held.enter_context(worker_errors())
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         for stage in stages:
             # Fresh weights must not depend on whether an earlier stage was trained just now.
