@@ -40,7 +40,7 @@ def train(
     forecast: tells after the first steps how long it will take.
 
     The order of data, noise and dropout of a step are functions of (seed, stage, rank, step) alone: a run that is
-    killed and resumed ends in the same weights as one that was not. After SIGINT or SIGTERM the current step is
+    killed and resumed ends in the same weights as one that was not. After a signal that stops it the current step is
     finished and saved, and SystemExit is raised (``Interruption``). Raises ValueError for a checkpoint of another
     recipe or cut short, and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
     """
