@@ -33,6 +33,7 @@ from scm_media.training.run_folder import check_data, claim, is_recorded, record
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
 from scm_media.training.stages.taken import check_samples, check_taken, take
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
+from scm_media.training.watch import watch
 
 SECONDS_BETWEEN_LINES = 30
 
@@ -43,8 +44,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     A finished stage is not trained again; an interrupted one goes on from its last whole checkpoint. Raises ValueError
     for an unknown stage, a recipe that fits neither its data nor its run folder, a run folder that another run is
     using, and data of which nothing is usable. expect: returns what the training will take, which is printed before a
-    run that was not begun before. SIGINT and SIGTERM save a checkpoint and raise SystemExit
-    (``training.interruption``).
+    run that was not begun before. Signals that stop a training save a checkpoint and raise
+    SystemExit (``training.interruption``); so does a rank that dies, without a checkpoint (``training.watch``).
     """
     # Everything is checked before anything is written.
     settings.check(config)
@@ -80,6 +81,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
         if advice := precision_advice(config):
             print(advice, file=sys.stderr)
     with ExitStack() as held:
+        held.enter_context(watch(fabric))
         held.enter_context(worker_errors())
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         for stage in stages:
