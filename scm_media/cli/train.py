@@ -41,8 +41,9 @@ def run(arguments: Sequence[str]) -> int:
         "  scm-media train video/scenes stage=student student.objective=sct run_dir=runs/sct\n"
         "  scm-media train mine.yaml            (a file with  defaults: [image/tiny, _self_])\n"
         "  scm-media train image/tiny -m student.optimizer.lr=3e-5,1e-4 hydra/launcher=submitit_slurm\n\n"
-        "Ctrl-C and SIGTERM save a checkpoint first (exit code 130 and 143), a second one ends at once; the same\n"
-        "command then goes on. It is refused with other data or settings than the run was begun with.",
+        "Ctrl-C and SIGTERM save a checkpoint first (exit code 130 and 143), as SIGUSR1 and SIGUSR2 do; a second one\n"
+        "ends at once. The same command then goes on. It is refused with other data or settings than the run was\n"
+        "begun with.",
     )
     commands.add_argument("words", nargs="+", metavar="RECIPE [KEY=VALUE ...]", help="a recipe's name or YAML file")
     commands.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")

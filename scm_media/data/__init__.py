@@ -4,7 +4,7 @@ from scm_media.data.dataset import Dataset
 from scm_media.data.examples import Batch, Example, collate
 from scm_media.data.folder import FolderDataset
 from scm_media.data.idx import FashionMNISTDataset
-from scm_media.data.loader import batches, read_ranges
+from scm_media.data.loader import batches, read_ranges, worker_errors
 from scm_media.data.manifest import ManifestDataset
 from scm_media.data.shapes import ShapesDataset
 from scm_media.data.shards import ShardsDataset
@@ -23,4 +23,5 @@ __all__ = [
     "batches",
     "collate",
     "read_ranges",
+    "worker_errors",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,18 +98,24 @@ def _load_all(loader: _Loader, numbers: range, num_workers: int) -> Iterator[lis
             worker_init_fn=outlive_first_signal,
             timeout=SECONDS_FOR_A_BATCH,
         )
-    for batches in _name_stopped_worker(loaded):
-        if isinstance(batches, ValueError | OSError):
-            raise batches
-        if num_workers > 0:  # a worker counts in its own copy of the dataset
-            loader.dataset.count_skipped([pair for batch in batches for pair in batch.skipped])
-        yield batches
+    with worker_errors():
+        for batches in loaded:
+            if isinstance(batches, ValueError | OSError):
+                raise batches
+            if num_workers > 0:  # a worker counts in its own copy of the dataset
+                loader.dataset.count_skipped([pair for batch in batches for pair in batch.skipped])
+            yield batches
 
 
-def _name_stopped_worker(loaded: Iterable[Any]) -> Iterator[Any]:
-    """Yields what workers load; raises ValueError with the remedy where one is stopped or gone."""
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Raises ValueError with the remedy where a worker is stopped or gone.
+
+    PyTorch raises the death of a worker wherever the main thread is at that moment: in a step, while no batch is asked
+    for, too.
+    """
     try:
-        yield from loaded
+        yield
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
         if "DataLoader" not in reason:

@@ -7,12 +7,13 @@ from types import FrameType
 
 
 def outlive_first_signal(worker: int) -> None:
-    """Lets a worker go on after the first SIGINT and SIGTERM: Ctrl-C and schedulers send them to every process.
+    """Lets a worker go on after the first signal that stops a training: schedulers send it to every process.
 
     The training that it reads for needs its batches to finish the step under way, and ends its workers itself.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore_first)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _ignore_first)
 
 
 def _ignore_first(number: int, frame: FrameType | None) -> None:

@@ -68,7 +68,9 @@ def save(
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise OSError(
-            error.errno, f"{final} was not saved ({error.strerror or error}); the last good checkpoint is intact"
+            error.errno,
+            f"{final} was not saved ({error.strerror or error}); the last good checkpoint is intact, and the same "
+            "command goes on from it once there is space",
         ) from error
     for old in steps(folder)[:-keep]:
         _remove(folder / f"step-{old}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.data import worker_errors
 from scm_media.latents.manifest import MANIFEST
 from scm_media.processes import Share, own_share, wait_until
 from scm_media.training.context import Context, prepare
@@ -29,8 +30,9 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     if share.rank > 0:
         cache = context.latent_cache
         wait_until(lambda: all((cache.folder / split / MANIFEST).exists() for split in cache.splits))
-        return write_latents(context, progress, share)
-    with claim(context.run_dir):
+        with worker_errors():
+            return write_latents(context, progress, share)
+    with claim(context.run_dir), worker_errors():
         context.latent_cache.write_manifests()
         done = write_latents(context, progress, share)
         wait_until(lambda: not context.latent_cache.find_missing())

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during training: the current step is finished and saved before the process ends."""
+"""Signals that stop a training: the current step is finished and saved before the process ends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any, NoReturn
 
 import torch
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REQUEUING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""What Slurm sends before a job's time is over or another takes its place (``--signal``; submitit: SIGUSR2)."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUING)
 
 
 class Interruption:
-    """Catches the first SIGINT or SIGTERM while its block runs; a second one has the effect it had before the block.
+    """Catches the first of ``SIGNALS`` while its block runs; a second one has the effect it had before the block.
 
     ``number`` is the signal that arrived, None before. Nothing is caught outside the main thread, where Python has no
     signal handlers. A signal that arrives after the last call of ``agree`` is raised again when the block ends.
@@ -59,7 +61,8 @@ class Interruption:
     def leave(self, fabric: Any, stage: str, checkpoint: Path) -> NoReturn:
         """Prints what was saved and how to go on, and raises SystemExit with the shell's code, 128 + the signal.
 
-        Devices other than the first end with 0, since Lightning kills the first one when another one fails.
+        Devices other than the first end with 0, since Lightning kills the first one when another one fails. On the
+        first, a handler that was set for SIGUSR1 or SIGUSR2 before gets the signal then: submitit's requeues the job.
         """
         assert self.number is not None
         if fabric.global_rank != 0:
@@ -70,4 +73,7 @@ class Interruption:
             file=sys.stderr,
             flush=True,
         )
+        self._restore()
+        if self.number in REQUEUING and callable(signal.getsignal(self.number)):
+            signal.raise_signal(self.number)
         raise SystemExit(128 + self.number)

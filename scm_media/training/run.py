@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from scm_media import settings, weights
+from scm_media.data import worker_errors
 from scm_media.pipeline.description import ModelDescription
 from scm_media.processes import Share
 from scm_media.seeds import mix
@@ -34,6 +35,7 @@ from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder,
 from scm_media.training.stages.taken import check_samples, check_taken, take
 from scm_media.training.strategies import check_strategy
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
+from scm_media.training.watch import watch
 
 SECONDS_BETWEEN_LINES = 30
 
@@ -44,8 +46,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     A finished stage is not trained again; an interrupted one goes on from its last whole checkpoint. Raises ValueError
     for an unknown stage, a recipe that fits neither its data nor its run folder, a run folder that another run is
     using, and data of which nothing is usable. expect: returns what the training will take, which is printed before a
-    run that was not begun before. SIGINT and SIGTERM save a checkpoint and raise SystemExit
-    (``training.interruption``).
+    run that was not begun before. Signals that stop a training save a checkpoint and raise
+    SystemExit (``training.interruption``); so does a rank that dies, without a checkpoint (``training.watch``).
     """
     # Everything is checked before anything is written.
     settings.check(config)
@@ -82,6 +84,8 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
         if advice := precision_advice(config):
             print(advice, file=sys.stderr)
     with ExitStack() as held:
+        held.enter_context(watch(fabric))
+        held.enter_context(worker_errors())
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         for stage in stages:
             # Fresh weights must not depend on whether an earlier stage was trained just now.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import time
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
 from modalities.image import ImageModality
 from scm_media.data import Dataset, Example, ShapesDataset, batches
@@ -162,4 +165,22 @@ def test_a_worker_that_stands_still_is_noticed(monkeypatch):
     began = time.monotonic()
     with pytest.raises(ValueError, match=r"a worker that reads data stopped \(DataLoader timed out after 1 seconds"):
         list(batches(Stuck(), 4, 0, 4, seed=0, num_workers=1))
+    assert time.monotonic() - began < 20
+
+
+class Killed(Plain):
+    """A data set whose worker is killed while it reads the third example, as for want of memory."""
+
+    def __getitem__(self, index):
+        if index == 2 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_is_killed_is_noticed_at_once():
+    began = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"a worker that reads data stopped \(DataLoader worker .* memory may be short"
+    ):
+        list(batches(Killed(), 4, 0, 4, seed=0, num_workers=1))
     assert time.monotonic() - began < 20

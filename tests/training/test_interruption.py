@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 
 from scm_media.training import checkpoints
-from scm_media.training.interruption import SIGNALS, Interruption
+from scm_media.training.interruption import REQUEUING, SIGNALS, Interruption
 from tests.training.small import SMALL, Numbers, Slope, metrics, run_task, same, state, train
 
 FEATURE_EXTRACTOR = (
@@ -71,6 +71,24 @@ def test_the_current_step_is_finished_saved_and_reported(tmp_path, capsys, numbe
     assert capsys.readouterr().err.endswith(line)
     assert same(straight, run_task(tmp_path / "stopped", Slope([2.0], {1: 3.0}), 6))
     assert [line["step"] for line in metrics(tmp_path / "stopped") if "total" in line] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("number", REQUEUING)
+def test_a_handler_that_requeues_the_job_gets_the_signal_once_all_is_saved(tmp_path, number):
+    kept, saved = tmp_path / "checkpoints", []
+
+    def requeue(number, frame):  # as submitit's
+        saved.append(checkpoints.steps(kept))
+        raise SystemExit(-1)
+
+    before = signal.signal(number, requeue)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_task(tmp_path, Slope(), 6, Signalling(3, number))
+    finally:
+        signal.signal(number, before)
+    assert ended.value.code == -1
+    assert saved == [[3]]
 
 
 def test_a_second_signal_ends_at_once(tmp_path):

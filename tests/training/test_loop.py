@@ -108,6 +108,36 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, bad):
     assert checkpoints.load(tmp_path / "checkpoints", 6)["skipped"] == 3
 
 
+class Recorded(Slope):
+    """Slope that keeps what a burst must not touch, as it is at the beginning of each step."""
+
+    def __init__(self, factors=None) -> None:
+        super().__init__([1.0], factors)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x, step):
+        self.seen.append(self.net.weight.detach().clone())
+        return super().forward(x, step)
+
+
+def test_a_burst_leaves_weights_and_the_optimizers_averages_as_they_were(tmp_path):
+    adam = {"optimizer": {"_target_": "torch.optim.Adam", "lr": 0.5}}
+    burst = Recorded(dict.fromkeys(range(2, 8), math.nan))
+    run_task(
+        tmp_path / "burst", burst, 10, settings=adam, max_nonfinite_steps=6, checkpoint_every=2, keep_checkpoints=9
+    )
+    assert all(torch.equal(weight, burst.seen[2]) for weight in burst.seen[3:9])
+    kept = [checkpoints.load(tmp_path / "burst" / "checkpoints", step) for step in (2, 4, 6, 8)]
+    for each in kept[1:]:
+        assert same(kept[0]["optimizer"]["state"][0], each["optimizer"]["state"][0])
+    averages = torch.stack([each["ema"]["weight"] for each in kept])
+    assert torch.isfinite(averages).all()
+    assert (averages >= burst.seen[2]).all() and (averages <= 0).all(), "means of weights that there were"
+    plain = Recorded()
+    run_task(tmp_path / "plain", plain, 4, settings=adam)
+    assert torch.equal(burst.seen[9], plain.seen[3]), "as if the steps of the burst had not been"
+
+
 def test_steps_that_stay_not_finite_end_the_run_with_a_remedy(tmp_path):
     loss = Slope([1.0], dict.fromkeys(range(2, 100), math.nan))
     with pytest.raises(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import os
 import random
 import shutil
@@ -59,6 +61,75 @@ def test_killed_and_resumed_is_the_undisturbed_run(undisturbed, tmp_path, stage)
             [(line["step"], sorted(line)) for line in metrics(run / each)] for run in (tmp_path, undisturbed)
         )
         assert lines == expected, said
+
+
+def kill_itself(write: int, part: float) -> None:
+    """Makes this process kill itself when it has written a part of the ``write``-th file of its checkpoints.
+
+    A part of 1 kills it between that file and the next call: of the second file before the checkpoint gets its name.
+    """
+    whole, calls = checkpoints._write, itertools.count(1)
+
+    def killed(path, content):
+        if next(calls) < write:
+            return whole(path, content)
+        whole(path, content[: int(part * len(content))])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints._write = killed
+
+
+def begin(run_dir, write: int | None, part: float) -> multiprocessing.Process:
+    """Starts the training in a forked process."""
+
+    def go():
+        log = os.open(run_dir / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if write is not None:
+            kill_itself(write, part)
+        train(run_dir, *LONG)
+
+    process = multiprocessing.get_context("fork").Process(target=go)
+    process.start()
+    return process
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ten_times_is_the_undisturbed_run(undisturbed, tmp_path):
+    draw, history, reached = random.Random(0), [], set()
+    for number in range(10):
+        in_write = number % 2 == 1
+        write, part = (draw.randint(1, 6), draw.choice([0.0, 1.0, draw.random()])) if in_write else (None, 0.0)
+        process = begin(tmp_path, write, part)
+        if in_write:
+            process.join(200)
+            history.append(f"write {write}, {part:.2f} of it")
+        else:
+            before, delay = newest(tmp_path), draw.uniform(0, 0.3)
+            while newest(tmp_path) == before and process.is_alive():
+                time.sleep(0.002)
+            time.sleep(delay)
+            process.kill()
+            process.join(200)
+            history.append(f"{delay:.3f} s after a checkpoint")
+        said = (tmp_path / "log").read_text()
+        assert process.exitcode == -signal.SIGKILL, f"{history}\n{said}"
+        reached.add(newest(tmp_path))
+    assert len(reached) > 5, "nearly all of it was trained after the last kill"
+    last = begin(tmp_path, None, 0.0)
+    last.join(200)
+    assert last.exitcode == 0, (tmp_path / "log").read_text()
+    for stage in ("teacher", "student"):
+        assert same(state(undisturbed, stage), state(tmp_path, stage)), history
+        steps = [line["step"] for line in metrics(tmp_path / stage) if "total" in line]
+        assert steps == list(range(1, NUM_STEPS + 1)), history
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def newest(run_dir) -> tuple[int, ...]:
+    """Returns the steps of the last checkpoints of teacher and student."""
+    return tuple(max(checkpoints.steps(run_dir / stage / "checkpoints"), default=0) for stage in ("teacher", "student"))
 
 
 def test_killed_before_the_first_checkpoint_starts_from_the_same_weights(undisturbed, tmp_path):
