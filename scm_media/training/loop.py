@@ -45,7 +45,7 @@ def train(
     that is killed and resumed ends in the same weights as one that was not. Without dropout, devices and passes divide
     a step's batch in any way and its gradient is the same but for rounding. After a signal that stops it the current
     step is finished and saved, and SystemExit is raised (``Interruption``). Raises ValueError for a checkpoint of
-    another recipe or cut short, and when loss or gradients stay not finite; OSError when a checkpoint cannot be written.
+    another recipe or cut short, and when loss or gradients stay not finite, and OSError when one cannot be written.
     """
     max_steps, kept = task.settings["max_steps"], folder / "checkpoints"
     place, group = place_in_batch(fabric), token_group(fabric)
