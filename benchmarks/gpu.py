@@ -6,7 +6,9 @@
 
 Stages, each with a time limit: ``kernel`` (the fused tangent of attention against float64, its time and memory),
 ``tangents`` (value and tangent of each backbone in float32 and bf16 against float64 on the CPU), ``recipes`` (each tiny
-recipe trained, stopped, continued, and drawn from), ``train`` (a recipe trained, evaluated and exported; ``--train``
+recipe trained, stopped, continued, and drawn from; pictures also without a stop), ``resume`` (whether the weights of
+both are equal to the bit), ``sampling`` (two steps of the 1.5-billion network at batch 1, eager, compiled and as a CUDA
+graph), ``train`` (a recipe trained, evaluated and exported; ``--train``
 says which, with overrides), ``speed`` (training steps and one evaluation). OUT gets ``results.json`` with the exit
 codes and seconds, a ``STAGE.txt`` of what each printed, and the trained model. A stage that has ended well in OUT is
 not run again.
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -27,10 +30,12 @@ from typing import Any
 
 import torch
 
-from scm_media import recipe
+from scm_media import recipe, weights
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
+from scm_media.samplers import sample_consistency
 from scm_media.tangent import value_and_tangent
+from scm_media.trigflow import TrigFlow
 
 TRANSFORMER, SPACE_TIME = "scm_media.nn.transformer.Transformer", "modalities.video.backbone.SpaceTimeTransformer"
 SCM = (sys.executable, "-m", "scm_media")
@@ -92,6 +97,56 @@ def measure_tangents(device: torch.device, toy: bool) -> str:
     return "\n".join(lines)
 
 
+def compare_resumed(work: Path) -> str:
+    """Returns a line for each stage of pictures: a run that was stopped and one that was not have equal weights.
+
+    Raises ValueError where they differ.
+    """
+    lines = []
+    for stage in ("teacher", "student"):
+        stopped, straight = (
+            weights.read(work / name / stage / "weights.safetensors").state for name in ("image", "image-straight")
+        )
+        worst = max((stopped[name].double() - straight[name].double()).abs().max().item() for name in straight)
+        lines.append(f"{stage}: largest difference {worst}")
+        if worst > 0:
+            raise ValueError(f"{lines[-1]} between a run that was stopped and one that was not, expected 0")
+    return "\n".join(lines)
+
+
+def measure_sampling(device: torch.device, toy: bool) -> str:
+    """Returns a table: milliseconds of two steps at batch 1 under bf16 autocast, the first time and later."""
+    config = recipe.compose("image/imagenet512-xxl", ["data.root=none"])["backbone"]
+    config = {**config, "in_channels": 4, "labels": {"class": 1000}, **({"size": "nano"} if toy else {})}
+    cond = Conditioning(labels={"class": torch.tensor([3])}).to(device)
+    noise = torch.randn(1, 4, 64, 64, device=device) * 0.5
+    lines = ["| how | first call, ms | later, ms |", "|---|---:|---:|"]
+    modes = [("eager", {}), ("compiled", {"dynamic": False})]
+    modes += [("CUDA graph", {"dynamic": False, "mode": "reduce-overhead"})] if device.type == "cuda" else []
+    for how, options in modes:
+        torch.compiler.reset()
+        torch.manual_seed(0)
+        network = build(config, "backbone").eval().to(device)
+        if options:
+            network.compile(**options)
+
+        def call(u: torch.Tensor, t: torch.Tensor, c: Conditioning, network: Any = network) -> torch.Tensor:
+            torch.compiler.cudagraph_mark_step_begin()
+            return network(u, t, c).clone()
+
+        def sample(call: Any = call) -> float:
+            begun = time.perf_counter()
+            sample_consistency(call, TrigFlow(), noise, [1.56, 1.1], cond)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            return 1000 * (time.perf_counter() - begun)
+
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            first, *later = (sample() for _ in range(3 if toy else 21))
+        lines.append(f"| {how} | {first:.1f} | {statistics.median(later):.2f} |")
+    return "\n".join(lines)
+
+
 def _dual(network: Any, u: Any, t: Any, cond: Any, du: Any, dt: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns value and tangent on the CPU, for times without a direction of the labels."""
     dual = value_and_tangent(network, u, t, cond, du, dt, "one_pass")
@@ -113,7 +168,10 @@ def make_stages(out: Path, device: torch.device, toy: bool, train: Sequence[str]
         words = [*SCM, "train", f"{modality}/tiny", f"device={kind}", f"run_dir={run}", "logger=none"]
         stop = ["teacher.max_steps=5", "student.max_steps=0"]
         words += ["autoencoder.max_steps=20"] if toy and "max_steps" in _autoencoder(f"{modality}/tiny") else []
-        tiny += [[*words, *stop], words if not toy else [*words, "teacher.max_steps=8", "student.max_steps=8"]]
+        whole = words if not toy else [*words, "teacher.max_steps=8", "student.max_steps=8"]
+        tiny += [[*words, *stop], whole]
+        if modality == "image":
+            tiny.append([f"run_dir={work / 'image-straight'}" if word == f"run_dir={run}" else word for word in whole])
         tiny.append([*SCM, "generate", run, "-n", "4", "--device", kind, "--out", str(work / f"{modality}-samples")])
     run, model = str(work / "trained"), out / "trained.safetensors"
     trained = [
@@ -125,7 +183,9 @@ def make_stages(out: Path, device: torch.device, toy: bool, train: Sequence[str]
     return {
         "kernel": Stage(90, [[*attention, "--dtype", dtype] for dtype in ("bfloat16", "float32")]),
         "tangents": Stage(60, call=lambda: measure_tangents(device, toy)),
-        "recipes": Stage(150, tiny),
+        "recipes": Stage(180, tiny),
+        "resume": Stage(10, call=lambda: compare_resumed(work)),
+        "sampling": Stage(120, call=lambda: measure_sampling(device, toy)),
         "train": Stage(420, trained),
         "speed": Stage(90, [[*bench, *(["--repeats", "1", "--batch-size", "2"] if toy else ["--batch-size", "16"])]]),
     }
