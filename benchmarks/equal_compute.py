@@ -106,7 +106,7 @@ def main() -> None:
 class Table:
     """The results of a folder, and how to add to them."""
 
-    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...], precision: str) -> None:
+    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...], precision: str = "bf16") -> None:
         self.recipe, self.base, self.out, self.precision = recipe, base, out, precision
         self.overrides = ("trainer.compile=false", "trainer.num_workers=0", *overrides)
         out.mkdir(parents=True, exist_ok=True)

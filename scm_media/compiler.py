@@ -1,4 +1,4 @@
-"""The compiler of PyTorch: what it needs of the machine, and its errors in one line."""
+"""Prepares the machine for PyTorch's compiler, and turns its errors into one line."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from scm_media import draws
 from scm_media.interfaces import FeatureExtractor
 from scm_media.nn.discriminator import PatchDiscriminator
 from scm_media.nn.kl_autoencoder import KLAutoencoder, gaussian_kl, gradient_distance
@@ -93,7 +94,7 @@ class ReconstructionLoss(nn.Module):
         discriminator's scores.
         """
         mean, log_variance = self.network.posterior(sample)
-        code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        code = mean + (log_variance / 2).exp() * draws.randn_like(mean)
         made = self.network.synthesize(code).float()
         distances, perceptual = self._distances(sample, made), self._perceptual(sample, made)
         distance, kl = torch.stack(list(distances.values())).sum(0), gaussian_kl(mean, log_variance)

@@ -87,6 +87,10 @@ def test_processes_encode_the_shards_of_one(be, tmp_path, monkeypatch):
         files = sorted((tmp_path / str(world) / "latents").rglob("*.safetensors"))
         found[world] = [weights.read(file).state["latents"] for file in files]
     assert len(found[1]) == len(found[2]) > 5
+    be(1, 2)  # a process that is not the first refuses latents of another autoencoder too
+    manifest = tmp_path / "2" / "latents" / "train" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"autoencoder": "', '"autoencoder": "0'))
+    assert main(["encode", *words, f"run_dir={tmp_path / '2'}"]) == 1
     assert all(torch.equal(*pair) for pair in zip(found[1], found[2], strict=True))
 
 
@@ -115,3 +119,12 @@ def test_processes_measure_the_chunks_of_one(model, be, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="need a folder for its chunks"):
         rows.measure(pipeline, None, row, 1100, 64, 0, share=own_share())
     assert rows.measure(pipeline, None, row, 250, 64, 0, tmp_path / "other", share=Share(1, 2)) is None
+
+
+@pytest.mark.parametrize("words", [["--search-times"], ["--search-ema", "student"], ["--memorization", "5"]])
+def test_what_one_process_does_is_refused_in_several(model, be, words, capsys):
+    be(0, 2)
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", model, *words])
+    assert ended.value.code == 2
+    assert f"{words[0]} is the work of one process: start it without torchrun" in capsys.readouterr().err

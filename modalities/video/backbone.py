@@ -56,8 +56,8 @@ class SpaceTimeBlock(TransformerBlock):
         num_own = value_of(x).shape[1] // num_places
         x = add(x, _attend(FRAMES_FIRST, self.attention, self.attention_norm(x, c), space, space_mask, num_own))
         if num_frames > 1:
-            part = _to_places(self.time_norm(x, c), num_frames, num_places, group)
-            attended = _attend(PLACES_FIRST, self.time_attention, part, time, time_mask, num_frames)
+            places = _to_places(self.time_norm(x, c), num_frames, num_places, group)
+            attended = _attend(PLACES_FIRST, self.time_attention, places, time, time_mask, num_frames)
             x = add(x, _to_frames(attended, num_frames, num_places, group))
         else:
             x = self._keep_gradients(x)

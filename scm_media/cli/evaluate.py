@@ -77,6 +77,9 @@ def _check_flags(commands: argparse.ArgumentParser, parsed: Any) -> None:
         if getattr(parsed, flag) and (given := [name for name in excluded if getattr(parsed, name)]):
             words = [f"--{name.replace('_', '-')}" for name in (flag, *given)]
             commands.error(f"{words[0]} goes with a MODEL, without {', '.join(words[1:])}")
+    alone = [name for name in ("search_times", "search_ema", "memorization", "samples") if getattr(parsed, name)]
+    if alone and own_share().world > 1:
+        commands.error(f"--{alone[0].replace('_', '-')} is the work of one process: start it without torchrun")
     if (parsed.search_ema or parsed.memorization) and parsed.rows and len(parsed.rows) > 1:
         commands.error("one row at a time: --rows ROW")
 
@@ -86,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         "Measures a model in the features that it carries: Fréchet distance, precision, recall, accuracy of labels\n"
         "and seconds per sample, of students and teacher from the same noise. An interrupted evaluation goes on.\n"
-        "Processes of torchrun share the samples.",
+        "Processes of torchrun share the samples of the rows.",
         usage="scm-media evaluate MODEL [flags]\n"
         "       scm-media evaluate [MODEL] --samples DIR --reference DIR [flags]",
     )

@@ -47,7 +47,9 @@ def add_sampling_flags(commands: argparse.ArgumentParser, out: str) -> None:
     )
     commands.add_argument("--format", metavar="EXT", help="file format; default: the modality's first")
     commands.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help=f"default: {out}")
-    commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    commands.add_argument(
+        "--json", action="store_true", help="print one JSON object (each process of torchrun its own) and nothing else"
+    )
     add_network_flags(commands, batch_size=64)
 
 
@@ -109,8 +111,10 @@ def sampling_request(parsed: argparse.Namespace, sizes: Mapping[str, float], tea
         "actions",
     )
     given = {name: getattr(parsed, name) for name in names}
-    num, first = (parsed.num, 0) if share.world == 1 else (len(part), part.start)
-    return SamplingRequest(num=num, first=first, **given, teacher=teacher, sizes=sizes)
+    first = 0
+    if share.world > 1:
+        parsed.num, first = len(part), part.start
+    return SamplingRequest(num=parsed.num, first=first, **given, teacher=teacher, sizes=sizes)
 
 
 def _without_sizes(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:

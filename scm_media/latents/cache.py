@@ -25,7 +25,7 @@ from scm_media.latents.manifest import (
     Manifest,
     shard_file,
 )
-from scm_media.processes import Share
+from scm_media.processes import Share, wait_until
 
 CONTENT_KEYS = ("autoencoder", "dataset", "modality", "num", "shape")
 """Keys of a manifest that must fit the run that reads the latents; how they are stored may differ."""
@@ -85,14 +85,17 @@ class LatentCache:
             shard_size=self.settings["shard_size"],
         )
 
-    def write_manifests(self) -> None:
-        """Writes the manifests that the folder lacks; ValueError where it holds latents made from something else."""
+    def _agree(self, share: Share) -> None:
+        """Writes the missing manifests in the first process, for which the others wait, and checks all of them.
+
+        Raises ValueError where the folder holds latents that were made from something else.
+        """
         for split, data in self.splits.items():
             manifest, folder = self.manifest(data), self.folder / split
-            if (folder / MANIFEST).exists():
-                manifest.check(folder)
-            else:
+            if share.rank == 0 and not (folder / MANIFEST).exists():
                 manifest.save(folder)
+            wait_until((folder / MANIFEST).exists)
+            manifest.check(folder)
 
     def find_missing(self) -> list[tuple[str, int]]:
         """Returns the splits and numbers of the shards that the folder lacks."""
@@ -113,13 +116,12 @@ class LatentCache:
     ) -> int:
         """Encodes the missing shards that this process takes, and returns the number of examples that were encoded.
 
-        share: the process's share in the work of several, for which ``write_manifests`` was called before.
+        share: the process's share in the work of several, of which the first one writes the manifests.
 
         Raises ValueError where the folder holds latents that were made from something else.
         """
         share, num = share or Share(), 0
-        if share.world == 1:
-            self.write_manifests()
+        self._agree(share)
         for split, data in self.splits.items():
             manifest, folder = self.manifest(data), self.folder / split
 

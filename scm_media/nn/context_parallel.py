@@ -93,7 +93,7 @@ def check_heads(num_heads: int, group: ProcessGroup | None) -> None:
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """How the tokens of a sample lie on the ranks of a group; without a group every rank has all of them.
+    """Says how the tokens of a sample lie on the ranks of a group; without a group every rank has all of them.
 
     length: L, the number of tokens. unit: u, the number of neighbouring tokens that stay together, such as those of a
     frame. A rank holds ``l = ⌈L / (u · P)⌉ · u`` tokens, zeros among them where there are no more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -78,7 +79,8 @@ class LoadedModel:
 
         The first samples of each batch size and of each size of a sample then take the time of compiling, seconds to
         minutes, and later ones less time than before; on a GPU each network runs as one CUDA graph. teacher: compiles
-        the teacher and its guide as well. Sampling raises ValueError where there is no compiler.
+        the teacher and its guide as well. Call it after ``to``: it compiles for the present device. Sampling raises
+        ValueError where there is no compiler.
         """
         ensure_user_name()
         mode = "reduce-overhead" if self.device.type == "cuda" else None
@@ -158,7 +160,8 @@ class LoadedModel:
 
     def decode(self, latent: Tensor) -> Tensor:
         """Returns samples ``(B, C, *S)`` on the CPU for latents ``(B, c, *s)``."""
-        return decode_to_cpu(self.network("autoencoder"), latent)
+        with compiler_errors("the autoencoder", "leave compile() out") if self._compiled else nullcontext():
+            return decode_to_cpu(self.network("autoencoder"), latent)
 
 
 @torch.inference_mode()

@@ -95,7 +95,7 @@ def rank_zero_only(fabric: Any, act: Callable[[], object]) -> None:
 
     Its error is raised on every rank, as RuntimeError on the others, which would otherwise wait forever for a rank
     that has ended. (Reports and sheets are written by rank 0 alone, between steps: an error there ends its process,
-    and the others fail in the next exchange of gradients, at the latest when the process group's time runs out.)
+    and ``watch`` then ends the others.)
     """
     error = None
     if fabric.global_rank == 0:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from scm_media.data import worker_errors
-from scm_media.latents.manifest import MANIFEST
 from scm_media.processes import Share, own_share, wait_until
 from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
@@ -27,13 +26,12 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     """
     check_device(config)
     context, share = prepare(config), own_share()
+    if share.world > 1 and context.device.type == "cuda":
+        torch.cuda.set_device(share.local_rank)
     if share.rank > 0:
-        cache = context.latent_cache
-        wait_until(lambda: all((cache.folder / split / MANIFEST).exists() for split in cache.splits))
         with worker_errors():
             return write_latents(context, progress, share)
     with claim(context.run_dir), worker_errors():
-        context.latent_cache.write_manifests()
         done = write_latents(context, progress, share)
         wait_until(lambda: not context.latent_cache.find_missing())
         return done
@@ -44,7 +42,7 @@ def write_latents(
 ) -> dict[str, Any]:
     """Encodes the examples that a run's latents lack; result and errors are those of ``encode``.
 
-    share: the process's share, where several encode, and ``LatentCache.write_manifests`` was called before.
+    share: the process's share, where several encode.
     """
     config, cache = context.config, context.latent_cache
     autoencoder = context.load_trained("autoencoder").to(context.device)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 REQUEUING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-"""What Slurm sends before a job's time is over or another takes its place (``--signal``; submitit: SIGUSR2)."""
+"""Signals that Slurm sends before a job's time is over or another takes its place (``--signal``; submitit: SIGUSR2)."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUING)
 
 

@@ -129,15 +129,15 @@ def _restore(fabric: Any, task: Task, trainer: dict[str, Any], folder: Path, see
     return optimization, optimization.restore(kept)
 
 
-def _batch_size_of_pass(task: Task, num_devices: int, accumulate: int) -> int:
+def _batch_size_of_pass(task: Task, num_parts: int, accumulate: int) -> int:
     """Returns how many samples of a step's batch go through one forward pass of one device."""
     size = task.settings["batch_size"]
-    if size % (num_devices * accumulate):
+    if size % (num_parts * accumulate):
         raise ValueError(
-            f"{task.name}.batch_size {size} must be a multiple of {num_devices} devices x trainer.accumulate "
-            f"{accumulate}"
+            f"{task.name}.batch_size {size} must be a multiple of {num_parts} parts (num_devices x num_nodes / "
+            f"context_parallel) x trainer.accumulate {accumulate}: set one, or another number of devices"
         )
-    return size // (num_devices * accumulate)
+    return size // (num_parts * accumulate)
 
 
 def _validate(

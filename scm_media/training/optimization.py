@@ -208,7 +208,9 @@ class Optimization:
             first = (micro * num_places + place) * size
             with draw_by_sample(mix(self.seed, stage, step), first, batch_size):
                 given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
-                with fabric.no_backward_sync(self._module, enabled=micro < accumulate - 1):
+                # Sharded gradients are reduced in each pass: whole ones would be kept until the last.
+                waits = micro < accumulate - 1 and not is_sharded(fabric)
+                with fabric.no_backward_sync(self._module, enabled=waits):
                     loss, of_batch = self._module(lambda given=given: given)
                     fabric.backward(loss / accumulate)
             total += loss.item() / accumulate

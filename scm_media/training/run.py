@@ -91,7 +91,6 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
             # Fresh weights must not depend on whether an earlier stage was trained just now.
             torch.manual_seed(mix(config["seed"], stage_number(stage)))
             if encodes and stage in LATENT_STAGES and stage not in finished:
-                rank_zero_only(fabric, context.latent_cache.write_manifests)
                 _encode(context, fabric)
                 encodes = False
             if stage in finished:

@@ -93,7 +93,10 @@ def gathered(state: Any, keep: bool = True) -> Any:
 
 
 def divided(state: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns whole tensors, each divided among the devices as the tensor of its name in ``like`` is."""
+    """Returns whole tensors, each divided among the devices as the tensor of its name in ``like`` is.
+
+    Gains that were saved without a dimension get one.
+    """
     return {name: _as_divided(value, like.get(name)) for name, value in state.items()}
 
 
@@ -103,7 +106,9 @@ def divided_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     of_number = dict(zip(numbers, parameters, strict=True))
     entries = {
-        number: {name: _as_divided(value, of_number[number]) for name, value in entry.items()}
+        number: {
+            name: value if name == "step" else _as_divided(value, of_number[number]) for name, value in entry.items()
+        }
         for number, entry in state["state"].items()
     }
     return {**state, "state": entries}
@@ -123,9 +128,9 @@ def is_divided(value: object) -> bool:
 
 def _as_divided(value: Any, like: Any) -> Any:
     """Returns a tensor divided as ``like`` is, if that is divided and of the same shape."""
-    if not is_divided(like) or not isinstance(value, Tensor) or is_divided(value):
-        return value
-    if value.shape != like.shape:  # an optimizer's number of steps
+    if isinstance(value, Tensor) and isinstance(like, Tensor) and value.ndim == 0 and like.shape == (1,):
+        value = value.reshape(1)
+    if not is_divided(like) or not isinstance(value, Tensor) or is_divided(value) or value.shape != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
 

@@ -1,4 +1,4 @@
-"""Which recipes several devices can train, and how."""
+"""Checks whether several devices can train a recipe."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def check_strategy(config: Mapping[str, Any]) -> None:
         return
     if config["trainer"]["compile"]:
         raise ValueError("strategy=fsdp trains networks that are not compiled: set trainer.compile=false")
+    if config["backbone"].get("network") is not None:
+        raise ValueError("strategy=fsdp does not divide networks of diffusers: set strategy=ddp")
     if config["student"]["lora"] is not None:
         raise ValueError(
             "strategy=fsdp does not divide the weights that a LoRA shares: set strategy=ddp or student.lora=null"

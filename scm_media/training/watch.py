@@ -33,8 +33,8 @@ SECONDS_FOR_NEWS = 3.0
 SECONDS_TO_CONNECT = 60.0
 SECONDS_TO_SAY_WHO = 5.0
 LONGEST_WORD = 1 << 16
-LONGEST_WAIT = timedelta(days=2)
-"""Time that ranks wait in a collective: rank 0 encodes a whole data set while the others wait for it."""
+LONGEST_WAIT = timedelta(hours=6)
+"""Time that ranks wait in a collective, for example while rank 0 measures an autoencoder or draws sheets."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 """A machine that does not answer counts as gone after 10 + 4 · 5 seconds."""
 _open: set[socket.socket] = set()
@@ -65,7 +65,7 @@ def watch(fabric: Any) -> Iterator[None]:
 
 
 class _Watch:
-    """The connections of one rank, and what it knows of the others."""
+    """Holds the connections of one rank and what it knows of the others."""
 
     def __init__(self, fabric: Any) -> None:
         self.rank, self.world = fabric.global_rank, fabric.world_size
@@ -94,7 +94,7 @@ class _Watch:
                     break
                 connection.settimeout(SECONDS_TO_SAY_WHO)
                 word = _read(connection)
-                if isinstance(word, dict) and hmac.compare_digest(str(word.get("token")), token):
+                if isinstance(word, dict) and hmac.compare_digest(ascii(word.get("token")), ascii(token)):
                     found[word["rank"]], self._names[word["rank"]] = _kept(connection), word["name"]
                 else:
                     connection.close()

@@ -80,7 +80,7 @@ def test_steps_are_those_of_the_training_loop(monkeypatch):
     monkeypatch.setattr(Optimization, "step", watch)
     measure_speed(small("student.loss.weight=learned"), CPU, batch_size=4, repeats=1)
     # A warm-up and a round of the teacher and of three students, then two steps that are fed by the loader.
-    assert taken == [("teacher", 2, True), *[("student", 2, True)] * 3] * 2 + [("teacher", 2, True)] * 2
+    assert taken == [("teacher", 1, True), *[("student", 1, True)] * 3] * 2 + [("teacher", 1, True)] * 2
 
 
 def test_every_training_step_changes_the_weights_of_its_network(monkeypatch):

@@ -297,7 +297,7 @@ def test_accumulation_is_resumed_to_the_bit(tmp_path):
 
 def test_a_batch_that_devices_and_passes_do_not_divide_is_refused(tmp_path):
     with pytest.raises(
-        ValueError, match=r"teacher\.batch_size 4 must be a multiple of 1 devices x trainer\.accumulate 3"
+        ValueError, match=r"teacher\.batch_size 4 must be a multiple of 1 parts .* x trainer\.accumulate 3: set one"
     ):
         run_task(tmp_path, Slope(), 1, accumulate=3)
 

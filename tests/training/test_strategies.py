@@ -64,6 +64,17 @@ def test_each_strategy_division_and_objective_equals_one_process(tmp_path):
         "sct": ("student.objective=sct",),
         "recompute": ("trainer.gradient_checkpointing=true",),
         "unet": (*UNET, "trainer.gradient_checkpointing=true"),
+        "matching": (
+            "loss@student.loss=distribution_matching",
+            "student.loss.step_fractions=[1.0]",
+            "trajectories=default",
+            "trajectories.num=16",
+            "trajectories.batch_size=8",
+            "trajectories.shard_size=8",
+            "trajectories.steps=2",
+            "warm_start=regression",
+            "warm_start.max_steps=2",
+        ),
         "guided": ("sampler.guidance=2", "teacher.loss.label_dropout=0.5"),
     }
     for name, words in kinds.items():

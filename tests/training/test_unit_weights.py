@@ -73,3 +73,24 @@ def test_the_student_has_the_keys_of_its_own_backbone(trained):
 def test_other_networks_step_as_before(tmp_path):
     after = run_task(tmp_path, Slope((1.0, 2.0)), 3)
     assert after["net.weight"].abs().max() > 2, "plain weights are left as long as the steps make them"
+
+
+def test_a_run_whose_gains_were_saved_without_a_dimension_goes_on(tmp_path):
+    words = ("student.max_steps=0", "trainer.checkpoint_every=2")
+    straight = train(tmp_path / "straight", *words, "teacher.max_steps=4")
+    old = train(tmp_path / "old", *words, "teacher.max_steps=2")
+
+    def without(tree):
+        if isinstance(tree, torch.Tensor):
+            return tree.reshape(()) if tree.shape == (1,) else tree
+        if isinstance(tree, dict):
+            return {name: without(value) for name, value in tree.items()}
+        return [without(value) for value in tree] if isinstance(tree, list) else tree
+
+    folder = old / "teacher" / "checkpoints"
+    saved = checkpoints.load(folder, 2)
+    _, fingerprint = checkpoints.load_training_fingerprint(folder)
+    checkpoints.save(folder, 2, without(saved), 2, fingerprint)
+    assert checkpoints.load(folder, 2)["ema"]["out_gain"].ndim == 0
+    train(old, *words, "teacher.max_steps=4")
+    assert same(state(straight, "teacher"), state(old, "teacher"))
