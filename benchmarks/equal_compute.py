@@ -37,7 +37,8 @@ WARM_SHARE = 0.72
 """The share of the warm start in the time after the trajectories, where another loss follows it."""
 
 CONSISTENCY = ("loss@student.loss=consistency", "optimizer@student.optimizer=radam")
-WIDE = ("student.loss.timesteps.mean=0.0", "student.loss.timesteps.std=2.0", "+student.loss.timesteps.stratified=true")
+WIDE = ("student.loss.timesteps.mean=0.0", "student.loss.timesteps.std=2.0", "++student.loss.timesteps.stratified=true")
+MATCHING = ("loss@student.loss=distribution_matching", "optimizer@student.optimizer=adam_without_momentum")
 REGRESSION = (
     "loss@student.loss=regression",
     "optimizer@student.optimizer=adam",
@@ -79,8 +80,8 @@ WAYS: Mapping[str, Way] = {
     "regression + sCD, r over half": Way(CONSISTENCY_STEP, (*CONSISTENCY, *WIDE), rise=0.5),
     "regression + anchored sCD": Way("sCD and regression", ("loss@student.loss=anchored_consistency", CONSISTENCY[1])),
     "regression + discrete": Way("two evaluations", ("loss@student.loss=discrete_consistency", CONSISTENCY[1])),
-    "regression + matching": Way(MATCHING_STEP),
-    "regression + matching + sCD": Way("matching and sCD", ("student.loss.anchor_loss=consistency",)),
+    "regression + matching": Way(MATCHING_STEP, MATCHING),
+    "regression + matching + sCD": Way("matching and sCD", (*MATCHING, "student.loss.anchor_loss=consistency")),
 }
 
 
@@ -156,7 +157,7 @@ class Table:
         """Returns the seconds of a step of each kind, and of a trajectory; timed once a folder."""
         known = self.results
         if "speeds" not in known:
-            table = measure_speed(compose(self.recipe, list(self.overrides)), torch.device("cpu"))
+            table = measure_speed(compose(self.recipe, [*self.overrides, *MATCHING]), torch.device("cpu"))
             found = {row["what"]: row["seconds_median"] for row in table["rows"]}
             regression, consistency = found["warm start step"], found.get(CONSISTENCY_STEP, found["sCD step"])
             found[CONSISTENCY_STEP] = consistency

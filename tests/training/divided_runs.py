@@ -18,7 +18,7 @@ PLAIN = (
     "student.max_steps=4",
     "trainer.validate_every=4",
     "trainer.snapshot_every=2",
-    "+student.loss.timesteps.stratified=true",
+    "++student.loss.timesteps.stratified=true",
 )
 
 
