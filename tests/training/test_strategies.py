@@ -66,6 +66,7 @@ def test_each_strategy_division_and_objective_equals_one_process(tmp_path):
         "unet": (*UNET, "trainer.gradient_checkpointing=true"),
         "matching": (
             "loss@student.loss=distribution_matching",
+            "~student.loss.tangent_warmup",
             "student.loss.step_fractions=[1.0]",
             "trajectories=default",
             "trajectories.num=16",
