@@ -64,6 +64,7 @@ def plan_training(
         num_held_out=min(num_held_out, MOST_HELD_OUT),
         has_classes=bool(classes),
         trains_autoencoder="max_steps" in config["autoencoder"],
+        most_student=parent["student"]["max_steps"] * parent["student"]["batch_size"],
         num_variants=budget_text.count_variants(len(files), shape, modality.augments),
         can_compile=any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))),
     )
@@ -87,7 +88,6 @@ def plan_training(
     comments = budget_text.expectation(plan, facts, needed, machine.precision, own_name)
     return Planned(
         comments,
-        budget_text.DEFAULTS,
         budget_text.sections(plan, facts, machine, listed[plan.network], config),
     )
 

@@ -44,13 +44,8 @@ FEATURE_BATCH = 16
 AUTOENCODER_BATCH = 4
 """Samples of an autoencoder's steps, and of encoding and decoding, which may take seconds each."""
 
-WORK = {
-    FIRST: "diffusion",
-    EVALUATION: "evaluation",
-    "warm start step": "regression",
-    "student step": "matching",
-}
-"""Names in the speed table, and the names here."""
+WORK = {FIRST: "diffusion", EVALUATION: "evaluation", "warm start step": "regression"}
+"""Names in the speed table, and the names here, where the student's own step is "student"."""
 CODING = {"encoding": "encode", "decoding": "decode"}
 
 
@@ -81,7 +76,7 @@ class Machine:
     """Holds the measured speed of a machine.
 
     seconds: those of a sample in one of the processes, by the kind of work: diffusion (a training step), evaluation,
-    regression, matching, encode, decode, load, feature_step, feature, autoencoder_step; the last three only where the
+    regression, student, encode, decode, load, feature_step, feature, autoencoder_step; the last three only where the
     recipe has these networks. networks: seconds of diffusion and evaluation of each network. guide: those of the guide.
     """
 
@@ -179,8 +174,9 @@ def _measure(request: Request) -> dict[Any, Any]:
     precision = request.config["precision"]
     context = _context(request, request.networks[0], precision)
     bench = Bench(context, device, size)
-    jobs = {name: job for name, job in bench.jobs().items() if name in WORK}
-    found: dict[Any, Any] = {WORK[what]: seconds / size for what, seconds in _time(jobs).items()}
+    work = {**WORK, bench.student_step: "student"}
+    jobs = {name: job for name, job in bench.jobs().items() if name in work}
+    found: dict[Any, Any] = {work[what]: seconds / size for what, seconds in _time(jobs).items()}
     found["load"] = _time_reading(context.modality, request.files)
     few = Bench(context, device, min(size, AUTOENCODER_BATCH))
     coding = {what: job for what, job in few.jobs().items() if what in CODING}

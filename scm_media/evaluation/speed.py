@@ -37,6 +37,7 @@ from scm_media.trajectories import Trajectory
 FIRST = "diffusion step"
 EVALUATION = "one evaluation"
 TWO_PASS = "two-pass sCD step"
+DISTILLATION_STEP, GUIDED_STEP, STUDENT_STEP = "sCD step", "sCD step, guided teacher", "student step"
 CONSISTENCY = {"_target_": "scm_media.losses.ConsistencyLoss"}
 """The loss that is timed beside the student's own where that one is no consistency loss."""
 STEP = 1_000_000
@@ -175,16 +176,16 @@ class Bench:
         own = config["student"]["loss"]
         loss = dict(CONSISTENCY) if uses_trajectories(config, "student") else own
         kinds: list[tuple[str, nn.Module | None, dict[str, Any]]] = [
-            ("sCD step", self.teacher, loss),
+            (DISTILLATION_STEP, self.teacher, loss),
             (TWO_PASS, self.teacher, {**loss, "tangent_method": "forward"}),
             ("sCT step", None, {**loss, "guidance_max": None}),
         ]
         if (guided := self._guided_teacher()) is not None:
-            kinds.append(("sCD step, guided teacher", guided, loss))
+            kinds.append((GUIDED_STEP, guided, loss))
         if config["warm_start"] is not None:
             kinds.append(("warm start step", self.teacher, stage_settings(config, "warm_start")["loss"]))
         if loss is not own:
-            kinds.append(("student step", guided or self.teacher, own))
+            kinds.append((STUDENT_STEP, guided or self.teacher, own))
         optimizations = {FIRST: self._diffusion}
         for what, teacher, settings in kinds:
             optimizations[what] = self._optimization("student", self.student, settings, teacher=teacher)
@@ -199,6 +200,13 @@ class Bench:
         found["decoding"] = self._decode
         found["encoding"] = lambda: self._encode(sample)
         return found
+
+    @property
+    def student_step(self) -> str:
+        """Returns the name of the student's own step in ``jobs``: with the recipe's loss and guided teacher."""
+        if uses_trajectories(self.context.config, "student"):
+            return STUDENT_STEP
+        return DISTILLATION_STEP if self._guidance_scale == 1 else GUIDED_STEP
 
     def batch_reader(self, num: int) -> Callable[[], object]:
         """Returns a function that reads the next batch of the recipe's data, ``num`` times at most."""
@@ -272,16 +280,21 @@ class Bench:
         names, num_frames = self.context.data.action_names, self.context.data.shape[1]
         return torch.zeros(self.batch_size, len(names), num_frames, device=self.device) if names else None
 
+    @property
+    def _guidance_scale(self) -> float | None:
+        """Returns the scale that the teacher is distilled at; None for that of each sample."""
+        config = self.context.config
+        return None if takes_guidance_scale(config) else config["sampler"]["guidance"]
+
     def _guided_teacher(self) -> Guided | None:
         """Returns the teacher as the recipe distils it, None where it is not guided."""
-        config, sampler = self.context.config, self.context.config["sampler"]
-        scale = None if takes_guidance_scale(config) else sampler["guidance"]
+        config, scale = self.context.config, self._guidance_scale
         if scale == 1:
             return None
         guide = None
         if config["guide"] is not None:
             guide = self._backbone(backbone_config(self.context, **config["guide"]["backbone"]))
-        return Guided(self.teacher, scale, sampler["guidance_interval"], guide)
+        return Guided(self.teacher, scale, config["sampler"]["guidance_interval"], guide)
 
     def _evaluate(self) -> None:
         t = torch.full((self.batch_size,), 0.8, device=self.device)

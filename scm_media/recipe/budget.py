@@ -15,8 +15,8 @@ SHARES = {"feature_extractor": 0.08, "autoencoder": 0.15}
 """Fractions of the time that are given to the stages before the teacher, where the recipe has them."""
 LATER_SHARES = {"guide": 0.05, "trajectories": 0.1, "warm_start": 0.2, "student": 0.1, "evaluation": 0.05}
 """Fractions of the rest; the teacher gets what these leave, about half."""
-MOST = {"feature_extractor": 100_000, "autoencoder": 250_000, "trajectories": 32_768, "student": 25_600}
-"""Samples beyond which a stage gains little; the student's are about 400 steps of 64."""
+MOST = {"feature_extractor": 100_000, "autoencoder": 250_000, "trajectories": 32_768}
+"""Samples beyond which a stage gains little; the student's are those of the recipe that a plan is made for."""
 MOST_EVALUATED = 10_000
 LEAST_EVALUATED = 100
 """Samples below which an evaluation is left out of a plan."""
@@ -78,12 +78,14 @@ class Facts:
     """Describes the data and the recipe: training files, held-out files, and the networks of the recipe.
 
     num_variants: the latents of each file that are kept; 0 where files are read and encoded at every step.
+    most_student: samples of all steps of the student, beyond which it gains little.
     """
 
     num_files: int
     num_held_out: int
     has_classes: bool
     trains_autoencoder: bool
+    most_student: int
     num_variants: int = 0
     can_compile: bool = False
 
@@ -207,7 +209,7 @@ class _Costs:
             "guide": (exchange * guide_step / gain + read) / num,
             "trajectories": (TRAJECTORY_STEPS * guided / gain + read) / num,
             "warm_start": exchange * larger * seconds["regression"] / gain / num,
-            "student": exchange * larger * seconds["matching"] / gain / num,
+            "student": exchange * larger * seconds["student"] / gain / num,
             # One process evaluates, whatever number trained.
             "evaluation": TEACHER_STEPS * guided
             + STUDENT_EVALUATIONS * evaluation
@@ -274,7 +276,7 @@ def _share(hours: float, names: Sequence[str], facts: Facts, costs: _Costs, netw
     given = {name: int(share * left / costs.samples[name]) for name, share in LATER_SHARES.items() if name in names}
     nums["trajectories"] = min(given["trajectories"], MOST["trajectories"])
     nums["warm_start"] = min(given["warm_start"], PASSES * nums["trajectories"])
-    nums["student"] = min(given["student"], MOST["student"])
+    nums["student"] = min(given["student"], facts.most_student)
     half = left * (1 - sum(LATER_SHARES.values())) / costs.samples["teacher"]
     nums["guide"] = min(given["guide"], max(LEAST["guide"], int(GUIDE_FRACTION * half)))
     if "evaluation" in names:

@@ -25,11 +25,6 @@ GUIDE: Mapping[str, Any] = {"width": 96, "depth": 3, "num_heads": 3}
 """The backbone of a guide, smaller than every teacher's."""
 GUIDANCE = 1.25
 """The scale of guidance of a recipe that has no guide of its own."""
-DEFAULTS = (
-    "override /optimizer@student.optimizer: adam_without_momentum",
-    "override /loss@student.loss: distribution_matching",
-)
-"""What a recipe with a plan adds to its list of defaults."""
 BATCH_SIZES = {"cpu": 64, "cuda": 256}
 RATES = {"warm_start": 5e-4, "student": 1e-4}
 """Learning rates of a network of width 160 with batches of 64."""
@@ -48,8 +43,6 @@ def guide_keys(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
 def overrides(device: str, guidance: float = GUIDANCE) -> list[str]:
     """Returns the overrides under which a recipe is measured: the stages that every plan has."""
     return [
-        "optimizer@student.optimizer=adam_without_momentum",
-        "loss@student.loss=distribution_matching",
         "++guide={backbone: {}, max_steps: 1}",
         "++trajectories={num: 64}",
         "++warm_start={max_steps: 1}",
@@ -122,7 +115,7 @@ def sections(plan: Plan, facts: Facts, machine: Machine, network: Network, confi
         *_trajectories(plan, machine),
         f"# {_time(plan.stages['warm_start'].seconds)}: regression on them, no more than {PASSES} passes",
         f"warm_start: {_flow(_warm_start(steps['warm_start'], size, width))}",
-        f"# {_time(plan.stages['student'].seconds)}: distribution matching, which levels off at some 400 steps of 64",
+        f"# {_time(plan.stages['student'].seconds)}: {_loss_name(config)}, for no more samples than in the parent",
         f"student: {_flow(_student(steps['student'], size, width))}",
     ]
     return lines
@@ -218,6 +211,12 @@ def _warm_start(steps: int, batch_size: int, width: int) -> dict[str, Any]:
 def _student(steps: int, batch_size: int, width: int) -> dict[str, Any]:
     keys = _training(steps, batch_size, _rate("student", width, batch_size))
     return {**keys, "ema_std": 0.1}
+
+
+def _loss_name(config: Mapping[str, Any]) -> str:
+    """Returns the name of the student's loss, which is the parent's."""
+    name: str = config["student"]["loss"]["_target_"]
+    return name.rpartition(".")[2]
 
 
 def _flow(keys: Mapping[str, Any]) -> str:

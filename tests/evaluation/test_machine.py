@@ -44,10 +44,10 @@ def request_of_small(tmp_path):
 
 def test_every_kind_of_work_is_timed(request_of_small):
     found = measure_machine(request_of_small)
-    kinds = {"diffusion", "evaluation", "regression", "matching", "encode", "decode", "load", "feature_step", "feature"}
+    kinds = {"diffusion", "evaluation", "regression", "student", "encode", "decode", "load", "feature_step", "feature"}
     assert found.seconds.keys() == kinds
     assert all(0 < seconds < 1 for seconds in found.seconds.values())
-    assert found.seconds["evaluation"] < found.seconds["diffusion"] < found.seconds["matching"]
+    assert found.seconds["evaluation"] < found.seconds["diffusion"] < found.seconds["student"]
     assert found.networks[0][0] < found.networks[1][0] < found.networks[2][0]
     assert found.networks[0] == (found.seconds["diffusion"], found.seconds["evaluation"])
     assert (found.device, found.num_processes) == ("cpu", 1)

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from scm_media import ConsistencyLoss, recipe
+from scm_media.build import build
 from scm_media.evaluation import speed
 from scm_media.evaluation.speed import measure_speed
 from scm_media.evaluation.timing import in_turns
+from scm_media.training.context import make_context
 from scm_media.training.optimization import Optimization
 from tests.training.small import SMALL
 
@@ -142,3 +144,26 @@ def test_a_way_to_the_tangent_that_fails_is_left_out_with_its_reason(monkeypatch
 def test_no_batch_is_refused():
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         measure_speed(small(), CPU, batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ((), "sCD step"),
+        (("sampler.guidance=2", "teacher.loss.label_dropout=0.1"), "sCD step, guided teacher"),
+        (
+            (
+                "loss@student.loss=distribution_matching",
+                "~student.loss.tangent_warmup",
+                "trajectories=default",
+                "warm_start=regression",
+            ),
+            "student step",
+        ),
+    ],
+)
+def test_the_students_own_step_is_among_those_that_are_timed(words, name):
+    config = small(*words)
+    data = speed.AbsentData((1, 16, 16), {"class": ("a", "b")})
+    bench = speed.Bench(make_context(config, build(config["modality"], "modality"), data, data), CPU, 2)
+    assert bench.student_step == name and name in bench.jobs()

@@ -10,17 +10,17 @@ import pytest
 from scm_media import recipe
 from scm_media.evaluation.machine import Machine
 from scm_media.recipe.budget import ENOUGH, LEAST, MARGIN, PASSES, Facts, Network, hours_for, make_plan
-from scm_media.recipe.budget_text import DEFAULTS, count_variants, expectation, networks, overrides, sections
+from scm_media.recipe.budget_text import count_variants, expectation, networks, overrides, sections
 from scm_media.training.fingerprint import stage_settings
 
-FACTS = Facts(num_files=2000, num_held_out=40, has_classes=True, trains_autoencoder=False)
+FACTS = Facts(num_files=2000, num_held_out=40, has_classes=True, trains_autoencoder=False, most_student=25_600)
 HOURS = (0.1, 0.3, 1.0, 2.0, 5.0, 24.0)
 
 
 def machine(num_processes: int = 2, scale: float = 1.0, **other: float) -> Machine:
     """Returns a machine whose four networks, and the coarser four, take 3, 8, 12, 35 ms, and a quarter of that."""
     steps = [scale * each * factor for factor in (1.0, 0.25) for each in (0.003, 0.008, 0.012, 0.035)]
-    seconds = {"diffusion": steps[0], "evaluation": steps[0] / 3, "regression": steps[0], "matching": 3.6 * steps[0]}
+    seconds = {"diffusion": steps[0], "evaluation": steps[0] / 3, "regression": steps[0], "student": 3.6 * steps[0]}
     seconds |= {"encode": 1e-5, "decode": 1e-5, "load": 1e-3, "feature_step": 0.003, "feature": 0.001}
     pairs = [(each, each / 3) for each in steps]
     return Machine("cpu", num_processes, "bf16-mixed", seconds | other, pairs, (steps[0] / 2, steps[0] / 6))
@@ -154,7 +154,6 @@ def test_a_plan_becomes_a_recipe(tmp_path, name, hours):
         "defaults:",
         f"  - {name}",
         "  - override /data: folder",
-        *(f"  - {each}" for each in DEFAULTS),
         "  - _self_",
     ]
     (tmp_path / "mine.yaml").write_text("\n".join([*head, "data: {root: .}", *lines]))
@@ -173,8 +172,8 @@ def test_a_plan_becomes_a_recipe(tmp_path, name, hours):
     assert shards % 2 == 0, "each process has as many shards"
     assert 0.85 * plan.stages["trajectories"].num <= composed["trajectories"]["num"]
     assert composed["trajectories"]["num"] <= plan.stages["trajectories"].num
-    assert composed["student"]["loss"]["_target_"].endswith("DistributionMatchingLoss")
-    assert composed["student"]["optimizer"]["betas"] == [0.0, 0.99]
+    assert composed["student"]["loss"] == config["student"]["loss"]
+    assert composed["student"]["optimizer"]["betas"] == config["student"]["optimizer"]["betas"]
     assert composed["trainer"]["compile"] is plan.compiled
 
 
@@ -187,3 +186,16 @@ def test_what_to_expect_is_said_with_its_warnings():
     assert f"scm-media evaluate runs/drums/main -n {plan.stages['evaluation'].num} --precision bf16" in said
     assert ("a teacher shows little before 100,000, which take about 0.7 hours here" in said) == (seen < 100_000)
     assert "by heart" not in "\n".join(expectation(plan, replace(FACTS, num_files=10**6), 0.7, "bf16-mixed", "drums"))
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("image/folder", "DistributionMatchingLoss"), ("audio/folder", "ConsistencyLoss")]
+)
+def test_the_student_has_the_loss_of_its_parent_and_no_more_samples(name, loss):
+    config = recipe.compose(name, ["++data.root=.", "data=folder", *overrides("cpu")])
+    assert config["student"]["loss"]["_target_"].rpartition(".")[2] == loss
+    sizes = [[Network(keys, 10**6, 10**8) for keys in family] for family in networks(config, (2, 64, 64))]
+    plans = {most: make_plan(60.0, replace(FACTS, most_student=most), machine(), sizes) for most in (6_400, 38_400)}
+    assert {most: plan.stages["student"].num for most, plan in plans.items()} == {most: most for most in plans}
+    text = "\n".join(sections(plans[38_400], FACTS, machine(), sizes[0][0], config))
+    assert f"{loss}, for no more samples than in the parent" in text
