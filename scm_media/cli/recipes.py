@@ -28,15 +28,14 @@ NUM_OPENED = 32
 
 @dataclass(frozen=True)
 class Planned:
-    """Holds the lines that a plan adds to a proposal: comments, entries of its list of defaults, and sections."""
+    """Holds the lines that a plan adds to a proposal: comments and sections."""
 
     comments: Sequence[str]
-    defaults: Sequence[str]
     sections: Sequence[str]
 
 
 UNPLANNED = Planned(
-    (), (), ("trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",)
+    (), ("trainer: {compile: false}  # true is faster where a compiler is installed and the run is long",)
 )
 
 
@@ -44,6 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     """Lists, prints, copies or proposes recipes; returns 0."""
     commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
     commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe, or YAML file, and its cost")
+    commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the cost of NAME with these settings")
     commands.add_argument("--copy", metavar="FILE", help="write the recipe NAME to a new file, to be changed")
     commands.add_argument("--keys", action="store_true", help="print every key of NAME: type, unit, bounds, default")
     commands.add_argument("--json", action="store_true", help="with --keys: as JSON")
@@ -53,7 +53,9 @@ def run(arguments: Sequence[str]) -> int:
         "--hours", type=float, metavar="H", help="with --for: time this machine, and fit training and evaluation to H"
     )
     commands.add_argument("--device", choices=("auto", "cpu", "cuda"), help="with --hours: default: auto")
-    parsed = commands.parse_args(arguments)
+    parsed = commands.parse_intermixed_args(arguments)
+    if parsed.overrides and (parsed.copy or parsed.keys or parsed.folder or parsed.reference):
+        commands.error("KEY=VALUE goes with NAME alone, whose cost it changes")
     if parsed.copy and not parsed.name:
         commands.error("--copy needs the NAME of a recipe")
     if parsed.keys and not parsed.name:
@@ -75,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 
         print(reference_page(), end="")
     elif parsed.name:
-        print(_with_cost(parsed.name))
+        print(_with_cost(parsed.name, parsed.overrides))
     else:
         print("\n\n".join(_entry(name) for name in recipe.names()))
     return 0
@@ -121,15 +123,16 @@ def _entry(name: str) -> str:
     return "\n".join(lines)
 
 
-def _with_cost(name: str) -> str:
-    """Returns a recipe's text with its cost in comments after it, so that it stays a recipe."""
+def _with_cost(name: str, overrides: Sequence[str] = ()) -> str:
+    """Returns a recipe's text with its cost, under overrides, in comments after it, so that it stays a recipe."""
     from scm_media.recipe.cost import count_cost
 
     text = printable_lines(recipe.describe(name).text)
     try:
-        config = recipe.compose(name, NO_DATA)
+        config = recipe.compose(name, [*NO_DATA, *overrides])
         counted = count_cost(config)
         lines = [
+            *([f"with {' '.join(overrides)}"] if overrides else []),
             f"{_shape(config)}, latent {_times(counted.latent_shape)}",
             f"{counted.parameters / 1e6:.2f} M parameters a network, "
             f"{counted.multiply_adds / 1e9:.3g} G multiply-adds a forward pass of one sample",
@@ -180,7 +183,6 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
         "defaults:",
         f"  - {best}",
         "  - override /data: folder",
-        *(f"  - {each}" for each in plan.defaults),
         "  - _self_",
         "",
         f"recipe: {yaml_text(own_name)}",

@@ -149,6 +149,19 @@ def test_no_proposal_for_files_that_nothing_reads(tmp_path, capsys, content, exp
     assert expected in capsys.readouterr().err
 
 
+def test_the_cost_follows_settings_and_the_text_stays_the_recipes(capsys):
+    words = ["num_devices=2", "strategy=fsdp"]
+    assert main(["recipes", "image/tiny"]) == 0
+    plain = capsys.readouterr().out
+    assert main(["recipes", "image/tiny", *words]) == 0
+    found = capsys.readouterr().out
+    assert found.startswith(plain[: plain.index("# counted:")])
+    assert "# counted: with num_devices=2 strategy=fsdp" in found and ", 16 samples a pass" in found
+    with pytest.raises(SystemExit) as ended:
+        main(["recipes", "image/tiny", "--keys", *words])
+    assert ended.value.code == 2 and "KEY=VALUE goes with NAME alone" in capsys.readouterr().err
+
+
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))  # the others are not looked at
@@ -162,7 +175,7 @@ def measured(request) -> Machine:
     """Returns made-up speeds for what is asked, which has to be buildable."""
     data = AbsentData((3, 32, 32), request.label_names)
     assert make_context(request.config, build(request.config["modality"], "modality"), data, data).latent_shape
-    steps = ("diffusion", "regression", "matching", "feature_step", "autoencoder_step")
+    steps = ("diffusion", "regression", "student", "feature_step", "autoencoder_step")
     kinds = (*steps, "evaluation", "encode", "decode", "load", "feature")
     pairs = [(cost / 1e11, cost / 3e11) for cost in request.costs]
     return Machine("cpu", request.num_processes, "32-true", dict.fromkeys(kinds, pairs[0][0]), pairs, pairs[0])
