@@ -7,11 +7,10 @@
 Stages, each with a time limit: ``kernel`` (the fused tangent of attention against float64, its time and memory),
 ``tangents`` (value and tangent of each backbone in float32 and bf16 against float64 on the CPU), ``recipes`` (each tiny
 recipe trained, stopped, continued, and drawn from; pictures also without a stop), ``resume`` (how far the weights of
-both differ), ``sampling`` (two steps of the 1.5-billion network at batch 1, eager, compiled and as a CUDA
-graph), ``train`` (a recipe trained, evaluated and exported; ``--train``
-says which, with overrides), ``speed`` (training steps and one evaluation). OUT gets ``results.json`` with the exit
-codes and seconds, a ``STAGE.txt`` of what each printed, and the trained model. A stage that has ended well in OUT is
-not run again.
+both differ), ``sampling`` (two steps of the 1.5-billion network at batch 1, eager, compiled and as a CUDA graph),
+``train`` (a recipe trained, evaluated and exported; ``--train`` says which, with overrides), ``speed`` (training steps
+and one evaluation). OUT gets ``results.json`` with the exit codes and seconds, a ``STAGE.txt`` of what each printed,
+and the trained model. A stage that has ended well in OUT is not run again.
 """
 
 from __future__ import annotations

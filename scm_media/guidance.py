@@ -12,6 +12,12 @@ from scm_media.interfaces import Backbone
 from scm_media.trigflow import broadcast_time
 
 
+def parts_of(network: object) -> tuple[nn.Module, ...]:
+    """Returns the modules that a frozen network calls: itself, or of a guided one the network and its guide."""
+    parts = (network.backbone, network.guide) if isinstance(network, Guided) else (network,)
+    return tuple(each for each in parts if isinstance(each, nn.Module))
+
+
 class Guided(nn.Module):
     """A backbone with guidance: F_∅ + s (F_c − F_∅) for a scale s, where s = 1 means none.
 

@@ -43,19 +43,19 @@ class _Loader(ABC):
 
 @dataclass(frozen=True)
 class _Steps(_Loader):
-    """Loads the batch of a pass, of which a step has ``accumulate``."""
+    """Loads this process's part of a batch by the number of its pass, counted over all steps."""
 
     batch_size: int
-    rank: int
-    world: int
-    accumulate: int
+    division: order.Division
 
     def load(self, number: int) -> list[Batch]:
-        numbers, buckets = (number, self.batch_size, self.rank, self.world), self.dataset.buckets
+        step, own = divmod(number, self.division.passes)
+        part, buckets = self.division.part(self.batch_size, own), self.dataset.buckets
         if buckets is None:
-            chosen = order.select(*numbers, len(self.dataset), self.seed)
+            begin = step * self.batch_size
+            chosen = order.select(range(begin + part.start, begin + part.stop), len(self.dataset), self.seed)
         else:
-            chosen = order.select_from_bucket(*numbers, buckets, self.seed, self.accumulate)
+            chosen = order.select_from_bucket(step, part, self.batch_size, buckets, self.seed)
         generators = [torch.Generator().manual_seed(mix(self.seed, *pair)) for pair in chosen]
         return [self.dataset.batch([index for _, index in chosen], generators)]
 
@@ -139,19 +139,20 @@ def read_ranges(
 def batches(
     dataset: Dataset,
     batch_size: int,
-    first_pass: int,
-    num_passes: int,
+    first_step: int,
+    num_steps: int,
     seed: int,
-    rank: int = 0,
-    world: int = 1,
     num_workers: int = 0,
-    accumulate: int = 1,
+    division: order.Division | None = None,
 ) -> Iterator[Batch]:
-    """Yields one rank's batches of ``batch_size`` examples for ``num_passes`` passes from ``first_pass`` on.
+    """Yields the batches of ``batch_size`` examples of ``num_steps`` steps from ``first_step`` on.
 
-    A step has ``accumulate`` passes of ``world`` ranks. Examples and augmentation of a step depend on (seed, step)
-    alone, however it is divided, and with any number of workers; torch's global generator is left untouched.
+    division: how a batch is divided; None for not at all. With one, this place's parts are yielded, pass by pass.
+    Examples and augmentation of a step depend on (seed, step) alone, however it is divided, and with any number of
+    workers; torch's global generator is left untouched.
     """
-    steps = _Steps(dataset, seed, batch_size, rank, world, accumulate)
-    for (batch,) in _load_all(steps, range(first_pass, first_pass + num_passes), num_workers):
+    division = division or order.Division()
+    steps = _Steps(dataset, seed, batch_size, division)
+    passes = range(first_step * division.passes, (first_step + num_steps) * division.passes)
+    for (batch,) in _load_all(steps, passes, num_workers):
         yield batch

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from scm_media.ema import PowerEMA
-from scm_media.training.sharding import divided
+from scm_media.training.sharding import shard_like
 
 LOSS = "held_out/loss"
 """The figure of a validation that decides."""
@@ -58,7 +58,7 @@ class EarlyStopping:
         self.loss, self.step, self.num_worse = state["loss"], state["step"], state["num_worse"]
         if math.isfinite(self.loss):
             saved = ema.averaged if state["weights"] is None else state["weights"]
-            saved = divided(saved, ema.averaged)
+            saved = shard_like(saved, ema.averaged)
             places = {name: (value.device, value.dtype) for name, value in ema.averaged.items()}
             self.weights = {name: saved[name].to(*place, copy=True) for name, place in places.items()}
 

@@ -21,10 +21,10 @@ from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import has_ended
 from scm_media.training.forecast import Forecast
 from scm_media.training.interruption import Interruption
-from scm_media.training.optimization import Optimization, Task
+from scm_media.training.optimization import Optimization, Task, divide
 from scm_media.training.post_hoc_ema import FOLDER as SNAPSHOTS
 from scm_media.training.reporting import DataWaitMeter, Reporter, TermAverages
-from scm_media.training.sharding import is_sharded, place_in_batch, token_group
+from scm_media.training.sharding import is_sharded, token_group
 
 
 def train(
@@ -48,8 +48,7 @@ def train(
     another recipe or cut short, and when loss or gradients stay not finite, and OSError when one cannot be written.
     """
     max_steps, kept = task.settings["max_steps"], folder / "checkpoints"
-    place, group = place_in_batch(fabric), token_group(fabric)
-    batch_size = _batch_size_of_pass(task, place[1], trainer["accumulate"])
+    division, group = divide(fabric, task, trainer), token_group(fabric)
     if group is not None:
         check_splits(task.model)
     optimization, start = _restore(fabric, task, trainer, folder, seed)
@@ -62,9 +61,8 @@ def train(
 
     logger = fabric.logger if fabric.loggers else None
     reporter = Reporter(folder, task.name, max_steps, start, logger, forecast) if fabric.global_rank == 0 else None
-    first, num = start * trainer["accumulate"], (max_steps - start) * trainer["accumulate"]
-    workers, accumulate = trainer["num_workers"], trainer["accumulate"]
-    stream = DataWaitMeter(batches(data, batch_size, first, num, seed, *place, workers, accumulate))
+    size, workers = task.settings["batch_size"], trainer["num_workers"]
+    stream = DataWaitMeter(batches(data, size, start, max_steps - start, seed, workers, division))
     arguments = (task.inputs(batch.to(fabric.device)) for batch in stream)
     terms = TermAverages()
     with ExitStack() as ended:
@@ -127,17 +125,6 @@ def _restore(fabric: Any, task: Task, trainer: dict[str, Any], folder: Path, see
     keeps_snapshots = task.snapshots and trainer["snapshot_every"]
     optimization = Optimization(fabric, task, trainer, seed, folder / SNAPSHOTS if keeps_snapshots else None)
     return optimization, optimization.restore(kept)
-
-
-def _batch_size_of_pass(task: Task, num_parts: int, accumulate: int) -> int:
-    """Returns how many samples of a step's batch go through one forward pass of one device."""
-    size = task.settings["batch_size"]
-    if size % (num_parts * accumulate):
-        raise ValueError(
-            f"{task.name}.batch_size {size} must be a multiple of {num_parts} parts (num_devices x num_nodes / "
-            f"context_parallel) x trainer.accumulate {accumulate}: set one, or another number of devices"
-        )
-    return size // (num_parts * accumulate)
 
 
 def _validate(

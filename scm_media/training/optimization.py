@@ -19,6 +19,7 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.compiler import compiler_errors
 from scm_media.data import Batch
+from scm_media.data.order import Division
 from scm_media.draws import draw_by_sample
 from scm_media.ema import PowerEMA
 from scm_media.nn.magnitude import renormalize
@@ -28,12 +29,12 @@ from scm_media.training.devices import rank_zero_only
 from scm_media.training.early_stopping import EarlyStopping
 from scm_media.training.post_hoc_ema import Snapshots
 from scm_media.training.sharding import (
-    divided,
-    divided_optimizer,
-    gathered,
+    gather,
     is_sharded,
     place_in_batch,
-    whole_number,
+    shard_like,
+    shard_optimizer_state,
+    to_number,
 )
 
 Finish = Callable[[Mapping[str, Tensor], int, Mapping[str, int]], None]
@@ -47,12 +48,11 @@ class Task:
     stage's section of the recipe. inputs: maps a batch on the device to the loss's arguments but for the step.
     separate_clip: modules (a learned weight) whose gradients are clipped apart. auxiliary: a network that is trained
     beside the model and not kept, and its learning rate in units of the model's; its gradients are clipped apart too.
-    precision: None for the recipe's. shardable: whether ``strategy=fsdp`` may divide its networks among the devices.
-    preview(model, step, folder): writes sheets of the averaged model, none where the folder is None, and returns
-    figures. finish(state, step, header):
-    writes the stage's weights, averages of a step, with further entries of their file's header. training_fingerprint:
-    is saved with checkpoints. snapshots: whether snapshots of averages are kept. compile: compiles the networks, called
-    only when there is something to train.
+    precision: None for the recipe's. shardable: whether ``strategy=fsdp`` may shard its networks. preview(model, step,
+    folder): writes sheets of the averaged model, none where the folder is None, and returns figures. finish(state,
+    step, header): writes the stage's weights, averages of a step, with further entries of their file's header.
+    training_fingerprint: is saved with checkpoints. snapshots: whether snapshots of averages are kept. compile:
+    compiles the networks, called only when there is something to train.
     """
 
     name: str
@@ -93,6 +93,16 @@ def rate_factor(step: int, max_steps: int, warmup_steps: int, decay: str, decay_
             raise ValueError("decay_steps must be given for decay 'inverse_sqrt'")
         return warm * min(1.0, math.sqrt(decay_steps / max(1, step)))
     raise ValueError(f"decay must be constant, cosine or inverse_sqrt, got {decay!r}")
+
+
+def divide(fabric: Any, task: Task, trainer: Mapping[str, Any]) -> Division:
+    """Returns how a task's batches are divided among devices and passes; ValueError where they cannot be."""
+    division = Division(*place_in_batch(fabric), trainer["accumulate"])
+    try:
+        division.part(task.settings["batch_size"], 0)
+    except ValueError as error:
+        raise ValueError(f"{task.name}.{error}") from error
+    return division
 
 
 class _Closed(nn.Module):
@@ -137,6 +147,7 @@ class Optimization:
     A step computes the gradients of ``trainer["accumulate"]`` passes, clips them, steps the optimiser, renormalises
     magnitude-preserving weights and updates the averages. Noise and times are functions of (seed, stage, step, place in
     the batch), dropout of (seed, stage, rank, step).
+
     snapshots: the folder of the snapshots of averages, None for none. ``skipped`` and ``skipped_in_a_row`` count steps
     whose loss or gradient was not finite.
     """
@@ -145,8 +156,9 @@ class Optimization:
         self, fabric: Any, task: Task, trainer: Mapping[str, Any], seed: int, snapshots: Path | None = None
     ) -> None:
         self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
+        self._division = divide(fabric, task, trainer)
         self._module = fabric.setup_module(_Closed(task.loss))
-        groups, self._rate_factors = parameter_groups(task)  # of the parameters as they are divided, if they are
+        groups, self._rate_factors = parameter_groups(task)  # of the parameters as they are sharded, if they are
         optimizer = build(task.settings["optimizer"], "optimizer", params=groups)
         self.peak_rate = float(optimizer.defaults["lr"])
         self.optimizer = fabric.setup_optimizers(optimizer)
@@ -200,13 +212,11 @@ class Optimization:
         """Computes the gradients of a step's whole batch; returns its loss and terms."""
         fabric, accumulate = self.fabric, self.trainer["accumulate"]
         stage, batch_size = stage_number(self.task.name), self.task.settings["batch_size"]
-        place, num_places = place_in_batch(fabric)
-        size = batch_size // (accumulate * num_places)
         total, terms = 0.0, []
         for micro in range(accumulate):
             torch.manual_seed(mix(self.seed, stage, fabric.global_rank, step, micro))  # for dropout
-            first = (micro * num_places + place) * size
-            with draw_by_sample(mix(self.seed, stage, step), first, batch_size):
+            part = self._division.part(batch_size, micro)
+            with draw_by_sample(mix(self.seed, stage, step), part.start, batch_size):
                 given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
                 # Sharded gradients are reduced in each pass: whole ones would be kept until the last.
                 waits = micro < accumulate - 1 and not is_sharded(fabric)
@@ -228,7 +238,7 @@ class Optimization:
         others = [parameter for parameter in self.task.loss.parameters() if id(parameter) not in separate]
         limit = self.trainer["gradient_clip"]
         largest = math.inf if limit is None else limit
-        norms = [whole_number(clip_grad_norm_(each, largest)) for each in (others, apart, auxiliary)]
+        norms = [to_number(clip_grad_norm_(each, largest)) for each in (others, apart, auxiliary)]
         return norms[0], norms[1] + norms[2]
 
     def _count(self, finite: bool, step: int) -> None:
@@ -244,7 +254,7 @@ class Optimization:
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that a training needs to go on bit for bit, for a checkpoint, as whole tensors.
 
-        All devices must call this; where they divide the weights, the first one alone gets tensors.
+        All devices must call this; where they shard the weights, the first one alone gets tensors.
         """
         state = {
             "loss": self.task.loss.state_dict(),
@@ -258,7 +268,7 @@ class Optimization:
         return self._whole(state)
 
     def _whole(self, state: Any) -> Any:
-        return gathered(state, self.fabric.global_rank == 0) if is_sharded(self.fabric) else state
+        return gather(state, self.fabric.global_rank == 0) if is_sharded(self.fabric) else state
 
     def finish(self, last_step: int) -> None:
         """Writes the stage's weights: the averages of the last step, or with patience those of the best validation.
@@ -299,9 +309,9 @@ class Optimization:
             problems.append("another optimizer")
         if problems:
             raise ValueError(f"{path} belongs to another recipe ({'; '.join(problems)}): use another run_dir")
-        self.task.loss.load_state_dict(divided(saved["loss"], self.task.loss.state_dict()))
-        self.optimizer.load_state_dict(divided_optimizer(saved["optimizer"], self.optimizer))
-        self.ema.load_state_dict(divided(saved["ema"], self.ema.averaged))
+        self.task.loss.load_state_dict(shard_like(saved["loss"], self.task.loss.state_dict()))
+        self.optimizer.load_state_dict(shard_optimizer_state(saved["optimizer"], self.optimizer))
+        self.ema.load_state_dict(shard_like(saved["ema"], self.ema.averaged))
         self.skipped = saved["skipped"]
         self.skipped_in_a_row = saved.get("skipped_in_a_row", 0)  # absent from old checkpoints
         if self.stopping is not None and saved.get("stopping") is not None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.ema import STDS, PowerEMA, combination
 from scm_media.pipeline.model_folder import ModelFolder
-from scm_media.training.sharding import divided
+from scm_media.training.sharding import shard_like
 
 FOLDER = "snapshots"
 COPIED = "copied"
@@ -52,7 +52,7 @@ class Snapshots:
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Restores saved averages; ValueError where they do not fit."""
         for std, ema in self._apart.items():
-            ema.load_state_dict(divided(state[str(std)], ema.averaged))
+            ema.load_state_dict(shard_like(state[str(std)], ema.averaged))
 
     def due(self, step: int) -> bool:
         """Returns whether a snapshot is written after this step."""

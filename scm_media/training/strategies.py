@@ -31,8 +31,8 @@ def check_strategy(config: Mapping[str, Any]) -> None:
     if config["trainer"]["compile"]:
         raise ValueError("strategy=fsdp trains networks that are not compiled: set trainer.compile=false")
     if config["backbone"].get("network") is not None:
-        raise ValueError("strategy=fsdp does not divide networks of diffusers: set strategy=ddp")
+        raise ValueError("strategy=fsdp does not shard networks of diffusers: set strategy=ddp")
     if config["student"]["lora"] is not None:
         raise ValueError(
-            "strategy=fsdp does not divide the weights that a LoRA shares: set strategy=ddp or student.lora=null"
+            "strategy=fsdp does not shard the weights that a LoRA shares: set strategy=ddp or student.lora=null"
         )

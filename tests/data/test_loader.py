@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 
 from modalities.image import ImageModality
 from scm_media.data import Dataset, Example, ShapesDataset, batches
-from scm_media.data.order import select
+from scm_media.data.order import Division, select
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_resumed_batches_equal_those_of_an_undisturbed_run(shapes, num_workers):
 
 
 def test_two_ranks_with_workers_see_disjoint_halves(shapes):
-    halves = [list(batches(shapes, 5, 0, 5, seed=1, rank=rank, world=2, num_workers=2)) for rank in (0, 1)]
+    halves = [list(batches(shapes, 10, 0, 5, seed=1, num_workers=2, division=Division(rank, 2))) for rank in (0, 1)]
     whole = list(batches(shapes, 10, 0, 5, seed=1))
     for first, second, both in zip(*halves, whole, strict=True):
         assert torch.equal(torch.cat([first.sample, second.sample]), both.sample)
@@ -46,7 +46,7 @@ def test_two_ranks_with_workers_see_disjoint_halves(shapes):
     pictures = [
         {
             tuple(sample.flatten().tolist())
-            for b in batches(plain, 5, 0, 5, seed=1, rank=rank, world=2)
+            for b in batches(plain, 10, 0, 5, seed=1, division=Division(rank, 2))
             for sample in b.sample
         }
         for rank in (0, 1)
@@ -58,7 +58,7 @@ def test_two_ranks_with_workers_see_disjoint_halves(shapes):
 def test_augmentation_changes_from_epoch_to_epoch_alone(shapes):
     picture_by_epoch = []
     for batch, step in zip(batches(shapes, 50, 0, 8, seed=0), range(8), strict=True):
-        place = [index for _, index in select(step, 50, 0, 1, 50, seed=0)].index(13)
+        place = [index for _, index in select(range(50 * step, 50 * step + 50), 50, seed=0)].index(13)
         picture_by_epoch.append(batch.sample[place])
     plain = shapes[13].sample
     flipped = [torch.equal(picture, plain.flip(-1)) for picture in picture_by_epoch]

@@ -6,8 +6,14 @@ from collections import Counter
 
 import pytest
 
-from scm_media.data.order import select
+from scm_media.data.order import Division, select
 from scm_media.seeds import mix
+
+
+def part(step: int, batch_size: int, place: int = 0, num_places: int = 1) -> range:
+    """Returns the part of the order that a place has in a step."""
+    own = Division(place, num_places).part(batch_size, 0)
+    return range(step * batch_size + own.start, step * batch_size + own.stop)
 
 
 def indices(*arguments, **keywords):
@@ -20,8 +26,8 @@ def test_each_epoch_shows_every_example_once(batch_size, world):
     seen = [
         pair
         for step in range(num_steps)
-        for rank in range(world)
-        for pair in select(step, batch_size, rank, world, num, seed=3)
+        for place in range(world)
+        for pair in select(part(step, batch_size * world, place, world), num, seed=3)
     ]
     epochs = [seen[start : start + num] for start in range(0, len(seen) - num, num)]
     assert len(epochs) >= 3
@@ -34,7 +40,7 @@ def test_each_epoch_shows_every_example_once(batch_size, world):
 
 def test_ranks_of_an_epoch_are_disjoint():
     first, second = (
-        [index for step in range(5) for index in indices(step, 10, rank, 2, 100, seed=0)] for rank in (0, 1)
+        [index for step in range(5) for index in indices(part(step, 20, place, 2), 100, seed=0)] for place in (0, 1)
     )
     assert not set(first) & set(second)
     assert len(set(first) | set(second)) == 100
@@ -42,17 +48,17 @@ def test_ranks_of_an_epoch_are_disjoint():
 
 def test_two_ranks_share_the_batch_that_one_rank_of_twice_the_size_has():
     for step in (0, 3, 11):
-        halves = indices(step, 8, 0, 2, 50, seed=1) + indices(step, 8, 1, 2, 50, seed=1)
-        assert halves == indices(step, 16, 0, 1, 50, seed=1)
+        halves = [indices(part(step, 16, place, 2), 50, seed=1) for place in (0, 1)]
+        assert halves[0] + halves[1] == indices(part(step, 16), 50, seed=1)
 
 
 def test_order_depends_on_the_seed_and_on_nothing_else():
-    assert indices(4, 32, 0, 1, 1000, seed=5) == indices(4, 32, 0, 1, 1000, seed=5)
-    assert indices(4, 32, 0, 1, 1000, seed=5) != indices(4, 32, 0, 1, 1000, seed=6)
+    assert indices(part(4, 32), 1000, seed=5) == indices(part(4, 32), 1000, seed=5)
+    assert indices(part(4, 32), 1000, seed=5) != indices(part(4, 32), 1000, seed=6)
 
 
 def test_first_places_are_spread_evenly():
-    counts = Counter(indices(0, 1, 0, 1, 4, seed)[0] for seed in range(2000))
+    counts = Counter(indices(range(1), 4, seed)[0] for seed in range(2000))
     assert all(abs(counts[index] - 500) < 100 for index in range(4))
 
 
@@ -63,9 +69,25 @@ def test_mix_keeps_its_numbers_apart():
     assert all(0 <= seed < 1 << 63 for seed in seeds)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"), [((0, 4, 0, 1, 0), "0"), ((0, 0, 0, 1, 9), "batch_size"), ((0, 4, 2, 2, 9), "rank")]
-)
-def test_impossible_orders_are_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
-        indices(*arguments, seed=0)
+def test_an_order_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one example, got a dataset of 0"):
+        indices(range(4), 0, seed=0)
+    with pytest.raises(ValueError, match="batch_size 0 must be a multiple"):
+        Division().part(0, 0)
+
+
+@pytest.mark.parametrize(("num_places", "passes"), [(1, 1), (3, 1), (1, 4), (2, 3)])
+def test_the_parts_of_a_batch_follow_one_another(num_places, passes):
+    parts = [
+        Division(place, num_places, passes).part(24, number) for number in range(passes) for place in range(num_places)
+    ]
+    assert [sample for each in parts for sample in each] == list(range(24))
+    assert len({len(each) for each in parts}) == 1
+
+
+def test_batches_that_cannot_be_divided_and_places_that_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"batch_size 10 must be a multiple of 2 parts .* x trainer.accumulate 3: set"):
+        Division(0, 2, 3).part(10, 0)
+    for wrong in ((2, 2, 1), (-1, 2, 1), (0, 1, 0)):
+        with pytest.raises(ValueError, match="place must lie in"):
+            Division(*wrong)

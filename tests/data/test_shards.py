@@ -17,6 +17,7 @@ from scm_media import Modality
 from scm_media.cli import main
 from scm_media.data import FolderDataset, ShardsDataset, batches
 from scm_media.data import tars as module
+from scm_media.data.order import Division
 
 NAMES = ("cat", "dog")
 
@@ -101,7 +102,7 @@ def test_order_is_the_same_after_a_resume_on_ranks_and_with_workers(root):
     again = open_shards(root, labels={"class": "cls"}, modality=ImageModality(size=6, fit="crop", flip=True))
     for one, other in zip(batches(again, 8, 4, 5, seed=3, num_workers=2), whole[4:], strict=True):
         assert torch.equal(one.sample, other)
-    halves = [list(batches(again, 4, 0, 9, seed=3, rank=rank, world=2)) for rank in (0, 1)]
+    halves = [list(batches(again, 8, 0, 9, seed=3, division=Division(rank, 2))) for rank in (0, 1)]
     for first, second, both in zip(*halves, whole, strict=True):
         assert torch.equal(torch.cat([first.sample, second.sample]), both)
 

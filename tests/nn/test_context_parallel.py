@@ -29,7 +29,7 @@ LENGTHS = {
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What each rank found; the two start once for all tests."""
+    """Returns what each rank found; the two start once for all tests."""
     folder = tmp_path_factory.mktemp("ranks")
     words = [sys.executable, "-m", "tests.nn.context_ranks", str(folder)]
     started = [subprocess.Popen([*words, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(NUM)]
@@ -43,23 +43,23 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(NUM)]
 
 
-def close(found, expected):
+def assert_close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def compare(found, expected):
-    """Compares the value and tangent of each rank, and the ranks' averaged gradients, as data parallelism has them."""
+def assert_same(found, expected):
+    """Asserts that each rank's value and tangent, and the averaged gradients, are the expected ones."""
     for each in found:
-        close(each["value"], expected["value"])
-        close(each["tangent"], expected["tangent"])
+        assert_close(each["value"], expected["value"])
+        assert_close(each["tangent"], expected["tangent"])
     for name, gradient in expected["gradients"].items():
-        close(sum(each["gradients"][name] for each in found) / NUM, gradient)
+        assert_close(sum(each["gradients"][name] for each in found) / NUM, gradient)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_value_tangent_and_averaged_gradients_are_those_of_one_process(ranks, name):
-    compare([each["networks"][name] for each in ranks], compute(name))
+    assert_same([each["networks"][name] for each in ranks], compute(name))
 
 
 @pytest.mark.slow
@@ -68,17 +68,17 @@ def test_they_are_so_by_other_tangents_and_in_wrappers(ranks, name):
     """Data parallelism (DDP, FSDP2) averages by itself: it leaves each rank with the gradients of one process."""
     method = name if name in ("forward", "finite_difference") else "one_pass"
     expected = compute("odd, masked", method=method)
-    compare([each["networks"][name] for each in ranks], expected)
+    assert_same([each["networks"][name] for each in ranks], expected)
     if name in ("data parallel", "sharded"):
         for rank in ranks:
             own = {key: each for key, each in rank["networks"][name]["gradients"].items() if key != "u"}
-            close(own, {key: expected["gradients"][key] for key in own})
+            assert_close(own, {key: expected["gradients"][key] for key in own})
 
 
 @pytest.mark.slow
 def test_the_average_is_the_gradient_of_the_average_of_unlike_losses(ranks):
     """The losses of the two ranks have the weights 1 and 2."""
-    compare([each["networks"]["unlike losses"] for each in ranks], compute("odd, masked", weight=1.5))
+    assert_same([each["networks"]["unlike losses"] for each in ranks], compute("odd, masked", weight=1.5))
 
 
 @pytest.mark.slow

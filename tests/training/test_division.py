@@ -36,10 +36,10 @@ def test_a_run_goes_on_with_another_number_of_passes(tmp_path):
 
 def test_passes_of_a_step_take_one_bucket_and_the_examples_of_the_whole_batch():
     buckets = torch.tensor([0] * 11 + [1] * 6 + [2] * 3)
+    divisions = [order.Division(place, 2, 2) for place in (0, 1)]
     for step in range(30):
-        whole = order.select_from_bucket(step, 8, 0, 1, buckets, 5)
-        parts = [
-            order.select_from_bucket(2 * step + half, 2, rank, 2, buckets, 5, 2) for half in (0, 1) for rank in (0, 1)
-        ]
-        assert [each for part in parts for each in part] == whole
+        whole = order.select_from_bucket(step, range(8), 8, buckets, 5)
+        parts = [each.part(8, number) for number in (0, 1) for each in divisions]
+        found = [order.select_from_bucket(step, part, 8, buckets, 5) for part in parts]
+        assert [pair for each in found for pair in each] == whole
         assert len({int(buckets[index]) for _, index in whole}) == 1

@@ -213,7 +213,7 @@ def test_the_fraction_of_time_that_steps_wait_for_data_is_logged(tmp_path, capsy
 class Second(Fabric):
     """A device that is not the first."""
 
-    global_rank = 1
+    global_rank, world_size = 1, 2
 
 
 def test_a_stage_that_is_done_is_written_by_the_first_device_alone(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.data import Batch
-from scm_media.guidance import Guided
+from scm_media.guidance import parts_of
 from scm_media.tangent import TangentMethod
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
@@ -133,14 +133,15 @@ def compile_for(context: Context, backbone: nn.Module, device: torch.device, met
 
 def _compilation(context: Context, loss: Any, teacher: nn.Module | None) -> Callable[[], None]:
     """Returns a function that compiles the networks of a stage."""
-    frozen = (teacher.backbone, teacher.guide) if isinstance(teacher, Guided) else (teacher,)
+    auxiliary = getattr(loss, "auxiliary", None)
+    beside = (*parts_of(teacher), *parts_of(auxiliary))
     tangent = None if getattr(loss, "uses_trajectories", False) else context.tangent_method
     read = getattr(loss, "read_network", None)  # a compiled network would not call the hooks that read its features
 
     def compile_networks() -> None:
         compile_for(context, loss.backbone, context.device, tangent)
-        for network in (*frozen, getattr(loss, "auxiliary", None)):
-            if isinstance(network, nn.Module) and network is not read:
+        for network in beside:
+            if network is not read:
                 compile_for(context, network, context.device, None)
 
     return compile_networks

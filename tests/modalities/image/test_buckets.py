@@ -12,7 +12,7 @@ from modalities.image import ImageModality
 from scm_media import recipe, training
 from scm_media.cli import main
 from scm_media.data import FolderDataset, batches
-from scm_media.data.order import select_from_bucket
+from scm_media.data.order import Division, select_from_bucket
 from tests.training.small import SMALL
 
 BUCKETS = [[16, 16], [12, 20], [20, 12]]
@@ -68,7 +68,7 @@ def test_the_order_is_the_same_after_a_resume_with_workers_and_on_ranks(root):
     whole = list(batches(dataset, 6, 0, 30, seed=1))
     resumed = batches(dataset, 6, 11, 19, seed=1, num_workers=2)
     assert all(torch.equal(one.sample, other.sample) for one, other in zip(resumed, whole[11:], strict=True))
-    halves = [list(batches(dataset, 3, 0, 30, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    halves = [list(batches(dataset, 6, 0, 30, seed=1, division=Division(rank, 2))) for rank in (0, 1)]
     for first, second, both in zip(*halves, whole, strict=True):
         assert torch.equal(torch.cat([first.sample, second.sample]), both.sample)
 
@@ -76,14 +76,15 @@ def test_the_order_is_the_same_after_a_resume_with_workers_and_on_ranks(root):
 def test_buckets_take_turns_in_an_order_of_the_seed():
     buckets = torch.tensor([0] * 6 + [1] * 3)
     turns = [
-        [int(buckets[select_from_bucket(step, 2, 0, 1, buckets, seed)[0][1]]) for step in range(27)] for seed in (0, 1)
+        [int(buckets[select_from_bucket(step, range(2), 2, buckets, seed)[0][1]]) for step in range(27)]
+        for seed in (0, 1)
     ]
     assert turns[0] != turns[1]
     for start in (0, 9, 18):
         assert sum(turns[0][start : start + 9]) == 3
     assert turns[0][:9] != turns[0][9:18]
     with pytest.raises(ValueError, match="a dataset of 0"):
-        select_from_bucket(0, 2, 0, 1, buckets[:0], 0)
+        select_from_bucket(0, range(2), 2, buckets[:0], 0)
 
 
 def test_what_takes_examples_in_turn_is_refused(root):
