@@ -44,8 +44,12 @@ class Share:
 def own_share() -> Share:
     """Returns the share that ``torchrun`` gave this process by RANK, WORLD_SIZE and LOCAL_RANK; all of it by default.
 
-    Raises ValueError for values that are no ranks.
+    Without torchrun (TORCHELASTIC_RUN_ID) these variables mean nothing: job scripts set some of them for other
+    programs, and a process on its own would leave a part of the work undone. Raises ValueError for values that are no
+    ranks.
     """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Share()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     given = [os.environ.get(name, default) for name, default in zip(names, ("0", "1", "0"), strict=True)]
     if not all(each.isdecimal() for each in given) or not int(given[0]) < int(given[1]):

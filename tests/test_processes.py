@@ -25,7 +25,8 @@ def be(monkeypatch):
     """Returns a function that makes this process one of several."""
 
     def become(rank: int, world: int) -> None:
-        for name, value in {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank}.items():
+        run = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "none"}
+        for name, value in run.items():
             monkeypatch.setenv(name, str(value))
 
     return become
@@ -48,6 +49,8 @@ def test_the_share_is_that_of_the_environment(be, monkeypatch):
     monkeypatch.setenv("RANK", "4")
     with pytest.raises(ValueError, match=r"RANK='4', WORLD_SIZE='4'.*RANK below WORLD_SIZE"):
         own_share()
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert own_share() == Share(), "variables of other programs say nothing"
 
 
 def test_processes_generate_the_samples_of_one(model, be, tmp_path, capsys):
