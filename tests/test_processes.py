@@ -116,12 +116,12 @@ def test_processes_measure_the_chunks_of_one(model, be, tmp_path, monkeypatch):
     row = rows.Row.parse("1", pipeline, None)
     for rank in (1, 2, 0):  # the first one waits for none here
         be(rank, 3)
-        found = rows.measure(pipeline, None, row, 1100, 64, 0, tmp_path, share=own_share())
+        found = rows.measure(pipeline, None, row, 1100, 64, 0, rows.Work(tmp_path, own_share()))
     assert found.features.flatten().tolist() == list(range(1100))
     assert sorted(measured.chunks) == [(0, 0), (0, 750), (1, 250), (1, 1000), (2, 500)]
     with pytest.raises(ValueError, match="need a folder for its chunks"):
-        rows.measure(pipeline, None, row, 1100, 64, 0, share=own_share())
-    assert rows.measure(pipeline, None, row, 250, 64, 0, tmp_path / "other", share=Share(1, 2)) is None
+        rows.Work(None, own_share())
+    assert rows.measure(pipeline, None, row, 250, 64, 0, rows.Work(tmp_path / "other", Share(1, 2))) is None
 
 
 @pytest.mark.parametrize("words", [["--search-times"], ["--search-ema", "student"], ["--memorization", "5"]])

@@ -10,7 +10,7 @@ from typing import Any
 from scm_media.evaluation.frechet import too_few
 from scm_media.evaluation.recipe_data import load_reference, own_reference
 from scm_media.evaluation.reference import Reference
-from scm_media.evaluation.rows import Measured, Progress, Row, measure
+from scm_media.evaluation.rows import Measured, Progress, Row, Work, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline, SamplingRequest
@@ -60,16 +60,15 @@ def evaluate(
     num_samples, guidance = request.num_samples, request.guidance
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
-    folder = None if work is None else Path(work)
+    kept = Work(None if work is None else Path(work), share or Share())
     rows = [Row.parse(row, pipeline, scale) for scale in guidance or (None,) for row in request.rows]
     rows = [row for row in rows if not row.teacher or pipeline.folder.has("teacher")]
     for row in rows:
         pipeline.method(SamplingRequest(**row.arguments))  # raises ValueError before anything is measured
-    network, reference = load_reference(pipeline, request.features, folder)
-    share = share or Share()
-    settings = (num_samples, request.batch_size, request.seed, folder, progress, share)
+    network, reference = load_reference(pipeline, request.features, kept.folder)
+    settings = (num_samples, request.batch_size, request.seed, kept, progress)
     found = [measure(pipeline, network, row, *settings) for row in rows]
-    if share.rank > 0:
+    if kept.share.rank > 0:
         return {}
     measured = [each for each in found if each is not None]  # all of them, in the first process
     seconds = time_rows(pipeline, rows, request.timing_batch_size, request.timing_repeats)

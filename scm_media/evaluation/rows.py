@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,23 @@ class Measured:
     evaluations: int
 
 
+@dataclass(frozen=True)
+class Work:
+    """Says where finished chunks of samples are kept, and which of them this process measures.
+
+    folder: None keeps nothing; with one, an interrupted measurement continues after its last chunk, and several
+    processes may measure different rows. share: this process's, where several measure each row together. Raises
+    ValueError for several without a folder, which all of them see.
+    """
+
+    folder: Path | None = None
+    share: Share = field(default_factory=Share)
+
+    def __post_init__(self) -> None:
+        if self.share.world > 1 and self.folder is None:
+            raise ValueError("processes that measure a row together need a folder for its chunks: pass work")
+
+
 def measure(
     pipeline: Pipeline,
     network: FeatureNetwork,
@@ -76,21 +93,17 @@ def measure(
     num_samples: int,
     batch_size: int,
     seed: int,
-    work: Path | None = None,
+    work: Work,
     progress: Progress | None = None,
-    share: Share | None = None,
 ) -> Measured | None:
-    """Samples indices 0 to num_samples − 1 of a seed and embeds them by a network, in chunks that are kept in ``work``.
+    """Samples indices 0 to num_samples − 1 of a seed and embeds them by a network, in chunks.
 
-    An interrupted measurement continues after its last chunk, and several processes may measure different rows.
-    Chunks of another model, precision or seed are not reused. share: this process's share of the chunks, where several
-    processes measure a row together in a folder ``work`` that all of them see. The first one waits for the others and
-    returns all; any other returns its own, None if it has none. Raises ValueError for several without ``work``.
+    Kept chunks of another model, precision or seed are not reused. Of processes that share the chunks the first one
+    waits for the others and returns all; any other returns its own, None if it has none.
     """
-    share = share or Share()
-    if share.world > 1 and work is None:
-        raise ValueError("processes that measure a row together need a folder for its chunks: pass work")
-    folder = None if work is None else work / f"{row.key}-{_fingerprint(pipeline, network, row, seed)}"
+    folder, share = work.folder, work.share
+    if folder is not None:
+        folder = folder / f"{row.key}-{_fingerprint(pipeline, network, row, seed)}"
     ranges = [range(first, min(first + CHUNK, num_samples)) for first in range(0, num_samples, CHUNK)]
     files = [folder and folder / f"{each.start:07d}-{each.stop:07d}.safetensors" for each in ranges]
     chunks: dict[int, Measured] = {}
