@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -23,8 +24,21 @@ UNET = (
 def two_processes(*runs: tuple[object, ...]) -> None:
     """Runs trainings, (folder, override, …) each, one after the other in the same two processes."""
     words = [f"{folder}:{';'.join(map(str, overrides))};num_devices=2" for folder, *overrides in runs]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command += ["-m", "tests.training.divided_runs", *words]
+    start_two("tests.training.divided_runs", *words)
+
+
+def start_two(module: str, *words: str) -> None:
+    """Runs a module of the tests in two processes of torchrun."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--standalone",
+        "-m",
+        module,
+        *words,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -106,3 +120,18 @@ def test_a_checkpoint_of_two_processes_goes_on_with_one_and_back(tmp_path, strat
     train(two, *long)
     assert_same(straight, two, "teacher")
     assert_same(straight, one, "teacher")
+
+
+@pytest.mark.slow
+def test_a_device_holds_half_of_all_weights_and_of_the_tokens_that_are_shared(tmp_path):
+    words = ("num_devices=2", "strategy=fsdp")
+    start_two("tests.training.held_by_ranks", str(tmp_path / "fsdp"), *words)
+    start_two("tests.training.held_by_ranks", str(tmp_path / "shared"), *words, "context_parallel=2")
+    start_two("tests.training.held_by_ranks", str(tmp_path / "ddp"), "num_devices=2", "strategy=ddp")
+    for kind, share, tokens in (("fsdp", 0.5, 16), ("shared", 0.5, 8), ("ddp", 1.0, 16)):
+        for rank in range(2):
+            held = json.loads((tmp_path / kind / f"held-{rank}.json").read_text())
+            assert held.keys() == {"teacher", "student"} and held["student"].keys() >= {"teacher", "moments"}
+            for stage in held.values():
+                assert stage.pop("tokens") == tokens
+                assert all(value == pytest.approx(share, abs=0.1) for value in stage.values()), (kind, stage)

@@ -1,0 +1,64 @@
+"""Trains image/tiny made smaller and writes what each rank holds: ``tests.training.held_by_ranks FOLDER KEY=VALUE …``.
+
+The further words are overrides of the recipe. FOLDER/held-RANK.json has, for teacher and student, the fraction of all
+entries of weights, averages and moments, and of the frozen teacher, that is on the rank, and the tokens that reach the
+first block.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from scm_media.training.optimization import Optimization
+from tests.training.divided_runs import train
+
+HELD: dict[str, dict[str, float]] = {}
+
+
+def fraction(tensors: Iterable[Tensor]) -> float:
+    """Returns the entries on this rank over all entries, of tensors that may be sharded."""
+    listed = [each for each in tensors if each.ndim > 0]
+    own = sum((each.to_local() if hasattr(each, "to_local") else each).numel() for each in listed)
+    return own / sum(each.numel() for each in listed)
+
+
+def measure(optimization: Optimization) -> dict[str, float]:
+    """Returns the fractions that are on this rank."""
+    task, states = optimization.task, optimization.optimizer.state_dict()["state"].values()
+    found = {
+        "weights": fraction(task.model.parameters()),
+        "averages": fraction(optimization.ema.averaged.values()),
+        "moments": fraction(value for state in states for value in state.values()),
+    }
+    teacher = getattr(task.loss, "teacher", None)
+    return found if teacher is None else {**found, "teacher": fraction(teacher.parameters())}
+
+
+def main(folder: Path, *words: str) -> None:
+    """Trains with a look at each stage's first step."""
+    real = Optimization.step
+
+    def step(self: Optimization, *arguments):
+        tokens: list[int] = []
+        block = self.task.model.blocks[0]
+        hook = block.register_forward_pre_hook(
+            lambda _, given: tokens.append(getattr(given[0], "value", given[0]).shape[1])
+        )
+        figures = real(self, *arguments)
+        hook.remove()
+        HELD.setdefault(self.task.name, {**measure(self), "tokens": tokens[0]})
+        return figures
+
+    Optimization.step = step
+    train(folder, *words)
+    (folder / f"held-{os.environ['RANK']}.json").write_text(json.dumps(HELD))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
