@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scm_media import recipe
+from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.nn.transformer import Transformer
 from scm_media.nn.unet import UNet
 from scm_media.recipe.cost import WEIGHT_COPIES, _count_sample, count_cost, count_parameters
+from tests.adapters.small import KINDS, network
 
 
 def test_multiply_adds_and_kept_bytes_of_a_matrix_layer_are_those_by_hand():
@@ -99,3 +102,17 @@ def test_large_recipes_are_counted_without_storage(name, million, giga):
     counted = count_cost(recipe.compose(name, ["data.root=none"]))
     assert counted.parameters / 1e6 == pytest.approx(million, rel=0.03)
     assert counted.multiply_adds / 1e9 == pytest.approx(giga, rel=0.05)
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_networks_of_diffusers_are_counted_as_they_are_called(name):
+    """Their schedulers' levels have values where nothing else has, and they get the labels and texts that they need."""
+    pytest.importorskip("diffusers")
+    _, scheduler, shape = KINDS[name]
+    given = {"network": name, "config": dict(network(name).config), "scheduler": scheduler}
+    config = {"_target_": "scm_media.adapters.backbone.diffusers_backbone", **given}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        counted = _count_sample(build(config, "backbone"), shape, narrow=False)
+    multiply_adds, kept = _count_sample(build(config, "backbone"), shape, narrow=False)
+    assert counted[0] == multiply_adds > 0
+    assert counted[1] == pytest.approx(kept, rel=0.02), "attention may run by another kernel"

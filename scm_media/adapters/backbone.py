@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from scm_media.adapters.adapter import ADAPTERS
 from scm_media.adapters.schedulers import change_of_variables
@@ -57,7 +58,8 @@ def diffusers_backbone(
     if guidance:
         for name in ADAPTERS[network].scale_layers:
             nn.init.zeros_(made.get_parameter(name))
-    backbone = change_of_variables(made, scheduler)
+    with unset_fake_temporarily():  # the scheduler's noise levels have values also where costs are counted
+        backbone = change_of_variables(made, scheduler)
     backbone.null_label = made.null_label = _check_labels(network, made.config, labels or {})
     return backbone
 

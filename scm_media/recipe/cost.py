@@ -11,7 +11,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from scm_media.adapters.adapter import ADAPTERS
+from scm_media.adapters.examples import random_conditioning
 from scm_media.build import build
+from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
 from scm_media.nn.recompute import repeated_blocks
@@ -53,7 +56,7 @@ def count_cost(config: Mapping[str, Any]) -> Cost:
     gradient of one. Devices that share the tokens of a sample each keep their part.
     """
     narrow, recompute = config["precision"].startswith("bf16"), config["trainer"]["gradient_checkpointing"]
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):  # noise levels of a scheduler have values
         backbone, latent_shape = _networks(config)
         parameters = _size(backbone)
         blocks = [_size(block) for block in repeated_blocks(backbone)]
@@ -123,9 +126,16 @@ def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool, recom
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=narrow),
     ):
-        backbone(torch.empty(1, *shape), torch.empty(1), Conditioning())
+        backbone(torch.empty(1, *shape), torch.empty(1), _conditioning(backbone))
     largest = max((each.size() for each in of_blocks), default=0)
     return counter.get_total_flops() // 2, outside.size() + largest
+
+
+def _conditioning(backbone: nn.Module) -> Conditioning:
+    """Returns the conditioning of one sample that a network cannot be called without."""
+    network: Any = backbone.network if isinstance(backbone, ChangeOfVariables) else backbone
+    name = type(network).__name__
+    return random_conditioning(name, network.config, num=1) if name in ADAPTERS else Conditioning()
 
 
 class _Kept:
