@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,10 +19,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from scm_media.training.sharding import is_sharded_tensor
+
+Like = Callable[[str], Tensor | None]
 _TENSOR = "__tensor__"
 _EIGHT_BIT = "torchao.optim.subclass_8bit.OptimState8bit"
 """The averages of torchao's 8-bit optimisers: the one kind of tensor that consists of others."""
 _DIGEST = "sha256"
+_TENSORS = "state.safetensors"
 _NOT_WHOLE = (
     SafetensorError,
     json.JSONDecodeError,
@@ -50,31 +54,59 @@ def save(
     state: nested dicts and lists of tensors, numbers, strings and None. training_fingerprint: JSON values, for
     ``load_training_fingerprint``. Raises OSError where no space is left; the earlier checkpoints are then untouched.
     """
-    final = folder / f"step-{step}"
-    aside = folder / f".step-{step}.part"
+    tensors: dict[str, Tensor] = {}
+    skeleton = without_tensors(state, tensors)
+    content = safetensors.torch.save(tensors)
+    try:
+        make_aside(folder, step)
+        _write(aside(folder, step) / _TENSORS, content)
+    except OSError as error:
+        shutil.rmtree(aside(folder, step), ignore_errors=True)
+        raise not_saved(folder / f"step-{step}", error) from error
+    return complete(folder, step, skeleton, keep, training_fingerprint)
+
+
+def aside(folder: Path, step: int) -> Path:
+    """Returns the folder that a checkpoint is written to before it gets its name."""
+    return folder / f".step-{step}.part"
+
+
+def make_aside(folder: Path, step: int) -> None:
+    """Makes the folder that a checkpoint is written to, and removes those that interrupted runs have left."""
     for left in folder.glob(".step-*.part"):
         shutil.rmtree(left, ignore_errors=True)
-    tensors: dict[str, Tensor] = {}
-    skeleton = _without_tensors(state, "", tensors)
-    content = safetensors.torch.save(tensors)
+    aside(folder, step).mkdir(parents=True)
+
+
+def complete(
+    folder: Path, step: int, skeleton: Any, keep: int, training_fingerprint: Mapping[str, Any] | None = None
+) -> Path:
+    """Gives a checkpoint whose tensors are written its name, and removes all but the last ``keep`` checkpoints.
+
+    skeleton: what ``without_tensors`` returned. Raises OSError where no space is left.
+    """
+    final, part = folder / f"step-{step}", aside(folder, step)
     written = {"step": step, "training_fingerprint": dict(training_fingerprint or {}), "state": skeleton}
-    digest = _digest(io.BytesIO(content), written)
     try:
-        aside.mkdir(parents=True)
-        _write(aside / "state.safetensors", content)
-        _write(aside / "state.json", json.dumps({**written, _DIGEST: digest}).encode())
+        digest = _digest(part, written)
+        _write(part / "state.json", json.dumps({**written, _DIGEST: digest}).encode())
         _remove(final)
-        os.replace(aside, final)
+        os.replace(part, final)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise OSError(
-            error.errno,
-            f"{final} was not saved ({error.strerror or error}); the last good checkpoint is intact, and the same "
-            "command goes on from it once there is space",
-        ) from error
+        shutil.rmtree(part, ignore_errors=True)
+        raise not_saved(final, error) from error
     for old in steps(folder)[:-keep]:
         _remove(folder / f"step-{old}")
     return final
+
+
+def not_saved(path: Path, error: OSError) -> OSError:
+    """Returns the error for a checkpoint that could not be written."""
+    return OSError(
+        error.errno,
+        f"{path} was not saved ({error.strerror or error}); the last good checkpoint is intact, and the same "
+        "command goes on from it once there is space",
+    )
 
 
 def steps(folder: Path) -> list[int]:
@@ -85,26 +117,57 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def load(folder: Path, step: int) -> dict[str, Any]:
-    """Returns the state that ``save`` was given.
+def load(folder: Path, step: int, like: Like | None = None) -> dict[str, Any]:
+    """Returns the state that was saved.
 
-    Raises DamagedCheckpoint where the checkpoint is cut short, of another program, or does not match its digest (old
-    checkpoints have none).
+    like: gives, by a name /PATH/TO/ENTRY in the state of a sharded training, the tensor that the entry is sharded like;
+    it is whole where there is none, or one of another shape. Raises DamagedCheckpoint where the checkpoint is cut
+    short, of another program, or does not match its digest. Old checkpoints have no digest, and that of a sharded
+    training is left to ``check``, so that its devices read their own parts alone.
     """
     path = folder / f"step-{step}"
-    try:
+    with _not_whole_is_damaged(path):
+        if not _has_parts(path):
+            written = _verified(path)
+            return _with_tensors(written["state"], safetensors.torch.load_file(path / _TENSORS))
+        from scm_media.training.sharded_checkpoints import read_parts  # takes a second to import
+
         written = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        expected = written.pop(_DIGEST, None)
-        if expected is not None:
-            with open(path / "state.safetensors", "rb") as file:
-                if _digest(file, written) != expected:
-                    raise DamagedCheckpoint(path, "its content does not have its digest, SHA-256")
-        tensors = safetensors.torch.load_file(path / "state.safetensors")
-        return _with_tensors(written["state"], tensors)
+        return _with_tensors(written["state"], read_parts(path, like))
+
+
+def check(folder: Path, step: int) -> None:
+    """Raises DamagedCheckpoint where a checkpoint is not as it was saved."""
+    path = folder / f"step-{step}"
+    if not _has_parts(path):
+        load(folder, step)
+        return
+    with _not_whole_is_damaged(path):
+        _verified(path)
+
+
+def _has_parts(path: Path) -> bool:
+    """Returns whether several devices may have written the tensors of a checkpoint."""
+    return not (path / _TENSORS).exists() and any(path.glob("*.safetensors"))
+
+
+@contextmanager
+def _not_whole_is_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
     except PermissionError:
         raise
     except _NOT_WHOLE as error:
         raise DamagedCheckpoint(path, f"{type(error).__name__}: {error}") from error
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    """Returns what is written beside a checkpoint's tensors; DamagedCheckpoint where the digest is another."""
+    written: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    expected = written.pop(_DIGEST, None)
+    if expected is not None and _digest(path, written) != expected:
+        raise DamagedCheckpoint(path, "its content does not have its digest, SHA-256")
+    return written
 
 
 def load_training_fingerprint(folder: Path) -> tuple[int, dict[str, Any]] | None:
@@ -131,7 +194,7 @@ def set_damaged_aside(folder: Path, stage: str) -> None:
     damaged: dict[int, str] = {}
     for step in reversed(steps(folder)):
         try:
-            load(folder, step)
+            check(folder, step)
         except DamagedCheckpoint as error:
             damaged[step] = error.reason
             continue
@@ -153,9 +216,18 @@ def set_damaged_aside(folder: Path, stage: str) -> None:
         )
 
 
-def _digest(tensors: IO[bytes], written: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of the tensors' file and of what is written beside it."""
-    digest = hashlib.file_digest(tensors, "sha256")  # type: ignore[arg-type]
+def _digest(path: Path, written: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the files of tensors and of what is written beside them.
+
+    Of several files it is that of their digests, in the order of their names.
+    """
+    digests = []
+    for each in sorted(path.glob("*.safetensors")):
+        with open(each, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    if not digests:
+        raise FileNotFoundError(f"{path} has no files of tensors")
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(each.digest() for each in digests))
     digest.update(json.dumps(written).encode())
     return digest.hexdigest()
 
@@ -176,27 +248,37 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    if is_traceable_wrapper_subclass(value):
-        return _without_codes(value, name, tensors)
+def without_tensors(state: Any, tensors: dict[str, Tensor], own: bool = True) -> Any:
+    """Returns a state as JSON values, with names in the place of tensors, which it adds to a dictionary.
+
+    own: copies them to the CPU; false keeps them as they are, sharded ones included.
+    """
+    return _without_tensors(state, "", tensors, own)
+
+
+def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor], own: bool) -> Any:
+    sharded = not own and is_sharded_tensor(value)
+    if is_traceable_wrapper_subclass(value) and not sharded:
+        return _without_codes(value, name, tensors, own)
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        kept = value.detach()
+        tensors[name] = kept.cpu().clone(memory_format=torch.contiguous_format) if own else kept
         return {_TENSOR: name}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         # Keys may be integers (optimisers count their parameters): pairs keep their type through JSON.
-        return {"__items__": [[key, _without_tensors(v, f"{name}/{key}", tensors)] for key, v in value.items()]}
+        return {"__items__": [[key, _without_tensors(v, f"{name}/{key}", tensors, own)] for key, v in value.items()]}
     if isinstance(value, list | tuple):
-        return [_without_tensors(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]
+        return [_without_tensors(v, f"{name}/{i}", tensors, own) for i, v in enumerate(value)]
     assert value is None or isinstance(value, bool | int | float | str), f"{name}: {type(value)} cannot be saved"
     return value
 
 
-def _without_codes(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _without_codes(value: Any, name: str, tensors: dict[str, Tensor], own: bool) -> Any:
     """Returns what restores an average of torchao's 8-bit optimisers, whose codes, scales and map become tensors."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     assert kind == _EIGHT_BIT, f"{name}: {kind} cannot be saved"
     parts, (signed, dtype) = value.__tensor_flatten__()
-    inner = {part: _without_tensors(getattr(value, part), f"{name}/{part}", tensors) for part in parts}
+    inner = {part: _without_tensors(getattr(value, part), f"{name}/{part}", tensors, own) for part in parts}
     return {_EIGHT_BIT: {"parts": inner, "signed": signed, "dtype": str(dtype).removeprefix("torch.")}}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def train(
     size, workers = task.settings["batch_size"], trainer["num_workers"]
     stream = DataWaitMeter(batches(data, size, start, max_steps - start, seed, workers, division))
     arguments = (task.inputs(batch.to(fabric.device)) for batch in stream)
-    terms = TermAverages()
+    terms, saver = TermAverages(), _saver(fabric, kept, trainer["keep_checkpoints"], task)
     with ExitStack() as ended:
         if reporter is not None:
             ended.callback(reporter.close)
@@ -105,8 +105,9 @@ def train(
             if last or (drawn and not interrupted):  # sheets take longer than a scheduler waits
                 _preview(fabric, task, ema, done, folder, reporter)
             if done % trainer["checkpoint_every"] == 0 or last or interrupted:
-                saved, keep = optimization.state_dict(), trainer["keep_checkpoints"]
-                rank_zero_only(fabric, partial(checkpoints.save, kept, done, saved, keep, task.training_fingerprint))
+                saver.save(done, optimization.state_dict())
+                if last or interrupted:
+                    saver.wait()
             if interrupted or (last and interruption.agree(fabric)):
                 interruption.leave(fabric, task.name, kept / f"step-{done}")
             if last:
@@ -114,6 +115,29 @@ def train(
     optimization.finish(done)
     if stopping is not None and fabric.global_rank == 0:
         print(f"{task.name}: {stopping.summary(done)}", file=sys.stderr)
+
+
+class _WholeCheckpoints:
+    """Writes checkpoints of a training whose devices hold all weights: the first device writes, and the others wait."""
+
+    def __init__(self, fabric: Any, folder: Path, keep: int, training_fingerprint: Mapping[str, Any]) -> None:
+        self._fabric, self._settings = fabric, (folder, keep, training_fingerprint)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        folder, keep, training_fingerprint = self._settings
+        rank_zero_only(self._fabric, lambda: checkpoints.save(folder, step, state, keep, training_fingerprint))
+
+    def wait(self) -> None:
+        """Does nothing: ``save`` has written."""
+
+
+def _saver(fabric: Any, folder: Path, keep: int, task: Task) -> Any:
+    """Returns what writes the checkpoints of a training."""
+    if not is_sharded(fabric):
+        return _WholeCheckpoints(fabric, folder, keep, task.training_fingerprint)
+    from scm_media.training.sharded_checkpoints import ShardedCheckpoints  # takes a second to import
+
+    return ShardedCheckpoints(fabric, folder, keep, task.training_fingerprint)
 
 
 def _restore(fabric: Any, task: Task, trainer: dict[str, Any], folder: Path, seed: int) -> tuple[Optimization, int]:

@@ -252,11 +252,8 @@ class Optimization:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything that a training needs to go on bit for bit, for a checkpoint, as whole tensors.
-
-        All devices must call this; where they shard the weights, the first one alone gets tensors.
-        """
-        state = {
+        """Returns everything that a training needs to go on bit for bit, for a checkpoint."""
+        return {
             "loss": self.task.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
@@ -265,10 +262,20 @@ class Optimization:
             "snapshots": None if self.snapshots is None else self.snapshots.state_dict(),
             "stopping": None if self.stopping is None else self.stopping.state_dict(self.ema),
         }
-        return self._whole(state)
 
     def _whole(self, state: Any) -> Any:
         return gather(state, self.fabric.global_rank == 0) if is_sharded(self.fabric) else state
+
+    def _like_in_checkpoints(self) -> Callable[[str], Tensor | None]:
+        """Returns a function that gives the tensor that a saved one is sharded like, by its name in checkpoints."""
+        parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
+        by_name = {**self.task.loss.state_dict(), **self.ema.averaged}
+
+        def like(name: str) -> Tensor | None:
+            _, part, *rest = name.split("/")
+            return parameters[int(rest[1])] if part == "optimizer" else by_name.get(rest[-1])
+
+        return like
 
     def finish(self, last_step: int) -> None:
         """Writes the stage's weights: the averages of the last step, or with patience those of the best validation.
@@ -297,7 +304,7 @@ class Optimization:
         found = checkpoints.steps(folder)
         if not found:
             return 0
-        path, saved = folder / f"step-{found[-1]}", checkpoints.load(folder, found[-1])
+        path, saved = folder / f"step-{found[-1]}", checkpoints.load(folder, found[-1], self._like_in_checkpoints())
         if lacking := [name for name in ("loss", "optimizer", "ema", "skipped") if name not in saved]:
             raise ValueError(
                 f"{path} is a checkpoint of something else: it has {', '.join(saved) or 'nothing'} and lacks "

@@ -1,8 +1,8 @@
 """Shards weights, gradients and the optimizer among devices (FSDP2, ``strategy=fsdp``).
 
 Each weight is a ``DTensor``, of which a device holds a part of the rows. A block's whole weights are gathered before it
-runs and given up after it. Checkpoints and weight files hold whole tensors, so a run may go on with any number of
-devices and any strategy.
+runs and given up after it. Weight files hold whole tensors, and checkpoints the parts of each device
+(``sharded_checkpoints``); a run may go on with any number of devices and any strategy.
 """
 
 from __future__ import annotations

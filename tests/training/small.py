@@ -180,3 +180,10 @@ def run_task(
         seed=0,
     )
     return loss.state_dict()
+
+
+def flip_last_bits(file: Path) -> None:
+    """Changes one bit near the end of a file."""
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 4
+    file.write_bytes(content)

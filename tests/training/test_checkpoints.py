@@ -14,7 +14,7 @@ import torch
 
 from scm_media.cli import main
 from scm_media.training import checkpoints
-from tests.training.small import SMALL, Slope, forget_fingerprint, metrics, run_task, same, state, train
+from tests.training.small import SMALL, Slope, flip_last_bits, forget_fingerprint, metrics, run_task, same, state, train
 
 TEACHER = ("student.max_steps=0",)
 
@@ -130,12 +130,6 @@ def test_no_space_is_one_line_and_the_last_good_checkpoint_is_resumed(tmp_path, 
 
 def truncate(file) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def flip_last_bits(file) -> None:
-    content = bytearray(file.read_bytes())
-    content[-9] ^= 4
-    file.write_bytes(content)
 
 
 def remove(file) -> None:

@@ -11,7 +11,7 @@ import pytest
 from scm_media import weights
 from scm_media.training import checkpoints
 from tests.training.divided_runs import train
-from tests.training.small import metrics, state
+from tests.training.small import flip_last_bits, metrics, state
 
 UNET = (
     "backbone=unet",
@@ -27,8 +27,8 @@ def two_processes(*runs: tuple[object, ...]) -> None:
     start_two("tests.training.divided_runs", *words)
 
 
-def start_two(module: str, *words: str) -> None:
-    """Runs a module of the tests in two processes of torchrun."""
+def start_two(module: str, *words: str, succeeds: bool = True) -> str:
+    """Runs a module of the tests in two processes of torchrun and returns what they wrote to stderr."""
     command = [
         sys.executable,
         "-m",
@@ -40,7 +40,8 @@ def start_two(module: str, *words: str) -> None:
         *words,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode == 0) is succeeds, done.stderr[-3000:]
+    return done.stderr
 
 
 def assert_same(one, other, *stages: str) -> None:
@@ -65,10 +66,13 @@ def test_divided_weights_train_as_whole_ones_do(tmp_path):
     train(tmp_path / "one", *words)
     two_processes((tmp_path / "fsdp", "strategy=fsdp", *words))
     assert_same(tmp_path / "one", tmp_path / "fsdp", "teacher", "student")
-    saved = checkpoints.load(tmp_path / "fsdp" / "student" / "checkpoints", 4)["loss"]
+    kept = tmp_path / "fsdp" / "student" / "checkpoints"
+    saved = checkpoints.load(kept, 4)["loss"]
     assert {name: value.shape for name, value in state(tmp_path / "one", "student").items()} == {
         name.removeprefix("backbone."): value.shape for name, value in saved.items() if name.startswith("backbone.")
     }
+    sizes = [each.stat().st_size for each in sorted((kept / "step-4").glob("*.safetensors"))]
+    assert len(sizes) == 2 and min(sizes) / max(sizes) > 0.9, "each device writes its own part"
 
 
 @pytest.mark.slow
@@ -120,6 +124,34 @@ def test_a_checkpoint_of_two_processes_goes_on_with_one_and_back(tmp_path, strat
     train(two, *long)
     assert_same(straight, two, "teacher")
     assert_same(straight, one, "teacher")
+
+
+@pytest.mark.slow
+def test_parts_of_a_checkpoint_are_written_whole_or_not_at_all_and_checked(tmp_path, capsys):
+    """The run goes on after a full disk on one of the devices, and after a flipped bit in one of the parts."""
+    words = (
+        "teacher.max_steps=6",
+        "student.max_steps=0",
+        "trainer.checkpoint_every=2",
+        "trainer.keep_checkpoints=3",
+        "trainer.sample_every=4",
+    )
+    divided = (*words, "strategy=fsdp", "num_devices=2")
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    train(straight, *words)
+    said = start_two("tests.training.no_space", str(run), *divided, succeeds=False)
+    kept = run / "teacher" / "checkpoints"
+    assert "step-4 was not saved (File too large); the last good checkpoint is intact" in said
+    assert checkpoints.steps(kept) == [2] and not list(kept.glob(".*"))
+    two_processes((run, *divided))
+    assert checkpoints.steps(kept) == [2, 4, 6]
+    assert_same(straight, run, "teacher")
+
+    flip_last_bits(sorted((kept / "step-6").glob("*.safetensors"))[1])
+    (run / "teacher" / "weights.safetensors").unlink()
+    train(run, *words)
+    assert "step-6 is damaged (its content does not have its digest, SHA-256)" in capsys.readouterr().err
+    assert_same(straight, run, "teacher")
 
 
 @pytest.mark.slow
