@@ -71,10 +71,13 @@ class PowerEMA:
             raise ValueError(f"step counts from 1, got {step}")
         self.step = step
         beta = (1 - 1 / step) ** (self.gamma + 1)
-        for name, value in self.module.state_dict().items():
-            if name in self.parameters:
-                self.averaged[name].lerp_(value.to(torch.float32), 1 - beta)
-            else:
+        own = self.module.state_dict()
+        averages = [self.averaged[name] for name in own if name in self.parameters]
+        if averages:  # in a few kernels for all of them, where the device can
+            wide = [value.to(torch.float32) for name, value in own.items() if name in self.parameters]
+            torch._foreach_lerp_(averages, wide, 1 - beta)
+        for name, value in own.items():
+            if name not in self.parameters:
                 self.averaged[name].copy_(value)
 
     def copy_to(self, module: Module) -> Module:

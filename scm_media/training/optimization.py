@@ -34,7 +34,7 @@ from scm_media.training.sharding import (
     place_in_batch,
     shard_like,
     shard_optimizer_state,
-    to_number,
+    whole_tensor,
 )
 
 Finish = Callable[[Mapping[str, Tensor], int, Mapping[str, int]], None]
@@ -185,9 +185,11 @@ class Optimization:
                 group["lr"].fill_(rate * factor)
             else:
                 group["lr"] = rate * factor
-        loss, terms = self._backward(arguments, step)
-        gradient_norm, separate_norm = self._clip()
-        finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm)))
+        losses, terms = self._backward(arguments, step)
+        # The host waits for the device once in a step, here: it must know whether the step is finite.
+        *of_passes, gradient_norm, separate_norm, auxiliary_norm = torch.cat([losses, *self._clip()]).tolist()
+        loss = sum(of_passes) / len(of_passes)
+        finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm, auxiliary_norm)))
         if finite:
             with self._compiling():
                 self.optimizer.step()
@@ -208,11 +210,14 @@ class Optimization:
         name = self.task.name
         return compiler_errors(f"{name}.optimizer: its step", f"choose another one (optimizer@{name}.optimizer=adam)")
 
-    def _backward(self, arguments: Iterator[tuple[Any, ...]], step: int) -> tuple[float, list[dict[str, Tensor]]]:
-        """Computes the gradients of a step's whole batch; returns its loss and terms."""
+    def _backward(self, arguments: Iterator[tuple[Any, ...]], step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Computes the gradients of a step's whole batch; returns the loss of each pass, and the terms.
+
+        The losses are means over all devices, which come to the same verdict on a step that is not finite.
+        """
         fabric, accumulate = self.fabric, self.trainer["accumulate"]
         stage, batch_size = stage_number(self.task.name), self.task.settings["batch_size"]
-        total, terms = 0.0, []
+        losses, terms = [], []
         for micro in range(accumulate):
             torch.manual_seed(mix(self.seed, stage, fabric.global_rank, step, micro))  # for dropout
             part = self._division.part(batch_size, micro)
@@ -223,23 +228,25 @@ class Optimization:
                 with fabric.no_backward_sync(self._module, enabled=waits):
                     loss, of_batch = self._module(lambda given=given: given)
                     fabric.backward(loss / accumulate)
-            total += loss.item() / accumulate
+            losses.append(loss.detach())
             terms.append(of_batch)
-        if fabric.world_size > 1:
-            # Every device must come to the same verdict on a step that is not finite.
-            total = fabric.all_reduce(torch.tensor(total, device=fabric.device), reduce_op="mean").item()
-        return total, terms
+        whole = torch.stack(losses)
+        return (fabric.all_reduce(whole, reduce_op="mean") if fabric.world_size > 1 else whole), terms
 
-    def _clip(self) -> tuple[float, float]:
-        """Clips the gradients; returns their norm before it, and that of the parameters that are clipped apart."""
+    def _clip(self) -> list[Tensor]:
+        """Clips the gradients; returns their norms ``(1,)`` before it.
+
+        They are those of the backbone, of the parameters that are clipped apart, and of the auxiliary network.
+        """
         auxiliary = [] if self.task.auxiliary is None else list(self.task.auxiliary[0].parameters())
         apart = [parameter for module in self.task.separate_clip for parameter in module.parameters()]
         separate = {id(parameter) for parameter in (*apart, *auxiliary)}
         others = [parameter for parameter in self.task.loss.parameters() if id(parameter) not in separate]
         limit = self.trainer["gradient_clip"]
         largest = math.inf if limit is None else limit
-        norms = [to_number(clip_grad_norm_(each, largest)) for each in (others, apart, auxiliary)]
-        return norms[0], norms[1] + norms[2]
+        none = torch.zeros((), device=self.fabric.device)
+        norms = [clip_grad_norm_(each, largest) if each else none for each in (others, apart, auxiliary)]
+        return [whole_tensor(norm).reshape(1) for norm in norms]
 
     def _count(self, finite: bool, step: int) -> None:
         self.skipped += not finite

@@ -82,7 +82,7 @@ def gather(state: Any, keep: bool = True) -> Any:
     All devices must call this. keep: false gives None in the place of sharded tensors, on devices that write nothing.
     """
     if is_sharded_tensor(state):
-        whole: Tensor = state.full_tensor().detach()
+        whole = whole_tensor(state).detach()
         return whole.cpu() if keep else None
     if isinstance(state, Mapping):
         return {name: gather(value, keep) for name, value in state.items()}
@@ -111,10 +111,10 @@ def shard_optimizer_state(state: Mapping[str, Any], optimizer: torch.optim.Optim
     return {**state, "state": entries}
 
 
-def to_number(value: Tensor) -> float:
-    """Returns a tensor of one entry as a number, also where devices hold parts of its sum."""
-    whole: Any = value
-    return float((whole.full_tensor() if is_sharded_tensor(value) else whole).item())
+def whole_tensor(value: Tensor) -> Tensor:
+    """Returns a tensor as a whole on each device, where devices hold parts of it or of its sum."""
+    sharded: Any = value
+    return sharded.full_tensor() if is_sharded_tensor(value) else value
 
 
 def is_sharded_tensor(value: object) -> bool:
