@@ -128,8 +128,11 @@ def test_a_plugins_recipe_breaks_no_command(tmp_path, capsys, monkeypatch, data,
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[scm_media.recipes]\nodd = odd_recipes\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
+    found = recipe.names()
+    few = tuple(name for name in found if name in ("image/folder", "image/tiny", "odd/one"))
+    monkeypatch.setattr(recipe, "names", lambda: few)  # to count them all takes long
     try:
-        assert main(["recipes"]) == 0
+        assert len(few) == 3 < len(found) and main(["recipes"]) == 0
         entry = next(block for block in capsys.readouterr().out.split("\n\n") if block.startswith("odd/one"))
         assert ("M parameters" in entry) == usable
         assert ("not usable here" in entry) != usable
