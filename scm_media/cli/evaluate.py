@@ -69,8 +69,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _check_flags(commands: argparse.ArgumentParser, parsed: Any) -> None:
     """Ends the program with exit code 2 for flags that do not go together."""
-    if (parsed.samples is None) != (parsed.reference is None):
-        commands.error("--samples and --reference go together")
+    if parsed.samples is None and parsed.reference is not None:
+        commands.error("--reference goes with --samples DIR")
+    if parsed.samples is not None and parsed.reference is None and parsed.model is None:
+        commands.error("--samples goes with --reference DIR, or with a MODEL for its training data")
     if parsed.samples is None and parsed.model is None:
         commands.error("give a MODEL, or --samples DIR and --reference DIR")
     for flag, excluded in EXCLUDED.items():
@@ -91,11 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         "and seconds per sample, of students and teacher from the same noise. An interrupted evaluation goes on.\n"
         "Processes of torchrun share the samples of the rows.",
         usage="scm-media evaluate MODEL [flags]\n"
-        "       scm-media evaluate [MODEL] --samples DIR --reference DIR [flags]",
+        "       scm-media evaluate [MODEL] --samples DIR [--reference DIR] [flags]",
     )
     commands.add_argument("model", nargs="?", metavar="MODEL", help="a bundled name, a run or model folder, hf://…")
-    commands.add_argument("--samples", type=Path, metavar="DIR", help="compare the files of this folder …")
-    commands.add_argument("--reference", type=Path, metavar="DIR", help="… with these, in the features of MODEL")
+    commands.add_argument("--samples", type=Path, metavar="DIR", help="compare these files, in the features of MODEL …")
+    commands.add_argument(
+        "--reference", type=Path, metavar="DIR", help="… with these, in the features of MODEL; default: MODEL's data"
+    )
     commands.add_argument(
         "-n", "--num-samples", type=int, metavar="N", help="default: 10000; 2000 for a search, 1000 for --memorization"
     )

@@ -100,8 +100,9 @@ def _write_memorization(out: Path, figures: dict[str, Any], sheet: Any) -> None:
 
 
 def compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:
-    """Returns the figures of one folder's files against another's, and the folder to keep them in."""
-    from scm_media.evaluation import evaluate_folders, named_network, own_network, project_features
+    """Returns the figures of a folder's files against another's or the training data's, and where to keep them."""
+    from scm_media.evaluation import evaluate_folder, evaluate_folders, named_network, own_network, project_features
+    from scm_media.evaluation.recipe_data import load_reference
     from scm_media.pipeline import load
     from scm_media.pipeline.loaded_model import choose_device
 
@@ -110,6 +111,10 @@ def compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:
     else:
         pipeline = load(parsed.model or _bundled_reader(parsed.samples), parsed.device, parsed.precision)
         modality, device = pipeline.modality, pipeline.device
+    if parsed.reference is None:
+        network, reference = load_reference(pipeline, parsed.features, parsed.out)
+        found = evaluate_folder(parsed.samples, modality, network, reference, parsed.batch_size, device, Progress())
+        return found, parsed.out
     if parsed.features is None:
         network = own_network(pipeline)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scm_media.evaluation.ema_search import ema_report, search_ema, summarize_choice
 from scm_media.evaluation.evaluate import EvaluationRequest, evaluate
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
-from scm_media.evaluation.folders import evaluate_folders
+from scm_media.evaluation.folders import evaluate_folder, evaluate_folders
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.memorization import find_memorized
@@ -22,6 +22,7 @@ __all__ = [
     "Reference",
     "ema_report",
     "evaluate",
+    "evaluate_folder",
     "evaluate_folders",
     "find_memorized",
     "frechet_distance",

@@ -1,4 +1,4 @@
-"""The comparison of two folders of files in the features of any network, without a model."""
+"""The comparison of a folder of files with another, or with what a model keeps of its training data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import Moments, frechet_distance, too_few
 from scm_media.evaluation.kernel import kernel_distance
 from scm_media.evaluation.neighbours import precision_recall
-from scm_media.evaluation.reference import embed
+from scm_media.evaluation.reference import Reference, embed
 from scm_media.modality import Modality
 
 
@@ -52,6 +52,36 @@ def evaluate_folders(
         "rejects": rejects,
         "frechet": frechet_distance(samples.mean, samples.covariance, reference.mean, reference.covariance),
         "kernel": kernel_distance(features["samples"], features["reference"]),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def evaluate_folder(
+    samples_dir: str | Path,
+    modality: Modality,
+    network: FeatureNetwork,
+    reference: Reference,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Returns Fréchet distance, precision and recall of a folder's files against a model's training data.
+
+    reference: the statistics of the data in the features of the network. The Fréchet distance of as many held-out
+    samples is ``held_out_frechet``. Otherwise as ``evaluate_folders``.
+    """
+    features, rejects = _embed_folder(Path(samples_dir), modality, network, batch_size, device, progress)
+    precision, recall = reference.precision_recall(features)
+    return {
+        "features": network.describe(features.shape[1], min(len(features), len(reference.neighbours))),
+        "shape": list(modality.shape()),
+        "num_samples": len(features),
+        "num_reference": reference.num_train,
+        "too_few": too_few(features.shape[1], len(features), reference.num_train),
+        "rejects": {"samples": rejects},
+        "frechet": reference.frechet(features),
+        "held_out_frechet": reference.held_out_distance(len(features)),
         "precision": precision,
         "recall": recall,
     }

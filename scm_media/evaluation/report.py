@@ -13,20 +13,29 @@ from scm_media.drawing import draw_curve
 from scm_media.evaluation.frechet import too_few
 from scm_media.pipeline.card import memorization_report, metrics_table, projection
 
+OF_FOLDERS = {
+    "frechet": "frechet",
+    "held_out_frechet": "frechet of held-out data at the same number",
+    "kernel": "kernel",
+    "precision": "precision",
+    "recall": "recall",
+}
+"""The figures of a folder, and what they are called."""
 MEMORIZATION_SHEET = "memorization.png"
 
 
 def report(metrics: Mapping[str, Any]) -> str:
-    """Returns the figures of ``evaluate`` or ``evaluate_folders`` as Markdown."""
+    """Returns the figures of ``evaluate``, ``evaluate_folders`` or ``evaluate_folder`` as Markdown."""
     features, remarks = metrics["features"], _remark_few_samples(metrics)
     if "rows" in metrics:
         found = metrics.get("memorization")
         copying = [] if found is None else ["", "Memorization", "", memorization_report(found)]
         return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks, *copying])
     lines = [
-        f"{metrics['num_samples']} samples against {metrics['num_reference']}, "
+        f"{metrics['num_samples']} samples against {metrics['num_reference']}"
+        f"{' of the training data' if 'held_out_frechet' in metrics else ''}, "
         f"{features['dimension']}-dimensional features: {features['name']}{projection(features)}.",
-        *(f"- {name}: {metrics[name]:.4g}" for name in ("frechet", "kernel", "precision", "recall")),
+        *(f"- {name}: {metrics[key]:.4g}" for key, name in OF_FOLDERS.items() if metrics.get(key) is not None),
     ]
     for side, reasons in metrics["rejects"].items():
         lines += [f"- left out of {side}: {count} × {printable(reason)}" for reason, count in reasons.items()]

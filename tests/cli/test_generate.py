@@ -187,3 +187,6 @@ def test_evaluate_compares_two_folders_in_the_features_of_a_model(model, tmp_pat
         == 0
     )
     assert json.loads(capsys.readouterr().out)["frechet"] == pytest.approx(0, abs=1e-3)
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--samples", str(tmp_path / "one")])
+    assert "--samples goes with --reference DIR, or with a MODEL" in capsys.readouterr().err

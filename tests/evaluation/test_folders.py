@@ -9,8 +9,10 @@ import torch
 
 from modalities.image.features import ImageClassifier
 from modalities.image.modality import ImageModality
-from scm_media.evaluation import evaluate_folders, report
+from scm_media.data import Batch
+from scm_media.evaluation import evaluate_folder, evaluate_folders, report
 from scm_media.evaluation.features import FeatureNetwork
+from scm_media.evaluation.reference import make_reference
 
 MODALITY = ImageModality(size=16, channels=1)
 
@@ -30,6 +32,10 @@ def _write(folder, num, shift=0.0, seed=0):
     return folder
 
 
+def _read(folder):
+    return torch.stack([MODALITY.read(each) for each in sorted(folder.iterdir())])
+
+
 def test_distances_grow_with_the_difference(tmp_path, feature_extractor):
     reference = _write(tmp_path / "reference", 40)
     near = evaluate_folders(_write(tmp_path / "near", 30, seed=1), reference, MODALITY, feature_extractor, batch_size=7)
@@ -40,6 +46,25 @@ def test_distances_grow_with_the_difference(tmp_path, feature_extractor):
     assert near["frechet"] * 3 < far["frechet"]
     assert near["kernel"] < far["kernel"]
     assert (near["num_samples"], near["num_reference"]) == (30, 40)
+
+
+def test_a_folder_is_compared_with_the_training_data_of_a_model(tmp_path, feature_extractor):
+    """Its distance is that of two folders, one of which has the training samples."""
+    train, held_out = _write(tmp_path / "train", 40), _write(tmp_path / "held_out", 30, seed=2)
+    batches = ([Batch(_read(folder), {"class": torch.zeros(len(_read(folder)))})] for folder in (train, held_out))
+    reference = make_reference(feature_extractor, *batches)
+    near, far = _write(tmp_path / "near", 30, seed=1), _write(tmp_path / "far", 30, 0.8, seed=1)
+    (far / "notes.png").write_bytes(b"no picture")
+    for folder in (near, far):
+        alone = evaluate_folder(folder, MODALITY, feature_extractor, reference, batch_size=7)
+        both = evaluate_folders(folder, train, MODALITY, feature_extractor)
+        assert alone["frechet"] == pytest.approx(both["frechet"], rel=1e-4)
+        assert (alone["num_samples"], alone["num_reference"]) == (30, 40)
+    floor = evaluate_folders(held_out, train, MODALITY, feature_extractor)["frechet"]
+    assert alone["held_out_frechet"] == pytest.approx(floor, rel=1e-4)
+    text = report(alone)
+    assert text.startswith("30 samples against 40 of the training data, 4-dimensional features: four numbers.")
+    assert f"- frechet of held-out data at the same number: {floor:.4g}" in text and "left out of samples: 1" in text
 
 
 @pytest.mark.parametrize(
