@@ -32,6 +32,13 @@ def check_strategy(config: Mapping[str, Any]) -> None:
         raise ValueError("strategy=fsdp trains networks that are not compiled: set trainer.compile=false")
     if config["backbone"].get("network") is not None:
         raise ValueError("strategy=fsdp does not shard networks of diffusers: set strategy=ddp")
+    for stage in ("teacher", "guide", *stages):
+        settings = {} if config[stage] is None else stage_settings(config, stage)
+        if settings.get("optimizer", {}).get("_target_", "").startswith("torchao."):
+            raise ValueError(
+                f"strategy=fsdp: the optimizers of torchao take steps of whole weights alone; set strategy=ddp, or "
+                f"choose another one (optimizer@{stage}.optimizer=adam)"
+            )
     if config["student"]["lora"] is not None:
         raise ValueError(
             "strategy=fsdp does not shard the weights that a LoRA shares: set strategy=ddp or student.lora=null"

@@ -102,6 +102,10 @@ def test_bfloat16_on_a_processor_without_it_is_advised_against():
         (("strategy=fsdp", "trainer.compile=true"), "set trainer.compile=false"),
         (("strategy=fsdp", "student.lora={rank: 4}"), "strategy=ddp or student.lora=null"),
         (("strategy=fsdp", "+backbone.network=UNet2DModel"), "does not shard networks of diffusers"),
+        (
+            ("strategy=fsdp", "optimizer@teacher.optimizer=adam_8bit"),
+            "optimizers of torchao take steps of whole weights",
+        ),
         (("context_parallel=2", "num_devices=2", "strategy=ddp"), "context_parallel 2 needs strategy=fsdp, got ddp"),
         (("context_parallel=2", "num_devices=3", "strategy=fsdp"), "must divide num_devices x num_nodes, got 3"),
     ],
