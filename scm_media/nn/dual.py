@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as nnf
@@ -36,12 +37,20 @@ _pytree.register_pytree_node(
 )
 
 TensorLike = Tensor | DualTensor
+Layer = TypeVar("Layer", bound=nn.Module)
 """The input and the output of a layer."""
 
 
 def value_of(x: TensorLike) -> Tensor:
     """Returns the value of a dual tensor, or the tensor itself."""
     return x.value if isinstance(x, DualTensor) else x
+
+
+def in_full_precision(layer: Layer) -> Layer:
+    """Marks a layer that is called within ``full_precision``, whose weights must stay wide then, and returns it."""
+    marked: Any = layer
+    marked.in_full_precision = True
+    return layer
 
 
 def full_precision(x: TensorLike) -> AbstractContextManager[object]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scm_media.nn.dual import DualTensor, Linear, TensorLike, add, apply_linear, full_precision, multiply
+from scm_media.nn.dual import (
+    DualTensor,
+    Linear,
+    TensorLike,
+    add,
+    apply_linear,
+    full_precision,
+    in_full_precision,
+    multiply,
+)
 
 
 def rms_normalize(x: TensorLike, eps: float = 1e-6, dim: int = -1) -> TensorLike:
@@ -39,7 +48,7 @@ class AdaptiveDoubleNorm(nn.Module):
 
     def __init__(self, width: int, cond_width: int) -> None:
         super().__init__()
-        self.modulation = Linear(cond_width, 2 * width)
+        self.modulation = in_full_precision(Linear(cond_width, 2 * width))
         self.shift_gain = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.modulation.weight, std=0.5 * cond_width**-0.5)
         nn.init.ones_(self.modulation.bias[:width].data)

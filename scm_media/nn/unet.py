@@ -23,6 +23,7 @@ from scm_media.nn.dual import (
     apply_linear,
     concatenate,
     full_precision,
+    in_full_precision,
     multiply,
     silu,
     value_of,
@@ -99,7 +100,7 @@ class UNetBlock(Gains):
         self.is_decoder, self.resample, self.out_channels = is_decoder, resample, out_channels
         self.skip = None if in_channels == out_channels else MPConvolution(rank, in_channels, out_channels, kernel=1)
         self.first = MPConvolution(rank, in_channels if is_decoder else out_channels, out_channels, kernel=3)
-        self.modulation = MPLinear(cond_width, out_channels)
+        self.modulation = in_full_precision(MPLinear(cond_width, out_channels))
         self.modulation_gain = nn.Parameter(torch.zeros(1))
         self.dropout = Dropout(dropout)
         self.second = MPConvolution(rank, out_channels, out_channels, kernel=3)

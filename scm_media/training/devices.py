@@ -77,7 +77,8 @@ def launch_fabric(
     fabric_precision: Any = precision or config["precision"]
     strategy, devices = config["strategy"], config["num_devices"] * config["num_nodes"]
     if strategy == "fsdp":
-        strategy = sharding_strategy(devices, config["context_parallel"]) if shardable else "ddp"
+        narrow = fabric_precision == "bf16-mixed"
+        strategy = sharding_strategy(devices, config["context_parallel"], narrow) if shardable else "ddp"
     fabric = Fabric(
         accelerator=config["device"],
         devices=config["num_devices"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,15 +22,16 @@ if TYPE_CHECKING:  # it takes seconds to import, and most runs shard nothing
     from torch.distributed.device_mesh import DeviceMesh
 
 
-def sharding_strategy(num_devices: int, num_sharing: int = 1) -> Any:
+def sharding_strategy(num_devices: int, num_sharing: int = 1, narrow: bool = False) -> Any:
     """Returns Fabric's strategy that shards the networks of a loss among all devices.
 
-    num_sharing: devices that share the tokens of each sample, which divide ``num_devices``.
+    num_sharing: devices that share the tokens of each sample, which divide ``num_devices``. narrow: networks compute in
+    bfloat16, and the weights of their blocks are gathered in it.
     """
     from lightning.fabric.strategies import ModelParallelStrategy
 
-    groups = num_devices // num_sharing
-    return ModelParallelStrategy(shard_loss, data_parallel_size=groups, tensor_parallel_size=num_sharing)
+    groups, shard = num_devices // num_sharing, partial(shard_loss, narrow=narrow)
+    return ModelParallelStrategy(shard, data_parallel_size=groups, tensor_parallel_size=num_sharing)
 
 
 def is_sharded(fabric: Any) -> bool:
@@ -57,12 +59,17 @@ def token_group(fabric: Any) -> Any:
     return fabric.strategy.device_mesh["tensor_parallel"].get_group()
 
 
-def shard_loss(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def shard_loss(module: nn.Module, mesh: DeviceMesh, narrow: bool = False) -> nn.Module:
     """Shards the networks of a wrapped loss, and those of its frozen teacher, which are no part of the module.
 
-    module: has the loss as ``module.loss``. Returns the module.
+    module: has the loss as ``module.loss``. narrow: the weights of blocks are gathered in bfloat16. Those that networks
+    use in full precision, and those outside blocks, are gathered wide, and gradients are summed wide. Returns the
+    module.
     """
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    half = torch.bfloat16 if narrow else None
+    of_blocks = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
     loss: Any = module.loss
     frozen = parts_of(getattr(loss, "teacher", None))
@@ -71,7 +78,9 @@ def shard_loss(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for network in (*loss.children(), *frozen):  # each is called on its own, in validations and sheets too
         if any(True for _ in network.parameters()):
             for block in repeated_blocks(network):
-                fully_shard(block, mesh=devices)
+                if narrow and (wide := [each for each in block.modules() if hasattr(each, "in_full_precision")]):
+                    fully_shard(wide, mesh=devices)
+                fully_shard(block, mesh=devices, mp_policy=of_blocks)
             fully_shard(network, mesh=devices, reshard_after_forward=True)
     return module
 

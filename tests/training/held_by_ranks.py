@@ -1,8 +1,8 @@
 """Trains image/tiny made smaller and writes what each rank holds: ``tests.training.held_by_ranks FOLDER KEY=VALUE …``.
 
 The further words are overrides of the recipe. FOLDER/held-RANK.json has, for teacher and student, the fraction of all
-entries of weights, averages and moments, and of the frozen teacher, that is on the rank, and the tokens that reach the
-first block.
+entries of weights, averages and moments, and of the frozen teacher, that is on the rank, the tokens that reach the
+first block, and the types that weights of its attention and of its modulation have there.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from scm_media.training.optimization import Optimization
 from tests.training.divided_runs import train
 
-HELD: dict[str, dict[str, float]] = {}
+HELD: dict[str, dict[str, Any]] = {}
 
 
 def fraction(tensors: Iterable[Tensor]) -> float:
@@ -46,13 +47,21 @@ def main(folder: Path, *words: str) -> None:
 
     def step(self: Optimization, *arguments):
         tokens: list[int] = []
+        types: dict[str, str] = {}
         block = self.task.model.blocks[0]
         hook = block.register_forward_pre_hook(
             lambda _, given: tokens.append(getattr(given[0], "value", given[0]).shape[1])
         )
+
+        def keep_types(*_) -> None:
+            types.update(attention=str(block.attention.qkv.weight.dtype))
+            types.update(modulation=str(block.attention_norm.modulation.weight.dtype))
+
+        inner = block.attention.register_forward_pre_hook(keep_types)
         figures = real(self, *arguments)
         hook.remove()
-        HELD.setdefault(self.task.name, {**measure(self), "tokens": tokens[0]})
+        inner.remove()
+        HELD.setdefault(self.task.name, {**measure(self), "tokens": tokens[0], "types": types})
         return figures
 
     Optimization.step = step

@@ -155,6 +155,27 @@ def test_parts_of_a_checkpoint_are_written_whole_or_not_at_all_and_checked(tmp_p
 
 
 @pytest.mark.slow
+def test_weights_of_blocks_are_gathered_in_the_type_that_they_are_used_in(tmp_path):
+    words = ("precision=bf16-mixed",)
+    divided = ("num_devices=2", "strategy=fsdp", *words)
+    start_two("tests.training.held_by_ranks", str(tmp_path / "fsdp"), *divided)
+    two_processes((tmp_path / "fsdp-unet", *divided, *UNET))
+    train(tmp_path / "one", *words)
+    train(tmp_path / "one-unet", *words, *UNET)
+    for rank in range(2):
+        held = json.loads((tmp_path / "fsdp" / f"held-{rank}.json").read_text())
+        for stage in ("teacher", "student"):
+            assert held[stage]["types"] == {"attention": "torch.bfloat16", "modulation": "torch.float32"}
+    for kind in ("", "-unet"):
+        for stage in ("teacher", "student"):
+            one, other = (metrics(tmp_path / f"{name}{kind}" / stage) for name in ("one", "fsdp"))
+            for name, tolerance in {"total": 1e-4, "gradient_norm": 2e-2}.items():  # weights are rounded in between
+                expected = [line[name] for line in one if name in line]
+                found = [line[name] for line in other if name in line]
+                assert found == pytest.approx(expected, rel=tolerance, abs=1e-6)
+
+
+@pytest.mark.slow
 def test_a_device_holds_half_of_all_weights_and_of_the_tokens_that_are_shared(tmp_path):
     words = ("num_devices=2", "strategy=fsdp")
     start_two("tests.training.held_by_ranks", str(tmp_path / "fsdp"), *words)
@@ -166,4 +187,5 @@ def test_a_device_holds_half_of_all_weights_and_of_the_tokens_that_are_shared(tm
             assert held.keys() == {"teacher", "student"} and held["student"].keys() >= {"teacher", "moments"}
             for stage in held.values():
                 assert stage.pop("tokens") == tokens
+                assert set(stage.pop("types").values()) == {"torch.float32"}
                 assert all(value == pytest.approx(share, abs=0.1) for value in stage.values()), (kind, stage)
