@@ -3,7 +3,7 @@
     PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/plan_memory.py
 
 Students of image/tiny with larger networks take three steps on the CPU, in one process and in two that shard the
-weights. Measured: how much higher the peak of a process's resident memory is in these steps than with a network of
+weights. Measured: how much higher the peak of a process's resident memory is in the last step than with a network of
 width 16, with what is counted of that.
 """
 
@@ -59,13 +59,13 @@ def measure(words: tuple[str, ...]) -> float:
         command = [sys.executable, *(["-m", *launcher] if launcher else []), __file__, folder, *words]
         done = subprocess.run(command, env={**os.environ, **lean}, capture_output=True, text=True, check=False)
         peaks = [json.loads(each.read_text()) for each in Path(folder).glob("peak-*.json")]
-    if not peaks:
+    if done.returncode or len(peaks) != (2 if launcher else 1):
         raise RuntimeError(f"{' '.join(words)}: {done.stderr[-2000:]}")
     return max(peaks)
 
 
 def measure_here(folder: Path, words: tuple[str, ...]) -> None:
-    """Trains, and writes the peak of this process's resident memory in the student's steps."""
+    """Trains, and writes the peak of this process's resident memory in the student's last step."""
     real = Optimization.step
 
     def step(self: Optimization, *arguments: Any) -> Any:

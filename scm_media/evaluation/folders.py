@@ -68,8 +68,9 @@ def evaluate_folder(
 ) -> dict[str, Any]:
     """Returns Fréchet distance, precision and recall of a folder's files against a model's training data.
 
-    reference: the statistics of the data in the features of the network. The Fréchet distance of as many held-out
-    samples is ``held_out_frechet``. Otherwise as ``evaluate_folders``.
+    reference: the statistics of the data in the features of the network. ``frechet_held_out`` is the Fréchet distance
+    of ``num_held_out`` held-out samples: as many as files, or the nearest number that was measured. Otherwise as
+    ``evaluate_folders``.
     """
     features, rejects = _embed_folder(Path(samples_dir), modality, network, batch_size, device, progress)
     precision, recall = reference.precision_recall(features)
@@ -81,7 +82,8 @@ def evaluate_folder(
         "too_few": too_few(features.shape[1], len(features), reference.num_train),
         "rejects": {"samples": rejects},
         "frechet": reference.frechet(features),
-        "held_out_frechet": reference.held_out_distance(len(features)),
+        "frechet_held_out": reference.held_out_distance(len(features)),
+        "num_held_out": reference.nearest_held_out(len(features)),
         "precision": precision,
         "recall": recall,
     }
@@ -115,12 +117,13 @@ def _embed_folder(
         if progress is not None:
             progress(str(folder), done, len(files))
     num = sum(map(len, features))
+    order = torch.randperm(num, generator=torch.Generator().manual_seed(0))  # the first files may be of one class
     if num < 5:
         raise ValueError(
             f"{folder} has {num} usable files of {len(files)} ({dict(rejects) or 'none rejected'}), expected at least 5"
             f" with the suffixes {', '.join(sorted(modality.suffixes))}"
         )
-    return torch.cat(features), dict(rejects)
+    return torch.cat(features)[order], dict(rejects)
 
 
 def _is_sample(path: Path, modality: Modality) -> bool:

@@ -41,16 +41,21 @@ class Reference:
 
         It is linear in 1/n between the measured numbers, and that of the nearest measured number outside them.
         """
-        if not self.held_out_distances:
+        num = self.nearest_held_out(num_samples)
+        if num is None:
             return None
         sizes = sorted(self.held_out_distances)
-        num = min(max(num_samples, sizes[0]), sizes[-1])
         low = max(size for size in sizes if size <= num)
         high = min(size for size in sizes if size >= num)
         if low == high:
             return self.held_out_distances[low]
         fraction = (1 / low - 1 / num) / (1 / low - 1 / high)
         return self.held_out_distances[low] + fraction * (self.held_out_distances[high] - self.held_out_distances[low])
+
+    def nearest_held_out(self, num_samples: int) -> int | None:
+        """Returns so many, or the nearest number that distances are known for; None where nothing was held out."""
+        sizes = self.held_out_distances.keys()
+        return min(max(num_samples, min(sizes)), max(sizes)) if sizes else None
 
     def frechet(self, features: Tensor) -> float:
         """Returns the Fréchet distance of features ``(N, d)`` to the training data."""

@@ -13,14 +13,7 @@ from scm_media.drawing import draw_curve
 from scm_media.evaluation.frechet import too_few
 from scm_media.pipeline.card import memorization_report, metrics_table, projection
 
-OF_FOLDERS = {
-    "frechet": "frechet",
-    "held_out_frechet": "frechet of held-out data at the same number",
-    "kernel": "kernel",
-    "precision": "precision",
-    "recall": "recall",
-}
-"""The figures of a folder, and what they are called."""
+FIGURES = ("frechet", "kernel", "precision", "recall")
 MEMORIZATION_SHEET = "memorization.png"
 
 
@@ -33,10 +26,12 @@ def report(metrics: Mapping[str, Any]) -> str:
         return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks, *copying])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}"
-        f"{' of the training data' if 'held_out_frechet' in metrics else ''}, "
+        f"{' of the training data' if 'frechet_held_out' in metrics else ''}, "
         f"{features['dimension']}-dimensional features: {features['name']}{projection(features)}.",
-        *(f"- {name}: {metrics[key]:.4g}" for key, name in OF_FOLDERS.items() if metrics.get(key) is not None),
+        *(f"- {name}: {metrics[name]:.4g}" for name in FIGURES if metrics.get(name) is not None),
     ]
+    if metrics.get("frechet_held_out") is not None:
+        lines.append(f"- frechet of {metrics['num_held_out']} held-out samples: {metrics['frechet_held_out']:.4g}")
     for side, reasons in metrics["rejects"].items():
         lines += [f"- left out of {side}: {count} × {printable(reason)}" for reason, count in reasons.items()]
     return "\n".join([*lines, *remarks])

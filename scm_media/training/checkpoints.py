@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,12 +22,14 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from scm_media.training.sharding import is_sharded_tensor
 
-Like = Callable[[str], Tensor | None]
+Target = Callable[[str, torch.Size, torch.dtype], Tensor | None]
+"""``(name, size, dtype) -> tensor`` that an entry of a checkpoint is read into; None for a new one on the CPU."""
 _TENSOR = "__tensor__"
 _EIGHT_BIT = "torchao.optim.subclass_8bit.OptimState8bit"
 """The averages of torchao's 8-bit optimisers: the one kind of tensor that consists of others."""
 _DIGEST = "sha256"
-_TENSORS = "state.safetensors"
+_TENSORS, _PARTS = "state.safetensors", "parts"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WHOLE = (
     SafetensorError,
     json.JSONDecodeError,
@@ -57,36 +60,50 @@ def save(
     tensors: dict[str, Tensor] = {}
     skeleton = without_tensors(state, tensors)
     content = safetensors.torch.save(tensors)
+    make_part_folder(folder, step)
     try:
-        make_aside(folder, step)
-        _write(aside(folder, step) / _TENSORS, content)
+        _write(part_folder(folder, step) / _TENSORS, content)
     except OSError as error:
-        shutil.rmtree(aside(folder, step), ignore_errors=True)
+        shutil.rmtree(part_folder(folder, step), ignore_errors=True)
         raise not_saved(folder / f"step-{step}", error) from error
     return complete(folder, step, skeleton, keep, training_fingerprint)
 
 
-def aside(folder: Path, step: int) -> Path:
+def part_folder(folder: Path, step: int) -> Path:
     """Returns the folder that a checkpoint is written to before it gets its name."""
     return folder / f".step-{step}.part"
 
 
-def make_aside(folder: Path, step: int) -> None:
-    """Makes the folder that a checkpoint is written to, and removes those that interrupted runs have left."""
+def make_part_folder(folder: Path, step: int) -> None:
+    """Makes the folder that a checkpoint is written to, and removes those that interrupted runs have left.
+
+    Raises OSError where there is no space.
+    """
     for left in folder.glob(".step-*.part"):
         shutil.rmtree(left, ignore_errors=True)
-    aside(folder, step).mkdir(parents=True)
+    try:
+        part_folder(folder, step).mkdir(parents=True)
+    except OSError as error:
+        raise not_saved(folder / f"step-{step}", error) from error
 
 
 def complete(
-    folder: Path, step: int, skeleton: Any, keep: int, training_fingerprint: Mapping[str, Any] | None = None
+    folder: Path,
+    step: int,
+    skeleton: Any,
+    keep: int,
+    training_fingerprint: Mapping[str, Any] | None = None,
+    parts: Mapping[str, str] | None = None,
 ) -> Path:
     """Gives a checkpoint whose tensors are written its name, and removes all but the last ``keep`` checkpoints.
 
-    skeleton: what ``without_tensors`` returned. Raises OSError where no space is left.
+    skeleton: what ``without_tensors`` returned. parts: the SHA-256 of files of tensors by their names, where several
+    devices wrote them. Raises OSError where no space is left.
     """
-    final, part = folder / f"step-{step}", aside(folder, step)
+    final, part = folder / f"step-{step}", part_folder(folder, step)
     written = {"step": step, "training_fingerprint": dict(training_fingerprint or {}), "state": skeleton}
+    if parts is not None:
+        written[_PARTS] = dict(parts)
     try:
         digest = _digest(part, written)
         _write(part / "state.json", json.dumps({**written, _DIGEST: digest}).encode())
@@ -100,13 +117,14 @@ def complete(
     return final
 
 
-def not_saved(path: Path, error: OSError) -> OSError:
+def not_saved(path: Path, error: Exception) -> Exception:
     """Returns the error for a checkpoint that could not be written."""
-    return OSError(
-        error.errno,
-        f"{path} was not saved ({error.strerror or error}); the last good checkpoint is intact, and the same "
-        "command goes on from it once there is space",
-    )
+    intact = "the last good checkpoint is intact, and the same command goes on from it"
+    if isinstance(error, OSError):
+        space = " once there is space" if error.errno in _NO_SPACE else ""
+        return OSError(error.errno, f"{path} was not saved ({error.strerror or error}); {intact}{space}")
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return RuntimeError(f"{path} was not saved ({reason}); {intact}")
 
 
 def steps(folder: Path) -> list[int]:
@@ -117,38 +135,30 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def load(folder: Path, step: int, like: Like | None = None) -> dict[str, Any]:
+def load(folder: Path, step: int, target: Target | None = None) -> dict[str, Any]:
     """Returns the state that was saved.
 
-    like: gives, by a name /PATH/TO/ENTRY in the state of a sharded training, the tensor that the entry is sharded like;
-    it is whole where there is none, or one of another shape. Raises DamagedCheckpoint where the checkpoint is cut
-    short, of another program, or does not match its digest. Old checkpoints have no digest, and that of a sharded
-    training is left to ``check``, so that its devices read their own parts alone.
+    target: gives the tensors that entries of a sharded training's checkpoint are read into, by names /PATH/TO/ENTRY.
+    Raises DamagedCheckpoint where the checkpoint is cut short, of another program, or does not match its digest. Old
+    checkpoints have no digest, and the content of parts is left to ``check``, so that devices read their own parts
+    alone.
     """
     path = folder / f"step-{step}"
     with _not_whole_is_damaged(path):
-        if not _has_parts(path):
-            written = _verified(path)
+        written = _verified(path, parts=False)
+        if _PARTS not in written:
             return _with_tensors(written["state"], safetensors.torch.load_file(path / _TENSORS))
         from scm_media.training.sharded_checkpoints import read_parts  # takes a second to import
 
-        written = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return _with_tensors(written["state"], read_parts(path, like))
+        return _with_tensors(written["state"], read_parts(path, target))
 
 
 def check(folder: Path, step: int) -> None:
     """Raises DamagedCheckpoint where a checkpoint is not as it was saved."""
     path = folder / f"step-{step}"
-    if not _has_parts(path):
-        load(folder, step)
-        return
     with _not_whole_is_damaged(path):
-        _verified(path)
-
-
-def _has_parts(path: Path) -> bool:
-    """Returns whether several devices may have written the tensors of a checkpoint."""
-    return not (path / _TENSORS).exists() and any(path.glob("*.safetensors"))
+        if _PARTS not in _verified(path, parts=True):
+            load(folder, step)
 
 
 @contextmanager
@@ -161,12 +171,21 @@ def _not_whole_is_damaged(path: Path) -> Iterator[None]:
         raise DamagedCheckpoint(path, f"{type(error).__name__}: {error}") from error
 
 
-def _verified(path: Path) -> dict[str, Any]:
-    """Returns what is written beside a checkpoint's tensors; DamagedCheckpoint where the digest is another."""
+def _verified(path: Path, parts: bool) -> dict[str, Any]:
+    """Returns what is written beside a checkpoint's tensors; DamagedCheckpoint where the digest is another.
+
+    parts: whether the files of several devices are read and compared as well.
+    """
     written: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
     expected = written.pop(_DIGEST, None)
     if expected is not None and _digest(path, written) != expected:
         raise DamagedCheckpoint(path, "its content does not have its digest, SHA-256")
+    if _PARTS in written and {each.name for each in path.glob("*.safetensors")} != written[_PARTS].keys():
+        raise DamagedCheckpoint(path, f"its parts are not {', '.join(written[_PARTS])}")
+    for name, digest in written.get(_PARTS, {}).items() if parts else ():
+        with open(path / name, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise DamagedCheckpoint(path, f"{name} does not have its digest, SHA-256")
     return written
 
 
@@ -217,17 +236,15 @@ def set_damaged_aside(folder: Path, stage: str) -> None:
 
 
 def _digest(path: Path, written: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of the files of tensors and of what is written beside them.
+    """Returns the SHA-256 of the tensors' file and of what is written beside it; of that alone where there are parts.
 
-    Of several files it is that of their digests, in the order of their names.
+    The digests of parts are written there.
     """
-    digests = []
-    for each in sorted(path.glob("*.safetensors")):
-        with open(each, "rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256"))
-    if not digests:
-        raise FileNotFoundError(f"{path} has no files of tensors")
-    digest = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(each.digest() for each in digests))
+    if _PARTS in written:
+        digest = hashlib.sha256()
+    else:
+        with open(path / _TENSORS, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(written).encode())
     return digest.hexdigest()
 
@@ -248,37 +265,37 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def without_tensors(state: Any, tensors: dict[str, Tensor], own: bool = True) -> Any:
+def without_tensors(state: Any, tensors: dict[str, Tensor], copied: bool = True) -> Any:
     """Returns a state as JSON values, with names in the place of tensors, which it adds to a dictionary.
 
-    own: copies them to the CPU; false keeps them as they are, sharded ones included.
+    copied: the tensors are copied to the CPU; false adds them as they are, sharded ones included.
     """
-    return _without_tensors(state, "", tensors, own)
+    return _without_tensors(state, "", tensors, copied)
 
 
-def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor], own: bool) -> Any:
-    sharded = not own and is_sharded_tensor(value)
+def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor], copied: bool) -> Any:
+    sharded = not copied and is_sharded_tensor(value)
     if is_traceable_wrapper_subclass(value) and not sharded:
-        return _without_codes(value, name, tensors, own)
+        return _without_codes(value, name, tensors, copied)
     if isinstance(value, Tensor):
         kept = value.detach()
-        tensors[name] = kept.cpu().clone(memory_format=torch.contiguous_format) if own else kept
+        tensors[name] = kept.cpu().clone(memory_format=torch.contiguous_format) if copied else kept
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         # Keys may be integers (optimisers count their parameters): pairs keep their type through JSON.
-        return {"__items__": [[key, _without_tensors(v, f"{name}/{key}", tensors, own)] for key, v in value.items()]}
+        return {"__items__": [[key, _without_tensors(v, f"{name}/{key}", tensors, copied)] for key, v in value.items()]}
     if isinstance(value, list | tuple):
-        return [_without_tensors(v, f"{name}/{i}", tensors, own) for i, v in enumerate(value)]
+        return [_without_tensors(v, f"{name}/{i}", tensors, copied) for i, v in enumerate(value)]
     assert value is None or isinstance(value, bool | int | float | str), f"{name}: {type(value)} cannot be saved"
     return value
 
 
-def _without_codes(value: Any, name: str, tensors: dict[str, Tensor], own: bool) -> Any:
+def _without_codes(value: Any, name: str, tensors: dict[str, Tensor], copied: bool) -> Any:
     """Returns what restores an average of torchao's 8-bit optimisers, whose codes, scales and map become tensors."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     assert kind == _EIGHT_BIT, f"{name}: {kind} cannot be saved"
     parts, (signed, dtype) = value.__tensor_flatten__()
-    inner = {part: _without_tensors(getattr(value, part), f"{name}/{part}", tensors, own) for part in parts}
+    inner = {part: _without_tensors(getattr(value, part), f"{name}/{part}", tensors, copied) for part in parts}
     return {_EIGHT_BIT: {"parts": inner, "signed": signed, "dtype": str(dtype).removeprefix("torch.")}}
 
 

@@ -68,6 +68,7 @@ def train(
     with ExitStack() as ended:
         if reporter is not None:
             ended.callback(reporter.close)
+        ended.callback(saver.close)
         interruption = ended.enter_context(Interruption())
         ended.enter_context(context_parallel(group))
         if start == 0:
@@ -129,6 +130,9 @@ class _WholeCheckpoints:
 
     def wait(self) -> None:
         """Does nothing: ``save`` has written."""
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 def _saver(fabric: Any, folder: Path, keep: int, task: Task) -> Any:

@@ -31,6 +31,7 @@ from scm_media.training.post_hoc_ema import Snapshots
 from scm_media.training.sharding import (
     gather,
     is_sharded,
+    is_sharded_tensor,
     place_in_batch,
     shard_like,
     shard_optimizer_state,
@@ -186,7 +187,7 @@ class Optimization:
             else:
                 group["lr"] = rate * factor
         losses, terms = self._backward(arguments, step)
-        # The host waits for the device once in a step, here: it must know whether the step is finite.
+        # The host waits here for all figures at once: it must know whether the step is finite.
         *of_passes, gradient_norm, separate_norm, auxiliary_norm = torch.cat([losses, *self._clip()]).tolist()
         loss = sum(of_passes) / len(of_passes)
         finite = all(map(math.isfinite, (loss, gradient_norm, separate_norm, auxiliary_norm)))
@@ -222,7 +223,7 @@ class Optimization:
             torch.manual_seed(mix(self.seed, stage, fabric.global_rank, step, micro))  # for dropout
             part = self._division.part(batch_size, micro)
             with draw_by_sample(mix(self.seed, stage, step), part.start, batch_size):
-                given = (*next(arguments), torch.tensor(float(step), device=fabric.device))
+                given = (*next(arguments), torch.full((), float(step), device=fabric.device))
                 # Sharded gradients are reduced in each pass: whole ones would be kept until the last.
                 waits = micro < accumulate - 1 and not is_sharded(fabric)
                 with fabric.no_backward_sync(self._module, enabled=waits):
@@ -273,16 +274,28 @@ class Optimization:
     def _whole(self, state: Any) -> Any:
         return gather(state, self.fabric.global_rank == 0) if is_sharded(self.fabric) else state
 
-    def _like_in_checkpoints(self) -> Callable[[str], Tensor | None]:
-        """Returns a function that gives the tensor that a saved one is sharded like, by its name in checkpoints."""
+    def _targets(self) -> checkpoints.Target:
+        """Returns a function that gives the sharded tensor that an entry of a checkpoint is read into, None for none.
+
+        Weights and averages are read into their place, so that no device holds them twice.
+        """
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
-        by_name = {**self.task.loss.state_dict(), **self.ema.averaged}
+        weights_of, averages = self.task.loss.state_dict(), self.ema.averaged
 
-        def like(name: str) -> Tensor | None:
-            _, part, *rest = name.split("/")
-            return parameters[int(rest[1])] if part == "optimizer" else by_name.get(rest[-1])
+        def target(name: str, size: torch.Size, dtype: torch.dtype) -> Tensor | None:
+            _, section, *rest = name.split("/")
+            place: Tensor | None = None
+            if section == "optimizer":
+                number = int(rest[1]) if rest[:1] == ["state"] else len(parameters)
+                place = parameters[number] if number < len(parameters) else None
+            elif rest:
+                place = (weights_of if section == "loss" else averages).get(rest[-1])
+            if place is None or not is_sharded_tensor(place) or place.shape != size:
+                return None
+            in_place = section in ("loss", "ema") and place.dtype == dtype
+            return place.detach() if in_place else torch.empty_like(place, dtype=dtype)
 
-        return like
+        return target
 
     def finish(self, last_step: int) -> None:
         """Writes the stage's weights: the averages of the last step, or with patience those of the best validation.
@@ -311,7 +324,7 @@ class Optimization:
         found = checkpoints.steps(folder)
         if not found:
             return 0
-        path, saved = folder / f"step-{found[-1]}", checkpoints.load(folder, found[-1], self._like_in_checkpoints())
+        path, saved = folder / f"step-{found[-1]}", checkpoints.load(folder, found[-1], self._targets())
         if lacking := [name for name in ("loss", "optimizer", "ema", "skipped") if name not in saved]:
             raise ValueError(
                 f"{path} is a checkpoint of something else: it has {', '.join(saved) or 'nothing'} and lacks "

@@ -124,7 +124,7 @@ class _Watch:
         """Tells the others that this rank ends, and why where that is an error."""
         with self._lock:
             self._left = True
-        failed = isinstance(error, Exception | KeyboardInterrupt)
+        failed = error is not None and not isinstance(error, SystemExit | GeneratorExit)
         self._tell(printable(" ".join(f"{type(error).__name__}: {error}".split()))[:2000] if failed else None)
         for connection in self._connections.values():
             _open.discard(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -9,10 +10,13 @@ import torch
 
 from modalities.image.features import ImageClassifier
 from modalities.image.modality import ImageModality
+from scm_media.cli import main
 from scm_media.data import Batch
 from scm_media.evaluation import evaluate_folder, evaluate_folders, report
 from scm_media.evaluation.features import FeatureNetwork
+from scm_media.evaluation.recipe_data import load_reference
 from scm_media.evaluation.reference import make_reference
+from scm_media.pipeline import load
 
 MODALITY = ImageModality(size=16, channels=1)
 
@@ -61,10 +65,10 @@ def test_a_folder_is_compared_with_the_training_data_of_a_model(tmp_path, featur
         assert alone["frechet"] == pytest.approx(both["frechet"], rel=1e-4)
         assert (alone["num_samples"], alone["num_reference"]) == (30, 40)
     floor = evaluate_folders(held_out, train, MODALITY, feature_extractor)["frechet"]
-    assert alone["held_out_frechet"] == pytest.approx(floor, rel=1e-4)
+    assert alone["frechet_held_out"] == pytest.approx(floor, rel=1e-4)
     text = report(alone)
     assert text.startswith("30 samples against 40 of the training data, 4-dimensional features: four numbers.")
-    assert f"- frechet of held-out data at the same number: {floor:.4g}" in text and "left out of samples: 1" in text
+    assert f"- frechet of 30 held-out samples: {floor:.4g}" in text and "left out of samples: 1" in text
 
 
 @pytest.mark.parametrize(
@@ -133,3 +137,15 @@ def test_folders_with_nothing_usable_are_refused(tmp_path, feature_extractor):
         evaluate_folders(few, reference, MODALITY, feature_extractor)
     with pytest.raises(ValueError, match="is no folder"):
         evaluate_folders(tmp_path / "none", reference, MODALITY, feature_extractor)
+
+
+def test_the_command_compares_a_folder_with_the_data_of_a_model(evaluated_model, tmp_path, capsys):
+    folder = _write(tmp_path / "samples", 30)
+    words = ["evaluate", str(evaluated_model), "--samples", str(folder), "--device", "cpu", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_samples"], found["num_reference"], found["num_held_out"]) == (30, 600, 200)
+    pipeline = load(evaluated_model, "cpu")
+    network, reference = load_reference(pipeline)
+    assert found["frechet"] == pytest.approx(evaluate_folder(folder, MODALITY, network, reference)["frechet"])
+    assert found["frechet_held_out"] == pytest.approx(reference.held_out_distance(200))

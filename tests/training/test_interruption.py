@@ -181,10 +181,10 @@ def test_workers_that_get_the_signal_too_serve_the_step_under_way(tmp_path, numb
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [False, True])
-def test_two_devices_agree_on_the_step_whichever_gets_the_signal(tmp_path, group):
+@pytest.mark.parametrize(("group", "strategy"), [(False, "ddp"), (True, "ddp"), (False, "fsdp")])
+def test_two_devices_agree_on_the_step_whichever_gets_the_signal(tmp_path, group, strategy):
     words = ("teacher.max_steps=80", "student.max_steps=0", "trainer.checkpoint_every=1000")
-    two = ("num_devices=2", "strategy=ddp", *words)
+    two = ("num_devices=2", f"strategy={strategy}", *words)
     done = stop(tmp_path, "teacher", signal.SIGTERM, *two, group=group)
     assert done.returncode == 143, done.stderr
     assert done.stderr.count("teacher: stopped by SIGTERM") == 1

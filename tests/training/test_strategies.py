@@ -128,7 +128,7 @@ def test_a_checkpoint_of_two_processes_goes_on_with_one_and_back(tmp_path, strat
 
 @pytest.mark.slow
 def test_parts_of_a_checkpoint_are_written_whole_or_not_at_all_and_checked(tmp_path, capsys):
-    """The run goes on after a full disk on one of the devices, and after a flipped bit in one of the parts."""
+    """The run goes on after a device without space, one that is killed, and changed or absent parts."""
     words = (
         "teacher.max_steps=6",
         "student.max_steps=0",
@@ -139,18 +139,23 @@ def test_parts_of_a_checkpoint_are_written_whole_or_not_at_all_and_checked(tmp_p
     divided = (*words, "strategy=fsdp", "num_devices=2")
     straight, run = tmp_path / "straight", tmp_path / "run"
     train(straight, *words)
-    said = start_two("tests.training.no_space", str(run), *divided, succeeds=False)
     kept = run / "teacher" / "checkpoints"
+    said = start_two("tests.training.losing_parts", str(run), "full", *divided, succeeds=False)
     assert "step-4 was not saved (File too large); the last good checkpoint is intact" in said
     assert checkpoints.steps(kept) == [2] and not list(kept.glob(".*"))
+    said = start_two("tests.training.losing_parts", str(run), "killed", *divided, succeeds=False)
+    assert "SIGKILL" in said and checkpoints.steps(kept) == [2]
     two_processes((run, *divided))
     assert checkpoints.steps(kept) == [2, 4, 6]
     assert_same(straight, run, "teacher")
 
     flip_last_bits(sorted((kept / "step-6").glob("*.safetensors"))[1])
+    sorted((kept / "step-4").glob("*.safetensors"))[1].unlink()
     (run / "teacher" / "weights.safetensors").unlink()
     train(run, *words)
-    assert "step-6 is damaged (its content does not have its digest, SHA-256)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "step-6 is damaged (shard-00002-model-00001-of-00001.safetensors does not have its digest, SHA-256)" in said
+    assert "step-4 is damaged (its parts are not shard-00001-" in said and "goes on from step-2" in said
     assert_same(straight, run, "teacher")
 
 
