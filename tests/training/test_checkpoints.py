@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from scm_media.cli import main
 from scm_media.training import checkpoints
@@ -239,3 +241,45 @@ def test_a_run_folder_of_other_data_is_refused(tmp_path):
         train(tmp_path, *TEACHER, "modality.size=32")
     assert (tmp_path / "recipe.yaml").read_text() == before
     assert json.loads((tmp_path / "model.json").read_text())["sample_shape"] == [1, 16, 16]
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A checkpoint of step 2 whose tensors two devices have written."""
+    tensors: dict[str, torch.Tensor] = {}
+    state = {"loss": {"a": torch.ones(3), "b": torch.arange(2.0)}, "skipped": 1}
+    skeleton = checkpoints.without_tensors(state, tensors)
+    checkpoints.make_part_folder(tmp_path, 2)
+    folder, digests = checkpoints.part_folder(tmp_path, 2), {}
+    for number, (name, tensor) in enumerate(tensors.items()):
+        file = folder / f"shard-0000{number + 1}-model-00001-of-00001.safetensors"
+        save_file({name: tensor}, file)
+        digests[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return checkpoints.complete(tmp_path, 2, skeleton, 1, {"seed": 0}, digests)
+
+
+def test_parts_of_several_devices_are_read_as_one_state(parts):
+    checkpoints.check(parts.parent, 2)
+    found = checkpoints.load(parts.parent, 2)
+    assert found["skipped"] == 1 and found["loss"]["a"].tolist() == [1, 1, 1] and found["loss"]["b"].tolist() == [0, 1]
+    assert checkpoints.load_training_fingerprint(parts.parent) == (2, {"seed": 0})
+    into = torch.zeros(3)
+    found = checkpoints.load(parts.parent, 2, lambda name, size, dtype: into if name == "/loss/a" else None)
+    assert found["loss"]["a"] is into and into.tolist() == [1, 1, 1]
+
+
+def test_changed_absent_and_foreign_parts_are_noticed(parts):
+    one, other = sorted(parts.glob("*.safetensors"))
+    content = other.read_bytes()
+    flip_last_bits(other)
+    with pytest.raises(checkpoints.DamagedCheckpoint, match=r"shard-00002-\S+ does not have its digest"):
+        checkpoints.check(parts.parent, 2)
+    other.unlink()
+    for read in (checkpoints.check, checkpoints.load):
+        with pytest.raises(checkpoints.DamagedCheckpoint, match="its parts are not shard-00001-"):
+            read(parts.parent, 2)
+    other.write_bytes(content)
+    checkpoints.check(parts.parent, 2)
+    shutil.copy(one, parts / "shard-00003-model-00001-of-00001.safetensors")
+    with pytest.raises(checkpoints.DamagedCheckpoint, match="its parts are not"):
+        checkpoints.load(parts.parent, 2)
