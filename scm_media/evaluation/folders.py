@@ -117,12 +117,12 @@ def _embed_folder(
         if progress is not None:
             progress(str(folder), done, len(files))
     num = sum(map(len, features))
-    order = torch.randperm(num, generator=torch.Generator().manual_seed(0))  # the first files may be of one class
     if num < 5:
         raise ValueError(
             f"{folder} has {num} usable files of {len(files)} ({dict(rejects) or 'none rejected'}), expected at least 5"
             f" with the suffixes {', '.join(sorted(modality.suffixes))}"
         )
+    order = torch.randperm(num, generator=torch.Generator().manual_seed(0))  # the first files may be of one class
     return torch.cat(features)[order], dict(rejects)
 
 

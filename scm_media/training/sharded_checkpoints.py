@@ -44,8 +44,7 @@ class ShardedCheckpoints:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Begins to write the checkpoint of a step, after the one before is written.
 
-        state: as for ``checkpoints.save``, with tensors that may be sharded. Raises OSError where the one before could
-        not be written.
+        state: as for ``checkpoints.save``, with tensors that may be sharded. Raises as ``wait``, for the one before.
         """
         self.wait()
         tensors: dict[str, Tensor] = {}
@@ -87,10 +86,12 @@ class ShardedCheckpoints:
         torch.distributed.all_gather_object(of_all, own, self._group)
         parts = {name: digest for found in of_all for name, digest in found.items()}
         if self._fabric.global_rank == 0:
-            if absent := [name for name in parts if not (folder / name).exists()]:
+            seen = {file.name for file in folder.glob("*.safetensors")}
+            if seen != parts.keys():
                 raise ValueError(
-                    f"{final} was not saved: {', '.join(absent)} of other devices is not in {folder}, as the first "
-                    "device sees it; put run_dir where all of them see the same folder"
+                    f"{final} was not saved: the devices wrote {', '.join(parts) or 'no parts'}, and the first one "
+                    f"sees {', '.join(sorted(seen)) or 'none'} in {folder}; put run_dir where all of them see the same "
+                    "folder"
                 )
             checkpoints.complete(self._folder, step, skeleton, self._keep, self._training_fingerprint, parts)
 
