@@ -216,9 +216,13 @@ def _digest(state: Mapping[str, Tensor], *texts: str) -> Any:
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
-    """Copies tensors into a module, cast to its types; ValueError as ``check_fits``, the module being unchanged."""
+    """Copies tensors into a module, cast to its types; ValueError as ``check_fits``, the module being unchanged.
+
+    A module on the meta device, which has no memory for them, is only checked.
+    """
     check_fits(module, state, source)
-    module.load_state_dict(state)
+    if not any(parameter.is_meta for parameter in module.parameters()):
+        module.load_state_dict(state)
 
 
 def check_fits(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the weights") -> None:

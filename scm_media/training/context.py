@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +39,8 @@ class Context:
     start: the model that fine-tuning begins with (``init_from``). source: the model that teacher and autoencoder are
     taken from as they are (``teacher_from``). latent_shape: ``(c, *s)``. mask_sampler: draws the conditioning masks of
     training, None without. conditioning_layout: the channels of masks and actions beside the latent.
-    trains_autoencoder: whether the autoencoder has parameters to train.
+    trains_autoencoder: whether the autoencoder has parameters to train. awaits_weights: whether backbones are made
+    without memory for their weights (on PyTorch's meta device), because the first device sends them when it shards.
     """
 
     config: dict[str, Any]
@@ -53,6 +55,7 @@ class Context:
     mask_sampler: MaskSampler | None
     conditioning_layout: ConditioningLayout
     trains_autoencoder: bool
+    awaits_weights: bool = False
 
     @property
     def latent_cache(self) -> LatentCache:
@@ -106,13 +109,20 @@ class Context:
 
     def load_trained(self, stage: str) -> Any:
         """Returns the network that a stage left, frozen and in evaluation mode; ValueError before it was trained."""
-        component = self.trained_weights(stage)
-        network = restore(component, stage, self.weights_file(stage)).eval().requires_grad_(False)
-        return self._prepare(network) if ROLES[stage] == "backbone" else network
+        component, is_backbone = self.trained_weights(stage), ROLES[stage] == "backbone"
+        with self._placing() if is_backbone else nullcontext():
+            network = restore(component, stage, self.weights_file(stage)).eval().requires_grad_(False)
+        return self._prepare(network) if is_backbone else network
 
     def build_backbone(self, config: Mapping[str, Any]) -> Any:
         """Returns a backbone with fresh weights, which knows the prompts of the data."""
-        return self._prepare(build(config, "backbone"))
+        with self._placing():
+            backbone = build(config, "backbone")
+        return self._prepare(backbone)
+
+    def _placing(self) -> AbstractContextManager[Any]:
+        """Returns a context in which the backbones of a stage are made."""
+        return torch.device("meta") if self.awaits_weights else nullcontext()
 
     def _prepare(self, backbone: Any) -> Any:
         """Returns a backbone that knows the prompts of the data, with checkpointing where the recipe wants it."""

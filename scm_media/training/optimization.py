@@ -22,6 +22,7 @@ from scm_media.data import Batch
 from scm_media.data.order import Division
 from scm_media.draws import draw_by_sample
 from scm_media.ema import PowerEMA
+from scm_media.guidance import parts_of
 from scm_media.nn.magnitude import renormalize
 from scm_media.seeds import mix
 from scm_media.training import checkpoints
@@ -52,7 +53,8 @@ class Task:
     precision: None for the recipe's. shardable: whether ``strategy=fsdp`` may shard its networks. preview(model, step,
     folder): writes sheets of the averaged model, none where the folder is None, and returns figures. finish(state,
     step, header): writes the stage's weights, averages of a step, with further entries of their file's header.
-    training_fingerprint: is saved with checkpoints. snapshots: whether snapshots of averages are kept. compile:
+    training_fingerprint: is saved with checkpoints. snapshots: whether snapshots of averages are kept. frozen: a
+    network that the loss or the sheets call and that is not trained, which is sharded as the trained ones are. compile:
     compiles the networks, called only when there is something to train.
     """
 
@@ -69,6 +71,7 @@ class Task:
     shardable: bool = False
     training_fingerprint: dict[str, Any] = field(default_factory=dict)
     snapshots: bool = False
+    frozen: nn.Module | None = None
     compile: Callable[[], None] | None = None
 
 
@@ -107,11 +110,14 @@ def divide(fabric: Any, task: Task, trainer: Mapping[str, Any]) -> Division:
 
 
 class _Closed(nn.Module):
-    """The loss as Fabric wraps it: its arguments come in a closure, since Fabric refuses frozen dataclasses."""
+    """The loss as Fabric wraps it: its arguments come in a closure, since Fabric refuses frozen dataclasses.
 
-    def __init__(self, loss: nn.Module) -> None:
+    frozen: the networks that are sharded with the loss and are no part of it.
+    """
+
+    def __init__(self, loss: nn.Module, frozen: tuple[nn.Module, ...] = ()) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.frozen = loss, frozen
 
     def forward(self, arguments: Callable[[], tuple[Any, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(*arguments())
@@ -158,7 +164,7 @@ class Optimization:
     ) -> None:
         self.fabric, self.task, self.trainer, self.seed = fabric, task, trainer, seed
         self._division = divide(fabric, task, trainer)
-        self._module = fabric.setup_module(_Closed(task.loss))
+        self._module = fabric.setup_module(_Closed(task.loss, parts_of(task.frozen)))
         groups, self._rate_factors = parameter_groups(task)  # of the parameters as they are sharded, if they are
         optimizer = build(task.settings["optimizer"], "optimizer", params=groups)
         self.peak_rate = float(optimizer.defaults["lr"])

@@ -102,7 +102,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
             elif stage == "autoencoder" and not autoencoder.is_trained(context):
                 rank_zero_only(fabric, lambda: autoencoder.fit_autoencoder(context))
             else:
-                fabric = _train_stage(context, stage, forecast)
+                fabric = _train_stage(context, stage, forecast, fabric.global_rank)
         # A stage that went on has replaced an average that had been selected.
         description = replace(description, ema=selected_averages(context.run_dir))
         rank_zero_only(fabric, lambda: write_description(context, description))
@@ -214,10 +214,13 @@ def _solve_trajectories(context: Context, fabric: Any) -> None:
         print(f"trajectories: {done['trajectories']} solved in {done['seconds']:.0f} s", file=sys.stderr)
 
 
-def _train_stage(context: Context, stage: str, forecast: Forecast) -> Any:
-    """Trains a stage from where it stopped and returns the Fabric that it was trained with."""
+def _train_stage(context: Context, stage: str, forecast: Forecast, rank: int) -> Any:
+    """Trains a stage from where it stopped and returns the Fabric that it was trained with.
+
+    rank: the number of this device among all.
+    """
     config, folder = context.config, context.run_dir / stage
-    task = TASKS[stage](context)
+    task = TASKS[stage](replace(context, awaits_weights=config["strategy"] == "fsdp" and rank > 0))
     check_training_fingerprint(config, context.run_dir, stage, input_fingerprint(context, stage))
     fabric = launch_fabric(config, folder, task.precision, task.shardable)
     if fabric.global_rank == 0:

@@ -8,14 +8,13 @@ runs and given up after it. Weight files hold whole tensors, and checkpoints the
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from scm_media.guidance import parts_of
 from scm_media.nn.recompute import repeated_blocks
 
 if TYPE_CHECKING:  # it takes seconds to import, and most runs shard nothing
@@ -60,29 +59,61 @@ def token_group(fabric: Any) -> Any:
 
 
 def shard_loss(module: nn.Module, mesh: DeviceMesh, narrow: bool = False) -> nn.Module:
-    """Shards the networks of a wrapped loss, and those of its frozen teacher, which are no part of the module.
+    """Shards the networks of a wrapped loss, and the frozen ones beside it, with the values of the first device.
 
-    module: has the loss as ``module.loss``. narrow: the weights of blocks are gathered in bfloat16. Those that networks
-    use in full precision, and those outside blocks, are gathered wide, and gradients are summed wide. Returns the
-    module.
+    module: has the loss as ``module.loss`` and frozen networks, which are no part of it, as ``module.frozen``. Networks
+    of the other devices may be on the meta device: they never hold whole weights. narrow: the weights of blocks are
+    gathered in bfloat16. Those that networks use in full precision, and those outside blocks, are gathered wide, and
+    gradients are summed wide. Returns the module.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     half = torch.bfloat16 if narrow else None
     of_blocks = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
-    loss: Any = module.loss
-    frozen = parts_of(getattr(loss, "teacher", None))
+    inner: Any = module
     sharing = mesh["tensor_parallel"].size() > 1
     devices = mesh[("data_parallel", "tensor_parallel")]._flatten() if sharing else mesh["data_parallel"]
-    for network in (*loss.children(), *frozen):  # each is called on its own, in validations and sheets too
+    for network in (*inner.loss.children(), *inner.frozen):  # each is called on its own, in validations and sheets too
+        whole = dict(_entries(network))
         if any(True for _ in network.parameters()):
             for block in repeated_blocks(network):
                 if narrow and (wide := [each for each in block.modules() if hasattr(each, "in_full_precision")]):
                     fully_shard(wide, mesh=devices)
                 fully_shard(block, mesh=devices, mp_policy=of_blocks)
             fully_shard(network, mesh=devices, reshard_after_forward=True)
+        if devices.size() > 1:
+            _take_from_first(network, whole, devices.device_type)
     return module
+
+
+@torch.no_grad()
+def _take_from_first(network: nn.Module, whole: Mapping[str, Tensor], device: str) -> None:
+    """Gives a sharded network the values that the first device had before sharding, one tensor after the other.
+
+    whole: the parameters and buffers from before, by name; those of other devices are not read.
+    """
+    from torch import distributed
+
+    if any(entry.is_meta for _, entry in _entries(network)):
+        network.to_empty(device=device)
+    first = distributed.get_rank() == 0
+    for name, own in _entries(network):
+        value = whole[name].detach().to(device) if first else torch.empty(own.shape, dtype=own.dtype, device=device)
+        distributed.broadcast(value, src=0)
+        _own_part(own).copy_(_own_part(_shard(value, own)))
+
+
+def _entries(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yields the parameters and buffers of a network by name, those that no file holds among them."""
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+
+
+def _own_part(value: Tensor) -> Tensor:
+    """Returns the part of a tensor that is on this device."""
+    sharded: Any = value
+    return sharded.to_local() if is_sharded_tensor(value) else value
 
 
 def gather(state: Any, keep: bool = True) -> Any:

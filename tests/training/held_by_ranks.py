@@ -2,7 +2,8 @@
 
 The further words are overrides of the recipe. FOLDER/held-RANK.json has, for teacher and student, the fraction of all
 entries of weights, averages and moments, and of the frozen teacher, that is on the rank, the tokens that reach the
-first block, and the types that weights of its attention and of its modulation have there.
+first block, the types that weights of its attention and of its modulation have there, and whether the networks had no
+memory before they were sharded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scm_media.training.optimization import Optimization
+from scm_media.training.optimization import Optimization, Task
 from tests.training.divided_runs import train
 
 HELD: dict[str, dict[str, Any]] = {}
@@ -43,7 +44,14 @@ def measure(optimization: Optimization) -> dict[str, float]:
 
 def main(folder: Path, *words: str) -> None:
     """Trains with a look at each stage's first step."""
-    real = Optimization.step
+    real, begin = Optimization.step, Optimization.__init__
+
+    def __init__(self: Optimization, fabric: Any, task: Task, *arguments: Any) -> None:
+        teacher = getattr(task.loss, "teacher", None)
+        networks = [each for each in (task.model, teacher) if each is not None]
+        awaited = [all(entry.is_meta for entry in each.parameters()) for each in networks]
+        HELD[task.name] = {"awaited": awaited}
+        begin(self, fabric, task, *arguments)
 
     def step(self: Optimization, *arguments):
         tokens: list[int] = []
@@ -61,10 +69,11 @@ def main(folder: Path, *words: str) -> None:
         figures = real(self, *arguments)
         hook.remove()
         inner.remove()
-        HELD.setdefault(self.task.name, {**measure(self), "tokens": tokens[0], "types": types})
+        if "tokens" not in HELD[self.task.name]:
+            HELD[self.task.name] |= {**measure(self), "tokens": tokens[0], "types": types}
         return figures
 
-    Optimization.step = step
+    Optimization.__init__, Optimization.step = __init__, step
     train(folder, *words)
     (folder / f"held-{os.environ['RANK']}.json").write_text(json.dumps(HELD))
 

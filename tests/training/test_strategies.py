@@ -192,5 +192,6 @@ def test_a_device_holds_half_of_all_weights_and_of_the_tokens_that_are_shared(tm
             assert held.keys() == {"teacher", "student"} and held["student"].keys() >= {"teacher", "moments"}
             for stage in held.values():
                 assert stage.pop("tokens") == tokens
+                assert set(stage.pop("awaited")) == {kind != "ddp" and rank > 0}
                 assert set(stage.pop("types").values()) == {"torch.float32"}
                 assert all(value == pytest.approx(share, abs=0.1) for value in stage.values()), (kind, stage)

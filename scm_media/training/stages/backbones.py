@@ -109,6 +109,7 @@ def backbone_task(
         training_fingerprint=full_fingerprint(context, stage),
         shardable=True,
         snapshots=stage not in ("guide", "warm_start"),
+        frozen=teacher,
         compile=_compilation(context, loss, teacher) if context.config["trainer"]["compile"] else None,
     )
 

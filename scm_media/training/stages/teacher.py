@@ -22,7 +22,7 @@ def guide_task(context: Context) -> Task:
 
 
 def _diffusion_task(context: Context, stage: str, config: dict[str, Any]) -> Task:
-    backbone = build(config, "backbone")
+    backbone = context.build_backbone(config)
     context.load_start(backbone, stage)
     settings = stage_settings(context.config, stage)
     loss = build(settings["loss"], "loss", backbone=backbone, flow=context.flow)
