@@ -39,7 +39,7 @@ def start_two(module: str, *words: str, succeeds: bool = True) -> str:
         module,
         *words,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert (done.returncode == 0) is succeeds, done.stderr[-3000:]
     return done.stderr
 
