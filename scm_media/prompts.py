@@ -7,6 +7,7 @@ empty prompt for a sample without one.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +29,16 @@ class PromptBank:
     """Prompts with their embeddings.
 
     prompts: N texts. embeddings: ``tokens`` ``(N + 1, L, d)``, and, where the network takes them, ``token_mask``
-    ``(N + 1, L)`` and ``pooled`` ``(N + 1, d)``; the last row is that of the empty prompt. Raises ValueError for other
-    names, numbers of rows and texts that stand twice.
+    ``(N + 1, L)`` and ``pooled`` ``(N + 1, d)``; the last row is that of the empty prompt. encoder: describes what made
+    the embeddings, as ``scm_media.text.TextEncoder.describe`` does; None where it is not known. Raises ValueError for
+    other names, numbers of rows and texts that stand twice.
     """
 
-    def __init__(self, prompts: Sequence[str], embeddings: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, prompts: Sequence[str], embeddings: Mapping[str, Tensor], encoder: Mapping[str, Any] | None = None
+    ) -> None:
         self.prompts, self.embeddings = tuple(prompts), dict(embeddings)
+        self.encoder = None if encoder is None else dict(encoder)
         if "tokens" not in self.embeddings or self.embeddings.keys() - set(ENTRIES):
             raise ValueError(
                 "embeddings of prompts are tokens (N + 1, L, d) and, as the network takes them, token_mask and pooled; "
@@ -56,7 +61,8 @@ class PromptBank:
 
     def save(self, path: Path | str) -> None:
         """Writes the bank to one safetensors file."""
-        weights.save(path, self.embeddings, {"prompts": list(self.prompts)})
+        described = {} if self.encoder is None else {"encoder": self.encoder}
+        weights.save(path, self.embeddings, {"prompts": list(self.prompts), **described})
 
     @classmethod
     def load(cls, path: Path | str) -> PromptBank:
@@ -71,14 +77,19 @@ class PromptBank:
             raise ValueError(
                 f"{path} holds no prompts: make it with scm_media.prompts.PromptBank(prompts, embeddings).save()"
             )
+        encoder = found.config.get("encoder")
+        if not isinstance(encoder, dict | None):
+            raise ValueError(f"{path}: encoder is {encoder!r:.80}, expected a mapping; make the prompts again")
         try:
-            return cls(prompts, found.state)
+            return cls(prompts, found.state, encoder)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     def fingerprint(self) -> str:
-        """Returns a digest (SHA-256) of the prompts, and of up to 4,096 values of each kind of embedding."""
+        """Returns a digest (SHA-256) of prompts, encoder, and of up to 4,096 values of each kind of embedding."""
         found = hashlib.sha256("\0".join(self.prompts).encode())
+        if self.encoder is not None:
+            found.update(json.dumps(self.encoder, sort_keys=True).encode())
         for name, tensor in sorted(self.embeddings.items()):
             flat = tensor.reshape(-1)
             sampled = flat[:: max(1, len(flat) // NUM_SAMPLED)][:NUM_SAMPLED].double()

@@ -46,6 +46,31 @@ def test_embeddings_that_do_not_fit_are_refused(prompts, embeddings, message):
         PromptBank(prompts, embeddings)
 
 
+def test_a_file_says_which_encoder_made_its_embeddings(tmp_path):
+    encoder = {"name": "clip", "digest": "ab" * 32, "max_tokens": 77}
+    PromptBank(["a", "b"], EMBEDDINGS, encoder).save(tmp_path / "bank.safetensors")
+    assert PromptBank.load(tmp_path / "bank.safetensors").encoder == encoder
+
+
+def test_the_fingerprint_follows_the_encoder_and_is_what_it_was_without_one(tmp_path):
+    encoder = {"name": "clip", "digest": "ab" * 32, "max_tokens": 77}
+    marks = {
+        PromptBank(["a", "b"], EMBEDDINGS, found).fingerprint()
+        for found in (None, encoder, {**encoder, "digest": "cd" * 32}, {**encoder, "max_tokens": 64})
+    }
+    assert len(marks) == 4
+    weights.save(tmp_path / "old.safetensors", EMBEDDINGS, {"prompts": ["a", "b"]})
+    old = PromptBank.load(tmp_path / "old.safetensors")
+    assert old.encoder is None
+    assert old.fingerprint() == "c5b0cbecd52064295b6b20c5c44df4c1e26519ed1f9257c59491696bcdfdabfe"
+
+
+def test_an_encoder_that_is_no_mapping_is_refused(tmp_path):
+    weights.save(tmp_path / "x.safetensors", EMBEDDINGS, {"prompts": ["a", "b"], "encoder": "clip"})
+    with pytest.raises(ValueError, match="encoder is 'clip', expected a mapping"):
+        PromptBank.load(tmp_path / "x.safetensors")
+
+
 def test_another_file_is_refused(tmp_path):
     weights.save(tmp_path / "x.safetensors", {"tokens": TOKENS}, {"_target_": "a.b"})
     with pytest.raises(ValueError, match="holds no prompts"):
