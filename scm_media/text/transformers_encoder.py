@@ -98,7 +98,7 @@ class TransformersEncoder(TextEncoder):
             output = self.model(input_ids=inputs.to(device), attention_mask=mask.to(device, torch.int64))
             pooled = self.pool(output, mask.to(device)).float().cpu()
             tokens = output.last_hidden_state.cpu().float()
-        return tokens.clone().masked_fill(~mask.unsqueeze(-1), 0.0), pooled.clone()
+        return tokens.masked_fill(~mask.unsqueeze(-1), 0.0), pooled
 
 
 def open_encoder(
@@ -180,7 +180,6 @@ def _read_tokenizer(transformers: Any, place: Path) -> Any:
 
 
 def _read_model(transformers: Any, folder: Path, kind: Kind, config: Any, dtype: torch.dtype) -> Any:
-    options = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     try:
         model, report = getattr(transformers, kind.class_name).from_pretrained(
             str(folder),
@@ -188,7 +187,8 @@ def _read_model(transformers: Any, folder: Path, kind: Kind, config: Any, dtype:
             dtype=dtype,
             attn_implementation="eager",  # each model has it; a configuration may name others, from the hub
             output_loading_info=True,
-            **options,
+            use_safetensors=True,
+            local_files_only=True,
             **kind.arguments,
         )
     except Exception as error:  # a damaged file, another configuration, a quantisation that is not installed

@@ -111,6 +111,7 @@ def test_a_text_encoder_of_a_pipeline_takes_the_tokenizer_beside_it(models, tmp_
         found = open_encoder(encoder)
         assert torch.equal(found.encode(["a dog"]).tokens, expected.encode(["a dog"]).tokens)
         assert found.digest == expected.digest
+        shutil.rmtree(tokenizer)
 
 
 def test_a_missing_package_is_named_with_how_to_get_it(models, monkeypatch):

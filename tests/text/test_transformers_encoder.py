@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from scm_media.text import make_bank, open_encoder
+from scm_media.text import make_bank, open_encoder, sources
 from scm_media.text import transformers_encoder as module
 from tests.text.tiny import CLASSES, NUM_POSITIONS, make_tokenizer, save_model
 
@@ -111,6 +111,10 @@ def test_embeddings_can_be_trained_on_and_the_encoder_cannot(models):
     (found.tokens * weight).sum().backward()
     (found.pooled * weight).sum().backward()
     assert weight.grad is not None and not found.tokens.requires_grad
+    seen = []
+    encoder.model.register_forward_pre_hook(lambda *_: seen.append(torch.is_inference_mode_enabled()))
+    encoder.encode(TEXTS)
+    assert seen == [True]
     assert not encoder.model.training and not any(each.requires_grad for each in encoder.model.parameters())
 
 
@@ -192,7 +196,8 @@ def test_max_tokens_takes_the_special_tokens_in(models, kind, max_tokens, lowest
         open_encoder(models[kind][0], max_tokens=max_tokens)
 
 
-def test_the_digest_is_the_same_for_a_copy_and_another_for_other_files(models, tmp_path):
+def test_the_digest_is_the_same_for_a_copy_and_another_for_other_files(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", 64)
     first = open_encoder(models["bert"][0])
     copy = shutil.copytree(models["bert"][0], tmp_path / "copy")
     assert open_encoder(copy).digest == first.digest == open_encoder(copy, max_tokens=5, dtype="bfloat16").digest
