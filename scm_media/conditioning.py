@@ -28,7 +28,8 @@ class Conditioning:
     """The inputs of a backbone beside the latent and the time; every field is batch first and may be absent.
 
     labels: name to ``(B,)`` int64 (categorical, ``NO_LABEL`` = not given) or float32 (scalar, NaN = not given).
-    tokens, token_mask: text embeddings ``(B, L, d)``, and ``(B, L)`` bool, true where there is a token.
+    tokens, token_mask: text embeddings ``(B, L, d)``, and ``(B, L)`` bool, true where there is a token; a sample whose
+    mask is false everywhere has no text. Without tokens the mask is ``(B, 1)`` and says who has a pooled embedding.
     pooled: vectors ``(B, d)`` of the whole text, or of a clip's length, which networks of others take.
     concat: channels ``(B, k, *s)`` that a network concatenates to its input: the given latent and its mask first, then
     the actions (``ConditioningLayout``).
@@ -91,14 +92,18 @@ class Conditioning:
         return self._map(lambda tensor: tensor[index])
 
     def drop(self, where: Tensor) -> Conditioning:
-        """Returns the conditioning without labels and text where ``where`` ``(B,)`` is true; all other fields stay."""
+        """Returns the conditioning without labels and text where ``where`` ``(B,)`` is true; all other fields stay.
+
+        A sample without text has a ``token_mask`` that is false everywhere, ``(B, 1)`` where there are no tokens.
+        """
         labels = {
             name: torch.where(where, torch.nan if label.is_floating_point() else NO_LABEL, label)
             for name, label in self.labels.items()
         }
         mask = self.token_mask
-        if self.tokens is not None:
-            mask = torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=where.device) if mask is None else mask
+        if self.tokens is not None or self.pooled is not None:
+            shape = (len(where), 1) if self.tokens is None else self.tokens.shape[:2]
+            mask = torch.ones(shape, dtype=torch.bool, device=where.device) if mask is None else mask
             mask = mask & ~where[:, None]
         return replace(self, labels=labels, token_mask=mask)
 

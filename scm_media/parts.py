@@ -84,6 +84,7 @@ PARAMETERS: Mapping[str, tuple[Any, ...]] = {
     "label_units": ("standard deviation of each label that is a number; null: training fills it in",),
     "num_cond_channels": ("channels that are concatenated to the latent",),
     "guidance": ("true: the guidance scale is an input of the network",),
+    "text": ("widths of the text embeddings that the network takes, tokens and pooled; null: it takes no text",),
     "dropout": (BELOW_ONE, "dropout probability"),
     "rank": ("number of axes of the latent, without batch and channels",),
     "channels": ("channels of a sample",),

@@ -22,8 +22,9 @@ SHORT = 512
 
 
 def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
-    """Returns softmax(q kᵀ / √d) v for heads ``(B, h, L, d)``; key_mask ``(B, L)`` is true where a key may be seen.
+    """Returns softmax(q kᵀ / √d) v for heads ``(B, h, L, d)``; key_mask ``(B, N)`` is true where a key may be seen.
 
+    Keys and values, ``(B, h, N, d)``, may be plain beside a dual q, as those of a text are: they have no tangent then.
     The tangent is that of ``attention_tangent``; on a CPU, few keys share the softmax P between value and tangent.
     """
     mask = None if key_mask is None else key_mask[:, None, None, :]
@@ -32,23 +33,29 @@ def attend(q: TensorLike, k: TensorLike, v: TensorLike, key_mask: Tensor | None 
         if q.device.type == "cpu" and k.shape[-2] <= SHORT:
             return _probabilities(q, k, mask).to(v.dtype) @ v
         return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    assert isinstance(k, DualTensor) and isinstance(v, DualTensor)
-    if q.value.device.type != "cpu" or k.value.shape[-2] > SHORT:
-        out = nnf.scaled_dot_product_attention(q.value, k.value, v.value, attn_mask=mask)
-        query, key, value = ((each.value.detach(), each.tangent) for each in (q, k, v))
+    (keys, dk), (values, dv) = _pair(k), _pair(v)
+    if q.value.device.type != "cpu" or keys.shape[-2] > SHORT:
+        out = nnf.scaled_dot_product_attention(q.value, keys, values, attn_mask=mask)
+        query, key, value = ((x.detach(), dx) for x, dx in ((q.value, q.tangent), (keys, dk), (values, dv)))
         scale = 1 / math.sqrt(q.value.shape[-1])
         return DualTensor(out, attention_tangent(query, key, value, out.detach(), scale, mask))
-    P = _probabilities(q.value, k.value, mask)
-    out = P.to(v.value.dtype) @ v.value
+    P = _probabilities(q.value, keys, mask)
+    out = P.to(values.dtype) @ values
     with torch.no_grad():
-        dS = (q.tangent @ k.value.mT + q.value @ k.tangent.mT) / math.sqrt(q.value.shape[-1])
+        dS = q.tangent @ keys.mT
+        dS = (dS if dk is None else dS + q.value @ dk.mT) / math.sqrt(q.value.shape[-1])
         PdS = P * dS
-        tangent = PdS.to(out.dtype) @ v.value - PdS.sum(-1, keepdim=True) * out + P.to(out.dtype) @ v.tangent
-        return DualTensor(out, tangent)
+        tangent = PdS.to(out.dtype) @ values - PdS.sum(-1, keepdim=True) * out
+        return DualTensor(out, tangent if dv is None else tangent + P.to(out.dtype) @ dv)
+
+
+def _pair(x: TensorLike) -> tuple[Tensor, Tensor | None]:
+    """Returns the value and the tangent of x, None for a plain tensor."""
+    return (x.value, x.tangent) if isinstance(x, DualTensor) else (x, None)
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Returns softmax(q kᵀ / √d) ``(B, h, L, L)``, in float32 or wider."""
+    """Returns softmax(q kᵀ / √d) ``(B, h, L, N)``, in float32 or wider."""
     scores = (q / math.sqrt(q.shape[-1])) @ k.mT
     scores = scores if scores.dtype == torch.float64 else scores.float()
     if mask is not None:
@@ -103,3 +110,35 @@ class SelfAttention(nn.Module):
         k = apply_linear(lambda heads_: heads_.to(dtype), rotate(k, angles))
         attended = exchange(attend(q, k, apply_linear(lambda p: p[2], projected), key_mask), -2, -3, heads, group)
         return self.out(apply_linear(lambda heads_: heads_.transpose(1, 2).reshape(batch, length, width), attended))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of tokens to those of a text, with RMS-normalised queries and keys, without positions."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.query_gain = nn.Parameter(torch.ones(width // num_heads))
+        self.out = Linear(width, width)
+
+    def forward(self, x: TensorLike, text: Tensor, text_mask: Tensor) -> TensorLike:
+        """Returns tokens ``(B, L, width)`` for tokens ``(B, L, width)`` and a text ``(B, N, width)``.
+
+        text_mask: ``(B, N)``, true where a token of the text may be seen, at least one of each sample. Ranks that share
+        the tokens of x each have the whole text, and trade nothing.
+        """
+        batch, length, width = value_of(x).shape
+        projected = self.query(x)
+        dtype = value_of(projected).dtype
+
+        def split(tokens: Tensor) -> Tensor:
+            return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+        q = apply_linear(lambda heads: heads * self.query_gain, rms_normalize(apply_linear(split, projected)))
+        q = apply_linear(lambda heads: heads.to(dtype), q)
+        k, v = (split(each) for each in self.key_value(text).chunk(2, -1))
+        k = value_of(rms_normalize(k)).to(dtype)
+        attended = attend(q, k, v, text_mask)
+        return self.out(apply_linear(lambda heads: heads.transpose(1, 2).reshape(batch, length, width), attended))

@@ -11,12 +11,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
-from scm_media.nn.attention import SelfAttention
+from scm_media.nn.attention import CrossAttention, SelfAttention
 from scm_media.nn.context_parallel import TokenSplit, current_group
 from scm_media.nn.dual import Dropout, Linear, TensorLike, add, apply_linear, concatenate, multiply, silu, value_of
 from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
 from scm_media.nn.recompute import Blocks
+from scm_media.nn.text import Text, TextInput
 from scm_media.parts import part
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a feed-forward layer, each after an adaptive double norm, each added to the residual stream."""
+    """Attention and a feed-forward layer, each after an adaptive double norm, each added to the residual stream.
+
+    ``add_text_attention`` puts attention to the tokens of a text between them.
+    """
 
     def __init__(self, width: int, num_heads: int, hidden: int, cond_width: int, dropout: float) -> None:
         super().__init__()
@@ -46,9 +50,19 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = AdaptiveDoubleNorm(width, cond_width)
         self.feed_forward = FeedForward(width, hidden)
         self.dropout = Dropout(dropout)
+        self.text_norm: AdaptiveDoubleNorm | None = None
+        self.text_attention: CrossAttention | None = None
         for last in (self.attention.out, self.feed_forward.second):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+
+    def add_text_attention(self) -> None:
+        """Adds attention to a text, which has no effect at first: its last projection is zero."""
+        width = self.attention.out.in_features
+        self.text_norm = AdaptiveDoubleNorm(width, self.attention_norm.modulation.in_features)
+        self.text_attention = CrossAttention(width, self.attention.num_heads)
+        for parameter in self.text_attention.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -57,13 +71,22 @@ class TransformerBlock(nn.Module):
         angles: Tensor,
         key_mask: Tensor | None,
         group: ProcessGroup | None = None,
+        text: Text | None = None,
     ) -> TensorLike:
         """Returns tokens ``(B, l, width)`` for tokens x and a conditioning vector c ``(B, cond_width)``.
 
-        angles, key_mask, group: see ``SelfAttention``.
+        angles, key_mask, group: see ``SelfAttention``. text: tokens and mask of ``TextInput``.
         """
         x = add(x, self.attention(self.attention_norm(x, c), angles, key_mask, group))
+        x = self.attend_to_text(x, c, text)
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
+
+    def attend_to_text(self, x: TensorLike, c: TensorLike, text: Text | None) -> TensorLike:
+        """Returns tokens ``(B, l, width)`` after their attention to a text; x itself in a block without it."""
+        if self.text_attention is None:
+            return x
+        assert text is not None and self.text_norm is not None
+        return add(x, self.text_attention(self.text_norm(x, c), *text))
 
 
 @part("backbone")
@@ -73,6 +96,8 @@ class Transformer(Blocks):
     The latent has any rank and any sizes that the patch divides. Every layer carries a ``DualTensor``. labels: name to
     number of classes (0: a scalar label); label_units: see ``LabelEmbedding``. num_cond_channels: channels of
     ``cond.concat``. guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023).
+    text: the widths of text embeddings, ``tokens`` for attention to ``cond.tokens`` in each block, ``pooled`` for
+    ``cond.pooled`` in the conditioning vector, either or both. At first a text has no effect.
 
     skip: adds a gated copy of the input, so that F is out + gate · u, element by element. Without it F of each patch
     lies in a space of ``width`` dimensions and noise outside that space is never removed: patches of more values than
@@ -101,6 +126,7 @@ class Transformer(Blocks):
         guidance: bool = False,
         label_units: Mapping[str, float] | None = None,
         skip: bool = False,
+        text: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.in_channels, self.num_cond_channels = in_channels, num_cond_channels
@@ -129,6 +155,11 @@ class Transformer(Blocks):
             if last is not None:
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
+        # The last to be made, so that all other weights of a seed are those of a network without text.
+        self.text = TextInput(text, width)
+        for block in self.blocks if "tokens" in self.text.widths else ():
+            assert isinstance(block, TransformerBlock)
+            block.add_text_attention()
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
@@ -153,9 +184,10 @@ class Transformer(Blocks):
         x = add(x, split.part(self.position(grid, value_of(u))))
         padding_mask = None if cond.padding_mask is None else to_patches(cond.padding_mask, self.patch).amax(-1) > 0
         inputs = self.block_inputs(grid, padding_mask, value_of(u).device, split.group)
+        text = self.text(cond, value_of(u))
         c = self.condition(t, cond)
         for block in self.blocks:
-            x = self.run_block(block, x, c, *inputs)
+            x = self.run_block(block, x, c, *inputs, *text)
         x = self.out_norm(x, c)
         out = self.patch_out(x)
         if self.gate is not None:
@@ -193,7 +225,7 @@ class Transformer(Blocks):
         c = add(c, self.labels(cond.labels, value_of(c)))
         if self.guidance is not None:
             c = add(c, self.guidance(cond.log_guidance(value_of(t))))
-        return silu(c)
+        return silu(self.text.add_vector(c, cond))
 
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:

@@ -14,19 +14,29 @@ RANKS = list(LATENTS)
 LABELS = {"class": 4, "pitch": 0}
 
 
-def transformer(rank, dtype=torch.float64, **options):
-    """A transformer whose every weight counts (a fresh one gives 0)."""
+def fresh_transformer(rank, **options):
+    """A transformer with the weights of its seed, whose F is 0."""
     torch.manual_seed(0)
-    net = Transformer(2, rank, patch=2, width=24, depth=2, num_heads=2, labels=LABELS, **options)
+    return Transformer(2, rank, patch=2, width=24, depth=2, num_heads=2, labels=LABELS, **options)
+
+
+def transformer(rank, dtype=torch.float64, **options):
+    """A transformer whose every weight counts."""
+    net = fresh_transformer(rank, **options)
     for parameter in net.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape) + (0.5 if parameter.ndim == 1 else 0.0)
     return net.to(dtype)
 
 
-def unet(rank, dtype=torch.float64, **options):
-    """A U-Net whose every weight counts (a fresh one gives 0)."""
+def fresh_unet(rank, **options):
+    """A U-Net with the weights of its seed, whose F is 0."""
     torch.manual_seed(0)
-    net = UNet(2, rank, 8, (1, 2), 1, (1,), head_width=8, labels=LABELS, **options)
+    return UNet(2, rank, 8, (1, 2), 1, (1,), head_width=8, labels=LABELS, **options)
+
+
+def unet(rank, dtype=torch.float64, **options):
+    """A U-Net whose every weight counts."""
+    net = fresh_unet(rank, **options)
     for parameter in net.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape) + (0.5 if parameter.ndim == 0 else 0.0)
     return net.to(dtype)

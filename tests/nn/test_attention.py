@@ -19,6 +19,18 @@ def test_attention_carries_the_tangent(masked):
     check(lambda q, k, v: attend(q, k, v, mask), *heads)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("short", [0, 512])
+def test_plain_keys_and_values_have_no_tangent(masked, short, monkeypatch):
+    monkeypatch.setattr("scm_media.nn.attention.SHORT", short)
+    mask = torch.tensor([[True, True, False, True, False, True], [True] * 6]) if masked else None
+    k, v = (torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (1, 2))
+    check(lambda q: attend(q, k, v, mask), pair(2, 3, 5, 4))
+    q = pair(2, 3, 5, 4)
+    zeros = (DualTensor(x, torch.zeros_like(x)) for x in (k, v))
+    torch.testing.assert_close(attend(q, k, v, mask).tangent, attend(q, *zeros, mask).tangent)
+
+
 def test_masked_keys_change_nothing():
     q, k, v = (torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(s)) for s in range(3))
     mask = torch.tensor([True, True, True, False, False]).expand(2, 5)
