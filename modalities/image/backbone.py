@@ -32,6 +32,7 @@ def unet(
     dropout_from: int = 0,
     num_cond_channels: int = 0,
     guidance: bool = False,
+    text: Mapping[str, int] | None = None,
 ) -> UNet:
     """Returns the U-Net of a named size for latents ``(B, in_channels, H, W)``; the other keys are ``UNet``'s.
 
@@ -49,5 +50,6 @@ def unet(
         dropout_from=dropout_from,
         num_cond_channels=num_cond_channels,
         guidance=guidance,
+        text=text,
         **SIZES[size],
     )

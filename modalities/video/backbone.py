@@ -14,6 +14,7 @@ from scm_media.nn.context_parallel import exchange, split
 from scm_media.nn.dual import TensorLike, add, apply_linear, value_of
 from scm_media.nn.embedding import rotary_angles
 from scm_media.nn.normalization import AdaptiveDoubleNorm
+from scm_media.nn.text import Text
 from scm_media.nn.transformer import Transformer, TransformerBlock
 from scm_media.parts import part
 
@@ -27,7 +28,8 @@ class SpaceTimeBlock(TransformerBlock):
     """Attends within each frame, then along time at each position, and applies a feed-forward layer.
 
     An adaptive double norm precedes each; each is added to the residual stream. A clip of one frame skips the attention
-    along time. Source: Ho et al. 2022 (Video Diffusion Models, arXiv 2204.03458), section 3.
+    along time; attention to a text comes before the feed-forward layer. Source: Ho et al. 2022 (Video Diffusion Models,
+    arXiv 2204.03458), section 3.
     """
 
     def __init__(self, width: int, num_heads: int, hidden: int, cond_width: int, dropout: float) -> None:
@@ -46,11 +48,13 @@ class SpaceTimeBlock(TransformerBlock):
         space_mask: Tensor | None,
         time_mask: Tensor | None,
         group: ProcessGroup | None = None,
+        text: Text | None = None,
     ) -> TensorLike:
         """Returns tokens ``(B, T · N, width)``, frame by frame; space ``(N, d)`` and time ``(T, d)``: their angles.
 
         space_mask ``(B · T, N)``, time_mask ``(B · N, T)``: true where a token may be attended to. group: the ranks
-        that share the frames of each clip: x and space_mask have this rank's frames, time_mask its places.
+        that share the frames of each clip: x and space_mask have this rank's frames, time_mask its places. text: see
+        ``TransformerBlock``.
         """
         num_frames, num_places = len(time), len(space)
         num_own = value_of(x).shape[1] // num_places
@@ -61,6 +65,7 @@ class SpaceTimeBlock(TransformerBlock):
             x = add(x, _to_frames(attended, num_frames, num_places, group))
         else:
             x = self._keep_gradients(x)
+        x = self.attend_to_text(x, c, text)
         return add(x, self.dropout(self.feed_forward(self.feed_forward_norm(x, c))))
 
     def _keep_gradients(self, x: TensorLike) -> TensorLike:
@@ -128,6 +133,7 @@ class SpaceTimeTransformer(Transformer):
         guidance: bool = False,
         label_units: Mapping[str, float] | None = None,
         skip: bool = False,
+        text: Mapping[str, int] | None = None,
     ) -> None:
         if attention not in ("factorised", "full"):
             raise ValueError(f"backbone.attention must be factorised or full, got {attention!r}")
@@ -146,6 +152,7 @@ class SpaceTimeTransformer(Transformer):
             guidance=guidance,
             label_units=label_units,
             skip=skip,
+            text=text,
         )
 
     def make_block(self, *arguments: Any) -> nn.Module:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.nn.convolution import convolve
-from scm_media.nn.dual import DualTensor, TensorLike, apply_linear, concatenate, full_precision, value_of
+from scm_media.nn.dual import DualTensor, TensorLike, add, apply_linear, concatenate, full_precision, value_of
 from scm_media.nn.embedding import SinusoidalFeatures
 
 SILU_GAIN = 1 / 0.596
@@ -138,6 +138,12 @@ def mp_sum(x: TensorLike, y: TensorLike, fraction: float) -> TensorLike:
     assert isinstance(y, DualTensor)
     with torch.no_grad():
         return DualTensor(value, torch.add(x.tangent * first, y.tangent, alpha=second))
+
+
+def mp_add(x: TensorLike, y: TensorLike, gain: Tensor) -> TensorLike:
+    """Returns (x + g y) / sqrt(1 + g²) for a learned gain g: x itself where g is 0."""
+    length = torch.rsqrt(1 + gain.square())
+    return add(apply_linear(lambda v: v * length, x), apply_linear(lambda v: v * (gain * length), y))
 
 
 def mp_concatenate(x: TensorLike, y: TensorLike) -> TensorLike:

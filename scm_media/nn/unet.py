@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
-from scm_media.nn.attention import attend
 from scm_media.nn.convolution import double, halve
+from scm_media.nn.cosine_attention import CosineAttention, CosineCrossAttention
 from scm_media.nn.dual import (
     Dropout,
     TensorLike,
@@ -36,11 +36,13 @@ from scm_media.nn.magnitude import (
     MPEmbedding,
     MPLinear,
     MPScalarEmbedding,
+    mp_add,
     mp_concatenate,
     mp_sum,
 )
 from scm_media.nn.normalization import rms_normalize
 from scm_media.nn.recompute import Blocks
+from scm_media.nn.text import MPTextTokens, MPTextVector, Text, TextInput
 from scm_media.parts import part
 
 RESIDUAL_FRACTION = 0.3
@@ -49,40 +51,14 @@ RESIDUAL_FRACTION = 0.3
 Resampling = Literal["same", "down", "up"]
 
 
-class CosineAttention(nn.Module):
-    """Self-attention over all positions with normalised queries, keys and values in each head (EDM2, config C)."""
-
-    def __init__(self, rank: int, channels: int, head_width: int) -> None:
-        super().__init__()
-        self.num_heads = max(1, channels // head_width)
-        if channels % self.num_heads:
-            raise ValueError(
-                f"{channels} channels do not split into {self.num_heads} heads: change head_width {head_width}"
-            )
-        self.qkv = MPConvolution(rank, channels, 3 * channels, kernel=1)
-        self.out = MPConvolution(rank, channels, channels, kernel=1)
-
-    def forward(self, x: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
-        """Returns ``(B, c, *s)`` for ``(B, c, *s)``; key_mask ``(B, L)`` is true where a position may be seen."""
-        shape = value_of(x).shape
-        heads = (shape[0], 3, self.num_heads, shape[1] // self.num_heads, math.prod(shape[2:]))
-        projected = self.qkv(x)
-        dtype = value_of(projected).dtype
-        split = apply_linear(lambda v: v.reshape(heads).permute(1, 0, 2, 4, 3), projected)
-        split = apply_linear(lambda v: v.to(dtype), rms_normalize(split))
-
-        q = apply_linear(lambda v: v[0], split)
-        k = apply_linear(lambda v: v[1], split)
-        attended = attend(q, k, apply_linear(lambda v: v[2], split), key_mask)
-        return self.out(apply_linear(lambda v: v.transpose(-1, -2).reshape(shape), attended))
-
-
 class UNetBlock(Gains):
     """Resampling, two convolutions and attention, with residual sums that keep the magnitude.
 
     Between the convolutions is adaptive double normalisation, norm(y) · norm(1 + g W c): both factors are
     pixel-normalised, and the learned gain g starts at 0. It has no shift, as in EDM2, and because sCM's parameter
     counts (table 5) leave no room for one.
+
+    ``add_text_attention`` adds attention to the tokens of a text after that among positions.
     """
 
     def __init__(
@@ -105,9 +81,21 @@ class UNetBlock(Gains):
         self.dropout = Dropout(dropout)
         self.second = MPConvolution(rank, out_channels, out_channels, kernel=3)
         self.attention = None if head_width is None else CosineAttention(rank, out_channels, head_width)
+        self.text_attention: CosineCrossAttention | None = None
 
-    def forward(self, x: TensorLike, c: TensorLike, key_mask: Tensor | None = None) -> TensorLike:
-        """Returns ``(B, out_channels, *s')`` for x ``(B, in_channels, *s)`` and c ``(B, cond_width)``."""
+    def add_text_attention(self, rank: int, text_width: int) -> None:
+        """Adds attention to a text; its gain starts at 0, so that it has no effect at first."""
+        assert self.attention is not None
+        self.text_gain = nn.Parameter(torch.zeros(1))
+        self.text_attention = CosineCrossAttention(rank, self.out_channels, self.attention.num_heads, text_width)
+
+    def forward(
+        self, x: TensorLike, c: TensorLike, key_mask: Tensor | None = None, text: Text | None = None
+    ) -> TensorLike:
+        """Returns ``(B, out_channels, *s')`` for x ``(B, in_channels, *s)`` and c ``(B, cond_width)``.
+
+        key_mask: see ``CosineAttention``. text: tokens and mask of ``TextInput``.
+        """
         if self.resample != "same":
             x = halve(x) if self.resample == "down" else double(x)
         if not self.is_decoder:
@@ -118,7 +106,12 @@ class UNetBlock(Gains):
         if self.is_decoder and self.skip is not None:
             x = self.skip(x)
         x = mp_sum(x, y, RESIDUAL_FRACTION)
-        return x if self.attention is None else mp_sum(x, self.attention(x, key_mask), RESIDUAL_FRACTION)
+        if self.attention is not None:
+            x = mp_sum(x, self.attention(x, key_mask), RESIDUAL_FRACTION)
+        if self.text_attention is not None:
+            assert text is not None
+            x = mp_add(x, self.text_attention(x, *text), self.text_gain)
+        return x
 
     def scale(self, c: TensorLike, rank: int) -> TensorLike:
         """Returns norm(1 + g W c) ``(B, out_channels, 1 …)``; value and tangent are float32 under any precision."""
@@ -148,7 +141,9 @@ class UNet(Gains, Blocks):
     channels, multipliers: the width of a level is their product. attention_levels: levels with attention, from 0 at
     full resolution; the middle of the lowest level always has it. dropout: the rate at levels from ``dropout_from`` on.
     labels: name to number of classes (0: a scalar label). num_cond_channels: channels of ``cond.concat``. guidance:
-    whether the guidance scale is an input (sCM, appendix G.2).
+    whether the guidance scale is an input (sCM, appendix G.2). text: the widths of text embeddings, ``tokens`` for
+    attention to ``cond.tokens`` in all blocks with attention, ``pooled`` for ``cond.pooled`` in the conditioning
+    vector, either or both. At first a text has no effect.
     """
 
     accepts_dual = True
@@ -167,6 +162,7 @@ class UNet(Gains, Blocks):
         dropout_from: int = 0,
         num_cond_channels: int = 0,
         guidance: bool = False,
+        text: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if rank not in (1, 2, 3):
@@ -215,10 +211,16 @@ class UNet(Gains, Blocks):
             self.decoder.append(nn.ModuleList(stage))
         self.leave = MPConvolution(rank, width, in_channels, kernel=3)
         self.out_gain = nn.Parameter(torch.zeros(1))
+        # The last to be made, so that all other weights of a seed are those of a network without text.
+        self.text = TextInput(text, cond_width, MPTextTokens, MPTextVector)
+        for each in list(self.modules()) if "tokens" in self.text.widths else ():
+            if isinstance(each, UNetBlock) and each.attention is not None:
+                each.add_text_attention(rank, cond_width)
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
         self._check(value_of(u).shape)
+        text = self.text(cond, value_of(u))
         c = self.condition(t, cond)
         masks = self.key_masks(cond.padding_mask)
         x = self.enter(self._input(u, cond))
@@ -227,15 +229,15 @@ class UNet(Gains, Blocks):
         for blocks, mask in zip(self.encoder, masks, strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
-                x = self.run_block(block, x, c, mask)
+                x = self.run_block(block, x, c, mask, *text)
                 skips.append(x)
         for block in self.middle:
-            x = self.run_block(block, x, c, masks[-1])
+            x = self.run_block(block, x, c, masks[-1], *text)
         for blocks, mask in zip(self.decoder, reversed(masks), strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x = x if block.resample == "up" else mp_concatenate(x, skips.pop())
-                x = self.run_block(block, x, c, mask)
+                x = self.run_block(block, x, c, mask, *text)
         x = self.leave(x, self.out_gain)
         return apply_linear(lambda v: v.to(value_of(u).dtype), x)
 
@@ -247,7 +249,7 @@ class UNet(Gains, Blocks):
             c = apply_linear(lambda v: v / math.sqrt(1 + num), c)
         if self.guidance is not None:
             c = add(c, self.guidance(cond.log_guidance(value_of(t))))
-        return apply_linear(lambda v: v * SILU_GAIN, silu(c))
+        return apply_linear(lambda v: v * SILU_GAIN, silu(self.text.add_vector(c, cond)))
 
     def _input(self, u: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns u, zero at padding, EDM2's channel of ones, also zero at padding, and ``cond.concat``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from modalities.video.backbone import SpaceTimeTransformer
 from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.transformer import Transformer
@@ -23,6 +24,20 @@ def fresh_transformer(rank, **options):
 def transformer(rank, dtype=torch.float64, **options):
     """A transformer whose every weight counts."""
     net = fresh_transformer(rank, **options)
+    for parameter in net.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape) + (0.5 if parameter.ndim == 1 else 0.0)
+    return net.to(dtype)
+
+
+def fresh_clips(rank, attention="factorised", **options):
+    """A space-time transformer with the weights of its seed, whose F is 0; rank is 3."""
+    torch.manual_seed(0)
+    return SpaceTimeTransformer(2, (1, 2, 2), 24, 2, 2, attention, labels=LABELS, **options)
+
+
+def clips(rank, dtype=torch.float64, **options):
+    """A space-time transformer whose every weight counts."""
+    net = fresh_clips(rank, **options)
     for parameter in net.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape) + (0.5 if parameter.ndim == 1 else 0.0)
     return net.to(dtype)
