@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scm_media.adapters.examples import random_text
 from scm_media.conditioning import Conditioning
 from scm_media.interfaces import Autoencoder
 from scm_media.modality import Modality
@@ -118,10 +119,11 @@ def check_backbone(
 ) -> None:
     """Evaluates the backbone on latents ``(3, c, *s)`` under ``cond``, conditioning for three samples.
 
+    Without ``cond`` there are no labels, and random texts for a backbone of our own that takes text.
     Held against central differences in float64 on a copy whose weights are shaken a little, so that layers that
     start at zero count; method and tolerance as the student's training needs them.
     """
-    cond = cond or Conditioning()
+    cond = cond or random_text(backbone, num=3)
     generator = torch.Generator().manual_seed(0)
     net = copy.deepcopy(backbone).double().eval()
     for parameter in net.parameters():

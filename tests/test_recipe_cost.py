@@ -7,6 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scm_media import recipe
+from scm_media.adapters.examples import NUM_TOKENS
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.nn.transformer import Transformer
@@ -95,6 +96,16 @@ def test_kept_bytes_are_those_that_a_pass_keeps(recompute):
         least = outside + sum(each.untyped_storage().nbytes() for each in inputs)
         one = (_count_sample(Transformer(2, 2, 2, 64, 4, 2), (2, 32, 32), False)[1] - outside) / 4
         assert least < counted < least + 1.2 * one
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_attention_to_a_text_is_counted(recompute):
+    width, depth, places, tokens = 64, 4, 256, 1 + NUM_TOKENS
+    plain, told = (Transformer(2, 2, 2, width, depth, 2, text=text) for text in (None, {"tokens": 5}))
+    before, after = (_count_sample(each, (2, 32, 32), False, recompute) for each in (plain, told))
+    a_block = 2 * width * width * (places + tokens) + 2 * places * tokens * width + width * 2 * width
+    assert after[0] - before[0] == depth * a_block + (tokens - 1) * 5 * width
+    assert after[1] > before[1] + 4 * places * tokens
 
 
 @pytest.mark.parametrize(("name", "million", "giga"), [("image/imagenet64-xl", 1119, 406), ("image/cifar10", 31, 2.8)])

@@ -86,6 +86,22 @@ class Scaled(nn.Module):
         return F
 
 
+def test_a_backbone_with_text_is_checked_with_text():
+    class Numb(Transformer):
+        """Forgets the tangent where there is a text."""
+
+        def forward(self, u, t, cond):
+            out = super().forward(u, t, cond)
+            if isinstance(out, DualTensor) and cond.tokens is not None:
+                out.tangent.mul_(1.01)
+            return out
+
+    options = {"patch": 2, "width": 16, "depth": 1, "num_heads": 2, "text": {"tokens": 3, "pooled": 4}}
+    check_backbone(Transformer(1, 2, **options), (1, 4, 4))
+    with pytest.raises(AssertionError, match="by differences"):
+        check_backbone(Numb(1, 2, **options), (1, 4, 4))
+
+
 def test_a_linear_backbone_conforms():
     check_backbone(Scaled(None), (2, 5))
 

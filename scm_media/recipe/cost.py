@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from scm_media.adapters.adapter import ADAPTERS
-from scm_media.adapters.examples import random_conditioning
+from scm_media.adapters.examples import random_conditioning, random_text
 from scm_media.build import build
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.conditioning import Conditioning
@@ -108,7 +109,7 @@ def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool, recom
         return tensor
 
     def enter(block: nn.Module, inputs: Any) -> None:
-        for each in inputs:
+        for each in tree_leaves(inputs):
             if isinstance(each, torch.Tensor):
                 outside.add(each)
         of_blocks.append(_Kept())
@@ -132,10 +133,10 @@ def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool, recom
 
 
 def _conditioning(backbone: nn.Module) -> Conditioning:
-    """Returns the conditioning of one sample that a network cannot be called without."""
+    """Returns the conditioning of one sample that a network cannot be called without, and its text."""
     network: Any = backbone.network if isinstance(backbone, ChangeOfVariables) else backbone
     name = type(network).__name__
-    return random_conditioning(name, network.config, num=1) if name in ADAPTERS else Conditioning()
+    return random_conditioning(name, network.config, num=1) if name in ADAPTERS else random_text(backbone, num=1)
 
 
 class _Kept:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from scm_media.adapters.examples import random_text
 from scm_media.compiler import compiler_errors
 from scm_media.conditioning import Conditioning
 from scm_media.tangent import TangentMethod, value_and_tangent
@@ -29,7 +31,7 @@ def compile_backbone(
 
     precision: Fabric's name of the precision that is trained in. method: how tangents are computed, None for a frozen
     network, whose value alone is used and checked. device: where it is trained. num_cond_channels: channels of
-    ``Conditioning.concat``.
+    ``Conditioning.concat``. A backbone with text gets random embeddings.
 
     Compilers have dropped forward-mode rules silently, so a compiled network whose tangent is wrong is refused before
     it costs a training. Raises ValueError for it, and where there is no compiler.
@@ -54,8 +56,9 @@ def compile_backbone(
         for name, classes in num_classes.items()
     }
     concat = torch.randn(num, num_cond_channels, *latent_shape[1:], generator=generator) if num_cond_channels else None
-    cond = Conditioning(labels=labels, concat=concat)
-    wide = Conditioning(
+    cond = replace(random_text(backbone, num), labels=labels, concat=concat)
+    wide = replace(
+        cond,
         labels={n: v.double() if v.is_floating_point() else v for n, v in labels.items()},
         concat=None if concat is None else concat.double(),
     )

@@ -21,8 +21,10 @@ from modalities.video.backbone import SpaceTimeTransformer
 from scm_media.conditioning import Conditioning
 from scm_media.nn.context_parallel import context_parallel, exchange, gather, split
 from scm_media.nn.dual import DualTensor
+from scm_media.nn.text import text_widths
 from scm_media.nn.transformer import Transformer
 from scm_media.tangent import value_and_tangent
+from tests.nn.texts import WIDTHS, with_text
 
 NUM = 2
 """Ranks, which each share the tokens of all samples."""
@@ -35,14 +37,15 @@ def _noisy(net):
     return net.double()
 
 
-def line(skip=False):
+def line(**options):
     torch.manual_seed(0)
-    return _noisy(Transformer(2, 1, 2, 24, 2, 2, labels={"class": 4}, num_cond_channels=3, guidance=True, skip=skip))
+    return _noisy(Transformer(2, 1, 2, 24, 2, 2, labels={"class": 4}, num_cond_channels=3, guidance=True, **options))
 
 
-def clip(attention="factorised", num_heads=2):
+def clip(attention="factorised", num_heads=2, **options):
     torch.manual_seed(0)
-    return _noisy(SpaceTimeTransformer(2, (1, 2, 2), 24, 2, num_heads, attention, {"class": 4}, num_cond_channels=3))
+    options = {"labels": {"class": 4}, "num_cond_channels": 3, **options}
+    return _noisy(SpaceTimeTransformer(2, (1, 2, 2), 24, 2, num_heads, attention, **options))
 
 
 class Checkpointed(nn.Module):
@@ -94,6 +97,8 @@ CASES = {
     "odd clip, masked": (clip, (2, 3, 2, 6), True),
     "one frame": (clip, (2, 1, 2, 6), True),
     "odd heads": (lambda: clip(num_heads=3), (2, 3, 2, 6), True),
+    "text": (lambda: line(text=WIDTHS), (2, 10), True),
+    "text of a clip": (lambda: clip(text=WIDTHS), (2, 3, 2, 6), True),
     "checkpointed clip": (lambda: checkpointed(clip()), (2, 3, 2, 6), True),
 }
 
@@ -112,6 +117,7 @@ def compute(name, group=None, weight=1.0, method="one_pass", wrap=None):
     make, latent, masked = CASES[name]
     net = make()
     u, t, cond, du, dt = inputs(latent, masked)
+    cond = with_text(cond) if text_widths(net) else cond
     u.requires_grad_()
     lengths = []
     net.blocks[0].register_forward_pre_hook(lambda _, args: lengths.append(_value(args[0]).shape[1]))

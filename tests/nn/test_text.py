@@ -14,7 +14,9 @@ from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import DualTensor
 from scm_media.nn.text import text_widths
 from scm_media.testing import check_backbone
+from scm_media.training.compiling import compile_backbone
 from tests.nn.backbones import (
+    LABELS,
     LATENTS,
     RANKS,
     clips,
@@ -306,3 +308,30 @@ def test_dropping_tells_who_has_a_pooled_text():
     assert dropped.drop(torch.tensor([False, True, False])).token_mask.tolist() == [[False], [False], [True]]
     assert dropped[1:].token_mask.tolist() == [[True], [True]]
     assert Conditioning().drop(EVERYONE).token_mask is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [transformer, unet, clips])
+def test_compiled_it_has_the_same_value_and_tangent(make):
+    net = FRESH[make](rank_of(make), text=WIDTHS)
+    compile_backbone(net, LATENTS[rank_of(make)], LABELS, "32-true")
+    u, t, cond = called(make)[1:]
+    u, t = (DualTensor(x.value.float(), x.tangent.float()) for x in (u, t))
+    assert net(u, t, replace(cond, labels={})).value.shape == u.value.shape
+    assert net._compiled_call_impl is not None
+
+
+def test_a_compiled_tangent_that_ignores_the_text_is_refused(monkeypatch):
+    class Deaf(type(fresh_transformer(1))):
+        """Takes no notice of texts once it carries a pair."""
+
+        def forward(self, u, t, cond):
+            return super().forward(u, t, replace(cond, tokens=None) if isinstance(u, DualTensor) else cond)
+
+        def compile(self, **options):
+            """Stays as it is: what is compiled is of no matter here."""
+
+    net = fresh_transformer(1, text=widths("tokens"))
+    net.__class__ = Deaf
+    with pytest.raises(ValueError, match=r"the compiled value differs from float64"):
+        compile_backbone(net, LATENTS[1], LABELS, "32-true")
