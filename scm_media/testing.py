@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scm_media.adapters.examples import random_text
 from scm_media.conditioning import Conditioning
 from scm_media.interfaces import Autoencoder
 from scm_media.modality import Modality
+from scm_media.nn.text import random_text
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 

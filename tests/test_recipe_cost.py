@@ -7,7 +7,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scm_media import recipe
-from scm_media.adapters.examples import NUM_TOKENS
 from scm_media.build import build
 from scm_media.conditioning import Conditioning
 from scm_media.nn.transformer import Transformer
@@ -100,7 +99,7 @@ def test_kept_bytes_are_those_that_a_pass_keeps(recompute):
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_attention_to_a_text_is_counted(recompute):
-    width, depth, places, tokens = 64, 4, 256, 1 + NUM_TOKENS
+    width, depth, places, tokens = 64, 4, 256, 1 + 8
     plain, told = (Transformer(2, 2, 2, width, depth, 2, text=text) for text in (None, {"tokens": 5}))
     before, after = (_count_sample(each, (2, 32, 32), False, recompute) for each in (plain, told))
     a_block = 2 * width * width * (places + tokens) + 2 * places * tokens * width + width * 2 * width

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from scm_media.adapters.adapter import ADAPTERS
 from scm_media.conditioning import Conditioning
-from scm_media.nn.text import text_widths
 
 NUM_TOKENS = 8
 
@@ -27,16 +25,3 @@ def random_conditioning(network: str, config: Mapping[str, Any], num: int = 2, s
     if "pooled" in widths:
         given["pooled"] = torch.randn(num, widths["pooled"], generator=generator)
     return Conditioning(labels=labels, **given)
-
-
-def random_text(network: nn.Module, num: int = 2, seed: int = 0) -> Conditioning:
-    """Returns conditioning with texts for ``num`` samples in the widths that a backbone of our own takes.
-
-    The last of several samples has no text. Conditioning of a network without text is empty.
-    """
-    generator, widths = torch.Generator().manual_seed(seed), text_widths(network)
-    shapes = {"tokens": (num, NUM_TOKENS), "pooled": (num,)}
-    given: dict[str, Any] = {
-        name: torch.randn(*shapes[name], width, generator=generator) for name, width in sorted(widths.items())
-    }
-    return Conditioning(**given).drop(torch.arange(num) == max(1, num - 1))

@@ -7,6 +7,7 @@ never given, has learned values in their places: a null token, the only one that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -183,3 +184,16 @@ class TextInput(nn.Module):
 def text_widths(network: nn.Module) -> dict[str, int]:
     """Returns the widths of the text embeddings that a network, or one that it wraps, takes; empty for none."""
     return next((dict(each.widths) for each in network.modules() if isinstance(each, TextInput)), {})
+
+
+def random_text(network: nn.Module, num: int, num_tokens: int = 8, seed: int = 0) -> Conditioning:
+    """Returns conditioning with random embeddings for ``num`` samples, of the widths that a network takes.
+
+    The last of several samples has no text. Conditioning of a network without text is empty.
+    """
+    generator, widths = torch.Generator().manual_seed(seed), text_widths(network)
+    shapes = {"tokens": (num, num_tokens), "pooled": (num,)}
+    given: dict[str, Any] = {
+        name: torch.randn(*shapes[name], width, generator=generator) for name, width in sorted(widths.items())
+    }
+    return Conditioning(**given).drop(torch.arange(num) == max(1, num - 1))

@@ -13,12 +13,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from scm_media.adapters.adapter import ADAPTERS
-from scm_media.adapters.examples import random_conditioning, random_text
+from scm_media.adapters.examples import random_conditioning
 from scm_media.build import build
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
 from scm_media.nn.recompute import repeated_blocks
+from scm_media.nn.text import random_text
 
 WEIGHT_COPIES = 6
 """Copies of the weights in a student's training, of four bytes each: teacher, student, EMA, gradient and two moments.

@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from scm_media.adapters.examples import random_text
 from scm_media.compiler import compiler_errors
 from scm_media.conditioning import Conditioning
+from scm_media.nn.text import random_text
 from scm_media.tangent import TangentMethod, value_and_tangent
 
 TOLERANCES = {"32-true": 1e-3, "bf16-mixed": 6e-2}
