@@ -133,7 +133,7 @@ class TextInput(nn.Module):
         self.widths = dict(widths or {})
         if wrong := [f"{name}: {size}" for name, size in self.widths.items() if name not in WAYS or size < 1]:
             raise ValueError(
-                f"backbone.text has the keys {' and '.join(WAYS)}, each with the width of such embeddings, got "
+                f"backbone.text takes the keys {' and '.join(WAYS)}, each with the width of such embeddings, got "
                 f"{', '.join(wrong)}; leave out what the backbone does not take"
             )
         self.tokens = tokens(self.widths["tokens"], width) if "tokens" in self.widths else None

@@ -209,6 +209,9 @@ def test_an_alias_bomb_in_a_recipe_is_refused(model, watched):
         {"depth": -1},
         {"dropout": "high"},
         {"num_cond_channels": 10**9},
+        {"text": {"tokens": 10**12}},
+        {"text": {"pooled": 10**9}},
+        {"text": {"words": 3}},
     ],
 )
 def test_a_network_that_its_tensors_do_not_describe_costs_nothing(watched, changes):
