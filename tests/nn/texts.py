@@ -6,7 +6,12 @@ from dataclasses import replace
 
 import torch
 
+from tests.nn.backbones import clips, fresh_clips, fresh_transformer, fresh_unet, inputs, transformer, unet
+
 WIDTHS = {"tokens": 5, "pooled": 7}
+FRESH = {transformer: fresh_transformer, unet: fresh_unet, clips: fresh_clips}
+"""The makers of networks whose every weight counts, and of those with the weights of their seeds."""
+MAKERS = list(FRESH)
 WAYS = {"tokens": ("tokens",), "pooled": ("pooled",), "both": ("tokens", "pooled")}
 """The ways in which a backbone takes text, by the name of a test."""
 
@@ -24,3 +29,14 @@ def with_text(cond, way="both", dropped=(1,)):
         mask = torch.ones(3, 1, dtype=torch.bool)
     mask[list(dropped)] = False
     return replace(cond, **{name: made[name].double() for name in WAYS[way]}, token_mask=mask)
+
+
+def rank_of(make):
+    return 3 if make is clips else 2
+
+
+def called(make, way="both", **options):
+    """A network with text, and what it is called with."""
+    rank = rank_of(make)
+    u, t, cond = inputs(rank)
+    return make(rank, text=widths(way), **options), u, t, with_text(cond, way)
