@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from scm_media.conditioning import Conditioning
 
 LABEL = "prompt"
 """The label whose classes are the prompts."""
+LONGEST = 190
+"""Characters of a prompt in the name of its class."""
 NUM_SAMPLED = 4096
 ENTRIES = ("tokens", "token_mask", "pooled")
 
@@ -104,6 +106,55 @@ class PromptBank:
         index = cond.labels.get(LABEL)
         if index is None:
             raise ValueError(f"a network with prompts needs the label {LABEL}, got {', '.join(cond.labels) or 'none'}")
+        labels = {name: each for name, each in cond.labels.items() if name != LABEL}
+        return replace(cond, labels=labels, **self.select(index))
+
+    def select(self, index: Tensor) -> dict[str, Tensor]:
+        """Returns the embeddings of prompts by number ``(B,)``, those of the empty prompt for a negative number."""
         rows = torch.where(index < 0, len(self.prompts), index).cpu()
-        found = {name: tensor[rows].to(index.device) for name, tensor in self.embeddings.items()}
-        return replace(cond, labels={name: each for name, each in cond.labels.items() if name != LABEL}, **found)
+        return {name: tensor[rows].to(index.device) for name, tensor in self.embeddings.items()}
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Gives networks the embeddings of texts in the place of the label ``prompt``.
+
+    labels: the labels that networks are given beside the text; None for all.
+    """
+
+    bank: PromptBank
+    labels: Sequence[str] | None = None
+
+    def __call__(self, cond: Conditioning) -> Conditioning:
+        """Returns the conditioning with ``tokens``, ``token_mask`` and ``pooled`` of each sample's text, in float32.
+
+        A sample without text has a mask that is false everywhere. Raises ValueError without the label ``prompt``.
+        """
+        index = cond.labels.get(LABEL)
+        if index is None:
+            raise ValueError(f"a network of texts needs the label {LABEL}, got {', '.join(cond.labels) or 'none'}")
+        found = self.bank.select(index)
+        return self.fill(cond, found, index >= 0)
+
+    def fill(self, cond: Conditioning, embeddings: Mapping[str, Tensor], given: Tensor) -> Conditioning:
+        """Returns the conditioning with these embeddings of texts, which a sample has where given ``(B,)`` is true."""
+        tokens = embeddings["tokens"].float()
+        mask = embeddings.get("token_mask")
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if mask is None else mask.bool()
+        pooled = embeddings.get("pooled")
+        return replace(
+            cond,
+            labels={name: label for name, label in cond.labels.items() if self.shows(name)},
+            tokens=tokens,
+            token_mask=mask & given[:, None],
+            pooled=None if pooled is None else pooled.float(),
+        )
+
+    def shows(self, label: str) -> bool:
+        """Returns whether networks are given a label."""
+        return label != LABEL and (self.labels is None or label in self.labels)
+
+
+def class_names(prompts: Sequence[str]) -> tuple[str, ...]:
+    """Returns prompts as names of classes: long ones are cut and numbered."""
+    return tuple(text if len(text) <= LONGEST else f"{text[:LONGEST]}… {i}" for i, text in enumerate(prompts))

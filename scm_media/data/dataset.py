@@ -13,6 +13,7 @@ from scm_media.data.actions import MAX_ACTION_SEQUENCES, ActionBank
 from scm_media.data.examples import Batch, Example, collate
 
 if TYPE_CHECKING:
+    from scm_media.data.captions import CaptionTable
     from scm_media.prompts import PromptBank
 
 
@@ -39,6 +40,8 @@ class Dataset(ABC):
     """False for labels alone, whose samples are zeros that nothing may be learned from."""
     prompt_bank: PromptBank | None = None
     """The embeddings of the classes of the label ``prompt``, for networks that take text; None without."""
+    caption_table: CaptionTable | None = None
+    """The texts of each example, of which batches draw one as its label ``prompt``; None without text."""
     action_names: Sequence[str] = ()
     """The names of the numbers of ``Example.actions``; empty where examples have none."""
 
@@ -68,6 +71,14 @@ class Dataset(ABC):
         Override it in a dataset that augments, or that reads many examples faster than one by one.
         """
         return collate(self.__getitems__(indices))
+
+    def captions(self) -> Sequence[tuple[str, ...]]:
+        """Returns the texts that describe each example; empty for an example without."""
+        return [()] * len(self)
+
+    def fields(self, index: int) -> Mapping[str, str]:
+        """Returns values of an example by name, its labels among them, which templates of texts may name."""
+        return {}
 
     def fingerprint(self) -> str | None:
         """Returns a digest of the examples, by which a run that goes on, and a cache of latents, notice other data.

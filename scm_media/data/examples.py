@@ -25,7 +25,6 @@ class Example:
 
     sample: Tensor
     labels: Mapping[str, int | float] = field(default_factory=dict)
-    caption: str | None = None
     source: str = ""
     padding_mask: Tensor | None = None
     actions: Tensor | None = None
@@ -44,7 +43,6 @@ class Batch:
 
     sample: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
-    captions: list[str] | None = None
     encoded: bool = False
     padding_mask: Tensor | None = None
     actions: Tensor | None = None
@@ -76,12 +74,11 @@ class Batch:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Returns the batch of examples that have the same labels; captions only where every example has one."""
+    """Returns the batch of examples that have the same labels."""
     labels = {}
     for name, first in examples[0].labels.items():
         dtype = torch.float32 if isinstance(first, float) else torch.int64
         labels[name] = torch.tensor([example.labels[name] for example in examples], dtype=dtype)
-    captions = [example.caption for example in examples if example.caption is not None]
     actions = [example.actions for example in examples if example.actions is not None]
     masks = [example.padding_mask for example in examples if example.padding_mask is not None]
     assert len(actions) in (0, len(examples)), "every example has actions, or none"
@@ -94,7 +91,6 @@ def collate(examples: Sequence[Example]) -> Batch:
     return Batch(
         sample=torch.stack([example.sample for example in examples]),
         labels=labels,
-        captions=captions if len(captions) == len(examples) else None,
         padding_mask=torch.stack(masks) if masks else None,
         actions=torch.stack(actions) if actions else None,
         skipped=tuple(pair for example in examples for pair in example.skipped),

@@ -134,6 +134,16 @@ class FileDataset(Dataset):
         pairs = zip(indices, generators or repeat(None, len(indices)), strict=True)
         return collate([self._read_or_replace(index, generator) for index, generator in pairs])
 
+    def captions(self) -> list[tuple[str, ...]]:
+        return [entry.captions for entry in self._entries]
+
+    def fields(self, index: int) -> dict[str, str]:
+        entry = self._entries[index]
+        labels = {
+            name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in entry.labels.items()
+        }
+        return {**entry.fields, **labels}
+
     def fingerprint(self) -> str:
         """Returns a digest of the files' names, labels, captions and sizes in bytes.
 
@@ -201,11 +211,12 @@ class FileDataset(Dataset):
             for name, numbers in self._numbers.items()
         }
         sample, padding_mask = entry.read_transformed(self.modality, generator)
-        return Example(sample, labels, entry.caption, entry.source, padding_mask)
+        return Example(sample, labels, entry.source, padding_mask)
 
 
 def _describe(entry: Entry, size: int) -> bytes:
-    return json.dumps([entry.name, sorted(entry.labels.items()), entry.caption, size]).encode()
+    caption = None if not entry.captions else entry.captions[0] if len(entry.captions) == 1 else entry.captions
+    return json.dumps([entry.name, sorted(entry.labels.items()), caption, size]).encode()
 
 
 def _sort_classes(classes: set[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from scm_media.class_names import class_name, names_of
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.files import FileDataset, Listing
 from scm_media.data.labelling import LabelFunction, LabelNames, add_labels
+from scm_media.data.sidecars import read_sidecars, split_sidecars
 from scm_media.modality import Modality
 from scm_media.parts import part
 
@@ -23,9 +24,10 @@ class FolderDataset(FileDataset):
     labels: "subfolder", the label "class" is the name of the first folder below root, or "none". label_function: gives
     more labels, for a file's path (see ``labelling.add_labels``). scalars: labels that are numbers. Hidden files, files
     of other kinds, files outside any class, class folders without a file, folders that cannot be listed, and files that
-    the function leaves out are counted among the rejects. Names of folders that differ in Unicode's form alone (NFC,
-    NFD) are one class; bytes that are not UTF-8 stand as ``\xNN`` in it. ``FileDataset`` explains ``held_out``,
-    ``verify`` and ``measures``. Raises ValueError when fewer than two files are usable.
+    the function leaves out are counted among the rejects. A .txt or .json of a file's name holds its captions
+    (``sidecars``). Names of folders that differ in Unicode's form alone (NFC, NFD) are one class; bytes that are not
+    UTF-8 stand as ``\xNN`` in it. ``FileDataset`` explains ``held_out``, ``verify`` and ``measures``. Raises ValueError
+    when fewer than two files are usable.
     """
 
     def __init__(
@@ -55,19 +57,21 @@ class FolderDataset(FileDataset):
             unlisted.add(folder)
             rejects.add(folder, UNREADABLE, problem)
 
-        for path in walk(root, modality, reject_folder):
+        paths, sidecars = split_sidecars(walk(root, modality, reject_folder))
+        for path in paths:
             inside = path.relative_to(root)
             if inside.name.startswith("."):
                 rejects.add(path, "hidden")
             elif not os.path.isdir(path) and path.suffix.lower() not in modality.suffixes:
                 rejects.add(path, "of another kind", path.suffix or "no suffix")
             elif labels == "none":
-                entries.append(Entry(path, inside.as_posix()))
+                entries.append(Entry(path, inside.as_posix(), captions=read_sidecars(path, sidecars, rejects)))
             elif len(inside.parts) == 1:
                 rejects.add(path, "in no class folder (data.labels=none takes them)")
             else:
                 own = labels_of.setdefault(inside.parts[0], {"class": class_name(inside.parts[0])})
-                entries.append(Entry(path, inside.as_posix(), own))
+                captions = read_sidecars(path, sidecars, rejects)
+                entries.append(Entry(path, inside.as_posix(), own, captions))
         if labels == "subfolder":
             for folder in _class_folders(root):
                 if folder.name not in labels_of and folder not in unlisted:

@@ -122,7 +122,7 @@ class FashionMNISTDataset(Dataset):
     def __getitem__(self, index: int) -> Example:
         batch = self.batch([index])
         labels: dict[str, int | float] = {name: int(values[0]) for name, values in batch.labels.items()}
-        return Example(batch.sample[0], labels, None, f"{self._source}#{index}")
+        return Example(batch.sample[0], labels, f"{self._source}#{index}")
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         chosen = torch.as_tensor(indices, dtype=torch.int64)

@@ -28,6 +28,7 @@ from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.examples import Example
 from scm_media.data.files import FileDataset, Listing
 from scm_media.data.labelling import LabelFunction, LabelNames, add_labels
+from scm_media.data.sidecars import captions_from
 from scm_media.display import printable
 from scm_media.modality import Modality
 from scm_media.parts import part
@@ -63,6 +64,8 @@ class ManifestDataset(FileDataset):
     label_function: gives more labels, for a file's path and its row (see ``labelling.add_labels``).
     cut: two columns, the seconds from and to which a row reaches in its file (empty: the file's start, its end), for
     modalities that take segments; segments of one file are held out together unless ``group`` says otherwise.
+    fields: columns that texts may name beside labels (``data.captions``). The column "caption" has a text or, in a
+    .jsonl, a list of them.
     actions: a column of a .jsonl that holds a list of numbers for each frame of the sample, from its start on.
     action_names: the names of these numbers; None: 1, 2, 3 …
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
@@ -87,6 +90,7 @@ class ManifestDataset(FileDataset):
         cut: Sequence[str] | None = None,
         actions: str | None = None,
         action_names: Sequence[str] | None = None,
+        fields: Sequence[str] = (),
     ) -> None:
         _check_cut(cut, modality)
         scalars = names_of(scalars, "data.scalars")
@@ -102,12 +106,13 @@ class ManifestDataset(FileDataset):
         if labels is None:
             labels = [column for column in columns if column and column not in (*own, group)]
         labels = names_of(labels, "data.labels")
-        _check_columns(path, columns, [*labels, *own[len(_OWN_COLUMNS) :]], group)
+        fields = names_of(fields, "data.fields")
+        _check_columns(path, columns, [*labels, *own[len(_OWN_COLUMNS) :], *fields], group)
         if actions is not None and action_names is None:
             action_names = [str(1 + number) for number in range(usual_width(row.get(actions) for _, row in rows))]
         self.action_names = tuple(map(str, action_names or ()))
         label_classes: LabelNames = {label: () if label in scalars else fixed.get(label) for label in labels}
-        reader = _RowReader(path.parent if root is None else Path(root).expanduser(), label_classes, group, cut)
+        reader = _RowReader(path.parent if root is None else Path(root).expanduser(), label_classes, group, cut, fields)
         entries, used = [], []
         actions_of: dict[str, Tensor] = {}
         for line, row in rows:
@@ -153,11 +158,12 @@ class _RowReader:
     classes: LabelNames
     group: str | None
     cut: Sequence[str] | None
+    fields: Sequence[str]
     taken: set[str] = field(default_factory=set)
 
     def read(self, row: Mapping[str, Any]) -> Entry:
         """Returns the entry of a row; raises Unusable for one that has no path, or the same one as an earlier row."""
-        path, caption = row.get("path"), row.get("caption")
+        path = row.get("path")
         if not isinstance(path, str) or not path:
             raise Unusable("no path", "")
         file = os.path.normpath(path)
@@ -173,7 +179,8 @@ class _RowReader:
         group = None if cut is None else file
         if self.group is not None:
             group = None if row.get(self.group) in (None, "") else str(row[self.group])
-        return Entry(self.root / file, name, labels, None if caption is None else utf8_text(str(caption)), group, cut)
+        kept = {column: utf8_text(str(row[column])) for column in self.fields if row.get(column) is not None}
+        return Entry(self.root / file, name, labels, captions_from(row.get("caption")), kept, group, cut)
 
 
 def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from scm_media.class_names import classes_of, names_of, utf8_text
+from scm_media.class_names import classes_of, names_of
 from scm_media.data import tars
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.files import FileDataset, Listing
+from scm_media.data.sidecars import captions_from
 from scm_media.modality import Modality
 from scm_media.parts import part
 
@@ -59,9 +60,9 @@ class ShardsDataset(FileDataset):
 
     shards: a pattern with braces (``train-{000..099}.tar``) or a list of such, relative to ``root``. labels: name of a
     label to its source: "cls", the text of the member .cls, or "json:KEY" of the member .json; None for no labels.
-    caption: "txt", "json:KEY" or None. scalars: labels that are numbers. classes: label to its classes in order; a
-    whole number in a .cls is an index of them. index: a folder that keeps the members' positions, so that the tars are
-    walked through once; None to do so whenever the data is opened.
+    caption: "txt", each line of which is one, "json:KEY" or None. scalars: labels that are numbers. classes: label to
+    its classes in order; a whole number in a .cls is an index of them. index: a folder that keeps the members'
+    positions, so that the tars are walked through once; None to do so whenever the data is opened.
 
     Counted among the rejects: shards that are missing, cut short (the members before the cut are used) or no plain tar,
     members of the same name as an earlier one, examples that lack a file of the modality or a label, and those that
@@ -147,8 +148,8 @@ def _make_entry(
             value = known[int(str(value))]
         own[label] = read_label(value, label, label in scalars, known)
     words = None if caption is None else _find_text(members, caption)
-    text = None if words is None else utf8_text(str(words))
-    return Member(path, f"{path.name}/{name}", own, text, offset=offset, length=length)
+    captions = captions_from(words.splitlines() if isinstance(words, str) and caption == "txt" else words)
+    return Member(path, f"{path.name}/{name}", own, captions, offset=offset, length=length)
 
 
 def _find_text(members: Mapping[str, Sequence[Any]], source: str) -> Any:

@@ -57,6 +57,10 @@ class SyntheticDataset(Dataset):
         labels = self._labels(range(self._num))
         self.label_counts = {name: count_classes(labels[name], len(names)) for name, names in self.label_names.items()}
 
+    def fields(self, index: int) -> dict[str, str]:
+        labels = self._labels([index])
+        return {name: names[int(labels[name])] for name, names in self.label_names.items()}
+
     @abstractmethod
     def draw(self, generators: Sequence[torch.Generator], labels: Mapping[str, Tensor]) -> Tensor:
         """Returns samples ``(B, C, *S)`` for labels ``(B,)``, each drawn by its own generator."""

@@ -12,11 +12,9 @@ from torch import Tensor
 from scm_media.data.synthetic import SyntheticDataset
 from scm_media.modality import Modality
 from scm_media.parts import part
-from scm_media.prompts import LABEL, PromptBank
+from scm_media.prompts import LABEL, PromptBank, class_names
 
 AXES = ("C", "S", "T", "U", "V")
-LONGEST = 190
-"""Characters of a prompt in the name of its class."""
 
 
 @part("data")
@@ -67,8 +65,3 @@ class WithoutSamples(SyntheticDataset):
     def draw(self, generators: Sequence[torch.Generator], labels: Mapping[str, Tensor]) -> Tensor:
         """Returns zeros ``(B, C, *S)``."""
         return torch.zeros(len(generators), *self.shape)
-
-
-def class_names(prompts: Sequence[str]) -> tuple[str, ...]:
-    """Returns prompts as names of classes: long ones are cut and numbered."""
-    return tuple(text if len(text) <= LONGEST else f"{text[:LONGEST]}… {i}" for i, text in enumerate(prompts))

@@ -14,6 +14,7 @@ from scm_media.data import Batch, Dataset
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
 from scm_media.evaluation.reference import Reference, make_reference
 from scm_media.pipeline import ModelFolder, Pipeline
+from scm_media.sources import open_data
 
 BATCH_SIZE = 250
 OUTPUT_KEYS = ("index",)
@@ -78,8 +79,8 @@ def recipe_data(folder: ModelFolder) -> tuple[Dataset, Dataset]:
     modality, data = build(config.get("modality"), "modality"), config.get("data")
     if isinstance(data, dict):
         data = {**data, **{key: None for key in OUTPUT_KEYS if key in data}}
-    train, held_out = (build(data, "data", modality=modality, split=split) for split in ("train", "held_out"))
-    return train, held_out
+    splits = open_data({**config, "data": data}, modality)
+    return splits["train"], splits["held_out"]
 
 
 def iterate(dataset: Dataset) -> Iterator[Batch]:

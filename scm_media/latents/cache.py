@@ -162,16 +162,14 @@ def write_missing(
     done = manifest.num - num_missing
     for number, parts in ranges.items():
         pieces: list[dict[str, Tensor]] = []
-        captions: list[str | None] = []
         for part in parts:
             batches = next(stream)
             pieces.append(_encode(batches, encode, latent_mask))
-            captions += batches[0].captions or [None] * len(part)
             done += len(part)
             if progress is not None:
                 progress(f"latents of {folder.name}", done, manifest.num)
         state = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        write_shard(folder, number, state, None if None in captions else captions, manifest.dtype)
+        write_shard(folder, number, state, manifest.dtype)
     return num_missing
 
 
@@ -192,9 +190,7 @@ def labels_and_actions(batch: Batch) -> dict[str, Tensor]:
     return {LABEL + name: label for name, label in batch.labels.items()} | actions
 
 
-def write_shard(
-    folder: Path, number: int, state: Mapping[str, Tensor], captions: Sequence[str | None] | None, dtype: str
-) -> None:
+def write_shard(folder: Path, number: int, state: Mapping[str, Tensor], dtype: str) -> None:
     """Writes one shard, whole or not at all: latents in the dtype, masks in a byte, all else as it is.
 
     Raises ValueError where a latent is not finite or does not fit the dtype.
@@ -208,4 +204,4 @@ def write_shard(
         )
     narrower = {GIVEN: DTYPES[dtype], PADDING_MASK: torch.uint8, MASK: torch.uint8}
     kept = {name: tensor.to("cpu", narrower.get(name)) for name, tensor in state.items() if name != LATENTS}
-    weights.save(shard_file(folder, number), {LATENTS: stored, **kept}, {}, {"captions": captions and list(captions)})
+    weights.save(shard_file(folder, number), {LATENTS: stored, **kept}, {})

@@ -12,6 +12,7 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.data import Batch, Dataset, Example
 from scm_media.latents.manifest import ACTIONS, LABEL, LATENTS, PADDING_MASK, Manifest, shard_file
+from scm_media.prompts import LABEL as PROMPT
 
 
 class LatentDataset(Dataset):
@@ -22,6 +23,8 @@ class LatentDataset(Dataset):
     """
 
     manifest_type: ClassVar[Any] = Manifest
+    draws_texts: ClassVar[bool] = True
+    """Whether batches draw one of an example's texts; otherwise it is the stored one."""
     command: ClassVar[str] = "the same scm-media encode command"
     """The command that makes missing shards, for errors."""
 
@@ -34,12 +37,11 @@ class LatentDataset(Dataset):
             )
         self.label_names, self.label_counts = of.label_names, of.label_counts
         self.rejects, self.rejected = of.rejects, of.rejected
+        self.caption_table = of.caption_table if self.draws_texts else None
         self.action_names, self.shape = of.action_names, tuple(self.manifest.shape)
         self._opened: dict[int, Mapping[str, Tensor]] = {}
-        self._captions: list[str | None] = []
         for number in range(self.manifest.num_shards):
-            captions = self._open(number).info["captions"]
-            self._captions += captions or [None] * len(self.manifest.shard(number))
+            self._open(number)
         self._labels = {
             name: torch.cat([state[LABEL + name] for state in self._opened.values()]) for name in self.label_names
         }
@@ -72,7 +74,7 @@ class LatentDataset(Dataset):
         batch = self.batch([index])
         labels = {name: label.item() for name, label in batch.labels.items()}
         padding_mask, actions = (None if part is None else part[0] for part in (batch.padding_mask, batch.actions))
-        return Example(batch.sample[0], labels, self._captions[index], f"{self.folder}#{index}", padding_mask, actions)
+        return Example(batch.sample[0], labels, f"{self.folder}#{index}", padding_mask, actions)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         """Returns the batch of these examples, latents ``(B, c, *s)`` in float32."""
@@ -81,13 +83,14 @@ class LatentDataset(Dataset):
             variants = [int(torch.randint(self.manifest.variants, (), generator=own)) for own in generators]
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         pairs = list(zip(indices, variants, strict=True))
-        captions = [caption for index in indices if (caption := self._captions[index]) is not None]
         masks = [self._row(PADDING_MASK, *pair) for pair in pairs] if PADDING_MASK in self._shard(0) else []
         actions = [self._row(ACTIONS, index) for index in indices] if self.action_names else []
+        labels = {name: label[chosen] for name, label in self._labels.items()}
+        if self.caption_table is not None:
+            labels[PROMPT] = self.caption_table.draw(indices, generators)
         return Batch(
             torch.stack([self._row(LATENTS, *pair) for pair in pairs]).float(),
-            {name: label[chosen] for name, label in self._labels.items()},
-            captions if len(captions) == len(indices) else None,
+            labels,
             encoded=True,
             padding_mask=torch.stack(masks).float() if masks else None,
             actions=torch.stack(actions) if actions else None,

@@ -62,6 +62,7 @@ class TrajectoryDataset(LatentDataset):
     """
 
     manifest_type = TrajectoryManifest
+    draws_texts = False
     command = "scm-media train with stage=trajectories"
 
     def __init__(self, folder: Path, of: Dataset, split: str = "train", with_points: bool = False) -> None:
@@ -152,7 +153,6 @@ class MixedDataset(Dataset):
             labels={name: merge(label, ends.labels[name]) for name, label in batch.labels.items()},
             padding_mask=merge_if_there(batch.padding_mask, ends.padding_mask),
             actions=merge_if_there(batch.actions, ends.actions),
-            captions=None,
         )
 
 
@@ -185,5 +185,5 @@ def write_missing_trajectories(
             if progress is not None:
                 progress("trajectories", min(done, todo), todo)
         state = {name: torch.cat([piece[name] for piece in pieces])[:size] for name in pieces[0]}
-        write_shard(folder, number, state, None, manifest.dtype)
+        write_shard(folder, number, state, manifest.dtype)
     return todo

@@ -75,6 +75,22 @@ def read_kind(folder: Path) -> tuple[str, Kind]:
     return model_type, KINDS[model_type]
 
 
+def read_widths(folder: Path) -> dict[str, int]:
+    """Returns the widths of the embeddings of a folder's model, ``tokens`` and ``pooled``, from its config.json alone.
+
+    Raises ValueError for a type that is not supported, and where the file does not say.
+    """
+    model_type, kind = read_kind(folder)
+    config = read_json(folder / CONFIG)
+    own = config.get("text_config") if model_type == "clip" else config
+    own = own if isinstance(own, dict) else {}
+    width = own.get("d_model" if kind.class_name in RELATIVE else "hidden_size")
+    pooled = config.get("projection_dim") if kind is CLIP_PROJECTED else width
+    if not isinstance(width, int) or not isinstance(pooled, int):
+        raise ValueError(f"{folder / CONFIG} does not say how wide its embeddings are; copy the model again")
+    return {"tokens": width, "pooled": pooled}
+
+
 def read_pool(folder: Path, model_type: str) -> Pool:
     """Returns how a folder's model pools tokens: CLIP by its own output, T5 by the mean, others as sentence encoders.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scm_media.text.cleaning import clean_text
 from scm_media.text.encoder import Encoded, Progress, TextEncoder
-from scm_media.text.kinds import Kind, Pool, read_kind, read_max_length, read_pool
+from scm_media.text.kinds import Kind, Pool, read_kind, read_max_length, read_pool, read_widths
 from scm_media.text.sources import CONFIG, digest_files, find_encoder, find_tokenizer
 
 TOKENS_PER_BATCH = 4096
@@ -231,3 +231,11 @@ def _batches(lengths: Tensor) -> Iterator[list[int]]:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def find_widths(name: str | Path) -> dict[str, int]:
+    """Returns the widths of an encoder's embeddings by ``tokens`` and ``pooled``, without reading its weights.
+
+    name: as for ``open_encoder``. Raises ValueError where there is no such model.
+    """
+    return read_widths(find_encoder(name)[0])

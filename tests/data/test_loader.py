@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -99,17 +98,7 @@ def test_datasets_without_batches_are_collated(dataset):
     assert batch.labels["class"].tolist() == [1, 0, 1]
     assert batch.labels["pitch"].dtype == torch.float32
     assert batch.labels["pitch"].tolist() == [0.75, 0.0, 1.25]
-    assert batch.captions == ["number 3", "number 0", "number 5"]
     assert set(batch.conditioning().labels) == {"class", "pitch"}
-
-
-def test_a_batch_has_captions_where_each_example_has_one():
-    class Captioned(Plain):
-        def __getitem__(self, index):
-            return replace(super().__getitem__(index), caption=None if index == 0 else f"number {index}")
-
-    assert Captioned().batch([0, 1]).captions is None
-    assert Captioned().batch([2, 1]).captions == ["number 2", "number 1"]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -64,7 +64,7 @@ def test_members_of_an_example_stay_together(root):
         example = dataset[place]
         number = level(example) // 8
         assert example.labels == {"class": number % 2}
-        assert example.caption == f"picture {number}"
+        assert dataset.captions()[place] == (f"picture {number}",)
         assert example.source == f"{root}/train-{number // 10:03d}.tar#{number:04d}.png"
     held_out = open_shards(root, split="held_out", labels={"class": "cls"})
     both = [level(data[place]) for data in (dataset, held_out) for place in range(len(data))]
@@ -78,7 +78,7 @@ def test_labels_and_captions_come_from_json_too(root):
     assert dataset.label_names == {"kind": NAMES, "pitch": ()}
     number = level(dataset[5]) // 8
     assert dataset[5].labels == {"kind": number % 2, "pitch": number / 4}
-    assert dataset[5].caption == f"number {number}"
+    assert dataset.captions()[5] == (f"number {number}",)
     named = open_shards(root, labels={"class": "cls"}, classes={"class": NAMES})
     assert named.label_names == {"class": NAMES}
     assert named[5].labels == {"class": number % 2}

@@ -142,7 +142,7 @@ def test_damage_is_named(tmp_path):
     data = shapes()
     write(tmp_path, data)
     state = {"latents": torch.zeros(10, 1, 1, 4, 2), "label.class": torch.zeros(10, dtype=torch.int64)}
-    write_shard(tmp_path, 2, state, None, "float32")
+    write_shard(tmp_path, 2, state, "float32")
     with pytest.raises(
         ValueError, match=r"00002\.safetensors holds latents \(10, 1, 1, 4, 2\), expected \(10, 1, 1, 4, 4\)"
     ):
@@ -150,7 +150,7 @@ def test_damage_is_named(tmp_path):
     (tmp_path / "00001.safetensors").write_bytes((tmp_path / "00001.safetensors").read_bytes()[:300])
     with pytest.raises(ValueError, match=r"00001\.safetensors is no whole shard of latents: delete it"):
         LatentDataset(tmp_path, data)
-    write_shard(tmp_path, 1, {"latents": torch.zeros(20, 1, 1, 4, 4)}, None, "float32")
+    write_shard(tmp_path, 1, {"latents": torch.zeros(20, 1, 1, 4, 4)}, "float32")
     with pytest.raises(ValueError, match=r"00001\.safetensors holds no label\.class: delete it"):
         LatentDataset(tmp_path, data)
     (tmp_path / "manifest.json").write_text("{")
@@ -161,5 +161,5 @@ def test_damage_is_named(tmp_path):
 @pytest.mark.parametrize(("value", "dtype"), [(1e5, "float16"), (float("nan"), "float32")])
 def test_latents_that_do_not_fit_are_refused(tmp_path, value, dtype):
     with pytest.raises(ValueError, match=f"shard 3 are not finite as {dtype}.*latents.dtype=float32"):
-        write_shard(tmp_path, 3, {"latents": torch.full((2, 1, 1), value)}, None, dtype)
+        write_shard(tmp_path, 3, {"latents": torch.full((2, 1, 1), value)}, dtype)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,245 @@
+"""Texts of examples as the label ``prompt``: each batch draws one of the texts that describe an example.
+
+The texts of a dataset are its captions, and templates that are filled with an example's labels and fields. Their
+embeddings are computed once for each text (``scm_media.text``), so that a batch carries numbers of texts alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scm_media.conditioning import NO_LABEL
+from scm_media.data.actions import MAX_ACTION_SEQUENCES, ActionBank
+from scm_media.data.dataset import Dataset
+from scm_media.data.examples import Batch, Example
+from scm_media.prompts import LABEL, class_names
+from scm_media.text.cleaning import clean_text
+
+NO_TEXT = "no text"
+MAX_COMBINATIONS = 16_384
+"""Examples at most whose labels and text are listed together, from which labels of samples are drawn."""
+
+
+@dataclass(frozen=True)
+class CaptionTable:
+    """The texts of each example.
+
+    texts: all different ones, in order. first: ``(N + 1,)`` int64, where the numbers of each example's texts begin.
+    numbers: those of all examples, one after the other.
+    """
+
+    texts: tuple[str, ...]
+    first: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, listed: Sequence[Sequence[str]], texts: Sequence[str]) -> CaptionTable:
+        """Returns the table of examples with these texts, which are numbered as ``texts`` lists them."""
+        number = {text: place for place, text in enumerate(texts)}
+        lengths = torch.tensor([0, *(len(own) for own in listed)], dtype=torch.int64)
+        flat = torch.tensor([number[text] for own in listed for text in own], dtype=torch.int64)
+        return cls(tuple(texts), lengths.cumsum(0), flat)
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def of_example(self, index: int) -> list[str]:
+        """Returns the texts of an example."""
+        return [self.texts[number] for number in self.numbers[self.first[index] : self.first[index + 1]].tolist()]
+
+    def draw(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """Returns the number of a text ``(B,)`` of each example, ``NO_LABEL`` for an example without.
+
+        The generators, one an example, draw it; without them it is the first.
+        """
+        drawn = []
+        for place, index in enumerate(indices):
+            begin, end = self.first[index : index + 2].tolist()
+            offset = 0
+            if generators is not None and end - begin > 1:
+                offset = int(torch.randint(end - begin, (), generator=generators[place]))
+            drawn.append(int(self.numbers[begin + offset]) if end > begin else NO_LABEL)
+        return torch.tensor(drawn, dtype=torch.int64)
+
+    def counts(self) -> tuple[int, ...]:
+        """Returns how many examples each text describes."""
+        return tuple(torch.bincount(self.numbers, minlength=len(self.texts)).tolist())
+
+
+class CaptionedDataset(Dataset):
+    """The examples of a dataset with one of their texts as the label ``prompt``.
+
+    indices: the examples that are taken. table: their texts. rejected: those that are left out, with the reason.
+    """
+
+    def __init__(
+        self, dataset: Dataset, indices: Sequence[int], table: CaptionTable, rejected: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.dataset = dataset
+        self.caption_table = self._table = table
+        self._indices = None if len(indices) == len(dataset) else list(indices)
+        self.label_names = {**dataset.label_names, LABEL: class_names(table.texts)}
+        self.label_counts = {**_counts(dataset, self._indices), LABEL: table.counts()}
+        self.shape, self.has_samples, self.action_names = dataset.shape, dataset.has_samples, dataset.action_names
+        self.rejects = {**dataset.rejects, **({NO_TEXT: len(rejected)} if rejected else {})}
+        self.rejected = [*dataset.rejected, *rejected]
+        buckets = dataset.buckets
+        self.buckets = buckets if buckets is None or self._indices is None else buckets[self._indices]
+
+    def _inner(self, indices: Sequence[int]) -> list[int]:
+        return list(indices) if self._indices is None else [self._indices[index] for index in indices]
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> Example:
+        (inner,) = self._inner([index])
+        example = self.dataset[inner]
+        return replace(example, labels={**example.labels, LABEL: int(self._table.draw([index])[0])})
+
+    def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
+        """Returns the batch of these examples; the generators draw their texts after their augmentation."""
+        batch = self.dataset.batch(self._inner(indices), generators)
+        return replace(batch, labels={**batch.labels, LABEL: self._table.draw(indices, generators)})
+
+    @property
+    def label_combinations(self) -> Mapping[tuple[int, ...], int]:
+        """The class numbers of examples and of their first texts; of every k-th example where there are many."""
+        names = [name for name, classes in self.label_names.items() if classes]
+        if len(names) < 2:
+            return {}
+        of_classes = [name for name in names if name != LABEL]
+        step = -(-len(self) // MAX_COMBINATIONS)
+        chosen = range(0, len(self), step)
+        texts = self._table.draw(chosen)
+        classes = [self._class_numbers(name, chosen) for name in of_classes]
+        rows = torch.stack([*classes, texts], 1).tolist()
+        return dict(Counter(tuple(row) for row in rows if row[-1] != NO_LABEL))
+
+    def _class_numbers(self, name: str, indices: Sequence[int]) -> Tensor:
+        numbers = {label: number for number, label in enumerate(self.label_names[name])}
+        return torch.tensor([numbers[self.dataset.fields(index)[name]] for index in self._inner(indices)])
+
+    @property
+    def label_quantiles(self) -> Mapping[str, Sequence[float]]:
+        """The quantiles of the dataset's own numbers."""
+        return self.dataset.label_quantiles
+
+    def captions(self) -> Sequence[tuple[str, ...]]:
+        return [tuple(self._table.of_example(index)) for index in range(len(self))]
+
+    def fields(self, index: int) -> Mapping[str, str]:
+        return self.dataset.fields(self._inner([index])[0])
+
+    def fingerprint(self) -> str | None:
+        """Returns the dataset's digest with one of the texts and of who has them."""
+        if (inner := self.dataset.fingerprint()) is None:
+            return None
+        digest = hashlib.blake2b(json.dumps(self._table.texts).encode(), digest_size=8)
+        for tensor in (self._table.first, self._table.numbers, torch.tensor(self._indices or [])):
+            digest.update(tensor.to(torch.int64).numpy().tobytes())
+        return f"{inner}-{digest.hexdigest()}"
+
+    def versions(self) -> Tensor:
+        found = self.dataset.versions()
+        return found if self._indices is None or not len(found) else found[self._indices]
+
+    def action_bank(self, num: int = MAX_ACTION_SEQUENCES) -> ActionBank:
+        return self.dataset.action_bank(num)
+
+    def count_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
+        self.dataset.count_skipped(skipped)
+
+
+def add_captions(
+    splits: Mapping[str, Dataset], templates: Sequence[str] = (), per_example: int = 8, missing: str = "leave_out"
+) -> dict[str, CaptionedDataset]:
+    """Returns the splits of a dataset with texts as their label ``prompt``, numbered alike in all of them.
+
+    templates: texts with names of labels and fields in braces (``"a {family} note"``); one that names what an example
+    lacks is not filled for it. per_example: texts of an example at most, captions first; of more templates each example
+    has some, chosen by its number. missing: "leave_out" leaves examples without any text out and counts them, and
+    "unconditional" takes them as examples of no text. Raises ValueError for a template that cannot be filled, and for
+    data without any text.
+    """
+    for template in templates:
+        _names_in(template)
+    listed = {split: _texts_of(data, templates, per_example) for split, data in splits.items()}
+    texts = sorted({text for of_split in listed.values() for own in of_split for text in own})
+    if not texts:
+        known = ", ".join(next(iter(splits.values())).fields(0)) or "none"
+        raise ValueError(
+            "the data have no texts: put NAME.txt beside each file, or a column caption into the manifest, or set "
+            f"text.templates=[...] with names in braces (there are: {known})"
+        )
+    found = {}
+    for split, data in splits.items():
+        own = listed[split]
+        kept = [index for index, its in enumerate(own) if its or missing == "unconditional"]
+        if not kept:
+            raise ValueError(f"no example of the split {split} has a text; set text.missing=unconditional, or add some")
+        left_out = sorted(set(range(len(own))) - set(kept))
+        rejected = [(f"example {index} of {split}", NO_TEXT) for index in left_out]
+        found[split] = CaptionedDataset(data, kept, CaptionTable.of([own[index] for index in kept], texts), rejected)
+    return found
+
+
+def _texts_of(data: Dataset, templates: Sequence[str], per_example: int) -> list[list[str]]:
+    """Returns the texts of each example."""
+    found = []
+    for index, captions in enumerate(data.captions()):
+        texts = [text for caption in captions if (text := clean_text(caption))]
+        room = per_example - len(texts)
+        if templates and room > 0:
+            texts += _fill(data.fields(index), templates, index, room)
+        found.append(list(dict.fromkeys(texts))[:per_example])
+    if templates and not any(found) and len(data):
+        lacking = {name for template in templates for name in _names_in(template)} - data.fields(0).keys()
+        raise ValueError(
+            f"text.templates: the data have no {', '.join(sorted(lacking))}; there are "
+            f"{', '.join(data.fields(0)) or 'no labels'} (data.fields names more columns of a manifest)"
+        )
+    return found
+
+
+def _fill(values: Mapping[str, str], templates: Sequence[str], index: int, room: int) -> list[str]:
+    """Returns at most ``room`` filled templates, another choice for each example where there are more."""
+    usable = [template for template in templates if all(values.get(name) for name in _names_in(template))]
+    if len(usable) > room:
+        order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(index))[:room].sort().values
+        usable = [usable[place] for place in order.tolist()]
+    return [clean_text(template.format_map(dict(values))) for template in usable]
+
+
+def _names_in(template: str) -> tuple[str, ...]:
+    """Returns the names that a template has in braces; raises ValueError for anything else in braces."""
+    try:
+        parts: list[Any] = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"text.templates: {template!r} cannot be read ({error}); write names as {{name}}") from error
+    names = tuple(name for _, name, _, _ in parts if name is not None)
+    if wrong := [name for name in names if not name.isidentifier()]:
+        raise ValueError(f"text.templates: {template!r} has {{{wrong[0]}}}, expected the name of a label or field")
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise ValueError(f"text.templates: {template!r} has a format beside a name, expected the name alone")
+    return names
+
+
+def _counts(dataset: Dataset, indices: Sequence[int] | None) -> Mapping[str, tuple[int, ...]]:
+    """Returns the counts of the classes of these examples."""
+    if indices is None:
+        return dataset.label_counts
+    found = {}
+    for name, classes in dataset.label_names.items():
+        counted = Counter(dataset.fields(index)[name] for index in indices) if classes else Counter()
+        found[name] = tuple(counted[each] for each in classes)
+    return found
