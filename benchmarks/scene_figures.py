@@ -45,7 +45,7 @@ def figures(samples: Samples, pipeline: Pipeline, frame_distance: Callable[[Tens
     features, right = [], []
     for first in range(0, len(samples), BATCH_SIZE):
         part = samples.samples[first : first + BATCH_SIZE]
-        wanted = pipeline.conditioning(samples.labels[first : first + BATCH_SIZE]).labels
+        wanted = pipeline.labels.conditioning(samples.labels[first : first + BATCH_SIZE]).labels
         features.append(feature_extractor.features(part))
         right += [scores.argmax(1) == wanted[name] for name, scores in feature_extractor.logits(part).items()]
     return {

@@ -37,13 +37,13 @@ def run(arguments: Sequence[str]) -> int:
     config = recipe.compose(parsed.recipe, parsed.overrides)
 
     from scm_media.build import build
+    from scm_media.sources import open_data
     from scm_media.training.passes import STAGES as PASSING
     from scm_media.training.passes import describe_passes
 
     modality = build(config["modality"], "modality")
     try:
-        dataset = build(config["data"], "data", modality=modality, split="train")
-        held_out = build(config["data"], "data", modality=modality, split="held_out")
+        dataset, held_out = open_data(config, modality).values()
     except ValueError as error:
         if parsed.rejects is not None:  # nothing is left, and the user asked for the list
             _list_rejects(getattr(error, "rejected", ()), parsed.rejects)
@@ -55,6 +55,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)
     _print_labels(dataset)
+    if config["text"] is not None:
+        _print_texts(dataset, config["text"])
     if names := dataset.action_names:
         print(
             f"actions: {len(names)} numbers for each of {dataset.shape[1]} frames: {', '.join(map(printable, names))}"
@@ -71,12 +73,44 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _print_labels(dataset: Dataset) -> None:
-    if not dataset.label_names:
+    from scm_media.prompts import LABEL as PROMPT
+
+    names = {name: classes for name, classes in dataset.label_names.items() if name != PROMPT}
+    if not names:
         print("labels: none")
-    for name, classes in dataset.label_names.items():
+    for name, classes in names.items():
         counts = dataset.label_counts.get(name, ())
         listed = ", ".join(f"{printable(label)} {count}" for label, count in zip(classes, counts, strict=True))
         print(f"label {printable(name)}: {f'{len(classes)} classes: {listed}' if classes else 'a number'}")
+
+
+def _print_texts(dataset: Dataset, settings: Mapping[str, Any]) -> None:
+    """Prints how many texts there are, some of them, and how many tokens they have."""
+    from scm_media.training.texts import open_text_encoder
+
+    table = dataset.caption_table
+    if table is None:
+        return
+    counts = table.first.diff()
+    without = int((counts == 0).sum())
+    texts = sorted({text for place in range(len(table)) for text in table.of_example(place)})
+    print(
+        f"texts: {len(texts)} different ones, {counts.float().mean().item():.2g} for each example"
+        + (f", none for {without} examples" if without else "")
+    )
+    for text in texts[:: -(-len(texts) // NUM_LISTED)]:
+        print(f"  {printable(text)}")
+    try:
+        encoder = open_text_encoder(settings)
+    except ValueError as error:
+        print(f"warning: their tokens were not counted: {printable(str(error))}")
+        return
+    lengths = sorted(encoder.count_tokens(texts))
+    cut = sum(length > encoder.max_tokens for length in lengths)
+    print(
+        f"tokens by {encoder.name}: {lengths[len(lengths) // 2]} in the median text, {lengths[-1]} in the longest; "
+        f"{cut} texts have more than text.max_tokens={encoder.max_tokens} and are cut"
+    )
 
 
 def _print_rejects(dataset: Dataset, where: str | None) -> None:
@@ -120,8 +154,12 @@ def _print_buckets(modality: Modality, dataset: Dataset) -> None:
 
 def _find_lonely_classes(dataset: Dataset, held_out: Dataset) -> list[str]:
     """Returns a warning of the classes that have one example, in training or held out."""
+    from scm_media.prompts import LABEL as PROMPT
+
     lonely = []
     for name, classes in dataset.label_names.items():
+        if name == PROMPT:
+            continue
         both = zip(classes, dataset.label_counts.get(name, ()), held_out.label_counts.get(name, ()), strict=False)
         lonely += [f"{name} {label}" for label, train, other in both if train + other == 1]
     if not lonely:

@@ -171,6 +171,7 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
+    num_captioned = _count_captioned(own, files)
     plan, own_name, fraction = UNPLANNED, recipe_name(folder), held_out(len(own))
     if hours is not None:
         plan = plan_training(best, own_name, keys, own, classes, hours, device)
@@ -180,9 +181,11 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
         f"# and train it with  scm-media train {own_name}.yaml",
         *(f"# {line}" for line in plan.comments),
         *([f"# Seen: {printable(seen)}."] if seen else []),
+        *([f"# Texts: {num_captioned} files have captions in a .txt or .json beside them."] if num_captioned else []),
         "defaults:",
         f"  - {best}",
         "  - override /data: folder",
+        *(["  - override /text: minilm  # of captions: pip install 'scm-media[text]'"] if num_captioned else []),
         "  - _self_",
         "",
         f"recipe: {yaml_text(own_name)}",
@@ -193,11 +196,21 @@ def _proposal(folder: Path, hours: float | None, device: str) -> str:
         *([f"modality: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in keys.items())}}}"] if keys else []),
         *plan.sections,
     ]
+    if 0 < num_captioned < len(own):
+        lines.append("text: {missing: unconditional}  # files without a caption; leave_out trains on the others alone")
     if not classes:
         lines.append(
             "feature_extractor: null  # a feature network learns from classes; without it there are no figures"
         )
     return "\n".join(lines)
+
+
+def _count_captioned(own: Sequence[Path], files: Sequence[Path]) -> int:
+    """Returns how many files have a file of captions beside them."""
+    from scm_media.data.sidecars import split_sidecars
+
+    _, sidecars = split_sidecars(files)
+    return sum(path.with_suffix("") in sidecars for path in own)
 
 
 def held_out(num_files: int) -> float:

@@ -145,7 +145,7 @@ def _measure_chunk(
     request = SamplingRequest(num=num, first=first, seed=seed, batch_size=batch_size, **row.arguments)
     for made in pipeline.batches(request):
         sample = made.samples.to(pipeline.device)
-        correct = score_labels(feature_extractor, sample, pipeline.conditioning(made.labels).labels)
+        correct = score_labels(feature_extractor, sample, pipeline.labels.conditioning(made.labels).labels)
         batches.append(Measured(embed(network, sample), correct, made.evaluations))
     return _join(batches)
 

@@ -20,6 +20,8 @@ from scm_media.build import build
 from scm_media.data import Batch, Dataset, Example, batches
 from scm_media.evaluation.timing import Progress, in_turns
 from scm_media.guidance import Guided
+from scm_media.prompts import LABEL as PROMPT
+from scm_media.sources import open_data
 from scm_media.training.context import Context, make_context
 from scm_media.training.fingerprint import stage_settings, takes_guidance_scale, uses_trajectories
 from scm_media.training.optimization import Optimization, Task
@@ -32,6 +34,7 @@ from scm_media.training.stages.backbones import (
     learned_weight,
     student_config,
 )
+from scm_media.training.texts import stand_in
 from scm_media.trajectories import Trajectory
 
 FIRST = "diffusion step"
@@ -75,7 +78,9 @@ def measure_speed(
     """
     modality = build(config["modality"], "modality")
     data, missing = _data(config, modality, labels or {})
-    bench = Bench(make_context(config, modality, data, data), device, batch_size)
+    context = make_context(config, modality, data, data)
+    stand_in(context)
+    bench = Bench(context, device, batch_size)
     jobs = bench.jobs()
     left_out = {}
     for number, (what, job) in enumerate(list(jobs.items())):
@@ -121,7 +126,7 @@ def measure_speed(
 def _data(config: Mapping[str, Any], modality: Any, labels: Mapping[str, Sequence[str]]) -> tuple[Any, str | None]:
     """Returns the recipe's training data, or a stand-in and the reason why they cannot be read."""
     try:
-        return build(config["data"], "data", modality=modality, split="train"), None
+        return open_data(config, modality)["train"], None
     except (ValueError, OSError) as error:
         known = {name: tuple(classes) for name, classes in labels.items()}
         return AbsentData(modality.shape(), known), str(error)
@@ -270,7 +275,10 @@ class Bench:
 
     def _labels(self) -> dict[str, Tensor]:
         num, device = self.batch_size, self.device
-        return {
+        text = (
+            {} if self.context.config["text"] is None else {PROMPT: torch.zeros(num, dtype=torch.int64, device=device)}
+        )
+        return text | {
             name: torch.randint(classes, (num,), device=device) if classes else torch.rand(num, device=device)
             for name, classes in self.context.num_classes.items()
         }

@@ -69,7 +69,7 @@ def search_times(
         for made in pipeline.batches(request):
             sample = made.samples.to(pipeline.device)
             features.append(embed(network, sample))
-            matches.append(match_labels(network, sample, pipeline.conditioning(made.labels).labels))
+            matches.append(match_labels(network, sample, pipeline.labels.conditioning(made.labels).labels))
         curve.append(
             {
                 "steps": num_steps,

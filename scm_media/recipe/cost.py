@@ -20,6 +20,7 @@ from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
 from scm_media.nn.recompute import repeated_blocks
 from scm_media.nn.text import random_text
+from scm_media.text import find_widths
 
 WEIGHT_COPIES = 6
 """Copies of the weights in a student's training, of four bytes each: teacher, student, EMA, gradient and two moments.
@@ -91,7 +92,18 @@ def _networks(config: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
     missing = {key: value for key, value in filled.items() if config["backbone"].get(key, 0) is None}
     if config["conditioning"]["mask"] is not None:
         missing["num_cond_channels"] = shape[0] + 1
+    if config["text"] is not None and not config["backbone"].get("text"):
+        missing |= _find_text(config["text"])
     return build(config["backbone"], "backbone", **missing), shape
+
+
+def _find_text(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the backbone's key for the texts of a recipe; empty where their encoder is not there to be asked."""
+    try:
+        widths = find_widths(settings["encoder"])
+    except ValueError:
+        return {}
+    return {"text": {name: widths[name] for name in settings["inputs"]}}
 
 
 def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool, recompute: bool = False) -> tuple[int, int]:

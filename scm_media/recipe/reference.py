@@ -17,7 +17,7 @@ from scm_media.parts import PARAMETERS, PATH, ROLES, Registration, registration
 from scm_media.typed import OBJECT, hints_of, in_words, is_required, member, metadata, show, unwrap
 
 OWN_SECTIONS = {"": settings.Recipe, "autoencoder": settings.TrainedAutoencoder, "conditioning.mask": settings.Mask,
-                "feature_extractor": settings.FeatureExtractor, "guide": settings.Guide,
+                "feature_extractor": settings.FeatureExtractor, "guide": settings.Guide, "text": settings.Text,
                 "trajectories": settings.Trajectories, "warm_start": settings.WarmStart}  # fmt: skip
 """Sections of the reference page that are not found in the recipe's own class: they may be null, or of two kinds."""
 

@@ -26,6 +26,7 @@ from scm_media.settings.stages import (
     Section,
     Student,
     Teacher,
+    Text,
     TrainedAutoencoder,
     Trajectories,
     WarmStart,
@@ -185,6 +186,7 @@ class Recipe:
     data: Annotated[Section, PartOf("data"), "the data (group /data)"]
     autoencoder: Annotated[Autoencoder | TrainedAutoencoder, "samples to latents and back (group /autoencoder)"]
     backbone: Annotated[Section, PartOf("backbone"), "the network F(u, t, cond) (group /backbone)"]
+    text: Annotated[Text | None, "texts that networks are given (group /text); null: none"] = None
     feature_extractor: Annotated[FeatureExtractor | None, "the network that figures are measured in; null: none"] = None
     conditioning: Annotated[Conditioning, "what networks are given beside labels"] = field(default_factory=Conditioning)
     teacher: Annotated[Teacher, "the diffusion model"] = field(default_factory=Teacher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -103,6 +103,25 @@ class Student(Teacher):
     max_steps: MaxSteps = 4000
     warmup_steps: WarmupSteps = 0
     decay: Decay = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """The settings of texts that networks are given: captions of the data, and templates over their labels."""
+
+    may_omit_defaults: ClassVar = True
+    encoder: Annotated[str, "text encoder: a folder, an installed package, or a name on the hub (docs/text.md)"]
+    max_tokens: Annotated[int, Bounds(1, 4096, whole=True), "tokens of a text at most; longer ones are cut"] = 24
+    inputs: Annotated[
+        Sequence[Literal["tokens", "pooled"]], "what networks are given: token embeddings, a vector of the whole text"
+    ] = ("tokens", "pooled")
+    labels: Annotated[Sequence[str] | None, "labels that networks are given beside the text; null: all"] = ()
+    templates: Annotated[Sequence[str], "texts with names of labels and fields in braces"] = ()
+    per_example: Annotated[int, COUNT, "texts of an example at most, captions first"] = 8
+    missing: Annotated[
+        Literal["leave_out", "unconditional"], "examples without text: left out, or taken as examples of no text"
+    ] = "leave_out"
+    dtype: Annotated[Literal["float16", "float32"], "type of the kept embeddings"] = "float16"
 
 
 @dataclass(frozen=True, kw_only=True)

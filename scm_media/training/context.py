@@ -27,6 +27,8 @@ from scm_media.modality import Modality
 from scm_media.networks import ROLES, restore
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.pipeline.teacher_source import TeacherSource, open_teacher_source
+from scm_media.prompts import LABEL, TextInputs
+from scm_media.sources import open_data
 from scm_media.tangent import TangentMethod
 from scm_media.training.devices import training_device
 from scm_media.trigflow import TrigFlow
@@ -83,6 +85,30 @@ class Context:
     def num_classes(self) -> dict[str, int]:
         """Label to its number of classes, 0 for a scalar label."""
         return {name: len(names) for name, names in self.data.label_names.items()}
+
+    @property
+    def text(self) -> TextInputs | None:
+        """What puts embeddings of texts into the conditioning of the recipe's networks; None for a recipe without.
+
+        Raises ValueError before the texts are embedded (``training.texts``).
+        """
+        settings = self.config["text"]
+        if settings is None:
+            return None
+        if self.data.prompt_bank is None:
+            raise ValueError("the texts of the data are not embedded: run scm-media encode, or train, with this recipe")
+        return TextInputs(self.data.prompt_bank, settings["labels"])
+
+    @property
+    def network_classes(self) -> dict[str, int]:
+        """The labels that backbones are given, with their numbers of classes: all, or with texts some of them."""
+        settings, labels = self.config["text"], self.num_classes
+        if settings is None:
+            return labels
+        kept = labels if settings["labels"] is None else settings["labels"]
+        if unknown := [name for name in kept if name not in labels]:
+            raise ValueError(f"text.labels: the data have no {', '.join(unknown)}; there are {', '.join(labels)}")
+        return {name: num for name, num in labels.items() if name in kept and name != LABEL}
 
     @property
     def tangent_method(self) -> TangentMethod:
@@ -161,10 +187,10 @@ def prepare(config: dict[str, Any]) -> Context:
     """Builds modality and both splits of the data of a recipe, and opens the models of init_from and teacher_from."""
     torch.manual_seed(config["seed"])
     modality = build(config["modality"], "modality")
-    data, held_out = (build(config["data"], "data", modality=modality, split=split) for split in ("train", "held_out"))
+    splits = open_data(config, modality)
     start = None if config["init_from"] is None else ModelFolder.open(config["init_from"])
     source = None if config["teacher_from"] is None else open_teacher_source(config["teacher_from"])
-    return make_context(config, modality, data, held_out, start, source)
+    return make_context(config, modality, splits["train"], splits["held_out"], start, source)
 
 
 def make_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def write_description(context: Context, description: ModelDescription) -> None:
     description.write(context.run_dir)
 
 
+def describe_text(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns what a model says about its texts, given its recipe's section ``text``; None without."""
+    return None if settings is None else {key: settings[key] for key in ("encoder", "max_tokens", "labels")}
+
+
 def _description(context: Context) -> ModelDescription:
     config, data, run_dir = context.config, context.data, context.run_dir
     times = config["sampler"]["times"] or _searched_times(run_dir)
@@ -71,6 +77,7 @@ def _description(context: Context) -> ModelDescription:
         modality=config["modality"],
         flow=config["flow"],
         sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times, "first_sigma": limit}),
+        text=describe_text(config["text"]),
         labels={name: list(names) for name, names in data.label_names.items()},
         label_counts={name: list(counts) for name, counts in data.label_counts.items()},
         label_combinations=format_combinations(combinations) if len(combinations) <= MAX_COMBINATIONS else [],

@@ -14,6 +14,7 @@ from scm_media.processes import Share, own_share, wait_until
 from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
+from scm_media.training.texts import read_texts, write_texts
 from scm_media.training.trajectories import write_trajectories
 
 
@@ -32,6 +33,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
         with worker_errors():
             return write_latents(context, progress, share)
     with claim(context.run_dir), worker_errors():
+        write_texts(context, progress)
         done = write_latents(context, progress, share)
         wait_until(lambda: not context.latent_cache.find_missing())
         return done
@@ -74,6 +76,8 @@ def solve_trajectories(
     check_device(config)
     context = prepare(config)
     with claim(context.run_dir):
+        write_texts(context, progress)
+        read_texts(context)
         return write_trajectories(context, progress=progress)
 
 

@@ -129,6 +129,8 @@ def training_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any
     elif stage != "feature_extractor":
         sections |= {key: config[key] for key in ("flow", "backbone")}
         sections["autoencoder.network"] = config["autoencoder"]["network"]
+        if config["text"] is not None:
+            sections["text"] = config["text"]
     if stage == "warm_start" and config["student"]["lora"] is not None:
         sections["student.lora"] = config["student"]["lora"]
     if stage in ("warm_start", "student") and config["trainer"]["teacher_dtype"] != "float32":

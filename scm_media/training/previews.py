@@ -72,7 +72,9 @@ class FlowPreview:
         self.num, self.truth = len(batch.sample), batch.sample
         # Students that take the guidance scale as an input read it, and their teachers; other networks ignore it.
         scale = torch.full((self.num,), float(self.sampler["guidance"]))
-        cond = replace(batch.conditioning(), guidance=scale)
+        cond = batch.conditioning()
+        self.labels = cond.labels
+        cond = replace(cond if context.text is None else context.text(cond), guidance=scale)
         self.cond = context.conditioning_layout.assemble(cond, context.latent_shape[1:], batch.actions)
         self.autoencoder = context.load_trained("autoencoder")
         self._teacher_latents: Tensor | None = None
@@ -129,7 +131,7 @@ class FlowPreview:
         return tangent.float().square().mean().sqrt().item()
 
     def _write_sheet(self, rows: dict[str, Tensor], path: Path) -> None:
-        classes = [self.context.data.label_names[name] for name in self.cond.labels]
+        classes = [self.context.data.label_names[name] for name in self.labels]
         captions, pictures = [], []
         for row, latents in rows.items():
             with moved(self.autoencoder, latents.device) as autoencoder:
@@ -137,7 +139,7 @@ class FlowPreview:
             for index in range(self.num):
                 labels = [
                     names[int(label[index])] if names else f"{label[index]:g}"
-                    for names, label in zip(classes, self.cond.labels.values(), strict=True)
+                    for names, label in zip(classes, self.labels.values(), strict=True)
                 ]
                 captions.append(" ".join(labels) + (f"\n{row}" if index == 0 else ""))
         save_sheet(self.context.modality, torch.cat(pictures), captions, self.num, path)

@@ -34,6 +34,7 @@ from scm_media.training.run_folder import check_data, claim, is_recorded, record
 from scm_media.training.stages import LATENT_STAGES, STAGES, TASKS, autoencoder, student
 from scm_media.training.stages.taken import check_samples, check_taken, take
 from scm_media.training.strategies import check_strategy
+from scm_media.training.texts import read_texts, write_texts
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
 from scm_media.training.watch import watch
 
@@ -87,6 +88,9 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
         held.enter_context(watch(fabric))
         held.enter_context(worker_errors())
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
+        if learns_latents or "trajectories" in stages:
+            rank_zero_only(fabric, lambda: write_texts(context, _PrintedProgress()))
+            read_texts(context)
         for stage in stages:
             # Fresh weights must not depend on whether an earlier stage was trained just now.
             torch.manual_seed(mix(config["seed"], stage_number(stage)))

@@ -201,6 +201,7 @@ class _Solver:
             for name, classes in self.context.num_classes.items()
         }
         cond = Conditioning(labels=labels, guidance=torch.ones(self.batch_size, device=self.device))
+        cond = cond if self.context.text is None else self.context.text(cond)
         latent, t = torch.zeros(shape, device=self.device), torch.ones(self.batch_size, device=self.device)
         seconds = 0.0
         for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scm_media.build import TARGET, resolve
 from scm_media.data import Batch
 from scm_media.guidance import parts_of
 from scm_media.tangent import TangentMethod
@@ -27,12 +29,15 @@ def backbone_config(context: Context, **differing: Any) -> dict[str, Any]:
     if config.get("in_channels") is None:
         config["in_channels"] = context.latent_shape[0]
     if config.get("labels") is None:
-        config["labels"] = context.num_classes
+        config["labels"] = context.network_classes
     if config.get("label_units", 0) is None:
         config["label_units"] = {
             name: (values[-1] - values[0]) / (math.pi / 2) or 1.0
             for name, values in context.data.label_quantiles.items()
+            if name in context.network_classes
         }
+    if context.text is not None:
+        config["text"] = _text_widths(context, config)
     needed, layout = context.num_cond_channels, context.conditioning_layout
     if needed and config.setdefault("num_cond_channels", needed) < needed:
         reasons = ["conditioning.mask: the channels of the latent and a mask"] if layout.num_mask_channels else []
@@ -43,6 +48,19 @@ def backbone_config(context: Context, **differing: Any) -> dict[str, Any]:
             f"{config['num_cond_channels']}: leave it out"
         )
     return config
+
+
+def _text_widths(context: Context, config: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the widths of the embeddings that a backbone is given; raises ValueError where it takes none."""
+    if "text" not in inspect.signature(resolve(config[TARGET])).parameters:
+        raise ValueError(
+            f"backbone {config[TARGET]} takes no text: set text=none, or backbone=transformer, unet or spacetime"
+        )
+    assert context.text is not None
+    embeddings, inputs = context.text.bank.embeddings, context.config["text"]["inputs"]
+    if lacking := [name for name in inputs if name not in embeddings]:
+        raise ValueError(f"text.inputs: the embeddings have no {lacking[0]}; there are {', '.join(embeddings)}")
+    return {name: embeddings[name].shape[-1] for name in inputs}
 
 
 def student_config(context: Context) -> dict[str, Any]:
@@ -62,7 +80,7 @@ class LatentInputs:
 
     def __init__(self, context: Context, autoencoder: Any, frozen: nn.Module | None = None) -> None:
         self.autoencoder, self.frozen = autoencoder, frozen
-        self.condition, self.layout = context.condition, context.conditioning_layout
+        self.condition, self.layout, self.text = context.condition, context.conditioning_layout, context.text
         self.latent_shape, self.has_samples = context.latent_shape, context.data.has_samples
 
     def __call__(self, batch: Batch) -> tuple[Any, ...]:
@@ -70,6 +88,7 @@ class LatentInputs:
             self.frozen.to(batch.sample.device)
         latents = batch.sample if batch.encoded else self._encode(batch.sample)
         cond = batch.conditioning(self.autoencoder.latent_mask)
+        cond = cond if self.text is None else self.text(cond)
         if (trajectory := batch.trajectory) is None:
             return latents, self.condition(latents, cond, batch.actions)
         cond = replace(cond, guidance=trajectory.guidance)
@@ -129,7 +148,9 @@ def auxiliary_network(loss: Any) -> tuple[nn.Module, float] | None:
 def compile_for(context: Context, backbone: nn.Module, device: torch.device, method: TangentMethod | None) -> None:
     """Compiles a backbone for the latents of a run; method: None for a frozen one, whose value alone is used."""
     precision, num_cond_channels = context.config["precision"], context.num_cond_channels
-    compile_backbone(backbone, context.latent_shape, context.num_classes, precision, method, device, num_cond_channels)
+    compile_backbone(
+        backbone, context.latent_shape, context.network_classes, precision, method, device, num_cond_channels
+    )
 
 
 def _compilation(context: Context, loss: Any, teacher: nn.Module | None) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scm_media.build import build
 from scm_media.conditioning import NO_LABEL
 from scm_media.data import Batch
+from scm_media.prompts import LABEL as PROMPT
 from scm_media.training.context import Context
 from scm_media.training.fingerprint import full_fingerprint
 from scm_media.training.optimization import Task
@@ -52,7 +53,8 @@ class ClassificationLoss(nn.Module):
 def feature_extractor_task(context: Context) -> Task:
     """Returns the training of a network that classifies the data by its labels."""
     settings = dict(context.config["feature_extractor"])
-    config = {**settings.pop("network"), "labels": context.num_classes}
+    labels = {name: num for name, num in context.num_classes.items() if name != PROMPT}
+    config = {**settings.pop("network"), "labels": labels}
     network = build(config, "feature_extractor")
     context.load_start(network, "feature_extractor")
 
