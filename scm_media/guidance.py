@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class Guided(nn.Module):
     F_∅ is the backbone without labels and text (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598,
     equation 6), or ``guide``, the autoguidance model, with the same conditioning (Karras et al. 2024, arXiv
     2406.02507).
+    negative: gives the conditioning of F_∅ instead, such as a text that samples are steered away from.
     scale: None takes the scale of each sample from ``cond.guidance`` ``(B,)``. interval: the times in radians, both
     ends included, that guidance is limited to (Kynkäänniemi et al. 2024, arXiv 2404.07724). A call needs one network
     call if the scale is 1 or no time lies in the interval, otherwise two. Raises ValueError for a negative scale and
@@ -36,6 +38,7 @@ class Guided(nn.Module):
         scale: float | None,
         interval: tuple[float, float] | None = None,
         guide: Backbone | None = None,
+        negative: Callable[[Conditioning], Conditioning] | None = None,
     ) -> None:
         super().__init__()
         if scale is not None and not (math.isfinite(scale) and scale >= 0):
@@ -46,6 +49,7 @@ class Guided(nn.Module):
         self.scale = scale
         self.interval = interval
         self.guide = guide
+        self.negative = negative
 
     def forward(self, u: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Returns the guided F ``(B, c, *s)``; raises ValueError for a scale of None without ``cond.guidance``."""
@@ -58,7 +62,8 @@ class Guided(nn.Module):
         if self.guide is not None:
             F_0 = self.guide(u, t, cond)
         else:
-            F_0 = self.backbone(u, t, cond.drop(torch.ones_like(t, dtype=torch.bool)))
+            everywhere = torch.ones_like(t, dtype=torch.bool)
+            F_0 = self.backbone(u, t, cond.drop(everywhere) if self.negative is None else self.negative(cond))
         guided = F_0 + self._scale(F, cond) * (F - F_0)
         return guided if inside is None else torch.where(broadcast_time(inside, F), guided, F)
 

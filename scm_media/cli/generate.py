@@ -18,7 +18,8 @@ def run(arguments: Sequence[str]) -> int:
 
     from scm_media.pipeline.records import describe_sampling
 
-    request = replace(sampling_request(parsed, sizes, teacher=parsed.teacher), sampler=parsed.sampler)
+    asked = sampling_request(parsed, sizes, teacher=parsed.teacher)
+    request = replace(asked, sampler=parsed.sampler, negative=parsed.negative)
     batches = pipeline.batches(request)
     report = write_samples(batches, pipeline, parsed, describe_sampling(pipeline, parsed.model, request))
     print_report({**report, "seconds_total": time.perf_counter() - begun}, parsed)
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_argument(
         "--label", metavar="L", help='"Bag" or "family=guitar pitch=60"; default: drawn for each sample'
     )
+    commands.add_argument("--negative", metavar="TEXT", help="a text that a guided teacher is steered away from")
     add_sampling_flags(commands, "samples")
     commands.add_argument("--teacher", action="store_true", help="sample the diffusion teacher instead of the student")
     commands.add_argument(

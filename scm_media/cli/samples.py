@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,16 @@ def add_sampling_flags(commands: argparse.ArgumentParser, out: str) -> None:
     commands.add_argument(
         "model", nargs="?", metavar="MODEL", help="a bundled name, a run folder, an exported folder or hf://…"
     )
-    commands.add_argument("-n", "--num", type=int, default=1, metavar="N", help="number of samples; default: 1")
+    commands.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        action="append",
+        help="a text that samples are to match, for models with text; several take turns; default: drawn",
+    )
+    commands.add_argument("--prompts", metavar="FILE", help="a file with a prompt in each line")
+    commands.add_argument(
+        "-n", "--num", type=int, metavar="N", help="number of samples; default: 1, or one for each prompt"
+    )
     how = commands.add_mutually_exclusive_group()
     how.add_argument("--steps", type=int, metavar="K", help="number of steps; default: the model's own")
     how.add_argument("--times", type=float, nargs="+", metavar="T", help="times in radians, descending")
@@ -94,7 +104,9 @@ def sampling_request(parsed: argparse.Namespace, sizes: Mapping[str, float], tea
     """Returns the request that the flags make, for this process's part of the samples."""
     from scm_media.pipeline import SamplingRequest
 
-    share = own_share()
+    share, prompts = own_share(), _read_prompts(parsed)
+    if parsed.num is None:
+        parsed.num = len(prompts) if prompts else 1
     part = share.part(parsed.num)
     if share.world > 1 and not part:  # more processes than samples
         raise SystemExit(0)
@@ -114,7 +126,22 @@ def sampling_request(parsed: argparse.Namespace, sizes: Mapping[str, float], tea
     first = 0
     if share.world > 1:
         parsed.num, first = len(part), part.start
-    return SamplingRequest(num=parsed.num, first=first, **given, teacher=teacher, sizes=sizes)
+    return SamplingRequest(num=parsed.num, first=first, prompt=prompts, **given, teacher=teacher, sizes=sizes)
+
+
+def _read_prompts(parsed: argparse.Namespace) -> list[str] | None:
+    """Returns the prompts of the flags and of the file, in order; None without. Raises ValueError for an empty file."""
+    found = list(parsed.prompt or [])
+    if parsed.prompts is None:
+        return found or None
+    try:
+        text = Path(parsed.prompts).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--prompts {parsed.prompts}: {error}; expected a UTF-8 file, a prompt a line") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"--prompts {parsed.prompts} has no line with a prompt")
+    return found + lines
 
 
 def _without_sizes(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
@@ -161,19 +188,39 @@ def write_samples(
         "warnings": [],
     }
     progress = Progress()
-    for made in batches:
+    for made in _collect_warnings(batches, report["warnings"]):
         parsed.out.mkdir(parents=True, exist_ok=True)
         report["evaluations"] = made.evaluations
         report["seconds_model"] += made.seconds_model
         report["seconds_decode"] += made.seconds_decode
         for sample, metadata in zip(made.samples, sample_records(pipeline, record, made), strict=True):
             seed, index, label = metadata["seed"], metadata["index"], metadata["label"]
-            path = parsed.out / _file_name(seed, index, label, suffix)
+            name = " ".join(filter(None, (label, metadata.get("prompt"))))
+            path = parsed.out / _file_name(seed, index, name or None, suffix)
             if warning := _write(pipeline.modality, path, sample, metadata):
                 report["warnings"].append(f"{path}: {warning}")
-            report["samples"].append({"path": str(path), "label": label, "seed": seed, "index": index})
+            prompt = {"prompt": metadata["prompt"]} if "prompt" in metadata else {}
+            report["samples"].append({"path": str(path), "label": label, **prompt, "seed": seed, "index": index})
         progress("samples", len(report["samples"]), parsed.num)
     return report
+
+
+def _collect_warnings(batches: Iterator[Any], into: list[str]) -> Iterator[Any]:
+    """Yields batches and appends what is said of their texts, once each."""
+    from scm_media.pipeline.texts import TextWarning
+
+    while True:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TextWarning)
+            made = next(batches, None)
+        for each in caught:
+            if not issubclass(each.category, TextWarning):
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+            elif str(each.message) not in into:
+                into.append(str(each.message))
+        if made is None:
+            return
+        yield made
 
 
 def print_report(report: Mapping[str, Any], parsed: argparse.Namespace) -> None:

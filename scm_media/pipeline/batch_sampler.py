@@ -87,7 +87,8 @@ class BatchSampler:
             guide = None
             if method.teacher and model.folder.has("guide"):  # else the network itself, without labels
                 self.counters.append(guide := CallCounter(model.backbone("guide")))
-            self.backbone = Guided(self.backbone, scale, interval, guide)
+            away = None if method.negative is None else model.replace_text(method.negative)
+            self.backbone = Guided(self.backbone, scale, interval, guide, away)
 
     def sample(self, latent_shape: Sequence[int]) -> Samples:
         """Returns the samples of latents ``(c, *s)``, made at once from noise alone."""

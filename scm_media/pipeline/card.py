@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,8 +13,11 @@ from scm_media.build import build
 from scm_media.display import printable
 from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.prompts import LABEL as PROMPT
 
 SHEET_FILE = "samples.png"
+MAX_TEXTS = 24
+"""Texts that a card lists."""
 
 HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "gpl-3.0")
 """Licences that the Hugging Face hub knows by these names; any other is listed by its own name under "other"."""
@@ -72,8 +76,14 @@ def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
         f"- Data: {markdown_text(description.data or 'unknown')}",
         f"- Licence of the data: {markdown_text(description.licence or 'unknown')}",
     ]
+    if description.text is not None:
+        name = str(description.text.get("encoder"))
+        encoder = markdown_code(Path(name).name if Path(name).is_absolute() else name)
+        lines.append(f"- Takes texts (`--prompt`, `prompt=`), embedded by `{encoder}`; other ones than these need it")
     for label, classes in description.labels.items():
-        listed = ", ".join(map(markdown_text, classes)) if classes else "a number"
+        shown = classes if description.text is None or label != PROMPT else classes[:MAX_TEXTS]
+        listed = ", ".join(map(markdown_text, shown)) if classes else "a number"
+        listed += f" … ({len(classes)} in all)" if len(shown) < len(classes) else ""
         lines.append(f"- Label `{markdown_code(label)}`: {listed}")
     if description.actions:
         lines.append(

@@ -73,6 +73,8 @@ class ModelDescription:
     """Probability that a sample had no label in the student's training; None: unknown."""
     guidance_max: float | None = None
     """Largest guidance scale of a student that takes the scale as an input; None for any other student."""
+    text: Mapping[str, Any] | None = None
+    """The text encoder: ``encoder``, ``max_tokens`` and the ``labels`` shown beside texts; None without text."""
     mask: Mapping[str, Any] | None = None
     """Conditioning masks of training; None for networks that are not given a mask."""
     ema: Mapping[str, Mapping[str, Any]] | None = None

@@ -19,6 +19,7 @@ from scm_media import weights
 from scm_media.adapters.lora_files import is_lora
 from scm_media.pipeline.card import SHEET_FILE, format_card
 from scm_media.pipeline.description import MODEL_FILE, ModelDescription
+from scm_media.pipeline.exported_texts import describe_texts, kept_texts, select_texts
 from scm_media.pipeline.model_folder import NETWORKS, RECIPE_FILE, ModelFolder
 
 CARD_FILE = "README.md"
@@ -159,8 +160,14 @@ def _write(
         sheet.save(picture, format="PNG")
         weights.write_whole(folder / SHEET_FILE, picture.getvalue())
     weights.write_whole(folder / CARD_FILE, format_card(source, sheet=sheet is not None).encode())
-    description = without_folders(source.description.to_json())
+    description = without_folders(exported_description(source).to_json())
     ModelDescription.from_json(description, source.path / MODEL_FILE).write(folder, UNNAMED)
+
+
+def exported_description(source: ModelFolder) -> ModelDescription:
+    """Returns the description of an export, which has the texts that go along with it."""
+    kept = kept_texts(source.description, source.read("prompts", check=False)) if source.has("prompts") else None
+    return source.description if kept is None else describe_texts(source.description, kept)
 
 
 def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, weights.Component]]:
@@ -184,7 +191,9 @@ def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, wei
         yield name, weights.Component(component.state, config, info)
     for name in ("reference", *source.named_references(), "action_bank", "prompts"):
         if source.has(name):
-            found = source.read(name)
+            found = source.read(name, check=name != "prompts")
+            if name == "prompts" and (kept := kept_texts(source.description, found)) is not None:
+                found = select_texts(found, kept)
             if not name.startswith("reference-") or _num_bytes(found) <= MAX_REFERENCE:
                 yield name, found
 

@@ -16,6 +16,8 @@ from scm_media.class_names import class_name
 from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.randomness import seed_offset
+from scm_media.prompts import LABEL as PROMPT
+from scm_media.text.cleaning import clean_text
 
 Label = str | Mapping[str, Any] | None
 IRRATIONALS = (math.sqrt(5) / 2 - 0.5, math.sqrt(2) - 1, math.sqrt(3) - 1, math.sqrt(7) - 2, math.sqrt(11) - 3)
@@ -28,13 +30,15 @@ class LabelSet:
     names: label to its classes; a label without classes is a number. counts: label to the number of training samples
     of each class. combinations: class numbers of all labels that have classes, in their order, to how often the data
     have them together; empty for independent labels. quantiles: a number to its evenly spaced quantiles in the data,
-    from the smallest to the largest; a number without quantiles is not drawn.
+    from the smallest to the largest; a number without quantiles is not drawn. takes_text: whether the label ``prompt``
+    takes any text, and not its classes alone.
     """
 
     names: Mapping[str, Sequence[str]]
     counts: Mapping[str, Sequence[int]]
     combinations: Mapping[tuple[int, ...], int] = field(default_factory=dict)
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    takes_text: bool = False
 
     @classmethod
     def from_description(cls, description: ModelDescription) -> LabelSet:
@@ -42,8 +46,9 @@ class LabelSet:
         return cls(
             description.labels,
             description.label_counts,
-            _parse_combinations(description.label_combinations),
+            parse_combinations(description.label_combinations),
             description.label_quantiles,
+            description.text is not None,
         )
 
     def resolve(self, label: Label, seed: int, index: int) -> dict[str, str | float]:
@@ -55,6 +60,8 @@ class LabelSet:
         Raises ValueError, with the labels or classes of the model, for an unknown one.
         """
         given = self.parse(label)
+        if self.takes_text and PROMPT in given and given[PROMPT] not in self.names[PROMPT]:
+            return given  # the data do not have this text, so that no labels go along with it
         resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
 
@@ -93,8 +100,8 @@ class LabelSet:
         tensors = {}
         for name, classes in self.names.items():
             if classes:
-                numbers: dict[Any, int] = {each: number for number, each in enumerate(classes)} | {None: NO_LABEL}
-                tensors[name] = torch.tensor([numbers[label.get(name)] for label in labels])
+                numbers: dict[Any, int] = {each: number for number, each in enumerate(classes)}
+                tensors[name] = torch.tensor([numbers.get(label.get(name), NO_LABEL) for label in labels])
             else:
                 tensors[name] = torch.tensor([float(label.get(name, math.nan)) for label in labels])
         return Conditioning(labels=tensors)
@@ -134,6 +141,8 @@ class LabelSet:
     def _value(self, name: str, value: Any) -> str | float:
         if name not in self.names:
             raise ValueError(f"the model has no label {name!r}; it knows {', '.join(self.names) or 'none'}")
+        if self.takes_text and name == PROMPT:
+            return clean_text(str(value))
         if self.names[name]:
             found = self._find(name, value)
             if found is None:
@@ -202,6 +211,26 @@ class SampleLabels:
         more = self.label_set.parse(more)
         self._given = [{**more, **each} for each in self._given]
 
+    def add_prompts(self, prompt: str | Sequence[str]) -> None:
+        """Gives samples a text: all the same one, or several that take turns by the number of the sample.
+
+        Raises ValueError for a model that takes no text, for no text, and for values that are none.
+        """
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if PROMPT not in self.label_set.names:
+            known = ", ".join(self.label_set.names) or "none"
+            raise ValueError(f"the model takes no text (its labels: {known}); leave the prompt out")
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"prompt must be a text or a list of texts, got {prompt!r}")
+        if len(texts) == 1:
+            self.add({PROMPT: texts[0]})
+            return
+        parsed = [self.label_set.parse({PROMPT: text}) for text in texts]
+        numbers = range(len(self.indices))
+        given = [self._given[0 if self._same else number] for number in numbers]
+        self._given = [{**parsed[k % len(parsed)], **own} for own, k in zip(given, self.indices, strict=True)]
+        self._same = False
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -219,7 +248,7 @@ def format_combinations(combinations: Mapping[tuple[int, ...], int]) -> list[str
     return [" ".join(map(str, (*numbers, count))) for numbers, count in sorted(combinations.items())]
 
 
-def _parse_combinations(lines: Sequence[str]) -> dict[tuple[int, ...], int]:
+def parse_combinations(lines: Sequence[str]) -> dict[tuple[int, ...], int]:
     """Returns the combinations that ``format_combinations`` wrote."""
     parsed = (tuple(map(int, line.split())) for line in lines)
     return {numbers[:-1]: numbers[-1] for numbers in parsed}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +23,10 @@ from scm_media.networks import restore
 from scm_media.pipeline.actions import ActionSet
 from scm_media.pipeline.labels import LabelSet
 from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.texts import Texts
+from scm_media.prompts import LABEL as PROMPT
 from scm_media.prompts import PromptBank
+from scm_media.text.cleaning import clean_text
 from scm_media.trigflow import TrigFlow
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
@@ -127,6 +130,16 @@ class LoadedModel:
         return PromptBank.from_component(self.folder.read("prompts", check=False), self.folder.file("prompts"))
 
     @cached_property
+    def text(self) -> Texts | None:
+        """Returns what turns texts of samples into conditioning; None for a model without text."""
+        settings = self.folder.description.text
+        if settings is None:
+            return None
+        if self.prompts is None:
+            raise ValueError(f"{self.folder.path} lacks prompts.safetensors, its texts' embeddings: copy it again")
+        return Texts(self.prompts, settings, self.folder.path)
+
+    @cached_property
     def layout(self) -> ConditioningLayout:
         """Returns the channels that the backbones take beside the latent, for actions and masks."""
         description, grouping = self.folder.description, None
@@ -149,9 +162,23 @@ class LoadedModel:
     def conditioning(self, labels: Sequence[dict[str, Any]], guidance: float | None = None) -> Conditioning:
         """Returns the conditioning of samples with these labels, and with a guidance scale if one is given."""
         cond = self.labels.conditioning(labels)
+        if self.text is not None:
+            cond = self.text.condition(cond, [label.get(PROMPT) for label in labels])
         if guidance is not None:
             cond = replace(cond, guidance=torch.full((len(labels),), float(guidance)))
         return cond.to(self.device)
+
+    def replace_text(self, text: str) -> Callable[[Conditioning], Conditioning]:
+        """Returns a function that gives the conditioning of a batch another text, of a model with text."""
+        assert self.text is not None
+        row = self.text.condition(Conditioning(), [clean_text(text)]).to(self.device)
+
+        def replaced(cond: Conditioning) -> Conditioning:
+            num = len(next(each for each in (cond.tokens, cond.pooled) if each is not None))
+            other = row.repeat(num)
+            return replace(cond, tokens=other.tokens, token_mask=other.token_mask, pooled=other.pooled)
+
+        return replaced
 
     def autocast(self) -> torch.autocast:
         """Returns the context that networks run in at this precision."""

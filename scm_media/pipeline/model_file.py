@@ -16,7 +16,7 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.adapters.lora_files import is_lora
 from scm_media.pipeline.description import MODEL_FILE, ModelDescription
-from scm_media.pipeline.export import format_recipe, read_exported, without_folders
+from scm_media.pipeline.export import exported_description, format_recipe, read_exported, without_folders
 from scm_media.pipeline.hub import PLAIN_NAME
 from scm_media.pipeline.model_folder import (
     MEMORIZATION_FILE,
@@ -229,7 +229,7 @@ def export_file(
     recipe = source.recipe()
     header = {
         KEY: FORMAT,
-        "model": without_folders(source.description.to_json()),
+        "model": without_folders(exported_description(source).to_json()),
         "parts": parts,
         "recipe": None if recipe is None else format_recipe(recipe),
         "figures": source.all_figures(),

@@ -111,6 +111,8 @@ class Pipeline(LoadedModel):
         """Returns batches that complete an input, or that are made from noise alone; the request is checked first."""
         indices = range(request.first, request.first + request.num)
         labels = SampleLabels(self.labels, request.label, request.seed, indices, draw_labels)
+        if request.prompt is not None:
+            labels.add_prompts(request.prompt)
         # A size option that is a label as well (the rate of frames) is given as one, unless the label says otherwise.
         labels.add({name: value for name, value in request.sizes.items() if name in self.labels.names})
         windows = plan_windows(given, self.modality, request.overlap, request.sizes)

@@ -13,6 +13,7 @@ from scm_media.pipeline.batch_sampler import Samples
 from scm_media.pipeline.export import base_name
 from scm_media.pipeline.pipeline import Pipeline
 from scm_media.pipeline.requests import EditRequest, SamplingRequest
+from scm_media.prompts import LABEL as PROMPT
 
 
 def describe_sampling(pipeline: Pipeline, source: str, request: SamplingRequest) -> dict[str, Any]:
@@ -41,7 +42,11 @@ def sample_records(pipeline: Pipeline, record: Mapping[str, Any], made: Samples)
     records = []
     for number, (labels, seed, index) in enumerate(zip(made.labels, made.seeds, made.indices, strict=True)):
         sizes = {name: value for name, value in labels.items() if name in pipeline.modality.size_options}
-        own = {**record, **sizes, "seed": seed, "index": index, "label": format_labels(labels)}
+        prompt = labels.get(PROMPT) if pipeline.text is not None else None
+        others = labels if prompt is None else {name: each for name, each in labels.items() if name != PROMPT}
+        own = {**record, **sizes, "seed": seed, "index": index, "label": format_labels(others)}
+        if prompt is not None:
+            own["prompt"] = prompt
         if made.actions is not None and (text := format_actions(made.actions[number], pipeline.actions.names)):
             own["actions"] = text
         records.append(own)
@@ -59,4 +64,5 @@ def _complete(pipeline: Pipeline, source: str, request: SamplingRequest, how: Ma
     flags = {name: getattr(request, name) for name in ("guidance", "guidance_interval", "overlap")}
     given = {name: value for name, value in flags.items() if value is not None}
     whole = {"model": source, "recipe": pipeline.name, **how, **given}
-    return {name: base_name(value) if isinstance(value, str) else value for name, value in whole.items()}
+    named = {name: base_name(value) if isinstance(value, str) else value for name, value in whole.items()}
+    return named if request.negative is None else {**named, "negative": request.negative}

@@ -40,6 +40,13 @@ class SamplingRequest:
     ``generate`` draws labels that are missing from (seed, k), as often as the training data has them. An edit gives
     the network no label where it was trained with label dropout, and draws the labels otherwise.
     """
+    prompt: str | Sequence[str] | None = None
+    """A text that the sample is to match, or several, which take turns by the number of the sample.
+
+    "" is no text. None: texts of the training data are drawn, as labels are.
+    """
+    negative: str | None = None
+    """A text that a guided teacher is steered away from in the place of no text; students take none."""
     steps: int | None = None
     """Steps of the student, or of the teacher's solver, from 1 to 10,000; None: the model's own number."""
     times: Sequence[float] | None = None

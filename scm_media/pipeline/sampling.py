@@ -48,13 +48,15 @@ class Guidance:
 class SamplingMethod:
     """The samplers and the guidance of one request.
 
-    sampler: samples from noise alone. edit_sampler: samples when a part of the latent is given.
+    sampler: samples from noise alone. edit_sampler: samples when a part of the latent is given. negative: a text that
+    the teacher is steered away from; None for no text.
     """
 
     teacher: bool
     sampler: PartialSampler
     edit_sampler: PartialSampler
     guidance: Guidance
+    negative: str | None = None
 
     @property
     def num_steps(self) -> int:
@@ -75,7 +77,24 @@ class SamplingMethod:
             sampler = choose_student_sampler(settings, flow, steps, times)
             edit_sampler = choose_edit_sampler(settings, flow, steps, times, bool(folder.description.mask))
         guidance = choose_guidance(folder, settings, request)
-        return cls(request.teacher, sampler, edit_sampler, guidance)
+        if request.negative is not None:
+            _check_negative(folder, request, guidance)
+        return cls(request.teacher, sampler, edit_sampler, guidance, request.negative)
+
+
+def _check_negative(folder: ModelFolder, request: SamplingRequest, guidance: Guidance) -> None:
+    """Raises ValueError where nothing is steered away from a text."""
+    if folder.description.text is None:
+        raise ValueError("the model takes no text, so it cannot be steered away from one: leave negative out")
+    if not request.teacher:
+        raise ValueError(
+            "a negative prompt needs two network calls a step, which the student has learned to do without: leave "
+            "negative out, or sample the teacher"
+        )
+    if folder.has("guide"):
+        raise ValueError("the teacher is steered away from a weaker network, its guide: leave negative out")
+    if guidance.scale == 1:
+        raise ValueError("guidance 1 is none, so nothing is steered away from negative: give a guidance scale above 1")
 
 
 def choose_teacher_sampler(

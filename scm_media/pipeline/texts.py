@@ -1,0 +1,124 @@
+"""Texts of samples as conditioning: known ones from the model's embeddings, others by its text encoder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from scm_media.conditioning import Conditioning
+from scm_media.display import printable
+from scm_media.prompts import PromptBank, TextInputs, class_names
+from scm_media.text import TextEncoder, open_encoder
+
+RARE = 0.01
+"""Fraction of the training texts that are as far from their nearest neighbour as a text that is warned about."""
+MOST_COMPARED = 2048
+
+
+class TextWarning(UserWarning):
+    """Says that a text is cut, or unlike those that a model knows."""
+
+
+class Texts:
+    """Turns the texts of samples into conditioning.
+
+    bank: the embeddings that the model carries. settings: the description's ``text``. source: the model, for errors.
+    """
+
+    def __init__(self, bank: PromptBank, settings: Mapping[str, Any], source: Path) -> None:
+        self.bank, self.settings, self.source = bank, settings, source
+        self.inputs = TextInputs(bank, settings["labels"])
+        names = class_names(bank.prompts)  # of which samples' texts are drawn: long ones are cut there
+        self._rows = {text: row for listed in (names, bank.prompts) for row, text in enumerate(listed)}
+        self._made: dict[str, Mapping[str, Tensor]] = {}
+
+    def condition(self, cond: Conditioning, texts: Sequence[str | None]) -> Conditioning:
+        """Returns the conditioning with the embeddings of the samples' texts; None and "" are no text.
+
+        Warns of texts that are far from all that the model was trained with. Raises ValueError where a text is not
+        among the model's own and its encoder is not there, or is another one.
+        """
+        rows = [self._row(text or "") for text in texts]
+        longest = max(row["tokens"].shape[0] for row in rows)
+        found = {name: torch.stack([_pad(row[name], name, longest) for row in rows]) for name in rows[0]}
+        return self.inputs.fill(cond, found, torch.tensor([bool(text) for text in texts]))
+
+    def _row(self, text: str) -> Mapping[str, Tensor]:
+        """Returns the embeddings of one text."""
+        if not text or text in self._rows:
+            place = self._rows.get(text, len(self.bank.prompts))
+            return {name: tensor[place] for name, tensor in self.bank.embeddings.items()}
+        if text not in self._made:
+            self._made[text] = self._encode(text)
+        return self._made[text]
+
+    def _encode(self, text: str) -> Mapping[str, Tensor]:
+        encoded = self.encoder.encode([text])
+        if cut := int(encoded.num_cut[0]):
+            warnings.warn(
+                f"{printable(text)!r} has {cut} tokens more than the model takes ({self.encoder.max_tokens}): the end "
+                "of it is left out",
+                TextWarning,
+                stacklevel=2,
+            )
+        found = {"tokens": encoded.tokens[0], "token_mask": encoded.token_mask[0], "pooled": encoded.pooled[0]}
+        self._warn_if_unfamiliar(text, encoded.pooled)
+        return {name: found[name] for name in self.bank.embeddings}
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The model's text encoder; ValueError where it is not there, or is another one than the model's."""
+        name, known = self.settings["encoder"], self.bank.encoder or {}
+        try:
+            encoder = open_encoder(name, max_tokens=self.settings["max_tokens"])
+        except ValueError as error:
+            raise ValueError(
+                f"this text is not among the {len(self.bank.prompts)} that {self.source.name} carries, and its text "
+                f"encoder cannot be opened: {error}"
+            ) from error
+        if known.get("digest", encoder.digest) != encoder.digest:
+            raise ValueError(
+                f"the text encoder {name} here is not the one that {self.source.name} was trained with (their digests "
+                "differ): install the version that it names"
+            )
+        return encoder
+
+    def _warn_if_unfamiliar(self, text: str, pooled: Tensor) -> None:
+        if "pooled" not in self.bank.embeddings or len(self.bank.prompts) < 2:
+            return
+        similarity = float((self._known @ nnf.normalize(pooled.float(), dim=-1)[0]).max())
+        if similarity < self._least_similarity:
+            warnings.warn(
+                f"{printable(text)!r} is unlike all texts of the training data (similarity {similarity:.2f} to the "
+                f"nearest; {1 - RARE:.0%} of these have a neighbour at {self._least_similarity:.2f} or more)",
+                TextWarning,
+                stacklevel=2,
+            )
+
+    @cached_property
+    def _known(self) -> Tensor:
+        return nnf.normalize(self.bank.embeddings["pooled"][: len(self.bank.prompts)].float(), dim=-1)
+
+    @cached_property
+    def _least_similarity(self) -> float:
+        """The similarity to the nearest other text that all but ``RARE`` of the model's texts have."""
+        known = self._known
+        compared = known[:: -(-len(known) // MOST_COMPARED)]
+        similarity = compared @ known.T
+        places = torch.arange(0, len(known), -(-len(known) // MOST_COMPARED))
+        similarity[torch.arange(len(compared)), places] = -1
+        return float(similarity.max(1).values.quantile(RARE))
+
+
+def _pad(tensor: Tensor, name: str, length: int) -> Tensor:
+    """Returns tokens or their mask with zeros up to a length; a pooled vector as it is."""
+    if name == "pooled":
+        return tensor
+    return nnf.pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, length - tensor.shape[0]))

@@ -1,0 +1,101 @@
+"""Texts of models: those that go along with an export, the encoder for others, and what is said of strange ones."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from scm_media import recipe, training, weights
+from scm_media.conditioning import Conditioning
+from scm_media.pipeline import exported_texts, load
+from scm_media.pipeline.texts import Texts, TextWarning
+from scm_media.prompts import PromptBank
+from scm_media.text import make_bank, open_encoder
+from tests.text.tiny import save_model
+from tests.training.captioned import TEXTS, make_encoder, make_folder, words
+from tests.training.small import SMALL
+
+KNOWN = ("a dog barks", "bells ring far away", "the rain")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    torch.manual_seed(0)
+    return make_encoder(tmp_path_factory.mktemp("encoder") / "tiny-bert")
+
+
+@pytest.fixture
+def texts(encoder):
+    bank = make_bank(open_encoder(encoder, max_tokens=8), KNOWN)
+    return Texts(bank, {"encoder": str(encoder), "max_tokens": 8, "labels": []}, Path("model"))
+
+
+def test_known_and_new_texts_have_the_encoders_embeddings(texts, encoder):
+    asked = ["the rain", None, "a dog rings the bells", "", "a dog barks"]
+    cond = texts.condition(Conditioning(), asked)
+    expected = open_encoder(encoder, max_tokens=8).encode([text or "" for text in asked])
+    given = torch.tensor([True, False, True, False, True])
+    assert torch.equal(cond.token_mask.any(1), given)
+    assert torch.equal(cond.token_mask[given], expected.token_mask[given])
+    length = expected.tokens.shape[1]
+    shown = cond.token_mask[given][..., None]
+    assert torch.allclose(cond.tokens[given][:, :length] * shown, expected.tokens[given].float() * shown, atol=2e-3)
+    assert torch.allclose(cond.pooled[given], expected.pooled[given], atol=1e-5)
+
+
+def test_another_encoder_or_none_is_refused(texts, tmp_path):
+    torch.manual_seed(1)
+    save_model("bert", tmp_path / "other")
+    texts.settings = {**texts.settings, "encoder": str(tmp_path / "other")}
+    texts.condition(Conditioning(), ["the rain"])
+    with pytest.raises(ValueError, match="is not the one that model was trained with"):
+        texts.condition(Conditioning(), ["a new text"])
+    texts.settings = {**texts.settings, "encoder": str(tmp_path / "none")}
+    with pytest.raises(ValueError, match="not among the 3 that model carries, and its text encoder cannot be opened"):
+        texts.condition(Conditioning(), ["a new text"])
+
+
+def test_long_and_strange_texts_are_warned_of(texts):
+    with pytest.warns(TextWarning, match=r"has \d tokens more than the model takes \(8\)"):
+        texts.condition(Conditioning(), ["a dog barks in the rain while bells ring"])
+    bank = PromptBank(["one", "two", "three"], {"tokens": torch.zeros(4, 1, 2), "pooled": torch.eye(4, 2)})
+    bank.embeddings["pooled"] = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [0.0, 0.0]])
+    strange = Texts(bank, {"encoder": "none", "max_tokens": 8, "labels": []}, Path("model"))
+    with pytest.warns(
+        TextWarning, match=r"unlike all texts .*\(similarity 0\.10 to the nearest; 99% .* at 1\.00 or more"
+    ):
+        strange._warn_if_unfamiliar("far", torch.tensor([[0.0, 1.0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        strange._warn_if_unfamiliar("near", torch.tensor([[1.0, 0.05]]))
+
+
+def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, monkeypatch):
+    root = make_folder(tmp_path / "pictures", num=40)
+    for number, path in enumerate(sorted(root.glob("*.txt"))):
+        path.write_text(f"{TEXTS['dark' if number % 2 == 0 else 'bright']} {number}")
+    smaller = [word for word in SMALL if not word.startswith(("data.", "modality."))]
+    run = tmp_path / "run"
+    training.run(recipe.compose("image/tiny", [*smaller, f"run_dir={run}", *words(root, encoder)]))
+    whole = load(run)
+    monkeypatch.setattr(exported_texts, "MAX_BYTES", 1)
+    whole.save_pretrained(tmp_path / "model")
+    model = load(tmp_path / "model")
+    kept = model.folder.description.labels["prompt"]
+    assert 10 <= len(kept) < 20 and set(kept) <= set(whole.folder.description.labels["prompt"])
+    assert sum(model.folder.description.label_counts["prompt"]) == len(kept)
+    assert model.prompts.prompts == tuple(kept)
+    drawn = {label["prompt"] for label in model(32).labels}
+    assert drawn <= set(kept) and len(drawn) > 8
+    text = kept[5]
+    assert torch.allclose(model(2, prompt=text).samples, whole(2, prompt=text).samples, atol=1e-5)
+    description = weights.read(tmp_path / "model" / "prompts.safetensors").config
+    assert description["encoder"]["name"] == "tiny-bert"
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "- Takes texts (`--prompt`, `prompt=`), embedded by `tiny-bert`" in card
+    new = sorted(set(whole.folder.description.labels["prompt"]) - set(kept))[0]
+    with pytest.raises(ValueError, match="its text encoder cannot be opened"):
+        model(1, prompt=new)  # the path of this machine did not go along
