@@ -9,9 +9,10 @@ Without --no-deps, pip wants to build pyaudio, which nothing here uses. Another 
 is given with ``--soundfont``.
 
 What is written: ``<family>/<program>-<instrument>/<pitch>-<velocity>.wav``, mono, and ``manifest.jsonl`` with path,
-family, program, instrument, pitch (the MIDI number of the key that was struck), velocity (1 to 127), pitched and
-caption. Each instrument is played over the range that it has in the world, at velocities drawn from 32 to 127; a note
-is held for three quarters of the clip, and its last 20 ms are faded so that nothing clicks. Programs have equally many
+family, program, instrument, pitch (the MIDI number of the key that was struck), velocity (1 to 127), pitched, note
+(its name, of instruments that have a pitch), dynamics (a word for the velocity) and caption. Each instrument is played
+over the range that it has in the world, at velocities drawn from 32 to 127; a note is held for three quarters of the
+clip, and its last 20 ms are faded so that nothing clicks. Programs have equally many
 notes. General MIDI's sixteen groups are the families, under names of one word: chromatic percussion is "mallet",
 synth lead "lead", synth pad "pad", synth effects "texture", percussive "percussion", sound effects "effects".
 Every note has its key as the pitch, since that says how the recording was played back; ``pitched`` is false where no
@@ -234,6 +235,8 @@ def render_program(
                 "pitch": key,
                 "velocity": velocity,
                 "pitched": program.pitched,
+                **({"note": note_name(key)} if program.pitched else {}),
+                "dynamics": dynamics(velocity),
                 "caption": caption(program, key, velocity),
             }
         )
@@ -242,9 +245,17 @@ def render_program(
 
 def caption(program: Program, key: int, velocity: int) -> str:
     """Returns a description of the sound: "steel guitar, C#4, loud"."""
-    note = f"{('C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B')[key % 12]}{key // 12 - 1}"
-    loudness = "soft" if velocity < 64 else "loud" if velocity >= 96 else "medium"
-    return ", ".join([program.name.lower(), *([note] if program.pitched else []), loudness])
+    return ", ".join([program.name.lower(), *([note_name(key)] if program.pitched else []), dynamics(velocity)])
+
+
+def note_name(key: int) -> str:
+    """Returns the name of a MIDI key: 60 is C4."""
+    return f"{('C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B')[key % 12]}{key // 12 - 1}"
+
+
+def dynamics(velocity: int) -> str:
+    """Returns a word for a MIDI velocity."""
+    return "soft" if velocity < 64 else "loud" if velocity >= 96 else "medium"
 
 
 def main(arguments: list[str] | None = None) -> None:

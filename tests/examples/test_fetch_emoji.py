@@ -45,10 +45,23 @@ def script(monkeypatch):
     return module
 
 
+KEYWORDS = {"😀": ["grinning_face", "face", ":D", "big_smile"], "👋": ["waving_hand"]}
+
+
+def write(path, files):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, body in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(body)
+            archive.addfile(entry, io.BytesIO(body))
+
+
 @pytest.fixture
 def archives(tmp_path, script):
-    """Packages of three pictures of each vendor, and one of another size."""
+    """Packages of three pictures of each vendor, and one of another size; and one of keywords."""
     (tmp_path / "archives").mkdir()
+    words = {"package/dist/emoji-en-US.json": json.dumps(KEYWORDS).encode()}
+    write(tmp_path / "archives" / "emojilib-4.0.3.tgz", words)
     for level, vendor in enumerate(script.VENDORS):
         content = io.BytesIO()
         Image.new("RGBA", (4, 4), (100 + level, 0, 0, 255)).save(content, "PNG")
@@ -56,11 +69,7 @@ def archives(tmp_path, script):
         for name in ("1f600.png", "1f44b.png", "1f44b-1f3fb.png"):
             files[f"package/img/{vendor}/64/{name}"] = content.getvalue()
         files[f"package/img/{vendor}/sheets/1f600.png"] = b"another size"
-        with tarfile.open(tmp_path / "archives" / f"emoji-datasource-{vendor}-16.0.0.tgz", "w:gz") as archive:
-            for name, body in files.items():
-                entry = tarfile.TarInfo(name)
-                entry.size = len(body)
-                archive.addfile(entry, io.BytesIO(body))
+        write(tmp_path / "archives" / f"emoji-datasource-{vendor}-16.0.0.tgz", files)
     return tmp_path / "archives"
 
 
@@ -80,12 +89,23 @@ def test_the_layout_is_what_the_recipe_reads(tmp_path, script, archives, capsys)
     assert dataset.label_names == {"category": ("People & Body", "Smileys & Emotion")}
     assert dataset.rejects == {}
     assert len(dataset) in (2, 4), "both vendors and all tones of one emoji are on one side"
-    assert len({dataset[place].caption for place in range(len(dataset))}) == 1
+    assert len(set(dataset.captions())) == 1
+
+
+def test_keywords_and_tones_are_listed_where_they_are_known(tmp_path, script, archives):
+    script.main([str(tmp_path / "data"), "--archives", str(archives)])
+    rows = [json.loads(line) for line in (tmp_path / "data" / "manifest.jsonl").read_text().splitlines()]
+    listed = {(row["caption"], row.get("keywords"), row.get("tone")) for row in rows}
+    assert listed == {
+        ("grinning face", "face, big smile", None),
+        ("waving hand", None, None),
+        ("waving hand", None, "light"),
+    }
 
 
 def test_another_number_of_pictures_stops_with_the_file(tmp_path, script, archives, monkeypatch):
     monkeypatch.setattr(script, "NUM_PICTURES", 4)
-    with pytest.raises(SystemExit, match=r"google-16\.0\.0\.tgz holds 3 pictures, expected 4"):
+    with pytest.raises(SystemExit, match=r"google holds 3 pictures, expected 4"):
         script.main([str(tmp_path / "data"), "--archives", str(archives)])
 
 
@@ -93,7 +113,7 @@ def test_without_npm_or_archive_the_remedy_is_told(tmp_path, script, monkeypatch
     monkeypatch.setattr(script.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match=r"npm is not installed .*--archives"):
         script.main([str(tmp_path / "data")])
-    with pytest.raises(SystemExit, match=r"no such file; npm pack emoji-datasource-google@16\.0\.0"):
+    with pytest.raises(SystemExit, match=r"no such file; npm pack emojilib@4\.0\.3"):
         script.main([str(tmp_path / "data"), "--archives", str(tmp_path)])
 
 
