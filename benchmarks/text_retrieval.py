@@ -1,0 +1,193 @@
+"""Measures how often a sample that was made for a text is nearer to it than to other texts.
+
+    python benchmarks/text_retrieval.py MODEL [--rows teacher 1 2] [-n 400] [--data MANIFEST]
+
+A scorer learns, from the training data alone, features of samples and of texts whose cosine is large for those that
+belong together (InfoNCE with a learned temperature: van den Oord et al. 2018, arXiv 1807.03748, equation 4; Radford et
+al. 2021, arXiv 2103.00020). It has the architecture of the recipe's feature extractor and weights of its own; texts
+come as the vectors of the model's text encoder. Each sample is then compared with its text and with 19 others, which
+differ from it: top-1 is how often its own has the largest cosine, top-5 how often it is among five. Chance is 0.05 and
+0.25.
+
+The texts are those of held-out examples, and those of as many training examples ("seen"). The first rows are these
+examples themselves, and the same through the autoencoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from samples import BATCH_SIZE, add_flags, print_figures, say
+from torch import Tensor, nn
+
+from scm_media import load, weights
+from scm_media.build import build
+from scm_media.data.captions import CaptionedDataset
+from scm_media.data.loader import batches
+from scm_media.evaluation.rows import Row
+from scm_media.pipeline import Pipeline
+from scm_media.prompts import LABEL, PromptBank
+from scm_media.sources import open_data
+
+NUM_TEXTS = 20
+COLUMNS = {
+    "texts": "texts",
+    "evaluations": "evaluations",
+    "top1": "top-1",
+    "top1_error": "±",
+    "top5": "top-5",
+    "num": "samples",
+}
+
+
+class Scorer(nn.Module):
+    """Features of samples and of texts, of unit length, which are near where a text describes the sample.
+
+    network: has ``features(sample)`` of ``width`` numbers. text_width: of the encoder's vectors of texts.
+    """
+
+    def __init__(self, network: Any, width: int, text_width: int, shared: int = 128) -> None:
+        super().__init__()
+        self.network, self.of_sample = network, nn.Linear(width, shared)
+        self.of_text = nn.Sequential(nn.Linear(text_width, 256), nn.SiLU(), nn.Linear(256, shared))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def samples(self, sample: Tensor) -> Tensor:
+        """Returns the features ``(B, 128)`` of samples ``(B, C, *S)``."""
+        return nnf.normalize(self.of_sample(self.network.features(sample)), dim=-1)
+
+    def texts(self, pooled: Tensor) -> Tensor:
+        """Returns the features ``(B, 128)`` of texts, given their vectors ``(B, p)``."""
+        return nnf.normalize(self.of_text(pooled), dim=-1)
+
+    def loss(self, sample: Tensor, pooled: Tensor, same: Tensor) -> Tensor:
+        """Returns the loss of a batch in both directions; same ``(B, B)``: pairs that have the same text."""
+        scores = self.log_scale.exp().clamp(max=100) * self.samples(sample) @ self.texts(pooled).T
+        wanted = same / same.sum(1, keepdim=True)
+        return (nnf.cross_entropy(scores, wanted) + nnf.cross_entropy(scores.T, wanted)) / 2
+
+
+def train_or_load(
+    file: Path, config: dict[str, Any], data: CaptionedDataset, bank: PromptBank, steps: int, seed: int = 1
+) -> Scorer:
+    """Returns the scorer that a file holds, or one that is trained in so many steps and saved there."""
+    torch.manual_seed(seed)
+    network = build(config, "feature_extractor")
+    with torch.no_grad():
+        width = network.features(data.batch([0, 1]).sample).shape[-1]
+    pooled = bank.embeddings["pooled"].float()
+    scorer = Scorer(network, width, pooled.shape[-1])
+    if file.is_file():
+        weights.load_into(scorer, weights.read(file).state, file)
+        return scorer.eval()
+    optimizer = torch.optim.AdamW(scorer.parameters(), 1e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    for step, batch in enumerate(batches(data, 2 * BATCH_SIZE, 0, steps, seed)):
+        texts = batch.labels[LABEL]
+        loss = scorer.loss(batch.sample, pooled[texts], (texts[:, None] == texts).float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % 50 == 0:
+            say(f"scorer, step {step + 1} of {steps}: loss {loss.item():.3f}")
+    weights.save(file, scorer.state_dict(), {**config, "steps": steps})
+    return scorer.eval()
+
+
+@torch.inference_mode()
+def rank_own(scorer: Scorer, samples: Tensor, texts: Sequence[int], pooled: Tensor) -> Tensor:
+    """Returns the rank ``(N,)`` of each sample's own text among ``NUM_TEXTS``, from 0; the others are drawn by seed."""
+    generator = torch.Generator().manual_seed(0)
+    different = sorted(set(texts))
+    if len(different) < NUM_TEXTS:
+        raise ValueError(f"{len(different)} different texts are too few: {NUM_TEXTS} are compared")
+    features = torch.cat([scorer.samples(part) for part in samples.split(BATCH_SIZE)])
+    of_text = {number: scorer.texts(pooled[number][None])[0] for number in different}
+    ranks = []
+    for feature, own in zip(features, texts, strict=True):
+        others = [different[place] for place in torch.randperm(len(different), generator=generator).tolist()]
+        others = [number for number in others if number != own][: NUM_TEXTS - 1]
+        scores = torch.stack([of_text[number] for number in (own, *others)]) @ feature
+        ranks.append(int((scores[1:] >= scores[0]).sum()))
+    return torch.tensor(ranks)
+
+
+def figures(name: str, texts: str, ranks: Tensor, evaluations: int | None = None) -> dict[str, Any]:
+    """Returns a row of the table."""
+    num, top1 = len(ranks), (ranks == 0).double().mean().item()
+    return {
+        "samples": name,
+        "texts": texts,
+        "evaluations": evaluations,
+        "top1": top1,
+        "top1_error": math.sqrt(top1 * (1 - top1) / num),
+        "top5": (ranks < 5).double().mean().item(),
+        "num": num,
+    }
+
+
+def choose(data: CaptionedDataset, num: int) -> tuple[Tensor, list[int]]:
+    """Returns at most ``num`` examples, chosen by a fixed seed, and the number of the first text of each."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:num].tolist()
+    parts = [data.batch(order[first : first + BATCH_SIZE]) for first in range(0, len(order), BATCH_SIZE)]
+    return torch.cat([part.sample for part in parts]), torch.cat([part.labels[LABEL] for part in parts]).tolist()
+
+
+def measure(
+    pipeline: Pipeline, scorer: Scorer, splits: dict[str, CaptionedDataset], parsed: Any
+) -> list[dict[str, Any]]:
+    """Returns all rows: of examples, of the same through the autoencoder, and of samples for their texts."""
+    assert pipeline.text is not None
+    pooled, rows = pipeline.text.bank.embeddings["pooled"].float(), []
+    for texts, data in splits.items():
+        real, numbers = choose(data, parsed.num)
+        rows.append(figures("examples", texts, rank_own(scorer, real, numbers, pooled)))
+        autoencoder = pipeline.network("autoencoder")
+        with torch.inference_mode():
+            back = torch.cat([pipeline.decode(autoencoder.encode(part)) for part in real.split(BATCH_SIZE)])
+        rows.append(figures("the same through the autoencoder", texts, rank_own(scorer, back, numbers, pooled)))
+        prompts = [pipeline.text.bank.prompts[number] for number in numbers]
+        for each in parsed.rows:
+            row = Row.parse(each, pipeline)
+            made = pipeline(len(prompts), prompt=prompts, seed=parsed.seed, batch_size=BATCH_SIZE, **row.arguments)
+            ranks = rank_own(scorer, made.samples, numbers, pooled)
+            name = f"{'teacher: ' if row.teacher else ''}{row.sampler}, {row.steps} step{'s' if row.steps > 1 else ''}"
+            rows.append(figures(name, texts, ranks, made.evaluations))
+            say(f"{texts}, {name}: top-1 {rows[-1]['top1']:.3f}")
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parses the command line, trains the scorer where there is none, measures, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_flags(parser, ("teacher", "1", "2"), 400)
+    parser.add_argument("--scorer", type=Path, default=Path("runs/judges/texts.safetensors"), metavar="FILE")
+    parser.add_argument("--scorer-steps", type=int, default=1_500, metavar="N")
+    parsed = parser.parse_args(arguments)
+    pipeline = load(parsed.model, precision=parsed.precision)
+    config = pipeline.folder.recipe()
+    if pipeline.text is None or config is None:
+        parser.error(f"{parsed.model} takes no text, or has no recipe.yaml")
+    if parsed.data is not None:
+        config["data"]["path"] = str(parsed.data)
+    modality = build(config["modality"], "modality")
+    splits = open_data(config, modality)
+    train, held_out = splits["train"], splits["held_out"]
+    assert isinstance(train, CaptionedDataset) and isinstance(held_out, CaptionedDataset)
+    if train.caption_table is None or train.caption_table.texts != pipeline.text.bank.prompts:
+        parser.error(f"{parsed.model} carries other texts than its data have: give its run folder")
+    network = {**config["feature_extractor"]["network"], "labels": {"any": 2}}
+    scorer = train_or_load(parsed.scorer, network, train, pipeline.text.bank, parsed.scorer_steps)
+    rows = measure(pipeline, scorer, {"held out": held_out, "seen": train}, parsed)
+    print_figures({"model": pipeline.name, "seed": parsed.seed, "rows": rows}, COLUMNS, parsed)
+
+
+if __name__ == "__main__":
+    main()
