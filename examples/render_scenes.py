@@ -6,8 +6,9 @@
 
 What is written: ``<scenario>/<episode>-<step>.mp4``, 64x64, 16 frames at 8.75 frames/s (every fourth of the game's 35
 ticks a second), H.264 without chroma subsampling, and ``manifest.jsonl`` with path, scenario, episode, start (the
-clip's first frame, in steps of four ticks from the episode's beginning), fps and actions: for each frame the buttons
-of ``BUTTONS`` that were held, 0 or 1, in the four ticks that led to it. Episodes are what a clip shares with others
+clip's first frame, in steps of four ticks from the episode's beginning), fps, actions: for each frame the buttons of
+``BUTTONS`` that were held, 0 or 1, in the four ticks that led to it, and in words the place, the motion and both
+together (caption). Episodes are what a clip shares with others
 that look like it: data.group=episode holds out whole ones.
 
 The picture is rendered at 256x192, its middle square averaged 3x3 to 64x64, so that nothing flickers. The player is a
@@ -58,6 +59,32 @@ BUTTONS = ("MOVE_FORWARD", "MOVE_BACKWARD", "MOVE_LEFT", "MOVE_RIGHT", "TURN_LEF
 
 SKILL = {"deadly_corridor": 1}
 """The difficulty of scenarios in which the player would otherwise die before a clip is complete."""
+
+PLACES = {
+    "basic": "a room with one monster at the far wall",
+    "deadly_corridor": "a corridor with monsters on both sides",
+    "deathmatch": "an arena with monsters and weapons",
+    "defend_the_center": "the middle of a round room with monsters",
+    "defend_the_line": "a room with a line of monsters",
+    "health_gathering": "a room with acid on the floor and medkits",
+    "health_gathering_supreme": "a maze with acid on the floor and medkits",
+    "my_way_home": "a maze of rooms",
+    "predict_position": "a room with a running monster, and a rocket launcher",
+    "rocket_basic": "a room with one monster, and a rocket launcher",
+    "take_cover": "a room with monsters that throw fireballs",
+}
+"""What the scenarios show, after ViZDoom's documentation."""
+
+MOTIONS = (
+    "walking forward",
+    "walking back",
+    "stepping left",
+    "stepping right",
+    "turning left",
+    "turning right",
+    "firing",
+)
+"""Words for ``BUTTONS``."""
 
 SIZE, SUPERSAMPLING = 64, 3
 FRAMES, TICKS = 16, 4
@@ -234,6 +261,7 @@ def render_scenario(scenario: str, folder: Path, num_clips: int, seed: int, crf:
                         "start": start,
                         "fps": float(RATE),
                         "actions": actions[start : start + FRAMES].tolist(),
+                        **describe(scenario, actions[start : start + FRAMES]),
                     }
                 )
         episode += 1
@@ -241,6 +269,21 @@ def render_scenario(scenario: str, folder: Path, num_clips: int, seed: int, crf:
             sys.exit(f"{scenario}: {episode} episodes gave {len(rows)} clips; left out: {dict(left_out)}")
     scene.close()
     write_whole(part, json.dumps({"rows": rows, "left_out": left_out}))
+
+
+def describe(scenario: str, actions: np.ndarray) -> dict[str, str]:
+    """Returns place, motion and caption of a clip in words; actions: ``(n, 7)``, the buttons held in each frame.
+
+    The motion has what is held in at least half of the frames of each half of the clip, and firing where it is held in
+    a quarter: "walking forward, then walking forward and turning left".
+    """
+    halves = []
+    for half in np.array_split(np.asarray(actions, dtype=float), 2):
+        least = np.array([0.5] * (len(BUTTONS) - 1) + [0.25])
+        words = [MOTIONS[button] for button in np.flatnonzero(half.mean(0) >= least)]
+        halves.append(" and ".join(words) or "standing still")
+    motion = halves[0] if halves[0] == halves[1] else f"{halves[0]}, then {halves[1]}"
+    return {"place": PLACES[scenario], "motion": motion, "caption": f"{motion}, in {PLACES[scenario]}"}
 
 
 def render(folder: Path, scenarios: Sequence[str], num_clips: int, seed: int, crf: int, workers: int) -> Counter[str]:

@@ -117,3 +117,18 @@ def test_other_settings_and_values_are_refused(script, tmp_path, capsys):
     with pytest.raises(SystemExit):
         script.main([str(tmp_path), "--clips", "0"])
     assert "--clips must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_what_is_done_and_where_is_said_in_words(script):
+    actions = np.zeros((16, 7))
+    assert script.describe("my_way_home", actions)["caption"] == "standing still, in a maze of rooms"
+    actions[:, 0] = 1
+    actions[8:13, 4] = 1
+    actions[2:4, 6] = 1
+    said = script.describe("deadly_corridor", actions)
+    assert said["motion"] == "walking forward and firing, then walking forward and turning left"
+    assert said["place"] == "a corridor with monsters on both sides"
+    actions[4:, 0] = 0
+    assert script.describe("basic", actions)["motion"] == "walking forward and firing, then turning left"
+    assert script.PLACES.keys() == set(script.SCENARIOS)
+    assert len(script.MOTIONS) == len(script.BUTTONS)
