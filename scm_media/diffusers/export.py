@@ -21,8 +21,13 @@ def export_pipeline(model: ModelFolder, target: Path) -> Path:
     """Writes a ``ScmMediaPipeline`` with the model's student and autoencoder into a new folder, and returns it.
 
     Raises ValueError for a target that exists, a model without one of the two, and one of samples that pipelines of
-    diffusers do not return.
+    diffusers do not return, or that takes texts.
     """
+    if model.description.text is not None:
+        raise ValueError(
+            f"{model.path} takes texts, which pipelines of diffusers made by us do not take yet: leave --format out, or "
+            "set --format safetensors"
+        )
     with new_folder(target) as folder:
         parts = {}
         for kind in (ScmMediaBackbone, ScmMediaAutoencoder):

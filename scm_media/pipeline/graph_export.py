@@ -77,6 +77,11 @@ def export_graphs(source: ModelFolder, target: Path, format: str) -> tuple[Path,
     brought into the format (``UnsupportedError``), and for values that differ from PyTorch's; nothing is left then.
     """
     check_new(target)
+    if source.description.text is not None:
+        raise UnsupportedError(
+            f"{source.path} takes texts, and files of {format} have no input for them yet: leave --format out, or set "
+            "--format safetensors"
+        )
     kind = FORMATS[format]
     kind.check_packages()
     model = LoadedModel(source, "cpu")

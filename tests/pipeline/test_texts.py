@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 
 from scm_media import recipe, training, weights
 from scm_media.conditioning import Conditioning
+from scm_media.diffusers.export import export_pipeline
 from scm_media.pipeline import exported_texts, load
+from scm_media.pipeline.graph_export import export_graphs
 from scm_media.pipeline.texts import Texts, TextWarning
 from scm_media.prompts import PromptBank
 from scm_media.text import make_bank, open_encoder
@@ -94,6 +97,9 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
     assert torch.allclose(model(2, prompt=text).samples, whole(2, prompt=text).samples, atol=1e-5)
     description = weights.read(tmp_path / "model" / "prompts.safetensors").config
     assert description["encoder"]["name"] == "tiny-bert"
+    for export in (partial(export_graphs, format="torch"), export_pipeline):
+        with pytest.raises(ValueError, match="takes texts, "):
+            export(model.folder, tmp_path / "elsewhere")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "- Takes texts (`--prompt`, `prompt=`), embedded by `tiny-bert`" in card
     new = sorted(set(whole.folder.description.labels["prompt"]) - set(kept))[0]
