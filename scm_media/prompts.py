@@ -155,6 +155,15 @@ class TextInputs:
         return label != LABEL and (self.labels is None or label in self.labels)
 
 
+def text_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Returns texts as names of classes: long ones are cut and end in a digest, whatever texts stand beside them."""
+
+    def digest(text: str) -> str:
+        return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+
+    return tuple(text if len(text) <= LONGEST else f"{text[:LONGEST]}… {digest(text)}" for text in texts)
+
+
 def class_names(prompts: Sequence[str]) -> tuple[str, ...]:
     """Returns prompts as names of classes: long ones are cut and numbered."""
     return tuple(text if len(text) <= LONGEST else f"{text[:LONGEST]}… {i}" for i, text in enumerate(prompts))

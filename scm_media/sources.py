@@ -26,6 +26,9 @@ def open_data(config: Mapping[str, Any], modality: Modality) -> dict[str, Datase
     text = config.get("text")
     if text is None or any(data.prompt_bank is not None for data in splits.values()):
         return splits
+    known = splits["train"].label_names
+    if unknown := [name for name in text["labels"] or () if name not in known]:
+        raise ValueError(f"text.labels: the data have no {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
     if any(LABEL in data.label_names for data in splits.values()):
         raise ValueError(f"the data have a label {LABEL}, which is the name of their texts: call it otherwise")
     return dict(add_captions(splits, text["templates"], text["per_example"], text["missing"]))

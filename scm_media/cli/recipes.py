@@ -209,8 +209,8 @@ def _count_captioned(own: Sequence[Path], files: Sequence[Path]) -> int:
     """Returns how many files have a file of captions beside them."""
     from scm_media.data.sidecars import split_sidecars
 
-    _, sidecars = split_sidecars(files)
-    return sum(path.with_suffix("") in sidecars for path in own)
+    _, sidecars = split_sidecars(files, {path.suffix.lower() for path in own})
+    return sum(str(path.with_suffix("")) in sidecars for path in own)
 
 
 def held_out(num_files: int) -> float:

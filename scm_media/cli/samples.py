@@ -37,6 +37,7 @@ def add_sampling_flags(commands: argparse.ArgumentParser, out: str) -> None:
         help="a text that samples are to match, for models with text; several take turns; default: drawn",
     )
     commands.add_argument("--prompts", metavar="FILE", help="a file with a prompt in each line")
+    commands.add_argument("--text-encoder", metavar="PLACE", help="the folder or package of the model's text encoder")
     commands.add_argument(
         "-n", "--num", type=int, metavar="N", help="number of samples; default: 1, or one for each prompt"
     )
@@ -81,7 +82,7 @@ def open_model(
     from scm_media.pipeline import load
     from scm_media.pipeline.requests import check_sizes
 
-    pipeline = load(parsed.model, own_share().device(parsed.device), parsed.precision)
+    pipeline = load(parsed.model, own_share().device(parsed.device), parsed.precision, parsed.text_encoder)
     options = offered(pipeline.modality)
     group = commands.add_argument_group(f"size options of {parsed.model}")
     for name, option in options.items():

@@ -6,8 +6,10 @@ embeddings are computed once for each text (``scm_media.text``), so that a batch
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import random
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from scm_media.conditioning import NO_LABEL
 from scm_media.data.actions import MAX_ACTION_SEQUENCES, ActionBank
 from scm_media.data.dataset import Dataset
 from scm_media.data.examples import Batch, Example
-from scm_media.prompts import LABEL, class_names
+from scm_media.prompts import LABEL, text_names
 from scm_media.text.cleaning import clean_text
 
 NO_TEXT = "no text"
@@ -79,15 +81,22 @@ class CaptionedDataset(Dataset):
     """The examples of a dataset with one of their texts as the label ``prompt``.
 
     indices: the examples that are taken. table: their texts. rejected: those that are left out, with the reason.
+    num_unused: texts that no example has room for.
     """
 
     def __init__(
-        self, dataset: Dataset, indices: Sequence[int], table: CaptionTable, rejected: Sequence[tuple[str, str]] = ()
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        table: CaptionTable,
+        rejected: Sequence[tuple[str, str]] = (),
+        num_unused: int = 0,
     ) -> None:
+        self.num_unused = num_unused
         self.dataset = dataset
         self.caption_table = self._table = table
         self._indices = None if len(indices) == len(dataset) else list(indices)
-        self.label_names = {**dataset.label_names, LABEL: class_names(table.texts)}
+        self.label_names = {**dataset.label_names, LABEL: text_names(table.texts)}
         self.label_counts = {**_counts(dataset, self._indices), LABEL: table.counts()}
         self.shape, self.has_samples, self.action_names = dataset.shape, dataset.has_samples, dataset.action_names
         self.rejects = {**dataset.rejects, **({NO_TEXT: len(rejected)} if rejected else {})}
@@ -166,14 +175,16 @@ def add_captions(
     """Returns the splits of a dataset with texts as their label ``prompt``, numbered alike in all of them.
 
     templates: texts with names of labels and fields in braces (``"a {family} note"``); one that names what an example
-    lacks is not filled for it. per_example: texts of an example at most, captions first; of more templates each example
-    has some, chosen by its number. missing: "leave_out" leaves examples without any text out and counts them, and
-    "unconditional" takes them as examples of no text. Raises ValueError for a template that cannot be filled, and for
-    data without any text.
+    lacks is not filled for it. per_example: texts of an example at most, captions first; of more each example has some,
+    chosen by its number, and the others are counted. missing: "leave_out" leaves examples without any text out and
+    counts them, and "unconditional" takes them as examples of no text. Raises ValueError for a template that cannot be
+    filled, and for data without any text.
     """
     for template in templates:
         _names_in(template)
-    listed = {split: _texts_of(data, templates, per_example) for split, data in splits.items()}
+    listed, unused = {}, {}
+    for split, data in splits.items():
+        listed[split], unused[split] = _texts_of(data, templates, per_example)
     texts = sorted({text for of_split in listed.values() for own in of_split for text in own})
     if not texts:
         known = ", ".join(next(iter(splits.values())).fields(0)) or "none"
@@ -189,37 +200,45 @@ def add_captions(
             raise ValueError(f"no example of the split {split} has a text; set text.missing=unconditional, or add some")
         left_out = sorted(set(range(len(own))) - set(kept))
         rejected = [(f"example {index} of {split}", NO_TEXT) for index in left_out]
-        found[split] = CaptionedDataset(data, kept, CaptionTable.of([own[index] for index in kept], texts), rejected)
+        table = CaptionTable.of([own[index] for index in kept], texts)
+        found[split] = CaptionedDataset(data, kept, table, rejected, unused[split])
     return found
 
 
-def _texts_of(data: Dataset, templates: Sequence[str], per_example: int) -> list[list[str]]:
-    """Returns the texts of each example."""
-    found = []
+def _texts_of(data: Dataset, templates: Sequence[str], per_example: int) -> tuple[list[list[str]], int]:
+    """Returns the texts of each example, and the number of those that had no room."""
+    found, unused = [], 0
     for index, captions in enumerate(data.captions()):
-        texts = [text for caption in captions if (text := clean_text(caption))]
-        room = per_example - len(texts)
-        if templates and room > 0:
-            texts += _fill(data.fields(index), templates, index, room)
-        found.append(list(dict.fromkeys(texts))[:per_example])
+        texts = list(dict.fromkeys(text for caption in captions if (text := clean_text(caption))))
+        filled = _fill(data.fields(index), templates) if templates else []
+        filled = [text for text in dict.fromkeys(filled) if text not in texts]
+        unused += max(0, len(texts) + len(filled) - per_example)
+        texts = _choose(texts, per_example, index)
+        found.append(texts + _choose(filled, per_example - len(texts), index))
     if templates and not any(found) and len(data):
         lacking = {name for template in templates for name in _names_in(template)} - data.fields(0).keys()
         raise ValueError(
             f"text.templates: the data have no {', '.join(sorted(lacking))}; there are "
             f"{', '.join(data.fields(0)) or 'no labels'} (data.fields names more columns of a manifest)"
         )
-    return found
+    return found, unused
 
 
-def _fill(values: Mapping[str, str], templates: Sequence[str], index: int, room: int) -> list[str]:
-    """Returns at most ``room`` filled templates, another choice for each example where there are more."""
+def _fill(values: Mapping[str, str], templates: Sequence[str]) -> list[str]:
+    """Returns the templates whose names an example has, filled."""
     usable = [template for template in templates if all(values.get(name) for name in _names_in(template))]
-    if len(usable) > room:
-        order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(index))[:room].sort().values
-        usable = [usable[place] for place in order.tolist()]
     return [clean_text(template.format_map(dict(values))) for template in usable]
 
 
+def _choose(texts: list[str], room: int, index: int) -> list[str]:
+    """Returns at most ``room`` of the texts in their order, another choice for each example where there are more."""
+    if len(texts) <= room:
+        return texts
+    order = random.Random(index).sample(range(len(texts)), max(0, room))
+    return [texts[place] for place in sorted(order)]
+
+
+@functools.cache
 def _names_in(template: str) -> tuple[str, ...]:
     """Returns the names that a template has in braces; raises ValueError for anything else in braces."""
     try:

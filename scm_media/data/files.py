@@ -215,8 +215,7 @@ class FileDataset(Dataset):
 
 
 def _describe(entry: Entry, size: int) -> bytes:
-    caption = None if not entry.captions else entry.captions[0] if len(entry.captions) == 1 else entry.captions
-    return json.dumps([entry.name, sorted(entry.labels.items()), caption, size]).encode()
+    return json.dumps([entry.name, sorted(entry.labels.items()), entry.caption, size]).encode()
 
 
 def _sort_classes(classes: set[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from scm_media.class_names import class_name, names_of
 from scm_media.data.entries import Entry, Rejects
 from scm_media.data.files import FileDataset, Listing
 from scm_media.data.labelling import LabelFunction, LabelNames, add_labels
-from scm_media.data.sidecars import read_sidecars, split_sidecars
+from scm_media.data.sidecars import read_sidecars, split_sidecars, stem
 from scm_media.modality import Modality
 from scm_media.parts import part
 
@@ -57,7 +57,7 @@ class FolderDataset(FileDataset):
             unlisted.add(folder)
             rejects.add(folder, UNREADABLE, problem)
 
-        paths, sidecars = split_sidecars(walk(root, modality, reject_folder))
+        paths, self._sidecars = split_sidecars(walk(root, modality, reject_folder), frozenset(modality.suffixes))
         for path in paths:
             inside = path.relative_to(root)
             if inside.name.startswith("."):
@@ -65,13 +65,12 @@ class FolderDataset(FileDataset):
             elif not os.path.isdir(path) and path.suffix.lower() not in modality.suffixes:
                 rejects.add(path, "of another kind", path.suffix or "no suffix")
             elif labels == "none":
-                entries.append(Entry(path, inside.as_posix(), captions=read_sidecars(path, sidecars, rejects)))
+                entries.append(Entry(path, inside.as_posix()))
             elif len(inside.parts) == 1:
                 rejects.add(path, "in no class folder (data.labels=none takes them)")
             else:
                 own = labels_of.setdefault(inside.parts[0], {"class": class_name(inside.parts[0])})
-                captions = read_sidecars(path, sidecars, rejects)
-                entries.append(Entry(path, inside.as_posix(), own, captions))
+                entries.append(Entry(path, inside.as_posix(), own))
         if labels == "subfolder":
             for folder in _class_folders(root):
                 if folder.name not in labels_of and folder not in unlisted:
@@ -79,6 +78,15 @@ class FolderDataset(FileDataset):
         names: LabelNames = {"class": None} if labels == "subfolder" else {}
         entries, names = add_labels(entries, [()] * len(entries), label_function, names, scalars, {}, rejects)
         super().__init__(Listing(entries, names, root, rejects), modality, split, held_out, verify, measures)
+
+    def captions(self) -> list[tuple[str, ...]]:
+        """Returns the captions beside each file, which are read now; files of captions of no use are counted."""
+        rejects, suffixes = Rejects(), frozenset(self.modality.suffixes)
+        found = [read_sidecars(self._sidecars.get(stem(entry.path, suffixes), ()), rejects) for entry in self._entries]
+        self.rejects |= rejects.counts
+        known = {source for source, _ in self.rejected}
+        self.rejected += [each for each in rejects.listed if each[0] not in known]
+        return found
 
 
 def _class_folders(root: Path) -> list[Path]:

@@ -124,6 +124,9 @@ class FashionMNISTDataset(Dataset):
         labels: dict[str, int | float] = {name: int(values[0]) for name, values in batch.labels.items()}
         return Example(batch.sample[0], labels, f"{self._source}#{index}")
 
+    def fields(self, index: int) -> dict[str, str]:
+        return {name: names[int(self._classes[index])] for name, names in self.label_names.items()}
+
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> Batch:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         samples = self._pixels[chosen].float().div_(127.5).sub_(1.0)

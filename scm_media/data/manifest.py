@@ -180,7 +180,9 @@ class _RowReader:
         if self.group is not None:
             group = None if row.get(self.group) in (None, "") else str(row[self.group])
         kept = {column: utf8_text(str(row[column])) for column in self.fields if row.get(column) is not None}
-        return Entry(self.root / file, name, labels, captions_from(row.get("caption")), kept, group, cut)
+        told = row.get("caption")
+        caption = None if told is None else utf8_text(str(told))
+        return Entry(self.root / file, name, labels, captions_from(told), kept, group, cut, caption)
 
 
 def _check_cut(cut: Sequence[str] | None, modality: Modality) -> None:

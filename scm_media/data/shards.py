@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from scm_media.class_names import classes_of, names_of
+from scm_media.class_names import classes_of, names_of, utf8_text
 from scm_media.data import tars
 from scm_media.data.entries import Entry, Rejects, Unusable, read_label
 from scm_media.data.files import FileDataset, Listing
@@ -149,7 +149,8 @@ def _make_entry(
         own[label] = read_label(value, label, label in scalars, known)
     words = None if caption is None else _find_text(members, caption)
     captions = captions_from(words.splitlines() if isinstance(words, str) and caption == "txt" else words)
-    return Member(path, f"{path.name}/{name}", own, captions, offset=offset, length=length)
+    told = None if words is None else utf8_text(str(words))
+    return Member(path, f"{path.name}/{name}", own, captions, caption=told, offset=offset, length=length)
 
 
 def _find_text(members: Mapping[str, Sequence[Any]], source: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from scm_media.data.entries import Rejects
 SUFFIXES = (".txt", ".json")
 KEYS = ("caption", "captions", "prompt", "text")
 """Keys of a .json that hold captions, the first that is there."""
+UNREADABLE = "unreadable captions"
 LONGEST = 1 << 16
 """Bytes of a sidecar file; a longer one is no caption."""
 
@@ -24,36 +25,41 @@ def captions_from(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
-def split_sidecars(paths: Iterable[Path]) -> tuple[list[Path], Mapping[Path, list[Path]]]:
+def split_sidecars(paths: Iterable[Path], suffixes: Set[str]) -> tuple[list[Path], Mapping[str, list[Path]]]:
     """Returns the paths without the files of captions among them, and these by the path without its suffix.
 
-    A .txt or .json is a file of captions where another path is called the same but for its suffix.
+    A .txt or .json is a file of captions where a file with one of the suffixes, or a folder, is called the same.
     """
     listed = list(paths)
-    stems = {_stem(path) for path in listed if path.suffix.lower() not in SUFFIXES}
-    sidecars: dict[Path, list[Path]] = {}
+    stems = {stem(path, suffixes) for path in listed if path.suffix.lower() not in SUFFIXES}
+    sidecars: dict[str, list[Path]] = {}
     others = []
     for path in listed:
-        if path.suffix.lower() in SUFFIXES and _stem(path) in stems:
-            sidecars.setdefault(_stem(path), []).append(path)
+        if path.suffix.lower() in SUFFIXES and (described := str(path.with_suffix(""))) in stems:
+            sidecars.setdefault(described, []).append(path)
         else:
             others.append(path)
     return others, sidecars
 
 
-def read_sidecars(path: Path, sidecars: Mapping[Path, list[Path]], rejects: Rejects) -> tuple[str, ...]:
-    """Returns the captions beside a file: each line of a .txt, and those of a .json; empty where there are none.
+def read_sidecars(sidecars: Iterable[Path], rejects: Rejects) -> tuple[str, ...]:
+    """Returns the captions in files beside a sample: each line of a .txt, and those of a .json.
 
-    A file of captions that cannot be read is counted, and the file that it describes has no caption from it.
+    A file of captions that cannot be read is counted, and the sample has no caption from it.
     """
     found: list[str] = []
-    for sidecar in sorted(sidecars.get(_stem(path), [])):
+    for sidecar in sorted(sidecars):
         try:
             found += _read(sidecar)
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            rejects.add(sidecar, "unreadable captions", reason or type(error).__name__)
+            rejects.add(sidecar, UNREADABLE, reason or type(error).__name__)
     return tuple(dict.fromkeys(found))
+
+
+def stem(path: Path, suffixes: Set[str]) -> str:
+    """Returns a path without its suffix, if that is one of a file's; a folder keeps its name."""
+    return str(path.with_suffix("") if path.suffix.lower() in suffixes else path)
 
 
 def _read(sidecar: Path) -> list[str]:
@@ -71,8 +77,3 @@ def _read(sidecar: Path) -> list[str]:
     if not captions:
         raise ValueError(f"no caption; expected a text, a list, or an object with {' or '.join(KEYS)}")
     return captions
-
-
-def _stem(path: Path) -> Path:
-    """Returns a path without its suffix; a folder that is one sample keeps its name."""
-    return path if path.is_dir() else path.with_suffix("")

@@ -25,8 +25,8 @@ def export_pipeline(model: ModelFolder, target: Path) -> Path:
     """
     if model.description.text is not None:
         raise ValueError(
-            f"{model.path} takes texts, which pipelines of diffusers made by us do not take yet: leave --format out, or "
-            "set --format safetensors"
+            f"{model.path} takes texts, which our pipelines of diffusers do not take yet: leave --format out, or set "
+            "--format safetensors"
         )
     with new_folder(target) as folder:
         parts = {}

@@ -75,10 +75,10 @@ class BatchSampler:
         actions: Tensor | None,
     ) -> None:
         self.model, self.method, self.seed, self.indices = model, method, seed, list(indices)
-        self.labels = labels
+        self.labels = labels if model.text is None else [model.text.whole(each) for each in labels]
         self.actions = None if actions is None else actions.to(model.device)
         self.autoencoder: Autoencoder = model.network("autoencoder")
-        self.cond = model.conditioning(labels, method.guidance.as_input)
+        self.cond = model.conditioning(self.labels, method.guidance.as_input)
         self.seconds_model = self.seconds_decode = 0.0
         self.backbone: CallCounter | Guided = CallCounter(model.backbone("teacher" if method.teacher else "student"))
         self.counters = [self.backbone]

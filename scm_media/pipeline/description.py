@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
+from scm_media.prompts import LABEL as PROMPT
 from scm_media.settings.sampling import Sampler
 from scm_media.typed import check_value, hints_of, show, show_key
 
@@ -18,6 +19,7 @@ FORMAT = 2
 LARGEST_SAMPLE = 1 << 28
 """Values of one sample or latent: 1 GiB in float32."""
 MAX_AXES = 6
+LONGEST_ENCODER, MAX_TOKENS = 1000, 4096
 LONGEST_NAME = 200
 """Characters of a model's, a label's or a class's name: file names are made of them."""
 
@@ -89,6 +91,7 @@ class ModelDescription:
     def __post_init__(self) -> None:
         _check_fields(self)
         self._check_names()
+        self._check_text()
         self._check_counts()
         self._check_combinations()
         self._check_quantiles()
@@ -134,6 +137,20 @@ class ModelDescription:
         for label, classes in self.labels.items():
             if len(set(classes)) < len(classes):
                 raise ValueError(f"labels.{show_key(label)} names a class twice")
+
+    def _check_text(self) -> None:
+        if self.text is None:
+            return
+        for key, hint in {"encoder": str, "max_tokens": int, "labels": Sequence[str] | None}.items():
+            check_value(self.text.get(key), hint, f"text.{key}")
+        encoder, max_tokens = self.text["encoder"], self.text["max_tokens"]
+        if not 0 < len(encoder) <= LONGEST_ENCODER or not 1 <= max_tokens <= MAX_TOKENS:
+            raise ValueError(
+                f"text.encoder must have 1 to {LONGEST_ENCODER} characters, text.max_tokens lie in [1, {MAX_TOKENS}]; "
+                f"got {show(encoder)}, {max_tokens}"
+            )
+        if lacking := [name for name in (PROMPT, *(self.text["labels"] or ())) if name not in self.labels]:
+            raise ValueError(f"text needs the label {show(lacking[0])}, which labels does not have")
 
     def _check_counts(self) -> None:
         for label, counts in self.label_counts.items():

@@ -19,8 +19,9 @@ from scm_media import weights
 from scm_media.adapters.lora_files import is_lora
 from scm_media.pipeline.card import SHEET_FILE, format_card
 from scm_media.pipeline.description import MODEL_FILE, ModelDescription
-from scm_media.pipeline.exported_texts import describe_texts, kept_texts, select_texts
+from scm_media.pipeline.exported_texts import exported_texts, select_texts
 from scm_media.pipeline.model_folder import NETWORKS, RECIPE_FILE, ModelFolder
+from scm_media.prompts import LABEL as PROMPT
 
 CARD_FILE = "README.md"
 UNNAMED = ".model.json.part"
@@ -166,8 +167,9 @@ def _write(
 
 def exported_description(source: ModelFolder) -> ModelDescription:
     """Returns the description of an export, which has the texts that go along with it."""
-    kept = kept_texts(source.description, source.read("prompts", check=False)) if source.has("prompts") else None
-    return source.description if kept is None else describe_texts(source.description, kept)
+    if not source.has("prompts"):
+        return source.description
+    return exported_texts(source.description, source.read("prompts", check=False))
 
 
 def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, weights.Component]]:
@@ -192,8 +194,8 @@ def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, wei
     for name in ("reference", *source.named_references(), "action_bank", "prompts"):
         if source.has(name):
             found = source.read(name, check=name != "prompts")
-            if name == "prompts" and (kept := kept_texts(source.description, found)) is not None:
-                found = select_texts(found, kept)
+            if name == "prompts" and source.description.text is not None:
+                found = select_texts(found, exported_texts(source.description, found).labels[PROMPT])
             if not name.startswith("reference-") or _num_bytes(found) <= MAX_REFERENCE:
                 yield name, found
 

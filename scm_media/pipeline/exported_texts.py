@@ -1,7 +1,7 @@
-"""The texts that go along with an exported model: some of the training data's, as many as fit into a few megabytes.
+"""The texts that a model lists, and those whose embeddings go along with an export: some of the training data's.
 
-A model that leaves its run needs texts to draw samples for, and embeddings for people without its text encoder. All of
-them may take gigabytes; for any other text the encoder is opened.
+A model needs texts to draw samples for, and an export embeddings for people without its text encoder. All of them may
+take gigabytes; for any other text the encoder is opened.
 """
 
 from __future__ import annotations
@@ -14,40 +14,45 @@ import torch
 from scm_media import weights
 from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.labels import format_combinations, parse_combinations
-from scm_media.prompts import LABEL
+from scm_media.prompts import LABEL, text_names
 
+MAX_LISTED = 4096
+"""Texts that a model lists."""
 MAX_BYTES = 4 << 20
-"""Bytes of embeddings that go along."""
+"""Bytes of embeddings that go along with an export."""
 LEAST = 16
 """Texts that go along at least."""
 
 
-def kept_texts(description: ModelDescription, bank: weights.Component) -> list[int] | None:
-    """Returns the numbers of the texts that go along with a model, None for all of them.
+def limit_texts(description: ModelDescription) -> ModelDescription:
+    """Returns the description with ``MAX_LISTED`` texts at most; a model without text, or with fewer, is unchanged."""
+    if description.text is None or len(description.labels.get(LABEL, ())) <= MAX_LISTED:
+        return description
+    return describe_texts(description, _spread(description, MAX_LISTED))
 
-    They are spread evenly over those that samples are drawn for.
+
+def exported_texts(description: ModelDescription, bank: weights.Component) -> ModelDescription:
+    """Returns the description with the texts whose embeddings go along with an export, spread evenly over the listed.
+
+    bank: all embeddings of the model.
     """
     if description.text is None:
-        return None
-    num = len(description.labels[LABEL])
+        return description
     row = sum(tensor[0].numel() * tensor.element_size() for tensor in bank.state.values())
     room = max(LEAST, MAX_BYTES // max(1, row))
-    if num <= room:
-        return None
-    place = _place(description)
-    counts = description.label_counts.get(LABEL) or [1] * num
-    drawn = sorted({numbers[place] for numbers in parse_combinations(description.label_combinations)})
-    drawn = drawn or [number for number, count in enumerate(counts) if count]
-    step = -(-len(drawn) // room)
-    return list(drawn[::step])
+    if len(description.labels[LABEL]) <= room:
+        return description
+    return describe_texts(description, _spread(description, room))
 
 
-def select_texts(bank: weights.Component, kept: Sequence[int]) -> weights.Component:
-    """Returns a bank with these texts, and the empty prompt."""
+def select_texts(bank: weights.Component, names: Sequence[str]) -> weights.Component:
+    """Returns a bank with the texts of these names, and the empty prompt; the names of others are left out."""
     prompts = bank.config["prompts"]
+    number = {name: place for place, name in enumerate(text_names(prompts))}
+    kept = [number[name] for name in names if name in number]
     rows = torch.tensor([*kept, len(prompts)])
     state = {name: tensor[rows] for name, tensor in bank.state.items()}
-    return weights.Component(state, {**bank.config, "prompts": [prompts[number] for number in kept]}, bank.info)
+    return weights.Component(state, {**bank.config, "prompts": [prompts[place] for place in kept]}, bank.info)
 
 
 def describe_texts(description: ModelDescription, kept: Sequence[int]) -> ModelDescription:
@@ -66,6 +71,15 @@ def describe_texts(description: ModelDescription, kept: Sequence[int]) -> ModelD
         label_counts={**description.label_counts, LABEL: own if sum(own) else []},
         label_combinations=format_combinations(combinations),
     )
+
+
+def _spread(description: ModelDescription, room: int) -> list[int]:
+    """Returns the numbers of at most ``room`` texts, spread evenly over those that samples are drawn for."""
+    place, num = _place(description), len(description.labels[LABEL])
+    counts = description.label_counts.get(LABEL) or [1] * num
+    drawn = sorted({numbers[place] for numbers in parse_combinations(description.label_combinations)})
+    drawn = drawn or [number for number, count in enumerate(counts) if count]
+    return drawn[:: -(-len(drawn) // room)]
 
 
 def _place(description: ModelDescription) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -60,7 +62,7 @@ class LabelSet:
         Raises ValueError, with the labels or classes of the model, for an unknown one.
         """
         given = self.parse(label)
-        if self.takes_text and PROMPT in given and given[PROMPT] not in self.names[PROMPT]:
+        if self.takes_text and PROMPT in given and str(given[PROMPT]) not in self._numbers[PROMPT]:
             return given  # the data do not have this text, so that no labels go along with it
         resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
@@ -100,38 +102,55 @@ class LabelSet:
         tensors = {}
         for name, classes in self.names.items():
             if classes:
-                numbers: dict[Any, int] = {each: number for number, each in enumerate(classes)}
-                tensors[name] = torch.tensor([numbers.get(label.get(name), NO_LABEL) for label in labels])
+                numbers = self._numbers[name]
+                given = [label.get(name) for label in labels]
+                found = [NO_LABEL if each is None else numbers.get(str(each), NO_LABEL) for each in given]
+                tensors[name] = torch.tensor(found)
             else:
                 tensors[name] = torch.tensor([float(label.get(name, math.nan)) for label in labels])
         return Conditioning(labels=tensors)
 
     def _draw(self, given: Mapping[str, str | float], seed: int, index: int) -> dict[str, str | float]:
         named = [name for name, classes in self.names.items() if classes]
-        fixed = {at: list(self.names[name]).index(str(given[name])) for at, name in enumerate(named) if name in given}
-        possible = {
-            numbers: count
-            for numbers, count in self.combinations.items()
-            if all(numbers[at] == number for at, number in fixed.items())
-        }
+        fixed = tuple((at, self._numbers[name][str(given[name])]) for at, name in enumerate(named) if name in given)
+        possible = self._possible(fixed)
         drawn: dict[str, str | float]
-        if possible:
-            numbers = _choose(possible.items(), self._quantile(named[0], seed, index))
+        if possible.items:
+            numbers = possible.at(self._quantile(named[0], seed, index))
             drawn = {name: self.names[name][number] for name, number in zip(named, numbers, strict=True)}
         else:
-            drawn = {
-                name: _choose(
-                    zip(self.names[name], self.counts.get(name) or [1] * len(self.names[name]), strict=True),
-                    self._quantile(name, seed, index),
-                )
-                for name in named
-            }
+            drawn = {name: self._alone(name).at(self._quantile(name, seed, index)) for name in named}
         for name, values in self.quantiles.items():
             position = self._quantile(name, seed, index) * (len(values) - 1)
             below = int(position)
             value = values[below] + (position - below) * (values[below + 1] - values[below])
             drawn[name] = float(f"{value:.4g}")  # a file's name and metadata show these digits, and they reproduce it
         return drawn
+
+    @cached_property
+    def _numbers(self) -> dict[str, dict[str, int]]:
+        """The number of each class by its name, for each label."""
+        return {name: {each: number for number, each in enumerate(classes)} for name, classes in self.names.items()}
+
+    @cached_property
+    def _drawings(self) -> dict[Any, _Drawing]:
+        """What is drawn from, by what is given: to count it anew for each sample takes long where texts are many."""
+        return {}
+
+    def _possible(self, fixed: tuple[tuple[int, int], ...]) -> _Drawing:
+        """Returns the combinations in which labels at these places have these numbers."""
+        if fixed not in self._drawings:
+            every = self.combinations.items()
+            found = [(key, count) for key, count in every if all(key[at] == number for at, number in fixed)]
+            self._drawings[fixed] = _Drawing.of(found)
+        return self._drawings[fixed]
+
+    def _alone(self, name: str) -> _Drawing:
+        """Returns the classes of one label."""
+        if name not in self._drawings:
+            classes = self.names[name]
+            self._drawings[name] = _Drawing.of(zip(classes, self.counts.get(name) or [1] * len(classes), strict=True))
+        return self._drawings[name]
 
     def _quantile(self, name: str, seed: int, index: int) -> float:
         # A rotation by an irrational number spreads any run of samples evenly over the classes.
@@ -142,7 +161,7 @@ class LabelSet:
         if name not in self.names:
             raise ValueError(f"the model has no label {name!r}; it knows {', '.join(self.names) or 'none'}")
         if self.takes_text and name == PROMPT:
-            return clean_text(str(value))
+            return clean_text("" if value is None else value if isinstance(value, str) else str(value))
         if self.names[name]:
             found = self._find(name, value)
             if found is None:
@@ -216,7 +235,7 @@ class SampleLabels:
 
         Raises ValueError for a model that takes no text, for no text, and for values that are none.
         """
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = [prompt] if isinstance(prompt, str) or not isinstance(prompt, Iterable) else list(prompt)
         if PROMPT not in self.label_set.names:
             known = ", ".join(self.label_set.names) or "none"
             raise ValueError(f"the model takes no text (its labels: {known}); leave the prompt out")
@@ -254,8 +273,19 @@ def parse_combinations(lines: Sequence[str]) -> dict[tuple[int, ...], int]:
     return {numbers[:-1]: numbers[-1] for numbers in parsed}
 
 
-def _choose(weighted: Iterable[tuple[Any, int]], quantile: float) -> Any:
-    """Returns the item at a quantile in [0, 1) of items with their counts."""
-    items, counts = zip(*weighted, strict=True)
-    cumulated = list(accumulate(counts))
-    return next(item for item, bound in zip(items, cumulated, strict=True) if quantile * cumulated[-1] < bound)
+@dataclass(frozen=True)
+class _Drawing:
+    """Items with their counts, cumulated, from which one is drawn."""
+
+    items: tuple[Any, ...]
+    bounds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, weighted: Iterable[tuple[Any, int]]) -> _Drawing:
+        """Returns the drawing of items with their counts."""
+        pairs = list(weighted)
+        return cls(tuple(item for item, _ in pairs), tuple(accumulate(count for _, count in pairs)))
+
+    def at(self, quantile: float) -> Any:
+        """Returns the item at a quantile in [0, 1)."""
+        return self.items[bisect_right(self.bounds, quantile * self.bounds[-1])]

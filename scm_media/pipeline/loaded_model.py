@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -36,11 +37,18 @@ class LoadedModel:
     """The networks of a model, each read when it is first used, with its modality, flow, labels and actions.
 
     device: a torch device, or "auto" for the fastest there is. precision: "float32" or "bf16" (matrix products only).
+    text_encoder: where the text encoder of a model of texts is, if not where the model says.
     Raises ValueError for an unknown device or precision.
     """
 
-    def __init__(self, folder: ModelFolder, device: str = "auto", precision: str = "float32") -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: ModelFolder,
+        device: str = "auto",
+        precision: str = "float32",
+        text_encoder: str | Path | None = None,
+    ) -> None:
+        self.folder, self._text_encoder = folder, text_encoder
         description = folder.description
         self.name = description.name
         self.flow: TrigFlow = build(description.flow, "flow")
@@ -137,7 +145,7 @@ class LoadedModel:
             return None
         if self.prompts is None:
             raise ValueError(f"{self.folder.path} lacks prompts.safetensors, its texts' embeddings: copy it again")
-        return Texts(self.prompts, settings, self.folder.path)
+        return Texts(self.prompts, settings, self.folder.path, self._text_encoder)
 
     @cached_property
     def layout(self) -> ConditioningLayout:

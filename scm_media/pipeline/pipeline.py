@@ -26,9 +26,18 @@ class Pipeline(LoadedModel):
     """A model that generates samples, ``pipeline(4, label="Bag", steps=2, seed=0)``, and edits them."""
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, device: str = "auto", precision: str = "float32") -> Pipeline:
-        """Returns the model of a bundled name, a run folder, an exported folder or ``hf://org/name``."""
-        return cls(ModelFolder.open(source), device, precision)
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str = "auto",
+        precision: str = "float32",
+        text_encoder: str | Path | None = None,
+    ) -> Pipeline:
+        """Returns the model of a bundled name, a run folder, an exported folder or ``hf://org/name``.
+
+        text_encoder: where the text encoder of a model of texts is, if not where the model says.
+        """
+        return cls(ModelFolder.open(source), device, precision, text_encoder)
 
     def save_pretrained(
         self, folder: str | Path, dtype: torch.dtype | None = None, teacher: bool = True, overwrite: bool = False
@@ -133,9 +142,13 @@ class Pipeline(LoadedModel):
         return generate()
 
 
-def load(source: str | Path, device: str = "auto", precision: str = "float32") -> Pipeline:
+def load(
+    source: str | Path, device: str = "auto", precision: str = "float32", text_encoder: str | Path | None = None
+) -> Pipeline:
     """Returns the pipeline of a bundled name, a run folder, an exported folder or ``hf://org/name``.
+
+    text_encoder: where the text encoder of a model of texts is, if not where the model says.
 
     Raises ValueError when there is no such model, or a file of it is missing, cut short or foreign.
     """
-    return Pipeline.from_pretrained(source, device, precision)
+    return Pipeline.from_pretrained(source, device, precision, text_encoder)

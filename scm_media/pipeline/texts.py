@@ -14,12 +14,13 @@ from torch import Tensor
 
 from scm_media.conditioning import Conditioning
 from scm_media.display import printable
-from scm_media.prompts import PromptBank, TextInputs, class_names
-from scm_media.text import TextEncoder, open_encoder
+from scm_media.prompts import LABEL, PromptBank, TextInputs, text_names
+from scm_media.text import TextEncoder, find_digest, open_encoder
 
 RARE = 0.01
 """Fraction of the training texts that are as far from their nearest neighbour as a text that is warned about."""
 MOST_COMPARED = 2048
+MOST_SHOWN = 100
 
 
 class TextWarning(UserWarning):
@@ -30,13 +31,16 @@ class Texts:
     """Turns the texts of samples into conditioning.
 
     bank: the embeddings that the model carries. settings: the description's ``text``. source: the model, for errors.
+    encoder: where the text encoder is; None for where the description says.
     """
 
-    def __init__(self, bank: PromptBank, settings: Mapping[str, Any], source: Path) -> None:
-        self.bank, self.settings, self.source = bank, settings, source
+    def __init__(
+        self, bank: PromptBank, settings: Mapping[str, Any], source: Path, encoder: str | Path | None = None
+    ) -> None:
+        self.bank, self.settings, self.source, self.place = bank, settings, source, encoder
         self.inputs = TextInputs(bank, settings["labels"])
-        names = class_names(bank.prompts)  # of which samples' texts are drawn: long ones are cut there
-        self._rows = {text: row for listed in (names, bank.prompts) for row, text in enumerate(listed)}
+        self._rows = {text: row for row, text in enumerate(bank.prompts)}
+        self._named = dict(zip(text_names(bank.prompts), bank.prompts, strict=True))
         self._made: dict[str, Mapping[str, Tensor]] = {}
 
     def condition(self, cond: Conditioning, texts: Sequence[str | None]) -> Conditioning:
@@ -49,6 +53,10 @@ class Texts:
         longest = max(row["tokens"].shape[0] for row in rows)
         found = {name: torch.stack([_pad(row[name], name, longest) for row in rows]) for name in rows[0]}
         return self.inputs.fill(cond, found, torch.tensor([bool(text) for text in texts]))
+
+    def whole(self, labels: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns labels with the whole text in the place of the name that a long one is drawn by."""
+        return {name: self._named.get(value, value) if name == LABEL else value for name, value in labels.items()}
 
     def _row(self, text: str) -> Mapping[str, Tensor]:
         """Returns the embeddings of one text."""
@@ -63,7 +71,7 @@ class Texts:
         encoded = self.encoder.encode([text])
         if cut := int(encoded.num_cut[0]):
             warnings.warn(
-                f"{printable(text)!r} has {cut} tokens more than the model takes ({self.encoder.max_tokens}): the end "
+                f"{_shown(text)} has {cut} tokens more than the model takes ({self.encoder.max_tokens}): the end "
                 "of it is left out",
                 TextWarning,
                 stacklevel=2,
@@ -75,20 +83,21 @@ class Texts:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The model's text encoder; ValueError where it is not there, or is another one than the model's."""
-        name, known = self.settings["encoder"], self.bank.encoder or {}
+        place, known = self.place or self.settings["encoder"], self.bank.encoder or {}
+        remedy = "give its folder: --text-encoder FOLDER, load(…, text_encoder=FOLDER)"
         try:
-            encoder = open_encoder(name, max_tokens=self.settings["max_tokens"])
+            digest = find_digest(place)  # before anything of it is loaded
+            if known.get("digest") != digest:
+                raise ValueError(
+                    f"{place} is not the one that the model was trained with (its digest is {digest[:12]}…, the "
+                    f"model's {str(known.get('digest'))[:12]}…)"
+                )
+            return open_encoder(place, max_tokens=self.settings["max_tokens"])
         except ValueError as error:
             raise ValueError(
                 f"this text is not among the {len(self.bank.prompts)} that {self.source.name} carries, and its text "
-                f"encoder cannot be opened: {error}"
+                f"encoder {self.settings['encoder']} cannot be used: {error}; {remedy}"
             ) from error
-        if known.get("digest", encoder.digest) != encoder.digest:
-            raise ValueError(
-                f"the text encoder {name} here is not the one that {self.source.name} was trained with (their digests "
-                "differ): install the version that it names"
-            )
-        return encoder
 
     def _warn_if_unfamiliar(self, text: str, pooled: Tensor) -> None:
         if "pooled" not in self.bank.embeddings or len(self.bank.prompts) < 2:
@@ -96,7 +105,7 @@ class Texts:
         similarity = float((self._known @ nnf.normalize(pooled.float(), dim=-1)[0]).max())
         if similarity < self._least_similarity:
             warnings.warn(
-                f"{printable(text)!r} is unlike all texts of the training data (similarity {similarity:.2f} to the "
+                f"{_shown(text)} is unlike all texts of the training data (similarity {similarity:.2f} to the "
                 f"nearest; {1 - RARE:.0%} of these have a neighbour at {self._least_similarity:.2f} or more)",
                 TextWarning,
                 stacklevel=2,
@@ -115,6 +124,11 @@ class Texts:
         places = torch.arange(0, len(known), -(-len(known) // MOST_COMPARED))
         similarity[torch.arange(len(compared)), places] = -1
         return float(similarity.max(1).values.quantile(RARE))
+
+
+def _shown(text: str) -> str:
+    """Returns a text for a warning, its beginning alone where it is long."""
+    return repr(printable(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"))
 
 
 def _pad(tensor: Tensor, name: str, length: int) -> Tensor:

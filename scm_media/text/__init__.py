@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from scm_media.text.cleaning import clean_text
 from scm_media.text.encoder import Encoded, TextEncoder, make_bank
-from scm_media.text.transformers_encoder import find_widths, open_encoder
+from scm_media.text.transformers_encoder import find_digest, find_widths, open_encoder
 
-__all__ = ["Encoded", "TextEncoder", "clean_text", "find_widths", "make_bank", "open_encoder"]
+__all__ = ["Encoded", "TextEncoder", "clean_text", "find_digest", "find_widths", "make_bank", "open_encoder"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 HUB_PREFIX = "hf://"
@@ -124,6 +125,7 @@ def _download(name: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ValueError(f"{name} of the hub needs huggingface_hub ({error}): pip install 'scm-media[text]'") from error
+    print(f"text encoder {name}: fetching it from the Hugging Face hub, unless it is here already", file=sys.stderr)
     files = [CONFIG, POOLING, "modules.json", "sentence_bert_config.json", *SETTINGS]
     files += [file for group in VOCABULARIES for file in group]
     weights = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]

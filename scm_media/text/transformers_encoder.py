@@ -239,3 +239,9 @@ def find_widths(name: str | Path) -> dict[str, int]:
     name: as for ``open_encoder``. Raises ValueError where there is no such model.
     """
     return read_widths(find_encoder(name)[0])
+
+
+def find_digest(name: str | Path) -> str:
+    """Returns the digest of an encoder's files, without loading the network; ValueError where there is none."""
+    folder, _ = find_encoder(name)
+    return digest_files(folder, find_tokenizer(folder))

@@ -106,8 +106,6 @@ class Context:
         if settings is None:
             return labels
         kept = labels if settings["labels"] is None else settings["labels"]
-        if unknown := [name for name in kept if name not in labels]:
-            raise ValueError(f"text.labels: the data have no {', '.join(unknown)}; there are {', '.join(labels)}")
         return {name: num for name, num in labels.items() if name in kept and name != LABEL}
 
     @property

@@ -10,6 +10,7 @@ import yaml
 
 from scm_media import weights
 from scm_media.pipeline.description import ModelDescription, SamplerSettings
+from scm_media.pipeline.exported_texts import limit_texts
 from scm_media.pipeline.labels import format_combinations
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.prompts import PromptBank
@@ -28,7 +29,7 @@ def describe(context: Context) -> ModelDescription:
     Raises ValueError for a description that could not be opened again, and where the run folder holds another model.
     """
     try:
-        description = _description(context)
+        description = limit_texts(_description(context))
     except ValueError as error:
         raise ValueError(f"{context.config['recipe']}: {error}") from error
     if (context.run_dir / "model.json").exists():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scm_media.data.captions import CaptionTable
+from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.prompts import LABEL, PromptBank
-from scm_media.text import TextEncoder, find_widths, make_bank, open_encoder
+from scm_media.text import TextEncoder, find_digest, find_widths, make_bank, open_encoder
 from scm_media.training.context import Context
 
 FILE = "prompts.safetensors"
@@ -28,7 +29,8 @@ def texts_file(context: Context) -> Path:
 def write_texts(context: Context, progress: Progress | None = None) -> None:
     """Embeds the texts of both splits, unless the run has their embeddings; does nothing for a recipe without text.
 
-    Raises ValueError where the encoder cannot be opened, and where the run's embeddings are another encoder's.
+    Embeddings of another encoder, type or length are made anew before networks were trained on them. Raises ValueError
+    where the encoder cannot be opened, and for such embeddings after that.
     """
     table = _table(context)
     if table is None:
@@ -36,8 +38,9 @@ def write_texts(context: Context, progress: Progress | None = None) -> None:
     settings, file = context.config["text"], texts_file(context)
     if file.exists():
         kept = PromptBank.load(file)
-        _check_length(settings, kept, file)
-        if kept.prompts == table.texts:
+        if differing := _compare(settings, kept):
+            _refuse_where_trained(context, differing)
+        elif kept.prompts == table.texts:
             return
     encoder = open_text_encoder(settings, str(context.device))
     begun = time.monotonic()
@@ -52,6 +55,9 @@ def read_texts(context: Context) -> None:
     if _table(context) is None:
         return
     bank = PromptBank.load(texts_file(context))
+    for model in (context.start, context.source):
+        if isinstance(model, ModelFolder) and model.has("prompts"):
+            _check_same_encoder(model, bank)
     for data in (context.data, context.held_out):
         data.prompt_bank = bank
 
@@ -93,10 +99,37 @@ def _table(context: Context) -> CaptionTable | None:
     return None if context.config["text"] is None else context.data.caption_table
 
 
-def _check_length(settings: Any, bank: PromptBank, file: Path) -> None:
-    """Raises ValueError where a run's embeddings were made with another length than the recipe's."""
-    made, wanted = (bank.encoder or {}).get("max_tokens"), settings["max_tokens"]
-    if made not in (None, wanted):
+def _compare(settings: Mapping[str, Any], bank: PromptBank) -> list[str]:
+    """Returns in what a run's embeddings differ from those that the recipe asks for."""
+    made = bank.encoder or {}
+    kept = {"max_tokens": made.get("max_tokens"), "dtype": str(bank.embeddings["tokens"].dtype).removeprefix("torch.")}
+    differing = [f"text.{key} {old} → {settings[key]}" for key, old in kept.items() if old not in (None, settings[key])]
+    try:
+        digest = find_digest(settings["encoder"])
+    except ValueError:  # it is not needed where the embeddings are there
+        return differing
+    if made.get("digest") not in (None, digest):
+        differing.append(f"text.encoder {made.get('name')} → {settings['encoder']}")
+    return differing
+
+
+def _refuse_where_trained(context: Context, differing: Sequence[str]) -> None:
+    """Raises ValueError where a network of the run was trained with embeddings that the recipe now differs from."""
+    stages = ("teacher", "guide", "warm_start", "student")
+    begun = [stage for stage in stages if (context.run_dir / stage).exists()]
+    if begun:
         raise ValueError(
-            f"{file} was made with text.max_tokens={made}, the recipe has {wanted}: set it back, or use another run_dir"
+            f"{context.run_dir}: {', '.join(begun)} was trained with other embeddings ({'; '.join(differing)}): set "
+            "that back, or use another run_dir"
+        )
+
+
+def _check_same_encoder(model: ModelFolder, bank: PromptBank) -> None:
+    """Raises ValueError for a model to start from whose texts another encoder embedded."""
+    config = model.read("prompts", check=False).config.get("encoder") or {}
+    own = bank.encoder or {}
+    if config.get("digest", own.get("digest")) != own.get("digest"):
+        raise ValueError(
+            f"{model.path} was trained with the text encoder {config.get('name')}, this recipe has {own.get('name')} "
+            "(their digests differ): set text.encoder to the model's"
         )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from modalities.image.modality import ImageModality
 from scm_media.conditioning import NO_LABEL
-from scm_media.data import FolderDataset, ManifestDataset, ShapesDataset, batches
+from scm_media.data import FashionMNISTDataset, FolderDataset, ManifestDataset, ShapesDataset, batches
 from scm_media.data.captions import CaptionTable, add_captions
 
 SIZE = ImageModality(size=8, channels=1)
@@ -59,6 +59,9 @@ def test_a_text_beside_nothing_and_unreadable_texts_are_counted(folder):
     (folder / "red" / "01.txt").write_bytes(b"\xff\xfe broken")
     (folder / "blue" / "00.json").write_text('{"title": "no caption"}')
     data = splits(folder)["train"]
+    assert data.rejects == {"of another kind": 1}, "captions are read when they are asked for"
+    data.captions()
+    data.captions()
     assert data.rejects == {"of another kind": 1, "unreadable captions": 2}
     assert any("00.json" in source and "caption or captions" in reason for source, reason in data.rejected)
 
@@ -165,3 +168,26 @@ def test_a_table_counts_and_draws():
     assert table.draw([0, 1, 2]).tolist() == [1, NO_LABEL, 0]
     generators = [torch.Generator().manual_seed(seed) for seed in range(40)]
     assert set(table.draw([0] * 40, generators).tolist()) == {0, 1}
+
+
+def test_old_digests_of_data_stay_and_texts_have_their_own(folder):
+    with_texts = splits(folder)["train"].fingerprint()
+    captioned = add_captions(splits(folder))["train"].fingerprint()
+    for path in folder.rglob("*.txt"):
+        path.write_text("another text")
+    assert splits(folder)["train"].fingerprint() == with_texts, "a run without text goes on"
+    assert add_captions(splits(folder))["train"].fingerprint() != captioned
+
+
+def test_texts_without_room_are_counted_and_others_for_each_example():
+    made = {split: ShapesDataset(SIZE, num=40, split=split) for split in ("train", "held_out")}
+    data = add_captions(made, ["a {class}", "one {class}", "the {class}"], per_example=2)["train"]
+    assert data.num_unused == 40
+    assert {len(captions) for captions in data.captions()} == {2}
+    assert len({captions[0].split()[0] for captions in data.captions()}) == 2
+
+
+def test_any_data_with_labels_take_templates():
+    data = FashionMNISTDataset.__new__(FashionMNISTDataset)
+    data._classes, data.label_names = torch.tensor([3, 0, 1, 1]), {"class": tuple("abcd")}
+    assert [data.fields(place) for place in range(4)] == [{"class": each} for each in "dabb"]

@@ -13,7 +13,9 @@ from scm_media import recipe, training, weights
 from scm_media.conditioning import Conditioning
 from scm_media.diffusers.export import export_pipeline
 from scm_media.pipeline import exported_texts, load
+from scm_media.pipeline.description import ModelDescription, SamplerSettings
 from scm_media.pipeline.graph_export import export_graphs
+from scm_media.pipeline.labels import LabelSet, SampleLabels
 from scm_media.pipeline.texts import Texts, TextWarning
 from scm_media.prompts import PromptBank
 from scm_media.text import make_bank, open_encoder
@@ -52,13 +54,16 @@ def test_known_and_new_texts_have_the_encoders_embeddings(texts, encoder):
 def test_another_encoder_or_none_is_refused(texts, tmp_path):
     torch.manual_seed(1)
     save_model("bert", tmp_path / "other")
+    own = texts.settings["encoder"]
     texts.settings = {**texts.settings, "encoder": str(tmp_path / "other")}
     texts.condition(Conditioning(), ["the rain"])
-    with pytest.raises(ValueError, match="is not the one that model was trained with"):
+    with pytest.raises(ValueError, match="is not the one that the model was trained with"):
         texts.condition(Conditioning(), ["a new text"])
     texts.settings = {**texts.settings, "encoder": str(tmp_path / "none")}
-    with pytest.raises(ValueError, match="not among the 3 that model carries, and its text encoder cannot be opened"):
+    with pytest.raises(ValueError, match=r"not among the 3 that model carries.*--text-encoder FOLDER"):
         texts.condition(Conditioning(), ["a new text"])
+    texts.place = own
+    assert texts.condition(Conditioning(), ["a new text"]).token_mask.any()
 
 
 def test_long_and_strange_texts_are_warned_of(texts):
@@ -103,5 +108,77 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
     card = (tmp_path / "model" / "README.md").read_text()
     assert "- Takes texts (`--prompt`, `prompt=`), embedded by `tiny-bert`" in card
     new = sorted(set(whole.folder.description.labels["prompt"]) - set(kept))[0]
-    with pytest.raises(ValueError, match="its text encoder cannot be opened"):
+    with pytest.raises(ValueError, match="its text encoder tiny-bert cannot be used"):
         model(1, prompt=new)  # the path of this machine did not go along
+    found = load(tmp_path / "model", text_encoder=encoder)
+    assert torch.allclose(found(2, prompt=new).samples, whole(2, prompt=new).samples, atol=1e-2)
+
+
+def test_long_texts_are_drawn_whole_also_after_an_export(tmp_path, encoder, monkeypatch):
+    root = make_folder(tmp_path / "pictures", num=30)
+    for number, path in enumerate(sorted(root.glob("*.txt"))):
+        path.write_text(f"{'a dog barks in the rain ' * 12}{number}")
+    smaller = [word for word in SMALL if not word.startswith(("data.", "modality."))]
+    run = tmp_path / "run"
+    training.run(recipe.compose("image/tiny", [*smaller, f"run_dir={run}", *words(root, encoder)]))
+    monkeypatch.setattr(exported_texts, "MAX_BYTES", 1)
+    load(run).save_pretrained(tmp_path / "model")
+    made = load(tmp_path / "model")(20)
+    texts = {label["prompt"] for label in made.labels}
+    assert len(texts) > 5 and all(len(text) > 280 and "…" not in text for text in texts)
+
+
+def test_many_texts_are_listed_in_part(monkeypatch):
+    names = [f"text {number}" for number in range(50)]
+    description = ModelDescription(
+        name="many",
+        modality={},
+        flow={},
+        sampler=SamplerSettings(),
+        text={"encoder": "tiny", "max_tokens": 8, "labels": []},
+        labels={"class": ["a", "b"], "prompt": names},
+        label_counts={"class": [30, 20], "prompt": [1] * 50},
+        label_combinations=[f"{number % 2} {number} 1" for number in range(50)],
+        sample_shape=[1, 4],
+        latent_shape=[1, 4],
+    )
+    monkeypatch.setattr(exported_texts, "MAX_LISTED", 10)
+    limited = exported_texts.limit_texts(description)
+    assert limited.labels["prompt"] == names[::5] and limited.label_counts["prompt"] == [1] * 10
+    assert limited.label_combinations == sorted(
+        f"{number % 2} {place} 1" for place, number in enumerate(range(0, 50, 5))
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ({}, r"text\.encoder"),
+        ({"encoder": 5, "max_tokens": 8, "labels": []}, r"text\.encoder"),
+        ({"encoder": "tiny", "max_tokens": "a", "labels": []}, r"text\.max_tokens"),
+        ({"encoder": "tiny", "max_tokens": 1 << 40, "labels": []}, r"lie in \[1, 4096\]"),
+        ({"encoder": "x" * 2000, "max_tokens": 8, "labels": []}, "1 to 1000 characters"),
+        ({"encoder": "tiny", "max_tokens": 8, "labels": ["size"]}, "the label size|the label 'size'"),
+    ],
+)
+def test_a_strange_description_of_texts_is_refused(text, problem):
+    with pytest.raises(ValueError, match=problem):
+        ModelDescription(
+            name="strange",
+            modality={},
+            flow={},
+            sampler=SamplerSettings(),
+            text=text,
+            labels={"prompt": ["a"]},
+            label_counts={},
+            sample_shape=[1, 4],
+            latent_shape=[1, 4],
+        )
+
+
+def test_what_is_no_text_says_so(texts):
+    labels = LabelSet({"prompt": list(KNOWN)}, {}, takes_text=True)
+    for wrong in (5, [5], []):
+        with pytest.raises(ValueError, match="prompt must be a text or a list of texts"):
+            SampleLabels(labels, None, 0, range(2), True).add_prompts(wrong)
+    assert labels.parse({"prompt": None}) == {"prompt": ""}

@@ -102,12 +102,27 @@ def test_texts_of_the_data_are_drawn_where_none_is_given(trained):
 
 def test_a_run_refuses_other_texts_and_lengths(trained, root, encoder, tmp_path):
     steps = ("teacher.max_steps=250", "student.max_steps=4", "backbone.dropout=0", "teacher.optimizer.lr=1e-2")
-    with pytest.raises(ValueError, match=r"text\.max_tokens=8, the recipe has 6"):
+    with pytest.raises(ValueError, match=r"teacher, student was trained with other .*text\.max_tokens 8 → 6"):
         training.run(compose(trained, root, encoder, *steps, "text.max_tokens=6", "stage=student"))
+    torch.manual_seed(1)
+    another = make_encoder(tmp_path / "another")
+    with pytest.raises(ValueError, match=r"text\.encoder tiny-bert → .*another"):
+        training.run(compose(trained, root, another, *steps, "stage=student"))
+    with pytest.raises(ValueError, match=r"was trained with the text encoder tiny-bert, this recipe has another"):
+        training.run(compose(tmp_path / "new", root, another, *steps, f"init_from={trained}"))
     other = make_folder(tmp_path / "other")
     (other / "001.txt").write_text("the rain")
     with pytest.raises(ValueError, match=r"labels|data"):
         training.run(compose(trained, other, encoder, *steps, "stage=student"))
+
+
+def test_embeddings_are_made_anew_before_a_network_was_trained_on_them(tmp_path, root, encoder, capsys):
+    write_texts(prepare(compose(tmp_path, root, encoder)))
+    for more, dtype, length in (("text.dtype=float32", torch.float32, 8), ("text.max_tokens=4", torch.float16, 4)):
+        write_texts(prepare(compose(tmp_path, root, encoder, more)))
+        bank = PromptBank.load(tmp_path / "prompts.safetensors")
+        assert bank.embeddings["tokens"].dtype == dtype and bank.encoder["max_tokens"] == length
+    assert capsys.readouterr().err.count("2 texts embedded") == 3
 
 
 def test_ways_and_labels_follow_the_recipe(tmp_path, root, encoder):
