@@ -122,7 +122,16 @@ def test_embeddings_are_made_anew_before_a_network_was_trained_on_them(tmp_path,
         write_texts(prepare(compose(tmp_path, root, encoder, more)))
         bank = PromptBank.load(tmp_path / "prompts.safetensors")
         assert bank.embeddings["tokens"].dtype == dtype and bank.encoder["max_tokens"] == length
-    assert capsys.readouterr().err.count("2 texts embedded") == 3
+    other = make_folder(tmp_path / "other")
+    (other / "001.txt").write_text("the rain")
+    write_texts(prepare(compose(tmp_path, other, encoder, "text.max_tokens=4")))
+    assert "the rain" in PromptBank.load(tmp_path / "prompts.safetensors").prompts
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines() if "embedded" in line] == [
+        "2",
+        "2",
+        "2",
+        "3",
+    ]
 
 
 def test_ways_and_labels_follow_the_recipe(tmp_path, root, encoder):
