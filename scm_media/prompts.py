@@ -162,8 +162,3 @@ def text_names(texts: Sequence[str]) -> tuple[str, ...]:
         return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
 
     return tuple(text if len(text) <= LONGEST else f"{text[:LONGEST]}… {digest(text)}" for text in texts)
-
-
-def class_names(prompts: Sequence[str]) -> tuple[str, ...]:
-    """Returns prompts as names of classes: long ones are cut and numbered."""
-    return tuple(text if len(text) <= LONGEST else f"{text[:LONGEST]}… {i}" for i, text in enumerate(prompts))

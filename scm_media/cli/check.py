@@ -98,8 +98,8 @@ def _print_texts(dataset: Dataset, settings: Mapping[str, Any]) -> None:
         f"texts: {len(texts)} different ones, {counts.float().mean().item():.2g} for each example"
         + (f", none for {without} examples" if without else "")
     )
-    if num_unused := getattr(dataset, "num_unused", 0):
-        print(f"  {num_unused} more have no room: text.per_example={settings['per_example']}, captions first")
+    if table.num_unused:
+        print(f"  {table.num_unused} more have no room: text.per_example={settings['per_example']}, captions first")
     for text in texts[:: -(-len(texts) // NUM_LISTED)]:
         print(f"  {printable(text)}")
     try:

@@ -36,20 +36,21 @@ class CaptionTable:
     """The texts of each example.
 
     texts: all different ones, in order. first: ``(N + 1,)`` int64, where the numbers of each example's texts begin.
-    numbers: those of all examples, one after the other.
+    numbers: those of all examples, one after the other. num_unused: texts that examples had no room for.
     """
 
     texts: tuple[str, ...]
     first: Tensor
     numbers: Tensor
+    num_unused: int = 0
 
     @classmethod
-    def of(cls, listed: Sequence[Sequence[str]], texts: Sequence[str]) -> CaptionTable:
+    def of(cls, listed: Sequence[Sequence[str]], texts: Sequence[str], num_unused: int = 0) -> CaptionTable:
         """Returns the table of examples with these texts, which are numbered as ``texts`` lists them."""
         number = {text: place for place, text in enumerate(texts)}
         lengths = torch.tensor([0, *(len(own) for own in listed)], dtype=torch.int64)
         flat = torch.tensor([number[text] for own in listed for text in own], dtype=torch.int64)
-        return cls(tuple(texts), lengths.cumsum(0), flat)
+        return cls(tuple(texts), lengths.cumsum(0), flat, num_unused)
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -81,28 +82,26 @@ class CaptionedDataset(Dataset):
     """The examples of a dataset with one of their texts as the label ``prompt``.
 
     indices: the examples that are taken. table: their texts. rejected: those that are left out, with the reason.
-    num_unused: texts that no example has room for.
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        indices: Sequence[int],
-        table: CaptionTable,
-        rejected: Sequence[tuple[str, str]] = (),
-        num_unused: int = 0,
+        self, dataset: Dataset, indices: Sequence[int], table: CaptionTable, rejected: Sequence[tuple[str, str]] = ()
     ) -> None:
-        self.num_unused = num_unused
         self.dataset = dataset
         self.caption_table = self._table = table
         self._indices = None if len(indices) == len(dataset) else list(indices)
         self.label_names = {**dataset.label_names, LABEL: text_names(table.texts)}
         self.label_counts = {**_counts(dataset, self._indices), LABEL: table.counts()}
         self.shape, self.has_samples, self.action_names = dataset.shape, dataset.has_samples, dataset.action_names
-        self.rejects = {**dataset.rejects, **({NO_TEXT: len(rejected)} if rejected else {})}
-        self.rejected = [*dataset.rejected, *rejected]
+        self._without_text = list(rejected)
+        self._count_rejects()
         buckets = dataset.buckets
         self.buckets = buckets if buckets is None or self._indices is None else buckets[self._indices]
+
+    def _count_rejects(self) -> None:
+        own = {NO_TEXT: len(self._without_text)} if self._without_text else {}
+        self.rejects = {**self.dataset.rejects, **own}
+        self.rejected = [*self.dataset.rejected, *self._without_text]
 
     def _inner(self, indices: Sequence[int]) -> list[int]:
         return list(indices) if self._indices is None else [self._indices[index] for index in indices]
@@ -167,6 +166,7 @@ class CaptionedDataset(Dataset):
 
     def count_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
         self.dataset.count_skipped(skipped)
+        self._count_rejects()
 
 
 def add_captions(
@@ -200,8 +200,8 @@ def add_captions(
             raise ValueError(f"no example of the split {split} has a text; set text.missing=unconditional, or add some")
         left_out = sorted(set(range(len(own))) - set(kept))
         rejected = [(f"example {index} of {split}", NO_TEXT) for index in left_out]
-        table = CaptionTable.of([own[index] for index in kept], texts)
-        found[split] = CaptionedDataset(data, kept, table, rejected, unused[split])
+        table = CaptionTable.of([own[index] for index in kept], texts, unused[split])
+        found[split] = CaptionedDataset(data, kept, table, rejected)
     return found
 
 

@@ -47,10 +47,10 @@ class Entry:
     """A file with its labels: a class name (str) or a number (float) for each.
 
     path: of a file, or of a folder that is one sample. name: identifies the entry within its dataset. group: entries
-    with the same group are held out together. captions: texts that describe it. caption: what a column or member
-    says of it, which digests of the data have. fields: further values, which templates
+    with the same group are held out together. captions: texts that describe it. fields: further values, which templates
     of texts may name. cut: start and stop in seconds of the part that is used; without a stop it reaches to the end.
-    Methods that read the file raise ValueError with its name, whatever the decoder raised.
+    caption: the caption as a manifest or a shard has it, by which digests of the data notice a change. Methods that
+    read the file raise ValueError with its name, whatever the decoder raised.
     """
 
     path: Path

@@ -58,14 +58,14 @@ class _Words(Mapping[str, Iterator[Any]]):
 class ManifestDataset(FileDataset):
     """The files that a manifest lists in its column "path", relative to ``root`` (by default the manifest's folder).
 
-    labels: the columns that are labels, None for every named column but path and caption. scalars: those of them
-    that are numbers. classes: label to its classes in order; other labels have the classes that are found.
+    labels: the columns that are labels, None for every named column but path, caption and fields. scalars: those of
+    them that are numbers. classes: label to its classes in order; other labels have the classes that are found.
     group: a column whose equal values are held out together; it is no label unless ``labels`` says so.
     label_function: gives more labels, for a file's path and its row (see ``labelling.add_labels``).
     cut: two columns, the seconds from and to which a row reaches in its file (empty: the file's start, its end), for
     modalities that take segments; segments of one file are held out together unless ``group`` says otherwise.
-    fields: columns that texts may name beside labels (``data.captions``). The column "caption" has a text or, in a
-    .jsonl, a list of them.
+    fields: columns that templates of texts may name beside labels; they are no labels unless ``labels`` says so. The
+    column "caption" has a text or, in a .jsonl, a list of them.
     actions: a column of a .jsonl that holds a list of numbers for each frame of the sample, from its start on.
     action_names: the names of these numbers; None: 1, 2, 3 …
     Rows that cannot be used are counted: a missing or undecodable file, a path listed twice, a missing or unknown
@@ -93,7 +93,7 @@ class ManifestDataset(FileDataset):
         fields: Sequence[str] = (),
     ) -> None:
         _check_cut(cut, modality)
-        scalars = names_of(scalars, "data.scalars")
+        scalars, fields = names_of(scalars, "data.scalars"), names_of(fields, "data.fields")
         path = Path(path).expanduser()
         check_actions(actions, action_names, path, modality)
         rejects = Rejects()
@@ -104,9 +104,8 @@ class ManifestDataset(FileDataset):
         fixed = classes_of(classes, "data.classes", _Words(rows))
         own = [*_OWN_COLUMNS, *(cut or ()), *([] if actions is None else [actions])]
         if labels is None:
-            labels = [column for column in columns if column and column not in (*own, group)]
+            labels = [column for column in columns if column and column not in (*own, group, *fields)]
         labels = names_of(labels, "data.labels")
-        fields = names_of(fields, "data.fields")
         _check_columns(path, columns, [*labels, *own[len(_OWN_COLUMNS) :], *fields], group)
         if actions is not None and action_names is None:
             action_names = [str(1 + number) for number in range(usual_width(row.get(actions) for _, row in rows))]

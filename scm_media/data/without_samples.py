@@ -12,7 +12,7 @@ from torch import Tensor
 from scm_media.data.synthetic import SyntheticDataset
 from scm_media.modality import Modality
 from scm_media.parts import part
-from scm_media.prompts import LABEL, PromptBank, class_names
+from scm_media.prompts import LABEL, PromptBank, text_names
 
 AXES = ("C", "S", "T", "U", "V")
 
@@ -45,7 +45,7 @@ class WithoutSamples(SyntheticDataset):
         }
         if prompts is not None:
             self.prompt_bank = PromptBank.load(prompts)
-            names[LABEL] = class_names(self.prompt_bank.prompts)
+            names[LABEL] = text_names(self.prompt_bank.prompts)
         if split == "train" and LABEL in names and num < len(names[LABEL]):
             raise ValueError(
                 f"data.num={num} examples do not take {len(names[LABEL])} prompts in turn: give at least so many"

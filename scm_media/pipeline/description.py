@@ -19,7 +19,10 @@ FORMAT = 2
 LARGEST_SAMPLE = 1 << 28
 """Values of one sample or latent: 1 GiB in float32."""
 MAX_AXES = 6
-LONGEST_ENCODER, MAX_TOKENS = 1000, 4096
+LONGEST_ENCODER = 1000
+"""Characters of the name or path of a text encoder."""
+MAX_TOKENS = 4096
+"""Tokens of a text."""
 LONGEST_NAME = 200
 """Characters of a model's, a label's or a class's name: file names are made of them."""
 

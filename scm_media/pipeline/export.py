@@ -193,7 +193,7 @@ def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, wei
         yield name, weights.Component(component.state, config, info)
     for name in ("reference", *source.named_references(), "action_bank", "prompts"):
         if source.has(name):
-            found = source.read(name, check=name != "prompts")
+            found = source.read(name)
             if name == "prompts" and source.description.text is not None:
                 found = select_texts(found, exported_texts(source.description, found).labels[PROMPT])
             if not name.startswith("reference-") or _num_bytes(found) <= MAX_REFERENCE:

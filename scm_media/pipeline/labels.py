@@ -19,6 +19,7 @@ from scm_media.conditioning import NO_LABEL, Conditioning
 from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.randomness import seed_offset
 from scm_media.prompts import LABEL as PROMPT
+from scm_media.prompts import text_names
 from scm_media.text.cleaning import clean_text
 
 Label = str | Mapping[str, Any] | None
@@ -62,8 +63,11 @@ class LabelSet:
         Raises ValueError, with the labels or classes of the model, for an unknown one.
         """
         given = self.parse(label)
-        if self.takes_text and PROMPT in given and str(given[PROMPT]) not in self._numbers[PROMPT]:
-            return given  # the data do not have this text, so that no labels go along with it
+        if self.takes_text and PROMPT in given:
+            (name,) = text_names([str(given[PROMPT])])
+            if name not in self._numbers[PROMPT]:
+                return given  # the model does not list this text, so that it is not known which labels go along with it
+            given = {**given, PROMPT: name}
         resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
 
@@ -134,7 +138,7 @@ class LabelSet:
 
     @cached_property
     def _drawings(self) -> dict[Any, _Drawing]:
-        """What is drawn from, by what is given: to count it anew for each sample takes long where texts are many."""
+        """Keeps drawings by the labels that are given, since counting anew for each sample takes long."""
         return {}
 
     def _possible(self, fixed: tuple[tuple[int, int], ...]) -> _Drawing:
@@ -233,7 +237,7 @@ class SampleLabels:
     def add_prompts(self, prompt: str | Sequence[str]) -> None:
         """Gives samples a text: all the same one, or several that take turns by the number of the sample.
 
-        Raises ValueError for a model that takes no text, for no text, and for values that are none.
+        Raises ValueError for a model that takes no text, for an empty list, and for values that are no text.
         """
         texts = [prompt] if isinstance(prompt, str) or not isinstance(prompt, Iterable) else list(prompt)
         if PROMPT not in self.label_set.names:

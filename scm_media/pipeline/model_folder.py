@@ -13,6 +13,7 @@ from scm_media.pipeline.hub import PLAIN_NAME, find_folder
 from scm_media.reading import read_json, read_yaml
 
 RECIPE_FILE = "recipe.yaml"
+PROMPTS_FILE = "prompts.safetensors"
 NETWORKS = ("autoencoder", "teacher", "guide", "student", "feature_extractor")
 METRICS_FILE, MEMORIZATION_FILE = "metrics.json", "memorization.json"
 
@@ -102,7 +103,7 @@ class ModelFolder:
     @property
     def prompts_file(self) -> Path:
         """Returns the path of the prompts' embeddings, which a model of another framework's text network has."""
-        return file_within(self.path, "prompts.safetensors")
+        return file_within(self.path, PROMPTS_FILE)
 
     def recipe(self) -> dict[str, Any] | None:
         """Returns the mapping in ``recipe.yaml``, None without the file; raises ValueError for anything but a mapping.

@@ -88,7 +88,7 @@ class Context:
 
     @property
     def text(self) -> TextInputs | None:
-        """What puts embeddings of texts into the conditioning of the recipe's networks; None for a recipe without.
+        """Returns the inputs of networks that take the recipe's texts; None for a recipe without.
 
         Raises ValueError before the texts are embedded (``training.texts``).
         """

@@ -57,7 +57,7 @@ def write_description(context: Context, description: ModelDescription) -> None:
     description.write(context.run_dir)
 
 
-def describe_text(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _describe_text(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Returns what a model says about its texts, given its recipe's section ``text``; None without."""
     return None if settings is None else {key: settings[key] for key in ("encoder", "max_tokens", "labels")}
 
@@ -78,7 +78,7 @@ def _description(context: Context) -> ModelDescription:
         modality=config["modality"],
         flow=config["flow"],
         sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times, "first_sigma": limit}),
-        text=describe_text(config["text"]),
+        text=_describe_text(config["text"]),
         labels={name: list(names) for name, names in data.label_names.items()},
         label_counts={name: list(counts) for name, counts in data.label_counts.items()},
         label_combinations=format_combinations(combinations) if len(combinations) <= MAX_COMBINATIONS else [],

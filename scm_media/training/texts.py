@@ -11,19 +11,18 @@ from typing import Any
 import torch
 
 from scm_media.data.captions import CaptionTable
-from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.model_folder import PROMPTS_FILE, ModelFolder
 from scm_media.prompts import LABEL, PromptBank
 from scm_media.text import TextEncoder, find_digest, find_widths, make_bank, open_encoder
 from scm_media.training.context import Context
 
-FILE = "prompts.safetensors"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 Progress = Callable[[str, int, int], None]
 
 
 def texts_file(context: Context) -> Path:
     """Returns the file of a run's embedded texts."""
-    return context.run_dir / FILE
+    return context.run_dir / PROMPTS_FILE
 
 
 def write_texts(context: Context, progress: Progress | None = None) -> None:
@@ -89,7 +88,7 @@ def _narrow(bank: PromptBank, dtype: str) -> PromptBank:
     return PromptBank(bank.prompts, {**bank.embeddings, "tokens": tokens}, bank.encoder)
 
 
-def open_text_encoder(settings: Any, device: str = "cpu") -> TextEncoder:
+def open_text_encoder(settings: Mapping[str, Any], device: str = "cpu") -> TextEncoder:
     """Returns the encoder that a recipe's section ``text`` names."""
     return open_encoder(settings["encoder"], max_tokens=settings["max_tokens"], device=device)
 
@@ -119,7 +118,7 @@ def _refuse_where_trained(context: Context, differing: Sequence[str]) -> None:
     begun = [stage for stage in stages if (context.run_dir / stage).exists()]
     if begun:
         raise ValueError(
-            f"{context.run_dir}: {', '.join(begun)} was trained with other embeddings ({'; '.join(differing)}): set "
+            f"{context.run_dir}: {', '.join(begun)} learned from other embeddings ({'; '.join(differing)}): set "
             "that back, or use another run_dir"
         )
 

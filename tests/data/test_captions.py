@@ -182,7 +182,7 @@ def test_old_digests_of_data_stay_and_texts_have_their_own(folder):
 def test_texts_without_room_are_counted_and_others_for_each_example():
     made = {split: ShapesDataset(SIZE, num=40, split=split) for split in ("train", "held_out")}
     data = add_captions(made, ["a {class}", "one {class}", "the {class}"], per_example=2)["train"]
-    assert data.num_unused == 40
+    assert data.caption_table.num_unused == 40
     assert {len(captions) for captions in data.captions()} == {2}
     assert len({captions[0].split()[0] for captions in data.captions()}) == 2
 

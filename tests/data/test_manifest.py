@@ -180,3 +180,10 @@ def test_a_group_is_held_out_together_or_not_at_all(tmp_path, rows):
     one = write(tmp_path, [{**row, "song": "s"} for row in rows], "jsonl")
     with pytest.raises(ValueError, match="usable files of one group alone"):
         open_manifest(one, group="song", labels=[])
+
+
+def test_fields_are_for_templates_and_no_labels(tmp_path, rows):
+    named = [{**row, **({"mood": "soft"} if number % 2 else {})} for number, row in enumerate(rows)]
+    dataset = open_manifest(write(tmp_path, named, "jsonl"), scalars=["pitch"], fields=["mood"])
+    assert set(dataset.label_names) == {"family", "pitch"} and dataset.rejects == {}
+    assert {dataset.fields(place).get("mood") for place in range(len(dataset))} == {"soft", None}

@@ -17,11 +17,11 @@ from scm_media.pipeline.description import ModelDescription, SamplerSettings
 from scm_media.pipeline.graph_export import export_graphs
 from scm_media.pipeline.labels import LabelSet, SampleLabels
 from scm_media.pipeline.texts import Texts, TextWarning
-from scm_media.prompts import PromptBank
+from scm_media.prompts import PromptBank, text_names
 from scm_media.text import make_bank, open_encoder
 from tests.text.tiny import save_model
 from tests.training.captioned import TEXTS, make_encoder, make_folder, words
-from tests.training.small import SMALL
+from tests.training.small import SMALL, flip_last_bits
 
 KNOWN = ("a dog barks", "bells ring far away", "the rain")
 
@@ -81,13 +81,18 @@ def test_long_and_strange_texts_are_warned_of(texts):
         strange._warn_if_unfamiliar("near", torch.tensor([[1.0, 0.05]]))
 
 
-def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, monkeypatch):
-    root = make_folder(tmp_path / "pictures", num=40)
-    for number, path in enumerate(sorted(root.glob("*.txt"))):
-        path.write_text(f"{TEXTS['dark' if number % 2 == 0 else 'bright']} {number}")
+def train(folder, encoder, texts):
+    """Trains pictures, one for each text, and returns the run."""
+    root = make_folder(folder / "pictures", num=len(texts))
+    for path, text in zip(sorted(root.glob("*.txt")), texts, strict=True):
+        path.write_text(text)
     smaller = [word for word in SMALL if not word.startswith(("data.", "modality."))]
-    run = tmp_path / "run"
-    training.run(recipe.compose("image/tiny", [*smaller, f"run_dir={run}", *words(root, encoder)]))
+    training.run(recipe.compose("image/tiny", [*smaller, f"run_dir={folder / 'run'}", *words(root, encoder)]))
+    return folder / "run"
+
+
+def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, monkeypatch):
+    run = train(tmp_path, encoder, [f"{text} {number}" for number in range(20) for text in TEXTS.values()])
     whole = load(run)
     monkeypatch.setattr(exported_texts, "MAX_BYTES", 1)
     whole.save_pretrained(tmp_path / "model")
@@ -115,12 +120,7 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
 
 
 def test_long_texts_are_drawn_whole_also_after_an_export(tmp_path, encoder, monkeypatch):
-    root = make_folder(tmp_path / "pictures", num=30)
-    for number, path in enumerate(sorted(root.glob("*.txt"))):
-        path.write_text(f"{'a dog barks in the rain ' * 12}{number}")
-    smaller = [word for word in SMALL if not word.startswith(("data.", "modality."))]
-    run = tmp_path / "run"
-    training.run(recipe.compose("image/tiny", [*smaller, f"run_dir={run}", *words(root, encoder)]))
+    run = train(tmp_path, encoder, [f"{'a dog barks in the rain ' * 12}{number}" for number in range(30)])
     monkeypatch.setattr(exported_texts, "MAX_BYTES", 1)
     load(run).save_pretrained(tmp_path / "model")
     made = load(tmp_path / "model")(20)
@@ -182,3 +182,20 @@ def test_what_is_no_text_says_so(texts):
         with pytest.raises(ValueError, match="prompt must be a text or a list of texts"):
             SampleLabels(labels, None, 0, range(2), True).add_prompts(wrong)
     assert labels.parse({"prompt": None}) == {"prompt": ""}
+
+
+def test_a_text_brings_the_labels_that_the_data_have_with_it():
+    long = ("a dog barks in the rain " * 12).strip()
+    names = {"kind": ["loud", "soft"], "prompt": list(text_names(["bells", long]))}
+    labels = LabelSet(names, {}, {(0, 0): 3, (1, 1): 2}, takes_text=True)
+    for text, kind in (("bells", "loud"), (long, "soft")):
+        assert {labels.resolve({"prompt": text}, 0, k)["kind"] for k in range(8)} == {kind}
+    assert labels.resolve({"prompt": "something else"}, 0, 0) == {"prompt": "something else"}
+
+
+def test_changed_embeddings_are_not_exported(tmp_path, encoder):
+    run = train(tmp_path, encoder, [f"a dog {number}" for number in range(20)])
+    flip_last_bits(run / "prompts.safetensors")
+    with pytest.raises(ValueError, match="prompts"):
+        load(run).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -102,7 +102,7 @@ def test_texts_of_the_data_are_drawn_where_none_is_given(trained):
 
 def test_a_run_refuses_other_texts_and_lengths(trained, root, encoder, tmp_path):
     steps = ("teacher.max_steps=250", "student.max_steps=4", "backbone.dropout=0", "teacher.optimizer.lr=1e-2")
-    with pytest.raises(ValueError, match=r"teacher, student was trained with other .*text\.max_tokens 8 → 6"):
+    with pytest.raises(ValueError, match=r"teacher, student learned from other .*text\.max_tokens 8 → 6"):
         training.run(compose(trained, root, encoder, *steps, "text.max_tokens=6", "stage=student"))
     torch.manual_seed(1)
     another = make_encoder(tmp_path / "another")
