@@ -10,9 +10,10 @@ is given with ``--soundfont``.
 
 What is written: ``<family>/<program>-<instrument>/<pitch>-<velocity>.wav``, mono, and ``manifest.jsonl`` with path,
 family, program, instrument, pitch (the MIDI number of the key that was struck), velocity (1 to 127), pitched, note
-(its name, of instruments that have a pitch), dynamics (a word for the velocity) and caption. Each instrument is played
-over the range that it has in the world, at velocities drawn from 32 to 127; a note is held for three quarters of the
-clip, and its last 20 ms are faded so that nothing clicks. Programs have equally many
+(its name, of instruments that have a pitch), dynamics (a word for the velocity), register (low, middle or high: the
+third of the instrument's keys), instrument_register (both, to be held out together) and caption. Each instrument is
+played over the range that it has in the world, at velocities drawn from 32 to 127; a note is held for three quarters of
+the clip, and its last 20 ms are faded so that nothing clicks. Programs have equally many
 notes. General MIDI's sixteen groups are the families, under names of one word: chromatic percussion is "mallet",
 synth lead "lead", synth pad "pad", synth effects "texture", percussive "percussion", sound effects "effects".
 Every note has its key as the pitch, since that says how the recording was played back; ``pitched`` is false where no
@@ -237,6 +238,8 @@ def render_program(
                 "pitched": program.pitched,
                 **({"note": note_name(key)} if program.pitched else {}),
                 "dynamics": dynamics(velocity),
+                "register": register(program, key),
+                "instrument_register": f"{program.name}, {register(program, key)}",
                 "caption": caption(program, key, velocity),
             }
         )
@@ -256,6 +259,11 @@ def note_name(key: int) -> str:
 def dynamics(velocity: int) -> str:
     """Returns a word for a MIDI velocity."""
     return "soft" if velocity < 64 else "loud" if velocity >= 96 else "medium"
+
+
+def register(program: Program, key: int) -> str:
+    """Returns a word for the third of a program's keys that a key lies in."""
+    return ("low", "middle", "high")[(key - program.low) * 3 // (program.high - program.low + 1)]
 
 
 def main(arguments: list[str] | None = None) -> None:
