@@ -10,6 +10,9 @@ classifier that is trained here on the training recordings, with another seed th
 
 The first rows are held-out recordings (pyin's own hit rate: the ceiling) and the same through the autoencoder alone;
 ``of ceiling`` is a row's pitch over that of the recordings.
+
+Samples of a model of texts are made for the texts of examples (``asked``) and are to have their labels; with
+``--judge-label instrument`` the classifier tells the 128 instruments apart.
 """
 
 from __future__ import annotations
@@ -18,12 +21,24 @@ import argparse
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from samples import Judge, Samples, add_flags, add_listening_flags, collect, data_of, print_figures, say
+from asked import HELD_OUT, SEEN, add_wording_flag, collect_asked, open_texts
+from samples import (
+    Judge,
+    Samples,
+    add_flags,
+    add_listening_flags,
+    collect,
+    data_of,
+    print_figures,
+    read_recipe,
+    say,
+    with_label,
+)
 
 from scm_media import load
 
@@ -35,10 +50,11 @@ CENTS = 50
 MIN_PITCHED = 0.8
 COLUMNS = {
     "evaluations": "evaluations",
+    "texts": "texts",
     "pitch": f"pitch within {CENTS} cents",
     "pitch_of_ceiling": "of ceiling",
     "num_pitched": "samples with a pitch",
-    "family": "family recognised",
+    "recognised": "label recognised",
     "num": "samples",
 }
 
@@ -68,7 +84,7 @@ def find_pitched_families(manifest: Path) -> list[str]:
 
 
 def figures(
-    samples: Samples, rate: int, families: Sequence[str], judge: Judge | None, num_pitch: int
+    texts: str | None, samples: Samples, rate: int, families: Sequence[str], judge: Judge | None, num_pitch: int
 ) -> dict[str, Any]:
     """Returns a row of the table, with the pitch of the first ``num_pitch`` samples of the families that have one."""
     pitched = [index for index, label in enumerate(samples.labels) if label["family"] in families][:num_pitch]
@@ -80,21 +96,23 @@ def figures(
             say(f"{samples.name}: pitch of {done} of {len(pitched)} samples")
     return {
         "samples": samples.name,
+        "texts": texts,
         "evaluations": samples.evaluations,
         "pitch": sum(within) / len(within) if within else None,
         "num_pitched": len(within),
-        "family": None if judge is None else float(judge.recognise(samples).float().mean()),
+        "recognised": None if judge is None else float(judge.recognise(samples).float().mean()),
         "num": len(samples),
     }
 
 
 def add_ratio_to_ceiling(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows with the ratio of their pitch to the first one's."""
-    ceiling = rows[0]["pitch"]
-    return [
-        {**row, "pitch_of_ceiling": row["pitch"] / ceiling if ceiling and row["pitch"] is not None else None}
-        for row in rows
-    ]
+    """Returns the rows with the ratio of their pitch to that of recordings of the same texts, or of the first row."""
+    ceilings = {row["texts"]: row["pitch"] for row in rows if row["samples"] == "recordings"}
+    found = []
+    for row in rows:
+        ceiling, pitch = ceilings.get(row["texts"], rows[0]["pitch"]), row["pitch"]
+        found.append({**row, "pitch_of_ceiling": pitch / ceiling if ceiling and pitch is not None else None})
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,18 +120,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, ("teacher", "1", "2"), 1_000)
     add_listening_flags(parser, "family", 1_500)
+    add_wording_flag(parser)
+    parser.add_argument("--judge-label", default="family", metavar="LABEL", help="what the classifier recognises")
     parser.add_argument("--num-pitch", type=int, default=1_000, metavar="N", help="of them whose pitch is estimated")
     parsed = parser.parse_args(arguments)
     pipeline = load(parsed.model, precision=parsed.precision)
-    train, held_out, manifest = data_of(pipeline.folder, parsed.data)
+    train, held_out, manifest = data_of(pipeline.folder, parsed.data, parsed.judge_label)
     if manifest is None:
         parser.error(f"{parsed.model} was not trained on a manifest of notes; see examples/render_notes.py")
     families = find_pitched_families(manifest)
     judge = None
     if parsed.judge_steps:
-        judge = Judge.train_or_load(train, "family", parsed.judge, parsed.judge_steps, say=say)
-    rate, sources = pipeline.modality.sample_rate, collect(pipeline, held_out, parsed)
-    rows = add_ratio_to_ceiling([figures(samples, rate, families, judge, parsed.num_pitch) for samples in sources])
+        judge = Judge.train_or_load(train, parsed.judge_label, parsed.judge, parsed.judge_steps, say=say)
+    sources: Iterable[tuple[str | None, Samples]]
+    if pipeline.text is None:
+        sources = ((None, samples) for samples in collect(pipeline, held_out, parsed))
+    else:
+        config = with_label(read_recipe(pipeline.folder), parsed.judge_label)
+        seen, unseen = open_texts(config, parsed.data)
+        sources = collect_asked(pipeline, {HELD_OUT: unseen, SEEN: seen}, parsed)
+    rate = pipeline.modality.sample_rate
+    rows = add_ratio_to_ceiling([figures(*source, rate, families, judge, parsed.num_pitch) for source in sources])
     found = {"model": pipeline.name, "seed": parsed.seed, "pitched_families": families, "rows": rows}
     print_figures(found, COLUMNS, parsed)
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
-import yaml
 from torch import Tensor, nn
 
 from modalities.audio import read_metadata
@@ -46,26 +45,48 @@ class Samples:
         return len(self.samples)
 
 
-def data_of(folder: ModelFolder, manifest: Path | None) -> tuple[Dataset, Dataset, Path | None]:
+def read_recipe(folder: ModelFolder) -> dict[str, Any]:
+    """Returns the recipe that a model carries; raises ValueError where it has none."""
+    config = folder.recipe()
+    if config is None:
+        raise ValueError(f"{folder.path} holds no recipe.yaml, so that its data are not known")
+    return config
+
+
+def with_label(config: dict[str, Any], label: str | None) -> dict[str, Any]:
+    """Returns a recipe whose data have this column among their labels; its columns for templates lose it."""
+    data = config["data"]
+    if label is None or label in (data.get("labels") or [label]):
+        return config
+    fields = [field for field in data.get("fields") or [] if field != label]
+    return {**config, "data": {**data, "labels": [*data["labels"], label], "fields": fields}}
+
+
+def data_of(
+    folder: ModelFolder, manifest: Path | None, label: str | None = None
+) -> tuple[Dataset, Dataset, Path | None]:
     """Returns training data, held-out data and manifest of a model's recipe; manifest: its path, if it has moved.
 
-    Raises ValueError where the model has no recipe, or its data are not there.
+    label: a column that is to be a label of the data, if it is none yet. Raises ValueError where the model has no
+    recipe, or its data are not there.
     """
-    file = folder.path / "recipe.yaml"
-    if not file.is_file():
-        raise ValueError(f"{folder.path} holds no recipe.yaml, so that its data are not known")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data = dict(with_label(read_recipe(folder), label)["data"])
     if manifest is not None:
-        config["data"]["path"] = str(manifest)
-    modality = build(config["modality"], "modality")
-    train, held_out = (build(config["data"], "data", modality=modality, split=split) for split in ("train", "held_out"))
-    path = config["data"].get("path")
+        data["path"] = str(manifest)
+    modality = build(read_recipe(folder)["modality"], "modality")
+    train, held_out = (build(data, "data", modality=modality, split=split) for split in ("train", "held_out"))
+    path = data.get("path")
     return train, held_out, None if path is None else Path(path)
 
 
+def choose(dataset: Dataset, num: int) -> list[int]:
+    """Returns the numbers of at most ``num`` examples, by a fixed seed, since data list one class after the other."""
+    return torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
+
+
 def draw_recordings(dataset: Dataset, num: int) -> Samples:
-    """Returns at most ``num`` recordings, chosen by a fixed seed, since data list one class after the other."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
+    """Returns at most ``num`` recordings, those of ``choose``."""
+    order = choose(dataset, num)
     parts = [dataset.batch(order[first : first + BATCH_SIZE]) for first in range(0, len(order), BATCH_SIZE)]
     labels = [
         {
@@ -88,12 +109,24 @@ def through_autoencoder(samples: Samples, pipeline: Pipeline) -> Samples:
     return replace(samples, name=f"{samples.name}, through the autoencoder", samples=torch.cat(decoded))
 
 
-def generate(pipeline: Pipeline, row: str, num: int, seed: int) -> Samples:
-    """Returns samples 0 to num − 1 of a seed; row: steps, "teacher" or "teacher:STEPS"."""
+def generate(
+    pipeline: Pipeline,
+    row: str,
+    num: int,
+    seed: int,
+    prompts: Sequence[str] | None = None,
+    labels: Sequence[Mapping[str, str | float]] | None = None,
+) -> Samples:
+    """Returns samples 0 to num − 1 of a seed; row: steps, "teacher" or "teacher:STEPS".
+
+    prompts: a text for each. labels: what the samples are to show; None: the labels that they were made for.
+    """
     parsed = Row.parse(row, pipeline)
-    made = pipeline(num, seed=seed, batch_size=BATCH_SIZE, **parsed.arguments)
+    texts = {} if prompts is None else {"prompt": list(prompts)}
+    made = pipeline(num, seed=seed, batch_size=BATCH_SIZE, **texts, **parsed.arguments)
     name = f"{parsed.sampler}, {parsed.steps} step{'s' if parsed.steps > 1 else ''}"
-    return Samples(f"teacher: {name}" if parsed.teacher else name, made.samples, made.labels, made.evaluations)
+    shown = made.labels if labels is None else labels
+    return Samples(f"teacher: {name}" if parsed.teacher else name, made.samples, shown, made.evaluations)
 
 
 def read_folder(folder: Path, modality: Modality, labels: LabelSet) -> Samples:
@@ -180,12 +213,16 @@ def say(text: str) -> None:
 
 
 def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Returns rows as a Markdown table; columns: key to heading; floats have three decimals, None is a dash."""
-    lines = ["| samples | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+    """Returns rows as a Markdown table; columns: key to heading, floats have three decimals, None is a dash.
+
+    Columns that no row has a value for are left out.
+    """
+    shown = {key: heading for key, heading in columns.items() if any(row[key] is not None for row in rows)}
+    lines = ["| samples | " + " | ".join(shown.values()) + " |", "|---|" + "---|" * len(shown)]
     for row in rows:
         cells = (
             "–" if row[key] is None else f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key])
-            for key in columns
+            for key in shown
         )
         lines.append(f"| {row['samples']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Measures how often a sample that was made for a text is nearer to it than to other texts.
 
-    python benchmarks/text_retrieval.py MODEL [--rows teacher 1 2] [-n 400] [--data MANIFEST]
+    python benchmarks/text_retrieval.py MODEL [--rows teacher 1 2] [-n 400] [--data MANIFEST] [--wording TEMPLATE]
 
 A scorer learns, from the training data alone, features of samples and of texts whose cosine is large for those that
 belong together (InfoNCE with a learned temperature: van den Oord et al. 2018, arXiv 1807.03748, equation 4; Radford et
@@ -9,31 +9,30 @@ come as the vectors of the model's text encoder. Each sample is then compared wi
 differ from it: top-1 is how often its own has the largest cosine, top-5 how often it is among five. Chance is 0.05 and
 0.25.
 
-The texts are those of held-out examples, and those of as many training examples ("seen"). The first rows are these
-examples themselves, and the same through the autoencoder.
+The module ``asked`` says which texts these are. Samples for other words are compared with the examples' own texts, the
+only ones that the scorer has seen. The first rows are the examples themselves, and the same through the autoencoder.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as nnf
-from samples import BATCH_SIZE, add_flags, print_figures, say
+from asked import HELD_OUT, SEEN, add_wording_flag, collect_asked, open_texts
+from samples import BATCH_SIZE, Samples, add_flags, print_figures, say
 from torch import Tensor, nn
 
 from scm_media import load, weights
 from scm_media.build import build
 from scm_media.data.captions import CaptionedDataset
 from scm_media.data.loader import batches
-from scm_media.evaluation.rows import Row
 from scm_media.pipeline import Pipeline
 from scm_media.prompts import LABEL, PromptBank
-from scm_media.sources import open_data
 
 NUM_TEXTS = 20
 COLUMNS = {
@@ -119,13 +118,13 @@ def rank_own(scorer: Scorer, samples: Tensor, texts: Sequence[int], pooled: Tens
     return torch.tensor(ranks)
 
 
-def figures(name: str, texts: str, ranks: Tensor, evaluations: int | None = None) -> dict[str, Any]:
+def figures(texts: str, samples: Samples, ranks: Tensor) -> dict[str, Any]:
     """Returns a row of the table."""
     num, top1 = len(ranks), (ranks == 0).double().mean().item()
     return {
-        "samples": name,
+        "samples": samples.name,
         "texts": texts,
-        "evaluations": evaluations,
+        "evaluations": samples.evaluations,
         "top1": top1,
         "top1_error": math.sqrt(top1 * (1 - top1) / num),
         "top5": (ranks < 5).double().mean().item(),
@@ -133,34 +132,17 @@ def figures(name: str, texts: str, ranks: Tensor, evaluations: int | None = None
     }
 
 
-def choose(data: CaptionedDataset, num: int) -> tuple[Tensor, list[int]]:
-    """Returns at most ``num`` examples, chosen by a fixed seed, and the number of the first text of each."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:num].tolist()
-    parts = [data.batch(order[first : first + BATCH_SIZE]) for first in range(0, len(order), BATCH_SIZE)]
-    return torch.cat([part.sample for part in parts]), torch.cat([part.labels[LABEL] for part in parts]).tolist()
-
-
 def measure(
-    pipeline: Pipeline, scorer: Scorer, splits: dict[str, CaptionedDataset], parsed: Any
+    pipeline: Pipeline, scorer: Scorer, splits: Mapping[str, CaptionedDataset], parsed: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Returns all rows: of examples, of the same through the autoencoder, and of samples for their texts."""
+    """Returns all rows."""
     assert pipeline.text is not None
-    pooled, rows = pipeline.text.bank.embeddings["pooled"].float(), []
-    for texts, data in splits.items():
-        real, numbers = choose(data, parsed.num)
-        rows.append(figures("examples", texts, rank_own(scorer, real, numbers, pooled)))
-        autoencoder = pipeline.network("autoencoder")
-        with torch.inference_mode():
-            back = torch.cat([pipeline.decode(autoencoder.encode(part)) for part in real.split(BATCH_SIZE)])
-        rows.append(figures("the same through the autoencoder", texts, rank_own(scorer, back, numbers, pooled)))
-        prompts = [pipeline.text.bank.prompts[number] for number in numbers]
-        for each in parsed.rows:
-            row = Row.parse(each, pipeline)
-            made = pipeline(len(prompts), prompt=prompts, seed=parsed.seed, batch_size=BATCH_SIZE, **row.arguments)
-            ranks = rank_own(scorer, made.samples, numbers, pooled)
-            name = f"{'teacher: ' if row.teacher else ''}{row.sampler}, {row.steps} step{'s' if row.steps > 1 else ''}"
-            rows.append(figures(name, texts, ranks, made.evaluations))
-            say(f"{texts}, {name}: top-1 {rows[-1]['top1']:.3f}")
+    bank, rows = pipeline.text.bank, []
+    pooled, number = bank.embeddings["pooled"].float(), {text: place for place, text in enumerate(bank.prompts)}
+    for texts, samples in collect_asked(pipeline, splits, parsed):
+        own = [number[str(label[LABEL])] for label in samples.labels]
+        rows.append(figures(texts, samples, rank_own(scorer, samples.samples, own, pooled)))
+        say(f"{texts}, {samples.name}: top-1 {rows[-1]['top1']:.3f}")
     return rows
 
 
@@ -168,6 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, trains the scorer where there is none, measures, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, ("teacher", "1", "2"), 400)
+    add_wording_flag(parser)
     parser.add_argument("--scorer", type=Path, default=Path("runs/judges/texts.safetensors"), metavar="FILE")
     parser.add_argument("--scorer-steps", type=int, default=1_500, metavar="N")
     parsed = parser.parse_args(arguments)
@@ -175,17 +158,12 @@ def main(arguments: list[str] | None = None) -> None:
     config = pipeline.folder.recipe()
     if pipeline.text is None or config is None:
         parser.error(f"{parsed.model} takes no text, or has no recipe.yaml")
-    if parsed.data is not None:
-        config["data"]["path"] = str(parsed.data)
-    modality = build(config["modality"], "modality")
-    splits = open_data(config, modality)
-    train, held_out = splits["train"], splits["held_out"]
-    assert isinstance(train, CaptionedDataset) and isinstance(held_out, CaptionedDataset)
-    if train.caption_table is None or train.caption_table.texts != pipeline.text.bank.prompts:
+    train, held_out = open_texts(config, parsed.data)
+    if train.caption_table.texts != pipeline.text.bank.prompts:
         parser.error(f"{parsed.model} carries other texts than its data have: give its run folder")
     network = {**config["feature_extractor"]["network"], "labels": {"any": 2}}
     scorer = train_or_load(parsed.scorer, network, train, pipeline.text.bank, parsed.scorer_steps)
-    rows = measure(pipeline, scorer, {"held out": held_out, "seen": train}, parsed)
+    rows = measure(pipeline, scorer, {HELD_OUT: held_out, SEEN: train}, parsed)
     print_figures({"model": pipeline.name, "seed": parsed.seed, "rows": rows}, COLUMNS, parsed)
 
 

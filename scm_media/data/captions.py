@@ -205,12 +205,18 @@ def add_captions(
     return found
 
 
+def fill_templates(values: Mapping[str, str], templates: Sequence[str]) -> list[str]:
+    """Returns the templates whose names an example has, filled with its values (``Dataset.fields``) and cleaned."""
+    usable = [template for template in templates if all(values.get(name) for name in _names_in(template))]
+    return [clean_text(template.format_map(dict(values))) for template in usable]
+
+
 def _texts_of(data: Dataset, templates: Sequence[str], per_example: int) -> tuple[list[list[str]], int]:
     """Returns the texts of each example, and the number of those that had no room."""
     found, unused = [], 0
     for index, captions in enumerate(data.captions()):
         texts = list(dict.fromkeys(text for caption in captions if (text := clean_text(caption))))
-        filled = _fill(data.fields(index), templates) if templates else []
+        filled = fill_templates(data.fields(index), templates) if templates else []
         filled = [text for text in dict.fromkeys(filled) if text not in texts]
         unused += max(0, len(texts) + len(filled) - per_example)
         texts = _choose(texts, per_example, index)
@@ -222,12 +228,6 @@ def _texts_of(data: Dataset, templates: Sequence[str], per_example: int) -> tupl
             f"{', '.join(data.fields(0)) or 'no labels'} (data.fields names more columns of a manifest)"
         )
     return found, unused
-
-
-def _fill(values: Mapping[str, str], templates: Sequence[str]) -> list[str]:
-    """Returns the templates whose names an example has, filled."""
-    usable = [template for template in templates if all(values.get(name) for name in _names_in(template))]
-    return [clean_text(template.format_map(dict(values))) for template in usable]
 
 
 def _choose(texts: list[str], room: int, index: int) -> list[str]:

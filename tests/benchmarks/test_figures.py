@@ -80,13 +80,13 @@ def folder(tmp_path):
         },
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config))
-    return SimpleNamespace(path=tmp_path, manifest=manifest)
+    return SimpleNamespace(path=tmp_path, manifest=manifest, recipe=lambda: config)
 
 
 class FakePipeline:
     """Makes pipes at the pitch in two steps, an octave too high in one; its autoencoder halves."""
 
-    name, device = "fake", torch.device("cpu")
+    name, device, text = "fake", torch.device("cpu"), None
     modality = AudioModality(RATE, 0.5, crop="start")
     labels = LabelSet({"family": FAMILIES, "pitch": tuple(map(str, PITCHES))}, {"family": (1, 1), "pitch": (1, 1, 1)})
     settings = {"steps": 2}
