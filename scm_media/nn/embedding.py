@@ -100,6 +100,15 @@ class LabelEmbedding(nn.Module):
         self.scalars = nn.ModuleDict({names[name]: scalar for name, scalar in self.scalars.items()})
         self.absent = nn.ParameterDict({names[name]: vector for name, vector in self.absent.items()})
 
+    def absent_vector(self, names: Sequence[str]) -> Tensor:
+        """Returns the sum ``(width,)`` of the embeddings that these labels have where they are not given."""
+        rows = [
+            self.tables[name](torch.tensor([num]))[0] if num > 0 else self.absent[name]
+            for name, num in self.num_classes.items()
+            if name in names
+        ]
+        return torch.stack(rows).sum(0)
+
     def forward(self, labels: Mapping[str, Tensor], like: Tensor) -> Tensor:
         """Returns the sum ``(B, width)`` in the type of ``like`` ``(B, width)``; raises ValueError for other labels."""
         unknown = sorted(set(labels) - set(self.num_classes))

@@ -72,6 +72,14 @@ class TextVector(nn.Module):
             nn.init.zeros_(parameter)
         return project, null
 
+    @torch.no_grad()
+    def start_at(self, vector: Tensor) -> None:
+        """Gives every text, and none, the same vector ``(width,)``."""
+        assert isinstance(self.project, Linear) and isinstance(self.null, nn.Embedding)
+        self.project.weight.zero_()
+        self.project.bias.copy_(vector)
+        self.null.weight.copy_(vector)
+
     def forward(self, cond: Conditioning, like: Tensor) -> Tensor:
         """Returns ``(B, width)`` in the type of ``like`` ``(B, …)``, in float32 or wider under any precision."""
         num = like.shape[0]
@@ -109,6 +117,9 @@ class MPTextVector(Gains, TextVector):
         """Returns the projection, and the table of the null vector."""
         return MPLinear(text_width, width), MPEmbedding(1, width)
 
+    def start_at(self, vector: Tensor) -> None:
+        """Changes nothing: without a bias, texts have no vector in common."""
+
     def forward(self, cond: Conditioning, like: Tensor) -> Tensor:
         """Returns ``(B, width)`` in the type of ``like`` ``(B, …)``."""
         return super().forward(cond, like) * self.gain
@@ -126,8 +137,8 @@ class TextInput(nn.Module):
         self,
         widths: Mapping[str, int] | None,
         width: int,
-        tokens: Callable[[int, int], nn.Module] = TextTokens,
-        pooled: Callable[[int, int], nn.Module] = TextVector,
+        tokens: Callable[[int, int], TextTokens] = TextTokens,
+        pooled: Callable[[int, int], TextVector] = TextVector,
     ) -> None:
         super().__init__()
         self.widths = dict(widths or {})

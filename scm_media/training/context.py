@@ -31,6 +31,7 @@ from scm_media.prompts import LABEL, TextInputs
 from scm_media.sources import open_data
 from scm_media.tangent import TangentMethod
 from scm_media.training.devices import training_device
+from scm_media.training.initial_weights import load_initial
 from scm_media.trigflow import TrigFlow
 
 
@@ -172,13 +173,10 @@ class Context:
         component = self.start.read(stage)
         if isinstance(network, LoRAStudent):
             check_same_lora(network, component.config, self.start.file(stage))
-        state, num_channels = component.state, component.config.get("num_cond_channels", 0)
-        layout = self.conditioning_layout
-        without_actions = hasattr(network, "num_cond_channels") and num_channels in (0, layout.num_mask_channels)
-        if layout.grouping is not None and without_actions:
-            # The channels of the actions come last; with zeros for weights they have no effect at first.
-            state = weights.widen(state, network.state_dict())
-        weights.load_into(network, state, self.start.file(stage))
+        file = self.start.file(stage)
+        left_out = load_initial(network, component, self.conditioning_layout, stage, file)
+        if left_out:
+            print(f"{stage}: texts take the place of the labels {', '.join(left_out)} of {file}", file=sys.stderr)
 
 
 def prepare(config: dict[str, Any]) -> Context:

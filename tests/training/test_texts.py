@@ -116,6 +116,20 @@ def test_a_run_refuses_other_texts_and_lengths(trained, root, encoder, tmp_path)
         training.run(compose(trained, other, encoder, *steps, "stage=student"))
 
 
+def test_training_with_texts_starts_from_a_model_without(tmp_path, root, encoder, capsys):
+    plain = recipe.compose("image/tiny", [*SMALL, f"run_dir={tmp_path / 'plain'}"])
+    for stage in ("autoencoder", "teacher"):
+        training.run({**plain, "stage": stage})
+    told = compose(tmp_path / "told", root, encoder, f"init_from={tmp_path / 'plain'}", "teacher.max_steps=0")
+    training.run({**told, "stage": "autoencoder"})
+    capsys.readouterr()
+    training.run({**told, "stage": "teacher"})
+    assert "teacher: texts take the place of the labels class of" in capsys.readouterr().err
+    before, after = state(tmp_path / "plain", "teacher"), state(tmp_path / "told", "teacher")
+    assert torch.equal(after["patch_in.weight"], before["patch_in.weight"])
+    assert any(name.startswith("text.") for name in after) and "labels.tables.class.weight" not in after
+
+
 def test_embeddings_are_made_anew_before_a_network_was_trained_on_them(tmp_path, root, encoder, capsys):
     write_texts(prepare(compose(tmp_path, root, encoder)))
     for more, dtype, length in (("text.dtype=float32", torch.float32, 8), ("text.max_tokens=4", torch.float16, 4)):
