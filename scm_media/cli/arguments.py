@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from scm_media.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SAMPLING_STEPS, SEED, Bounds
@@ -55,6 +56,18 @@ class _CheckingParser(argparse.ArgumentParser):
                 if (expected := bounds.complaint(value)) is not None:
                     raise ValueError(f"{action.option_strings[0]} must be {expected}, got {value}")
         return parsed, rest
+
+
+def read_lines(flag: str, file: str | Path, what: str) -> list[str]:
+    """Returns the lines of a flag's file that are not empty; ValueError where it has none, or cannot be read."""
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{flag} {file}: {error}; expected a UTF-8 file, a {what} a line") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{flag} {file} has no line with a {what}")
+    return lines
 
 
 def add_network_flags(to: argparse.ArgumentParser, batch_size: int) -> None:

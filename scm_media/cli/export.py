@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scm_media.cli.arguments import parser
+from scm_media.cli.arguments import parser, read_lines
 from scm_media.display import printable
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ def run(arguments: Sequence[str]) -> int:
         help="take the teacher along or leave it out; default: along in a folder, left out of a single file",
     )
     commands.add_argument(
+        "--texts",
+        metavar="FILE",
+        help="a file with a text of the model in each line: those that go along with their embeddings, and so need no "
+        "text encoder; default: some of the training data's",
+    )
+    commands.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the model in DIR as a whole; files that no export writes (.git, LICENSE) stay",
@@ -58,6 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         "--precision": parsed.precision != "as-is",
         "--teacher": parsed.teacher is True,
         "--no-teacher": parsed.teacher is False,
+        "--texts": parsed.texts is not None,
         "--overwrite": parsed.overwrite,
     }
     if unheeded := [flag for flag, is_given in given.items() if is_given and flag not in chosen.flags]:
@@ -71,6 +78,10 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _texts(parsed: argparse.Namespace) -> list[str] | None:
+    return None if parsed.texts is None else read_lines("--texts", parsed.texts, "text")
+
+
 def _write_folder(model: ModelFolder, parsed: argparse.Namespace) -> None:
     from scm_media.pipeline import Pipeline
     from scm_media.pipeline.export import check_target
@@ -78,7 +89,11 @@ def _write_folder(model: ModelFolder, parsed: argparse.Namespace) -> None:
     check_target(model, parsed.folder, parsed.overwrite)  # before statistics are made, which may take long
     _warn_without_reference(model, parsed.folder)
     folder = Pipeline(model).save_pretrained(
-        parsed.folder, dtype=_dtype(parsed), teacher=parsed.teacher is not False, overwrite=parsed.overwrite
+        parsed.folder,
+        dtype=_dtype(parsed),
+        teacher=parsed.teacher is not False,
+        overwrite=parsed.overwrite,
+        texts=_texts(parsed),
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shown = printable(folder)
@@ -91,7 +106,7 @@ def _write_file(model: ModelFolder, parsed: argparse.Namespace) -> None:
     check_file_target(model, parsed.folder, parsed.overwrite)
     _warn_without_reference(model, parsed.folder)
     teacher = needs_teacher(model) if parsed.teacher is None else parsed.teacher
-    file = export_file(model, parsed.folder, _dtype(parsed), teacher, parsed.overwrite)
+    file = export_file(model, parsed.folder, _dtype(parsed), teacher, parsed.overwrite, _texts(parsed))
     shown, left_out = printable(file), ""
     if model.has("teacher") and not teacher:
         left_out = " without the teacher (--teacher takes it along)"
@@ -129,7 +144,7 @@ class _Format:
     help: str
 
 
-OURS = ("--precision", "--teacher", "--no-teacher", "--overwrite")
+OURS = ("--precision", "--teacher", "--no-teacher", "--texts", "--overwrite")
 FORMATS: Mapping[str, _Format] = {
     "scm-media": _Format(_write_folder, OURS, "a model folder (default)"),
     "safetensors": _Format(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scm_media.build import nearest
-from scm_media.cli.arguments import EXTENT, add_network_flags
+from scm_media.cli.arguments import EXTENT, add_network_flags, read_lines
 from scm_media.cli.output import print_json
 from scm_media.cli.progress import Progress
 from scm_media.display import printable
@@ -135,14 +135,7 @@ def _read_prompts(parsed: argparse.Namespace) -> list[str] | None:
     found = list(parsed.prompt or [])
     if parsed.prompts is None:
         return found or None
-    try:
-        text = Path(parsed.prompts).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--prompts {parsed.prompts}: {error}; expected a UTF-8 file, a prompt a line") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f"--prompts {parsed.prompts} has no line with a prompt")
-    return found + lines
+    return found + read_lines("--prompts", parsed.prompts, "prompt")
 
 
 def _without_sizes(commands: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:

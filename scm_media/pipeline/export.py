@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -44,20 +44,22 @@ def export(
     teacher: bool = True,
     sheet: Any = None,
     overwrite: bool = False,
+    texts: Sequence[str] | None = None,
 ) -> Path:
     """Writes a model folder (weights, recipe, figures, card) and returns it.
 
     states: network to the tensors that replace those of its file. dtype: type of floating-point weights; None keeps
     theirs. teacher: exports the teacher and its guide too. sheet: a picture (PIL) of samples for the card. overwrite:
-    replaces an earlier export in the folder as a whole; files that no export writes stay. Statistics in another
-    network's features go along when they are small.
+    replaces an earlier export in the folder as a whole; files that no export writes stay. texts: those of the model's
+    whose embeddings go along; None for some of them. Statistics in another network's features go along when they are
+    small.
 
     A folder that has a ``model.json`` is complete, and of one model. Raises ValueError when the source lacks a student
     or an autoencoder, and as ``check_target``; OSError when something cannot be written: the folder is then unchanged.
     """
     check_target(source, target, overwrite)
     with write_aside(target) as folder:
-        _write(source, folder, states or {}, dtype, teacher, sheet)
+        _write(source, folder, states or {}, dtype, teacher, sheet, texts)
     return target
 
 
@@ -147,9 +149,10 @@ def _write(
     dtype: torch.dtype | None,
     teacher: bool,
     sheet: Any,
+    texts: Sequence[str] | None,
 ) -> None:
     """Writes all files of an export into a folder."""
-    for name, component in read_exported(source, teacher):
+    for name, component in read_exported(source, teacher, texts):
         state, kind = states.get(name, component.state), dtype if name in NETWORKS else None
         weights.save(folder / f"{name}.safetensors", state, component.config, component.info, kind)
     if (recipe := source.recipe()) is not None:
@@ -161,22 +164,26 @@ def _write(
         sheet.save(picture, format="PNG")
         weights.write_whole(folder / SHEET_FILE, picture.getvalue())
     weights.write_whole(folder / CARD_FILE, format_card(source, sheet=sheet is not None).encode())
-    description = without_folders(exported_description(source).to_json())
+    description = without_folders(exported_description(source, texts).to_json())
     ModelDescription.from_json(description, source.path / MODEL_FILE).write(folder, UNNAMED)
 
 
-def exported_description(source: ModelFolder) -> ModelDescription:
-    """Returns the description of an export, which has the texts that go along with it."""
+def exported_description(source: ModelFolder, texts: Sequence[str] | None = None) -> ModelDescription:
+    """Returns the description of an export, which has the texts that go along with it; ValueError for unknown ones."""
     if not source.has("prompts"):
+        if texts is not None:
+            raise ValueError(f"{source.path} takes no text, so that no texts can be chosen to go along")
         return source.description
-    return exported_texts(source.description, source.read("prompts", check=False))
+    return exported_texts(source.description, source.read("prompts", check=False), texts)
 
 
-def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, weights.Component]]:
+def read_exported(
+    source: ModelFolder, teacher: bool, texts: Sequence[str] | None = None
+) -> Iterator[tuple[str, weights.Component]]:
     """Yields the name and content of each weight file of an export, without paths of this machine.
 
-    Each is read as what it should be: a copied file could carry another's content along. Raises ValueError as
-    ``export``.
+    texts: those whose embeddings go along; None for some of them. Each file is read as what it should be: a copied one
+    could carry another's content along. Raises ValueError as ``export``.
     """
     for name in NETWORKS:
         if not source.has(name) and name not in ("autoencoder", "student"):
@@ -195,7 +202,7 @@ def read_exported(source: ModelFolder, teacher: bool) -> Iterator[tuple[str, wei
         if source.has(name):
             found = source.read(name)
             if name == "prompts" and source.description.text is not None:
-                found = select_texts(found, exported_texts(source.description, found).labels[PROMPT])
+                found = select_texts(found, exported_texts(source.description, found, texts).labels[PROMPT])
             if not name.startswith("reference-") or _num_bytes(found) <= MAX_REFERENCE:
                 yield name, found
 

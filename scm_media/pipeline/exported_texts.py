@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from scm_media import weights
 from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.labels import format_combinations, parse_combinations
 from scm_media.prompts import LABEL, text_names
+from scm_media.text.cleaning import clean_text
 
 MAX_LISTED = 4096
 """Texts that a model lists."""
@@ -31,11 +33,16 @@ def limit_texts(description: ModelDescription) -> ModelDescription:
     return describe_texts(description, _spread(description, MAX_LISTED))
 
 
-def exported_texts(description: ModelDescription, bank: weights.Component) -> ModelDescription:
-    """Returns the description with the texts whose embeddings go along with an export, spread evenly over the listed.
+def exported_texts(
+    description: ModelDescription, bank: weights.Component, chosen: Sequence[str] | None = None
+) -> ModelDescription:
+    """Returns the description with the texts whose embeddings go along with an export.
 
-    bank: all embeddings of the model.
+    bank: all embeddings of the model. chosen: the texts; None for some that are spread evenly over the listed ones.
+    Raises ValueError for a chosen text that the bank lacks, and for a model without text.
     """
+    if chosen is not None:
+        return _chosen_texts(description, bank, [clean_text(each) for each in chosen])
     if description.text is None:
         return description
     row = sum(tensor[0].numel() * tensor.element_size() for tensor in bank.state.values())
@@ -51,8 +58,39 @@ def select_texts(bank: weights.Component, names: Sequence[str]) -> weights.Compo
     number = {name: place for place, name in enumerate(text_names(prompts))}
     kept = [number[name] for name in names if name in number]
     rows = torch.tensor([*kept, len(prompts)])
-    state = {name: tensor[rows] for name, tensor in bank.state.items()}
+    state = _without_padding({name: tensor[rows] for name, tensor in bank.state.items()})
     return weights.Component(state, {**bank.config, "prompts": [prompts[place] for place in kept]}, bank.info)
+
+
+def _without_padding(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns embeddings without the positions at the end that no text has a token at."""
+    if "token_mask" not in state:
+        return state
+    longest = max(1, int(state["token_mask"].bool().sum(1).max()))
+    cut = {name: state[name][:, :longest].contiguous() for name in ("tokens", "token_mask")}
+    return {**state, **cut}
+
+
+def _chosen_texts(description: ModelDescription, bank: weights.Component, chosen: Sequence[str]) -> ModelDescription:
+    """Returns the description with these texts, whether it lists them or not."""
+    if description.text is None:
+        raise ValueError("the model takes no text, so that no texts can be chosen to go along")
+    known = set(bank.config["prompts"])
+    if unknown := [text for text in chosen if text not in known]:
+        raise ValueError(
+            f"{len(unknown)} of {len(chosen)} texts to go along are not among the {len(known)} that the model carries "
+            f"(the first: {unknown[0]!r:.100}): choose texts of its training data, or export without --texts"
+        )
+    listed = {name: number for number, name in enumerate(description.labels[LABEL])}
+    names = dict.fromkeys(text_names(chosen))
+    found = describe_texts(description, sorted(listed[name] for name in names if name in listed))
+    unlisted = [name for name in names if name not in listed]
+    counts = found.label_counts.get(LABEL) or ()
+    return replace(
+        found,
+        labels={**found.labels, LABEL: [*found.labels[LABEL], *unlisted]},
+        label_counts={**found.label_counts, LABEL: [*counts, *(1 for _ in unlisted)] if counts else []},
+    )
 
 
 def describe_texts(description: ModelDescription, kept: Sequence[int]) -> ModelDescription:

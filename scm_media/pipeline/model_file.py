@@ -209,11 +209,13 @@ def export_file(
     dtype: torch.dtype | None = None,
     teacher: bool | None = None,
     overwrite: bool = False,
+    texts: Sequence[str] | None = None,
 ) -> Path:
     """Writes a model to one safetensors file, complete or not at all, and returns the file.
 
     dtype: type of the networks' floating-point weights; None keeps theirs. teacher: takes the teacher and its guide
-    along; None where the student needs it. Model card and sheet of samples stay behind; the facts of the card do not.
+    along; None where the student needs it. texts: those whose embeddings go along; None for some. Model card and sheet
+    of samples stay behind; the facts of the card do not.
     Raises ValueError as ``check_file_target``, as ``export``, and for a description that is too long for the header of
     a file; OSError when it cannot be written.
     """
@@ -221,7 +223,7 @@ def export_file(
     teacher = needs_teacher(source) if teacher is None else teacher
     tensors: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Any]] = {}
-    for name, component in read_exported(source, teacher):
+    for name, component in read_exported(source, teacher, texts):
         state = weights.to_storage(component.state, dtype if name in NETWORKS else None, target)
         digest = _digest(weights.Component(state, component.config, component.info))
         parts[name] = {"config": component.config, "info": component.info, "digest": digest}
@@ -229,7 +231,7 @@ def export_file(
     recipe = source.recipe()
     header = {
         KEY: FORMAT,
-        "model": without_folders(exported_description(source).to_json()),
+        "model": without_folders(exported_description(source, texts).to_json()),
         "parts": parts,
         "recipe": None if recipe is None else format_recipe(recipe),
         "figures": source.all_figures(),

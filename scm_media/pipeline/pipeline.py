@@ -13,7 +13,7 @@ from scm_media.pipeline.actions import SampleActions
 from scm_media.pipeline.batch_sampler import BatchSampler, Samples
 from scm_media.pipeline.edit_inputs import prepare_input
 from scm_media.pipeline.edits import InpaintingInput
-from scm_media.pipeline.export import check_target, export
+from scm_media.pipeline.export import check_target, export, exported_description
 from scm_media.pipeline.labels import Label, SampleLabels
 from scm_media.pipeline.loaded_model import LoadedModel
 from scm_media.pipeline.model_folder import ModelFolder
@@ -40,20 +40,28 @@ class Pipeline(LoadedModel):
         return cls(ModelFolder.open(source), device, precision, text_encoder)
 
     def save_pretrained(
-        self, folder: str | Path, dtype: torch.dtype | None = None, teacher: bool = True, overwrite: bool = False
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        teacher: bool = True,
+        overwrite: bool = False,
+        texts: Sequence[str] | None = None,
     ) -> Path:
         """Writes a self-contained model folder, with a sheet of samples for its card, and returns it.
 
         dtype: type that weights are stored in; None keeps theirs. teacher: exports the teacher too. overwrite: replaces
-        an earlier export in the folder as a whole, which raises ValueError otherwise; other files in it stay.
+        an earlier export in the folder as a whole, which raises ValueError otherwise; other files in it stay. texts:
+        those that go along with their embeddings, so that they need no text encoder; None for some of the training
+        data's. Raises ValueError for texts that the model does not carry.
         """
         target = Path(folder)
         check_target(self.folder, target, overwrite)
+        exported_description(self.folder, texts)
         # Taken before the sheet reads networks: weights that nobody changed are written as they are in their file.
         # A teacher that shares its weights with a LoRA has none of its own: its file's are written.
         states = {name: state for name, network in self._networks.items() if (state := network.state_dict())}
         sheet = self.sheet() if self.folder.has("student") else None
-        return export(self.folder, target, states, dtype, teacher, sheet, overwrite)
+        return export(self.folder, target, states, dtype, teacher, sheet, overwrite, texts)
 
     def sheet(self, num: int = 16, columns: int = 8, seed: int = 0) -> Any:
         """Returns a picture (PIL) of the first samples of a seed with their labels: the same for the same model."""

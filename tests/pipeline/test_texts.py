@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from scm_media import recipe, training, weights
+from scm_media.cli.export import run as run_export
 from scm_media.conditioning import Conditioning
 from scm_media.diffusers.export import export_pipeline
 from scm_media.pipeline import exported_texts, load
 from scm_media.pipeline.description import ModelDescription, SamplerSettings
 from scm_media.pipeline.graph_export import export_graphs
 from scm_media.pipeline.labels import LabelSet, SampleLabels
+from scm_media.pipeline.model_file import export_file
 from scm_media.pipeline.texts import Texts, TextWarning
 from scm_media.prompts import PromptBank, text_names
 from scm_media.text import make_bank, open_encoder
@@ -117,6 +119,36 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
         model(1, prompt=new)  # the path of this machine did not go along
     found = load(tmp_path / "model", text_encoder=encoder)
     assert torch.allclose(found(2, prompt=new).samples, whole(2, prompt=new).samples, atol=1e-2)
+
+
+def test_chosen_texts_go_along_with_an_export(tmp_path, encoder, monkeypatch):
+    texts = [f"{text} {number}" for number in range(10) for text in TEXTS.values()]
+    run = train(tmp_path, encoder, texts)
+    whole, chosen = load(run), [texts[7], texts[2], f" {texts[11]} "]
+    description = whole.folder.description
+    listed = exported_texts.describe_texts(description, [description.labels["prompt"].index(texts[2])])
+    listed.write(run)  # as a model of many texts, which lists some of them
+    (tmp_path / "chosen.txt").write_text("\n".join(chosen) + "\n")
+    words = ["export", str(run), str(tmp_path / "model"), "--texts", str(tmp_path / "chosen.txt")]
+    assert run_export(words[1:]) == 0
+    model = load(tmp_path / "model")
+    expected = [texts[2], texts[7], texts[11]]
+    assert sorted(model.prompts.prompts) == sorted(model.folder.description.labels["prompt"]) == sorted(expected)
+    made = model(3, prompt=expected).samples
+    assert torch.allclose(made, whole(3, prompt=expected).samples, atol=1e-5)
+    assert {label["prompt"] for label in model(24).labels} == set(expected)
+    longest = max(len(text.split()) for text in texts) + 2
+    assert model.prompts.embeddings["tokens"].shape[1] == longest < 8, "padding stays behind"
+    one = export_file(load(run).folder, tmp_path / "one.safetensors", texts=[texts[7]])
+    assert load(one).prompts.prompts == (texts[7],)
+    for wrong, problem in (
+        (["unheard of"], "1 of 1 texts to go along are not among the 20"),
+        ([], "no line with a text"),
+    ):
+        (tmp_path / "chosen.txt").write_text("\n".join(wrong))
+        with pytest.raises(ValueError, match=problem):
+            run_export([*words[1:2], str(tmp_path / "other"), *words[3:]])
+    assert not (tmp_path / "other").exists()
 
 
 def test_long_texts_are_drawn_whole_also_after_an_export(tmp_path, encoder, monkeypatch):
