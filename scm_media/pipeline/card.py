@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,10 +37,11 @@ def markdown_code(text: object) -> str:
     return printable(text).replace("`", "'")
 
 
-def format_card(folder: ModelFolder, sheet: bool | None = None) -> str:
+def format_card(folder: ModelFolder, sheet: bool | None = None, description: ModelDescription | None = None) -> str:
     """Returns the card of a model as Markdown, with the front matter that the Hugging Face hub reads.
 
-    sheet: shows the picture ``samples.png``; None: when the folder has one. Raises ValueError for figures that no
+    sheet: shows the picture ``samples.png``; None: when the folder has one. description: that of an export of the
+    model, where it has other texts; None: the model's own. Raises ValueError for figures that no
     evaluation wrote.
     """
     modality = build(folder.description.modality, "modality")
@@ -53,8 +55,10 @@ def format_card(folder: ModelFolder, sheet: bool | None = None) -> str:
             f"{folder.path}: its figures (metrics.json, metrics-*.json, memorization.json) are not as an evaluation "
             f"writes them ({type(error).__name__}: {error}); evaluate the model again"
         ) from error
-    front = _front_matter(folder.description.licence, modality.name, modality.pipeline_tag)
-    return "\n".join([*front, *_introduction(folder.description, sheet), *figures, ""])
+    description = description or folder.description
+    tag = modality.pipeline_tag if description.text is None else f"text-to-{modality.name}"
+    front = _front_matter(description.licence, modality.name, tag)
+    return "\n".join([*front, *_introduction(description, sheet), *figures, ""])
 
 
 def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
@@ -70,7 +74,7 @@ def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
         "```python",
         "import scm_media",
         "",
-        'samples = scm_media.load("path/to/this/folder")(4, steps=2, seed=0)',
+        f'samples = scm_media.load("path/to/this/folder")(4, {_example_prompt(description)}steps=2, seed=0)',
         "```",
         "",
         f"- Data: {markdown_text(description.data or 'unknown')}",
@@ -79,12 +83,16 @@ def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
     if description.text is not None:
         name = str(description.text.get("encoder"))
         encoder = markdown_code(Path(name).name if Path(name).is_absolute() else name)
-        lines.append(f"- Takes texts (`--prompt`, `prompt=`), embedded by `{encoder}`; other ones than these need it")
+        texts = _texts(description)
+        shown = ", ".join(f'"{markdown_text(text)}"' for text in texts[:: -(-len(texts) // MAX_TEXTS) or 1])
+        lines.append(
+            f"- Takes texts (`--prompt`, `prompt=`), embedded by `{encoder}`. Of these {len(texts)} the embeddings go "
+            f"along, any other text needs the encoder: {shown}{' …' if len(texts) > MAX_TEXTS else ''}"
+        )
     for label, classes in description.labels.items():
-        shown = classes if description.text is None or label != PROMPT else classes[:MAX_TEXTS]
-        listed = ", ".join(map(markdown_text, shown)) if classes else "a number"
-        listed += f" … ({len(classes)} in all)" if len(shown) < len(classes) else ""
-        lines.append(f"- Label `{markdown_code(label)}`: {listed}")
+        if description.text is None or label != PROMPT:
+            listed = ", ".join(map(markdown_text, classes)) if classes else "a number"
+            lines.append(f"- Label `{markdown_code(label)}`: {listed}")
     if description.actions:
         lines.append(
             f"- Actions, numbers for each frame (`--actions`): {', '.join(map(markdown_text, description.actions))}"
@@ -101,6 +109,17 @@ def _introduction(description: ModelDescription, sheet: bool) -> list[str]:
             f"chosen after training by the Fréchet distance of {markdown_text(choice['num_samples'])} samples"
         )
     return lines
+
+
+def _texts(description: ModelDescription) -> Sequence[str]:
+    """Returns the texts that a model of texts lists."""
+    return () if description.text is None else description.labels.get(PROMPT, ())
+
+
+def _example_prompt(description: ModelDescription) -> str:
+    """Returns the argument of a call that asks for the first text; nothing for a model without texts."""
+    texts = _texts(description)
+    return f"prompt={json.dumps(printable(texts[0]), ensure_ascii=False)}, " if texts else ""
 
 
 def _figures(tables: Sequence[Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:

@@ -30,6 +30,8 @@ _FILES = (
     *(f"{name}.safetensors" for name in (*NETWORKS, "reference", "action_bank", "prompts")),
     *(MODEL_FILE, RECIPE_FILE, "metrics.json", "memorization.json", CARD_FILE, SHEET_FILE),
 )
+CONVERTED = (*NETWORKS, "prompts")
+"""Parts whose floating-point tensors take the type that an export is written in."""
 MAX_REFERENCE = 2_000_000
 """Largest statistics in another network's features that go along, in bytes."""
 NAMED_BY_USERS = frozenset({"labels", "classes"})
@@ -153,7 +155,7 @@ def _write(
 ) -> None:
     """Writes all files of an export into a folder."""
     for name, component in read_exported(source, teacher, texts):
-        state, kind = states.get(name, component.state), dtype if name in NETWORKS else None
+        state, kind = states.get(name, component.state), dtype if name in CONVERTED else None
         weights.save(folder / f"{name}.safetensors", state, component.config, component.info, kind)
     if (recipe := source.recipe()) is not None:
         weights.write_whole(folder / RECIPE_FILE, format_recipe(recipe).encode())
@@ -163,8 +165,9 @@ def _write(
         picture = io.BytesIO()
         sheet.save(picture, format="PNG")
         weights.write_whole(folder / SHEET_FILE, picture.getvalue())
-    weights.write_whole(folder / CARD_FILE, format_card(source, sheet=sheet is not None).encode())
-    description = without_folders(exported_description(source, texts).to_json())
+    exported = exported_description(source, texts)
+    weights.write_whole(folder / CARD_FILE, format_card(source, sheet is not None, exported).encode())
+    description = without_folders(exported.to_json())
     ModelDescription.from_json(description, source.path / MODEL_FILE).write(folder, UNNAMED)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from scm_media import weights
 from scm_media.adapters.lora_files import is_lora
 from scm_media.pipeline.description import MODEL_FILE, ModelDescription
-from scm_media.pipeline.export import exported_description, format_recipe, read_exported, without_folders
+from scm_media.pipeline.export import CONVERTED, exported_description, format_recipe, read_exported, without_folders
 from scm_media.pipeline.hub import PLAIN_NAME
 from scm_media.pipeline.model_folder import (
     MEMORIZATION_FILE,
@@ -224,7 +224,7 @@ def export_file(
     tensors: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Any]] = {}
     for name, component in read_exported(source, teacher, texts):
-        state = weights.to_storage(component.state, dtype if name in NETWORKS else None, target)
+        state = weights.to_storage(component.state, dtype if name in CONVERTED else None, target)
         digest = _digest(weights.Component(state, component.config, component.info))
         parts[name] = {"config": component.config, "info": component.info, "digest": digest}
         tensors |= {f"{name}{SEPARATOR}{each}": tensor for each, tensor in state.items()}

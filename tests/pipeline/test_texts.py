@@ -113,7 +113,9 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
         with pytest.raises(ValueError, match="takes texts, "):
             export(model.folder, tmp_path / "elsewhere")
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "- Takes texts (`--prompt`, `prompt=`), embedded by `tiny-bert`" in card
+    assert f"- Takes texts (`--prompt`, `prompt=`), embedded by `tiny-bert`. Of these {len(kept)} the" in card
+    assert all(f'"{text}"' in card for text in kept) and f'(4, prompt="{kept[0]}", steps=2' in card
+    assert "pipeline_tag: text-to-image" in card and "Label `prompt`" not in card
     new = sorted(set(whole.folder.description.labels["prompt"]) - set(kept))[0]
     with pytest.raises(ValueError, match="its text encoder tiny-bert cannot be used"):
         model(1, prompt=new)  # the path of this machine did not go along
@@ -139,8 +141,9 @@ def test_chosen_texts_go_along_with_an_export(tmp_path, encoder, monkeypatch):
     assert {label["prompt"] for label in model(24).labels} == set(expected)
     longest = max(len(text.split()) for text in texts) + 2
     assert model.prompts.embeddings["tokens"].shape[1] == longest < 8, "padding stays behind"
-    one = export_file(load(run).folder, tmp_path / "one.safetensors", texts=[texts[7]])
-    assert load(one).prompts.prompts == (texts[7],)
+    one = export_file(load(run).folder, tmp_path / "one.safetensors", torch.float32, texts=[texts[7]])
+    found = load(one).prompts
+    assert found.prompts == (texts[7],) and found.embeddings["tokens"].dtype == torch.float32
     for wrong, problem in (
         (["unheard of"], "1 of 1 texts to go along are not among the 20"),
         ([], "no line with a text"),
