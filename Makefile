@@ -102,21 +102,26 @@ audit: dev
 demo: install
 	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
 	@$(BIN)/python examples/few_steps.py image/fashion --out $(OUT)/fashion.png
-	@echo "2. the bundled model audio/notes: eight sounds of a guitar, and a sheet of 1, 2 and 4 steps and its teacher"
+	@echo "2. the bundled model image/emoji-text: pictures of what a text says, and a sheet of 1, 2 and 4 steps and its teacher"
+	@$(BIN)/scm-media generate image/emoji-text --prompt "woman scientist" --prompt "blue heart" --prompt "man cook" \
+		--prompt "france flag" -n 8 --out $(OUT)/emoji
+	@$(BIN)/python examples/few_steps.py image/emoji-text -n 8 --out $(OUT)/emoji.png
+	@echo "3. the bundled model audio/notes: eight sounds of a guitar, and a sheet of 1, 2 and 4 steps and its teacher"
 	@$(BIN)/scm-media generate audio/notes --label "family=guitar pitch=60" -n 8 --out $(OUT)/notes
 	@$(BIN)/python examples/few_steps.py audio/notes -n 6 --out $(OUT)/notes.png
-	@echo "3. the bundled model video/scenes: four clips of a corridor, one of them continued, and a sheet"
+	@echo "4. the bundled model video/scenes: four clips of a corridor, one of them continued, and a sheet"
 	@$(BIN)/scm-media generate video/scenes --label deadly_corridor -n 4 --out $(OUT)/scenes
 	@$(BIN)/scm-media edit video/scenes --task continue --keep 7 --label deadly_corridor \
 		--input "$$(ls $(OUT)/scenes/*.mp4 | head -n 1)" -n 1 --out $(OUT)/scenes-continued
 	@$(BIN)/python examples/few_steps.py video/scenes -n 6 --out $(OUT)/scenes.png
-	@echo "4. image/tiny trained from nothing: autoencoder, feature network, teacher, student"
+	@echo "5. image/tiny trained from nothing: autoencoder, feature network, teacher, student"
 	@$(LEAN) $(BIN)/scm-media train image/tiny run_dir=$(OUT)/tiny
-	@echo "5. pictures from what was just trained"
+	@echo "6. pictures from what was just trained"
 	@$(BIN)/scm-media generate $(OUT)/tiny -n 4 --out $(OUT)/tiny-clips
 	@$(BIN)/python examples/few_steps.py $(OUT)/tiny --out $(OUT)/tiny.png
-	@echo "done; look at $(OUT)/fashion.png, $(OUT)/notes.png, $(OUT)/scenes.png, $(OUT)/tiny.png and the single pictures"
-	@echo "in $(OUT)/tiny-clips, listen to the sounds in $(OUT)/notes, play the clips in $(OUT)/scenes"
+	@echo "done; look at $(OUT)/fashion.png, $(OUT)/emoji.png, $(OUT)/notes.png, $(OUT)/scenes.png, $(OUT)/tiny.png and the"
+	@echo "single pictures in $(OUT)/emoji and $(OUT)/tiny-clips, listen to the sounds in $(OUT)/notes, play the clips in"
+	@echo "$(OUT)/scenes"
 
 wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("model", help="a bundled name, a run folder or an exported folder")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="the file to write")
     parser.add_argument("-n", "--num", type=int, default=10, help="samples a row")
+    parser.add_argument("--prompt", action="append", help="a text, for models of texts; several take turns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -31,6 +32,8 @@ def main() -> None:
     rows = []
     for steps, teacher in ((1, False), (2, False), (4, False), (None, True)):
         arguments = {"teacher": True} if teacher else {"steps": steps}
+        if options.prompt:
+            arguments["prompt"] = options.prompt
         out = pipeline(options.num, seed=options.seed, **arguments)
         seconds = out.seconds_model + out.seconds_decode
         what = "the teacher" if teacher else f"{steps} step{'s' if steps > 1 else ''}"

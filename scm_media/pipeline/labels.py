@@ -65,11 +65,19 @@ class LabelSet:
         given = self.parse(label)
         if self.takes_text and PROMPT in given:
             (name,) = text_names([str(given[PROMPT])])
-            if name not in self._numbers[PROMPT]:
-                return given  # the model does not list this text, so that it is not known which labels go along with it
+            if not self._knows_labels_of(name):
+                return given
             given = {**given, PROMPT: name}
         resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
+
+    def _knows_labels_of(self, text: str) -> bool:
+        """Returns whether the model lists a text, and the labels that its data have together with it."""
+        number = self._numbers[PROMPT].get(text)
+        if number is None or not self.combinations:
+            return number is not None
+        at = [name for name, classes in self.names.items() if classes].index(PROMPT)
+        return bool(self._possible(((at, number),)).items)
 
     def parse(self, label: Label) -> dict[str, str | float]:
         """Returns the value of each label that a user wrote; empty for None.

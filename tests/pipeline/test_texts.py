@@ -221,11 +221,12 @@ def test_what_is_no_text_says_so(texts):
 
 def test_a_text_brings_the_labels_that_the_data_have_with_it():
     long = ("a dog barks in the rain " * 12).strip()
-    names = {"kind": ["loud", "soft"], "prompt": list(text_names(["bells", long]))}
+    names = {"kind": ["loud", "soft"], "prompt": list(text_names(["bells", long, "a held-out text"]))}
     labels = LabelSet(names, {}, {(0, 0): 3, (1, 1): 2}, takes_text=True)
     for text, kind in (("bells", "loud"), (long, "soft")):
         assert {labels.resolve({"prompt": text}, 0, k)["kind"] for k in range(8)} == {kind}
-    assert labels.resolve({"prompt": "something else"}, 0, 0) == {"prompt": "something else"}
+    for text in ("something else", "a held-out text"):
+        assert labels.resolve({"prompt": text}, 0, 0) == {"prompt": text}
 
 
 def test_changed_embeddings_are_not_exported(tmp_path, encoder):
