@@ -170,6 +170,39 @@ def test_the_linear_path_has_the_average_velocity_that_the_documentation_says():
     torch.testing.assert_close(time_from_linear(linear_time(t)), t)
 
 
+@pytest.mark.parametrize("improved", [False, True])
+def test_the_loss_is_that_of_the_linear_path(improved):
+    """The papers' losses, with derivatives in the linear path's own coordinates: JVP along (V, 0, 1)."""
+
+    def student(u, t, cond):
+        return torch.tanh(u) * torch.cos(broadcast_time(t - 0.5 * target_time(cond, t), u))
+
+    oracle = Gaussian.random(SHAPE)
+    loss = MeanFlowLoss(student, FLOW, TIMES, improved=improved, tangent_method="forward")
+    x0 = x0_of(oracle, 64)
+    torch.manual_seed(10)
+    value, terms = loss(x0)
+    torch.manual_seed(10)
+    noise, t, s = loss.draw_times(x0)
+    tau, rho = linear_time(t), linear_time(s)
+    z = (1 - broadcast_time(tau, x0)) * x0 / 0.5 + broadcast_time(tau, x0) * noise / 0.5
+
+    def average(z, tau, rho):
+        t = time_from_linear(tau)
+        u = z * broadcast_time(linear_scale(t), z)
+        F = student(u, t, Conditioning(target=time_from_linear(rho)))
+        turn, scale = (broadcast_time(each, z) for each in (torch.sin(t) - torch.cos(t), linear_scale(t)))
+        return turn * u + scale * F
+
+    V = (noise - x0) / 0.5
+    followed = average(z, tau, tau) if improved else V
+    directions = (followed, torch.ones_like(tau), torch.zeros_like(rho))
+    U, slope = torch.func.jvp(average, (z, tau, rho), directions)
+    error = (U + broadcast_time(tau - rho, z) * slope - V).square().flatten(1).mean(1)
+    torch.testing.assert_close(terms["loss"], error)
+    torch.testing.assert_close(value, (error / (error + 1e-3)).mean())
+
+
 @pytest.mark.parametrize("kind", [MeanFlowLoss, FlowMapLoss])
 def test_the_second_time_is_the_earlier_one_and_the_fractions_are_kept(kind):
     loss = kind(lambda u, t, cond: u, FLOW, instantaneous=0.3, to_data=0.2, teacher=lambda u, t, cond: u)
