@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from scm_media.discrete_consistency import DiscreteConsistencyLoss
     from scm_media.distribution_matching import DistributionMatchingLoss
     from scm_media.ema import PowerEMA, reconstruct
+    from scm_media.flow_map import FlowMapLoss
+    from scm_media.flow_map_sampler import sample_flow_map
     from scm_media.guidance import Guided
     from scm_media.losses import ConsistencyLoss, DiffusionLoss, RegressionLoss
     from scm_media.masks import mask_type
+    from scm_media.mean_flow import MeanFlowLoss
     from scm_media.modality import Modality, Segment, SizeOption
     from scm_media.nn.magnitude import renormalize
     from scm_media.parts import part
@@ -48,8 +51,10 @@ _MODULES = {
     "DiscreteConsistencyLoss": "discrete_consistency",
     "DistributionMatchingLoss": "distribution_matching",
     "Example": "data",
+    "FlowMapLoss": "flow_map",
     "Guided": "guidance",
     "LogNormalTimesteps": "timesteps",
+    "MeanFlowLoss": "mean_flow",
     "Modality": "modality",
     "Pipeline": "pipeline",
     "PowerEMA": "ema",
@@ -69,6 +74,7 @@ _MODULES = {
     "renormalize": "nn.magnitude",
     "sample_consistency": "samplers",
     "sample_dpm_solver": "samplers",
+    "sample_flow_map": "flow_map_sampler",
     "sample_heun": "samplers",
     "sampler": "samplers",
     "teacher_times": "samplers",
@@ -85,8 +91,10 @@ __all__ = [
     "DiscreteConsistencyLoss",
     "DistributionMatchingLoss",
     "Example",
+    "FlowMapLoss",
     "Guided",
     "LogNormalTimesteps",
+    "MeanFlowLoss",
     "Modality",
     "Pipeline",
     "PowerEMA",
@@ -107,6 +115,7 @@ __all__ = [
     "renormalize",
     "sample_consistency",
     "sample_dpm_solver",
+    "sample_flow_map",
     "sample_heun",
     "sampler",
     "teacher_times",

@@ -36,6 +36,8 @@ class Conditioning:
     padding_mask: ``(B, 1, *s)``, one where the latent is not padding.
     guidance: ``(B,)`` float32, the guidance scale of a student that takes it as an input.
     mask: ``(B, 1, *s)``, one where the latent is given; losses leave these entries out.
+    target: ``(B,)``, the time in radians that a flow map goes to, at most t; None is 0, the data. It may be a
+    ``DualTensor``, whose tangent ``value_and_tangent`` then follows too.
     """
 
     labels: Mapping[str, Tensor] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class Conditioning:
     padding_mask: Tensor | None = None
     guidance: Tensor | None = None
     mask: Tensor | None = None
+    target: Any = None
 
     @property
     def loss_mask(self) -> Tensor | None:

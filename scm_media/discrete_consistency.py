@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,7 @@ from scm_media.interfaces import Backbone
 from scm_media.losses import DistillationLoss, Terms, masked_mean_square
 from scm_media.nn.embedding import PlainConditioning, as_conditioning
 from scm_media.parts import part
+from scm_media.samplers import teacher_times
 from scm_media.timesteps import TimestepDistribution
 from scm_media.trigflow import TrigFlow, broadcast_time
 
@@ -26,13 +30,23 @@ class DiscreteConsistencyLoss(DistillationLoss):
 
     (the pseudo-Huber distance of Song & Dhariwal 2023, arXiv 2310.14189). With a teacher, x_s is one step of the
     teacher's ODE, x_s = cos(t − s) x_t − sin(t − s) sigma_data F_teacher; without one it is the path through the same
-    x0 and z. The gap follows Easy Consistency Tuning (Geng et al. 2024, arXiv 2406.14548, section 3.2): the noise level
-    of s is σ_s = σ_t (1 − q^(−k) n(σ_t)) with n(σ) = 1 + 8 sigmoid(−σ), and k rises by one at equal parts of the
-    training, from 1 to ``stages``.
+    x0 and z.
 
-    teacher, flow, timesteps: as for ``ConsistencyLoss``. q: the base by which the gap shrinks. stages, max_steps: the
-    number of gaps, and the steps over which they are spread; later steps keep the last. Raises ValueError for settings
-    out of range, and as ``ConsistencyLoss``.
+    schedule "ratio": the gap follows Easy Consistency Tuning (Geng et al. 2024, arXiv 2406.14548, section 3.2): the
+    noise level of s is σ_s = σ_t (1 − q^(−a) n(σ_t)) with n(σ) = 1 + k sigmoid(−b σ), and a rises by one at equal parts
+    of the training, from 1 to ``stages``. "grid": t and s are neighbours in the times of ``teacher_times``, σ evenly
+    spaced in σ^(1/7) from 80, the last one 0; t is the next one above the time that is drawn. The number of steps in
+    the grid doubles at equal parts of the training from the first to the second of ``grid`` (arXiv 2310.14189, section
+    3.4; two equal numbers, such as 18 and 18, are the fixed grid of arXiv 2303.01469).
+
+    distance "l2" has ‖f − f⁻‖²/D in the place of the pseudo-Huber distance; divide_by_gap false leaves out 1 / (t − s).
+    "grid" with "l2" and without the division is consistency distillation or training as first published, with the
+    student's own weights in f⁻ in the place of an average (arXiv 2310.14189, section 3.2, finds no average better); its
+    LPIPS distance is not offered.
+
+    teacher, flow, timesteps: as for ``ConsistencyLoss``. q, k, b: of the gap of "ratio". stages, max_steps: the number
+    of gaps, and the steps over which they, or the grids, are spread; later steps keep the last. Raises ValueError for
+    settings out of range, and as ``ConsistencyLoss``.
     """
 
     default_timesteps = (-1.0, 1.4)
@@ -44,9 +58,15 @@ class DiscreteConsistencyLoss(DistillationLoss):
         timesteps: TimestepDistribution | None = None,
         *,
         teacher: Backbone | None = None,
+        schedule: Literal["ratio", "grid"] = "ratio",
         q: float = 2.0,
+        k: float = 8.0,
+        b: float = 1.0,
         stages: int = 8,
         max_steps: int = 4000,
+        grid: tuple[int, int] = (10, 1280),
+        distance: Literal["huber", "l2"] = "huber",
+        divide_by_gap: bool = True,
         label_dropout: float = 0.0,
     ) -> None:
         super().__init__(backbone, teacher, flow, timesteps, "none", label_dropout)
@@ -54,16 +74,40 @@ class DiscreteConsistencyLoss(DistillationLoss):
             raise ValueError(f"q must be above 1, so that the gap shrinks; got {q}")
         if not (stages >= 1 and max_steps >= 1):
             raise ValueError(f"stages and max_steps must be at least 1, got {stages} and {max_steps}")
+        if not (k >= 0 and b > 0):
+            raise ValueError(f"k must be at least 0 and b above 0, got {k} and {b}")
+        if schedule not in ("ratio", "grid"):
+            raise ValueError(f"schedule must be 'ratio' or 'grid', got {schedule!r}")
+        if distance not in ("huber", "l2"):
+            raise ValueError(f"distance must be 'huber' or 'l2', got {distance!r}")
+        if not (len(grid) == 2 and 2 <= grid[0] <= grid[1]):
+            raise ValueError(f"grid must be two numbers of steps of at least 2 that do not fall, got {list(grid)}")
         self._freeze(teacher)
-        self.q, self.stages, self.max_steps = q, stages, max_steps
+        self.schedule, self.q, self.k, self.b, self.stages, self.max_steps = schedule, q, k, b, stages, max_steps
+        self.grid, self.distance, self.divide_by_gap = tuple(grid), distance, divide_by_gap
 
     def earlier_time(self, t: Tensor, step: Tensor | float) -> Tensor:
         """Returns the times s ``(B,)`` below t ``(B,)`` at a training step; 0 where the gap reaches the data."""
         done = (torch.as_tensor(step, dtype=torch.float32) * self.stages / self.max_steps).floor()
         shrinking = (done.clamp(max=self.stages - 1) + 1).to(t.device)
         sigma = self.flow.sigma_data * torch.tan(t)
-        ratio = 1 - (1 + 8 * torch.sigmoid(-sigma)) / self.q**shrinking
+        ratio = 1 - (1 + self.k * torch.sigmoid(-self.b * sigma)) / self.q**shrinking
         return torch.atan2(sigma * ratio.clamp(min=0.0), torch.full_like(sigma, self.flow.sigma_data))
+
+    def num_grid_steps(self, step: Tensor | float) -> int:
+        """Returns the number of steps in the grid at a training step: doubled at equal parts of the training."""
+        first, last = self.grid
+        doublings = math.floor(math.log2(last // first)) + 1
+        done = int(min(float(step), self.max_steps) * doublings / self.max_steps)
+        return min(first * 2**done, last)
+
+    def neighbours(self, t: Tensor, step: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Returns the times t and s < t ``(B,)`` of two points for a drawn time ``(B,)``, at a training step."""
+        if self.schedule == "ratio":
+            return t, self.earlier_time(t, step)
+        times = torch.tensor(teacher_times(self.num_grid_steps(step), self.flow)[::-1], dtype=t.dtype, device=t.device)
+        above = torch.searchsorted(times, t).clamp(1, len(times) - 1)
+        return times[above].clamp(max=self.latest_time), times[above - 1]
 
     def forward(
         self, x0: Tensor, cond: PlainConditioning = None, step: Tensor | float | None = None
@@ -78,7 +122,7 @@ class DiscreteConsistencyLoss(DistillationLoss):
         cond = as_conditioning(cond, self.backbone, x0.device)
         z, t = self.draw(x0)
         cond = self.drop_labels(cond, len(x0), x0.device)
-        s = self.earlier_time(t, step)
+        t, s = self.neighbours(t, step)
         x_t = self.flow.interpolate(x0, z, t)
         with torch.no_grad():
             if self.teacher is None:
@@ -93,5 +137,7 @@ class DiscreteConsistencyLoss(DistillationLoss):
             target = self.denoise(self.backbone, x_s, s, cond)
         torch.random.set_rng_state(state)  # both calls drop the same
         square = masked_mean_square(self.denoise(self.backbone, x_t, t, cond) - target, cond.loss_mask)
-        distance = torch.sqrt(square + HUBER**2) - HUBER
-        return (distance / (t - s)).mean(), {"t": t, "loss": square.detach(), "gap": t - s}
+        distance = square if self.distance == "l2" else torch.sqrt(square + HUBER**2) - HUBER
+        if self.divide_by_gap:
+            distance = distance / (t - s)
+        return distance.mean(), {"t": t, "loss": square.detach(), "gap": t - s}

@@ -43,14 +43,16 @@ class DistributionMatchingLoss(DistillationLoss):
     The loss is the sum of the student's and the auxiliary network's. Their parameters are apart, and Adam's steps do
     not depend on the scale of either.
 
-    teacher: as it is sampled, guidance included; the auxiliary network is a copy without the guidance. anchor: the
+    teacher: as it is sampled, guidance included; the auxiliary network is a copy without the guidance. matching: the
+    weight of the matching, which does not reach the auxiliary network. anchor: the
     weight of a second loss of the student, which keeps it on the teacher's trajectories; 0 for none. anchor_loss: this
     loss, "regression" on the ends of trajectories (``RegressionLoss``), or "consistency" on the ends as data
     (``ConsistencyLoss`` with r = 1 and stratified times of mean 0 and standard deviation 2, as rCM joins the two; Zheng
-    et al. 2025, arXiv 2510.08431). timesteps: of τ; log-normal with mean −0.8 and standard deviation 1.5 where
-    None. step_fractions: the fractions of the samples that are made in one, two, three … steps. later_times: the range,
-    in radians, of the times after the first. sigma_max: the noise level that sampling starts from, t_max =
-    atan(sigma_max / sigma_data). auxiliary_rate: the auxiliary network's learning rate, in units of the student's.
+    et al. 2025, arXiv 2510.08431): its objective has matching 0.01 and anchor 1. timesteps: of τ; log-normal with mean
+    −0.8 and standard deviation 1.5 where None. step_fractions: the fractions of the samples that are made in one, two,
+    three … steps. later_times: the range, in radians, of the times after the first. sigma_max: the noise level that
+    sampling starts from, t_max = atan(sigma_max / sigma_data). auxiliary_rate: the auxiliary network's learning rate,
+    in units of the student's.
     guidance_max: the highest guidance scale of the trajectories, where the student takes each one's scale as an input,
     as the auxiliary network then does too; None for none.
 
@@ -67,6 +69,7 @@ class DistributionMatchingLoss(DistillationLoss):
         timesteps: TimestepDistribution | None = None,
         *,
         teacher: Backbone | None = None,
+        matching: float = 1.0,
         anchor: float = 0.5,
         anchor_loss: Literal["regression", "consistency"] = "regression",
         step_fractions: Sequence[float] = (0.5, 0.5),
@@ -87,8 +90,8 @@ class DistributionMatchingLoss(DistillationLoss):
                 "step_fractions must be fractions of at least 0 that add up to 1, for one, two, three … steps; got "
                 f"{list(step_fractions)}"
             )
-        if not anchor >= 0:
-            raise ValueError(f"anchor must be a weight of at least 0, got {anchor}")
+        if not (matching >= 0 and anchor >= 0):
+            raise ValueError(f"matching and anchor must be weights of at least 0, got {matching} and {anchor}")
         if anchor_loss not in ("regression", "consistency"):
             raise ValueError(f"anchor_loss must be 'regression' or 'consistency', got {anchor_loss!r}")
         if not 0 < later_times[0] <= later_times[1] < self.flow.time_from_sigma(sigma_max):
@@ -111,7 +114,8 @@ class DistributionMatchingLoss(DistillationLoss):
             added = {name: torch.zeros_like(each) for name, each in copied.state_dict().items() if name not in own}
             self.auxiliary.load_state_dict({**own, **(added if guidance_max is not None else {})})
         self.auxiliary_rate = auxiliary_rate
-        self.anchor, self.step_fractions, self.later_times = anchor, tuple(step_fractions), tuple(later_times)
+        self.matching, self.anchor = matching, anchor
+        self.step_fractions, self.later_times = tuple(step_fractions), tuple(later_times)
         self.t_max = self.flow.time_from_sigma(sigma_max)
         self.anchor_loss = anchor_loss
         # In a tuple, outside the module tree, which has its networks already.
@@ -163,7 +167,7 @@ class DistributionMatchingLoss(DistillationLoss):
             "gradient_rms": masked_mean_square(gradient, cond.loss_mask).sqrt(),
             "distance": distance / self.flow.sigma_data,
         }
-        loss = matching + fitting.mean()
+        loss = self.matching * matching + fitting.mean()
         if self.anchor:
             anchor, terms["anchor"] = self._anchor(trajectory, cond)
             loss = loss + self.anchor * anchor

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,16 @@ class Evaluator:
     noise: Noise
     cond: Conditioning
 
-    def field(self, x: Tensor, time: float) -> Tensor:
-        """Returns F ``(B, c, *s)`` at x ``(B, c, *s)`` and one time for the batch, in the dtype of x."""
+    def field(self, x: Tensor, time: float, target: float | None = None) -> Tensor:
+        """Returns F ``(B, c, *s)`` at x ``(B, c, *s)`` and one time for the batch, in the dtype of x.
+
+        target: the time that a flow map goes to; None for networks that take none, and for 0.
+        """
         u = x / self.flow.sigma_data
         if (narrow := _narrow_dtype(self.model)) is not None:
             u = u.to(narrow)
-        return self.model(u, batch_time(time, x), self.cond).to(x.dtype)
+        cond = self.cond if target is None else replace(self.cond, target=batch_time(target, x))
+        return self.model(u, batch_time(time, x), cond).to(x.dtype)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -19,6 +21,8 @@ from scm_media.nn.dual import DualTensor, full_precision
 TangentMethod = Literal["one_pass", "forward", "finite_difference"]
 
 _RandomState = tuple[Tensor, list[Tensor]]
+_Point = tuple[Tensor, ...]
+"""u and t, or u, t and the target time, or a direction of as many parts."""
 
 
 def value_and_tangent(
@@ -33,7 +37,8 @@ def value_and_tangent(
 ) -> DualTensor:
     """Returns F(u, t, cond) with its graph, and dF = ∂F/∂u · du + ∂F/∂t · dt without one.
 
-    The conditioning has zero tangent. The value is computed under autocast where autocast is on.
+    The conditioning has zero tangent, but for a target time that is a ``DualTensor`` (s, ds): then ∂F/∂s · ds is added.
+    The value is computed under autocast where autocast is on.
 
     one_pass: The backbone carries value and tangent through its layers together: as a ``DualTensor`` where its
     attribute ``accepts_dual`` is true, as layers of ``scm_media.nn`` do, and else as a ``TangentTensor``, which
@@ -55,9 +60,21 @@ def value_and_tangent(
         if getattr(backbone, "accepts_dual", False):
             return _check_dual(backbone(DualTensor(u, du), DualTensor(t, dt), cond), backbone)  # type: ignore[arg-type]
         if not getattr(backbone, "needs_forward_mode", False):
-            return _dispatch(backbone, u, t, cond, du, dt)
+            return _dispatch(backbone, cond, *_with_target(cond, (u, t), (du, dt)))
         method = "forward"
-    return _two_passes(backbone, u, t, cond, du, dt, method, step)
+    return _two_passes(backbone, cond, *_with_target(cond, (u, t), (du, dt)), method, step)
+
+
+def _with_target(cond: Conditioning, point: _Point, direction: _Point) -> tuple[_Point, _Point]:
+    """Returns a point (u, t) and its direction, with the target time of the conditioning if that has a tangent."""
+    if not isinstance(cond.target, DualTensor):
+        return point, direction
+    return (*point, cond.target.value), (*direction, cond.target.tangent)
+
+
+def _call(backbone: Backbone, cond: Conditioning, u: Tensor, t: Tensor, target: Tensor | None = None) -> Tensor:
+    """Returns F at u and t, and at a target time where there is one in the place of the conditioning's."""
+    return backbone(u, t, cond if target is None else replace(cond, target=target))
 
 
 def _check_dual(out: object, backbone: Backbone) -> DualTensor:
@@ -70,15 +87,15 @@ def _check_dual(out: object, backbone: Backbone) -> DualTensor:
     return out
 
 
-def _dispatch(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: Tensor, dt: Tensor) -> DualTensor:
+def _dispatch(backbone: Backbone, cond: Conditioning, point: _Point, direction: _Point) -> DualTensor:
     """Returns F and its derivative by ``scm_media.dispatch``, or by forward mode where that cannot be."""
-    before = _random_state(u.device)
+    before = _random_state(point[0].device)
     try:
-        return DualTensor(*carry(lambda u_, t_: backbone(u_, t_, cond), (u, t), (du, dt)))
+        return DualTensor(*carry(partial(_call, backbone, cond), point, direction))
     except TangentError as error:
         reason = str(error)
-    _set_random_state(before, u.device)
-    dual = _two_passes(backbone, u, t, cond, du, dt, "forward", None)
+    _set_random_state(before, point[0].device)
+    dual = _two_passes(backbone, cond, point, direction, "forward", None)
     with suppress(AttributeError, TypeError):  # bound methods and slotted objects store nothing and are tried again
         backbone.needs_forward_mode = True  # type: ignore[attr-defined]
     warnings.warn(
@@ -91,38 +108,37 @@ def _dispatch(backbone: Backbone, u: Tensor, t: Tensor, cond: Conditioning, du: 
 
 def _two_passes(
     backbone: Backbone,
-    u: Tensor,
-    t: Tensor,
     cond: Conditioning,
-    du: Tensor,
-    dt: Tensor,
+    point: _Point,
+    direction: _Point,
     method: TangentMethod,
     step: float | None,
 ) -> DualTensor:
-    before = _random_state(u.device)
-    with torch.random.fork_rng([u.device] if u.device.type == "cuda" else []), torch.no_grad():
+    device = point[0].device
+    before = _random_state(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
 
-        def evaluate(u_: Tensor, t_: Tensor) -> Tensor:
-            _set_random_state(before, u.device)
-            return backbone(u_, t_, cond)
+        def evaluate(*moved: Tensor) -> Tensor:
+            _set_random_state(before, device)
+            return _call(backbone, cond, *moved)
 
         if method == "forward":
-            tangent = _forward_mode(evaluate, backbone, u, t, du, dt)
+            tangent = _forward_mode(evaluate, backbone, point, direction)
         else:
-            tangent = _central_difference(evaluate, backbone, u, t, du, dt, step)
-    return DualTensor(backbone(u, t, cond), tangent)
+            tangent = _central_difference(evaluate, backbone, point, direction, step)
+    return DualTensor(_call(backbone, cond, *point), tangent)
 
 
-def _forward_mode(evaluate, backbone: Backbone, u: Tensor, t: Tensor, du: Tensor, dt: Tensor) -> Tensor:
+def _forward_mode(evaluate, backbone: Backbone, point: _Point, direction: _Point) -> Tensor:
     context: AbstractContextManager[object] = nullcontext()
-    if u.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not _has_narrow_weights(backbone):
+    if point[0].device.type == "cpu" and torch.is_autocast_enabled("cpu") and not _has_narrow_weights(backbone):
         # Under a CPU's autocast group norm gives a value of 16 bits a tangent of 32, which the next layer refuses.
-        context = full_precision(u)
-        u, t, du, dt = _at_least_float32(u, t, du, dt)
+        context = full_precision(point[0])
+        point, direction = _at_least_float32(*point), _at_least_float32(*direction)
     try:
         # The fused attention kernels have no forward-mode rule.
         with context, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), _ContiguousGroupNorm():
-            return torch.func.jvp(evaluate, (u, t), (du, dt))[1]
+            return torch.func.jvp(evaluate, point, direction)[1]
     except NotImplementedError as error:
         if "forward AD" not in str(error):
             raise
@@ -141,20 +157,21 @@ class _ContiguousGroupNorm(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _central_difference(evaluate, backbone: Backbone, u, t, du, dt, step: float | None) -> Tensor:
+def _central_difference(evaluate, backbone: Backbone, point: _Point, direction: _Point, step: float | None) -> Tensor:
     if _has_narrow_weights(backbone):
         raise ValueError(
             f"finite differences of {type(backbone).__name__} need weights in float32 or float64, got 16 bits: keep "
             "the weights in float32 (precision bf16-mixed does), or set tangent_method to 'forward'"
         )
-    u, t, du, dt = _at_least_float32(u, t, du, dt)
-    h = torch.finfo(u.dtype).eps ** (1 / 3) if step is None else step
-    with full_precision(u), _without_tf32():
-        return (evaluate(u + h * du, t + h * dt) - evaluate(u - h * du, t - h * dt)) / (2 * h)
+    point, direction = _at_least_float32(*point), _at_least_float32(*direction)
+    h = torch.finfo(point[0].dtype).eps ** (1 / 3) if step is None else step
+    ahead, behind = ([x + way * dx for x, dx in zip(point, direction, strict=True)] for way in (h, -h))
+    with full_precision(point[0]), _without_tf32():
+        return (evaluate(*ahead) - evaluate(*behind)) / (2 * h)
 
 
-def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
-    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+def _at_least_float32(*tensors: Tensor) -> _Point:
+    return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
 
 
 def _has_narrow_weights(backbone: Backbone) -> bool:

@@ -70,6 +70,10 @@ class TrigFlow:
         t = broadcast_time(t, x_t)
         return torch.cos(t) * x_t - torch.sin(t) * self.sigma_data * F
 
+    def move(self, x_t: Tensor, F: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Returns x_s = cos(t − s) x_t − sin(t − s) · sigma_data · F for a flow map's F: at s = 0, ``denoise``."""
+        return self.denoise(x_t, F, t - s)
+
     def prior(
         self,
         shape: Sequence[int],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scm_media.conditioning import Conditioning
 from scm_media.nn.dual import TensorLike, jvp_op
+from scm_media.nn.embedding import target_time
 from scm_media.trigflow import TrigFlow, broadcast_time
 
 SHAPES = [(2, 5), (2, 3, 4), (2, 2, 3, 4)]
@@ -44,6 +45,25 @@ class ConsistencyOracle:
         end = self.oracle.trajectory(u * sigma, t, torch.zeros_like(t))
         t = broadcast_time(t, u)
         return (torch.cos(t) * u - end / sigma) / torch.sin(t)
+
+
+class FlowMapOracle:
+    """F with cos Δ · x − sin Δ · sigma_data · F = where (x, t) is at ``cond.target``; Δ = t − s."""
+
+    def __init__(self, oracle: Gaussian | Mixture) -> None:
+        self.oracle = oracle
+
+    def __call__(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
+        """F ``(B, c, *s)``."""
+        return jvp_op(self._evaluate, u, t, target_time(cond, t))
+
+    def _evaluate(self, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        sigma = self.oracle.flow.sigma_data
+        gap = broadcast_time(t - s, u)
+        near = gap.abs() < 1e-12
+        end = self.oracle.trajectory(u * sigma, t, s)
+        F = (torch.cos(gap) * u - end / sigma) / torch.where(near, 1.0, torch.sin(gap))
+        return torch.where(near, self.oracle._evaluate(u, t), F)
 
 
 class Gaussian:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.discrete_consistency import DiscreteConsistencyLoss
+from scm_media.samplers import teacher_times
 from scm_media.timesteps import UniformTimesteps
 from scm_media.trigflow import TrigFlow
 from tests.oracles import Gaussian
@@ -106,9 +109,53 @@ def test_dropout_is_the_same_at_both_points():
     assert terms["loss"].max() == 0, "f = -0.5 · mask at both"
 
 
+def test_the_grid_has_neighbouring_times_and_doubles():
+    loss = of(Gaussian.random(SHAPE), schedule="grid", grid=(4, 32), max_steps=400)
+    assert [loss.num_grid_steps(step) for step in (0, 99, 100, 299, 300, 399, math.inf)] == [4, 4, 8, 16, 32, 32, 32]
+    times = torch.tensor(teacher_times(4, FLOW))
+    drawn = torch.tensor([0.0021, 0.02, 1.0, 1.56])
+    t, s = loss.neighbours(drawn, 0)
+    for now, before, at in zip(t, s, drawn, strict=True):
+        place = (times - now).abs().argmin().item()
+        torch.testing.assert_close(now, times[place])
+        torch.testing.assert_close(before, times[place + 1])
+        assert before < at <= now, "the drawn time lies between its two neighbours"
+    assert loss.neighbours(torch.tensor([0.001]), 0)[1].item() == 0, "the lowest point is the data"
+    loss.limit_times(5.0)
+    assert loss.neighbours(torch.tensor([FLOW.time_from_sigma(5.0)]), 0)[0].item() == pytest.approx(
+        FLOW.time_from_sigma(5.0)
+    )
+
+
+def test_first_published_the_loss_is_the_mean_square():
+    oracle = Gaussian.random(SHAPE)
+    given = {"teacher": oracle, "schedule": "grid", "grid": (18, 18)}
+    torch.manual_seed(1)
+    value, terms = of(oracle, **given, distance="l2", divide_by_gap=False)(x0_of(oracle), Conditioning(), step=0)
+    torch.testing.assert_close(value, terms["loss"].mean())
+    torch.manual_seed(1)
+    finer = of(oracle, **{**given, "grid": (320, 320)})(x0_of(oracle), Conditioning(), step=0)[1]
+    assert finer["loss"].mean() < 1e-3 * terms["loss"].mean(), "the exact map errs as the step of the teacher"
+
+
+def test_the_constants_of_the_gap_can_be_set():
+    t = torch.tensor([0.5, 1.2]).double()
+    sigma = 0.5 * torch.tan(t)
+    s = of(Gaussian.random(SHAPE), k=3.0, b=2.0, q=4.0, stages=1).earlier_time(t, 0)
+    torch.testing.assert_close(0.5 * torch.tan(s), (sigma * (1 - (1 + 3 * torch.sigmoid(-2 * sigma)) / 4)).clamp(min=0))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"q": 1.0}, "q must be above 1"), ({"stages": 0}, "stages and max_steps"), ({"max_steps": 0}, "at least 1")],
+    [
+        ({"schedule": "fixed"}, "schedule must be"),
+        ({"distance": "lpips"}, "distance must be"),
+        ({"grid": (8, 4)}, "two numbers of steps"),
+        ({"b": 0.0}, "b above 0"),
+        ({"q": 1.0}, "q must be above 1"),
+        ({"stages": 0}, "stages and max_steps"),
+        ({"max_steps": 0}, "at least 1"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):

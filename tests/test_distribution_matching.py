@@ -164,6 +164,28 @@ def test_the_anchor_is_the_regression_with_its_weight():
     assert values[1] - values[0] == pytest.approx(0.5 * expected, rel=1e-4)
 
 
+def test_the_weight_of_the_matching_reaches_the_student_alone():
+    """The gradients of rCM's objective are those of its two parts, the matching with its weight."""
+    trajectory = points(Gaussian.random(SHAPE), 16, dtype=torch.float32)
+
+    def gradients(matching, anchor):
+        networks = GaussianNetwork(-0.3, 0.6, True), GaussianNetwork(0.2, 0.4)
+        given = {"anchor_loss": "consistency", "step_fractions": (1.0,)}
+        loss = DistributionMatchingLoss(
+            networks[0], FLOW, teacher=networks[1], matching=matching, anchor=anchor, **given
+        )
+        with torch.no_grad():
+            loss.auxiliary.mean += 0.2  # or the matching has no gradient
+        torch.manual_seed(2)
+        value, _ = loss(trajectory)
+        return torch.autograd.grad(value, [networks[0].mean, loss.auxiliary.mean])
+
+    both, half, anchored = gradients(0.01, 1.0), gradients(0.5, 0.0), gradients(0.0, 1.0)
+    assert half[0].abs().max() > 1e-3 and anchored[0].abs().max() > 1e-3
+    torch.testing.assert_close(both[0], half[0] / 50 + anchored[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(both[1], half[1])
+
+
 def test_a_consistency_anchor_has_that_losss_gradient_on_the_ends():
     """At an anchor of a million nothing but the anchor is left of the gradient."""
     trajectory = points(Gaussian.random(SHAPE), dtype=torch.float32)
@@ -213,7 +235,8 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
         ({"teacher": None}, "needs a teacher that is a torch.nn.Module"),
         ({"step_fractions": (0.5, 0.4)}, r"step_fractions must be fractions .* that add up to 1, .* got \[0.5, 0.4\]"),
         ({"step_fractions": (1.5, -0.5)}, r"got \[1.5, -0.5\]"),
-        ({"anchor": -1}, "anchor must be a weight of at least 0, got -1"),
+        ({"anchor": -1}, "matching and anchor must be weights of at least 0, got 1.0 and -1"),
+        ({"matching": -2}, "weights of at least 0, got -2 and 0.5"),
         ({"anchor_loss": "flow"}, "anchor_loss must be 'regression' or 'consistency', got 'flow'"),
         ({"auxiliary_rate": 0}, "auxiliary_rate must be positive, got 0"),
         ({"guidance_max": 1.0}, "guidance_max must be above 1, or null"),

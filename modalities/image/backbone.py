@@ -33,6 +33,7 @@ def unet(
     num_cond_channels: int = 0,
     guidance: bool = False,
     text: Mapping[str, int] | None = None,
+    target: bool = False,
 ) -> UNet:
     """Returns the U-Net of a named size for latents ``(B, in_channels, H, W)``; the other keys are ``UNet``'s.
 
@@ -51,5 +52,6 @@ def unet(
         num_cond_channels=num_cond_channels,
         guidance=guidance,
         text=text,
+        target=target,
         **SIZES[size],
     )

@@ -134,6 +134,7 @@ class SpaceTimeTransformer(Transformer):
         label_units: Mapping[str, float] | None = None,
         skip: bool = False,
         text: Mapping[str, int] | None = None,
+        target: bool = False,
     ) -> None:
         if attention not in ("factorised", "full"):
             raise ValueError(f"backbone.attention must be factorised or full, got {attention!r}")
@@ -153,6 +154,7 @@ class SpaceTimeTransformer(Transformer):
             label_units=label_units,
             skip=skip,
             text=text,
+            target=target,
         )
 
     def make_block(self, *arguments: Any) -> nn.Module:

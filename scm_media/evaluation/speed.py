@@ -180,10 +180,13 @@ class Bench:
         config = self.context.config
         own = config["student"]["loss"]
         loss = dict(CONSISTENCY) if uses_trajectories(config, "student") else own
+        from_data = {**loss, "guidance_max": None}
+        if "direction" in from_data:  # the other direction of flow maps needs a teacher
+            from_data["direction"] = "eulerian"
         kinds: list[tuple[str, nn.Module | None, dict[str, Any]]] = [
             (DISTILLATION_STEP, self.teacher, loss),
             (TWO_PASS, self.teacher, {**loss, "tangent_method": "forward"}),
-            ("sCT step", None, {**loss, "guidance_max": None}),
+            ("sCT step", None, from_data),
         ]
         if (guided := self._guided_teacher()) is not None:
             kinds.append((GUIDED_STEP, guided, loss))

@@ -1,4 +1,4 @@
-"""Embeddings of time, labels, guidance scale and position."""
+"""Embeddings of times, labels, guidance scale and position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
-from scm_media.nn.dual import DualTensor, Linear, TensorLike, full_precision, silu
+from scm_media.nn.dual import DualTensor, Linear, TensorLike, apply_linear, full_precision, silu, value_of
 
 
 class SinusoidalFeatures(nn.Module):
@@ -55,6 +55,12 @@ class ScalarEmbedding(nn.Module):
         """Returns ``(B, width)`` for scalars ``(B,)``."""
         with full_precision(t):
             return self.second(silu(self.first(self.features(t))))
+
+
+def target_time(cond: Conditioning, t: TensorLike) -> TensorLike:
+    """Returns the time ``(B,)`` that a flow map goes to, in the type of t ``(B,)``; zeros where none is given."""
+    like = value_of(t)
+    return torch.zeros_like(like) if cond.target is None else apply_linear(lambda s: s.to(like), cond.target)
 
 
 def _half_embedding(num: int, width: int) -> nn.Module:

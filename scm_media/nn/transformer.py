@@ -14,7 +14,7 @@ from scm_media.conditioning import Conditioning
 from scm_media.nn.attention import CrossAttention, SelfAttention
 from scm_media.nn.context_parallel import TokenSplit, current_group
 from scm_media.nn.dual import Dropout, Linear, TensorLike, add, apply_linear, concatenate, multiply, silu, value_of
-from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles
+from scm_media.nn.embedding import LabelEmbedding, PositionEmbedding, ScalarEmbedding, rotary_angles, target_time
 from scm_media.nn.normalization import AdaptiveDoubleNorm
 from scm_media.nn.recompute import Blocks
 from scm_media.nn.text import Text, TextInput
@@ -95,7 +95,8 @@ class Transformer(Blocks):
 
     The latent has any rank and any sizes that the patch divides. Every layer carries a ``DualTensor``. labels: name to
     number of classes (0: a scalar label); label_units: see ``LabelEmbedding``. num_cond_channels: channels of
-    ``cond.concat``. guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023).
+    ``cond.concat``. guidance: whether the guidance scale is an input (sCM, section 5.2; Meng et al. 2023). target:
+    whether the time ``cond.target`` is, which a flow map goes to; at first it has no effect.
     text: the widths of text embeddings, ``tokens`` for attention to ``cond.tokens`` in each block, ``pooled`` for
     ``cond.pooled`` in the conditioning vector, either or both. At first a text has no effect.
 
@@ -127,6 +128,7 @@ class Transformer(Blocks):
         label_units: Mapping[str, float] | None = None,
         skip: bool = False,
         text: Mapping[str, int] | None = None,
+        target: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels, self.num_cond_channels = in_channels, num_cond_channels
@@ -141,10 +143,7 @@ class Transformer(Blocks):
         self.position = PositionEmbedding(rank, width)
         self.time = ScalarEmbedding(width)
         self.labels = LabelEmbedding(labels or {}, width, units=label_units)
-        self.guidance = ScalarEmbedding(width) if guidance else None
-        if self.guidance is not None:  # the scale has no effect at first: a student starts as its teacher
-            nn.init.zeros_(self.guidance.second.weight)
-            nn.init.zeros_(self.guidance.second.bias)
+        self.guidance = _silent_embedding(width) if guidance else None
         self.blocks = nn.ModuleList(
             self.make_block(width, num_heads, int(width * mlp_ratio), width, dropout) for _ in range(depth)
         )
@@ -160,6 +159,7 @@ class Transformer(Blocks):
         for block in self.blocks if "tokens" in self.text.widths else ():
             assert isinstance(block, TransformerBlock)
             block.add_text_attention()
+        self.target = _silent_embedding(width) if target else None
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
@@ -225,7 +225,17 @@ class Transformer(Blocks):
         c = add(c, self.labels(cond.labels, value_of(c)))
         if self.guidance is not None:
             c = add(c, self.guidance(cond.log_guidance(value_of(t))))
+        if self.target is not None:
+            c = add(c, self.target(target_time(cond, t)))
         return silu(self.text.add_vector(c, cond))
+
+
+def _silent_embedding(width: int) -> ScalarEmbedding:
+    """Returns an embedding that is zero at first, so that a student starts as its teacher."""
+    embedding = ScalarEmbedding(width)
+    nn.init.zeros_(embedding.second.weight)
+    nn.init.zeros_(embedding.second.bias)
+    return embedding
 
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:

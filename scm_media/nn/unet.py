@@ -28,7 +28,7 @@ from scm_media.nn.dual import (
     silu,
     value_of,
 )
-from scm_media.nn.embedding import LabelEmbedding
+from scm_media.nn.embedding import LabelEmbedding, target_time
 from scm_media.nn.magnitude import (
     SILU_GAIN,
     Gains,
@@ -122,7 +122,7 @@ class UNetBlock(Gains):
 
 
 class ScaleEmbedding(Gains, MPScalarEmbedding):
-    """Embeds a guidance scale, times a gain that starts at 0, so that a student starts as its teacher."""
+    """Embeds a guidance scale or a second time, times a gain that starts at 0: a student starts as its teacher."""
 
     def __init__(self, width: int, num_frequencies: int) -> None:
         super().__init__(width, num_frequencies)
@@ -143,7 +143,8 @@ class UNet(Gains, Blocks):
     labels: name to number of classes (0: a scalar label). num_cond_channels: channels of ``cond.concat``. guidance:
     whether the guidance scale is an input (sCM, appendix G.2). text: the widths of text embeddings, ``tokens`` for
     attention to ``cond.tokens`` in all blocks with attention, ``pooled`` for ``cond.pooled`` in the conditioning
-    vector, either or both. At first a text has no effect.
+    vector, either or both. target: whether the time ``cond.target`` is an input, which a flow map goes to. At first
+    neither has an effect.
     """
 
     accepts_dual = True
@@ -163,6 +164,7 @@ class UNet(Gains, Blocks):
         num_cond_channels: int = 0,
         guidance: bool = False,
         text: Mapping[str, int] | None = None,
+        target: bool = False,
     ) -> None:
         super().__init__()
         if rank not in (1, 2, 3):
@@ -216,6 +218,7 @@ class UNet(Gains, Blocks):
         for each in list(self.modules()) if "tokens" in self.text.widths else ():
             if isinstance(each, UNetBlock) and each.attention is not None:
                 each.add_text_attention(rank, cond_width)
+        self.target = ScaleEmbedding(cond_width, channels // 2) if target else None
 
     def forward(self, u: TensorLike, t: TensorLike, cond: Conditioning) -> TensorLike:
         """Returns F ``(B, c, *s)`` for u ``(B, c, *s)`` and t ``(B,)``, a dual tensor for dual tensors."""
@@ -249,6 +252,8 @@ class UNet(Gains, Blocks):
             c = apply_linear(lambda v: v / math.sqrt(1 + num), c)
         if self.guidance is not None:
             c = add(c, self.guidance(cond.log_guidance(value_of(t))))
+        if self.target is not None:
+            c = add(c, self.target(target_time(cond, t)))
         return apply_linear(lambda v: v * SILU_GAIN, silu(self.text.add_vector(c, cond)))
 
     def _input(self, u: TensorLike, cond: Conditioning) -> TensorLike:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
 
+from scm_media.flow_map_sampler import sample_flow_map
 from scm_media.pipeline.description import SamplerSettings
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.pipeline.requests import SamplingRequest
@@ -27,7 +28,7 @@ EDIT_STEPS = 16
 """Steps of an edit by a student that was not trained with masks: see ``samplers.edit_times``."""
 
 PartialSampler = partial[Tensor]
-"""A sampler with its times: ``(backbone, flow, noise, cond=…)`` to latents; a student's also takes start, constrain."""
+"""A sampler with its times: ``(backbone, flow, noise, cond=…)`` to latents; an edit's also takes start, constrain."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def choose_student_sampler(
             num_steps, flow, settings.student_sigma, settings.second_time
         )
     check_times(times)
-    return partial(sample_consistency, times=tuple(times))
+    if settings.gamma is None:
+        return partial(sample_consistency, times=tuple(times))
+    return partial(sample_flow_map, times=tuple(times), gamma=settings.gamma)
 
 
 def student_times(settings: SamplerSettings, flow: TrigFlow) -> dict[int, tuple[float, ...]]:
@@ -132,7 +135,11 @@ def student_times(settings: SamplerSettings, flow: TrigFlow) -> dict[int, tuple[
 def choose_edit_sampler(
     settings: SamplerSettings, flow: TrigFlow, steps: int | None, times: Sequence[float] | None, trained: bool
 ) -> PartialSampler:
-    """Returns the student's sampler for edits; trained: with masks. A student without masks takes more steps."""
+    """Returns the student's sampler for edits; trained: with masks. A student without masks takes more steps.
+
+    A flow map is sampled by consistency steps, because what is given is known at the data alone.
+    """
+    settings = replace(settings, gamma=None)
     if times is None and not trained:
         times = edit_times(EDIT_STEPS if steps is None else steps, flow, settings.student_sigma)
     return choose_student_sampler(settings, flow, steps, times)

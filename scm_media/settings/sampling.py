@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from scm_media.bounds import NOT_NEGATIVE, SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, TIME
+from scm_media.bounds import FRACTION, NOT_NEGATIVE, SAMPLING_STEPS, SECOND_TIME, SIGMA_MAX, TIME
 from scm_media.typed import Words, show
 
 
@@ -59,6 +59,12 @@ class Sampler:
         "highest noise level that the student is asked at; null: sigma_max, or 5 where a teacher_from of diffusers "
         "predicts noise (docs/teachers.md)",
     ] = None
+    gamma: Annotated[
+        float | None,
+        FRACTION,
+        "noise between the steps of a flow map: 0 none, 1 as much as in consistency steps; null: 0 for flow maps, no "
+        "other student takes it (docs/distillation.md)",
+    ] = None
     teacher_steps: Annotated[int, SAMPLING_STEPS, "steps of the teacher; Heun evaluates 2 · steps − 1 times"] = 32
     teacher: Annotated[str, SamplerName(), "sampler of the teacher: heun, dpm_solver, or a plugin's"] = "heun"
     times: Annotated[
@@ -85,3 +91,9 @@ def first_sigma(sampler: Mapping[str, Any]) -> float | None:
     """Returns the noise level that a recipe limits its student to; None for no lower one than ``sigma_max``."""
     found: float | None = sampler["first_sigma"]
     return None if found is None or found >= sampler["sigma_max"] else found
+
+
+def flow_map_gamma(sampler: Mapping[str, Any]) -> float:
+    """Returns the noise between the steps of a flow map that a recipe asks for; none where it says nothing."""
+    found: float | None = sampler.get("gamma")
+    return 0.0 if found is None else found

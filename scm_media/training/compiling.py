@@ -56,11 +56,13 @@ def compile_backbone(
         for name, classes in num_classes.items()
     }
     concat = torch.randn(num, num_cond_channels, *latent_shape[1:], generator=generator) if num_cond_channels else None
-    cond = replace(random_text(backbone, num), labels=labels, concat=concat)
+    target = None if getattr(backbone, "target", None) is None else 0.5 * t
+    cond = replace(random_text(backbone, num), labels=labels, concat=concat, target=target)
     wide = replace(
         cond,
         labels={n: v.double() if v.is_floating_point() else v for n, v in labels.items()},
         concat=None if concat is None else concat.double(),
+        target=None if target is None else target.double(),
     )
 
     def compute(network: nn.Module, how: TangentMethod, cond: Conditioning, *given: Tensor) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ from scm_media.pipeline.exported_texts import limit_texts
 from scm_media.pipeline.labels import format_combinations
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.prompts import PromptBank
-from scm_media.settings.sampling import first_sigma
+from scm_media.settings.sampling import first_sigma, flow_map_gamma
 from scm_media.training.context import Context
-from scm_media.training.fingerprint import trained_setting
+from scm_media.training.fingerprint import takes_target, trained_setting
 from scm_media.training.post_hoc_ema import selected_averages
 
 MAX_COMBINATIONS = 20_000
@@ -72,12 +72,16 @@ def _description(context: Context) -> ModelDescription:
     student = {name: trained_setting(run_dir, "student", name, value) for name, value in of_student.items()}
     trained = context.weights_file("student").exists()
     limit = trained_setting(run_dir, "student", "first_sigma", None) if trained else first_sigma(config["sampler"])
+    flow_map = trained_setting(run_dir, "student", "flow_map", False) if trained else takes_target(config)
+    gamma = flow_map_gamma(config["sampler"]) if flow_map else None
     teacher_label_dropout = config["teacher"]["loss"].get("label_dropout")
     return ModelDescription(
         name=config["recipe"],
         modality=config["modality"],
         flow=config["flow"],
-        sampler=SamplerSettings.from_mapping(config["sampler"] | {"times": times, "first_sigma": limit}),
+        sampler=SamplerSettings.from_mapping(
+            config["sampler"] | {"times": times, "first_sigma": limit, "gamma": gamma}
+        ),
         text=_describe_text(config["text"]),
         labels={name: list(names) for name, names in data.label_names.items()},
         label_counts={name: list(counts) for name, counts in data.label_counts.items()},

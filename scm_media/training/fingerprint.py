@@ -44,6 +44,8 @@ def model_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
         found["first_sigma"] = sigma
     if stage == "student":
         found |= {"objective": config["student"]["objective"], "guidance_max": loss.get("guidance_max")}
+        if takes_target(config):
+            found["flow_map"] = True
         if found["objective"] == "scd":
             named = ("guidance_interval",) if takes_guidance_scale(config) else ("guidance", "guidance_interval")
             found |= {name: config["sampler"][name] for name in named}
@@ -53,6 +55,11 @@ def model_fingerprint(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 def takes_guidance_scale(config: Mapping[str, Any]) -> bool:
     """Returns whether the student takes the guidance scale of each sample as an input."""
     return config["student"]["loss"].get("guidance_max") is not None
+
+
+def takes_target(config: Mapping[str, Any]) -> bool:
+    """Returns whether the student is a flow map, which takes the time that it goes to as an input."""
+    return bool(getattr(resolve(config["student"]["loss"][TARGET]), "takes_target", False))
 
 
 def stage_settings(config: Mapping[str, Any], stage: str) -> dict[str, Any]:

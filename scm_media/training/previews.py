@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from scm_media.conditioning import Conditioning
 from scm_media.data import batches
+from scm_media.flow_map_sampler import sample_flow_map
 from scm_media.guidance import Guided
 from scm_media.modality import Modality
 from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import consistency_times, sample_consistency, sample_heun, teacher_times
-from scm_media.settings.sampling import first_sigma
+from scm_media.settings.sampling import first_sigma, flow_map_gamma
 from scm_media.tangent import value_and_tangent
 from scm_media.training.context import Context
+from scm_media.training.fingerprint import takes_target
 
 NUM_TEACHER_STEPS = 8
 STUDENT_ROWS = {1: "1 step", 2: "2 steps"}
@@ -114,6 +116,9 @@ class FlowPreview:
     def _consistency(self, model: nn.Module, steps: int, cond: Conditioning, device: torch.device) -> Tensor:
         sigma = first_sigma(self.sampler) or self.sampler["sigma_max"]
         times = consistency_times(steps, self.flow, sigma, self.sampler["second_time"])
+        if takes_target(self.context.config):
+            gamma = flow_map_gamma(self.sampler)
+            return sample_flow_map(model, self.flow, self._noise(device), times, cond, gamma=gamma)
         return sample_consistency(model, self.flow, self._noise(device), times, cond)
 
     def _distance(self, latents: Tensor, other: Tensor) -> float:

@@ -54,6 +54,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     settings.check(config)
     stages = _select_stages(config)
     check_trajectories(config)
+    student.check_gamma(config)
     student.check_patience(config)
     student.check_lora(config)
     if "student" in stages:

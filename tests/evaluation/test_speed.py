@@ -49,6 +49,11 @@ def test_every_kind_of_step_is_in_the_table_with_its_ratio():
     assert 0 < table["data"]["wait_fraction"] < 1
 
 
+def test_a_loss_that_needs_a_teacher_is_timed_from_data_in_its_other_direction():
+    table = measure_speed(small("loss@student.loss=lagrangian_flow_map"), CPU, batch_size=2, repeats=1)
+    assert {"sCD step", "sCT step"} <= {row["what"] for row in table["rows"]}
+
+
 def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
     config = small("sampler.guidance=2.0", "teacher.loss.label_dropout=0.1", "conditioning.mask={types: [box]}")
     seen = []

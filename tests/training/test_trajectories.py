@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+import scm_media
 from scm_media import recipe, training, weights
 from scm_media.cli import main
 from scm_media.conditioning import Conditioning
@@ -260,6 +261,15 @@ def test_distribution_matching_trains_both_networks_and_resumes_to_the_bit(run_d
     assert all(0 < line["gradient_rms"] < 10 for line in lines[1:])
     assert all(0 < line["anchor"] < 10 for line in lines)
     assert not any("auxiliary" in name for name in state(run_dir, "student"))
+
+
+@pytest.mark.parametrize("loss", ["rcm", "discrete_grid"])
+def test_variants_of_the_losses_train_and_generate(run_dir, loss):
+    small = [word for word in SMALL if "tangent_warmup" not in word]
+    overrides = [*small, *PLAIN, f"loss@student.loss={loss}", "~student.loss.tangent_warmup", f"run_dir={run_dir}"]
+    training.run(recipe.compose("image/tiny", overrides))
+    assert not same(state(run_dir, "student"), state(run_dir, "teacher"))
+    assert torch.isfinite(scm_media.load(run_dir, "cpu")(2, steps=2).samples).all()
 
 
 @pytest.mark.parametrize("stage", ["teacher", "warm_start", "student"])

@@ -17,7 +17,7 @@ from scm_media.guidance import parts_of
 from scm_media.tangent import TangentMethod
 from scm_media.training.compiling import compile_backbone
 from scm_media.training.context import Context
-from scm_media.training.fingerprint import full_fingerprint, stage_settings, takes_guidance_scale
+from scm_media.training.fingerprint import full_fingerprint, stage_settings, takes_guidance_scale, takes_target
 from scm_media.training.optimization import Task
 from scm_media.training.previews import FlowPreview
 from scm_media.training.run_folder import save_stage_weights
@@ -64,9 +64,22 @@ def _text_widths(context: Context, config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def student_config(context: Context) -> dict[str, Any]:
-    """Returns the backbone of the student, which may take the guidance scale as an input."""
-    scale = {"guidance": True} if takes_guidance_scale(context.config) else {}
-    return backbone_config(context, **context.config["student"]["backbone"], **scale)
+    """Returns the backbone of the student, which may take the guidance scale and the time of a flow map's end."""
+    inputs = {"guidance": True} if takes_guidance_scale(context.config) else {}
+    if takes_target(context.config):
+        inputs["target"] = True
+        _check_takes(context.config, "target", "the time that a flow map goes to")
+    return backbone_config(context, **context.config["student"]["backbone"], **inputs)
+
+
+def _check_takes(config: Mapping[str, Any], name: str, what: str) -> None:
+    """Raises ValueError for a backbone without this input, which the student's loss needs."""
+    backbone = config["backbone"][TARGET]
+    if name not in inspect.signature(resolve(backbone)).parameters:
+        raise ValueError(
+            f"student.loss {config['student']['loss'][TARGET]} needs a network with an input for {what}, and backbone "
+            f"{backbone} has none: set backbone=transformer, unet or spacetime, or loss@student.loss=consistency"
+        )
 
 
 class LatentInputs:

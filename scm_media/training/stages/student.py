@@ -17,7 +17,7 @@ from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.guidance import Guided
 from scm_media.settings.sampling import first_sigma
 from scm_media.training.context import Context
-from scm_media.training.fingerprint import measures_error, stage_settings, takes_guidance_scale
+from scm_media.training.fingerprint import measures_error, stage_settings, takes_guidance_scale, takes_target
 from scm_media.training.optimization import Task
 from scm_media.training.stages.backbones import backbone_task, student_config
 
@@ -89,6 +89,7 @@ def check_lora(config: Mapping[str, Any]) -> None:
             "student.backbone": bool(student["backbone"]),
             "student.loss.guidance_max": student["loss"].get("guidance_max") is not None,
             "student.objective": student["objective"] != "scd",
+            "student.loss, of a flow map,": takes_target(config),
             "trainer.compile": config["trainer"]["compile"],
         }.items()
         if differs
@@ -101,16 +102,16 @@ def check_lora(config: Mapping[str, Any]) -> None:
 
 
 def load_teacher(context: Context, backbone: nn.Module) -> None:
-    """Loads the teacher's weights into a student, whose input of a guidance scale has no effect at first."""
+    """Loads the teacher's weights into a student, whose inputs beyond the teacher's have no effect at first."""
     state, file = backbone.state_dict(), context.weights_file("teacher")
-    own = {name: value for name, value in state.items() if name.startswith(scale_inputs(backbone))}
+    own = {name: value for name, value in state.items() if name.startswith(added_inputs(backbone))}
     weights.load_into(backbone, {**own, **context.trained_weights("teacher").state}, file)
 
 
-def scale_inputs(backbone: nn.Module) -> tuple[str, ...]:
-    """Returns what the names of the layers that embed a guidance scale begin with."""
+def added_inputs(backbone: nn.Module) -> tuple[str, ...]:
+    """Returns what the names of the layers begin with that embed a guidance scale, or the time of a flow map's end."""
     if not isinstance(backbone, ChangeOfVariables):
-        return ("guidance.",)
+        return ("guidance.", "target.")
     adapter = ADAPTERS.get(type(backbone.network).__name__)
     return () if adapter is None else tuple(f"network.{name}" for name in adapter.scale_layers)
 
@@ -210,6 +211,17 @@ def check_first_sigma(config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{' and '.join(too_late)} must lie below {latest:.4f}, the time of the noise level {sigma:g} that the "
             "student's sampling starts from (sampler.first_sigma)"
+        )
+
+
+def check_gamma(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for ``sampler.gamma`` where the student is no flow map."""
+    gamma = config["sampler"].get("gamma")
+    if gamma is not None and not takes_target(config):
+        name = config["student"]["loss"][TARGET].rpartition(".")[2]
+        raise ValueError(
+            f"sampler.gamma {gamma:g} is the noise between the steps of a flow map, and {name} trains none: leave it "
+            "null, or set loss@student.loss=mean_flow or flow_map"
         )
 
 
