@@ -31,9 +31,9 @@ def draw_counts(num: int, num_resamples: int, seed: int = 0) -> Tensor:
 
 def mean_interval(terms: Tensor, seed: int = 0) -> list[float]:
     """Returns low and high of the mean of terms ``(N,)``: percentiles of resamples."""
-    resampled = draw_counts(len(terms), NUM_MEAN, seed) @ terms.float() / len(terms)
+    resampled = draw_counts(len(terms), NUM_MEAN, seed).double() @ terms.double() / len(terms)
     tail = (1 - LEVEL) / 2
-    return resampled.double().quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return resampled.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
 
 
 def distance_interval(
@@ -47,7 +47,7 @@ def distance_interval(
 
     resample: maps counts ``(R, num)`` to the distances ``(R,)`` of resamples. The interval is one of the figure's
     expectation for as many samples, with the bias that such a number has. It is too wide where the distance is near 0.
-    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 12.3 (standard normal intervals).
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapters 6 and 12 (standard normal intervals).
     """
     return _around(figure, float(resample(draw_counts(num, NUM_DISTANCE, seed)).std()), lowest)
 
@@ -55,8 +55,9 @@ def distance_interval(
 def hit_interval(hits: Tensor) -> list[float]:
     """Returns low and high of the fraction of rows that have a hit, of hits ``(N, M)`` by M samples.
 
-    The standard deviation is the jackknife's: without one sample, the rows are lost that it alone hits. In expectation
-    it is no less than the true one, whatever the distribution (Efron & Stein 1981, theorem 2).
+    The standard deviation is the jackknife's: without one sample, the rows are lost that it alone hits. Its square is in
+    expectation no less than the variance of the fraction by M − 1 samples (Efron & Stein 1981, "The jackknife estimate
+    of variance"). It is 0 where every row that is hit is hit more than once.
     """
     num_points, num = hits.shape
     alone = hits[hits.sum(1) == 1]

@@ -162,7 +162,7 @@ def _find_second(
     for name in names:
         try:
             return load_reference(pipeline, name, work)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # a network may take no samples of this size
             reasons.append(f"{name or OWN_NETWORK}: {error}")
     why = "; ".join(reasons) or f"the modality {pipeline.modality.name} offers none"
     remarks.append(f"no second feature network was used ({why})")

@@ -82,8 +82,8 @@ class NeighbourTerms:
         across = torch.cat([distances(part, generated) for part in real.points.split(CHUNK)])
         covered = across <= real.density_radii[:, None]
         return cls(
-            precise=(across <= real.radii[:, None]).any(0).float(),
-            density=covered.float().sum(0) / NUM_DENSITY_BALL,
+            precise=(across <= real.radii[:, None]).any(0).double(),
+            density=covered.double().sum(0) / NUM_DENSITY_BALL,
             recalled=across <= own_radii,
             covered=covered,
         )
@@ -92,9 +92,9 @@ class NeighbourTerms:
         """Returns precision, recall, density and coverage by name."""
         return {
             "precision": float(self.precise.mean()),
-            "recall": float(self.recalled.any(1).float().mean()),
+            "recall": float(self.recalled.any(1).double().mean()),
             "density": float(self.density.mean()),
-            "coverage": float(self.covered.any(1).float().mean()),
+            "coverage": float(self.covered.any(1).double().mean()),
         }
 
 

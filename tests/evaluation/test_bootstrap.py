@@ -37,7 +37,7 @@ def test_a_resampled_frechet_distance_is_that_of_the_samples_repeated():
 
 
 def test_the_interval_holds_a_known_frechet_distance_as_often_as_it_says():
-    """Samples of N(m, s² I) against N(0, I): the distance is |m|² + d (s − 1)²; 0.04 is two deviations of 150 repeats."""
+    """Samples of N(m, s² I) against N(0, I): the distance is |m|² + d (s − 1)²; 0.04 is two deviations of 150."""
     dimension, num, scale, repeats = 4, 700, 1.5, 150
     shift = torch.tensor([0.5, 0.5, 0.0, 0.0])
     known = float(shift.square().sum()) + dimension * (scale - 1) ** 2
