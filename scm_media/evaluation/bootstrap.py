@@ -55,9 +55,9 @@ def distance_interval(
 def hit_interval(hits: Tensor) -> list[float]:
     """Returns low and high of the fraction of rows that have a hit, of hits ``(N, M)`` by M samples.
 
-    The standard deviation is the jackknife's: without one sample, the rows are lost that it alone hits. Its square is in
-    expectation no less than the variance of the fraction by M − 1 samples (Efron & Stein 1981, "The jackknife estimate
-    of variance"). It is 0 where every row that is hit is hit more than once.
+    The standard deviation is the jackknife's: without one sample, the rows are lost that it alone hits. In expectation
+    its square is no less than the variance of the fraction by M − 1 samples (Efron & Stein 1981, "The jackknife
+    estimate of variance"). It is 0 where every row that is hit is hit more than once.
     """
     num_points, num = hits.shape
     alone = hits[hits.sum(1) == 1]

@@ -56,9 +56,10 @@ def test_the_interval_holds_a_known_frechet_distance_as_often_as_it_says():
             )
         )
     assert _share_inside(intervals, known) == pytest.approx(0.95, abs=0.04)
-    deviation = float(torch.tensor(figures).std())
+    slopes = 4 * shift.square().sum() + 4 * dimension * (scale - 1) ** 2 / 2  # of the distance by mean and deviation
+    deviation = float(slopes * scale**2 / num) ** 0.5
     width = sum(high - low for low, high in intervals) / repeats
-    assert width == pytest.approx(2 * 1.96 * deviation, rel=0.15)
+    assert width == pytest.approx(2 * 1.96 * deviation, rel=0.05)
 
 
 def test_resampling_moves_a_frechet_distance_upwards_and_the_interval_not():
