@@ -36,13 +36,20 @@ class Curve:
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
-    def prepare(cls, pipeline: Pipeline, network: FeatureNetwork, reference: Reference, work: Path | None) -> Curve:
+    def prepare(
+        cls,
+        pipeline: Pipeline,
+        network: FeatureNetwork,
+        reference: Reference,
+        work: Path | None,
+        progress: Progress | None = None,
+    ) -> Curve:
         """Returns the curve of a model that is measured by a network, with the second one that its modality offers.
 
         That is the first other one that is installed and that the model has statistics of, or the recipe's data.
         """
         remarks: list[str] = []
-        second, second_reference = _find_second(pipeline, network, work, remarks)
+        second, second_reference = _find_second(pipeline, network, work, remarks, progress)
         shape = pipeline.folder.description.sample_shape
         statistics = sorted(pipeline.modality.statistics(torch.zeros(1, *shape)))
         return cls(pipeline, reference, Instruments(network, second, statistics), second_reference, remarks)
@@ -152,7 +159,7 @@ def _halves(real: Measured) -> dict[str, Any]:
 
 
 def _find_second(
-    pipeline: Pipeline, first: FeatureNetwork, work: Path | None, remarks: list[str]
+    pipeline: Pipeline, first: FeatureNetwork, work: Path | None, remarks: list[str], progress: Progress | None
 ) -> tuple[FeatureNetwork | None, Reference | None]:
     """Returns another network than the first with the statistics of its features; says in remarks why there is none."""
     names: list[str | None] = [name for name in pipeline.modality.feature_networks if name != first.name]
@@ -161,7 +168,7 @@ def _find_second(
     reasons = []
     for name in names:
         try:
-            return load_reference(pipeline, name, work)
+            return load_reference(pipeline, name, work, progress)
         except (ValueError, RuntimeError) as error:  # a network may take no samples of this size
             reasons.append(f"{name or OWN_NETWORK}: {error}")
     why = "; ".join(reasons) or f"the modality {pipeline.modality.name} offers none"

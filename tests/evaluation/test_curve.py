@@ -110,6 +110,18 @@ def test_the_keys_are_those_of_the_page(run, quarters):
     assert result["ranking_agreement"] == kendall_tau(own, second)
 
 
+def test_progress_is_told_of_all_that_takes_time(run, quarters):
+    told = []
+    evaluate(scm_media.load(run, "cpu"), progress=lambda *what: told.append(what), **{**WANTED, "rows": (1,)})
+    assert told == [
+        ("training data in the features of quarters", 250, 250),
+        ("student-consistency-1", 60, 60),
+        ("held-out data", 32, 50),
+        ("held-out data", 50, 50),
+        ("rows compared", 1, 1),
+    ]
+
+
 def test_held_out_data_are_the_floor_and_pixels_have_no_ceiling(run, quarters):
     result = evaluate(scm_media.load(run, "cpu"), **WANTED)
     floor = result["floor"]
