@@ -183,6 +183,13 @@ class Modality(ABC):
         """Returns keys of a recipe's ``modality`` that fit these files, and what was seen in them, in words."""
         return {}, ""
 
+    def statistics(self, samples: Tensor) -> Mapping[str, Tensor]:
+        """Returns statistics of each of samples ``(B, C, *S)`` by name, float32 ``(B,)``; NaN where one has none.
+
+        ``evaluate --curve`` compares their distributions with those of real data. None here.
+        """
+        return {}
+
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns what a user who looks at their data should know of these samples ``(C, *S)``."""
         return []

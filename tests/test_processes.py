@@ -9,9 +9,10 @@ import torch
 
 from scm_media import load, weights
 from scm_media.cli import main
-from scm_media.evaluation import rows
+from scm_media.evaluation import FeatureNetwork, rows
 from scm_media.processes import Share, own_share
 from scm_media.training import encoding
+from tests.evaluation.test_features import Flat
 from tests.pipeline.tiny import write_tiny_model
 
 
@@ -103,7 +104,7 @@ class Measured:
     def __init__(self) -> None:
         self.chunks: list[tuple[int, int]] = []
 
-    def __call__(self, pipeline, row, indices, batch_size, seed, network):
+    def __call__(self, pipeline, row, indices, batch_size, seed, instruments):
         self.chunks.append((own_share().rank, indices.start))
         return rows.Measured(torch.arange(indices.start, indices.stop, dtype=torch.float32)[:, None], None, 1)
 
@@ -113,15 +114,15 @@ def test_processes_measure_the_chunks_of_one(model, be, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "_measure_chunk", measured)
     monkeypatch.setattr(rows, "_fingerprint", lambda *_: "same")
     pipeline = load(model)
-    row = rows.Row.parse("1", pipeline, None)
+    row, instruments = rows.Row.parse("1", pipeline, None), rows.Instruments(FeatureNetwork("flat", Flat()))
     for rank in (1, 2, 0):  # the first one waits for none here
         be(rank, 3)
-        found = rows.measure(pipeline, None, row, 1100, 64, 0, rows.Work(tmp_path, own_share()))
+        found = rows.measure(pipeline, instruments, row, 1100, 64, 0, rows.Work(tmp_path, own_share()))
     assert found.features.flatten().tolist() == list(range(1100))
     assert sorted(measured.chunks) == [(0, 0), (0, 750), (1, 250), (1, 1000), (2, 500)]
     with pytest.raises(ValueError, match="need a folder for its chunks"):
         rows.Work(None, own_share())
-    assert rows.measure(pipeline, None, row, 250, 64, 0, rows.Work(tmp_path / "other", Share(1, 2))) is None
+    assert rows.measure(pipeline, instruments, row, 250, 64, 0, rows.Work(tmp_path / "other", Share(1, 2))) is None
 
 
 @pytest.mark.parametrize("words", [["--search-times"], ["--search-ema", "student"], ["--memorization", "5"]])

@@ -23,7 +23,11 @@ MIN_KEPT = 2_000
 FEW_EXAMPLES = 10_000
 """Models of no more training examples are measured for memorization too, in 1,000 samples."""
 
-CURVE = ("teacher:2", "teacher:4", "teacher:8", "teacher:16", "teacher", "1", "2", "3", "4", "8")
+CURVE = (
+    *("1", "2", "4", "8", "teacher"),
+    *(f"teacher:heun:{steps}" for steps in (2, 4, 8, 16)),
+    *(f"teacher:dpm_solver:{steps}" for steps in (4, 8, 16, 32)),
+)
 EXCLUDED = {
     "search_times": ("rows", "guidance", "curve", "features", "out", "memorization", "search_ema", "samples"),
     "search_ema": ("guidance", "curve", "out", "memorization", "samples"),
@@ -109,7 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a feature network of the modality's, for pictures efficientnet-lite0; default: the model's own",
     )
     commands.add_argument(
-        "--rows", nargs="+", metavar="ROW", help=f"steps, teacher or teacher:STEPS; default: {' '.join(ROWS)}"
+        "--rows",
+        nargs="+",
+        metavar="ROW",
+        help=f"steps, teacher, teacher:STEPS or teacher:SOLVER:STEPS (heun, dpm_solver); default: {' '.join(ROWS)}",
     )
     commands.add_argument(
         "--guidance",
@@ -119,7 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         help="scales that every row is measured at, student and teacher alike; default: the model's own",
     )
     commands.add_argument(
-        "--curve", action="store_true", help="more rows: distance over evaluations, also as a picture"
+        "--curve",
+        action="store_true",
+        help="quality against compute: students of 1 to 8 steps and the teacher by two solvers, with intervals of all "
+        "figures, operations, a second feature network, statistics of samples and held-out data beside them",
     )
     commands.add_argument(
         "--memorization",
@@ -181,6 +191,7 @@ def _evaluate_model(parsed: Any, share: Share) -> tuple[dict[str, Any], Path | N
         features=parsed.features,
         batch_size=parsed.batch_size,
         seed=parsed.seed,
+        curve=parsed.curve,
     )
     metrics = evaluate(pipeline, request, work=out / "evaluation", progress=Progress(), share=share)
     if share.rank > 0:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scm_media.evaluation.curve import Curve
 from scm_media.evaluation.frechet import too_few
+from scm_media.evaluation.measured import Instruments, Measured
 from scm_media.evaluation.recipe_data import load_reference, own_reference
 from scm_media.evaluation.reference import Reference
-from scm_media.evaluation.rows import Measured, Progress, Row, Work, measure
+from scm_media.evaluation.rows import Progress, Row, Work, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline, SamplingRequest
@@ -22,9 +24,10 @@ from scm_media.samplers import SAMPLERS
 class EvaluationRequest:
     """Settings of an evaluation.
 
-    rows: numbers of student steps, "teacher" or "teacher:STEPS"; a teacher that the model lacks is left out.
-    guidance: scales that every row is measured at, instead of the model's own. features: a feature network that the
-    modality offers by name; None: the model's own. timing_batch_size, timing_repeats: of the seconds.
+    rows: numbers of student steps, "teacher", "teacher:STEPS" or "teacher:SOLVER:STEPS"; a teacher that the model lacks
+    is left out. guidance: scales that every row is measured at, instead of the model's own. features: a feature network
+    that the modality offers by name; None: the model's own. timing_batch_size, timing_repeats: of the seconds.
+    curve: measures more of each row (``evaluate``).
     """
 
     num_samples: int = 10_000
@@ -35,6 +38,7 @@ class EvaluationRequest:
     seed: int = 0
     timing_batch_size: int = 32
     timing_repeats: int = 3
+    curve: bool = False
 
 
 def evaluate(
@@ -50,6 +54,8 @@ def evaluate(
     training samples (num_reference) is at most the dimension of the features: distances then say little. The accuracy
     is by the model's own feature extractor, whatever ``features`` is. Of several guidance scales, the figures that
     compare students with the teacher are None.
+    A curve has more figures of each row, with intervals, its operations, features of a second network, statistics that
+    the modality takes of samples, and figures of held-out data and of their reconstructions (docs/runs.md).
     work: a folder for finished chunks, so that an interrupted evaluation continues and several processes may measure
     rows; the last call, with all rows, merges them. share: this process's share, where several measure all rows
     together; any but the first gets an empty result. progress: called with a row's name, samples done, and their total.
@@ -66,14 +72,25 @@ def evaluate(
     for row in rows:
         pipeline.method(SamplingRequest(**row.arguments))  # raises ValueError before anything is measured
     network, reference = load_reference(pipeline, request.features, kept.folder)
+    curve = None
+    if request.curve:
+        rows = list(dict.fromkeys(rows))
+        curve = Curve.prepare(pipeline, network, reference, kept.folder, progress)
+    instruments = Instruments(network) if curve is None else curve.instruments
     settings = (num_samples, request.batch_size, request.seed, kept, progress)
-    found = [measure(pipeline, network, row, *settings) for row in rows]
+    found = [measure(pipeline, instruments, row, *settings) for row in rows]
     if kept.share.rank > 0:
         return {}
     measured = [each for each in found if each is not None]  # all of them, in the first process
     seconds = time_rows(pipeline, rows, request.timing_batch_size, request.timing_repeats)
+    added: dict[str, Any] = {}
+    if curve is None:
+        figures = [_figures(each, reference) for each in measured]
+    else:
+        figures, added = curve.report(rows, measured, num_samples, request.batch_size, progress)
     table = [
-        _figures(row, made, reference, clock) for row, made, clock in zip(rows, measured, seconds.rows, strict=True)
+        {**_describe(row, made, clock), **found}
+        for row, made, clock, found in zip(rows, measured, seconds.rows, figures, strict=True)
     ]
     compared = table if len(guidance) < 2 else []
     dimension, held_out = reference.mean.numel(), reference.held_out_distance(num_samples)
@@ -89,6 +106,7 @@ def evaluate(
         "accuracy_held_out": own_reference(pipeline).accuracy if pipeline.folder.has("reference") else None,
         **_comparison(compared, seconds),
         "teacher_threshold": teacher_threshold(_best_teacher(compared), held_out, num_samples),
+        **added,
     }
 
 
@@ -98,18 +116,23 @@ def _best_teacher(table: list[dict[str, Any]]) -> dict[str, Any] | None:
     return max(teachers, key=lambda row: row["evaluations"], default=None)
 
 
-def _figures(row: Row, measured: Measured, reference: Reference, seconds: float) -> dict[str, Any]:
-    precision, recall = reference.precision_recall(measured.features)
+def _describe(row: Row, measured: Measured, seconds: float) -> dict[str, Any]:
     return {
         "sampler": row.sampler,
         "steps": row.steps,
         "guidance": row.guidance,
         "evaluations": measured.evaluations,
+        "seconds_per_sample": seconds,
+    }
+
+
+def _figures(measured: Measured, reference: Reference) -> dict[str, Any]:
+    precision, recall = reference.precision_recall(measured.features)
+    return {
         "frechet": reference.frechet(measured.features),
         "precision": precision,
         "recall": recall,
         "accuracy": None if measured.correct is None else float(measured.correct.mean()),
-        "seconds_per_sample": seconds,
     }
 
 

@@ -57,9 +57,36 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
     mean_a, covariance_a, mean_b, covariance_b = (
         tensor.detach().to("cpu", torch.float64) for tensor in (mean_a, covariance_a, mean_b, covariance_b)
     )
-    values, vectors = torch.linalg.eigh(covariance_a)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root = square_root(covariance_a)
     inner = root @ covariance_b @ root
     trace_root = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * trace_root
     return max(float(distance), 0.0)
+
+
+def square_root(covariance: Tensor) -> Tensor:
+    """Returns the symmetric root ``(d, d)`` of a covariance ``(d, d)``, in float64; negative eigenvalues become 0."""
+    values, vectors = torch.linalg.eigh(covariance.detach().to("cpu", torch.float64))
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def resampled_distances(features: Tensor, counts: Tensor, mean: Tensor, covariance: Tensor, root: Tensor) -> Tensor:
+    """Returns the Fréchet distances ``(R,)`` to a Gaussian of resamples of features ``(N, d)``, in float64.
+
+    counts ``(R, N)``: how often a resample holds each sample, N in all. root: ``square_root(covariance)``.
+    """
+    mean, covariance = mean.double(), covariance.double()
+    features = features.detach().to("cpu", torch.float64) - mean  # near the origin, where differences are exact
+    num = len(features)
+    shifts, inners, traces = [], [], []
+    for weights in counts.double():
+        drawn = weights > 0
+        part = features[drawn] * weights[drawn, None].sqrt()
+        shift = weights @ features / num
+        scatter = (part.T @ part - num * torch.outer(shift, shift)) / (num - 1)
+        shifts.append(shift.square().sum())
+        traces.append(scatter.trace() + covariance.trace())
+        inner = root @ scatter @ root
+        inners.append((inner + inner.T) / 2)
+    trace_roots = torch.linalg.eigvalsh(torch.stack(inners)).clamp(min=0).sqrt().sum(1)
+    return torch.stack(shifts) + torch.stack(traces) - 2 * trace_roots

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,47 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     within_a = (_kernel_sum(a, a) - _diagonal_sum(a)) / (num_a * (num_a - 1))
     within_b = (_kernel_sum(b, b) - _diagonal_sum(b)) / (num_b * (num_b - 1))
     return within_a + within_b - 2 * _kernel_sum(a, b) / (num_a * num_b)
+
+
+@dataclass(frozen=True)
+class KernelTerms:
+    """What the kernel distance of N samples is a function of, so that they can be resampled.
+
+    pairs ``(N, N)``: the kernel of each pair, with a diagonal of 0. across ``(N,)``: the mean kernel of each sample
+    with the reference. within: the mean kernel of pairs of the reference.
+    """
+
+    pairs: Tensor
+    across: Tensor
+    within: float
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor) -> KernelTerms:
+        """Returns the terms of features ``(N, d)`` against a reference's ``(M, d)``; N² numbers are held.
+
+        Raises ValueError for fewer than two samples.
+        """
+        if min(len(a), len(b)) < 2:
+            raise ValueError(f"a kernel distance needs at least 2 samples on each side, got {len(a)} and {len(b)}")
+        a, b = a.double(), b.double()
+        pairs = (a @ a.T / a.shape[1] + 1).pow(3)
+        pairs.fill_diagonal_(0)
+        across = torch.cat([((part @ b.T) / a.shape[1] + 1).pow(3).mean(1) for part in torch.split(a, CHUNK)])
+        return cls(pairs, across, (_kernel_sum(b, b) - _diagonal_sum(b)) / (len(b) * (len(b) - 1)))
+
+    def distance(self) -> float:
+        """Returns what ``kernel_distance`` does."""
+        return float(self.resample(torch.ones(1, len(self.across)))[0])
+
+    def resample(self, counts: Tensor) -> Tensor:
+        """Returns the distances ``(R,)`` of resamples that hold each sample as often as counts ``(R, N)`` say.
+
+        Pairs of a sample with its own copies are left out: in the cubic kernel they would move the distance upwards.
+        """
+        counts = counts.double()
+        num = counts.sum(1)
+        pairs = (counts @ self.pairs * counts).sum(1) / (num.square() - counts.square().sum(1))
+        return pairs + self.within - 2 * counts @ self.across / num
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -22,13 +22,16 @@ OUTPUT_KEYS = ("index",)
 
 
 def load_reference(
-    pipeline: Pipeline, name: str | None = None, work: Path | None = None
+    pipeline: Pipeline,
+    name: str | None = None,
+    work: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[FeatureNetwork, Reference]:
     """Returns a feature network (None: the model's own) and the statistics of the training data's features.
 
     The statistics of a named network are computed once from the recipe's data and kept in the run's folder, or in
-    ``work`` where the model's folder is not the user's to write to. Raises ValueError where there is no such network,
-    and where there are neither statistics nor data.
+    ``work`` where the model's folder is not the user's to write to; progress is told meanwhile. Raises ValueError where
+    there is no such network, and where there are neither statistics nor data.
     """
     if name is None:
         return own_network(pipeline), own_reference(pipeline)
@@ -44,7 +47,8 @@ def load_reference(
     if kept is not None and kept.is_file():
         return network, Reference.load(kept)
     train, held_out = recipe_data(folder)
-    reference = make_reference(network, iterate(train), iterate(held_out), device=pipeline.device)
+    told = _told(train, f"training data in the features of {name}", progress)
+    reference = make_reference(network, told, iterate(held_out), device=pipeline.device)
     if kept is not None:
         reference.save(kept)
     return network, reference
@@ -87,6 +91,16 @@ def iterate(dataset: Dataset) -> Iterator[Batch]:
     """Yields every example of a dataset once, in order and without augmentation."""
     for first in range(0, len(dataset), BATCH_SIZE):
         yield dataset.batch(range(first, min(first + BATCH_SIZE, len(dataset))))
+
+
+def _told(dataset: Dataset, what: str, progress: Callable[[str, int, int], None] | None) -> Iterator[Batch]:
+    """Yields what ``iterate`` does, and tells how much of it was taken."""
+    done = 0
+    for batch in iterate(dataset):
+        yield batch
+        done += len(batch.sample)
+        if progress is not None:
+            progress(what, done, len(dataset))
 
 
 def draw_examples(dataset: Dataset, num: int) -> Iterator[Batch]:

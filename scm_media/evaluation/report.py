@@ -23,6 +23,7 @@ def report(metrics: Mapping[str, Any]) -> str:
     if "rows" in metrics:
         found = metrics.get("memorization")
         copying = [] if found is None else ["", "Memorization", "", memorization_report(found)]
+        remarks += [f"- {printable(remark)}" for remark in metrics.get("remarks", ())]
         return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks, *copying])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}"
@@ -38,12 +39,15 @@ def report(metrics: Mapping[str, Any]) -> str:
 
 
 def _remark_few_samples(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns a remark for each side that is too small for its covariance."""
-    dimension = metrics["features"]["dimension"]
+    """Returns a remark for each side that is too small for its covariance, in the features of either network."""
     counts = {"samples": metrics["num_samples"], "reference samples": metrics.get("num_reference")}
+    networks = {"": metrics["features"]["dimension"]}
+    if (second := metrics.get("second_features")) is not None:
+        networks[f" of {printable(second['name'])}"] = second["dimension"]
     return [
-        f"- only {num} {side} for {dimension} feature dimensions: the Fréchet distance says little; use more than "
+        f"- only {num} {side} for {dimension} feature dimensions{of}: the Fréchet distance says little; use more than "
         f"{dimension}, better 5,000"
+        for of, dimension in networks.items()
         for side, num in counts.items()
         if num is not None and too_few(dimension, num)
     ]

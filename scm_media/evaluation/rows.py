@@ -1,24 +1,27 @@
-"""One row of an evaluation: a sampler with its number of steps, and the features of its samples."""
+"""One row of an evaluation: a sampler with its number of steps, and the features and statistics of its samples."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from scm_media import weights
 from scm_media.evaluation.features import OWN_NETWORK, FeatureNetwork
-from scm_media.evaluation.reference import embed, score_labels
+from scm_media.evaluation.measured import Instruments, Measured
 from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.processes import Share, wait_until
+from scm_media.samplers import SAMPLERS
 
 CHUNK = 250
+STATISTIC = "statistic."
+"""What the names of statistics begin with in a chunk's file."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -36,17 +39,25 @@ class Row:
 
     @classmethod
     def parse(cls, text: str | int, pipeline: Pipeline, guidance: float | None = None) -> Row:
-        """Returns the row of ``2`` (student), ``"teacher"`` or ``"teacher:16"``; raises ValueError otherwise."""
-        kind, _, number = str(text).partition(":")
-        settings = pipeline.settings
+        """Returns the row of ``2`` (student), ``"teacher"``, ``"teacher:16"`` or ``"teacher:heun:16"``.
+
+        A solver or a number of steps that is left out is the model's own. Raises ValueError for anything else, with the
+        nearest solvers for an unknown one.
+        """
+        kind, *words = str(text).split(":")
+        settings, sampler = pipeline.settings, "consistency"
         if kind == "teacher":
-            number = number or str(settings.teacher_steps)
             sampler = settings.teacher
+            if words and words[0] and not words[0].isdecimal():
+                sampler = _known_solver(words.pop(0), text)
+            words = words or [str(settings.teacher_steps)]
         else:
-            sampler, number = "consistency", str(text)
-        if not number.isdecimal() or int(number) < 1:
-            raise ValueError(f"a row is a number of steps, teacher or teacher:STEPS, got {text!r}")
-        return cls(sampler, int(number), kind == "teacher", guidance)
+            words.insert(0, kind)
+        if len(words) != 1 or not words[0].isdecimal() or int(words[0]) < 1:
+            raise ValueError(
+                f"a row is a number of steps, teacher, teacher:STEPS or teacher:SOLVER:STEPS, got {text!r}"
+            )
+        return cls(sampler, int(words[0]), kind == "teacher", guidance)
 
     @property
     def key(self) -> str:
@@ -57,16 +68,18 @@ class Row:
     @property
     def arguments(self) -> dict[str, Any]:
         """Returns the arguments of a pipeline's call."""
-        return {"steps": self.steps, "teacher": self.teacher, "guidance": self.guidance}
+        solver = {"sampler": self.sampler} if self.teacher else {}
+        return {"steps": self.steps, "teacher": self.teacher, "guidance": self.guidance, **solver}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Features ``(N, d)`` of a row's samples, the fraction of labels recognised ``(N,)``, evaluations per sample."""
-
-    features: Tensor
-    correct: Tensor | None
-    evaluations: int
+def _known_solver(name: str, row: str | int) -> str:
+    """Returns the name of a registered solver; raises ValueError, with the nearest ones, for another name."""
+    try:
+        SAMPLERS.find(name, f"the solver of row {row!r}")
+    except ValueError as error:
+        near = difflib.get_close_matches(name, list(SAMPLERS), n=3, cutoff=0.3)
+        raise ValueError(f"{error} (nearest: {', '.join(near)})" if near else str(error)) from error
+    return name
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class Work:
 
 def measure(
     pipeline: Pipeline,
-    network: FeatureNetwork,
+    instruments: Instruments,
     row: Row,
     num_samples: int,
     batch_size: int,
@@ -96,64 +109,86 @@ def measure(
     work: Work,
     progress: Progress | None = None,
 ) -> Measured | None:
-    """Samples indices 0 to num_samples − 1 of a seed and embeds them by a network, in chunks.
+    """Samples indices 0 to num_samples − 1 of a seed and measures them, in chunks.
 
-    Kept chunks of another model, precision or seed are not reused. Of processes that share the chunks the first one
-    waits for the others and returns all; any other returns its own, None if it has none.
+    Kept chunks of another model, precision or seed are not reused, nor those that lack what is measured for a curve. Of
+    processes that share the chunks the first one waits for the others and returns all; any other returns its own, None
+    if it has none.
     """
     folder, share = work.folder, work.share
     if folder is not None:
-        folder = folder / f"{row.key}-{_fingerprint(pipeline, network, row, seed)}"
+        folder = folder / f"{row.key}-{_fingerprint(pipeline, instruments.network, row, seed)}"
     ranges = [range(first, min(first + CHUNK, num_samples)) for first in range(0, num_samples, CHUNK)]
     files = [folder and folder / f"{each.start:07d}-{each.stop:07d}.safetensors" for each in ranges]
     chunks: dict[int, Measured] = {}
     for number, (indices, file) in enumerate(zip(ranges, files, strict=True)):
         if not share.takes(number):
             continue
-        if file is not None and file.is_file():
-            chunks[number] = _read_chunk(file)
-        else:
-            chunks[number] = _measure_chunk(pipeline, row, indices, batch_size, seed, network)
+        kept = None if file is None else _read_chunk(file, instruments)
+        if kept is None:
+            kept = _measure_chunk(pipeline, row, indices, batch_size, seed, instruments)
             if file is not None:
-                _write_chunk(file, row, chunks[number])
+                _write_chunk(file, row, kept, instruments)
+        chunks[number] = kept
         if progress is not None:
             progress(row.key, indices.stop, num_samples)
     if share.rank == 0:
         for number, file in enumerate(files):
             if number not in chunks and file is not None:
-                wait_until(file.is_file)
-                chunks[number] = _read_chunk(file)
-    return _join([chunks[number] for number in sorted(chunks)]) if chunks else None
+                chunks[number] = _await_chunk(file, instruments)
+    return Measured.join([chunks[number] for number in sorted(chunks)]) if chunks else None
 
 
-def _read_chunk(file: Path) -> Measured:
+def _await_chunk(file: Path, instruments: Instruments) -> Measured:
+    """Returns a chunk that another process measures, once it is there."""
+    found: list[Measured] = []
+
+    def read() -> bool:
+        found.extend(each for each in [_read_chunk(file, instruments)] if each is not None)
+        return bool(found)
+
+    wait_until(read)
+    return found[0]
+
+
+def _read_chunk(file: Path, instruments: Instruments) -> Measured | None:
+    """Returns a kept chunk; None where there is none, or where it lacks what the instruments measure."""
+    if not file.is_file():
+        return None
     component = weights.read(file)
-    return Measured(component.state["features"], component.state.get("right"), component.info["evaluations"])
+    state, info = component.state, component.info
+    statistics = {name: f"{STATISTIC}{name}" for name in instruments.statistics}
+    if not statistics.keys() <= {name.removeprefix(STATISTIC) for name in state if name.startswith(STATISTIC)}:
+        return None
+    if instruments.second is not None and info.get("second") != instruments.second.name:
+        return None
+    return Measured(
+        state["features"],
+        state.get("right"),
+        info["evaluations"],
+        None if instruments.second is None else state["second"],
+        {name: state[key] for name, key in statistics.items()},
+    )
 
 
-def _write_chunk(file: Path, row: Row, chunk: Measured) -> None:
+def _write_chunk(file: Path, row: Row, chunk: Measured, instruments: Instruments) -> None:
     state = {"features": chunk.features} | ({} if chunk.correct is None else {"right": chunk.correct})
-    weights.save(file, state, {"row": row.key}, {"evaluations": chunk.evaluations})
+    state |= {} if chunk.second is None else {"second": chunk.second}
+    state |= {f"{STATISTIC}{name}": values for name, values in chunk.statistics.items()}
+    second = {} if instruments.second is None else {"second": instruments.second.name}
+    weights.save(file, state, {"row": row.key}, {"evaluations": chunk.evaluations, **second})
 
 
 def _measure_chunk(
-    pipeline: Pipeline, row: Row, indices: range, batch_size: int, seed: int, network: FeatureNetwork
+    pipeline: Pipeline, row: Row, indices: range, batch_size: int, seed: int, instruments: Instruments
 ) -> Measured:
-    feature_extractor = pipeline.network("feature_extractor") if pipeline.folder.has("feature_extractor") else network
     batches = []
     first, num = indices[0], len(indices)
     request = SamplingRequest(num=num, first=first, seed=seed, batch_size=batch_size, **row.arguments)
     for made in pipeline.batches(request):
-        sample = made.samples.to(pipeline.device)
-        correct = score_labels(feature_extractor, sample, pipeline.labels.conditioning(made.labels).labels)
-        batches.append(Measured(embed(network, sample), correct, made.evaluations))
-    return _join(batches)
-
-
-def _join(parts: Sequence[Measured]) -> Measured:
-    correct = [part.correct for part in parts if part.correct is not None]
-    features = torch.cat([part.features for part in parts])
-    return Measured(features, torch.cat(correct) if correct else None, parts[0].evaluations)
+        labels = pipeline.labels.conditioning(made.labels).labels
+        batches.append(instruments.measure(pipeline, made.samples, labels, made.evaluations))
+    return Measured.join(batches)
 
 
 def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: int) -> str:
@@ -172,6 +207,8 @@ def _fingerprint(pipeline: Pipeline, network: FeatureNetwork, row: Row, seed: in
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     if pipeline.folder.has("action_bank"):  # samples are drawn for these actions
         digest.update(weights.digest(pipeline.folder.read("action_bank")).encode())
+    if pipeline.prompts is not None:  # and with these texts
+        digest.update(pipeline.prompts.fingerprint().encode())
     settings = {key: value for key, value in asdict(pipeline.settings).items() if key != "times" and value is not None}
     searched = None if row.teacher else (pipeline.settings.times or {}).get(str(row.steps))
     parts = [settings, pipeline.precision, seed, *([] if searched is None else [searched])]

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from scm_media.adapters.adapter import ADAPTERS
 from scm_media.adapters.examples import random_conditioning
@@ -18,6 +17,7 @@ from scm_media.build import build
 from scm_media.change_of_variables import ChangeOfVariables
 from scm_media.conditioning import Conditioning
 from scm_media.ema import STDS
+from scm_media.nn.operations import operation_counter
 from scm_media.nn.recompute import repeated_blocks
 from scm_media.nn.text import random_text
 from scm_media.text import find_widths
@@ -134,9 +134,8 @@ def _count_sample(backbone: nn.Module, shape: Sequence[int], narrow: bool, recom
     for block in repeated_blocks(backbone) if recompute else ():
         block.register_forward_pre_hook(enter)
         block.register_forward_hook(leave)
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations}
     with (
-        FlopCounterMode(display=False, custom_mapping=attention) as counter,
+        operation_counter() as counter,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=narrow),
     ):
@@ -164,8 +163,3 @@ class _Kept:
 
     def size(self) -> int:
         return sum(storage.nbytes() for storage in self._storages.values())
-
-
-def _attention_operations(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
-    """Returns the operations of softmax(q kᵀ) v for heads ``(B, h, L, d)``, which the counter lacks on CPUs."""
-    return 2 * q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])

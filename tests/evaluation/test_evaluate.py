@@ -106,6 +106,23 @@ def test_too_few_samples_and_too_little_training_data_are_flagged(
     assert f"- only 8 {side} for 8 feature dimensions: the Fréchet distance says little" in report(few)
 
 
+def test_a_row_may_name_the_teachers_solver(pipeline, result):
+    words = ("teacher", "teacher:heun", "teacher:heun:3", "teacher:2", "teacher:dpm_solver:2", "teacher:dpm_solver")
+    parsed = [rows.Row.parse(word, pipeline) for word in words]
+    assert [(row.sampler, row.steps) for row in parsed] == [("heun", 3)] * 3 + [
+        ("heun", 2),
+        ("dpm_solver", 2),
+        ("dpm_solver", 3),
+    ]
+    assert len({row.key for row in parsed}) == 4
+    own, other, same = evaluate(
+        pipeline, num_samples=120, rows=("teacher:3", "teacher:dpm_solver:3", "teacher:heun:3")
+    )["rows"]
+    assert [row["evaluations"] for row in (own, other, same)] == [5, 3, 5]
+    assert own["frechet"] == same["frechet"] == pytest.approx(result["rows"][0]["frechet"], rel=1e-4)
+    assert other["frechet"] != pytest.approx(own["frechet"], rel=1e-3)
+
+
 def test_figures_do_not_depend_on_the_batch_size(pipeline, result):
     other = evaluate(pipeline, num_samples=120, rows=(2,), batch_size=7)
     assert other["rows"][0]["frechet"] == pytest.approx(result["rows"][2]["frechet"], rel=1e-4)
@@ -178,8 +195,12 @@ def test_progress_is_told(pipeline):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rows": (0,)}, "a row is a number of steps, teacher or teacher:STEPS, got 0"),
+        ({"rows": (0,)}, "a row is a number of steps, teacher, teacher:STEPS or teacher:SOLVER:STEPS, got 0"),
         ({"rows": ("techer",)}, "got 'techer'"),
+        ({"rows": ("2:heun",)}, "got '2:heun'"),
+        ({"rows": ("teacher:heun:0",)}, "got 'teacher:heun:0'"),
+        ({"rows": ("teacher:4:heun",)}, "got 'teacher:4:heun'"),
+        ({"rows": ("teacher:dpmsolver:4",)}, r"row 'teacher:dpmsolver:4' must be one of heun, .*nearest: dpm_solver"),
         ({"features": "inception"}, "no feature network 'inception'"),
         ({"num_samples": 1}, "num_samples must be at least 2"),
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scm_media.evaluation import kernel, kernel_distance
+from scm_media.evaluation.kernel import KernelTerms
 
 
 def _brute_force(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -34,3 +35,20 @@ def test_unbiased_for_equal_distributions():
 def test_one_sample_is_refused():
     with pytest.raises(ValueError, match="at least 2 samples"):
         kernel_distance(torch.randn(1, 3), torch.randn(5, 3))
+
+
+def test_terms_give_the_same_distance_and_that_of_samples_repeated():
+    a, b = torch.randn(13, 4), torch.randn(9, 4) + 0.5
+    terms = KernelTerms.of(a, b)
+    assert terms.distance() == pytest.approx(kernel_distance(a, b), rel=1e-9)
+    counts = torch.randint(0, 3, (5, 13)).float()
+    counts[:, 0] = 2
+    for count, found in zip(counts, terms.resample(counts), strict=True):
+        origin = torch.arange(13).repeat_interleave(count.long())
+        drawn = a[origin].double()
+        k = (drawn @ drawn.T / 4 + 1) ** 3
+        pairs = k[origin[:, None] != origin].mean()  # a sample and its own copy are no pair
+        expected = pairs + terms.within - 2 * ((drawn @ b.double().T / 4 + 1) ** 3).mean()
+        assert float(found) == pytest.approx(float(expected), rel=1e-9)
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        KernelTerms.of(a[:1], b)

@@ -1,4 +1,4 @@
-"""Precision and recall against brute force and cases that are plain."""
+"""Precision, recall, density and coverage against brute force and cases that are plain."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scm_media.evaluation import neighbours, precision_recall
+from scm_media.evaluation.neighbours import NeighbourTerms, RealBalls
 
 
 def _brute_share(points: torch.Tensor, manifold: torch.Tensor, k: int) -> float:
@@ -49,3 +50,53 @@ def test_distances_are_euclidean_and_exact_near_zero():
 def test_too_few_points_are_refused():
     with pytest.raises(ValueError, match="more than 3 samples"):
         precision_recall(torch.randn(3, 2), torch.randn(10, 2))
+
+
+def test_density_and_coverage_of_a_case_by_hand():
+    """Real points 0 … 5 on a line reach to their fifth other point: balls of radius 5, 4, 3, 3, 4, 5."""
+    real, generated = torch.arange(6.0)[:, None], torch.tensor([[-4.5], [0.0], [9.0], [50.0]])
+    balls = RealBalls.of(real)
+    assert balls.density_radii.tolist() == [5, 4, 3, 3, 4, 5]
+    assert balls.radii.tolist() == [3, 2, 2, 2, 2, 3]
+    terms = NeighbourTerms.of(balls, generated)
+    assert terms.covered.int().tolist() == [
+        [1, 1, 0, 0],
+        [0, 1, 0, 0],
+        [0, 1, 0, 0],
+        [0, 1, 0, 0],
+        [0, 1, 0, 0],
+        [0, 1, 1, 0],
+    ]
+    assert terms.density.tolist() == pytest.approx([1 / 5, 6 / 5, 1 / 5, 0])
+    assert terms.precise.tolist() == [0, 1, 0, 0]
+    figures = terms.figures()
+    assert (figures["density"], figures["coverage"]) == (pytest.approx(8 / 20), 1.0)
+    far = NeighbourTerms.of(balls, torch.tensor([[-4.5], [-4.6], [-4.7], [-4.8]])).figures()
+    assert (far["density"], far["coverage"]) == (pytest.approx(1 / 5), pytest.approx(1 / 6))
+
+
+def test_terms_have_the_means_that_precision_and_recall_are(monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK", 11)
+    real, generated = torch.randn(60, 3), torch.randn(45, 3) * 1.4 + 0.3
+    figures = NeighbourTerms.of(RealBalls.of(real), generated).figures()
+    assert (figures["precision"], figures["recall"]) == pytest.approx(precision_recall(real, generated))
+    assert 0 < figures["recall"] < 1
+
+
+def test_samples_of_the_data_have_the_expected_density_and_coverage():
+    """Of equal distributions, E[density] = 1 and E[coverage] = 1 − (N−1)…(N−k) / (2N−1)…(2N−k)."""
+    num, k, found = 200, neighbours.NUM_DENSITY_BALL, []
+    for _ in range(20):
+        figures = NeighbourTerms.of(RealBalls.of(torch.randn(num, 4)), torch.randn(num, 4)).figures()
+        found.append((figures["density"], figures["coverage"]))
+    density, coverage = torch.tensor(found).mean(0).tolist()
+    missed = torch.tensor([(num - i) / (2 * num - i) for i in range(1, k + 1)]).prod()
+    assert density == pytest.approx(1, abs=0.03)
+    assert coverage == pytest.approx(1 - float(missed), abs=0.01)
+
+
+def test_too_few_points_have_no_terms():
+    with pytest.raises(ValueError, match="more than 5 real samples, got 5"):
+        RealBalls.of(torch.randn(5, 2))
+    with pytest.raises(ValueError, match="more than 3 generated samples, got 3"):
+        NeighbourTerms.of(RealBalls.of(torch.randn(9, 2)), torch.randn(3, 2))
