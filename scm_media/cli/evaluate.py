@@ -60,7 +60,10 @@ def run(arguments: Sequence[str]) -> int:
     own = {name: value for name, value in metrics.items() if name != "memorization"}  # which has a file of its own
     evaluate_modes.write_json(out / f"metrics{suffix}.json", own)
     page = out / f"report{suffix}.html"
-    write_report_page(metrics, page)
+    if parsed.curve and not folders:
+        evaluate_modes.write_curve_page(parsed, ["evaluate", *arguments], metrics, page)
+    else:
+        write_report_page(metrics, page)
     print(f"the same as a page: {printable(page)}", file=sys.stderr)
     if not folders:
         evaluate_modes.rewrite_card(parsed.model, out)
@@ -119,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
         help="scales that every row is measured at, student and teacher alike; default: the model's own",
     )
     commands.add_argument(
-        "--curve", action="store_true", help="more rows: distance over evaluations, also as a picture"
+        "--curve",
+        action="store_true",
+        help="more rows: distance over compute, with samples from the same noise on the page, also as curve.png",
     )
     commands.add_argument(
         "--memorization",
