@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"--out {out}: expected a page (.html) or a folder that exists")
 
     from scm_media.evaluation.compare import compare, comparison_text, write_comparison
-    from scm_media.evaluation.measurement import read_measurements
+    from scm_media.evaluation.kept_figures import read_measurements
     from scm_media.evaluation.scaling import read_sizes
     from scm_media.pipeline.export import base_name
 

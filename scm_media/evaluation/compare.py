@@ -9,10 +9,10 @@ from typing import Any
 from scm_media import weights
 from scm_media.evaluation import page_parts as parts
 from scm_media.evaluation.curve_page import write_picture
-from scm_media.evaluation.curves import cost_key, distance_plot, second_plot
-from scm_media.evaluation.figures import COLUMNS, Row, best_teacher, figure_text, over_teacher, row_name, students
-from scm_media.evaluation.measurement import Measurement, find_differences
+from scm_media.evaluation.curve_plots import cost_key, distance_plot, second_plot
+from scm_media.evaluation.kept_figures import Measurement, find_differences
 from scm_media.evaluation.plots import draw_svg
+from scm_media.evaluation.row_text import COLUMNS, Row, best_teacher, figure_text, over_teacher, row_name, students
 from scm_media.evaluation.scaling import Size, Trend, describe_trend, find_trends, size_plots
 from scm_media.pipeline.card import format_operations, markdown_text
 

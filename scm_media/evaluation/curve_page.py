@@ -10,12 +10,20 @@ from typing import Any
 from scm_media import weights
 from scm_media.display import printable
 from scm_media.evaluation import page_parts as parts
-from scm_media.evaluation.curves import cost_key, distance_plot, second_plot
-from scm_media.evaluation.figures import COLUMNS, Metrics, figure_text, over_teacher, row_name, with_interval
+from scm_media.evaluation.curve_plots import cost_key, distance_plot, second_plot
 from scm_media.evaluation.plots import Plot, draw_picture, draw_svg
 from scm_media.evaluation.report import MEMORIZATION_SHEET
+from scm_media.evaluation.row_text import (
+    COLUMNS,
+    Metrics,
+    best_teacher,
+    figure_text,
+    over_teacher,
+    row_name,
+    with_interval,
+)
 from scm_media.evaluation.side_by_side import SampleRow, data_uri
-from scm_media.evaluation.summary import agreement, best_teacher, cautions, headline
+from scm_media.evaluation.summary import agreement, cautions, headline
 from scm_media.pipeline.card import format_operations, memorization_report
 from scm_media.reading import read_bytes
 
@@ -105,18 +113,22 @@ def _operations(metrics: Metrics) -> str:
     return parts.paragraph(text) if listed else ""
 
 
+def _ends(metrics: Metrics) -> dict[str, Any]:
+    """Returns the figures of held-out data and of reconstructions, where they were measured, by what they are."""
+    ends = {"held-out data": metrics.get("floor"), "reconstructions": metrics.get("ceiling")}
+    return {f"{name}, {end.get('num', '–')}": end for name, end in ends.items() if end}
+
+
 def _figures(metrics: Metrics) -> list[str]:
     """Returns the table of all rows, with held-out data and reconstructions below them."""
-    ends = {"held-out data": metrics.get("floor"), "reconstructions": metrics.get("ceiling")}
-    rows = [*metrics["rows"], *(end for end in ends.values() if end)]
+    ends = _ends(metrics)
+    rows = [*metrics["rows"], *ends.values()]
     keys = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
     heads = ["sampler", "evaluations", *(COLUMNS[key][0] for key in keys)]
     lines = [
         [row_name(row), str(row["evaluations"]), *(figure_text(row, key) for key in keys)] for row in metrics["rows"]
     ]
-    for name, end in ends.items():
-        if end:
-            lines.append([f"{name}, {end.get('num', '–')}", "–", *(figure_text(end, key) for key in keys)])
+    lines += [[name, "–", *(figure_text(end, key) for key in keys)] for name, end in ends.items()]
     features = metrics["features"]
     told = (
         f"{metrics['num_samples']} samples, {features['dimension']}-dimensional features: "
@@ -127,30 +139,24 @@ def _figures(metrics: Metrics) -> list[str]:
 
 def _second(metrics: Metrics) -> list[str]:
     """Returns the distances in the second network, and how far both networks agree."""
-    rows, teacher = [row for row in metrics["rows"] if row.get("second")], best_teacher(metrics)
-    if not rows:
-        return []
+    named = [*((row_name(row), row) for row in metrics["rows"]), *_ends(metrics).items()]
+    teacher = (best_teacher(metrics) or {}).get("second") or {}
     name = printable((metrics.get("second_features") or {}).get("name", "the second network"))
-    heads = ["sampler", "Fréchet", f"Fréchet, {name}", "over the teacher's"]
     lines = []
-    for row in rows:
-        second = row["second"]
-        ratio = (
-            None if teacher is None or not teacher.get("second") else over_teacher(second, teacher["second"], "frechet")
-        )
-        lines.append(
-            [
-                row_name(row),
-                figure_text(row, "frechet"),
-                with_interval(second["frechet"], second.get("interval")),
-                "–" if ratio is None else f"{ratio:.3f}",
-            ]
-        )
+    for who, row in named:
+        if second := row.get("second"):
+            ratio = over_teacher(second, teacher, "frechet")
+            shown = with_interval(second["frechet"], second.get("interval"))
+            lines.append([who, figure_text(row, "frechet"), shown, "–" if ratio is None else f"{ratio:.3f}"])
+    if not lines:
+        return []
     said = agreement(metrics)
     return parts.section(
         "In a second network",
         parts.paragraph(said) if said else "",
-        parts.table("distances in a second network", heads, lines),
+        parts.table(
+            "distances in a second network", ["sampler", "Fréchet", f"Fréchet, {name}", "over the teacher's"], lines
+        ),
     )
 
 
@@ -161,13 +167,16 @@ def _statistics(metrics: Metrics) -> list[str]:
         return []
     heads = ["", *(f"{name} ({each['unit']})" if each.get("unit") else name for name, each in real.items())]
     lines = [["real data", *(_mean(each.get("mean")) for each in real.values())]]
-    for row in metrics["rows"]:
-        own = row.get("statistics") or {}
-        lines.append([row_name(row), *(" ".join(_statistic(own.get(name))) for name in real)])
+    for who, row in [*_ends(metrics).items(), *((row_name(row), row) for row in metrics["rows"])]:
+        if own := row.get("statistics"):
+            lines.append([who, *(" ".join(_statistic(own.get(name))) for name in real)])
     return parts.section(
         "Statistics of samples",
         parts.table("statistics of samples", heads, lines),
-        parts.paragraph("Means; the distance from real data's distribution stands in parentheses."),
+        parts.paragraph(
+            "Means; the distance from the distribution in real data stands in parentheses, of held-out data that of "
+            "one half from the other."
+        ),
     )
 
 

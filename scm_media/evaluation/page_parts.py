@@ -131,8 +131,8 @@ def sample_table(rows: Sequence[SampleRow], room: int) -> str:
         f'<table><thead><tr><th scope="col">sampler</th>{heads}</tr></thead><tbody>',
     ]
     for number, row in enumerate(rows):
-        cells = "".join(column[number] for column in columns[:kept])
-        lines.append(f'<tr><th scope="row">{escape(row.name)}</th>{cells}</tr>')
+        shown = "".join(column[number] for column in columns[:kept])
+        lines.append(f'<tr><th scope="row">{escape(row.name)}</th>{shown}</tr>')
     return "\n".join([note, *lines, "</tbody></table></div>"])
 
 

@@ -133,6 +133,8 @@ def _draw(figure: Any, plot: Plot) -> None:
         line = axes.axhline(height, color="#888888", linestyle=(":", "-.")[number % 2], linewidth=1.2)
         drawn[_legend_text(f"{name} {plot.y_format(value)}")] = line
     axes.margins(0.09)
+    axes.set_xlim(_limits(axes.get_xlim()))  # with other ticks single points would get others
+    axes.set_ylim(_limits(axes.get_ylim()) if plot.log_y else axes.get_ylim())
     _set_ticks(axes.xaxis, axes.get_xlim(), plot.x_format)
     if plot.log_y:
         _set_ticks(axes.yaxis, axes.get_ylim(), plot.y_format)
@@ -140,6 +142,12 @@ def _draw(figure: Any, plot: Plot) -> None:
         axes.yaxis.set_major_formatter(lambda value, _: plot.y_format(value))
     axes.grid(color="#888888", alpha=0.25, linewidth=0.5)
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=2, frameon=False)
+
+
+def _limits(found: tuple[float, float]) -> tuple[float, float]:
+    """Returns limits of a logarithmic axis that are far enough apart for ticks between them."""
+    low, high = found
+    return found if high > 1.02 * low else (low / 1.5, high * 1.5)
 
 
 def _legend_text(name: str) -> str:

@@ -19,7 +19,7 @@ MEMORIZATION_SHEET = "memorization.png"
 
 def report(metrics: Mapping[str, Any]) -> str:
     """Returns the figures of ``evaluate``, ``evaluate_folders`` or ``evaluate_folder`` as Markdown."""
-    features, remarks = metrics["features"], [f"- {remark}" for remark in few_samples_remarks(metrics)]
+    features, remarks = metrics["features"], _remark_few_samples(metrics)
     if "rows" in metrics:
         found = metrics.get("memorization")
         copying = [] if found is None else ["", "Memorization", "", memorization_report(found)]
@@ -37,12 +37,12 @@ def report(metrics: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *remarks])
 
 
-def few_samples_remarks(metrics: Mapping[str, Any]) -> list[str]:
+def _remark_few_samples(metrics: Mapping[str, Any]) -> list[str]:
     """Returns a remark for each side that is too small for its covariance."""
     dimension = metrics["features"]["dimension"]
     counts = {"samples": metrics["num_samples"], "reference samples": metrics.get("num_reference")}
     return [
-        f"only {num} {side} for {dimension} feature dimensions: the Fréchet distance says little; use more than "
+        f"- only {num} {side} for {dimension} feature dimensions: the Fréchet distance says little; use more than "
         f"{dimension}, better 5,000"
         for side, num in counts.items()
         if num is not None and too_few(dimension, num)

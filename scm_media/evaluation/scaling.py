@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from scm_media.adapters.lora_files import is_lora
-from scm_media.evaluation.figures import best_teacher, interval, ratio_bounds, students
-from scm_media.evaluation.measurement import Measurement
+from scm_media.evaluation.kept_figures import Measurement
 from scm_media.evaluation.plots import Plot, Point, Series
+from scm_media.evaluation.row_text import best_teacher, interval, ratio_bounds, students
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import format_operations
 

@@ -63,11 +63,12 @@ def _make_row(pipeline: Pipeline, row: Row, num: int, seed: int) -> SampleRow:
     for made in pipeline.batches(request):
         for sample, metadata in zip(made.samples, sample_records(pipeline, record, made), strict=True):
             label = " ".join(filter(None, (metadata["label"], metadata.get("prompt"))))
-            files.append(_make_file(pipeline.modality, sample, metadata, label))
+            files.append(make_file(pipeline.modality, sample, metadata, label))
     return SampleRow(name, files)
 
 
-def _make_file(modality: Any, sample: Any, metadata: dict[str, Any], label: str) -> SampleFile:
+def make_file(modality: Any, sample: Any, metadata: dict[str, Any], label: str) -> SampleFile:
+    """Returns one sample ``(C, *S)`` as the modality writes it, with a picture where browsers show no picture of it."""
     suffix = modality.written_suffixes[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sample{suffix}"

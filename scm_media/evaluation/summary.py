@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from scm_media.display import printable
-from scm_media.evaluation.figures import Metrics, Row, best_teacher, is_student, over_teacher, ratio_bounds, students
 from scm_media.evaluation.frechet import too_few
-from scm_media.evaluation.report import few_samples_remarks
+from scm_media.evaluation.row_text import Metrics, Row, best_teacher, is_student, over_teacher, ratio_bounds, students
 
 WITHIN, FASTER = 1.10, 50.0
 """The targets of two steps: at most this ratio of distances, and at least this one of seconds."""
@@ -26,14 +25,14 @@ def headline(metrics: Metrics) -> list[str]:
 
 
 def _reached(name: str, student: Row, teacher: Row) -> str:
-    described = f"its teacher's ({printable(teacher['sampler'])}, {teacher['steps']} steps)"
-    distances = f"{student['frechet']:.4g} against {teacher['frechet']:.4g}"
+    solver = f"{printable(teacher['sampler'])}, {teacher['steps']} steps"
+    distances = f"{student['frechet']:.4g} against {teacher['frechet']:.4g}; {solver}"
     ratio = over_teacher(student, teacher, "frechet")
     if ratio is None:
-        return f"{name}: in two steps a Fréchet distance of {distances}, {described}."
+        return f"{name}: the Fréchet distance of two steps beside the teacher's: {distances}."
     bounds = ratio_bounds(student, teacher)
-    spread = "" if bounds is None else f" (from {bounds[0]:.3g} to {bounds[1]:.3g} within both intervals)"
-    return f"{name}: in two steps the Fréchet distance is {ratio:.3g} times {described}{spread}: {distances}."
+    spread = "" if bounds is None else f", from {bounds[0]:.3g} to {bounds[1]:.3g} within both intervals"
+    return f"{name}: in two steps the Fréchet distance is {ratio:.3g} × the teacher's{spread} ({distances})."
 
 
 def _costs(student: Row, teacher: Row) -> list[str]:
@@ -88,15 +87,24 @@ def _rival(metrics: Metrics) -> list[str]:
     ]
 
 
+def few_samples(metrics: Metrics) -> list[str]:
+    """Returns a remark for each side that is too small for its covariance, in the features of either network."""
+    counts = {"samples": metrics["num_samples"], "reference samples": metrics.get("num_reference")}
+    networks = {"": metrics["features"]["dimension"]}
+    if (second := metrics.get("second_features")) is not None:
+        networks[f" of {printable(second['name'])}"] = second["dimension"]
+    return [
+        f"only {num} {side} for {dimension} feature dimensions{of}: the Fréchet distance says little; use more than "
+        f"{dimension}, better 5,000"
+        for of, dimension in networks.items()
+        for side, num in counts.items()
+        if num is not None and too_few(dimension, num)
+    ]
+
+
 def cautions(metrics: Metrics) -> list[str]:
-    """Returns what makes figures say less: few samples, a teacher that is itself far from the data."""
-    found = few_samples_remarks(metrics)
-    second = metrics.get("second_features")
-    if second is not None and (second.get("too_few") or too_few(second["dimension"], metrics["num_samples"])):
-        found.append(
-            f"few samples for the {second['dimension']} dimensions of {printable(second['name'])}: its Fréchet "
-            f"distance says little; use more than {second['dimension']}, better 5,000"
-        )
+    """Returns what makes figures say less: few samples, a teacher that is itself far from the data, missing parts."""
+    found = few_samples(metrics)
     threshold = metrics.get("teacher_threshold") or {}
     if (over := threshold.get("frechet_over_held_out")) is not None and threshold.get("passed") is not True:
         state = "was not compared with its threshold" if threshold.get("passed") is None else "missed its threshold"
@@ -104,7 +112,7 @@ def cautions(metrics: Metrics) -> list[str]:
             f"the teacher {state}: its distance is {over:.3g} × that of held-out data (at most 10 × of 10,000 "
             "samples); a teacher that is far from the data is easily matched, so ratios over it prove little"
         )
-    return found
+    return [*found, *(printable(remark) for remark in metrics.get("remarks") or ())]
 
 
 def agreement(metrics: Metrics) -> str | None:

@@ -12,6 +12,8 @@ from scm_media.pipeline.card import format_operations
 Row = Mapping[str, Any]
 Metrics = Mapping[str, Any]
 STUDENT = "consistency"
+LARGEST = 10**300
+"""Whole numbers of JSON files are below it, so that a float holds them."""
 
 
 def _plain(value: float) -> str:
@@ -107,5 +109,7 @@ def ratio_bounds(student: Row, teacher: Row, key: str = "frechet") -> tuple[floa
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a value of a JSON file is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value of a JSON file is a number that a float holds, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from scm_media.display import printable
-from scm_media.evaluation.figures import STUDENT, Metrics, Row, interval
 from scm_media.evaluation.plots import Plot, Point, Series
+from scm_media.evaluation.row_text import STUDENT, Metrics, Row, interval
 from scm_media.pipeline.card import format_operations
 
 Named = Mapping[str, Metrics]
@@ -32,7 +32,9 @@ def cost_key(named: Named) -> str:
 def distance_plot(named: Named, key: str) -> Plot | None:
     """Returns the Fréchet distance over one of the axes; None where no row has it. Levels are drawn of one model."""
     levels = _levels(next(iter(named.values()))) if len(named) == 1 else {}
-    return _plot(f"distance over {WHAT[key]} (numbers: steps)", _distance_label(named, "frechet"), named, key, _own_point, levels)
+    return _plot(
+        f"distance over {WHAT[key]} (numbers: steps)", _distance_label(named, "frechet"), named, key, _own_point, levels
+    )
 
 
 def second_plot(named: Named, key: str) -> Plot | None:
@@ -41,7 +43,8 @@ def second_plot(named: Named, key: str) -> Plot | None:
     if len(networks) != 1 or networks == {"None"}:
         return None
     label = f"Fréchet distance ({printable(networks.pop())})"
-    return _plot(f"second network: distance over {WHAT[key]}", label, named, key, _second_point, {})
+    levels = _levels(next(iter(named.values())), second=True) if len(named) == 1 else {}
+    return _plot(f"second network: distance over {WHAT[key]}", label, named, key, _second_point, levels)
 
 
 def _plot(
@@ -96,14 +99,17 @@ def _second_point(row: Row, key: str) -> Point | None:
     return Point(row[key], second["frechet"], None if bounds is None else (bounds[0], bounds[1]), str(row["steps"]))
 
 
-def _levels(metrics: Metrics) -> dict[str, float]:
-    """Returns the heights of the floor (held-out data) and the ceiling (reconstructions) by what they are."""
-    floor, ceiling = metrics.get("floor") or {}, metrics.get("ceiling") or {}
-    heights = {
-        "held-out data": floor.get("frechet", metrics.get("frechet_held_out")),
-        "reconstructions": ceiling.get("frechet"),
-    }
-    return {name: value for name, value in heights.items() if value is not None}
+def _levels(metrics: Metrics, second: bool = False) -> dict[str, float]:
+    """Returns the heights of the floor (held-out data) and the ceiling (reconstructions) by what they are.
+
+    second: in the features of the second network.
+    """
+    ends = {"held-out data": metrics.get("floor") or {}, "reconstructions": metrics.get("ceiling") or {}}
+    if second:
+        ends = {name: end.get("second") or {} for name, end in ends.items()}
+    else:
+        ends["held-out data"] = {"frechet": metrics.get("frechet_held_out"), **ends["held-out data"]}
+    return {name: end["frechet"] for name, end in ends.items() if end.get("frechet") is not None}
 
 
 def _distance_label(named: Named, key: str) -> str:

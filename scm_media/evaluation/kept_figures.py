@@ -10,7 +10,7 @@ from typing import Any
 from scm_media import weights
 from scm_media.display import printable
 from scm_media.evaluation.features import OWN_NETWORK
-from scm_media.evaluation.figures import COLUMNS, Metrics, is_number
+from scm_media.evaluation.row_text import COLUMNS, Metrics, is_number
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.description import MODEL_FILE
 from scm_media.pipeline.export import base_name
@@ -73,7 +73,7 @@ def _problem(metrics: Any) -> str | None:
         return "no mapping"
     if not isinstance(metrics.get("rows"), list) or not metrics["rows"]:
         return "it has no rows of samplers"
-    if not isinstance(metrics.get("model"), str) or not isinstance(metrics.get("num_samples"), int):
+    if not isinstance(metrics.get("model"), str) or not is_number(metrics.get("num_samples")):
         return "model or num_samples is missing"
     features = metrics.get("features")
     if not isinstance(features, Mapping) or not {"name", "dimension"} <= set(features):
@@ -88,12 +88,15 @@ def _row_problem(row: Any) -> str | None:
     if not isinstance(row, Mapping) or not isinstance(row.get("sampler"), str):
         return "a row has no sampler"
     for key in ("steps", "evaluations"):
-        if not isinstance(row.get(key), int) or row[key] < 1:
+        if not is_number(row.get(key)) or not isinstance(row[key], int) or row[key] < 1:
             return f"{key} of a row is {row.get(key)!r}"
     if not is_number(row.get("frechet")):
         return f"frechet of a row is {row.get('frechet')!r}"
     for key in ("guidance", *COLUMNS):
         if row.get(key) is not None and not is_number(row[key]):
+            return f"{key} of a row is {row[key]!r}"
+    for key in ("operations_per_sample", "seconds_per_sample"):
+        if (row.get(key) or 0) < 0:
             return f"{key} of a row is {row[key]!r}"
     intervals, second = row.get("intervals") or {}, row.get("second")
     if not isinstance(intervals, Mapping) or not all(map(_is_interval, intervals.values())):
