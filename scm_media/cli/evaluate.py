@@ -122,9 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         help="scales that every row is measured at, student and teacher alike; default: the model's own",
     )
     commands.add_argument(
-        "--curve",
-        action="store_true",
-        help="more rows: distance over compute, with samples from the same noise on the page, also as curve.png",
+        "--curve", action="store_true", help="more rows: distance over evaluations, also as a picture"
     )
     commands.add_argument(
         "--memorization",
