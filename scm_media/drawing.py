@@ -116,10 +116,10 @@ def draw_spectrograms(
     columns = np.linspace(0, seconds, outlines.shape[-1])
     scale: Any = {"cmap": "inferno", "aspect": "auto", "interpolation": "nearest"}
     panels = []
-    with _plot_style():
+    with plot_style():
         for (low, high), values in zip(outlines, decibels, strict=True):
             width, height = LEFT + PANEL_WIDTH + RIGHT, OUTLINE_HEIGHT + SPECTROGRAM_HEIGHT + BELOW
-            figure = _make_figure(width, height)
+            figure = make_figure(width, height)
             wave = _add_axes(figure, LEFT, BELOW + SPECTROGRAM_HEIGHT, PANEL_WIDTH, OUTLINE_HEIGHT)
             wave.fill_between(columns, low, high, color="#42588a", linewidth=0.8)
             wave.set(xlim=(0, seconds), ylim=(-1, 1))
@@ -129,12 +129,12 @@ def draw_spectrograms(
             axes.set_yticks(list(ticks.values()), list(ticks))
             axes.locator_params(axis="x", nbins=4)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
-            panels.append(_render(figure))
-        figure = _make_figure(LEFT + PANEL_WIDTH + RIGHT, 50)
+            panels.append(render(figure))
+        figure = make_figure(LEFT + PANEL_WIDTH + RIGHT, 50)
         axes = _add_axes(figure, LEFT, 36, PANEL_WIDTH, 10)
         axes.imshow(np.linspace(0, 1, 256)[None], extent=(-DECIBELS, 0, 0, 1), **scale)
         axes.set(yticks=[], xlabel="dB relative to the loudest value of the sheet")
-        return panels, _render(figure)
+        return panels, render(figure)
 
 
 def draw_curve(metrics: Mapping[str, Any]) -> str:
@@ -146,8 +146,8 @@ def draw_curve(metrics: Mapping[str, Any]) -> str:
     for row in metrics["rows"]:
         points = lines.setdefault((row["sampler"], row.get("guidance")), [])
         points.append((row["evaluations"], max(row["frechet"], 1e-6)))
-    with _plot_style():
-        figure = _make_figure(620, 400)
+    with plot_style():
+        figure = make_figure(620, 400)
         axes = figure.add_subplot(xscale="log", yscale="log", xlabel="evaluations a sample")
         axes.set_ylabel(f"Fréchet distance, n = {metrics['num_samples']}")
         for (sampler, guidance), points in lines.items():
@@ -169,15 +169,16 @@ def draw_curve(metrics: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _plot_style() -> Iterator[None]:
-    """Draws in this module's own style within it, whatever the user's settings of matplotlib are."""
+def plot_style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draws in this module's own style within it, whatever the user's settings of matplotlib are; more: others."""
     import matplotlib.style
 
-    with matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(["default", STYLE, dict(more or {})]):
         yield
 
 
-def _make_figure(width: int, height: int) -> Figure:
+def make_figure(width: int, height: int) -> Figure:
+    """Returns an empty figure of a size in pixels."""
     from matplotlib.figure import Figure
 
     return Figure((width / DPI, height / DPI), dpi=DPI)
@@ -189,7 +190,8 @@ def _add_axes(figure: Figure, left: int, bottom: int, width: int, height: int) -
     return figure.add_axes((left / across, bottom / along, width / across, height / along))
 
 
-def _render(figure: Figure) -> Image.Image:
+def render(figure: Figure) -> Image.Image:
+    """Returns a figure as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": "generate samples with a model",
     "edit": "keep a part of a file and generate the rest: continue, interpolate, animate, inpaint",
     "evaluate": "measure a model",
+    "compare": "put the figures of several models on one page",
     "export": "write a run as a self-contained model folder",
     "convert": "convert a model of format 1 to today's format",
     "bench": "time training steps, sampling and loading side by side",

@@ -64,7 +64,10 @@ def run(arguments: Sequence[str]) -> int:
     own = {name: value for name, value in metrics.items() if name != "memorization"}  # which has a file of its own
     evaluate_modes.write_json(out / f"metrics{suffix}.json", own)
     page = out / f"report{suffix}.html"
-    write_report_page(metrics, page)
+    if parsed.curve and not folders:
+        evaluate_modes.write_curve_page(parsed, ["evaluate", *arguments], metrics, page)
+    else:
+        write_report_page(metrics, page)
     print(f"the same as a page: {printable(page)}", file=sys.stderr)
     if not folders:
         evaluate_modes.rewrite_card(parsed.model, out)

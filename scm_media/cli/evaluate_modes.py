@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,22 @@ def _write_memorization(out: Path, figures: dict[str, Any], sheet: Any) -> None:
     file = out / MEMORIZATION_SHEET
     write_whole(file, picture.getvalue())  # not through a link of this name
     print(f"the samples with the training samples nearest to them: {printable(file)}", file=sys.stderr)
+
+
+def write_curve_page(parsed: Any, words: Sequence[str], metrics: dict[str, Any], page: Path) -> None:
+    """Writes the page of ``--curve``, with samples of few steps and of the teacher; words: the command's, for it."""
+    from scm_media.evaluation.curve_page import write_curve_page
+    from scm_media.evaluation.side_by_side import ROWS, make_sample_rows
+    from scm_media.pipeline import load
+    from scm_media.pipeline.export import base_name
+    from scm_media.processes import own_share
+
+    pipeline = load(parsed.model, own_share().device(parsed.device), parsed.precision)
+    rows = [row for row in ROWS if parsed.rows is None or row in parsed.rows]
+    guidance = parsed.guidance[0] if parsed.guidance else None
+    samples = make_sample_rows(pipeline, rows, seed=parsed.seed, guidance=guidance)
+    command = shlex.join(["scm-media", *map(base_name, words)])  # without paths of this machine
+    write_curve_page(metrics, page, samples, command)
 
 
 def compare_folders(parsed: Any) -> tuple[dict[str, Any], Path | None]:

@@ -187,10 +187,15 @@ def _front_matter(licence: str | None, modality: str, task: str | None) -> list[
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """Returns the figures of an evaluation as a Markdown table, followed by the figures to compare them with."""
+    """Returns the figures of an evaluation as a Markdown table, followed by the figures to compare them with.
+
+    Figures of a curve have operations too, and the interval of the Fréchet distance behind it.
+    """
     features, threshold = metrics["features"], metrics.get("teacher_threshold") or {}
     guided = any(row.get("guidance") is not None for row in metrics["rows"])
-    names = ["sampler", "steps", *(["guidance"] if guided else []), "evaluations", "Fréchet"]
+    curve = bool(metrics.get("curve"))
+    names = ["sampler", "steps", *(["guidance"] if guided else []), "evaluations"]
+    names += [*(["operations"] if curve else []), "Fréchet"]
     names += ["precision", "recall", "accuracy", "ms a sample"]
     lines = [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 1)}"]
     for row in metrics["rows"]:
@@ -199,7 +204,10 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
             markdown_text(row["steps"]),
             *([f"{row['guidance']:g}"] if guided else []),
         ]
-        cells += [markdown_text(row["evaluations"]), f"{row['frechet']:.4g}"]
+        operations = row.get("operations_per_sample")
+        cells += [markdown_text(row["evaluations"])]
+        cells += ["–" if operations is None else format_operations(operations)] if curve else []
+        cells += [f"{row['frechet']:.4g}{_interval(row) if curve else ''}"]
         cells += [_number(row[key], 3) for key in ("precision", "recall", "accuracy")]
         milliseconds = None if row["seconds_per_sample"] is None else 1000 * row["seconds_per_sample"]
         lines.append(f"| {' | '.join([*cells, _number(milliseconds, 2)])} |")
@@ -231,6 +239,20 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
             f"{threshold['frechet_over_held_out']:.1f} × the held-out distance (at most 10 ×); no ratio to it is shown"
         )
     return "\n".join(lines)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """Returns the interval of a row's Fréchet distance as text behind it; empty without one."""
+    bounds = (row.get("intervals") or {}).get("frechet")
+    return "" if bounds is None else " [{:.3g}, {:.3g}]".format(*bounds)
+
+
+def format_operations(number: float) -> str:
+    """Returns a number of floating-point operations in three digits with the prefix of its size: ``1.25 G``."""
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * size:
+            return f"{float(f'{number / size:.3g}'):g} {prefix}"
+    return f"{number:.3g}"
 
 
 def projection(features: Mapping[str, Any]) -> str:

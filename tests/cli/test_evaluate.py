@@ -181,3 +181,19 @@ def test_a_search_prints_its_curve_and_keeps_the_best(own, monkeypatch, capsys):
     with pytest.raises(SystemExit) as exit:
         main(["evaluate", str(own), "--search-times", "--rows", "2"])
     assert exit.value.code == 2
+
+
+def test_a_curve_is_a_page_with_samples_and_a_picture(own, measured, capsys):
+    assert main(["evaluate", str(own), "--curve", "--rows", "teacher", "1", "2", "4", "-n", "2000"]) == 0
+    page = (own / "report.html").read_text()
+    assert "Distance over compute" in page
+    assert page.count('<img src="data:image/png;base64,') == 4 * 8, "1, 2, 4 steps and the teacher, from one noise"
+    assert f"scm-media evaluate {own.name} --curve" in page
+    assert str(own.parent) not in page
+    assert (own / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_the_flag_the_page_is_as_it_was(own, measured):
+    assert main(["evaluate", str(own)]) == 0
+    assert "Distance over compute" not in (own / "report.html").read_text()
+    assert not (own / "curve.png").exists()

@@ -4,6 +4,7 @@ import pytest
 
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.pipeline.card import metrics_table
+from tests.evaluation.curve_metrics import make_metrics
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,15 @@ def test_a_card_shows_no_ratio_over_a_teacher_that_is_not_past_its_gate(passed):
     assert ("1.050" in table) is (passed is True)
     assert ("12.0 × the held-out distance" in table) is (passed is not True)
     assert "29.0" in table
+
+
+def test_figures_of_a_curve_have_operations_and_intervals_on_the_card():
+    table = metrics_table(make_metrics())
+    assert "| sampler | steps | evaluations | operations | Fréchet | precision |" in table
+    assert "| consistency | 4 | 4 | 4 G | 0.62 [0.589, 0.651] | 0.810 |" in table
+    assert table.splitlines()[1].count("|") == table.splitlines()[0].count("|") == table.splitlines()[2].count("|")
+    plain = metrics_table({**make_metrics(), "curve": False})
+    assert "| consistency | 2 | 2 | 0.65 | 0.810 |" in plain
+    lacking = make_metrics()
+    lacking["rows"][0] |= {"operations_per_sample": None, "intervals": {"frechet": None}}
+    assert "| heun | 8 | 30 | – | 0.6 | 0.810 |" in metrics_table(lacking)
