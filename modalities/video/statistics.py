@@ -41,7 +41,7 @@ def clip_statistics(clips: Tensor) -> Mapping[str, Tensor]:
 
 
 def _motion(first: Tensor, second: Tensor) -> Tensor:
-    """Returns for pairs of frames ``(N, H, W)`` the mean of certainty times motion, and that of certainty, ``(2, N)``."""
+    """Returns of pairs of frames ``(N, H, W)`` the means of certainty times motion and of certainty, ``(2, N)``."""
     flow, certainty = optical_flow(first, second)
     moved = (certainty * flow.square().sum(1).sqrt()).mean((1, 2))
     return torch.stack([moved, certainty.mean((1, 2)).clamp(min=LEAST_CERTAINTY)])
