@@ -48,7 +48,7 @@ def _fit(source: Tensor, target: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(ITERATIONS):
         moved, inside = _warp(target, flow)
         slope = _slope((source + moved) / 2) * inside
-        error = (slope * flow).sum(1, keepdim=True) - (moved - source) * inside
+        error = (slope * flow).sum(1, keepdim=True) - (moved - source)
         x, y = slope[:, :1], slope[:, 1:]
         products = torch.cat([x * x, y * y, x * y, x * error, y * error], 1)
         xx, yy, xy, x_error, y_error = (down @ products @ across).unbind(1)

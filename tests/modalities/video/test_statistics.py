@@ -39,6 +39,11 @@ def test_motion_is_the_pixels_that_a_texture_moves_a_frame(motion, detail):
     assert figures["still"].tolist() == [0, 0, 0]
 
 
+def test_motion_of_an_eighth_of_the_frame_is_found_from_coarse_to_fine():
+    figures = MODALITY.statistics(clips(3, (6.4, 4.8), frames=4, detail=1.5))
+    assert figures["motion"].tolist() == pytest.approx([8] * 3, rel=0.08)
+
+
 def test_flow_has_the_direction_of_the_motion_and_says_where_it_cannot_be_told():
     clip = clips(1, (-2.0, 1.0), frames=2).mean(1)[0]
     clip[:, :, 40:] = 0.2
