@@ -78,6 +78,8 @@ class Modality(ABC):
     """Settings, as ``key=value``, by which ``transform`` would vary samples more; a warning of few data names them."""
     takes_segments: bool = False
     """True where ``read_transformed``, ``validate`` and ``measure`` take a ``Segment``, so manifests may cut files."""
+    statistic_units: Mapping[str, str] = {}
+    """The name of each figure that ``statistics`` gives of single samples, to its unit in words ("pixels a frame")."""
     buckets: Sequence[tuple[int, int]] | None = None
     """Height and width of each shape that samples come in; None for the one of ``shape``."""
 
@@ -193,6 +195,14 @@ class Modality(ABC):
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns what a user who looks at their data should know of these samples ``(C, *S)``."""
         return []
+
+    def statistics(self, samples: Tensor) -> Mapping[str, Tensor]:
+        """Returns figures of single samples ``(B, C, *S)``, float32 in [-1, 1], which Fréchet distances do not show.
+
+        Each name of ``statistic_units`` has one number for each sample, float32 ``(B,)``, NaN where a sample has none
+        (the pitch of silence). There are none by default.
+        """
+        return {}
 
     @cached_property
     def inspections(self) -> dict[Any, Any]:

@@ -62,8 +62,26 @@ def check_modality(
     broken.write_bytes(b"no such thing")
     for bad in (broken, folder / f"missing{suffix}"):
         _refuses(modality, bad)
+    _check_statistics(modality, torch.stack([transformed / 2, back]))
     picture = modality.preview(torch.stack([transformed, back]), ["first", "second"], columns=2)
     _require(min(picture.size) > 0, f"preview() must be a picture, got one of size {picture.size}")
+
+
+def _check_statistics(modality: Modality, samples: Tensor) -> None:
+    """Checks that figures of single samples are those that have a unit, and that each sample has its own."""
+    figures = modality.statistics(samples)
+    names, units = sorted(figures), sorted(modality.statistic_units)
+    _require(names == units, f"statistics() has {names}, but statistic_units has {units}")
+    for name, figure in figures.items():
+        _same(f"shape of statistics()[{name!r}]", tuple(figure.shape), (len(samples),))
+        _require(figure.dtype == torch.float32, f"statistics()[{name!r}] must be float32, got {figure.dtype}")
+        _require(not bool(figure.isinf().any()), f"statistics()[{name!r}] must be finite, or NaN for samples without")
+        alone = modality.statistics(samples[1:])[name]
+        _require(
+            torch.allclose(alone, figure[1:], rtol=1e-3, atol=1e-3, equal_nan=True),
+            f"statistics()[{name!r}] must be a sample's own, got {alone[0]:.4g} without the sample before it and "
+            f"{figure[1]:.4g} with it",
+        )
 
 
 def _check_edits(modality: Modality, sample: Tensor) -> None:

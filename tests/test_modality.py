@@ -72,6 +72,7 @@ def test_a_modality_of_five_methods_has_all_others(tmp_path):
     assert torch.equal(modality.transform_batch(batch), batch)
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     assert torch.equal(modality.transform_batch(batch, generators)[0], drawn)
+    assert (modality.statistic_units, modality.statistics(batch)) == ({}, {})
     mask = torch.tensor([[[1.0, 0, 0, 1]]])
     assert modality.blend(batch[:1], -batch[:1], mask).flatten().tolist() == pytest.approx([0.1, -0.2, -0.3, 0.4])
     with pytest.raises(ValueError, match=r"digits does not tell whether a sample begins where its file does"):

@@ -48,6 +48,30 @@ def test_a_modality_that_reads_wrongly_is_found(tmp_path):
         check_modality(modality, tmp_path, pictures()[0])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda figures: {"level": figures["brightness"]},
+            r"statistics\(\) has \['level'\], but .*'contrast', 'sharpness'",
+        ),
+        (
+            lambda figures: {name: each[:1] for name, each in figures.items()},
+            r"'brightness'\] is \(1,\), expected \(2,\)",
+        ),
+        (lambda figures: {name: each.double() for name, each in figures.items()}, "must be float32"),
+        (lambda figures: {name: each / 0 for name, each in figures.items()}, "must be finite"),
+        (lambda figures: {name: each.mean().expand(len(each)) for name, each in figures.items()}, "a sample's own"),
+    ],
+)
+def test_figures_of_single_samples_are_held_to_their_contract(tmp_path, wrong, message):
+    modality = ImageModality(size=8, channels=3)
+    statistics = modality.statistics
+    modality.statistics = lambda samples: wrong(statistics(samples))
+    with pytest.raises(AssertionError, match=message):
+        check_modality(modality, tmp_path, pictures()[0])
+
+
 def test_what_edits_lean_on_is_held_to():
     wave = torch.sin(torch.arange(32.0))[None]
     _check_edits(FadingWaveModality(), wave)

@@ -18,6 +18,7 @@ from modalities.audio.levels import MAX_GAIN, NORMALISATIONS, amplify, find_soun
 from modalities.audio.reading import SUFFIXES, num_frames, open_recording, read_window
 from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import draw_sheet
+from modalities.audio.statistics import STATISTIC_UNITS, sound_statistics
 from modalities.audio.survey import data_warnings, suggest_config
 from modalities.audio.writing import BITS, FORMATS, write_sound
 from scm_media.modality import Modality, SizeOption
@@ -54,6 +55,7 @@ class AudioModality(Modality):
     suffixes = SUFFIXES
     written_suffixes = tuple(FORMATS)
     pipeline_tag = "text-to-audio"
+    statistic_units = STATISTIC_UNITS
 
     def __init__(
         self,
@@ -107,6 +109,10 @@ class AudioModality(Modality):
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns warnings about samples ``(C, T)``; see ``survey.data_warnings``."""
         return data_warnings(samples, self.sample_rate)
+
+    def statistics(self, samples: Tensor) -> Mapping[str, Tensor]:
+        """Returns pitch, onsets, loudness and centroid of sounds; see ``statistics.sound_statistics``."""
+        return sound_statistics(samples, self.sample_rate)
 
     def shape(self, **sizes: float) -> tuple[int, ...]:
         """Returns ``(channels, T)``, T a multiple of ``multiple``; raises ValueError for an unknown size."""

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from modalities.image.buckets import check_buckets, nearest_bucket
 from modalities.image.reading import decode, read_upright_size
+from modalities.image.statistics import STATISTIC_UNITS, picture_statistics
 from modalities.image.writing import SUFFIX, to_picture, write_picture
-from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize
+from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize, to_grey
 from modalities.pictures.reading import MAX_PIXELS, MODES
 from scm_media.drawing import draw_grid, scale_picture
 from scm_media.modality import Modality, SizeOption
@@ -25,7 +26,6 @@ from scm_media.parts import part
 PREVIEW_SIDE = 96
 """Pixels of a picture's shorter side on a sheet, at least: its caption needs room."""
 _FITS = ("pad", "crop", "resize")
-_GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @part("modality")
@@ -45,6 +45,7 @@ class ImageModality(Modality):
     written_suffixes = (SUFFIX,)
     feature_networks = {"efficientnet-lite0": {"_target_": "modalities.image.imagenet.EfficientNetLite0"}}
     pipeline_tag = "unconditional-image-generation"
+    statistic_units = STATISTIC_UNITS
 
     def __init__(
         self,
@@ -191,10 +192,7 @@ class ImageModality(Modality):
             return samples
         if given == 1:
             return samples.expand(-1, self.channels, -1, -1)
-        if given == 3:
-            weights = torch.tensor(_GREY_WEIGHTS, dtype=samples.dtype, device=samples.device)
-            return torch.einsum("bchw,c->bhw", samples, weights)[:, None]
-        raise ValueError(f"a picture has 1 or 3 channels, got {given}")
+        return to_grey(samples)[:, None]
 
     def _fit(self, samples: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
         height, width = samples.shape[-2:]
@@ -248,6 +246,10 @@ class ImageModality(Modality):
         """
         assert self.buckets is not None
         return nearest_bucket(*read_upright_size(file), self.buckets)
+
+    def statistics(self, samples: Tensor) -> Mapping[str, Tensor]:
+        """Returns brightness, contrast and sharpness of pictures; see ``statistics.picture_statistics``."""
+        return picture_statistics(samples)
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns a warning if all samples ``(C, H, W)`` are grey and the recipe is in colour."""

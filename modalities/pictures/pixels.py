@@ -1,4 +1,4 @@
-"""Pixels of pictures and frames: resampling, crops, bytes."""
+"""Pixels of pictures and frames: resampling, crops, grey, bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor
 
 _PILLOW_FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
 FILTERS = ("bicubic", *_PILLOW_FILTERS)
+_GREY_WEIGHTS = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, section 2.5.1."""
 
 
 def resize(samples: Tensor, height: int, width: int, by: str = "bicubic") -> Tensor:
@@ -48,6 +50,19 @@ def draw_corner(
         return room[0] // 2, room[1] // 2
     top, left = (int(torch.randint(free + 1, (), generator=generator)) for free in room)
     return top, left
+
+
+def to_grey(samples: Tensor) -> Tensor:
+    """Returns the brightness ``(B, *S)`` of grey or RGB samples ``(B, C, *S)``, in their range.
+
+    Raises ValueError for another number of channels than 1 or 3.
+    """
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    if samples.shape[1] != 3:
+        raise ValueError(f"a picture has 1 or 3 channels, got {samples.shape[1]}")
+    weights = torch.tensor(_GREY_WEIGHTS, dtype=samples.dtype, device=samples.device)
+    return torch.einsum("bc...,c->b...", samples, weights)
 
 
 def to_bytes(sample: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from modalities.video.footage import File, Footage, VideoError, name_of, path_of
 from modalities.video.frames import Framing, stack_frames
 from modalities.video.reading import SUFFIXES, holds_frames, open_footage
+from modalities.video.statistics import STATISTIC_UNITS, clip_statistics
 from modalities.video.strip import draw_strip
 from modalities.video.survey import data_warnings, inspect, suggest_config
 from modalities.video.timing import ROUNDING_ERROR, Span, find_span, select_frames
@@ -50,6 +51,7 @@ class VideoModality(Modality):
     suffixes = SUFFIXES
     written_suffixes = FORMATS
     pipeline_tag = "text-to-video"
+    statistic_units = STATISTIC_UNITS
     takes_segments = True
     feature_networks: Mapping[str, Mapping[str, Any]] = {
         # The name says that the network sees single frames: its distance does not measure motion.
@@ -115,6 +117,10 @@ class VideoModality(Modality):
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns warnings about clips ``(C, T, H, W)`` and about the files that were read so far."""
         return data_warnings(samples, self._files_by_oddity)
+
+    def statistics(self, samples: Tensor) -> Mapping[str, Tensor]:
+        """Returns motion, the fraction of still frames and flicker of clips; see ``statistics.clip_statistics``."""
+        return clip_statistics(samples)
 
     def is_sample_dir(self, folder: Path) -> bool:
         """Returns whether a folder is one video: it holds pictures, but no videos and no folders."""
