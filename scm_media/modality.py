@@ -185,13 +185,6 @@ class Modality(ABC):
         """Returns keys of a recipe's ``modality`` that fit these files, and what was seen in them, in words."""
         return {}, ""
 
-    def statistics(self, samples: Tensor) -> Mapping[str, Tensor]:
-        """Returns statistics of each of samples ``(B, C, *S)`` by name, float32 ``(B,)``; NaN where one has none.
-
-        ``evaluate --curve`` compares their distributions with those of real data. None here.
-        """
-        return {}
-
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
         """Returns what a user who looks at their data should know of these samples ``(C, *S)``."""
         return []
@@ -200,7 +193,7 @@ class Modality(ABC):
         """Returns figures of single samples ``(B, C, *S)``, float32 in [-1, 1], which Fréchet distances do not show.
 
         Each name of ``statistic_units`` has one number for each sample, float32 ``(B,)``, NaN where a sample has none
-        (the pitch of silence). There are none by default.
+        (the pitch of silence); ``evaluate --curve`` compares them with those of real data. There are none by default.
         """
         return {}
 
