@@ -177,8 +177,8 @@ def _draw_series(axes: Any, series: Series, log_y: bool) -> Any:
         capsize=2,
     )
     for point, height in zip(points, heights, strict=True):
-        offset, side = ((3, 3), "left") if series.dashed else ((0, 5), "center")
-        place: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small", "ha": side, "color": colour}
+        offset = (4, 3) if series.dashed else (4, -9)  # beside the interval, where no line of a neighbour is
+        place: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small", "ha": "left", "color": colour}
         axes.annotate(printable(point.label), (point.x, height), offset, **place)
     return drawn
 
