@@ -314,6 +314,12 @@ class Bench:
             self.student(self.latent, t, self.cond)
         self._finish()
 
+    @torch.no_grad()
+    def evaluate_teacher(self) -> None:
+        """Evaluates the teacher once, with its guidance, on the batch."""
+        t = torch.full((self.batch_size,), 0.8, device=self.device)
+        (self._guided_teacher() or self.teacher)(self.latent, t, self.cond)
+
     def _decode(self) -> Tensor:
         with torch.inference_mode():
             sample = self.autoencoder.decode(self.latent)

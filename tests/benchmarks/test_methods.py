@@ -1,0 +1,77 @@
+"""Students of every method get the same number of operations, share what they begin with, and stand in one table."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from scm_media.recipe import compose
+from scm_media.training import run
+from tests.benchmarks.test_equal_compute import OVERRIDES
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SEARCHED = {"times": {"2": [1.55, 0.7], "4": [1.55, 1.0, 0.7, 0.4]}}
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("methods")
+
+
+@pytest.fixture
+def study(tmp_path, methods, monkeypatch):
+    """A study of a small image/fashion whose evaluation counts what it is asked and returns the same figures."""
+    for stage in ("autoencoder", "teacher"):
+        run(compose("image/fashion", [*OVERRIDES, f"run_dir={tmp_path / 'base'}", f"stage={stage}"]))
+    rows = [{"steps": steps, "frechet": 1.5 / steps, "seconds": 1.0} for steps in methods.STEPS]
+    monkeypatch.setattr(methods, "evaluate", lambda *_, **__: {"rows": rows})
+    monkeypatch.setattr(methods, "search_times", lambda *_, **__: SEARCHED)
+    return methods.Study("image/fashion", str(tmp_path / "base"), tmp_path / "out", OVERRIDES, "float32")
+
+
+@pytest.mark.slow
+def test_each_method_gets_the_operations_that_are_left_to_it(study, monkeypatch, methods):
+    budget = 4e9
+    for name, seed in (("sCT", 0), ("MeanFlow", 3), ("regression + matching", 0)):
+        study.add(name, seed, budget, 32)
+    found = study.results
+    operations, shared = found["operations"], found["shared"]
+    assert found["students"]["MeanFlow, seed 3"]["steps"] == int(budget / operations["MeanFlow"]) > 2
+    left = budget - shared["trajectories"] - shared["warm_start"]
+    assert found["students"]["regression + matching, seed 0"]["steps"] == int(
+        left / operations["regression + matching"]
+    )
+    assert 0.6 < shared["warm_start"] / (budget - shared["trajectories"]) <= methods.WARM_SHARE
+    assert operations["warm start"] < operations["sCT"] < 6 * operations["warm start"]
+    folder = study.out / "sCT-seed-0"
+    recipe = (folder / "recipe.yaml").read_text()
+    assert f"tangent_warmup: {found['students']['sCT, seed 0']['steps'] // 4}" in recipe
+    assert "trajectories: null" in recipe and "objective: sct" in recipe
+    assert json.loads((folder / "model.json").read_text())["sampler"]["times"] == SEARCHED["times"]
+    monkeypatch.setattr(methods, "run", lambda config: pytest.fail("trained again"))
+    study.add("sCT", 0, budget, 32)
+    with pytest.raises(SystemExit, match=r"1e\+03 operations are too few for a step"):
+        study.add("sCT", 1, 1e3, 32)
+
+
+def test_the_table_has_means_and_their_spread_best_in_two_steps_first(methods):
+    def student(method, seed, two):
+        rows = {"1": {"frechet": 4.0 + seed}, "2": {"frechet": two}, "4": {"frechet": 2.0}}
+        return {"method": method, "seed": seed, "steps": 1400, "rows": rows}
+
+    students = {"a0": student("sCD", 0, 3.0), "a1": student("sCD", 1, 3.5), "b0": student("MeanFlow", 0, 2.5)}
+    lines = methods.as_markdown(students).splitlines()
+    assert lines[2] == "| MeanFlow | 1 | 1,400 | 4 | 2.5 | 2 |"
+    assert lines[3] == "| sCD | 2 | 1,400 | 4.5 ± 0.71 | 3.25 ± 0.35 | 2 ± 0 |"
+
+
+def test_every_method_is_a_recipe_that_composes(methods):
+    for name, method in methods.METHODS.items():
+        config = compose("image/fashion", list(method.overrides))
+        assert (config["student"]["objective"] == "sct") == any("objective=sct" in each for each in method.overrides), (
+            name
+        )
