@@ -5,6 +5,7 @@ After a warm-up all are measured in turns, so that a slow moment of the machine 
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scm_media.build import build
+from scm_media.build import TARGET, build, resolve
 from scm_media.data import Batch, Dataset, Example, batches
 from scm_media.evaluation.timing import Progress, in_turns
 from scm_media.guidance import Guided
@@ -43,6 +44,8 @@ TWO_PASS = "two-pass sCD step"
 DISTILLATION_STEP, GUIDED_STEP, STUDENT_STEP = "sCD step", "sCD step, guided teacher", "student step"
 CONSISTENCY = {"_target_": "scm_media.losses.ConsistencyLoss"}
 """The loss that is timed beside the student's own where that one is no consistency loss."""
+FROM_DATA = {"guidance_max": None, "direction": "eulerian"}
+"""The values of a loss's settings that a student has without a teacher, which others need."""
 STEP = 1_000_000
 """The step whose cost is measured: past every warm-up."""
 
@@ -180,14 +183,11 @@ class Bench:
         config = self.context.config
         own = config["student"]["loss"]
         loss = dict(CONSISTENCY) if uses_trajectories(config, "student") else own
-        from_data = {**loss, "guidance_max": None}
-        if "direction" in from_data:  # the other direction of flow maps needs a teacher
-            from_data["direction"] = "eulerian"
-        kinds: list[tuple[str, nn.Module | None, dict[str, Any]]] = [
-            (DISTILLATION_STEP, self.teacher, loss),
-            (TWO_PASS, self.teacher, {**loss, "tangent_method": "forward"}),
-            ("sCT step", None, from_data),
-        ]
+        from_data = loss | {name: other for name, other in FROM_DATA.items() if name in loss}
+        kinds: list[tuple[str, nn.Module | None, dict[str, Any]]] = [(DISTILLATION_STEP, self.teacher, loss)]
+        if "tangent_method" in inspect.signature(resolve(loss[TARGET])).parameters:
+            kinds.append((TWO_PASS, self.teacher, {**loss, "tangent_method": "forward"}))
+        kinds.append(("sCT step", None, from_data))
         if (guided := self._guided_teacher()) is not None:
             kinds.append((GUIDED_STEP, guided, loss))
         if config["warm_start"] is not None:

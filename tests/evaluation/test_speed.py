@@ -54,6 +54,13 @@ def test_a_loss_that_needs_a_teacher_is_timed_from_data_in_its_other_direction()
     assert {"sCD step", "sCT step"} <= {row["what"] for row in table["rows"]}
 
 
+@pytest.mark.parametrize("loss", ["discrete_consistency", "discrete_grid"])
+def test_a_loss_without_a_tangent_has_no_step_of_two_passes(loss):
+    config = small("~student.loss.tangent_warmup", f"loss@student.loss={loss}")
+    names = [row["what"] for row in measure_speed(config, CPU, batch_size=2, repeats=1)["rows"]]
+    assert names[:4] == ["diffusion step", "sCD step", "sCT step", "one evaluation"]
+
+
 def test_what_the_recipe_distils_by_two_calls_is_timed_too(monkeypatch):
     config = small("sampler.guidance=2.0", "teacher.loss.label_dropout=0.1", "conditioning.mask={types: [box]}")
     seen = []
