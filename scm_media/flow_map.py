@@ -104,18 +104,24 @@ class FlowMapLoss(TwoTimeLoss):
         return z, t, torch.where(which < self.instantaneous, t, s)
 
     def lagrangian(
-        self, x_t: Tensor, times: tuple[Tensor, Tensor], cond: Conditioning, r: Any
+        self, x0: Tensor, z: Tensor, times: tuple[Tensor, Tensor], cond: Conditioning, r: Any
     ) -> tuple[Tensor, Tensor]:
-        """Returns F with its graph, and the tangent g ``(B, c, *s)`` of the map's end; times are t and s."""
+        """Returns F with its graph, and the tangent g ``(B, c, *s)`` of the map's end; times are t and s.
+
+        Where the latent is given, the end is the path's point, because every trajectory ends at its value.
+        """
         assert self.teacher is not None
         t, s = times
-        sigma, sin_gap, still = self.flow.sigma_data, torch.sin(t - s), torch.zeros_like(t)
+        x_t, sigma = self.flow.interpolate(x0, z, t), self.flow.sigma_data
+        sin_gap, still = torch.sin(t - s), torch.zeros_like(t)
         both = replace(cond, target=DualTensor(s, sin_gap))
         dual = value_and_tangent(self.backbone, x_t / sigma, t, both, torch.zeros_like(x_t), still, self.tangent_method)
         F, dF = (each if each.dtype == torch.float64 else each.float() for each in (dual.value, dual.tangent))
         with torch.no_grad():
-            end = self.flow.move(x_t, F, t, s) / sigma
-            velocity = self.teacher(end, s, cond).to(F.dtype)
+            end = self.flow.move(x_t, F, t, s)
+            if cond.mask is not None:
+                end = torch.where(cond.mask > 0, self.flow.interpolate(x0, z, s), end)
+            velocity = self.teacher(end / sigma, s, cond).to(F.dtype)
             scale = broadcast_time(linear_scale(s) / linear_scale(t), x_t)
             cos_gap, sin_gap = (broadcast_time(each, x_t) for each in (torch.cos(t - s), sin_gap))
             g = scale * (velocity - sin_gap * x_t / sigma - cos_gap * F + r * dF)
@@ -132,12 +138,12 @@ class FlowMapLoss(TwoTimeLoss):
         cond = as_conditioning(cond, self.backbone, x0.device)
         z, t, s = self.draw_times(x0)
         cond = self.draw_guidance(self.drop_labels(cond, len(x0), x0.device), len(x0), x0.device)
-        x_t = self.flow.interpolate(x0, z, t)
         if self.direction == "eulerian":
+            x_t = self.flow.interpolate(x0, z, t)
             dxdt = self.trajectory_velocity(x0, z, x_t, t, cond)
             F, g = self.eulerian(x_t, dxdt, dxdt, (t, s), cond, r)
         else:
-            F, g = self.lagrangian(x_t, (t, s), cond, r)
+            F, g = self.lagrangian(x0, z, (t, s), cond, r)
         with torch.no_grad():
             target = F + self.normalize(g, cond.loss_mask)
         error = masked_mean_square(F - target, cond.loss_mask)

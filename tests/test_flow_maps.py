@@ -134,6 +134,26 @@ def test_where_the_two_times_are_one_the_velocity_is_learned(name):
         torch.testing.assert_close(seen["g"], expected)
 
 
+def test_the_teacher_sees_the_given_part_of_a_step_as_it_is_on_the_path():
+    asked, cond = [], Conditioning(mask=torch.zeros(256, 1, 5).index_fill(2, torch.tensor([0, 3]), 1.0))
+
+    def teacher(u, t, cond):
+        asked.append((u, t))
+        return torch.tanh(u)
+
+    loss = make("lagrangian", lambda u, t, cond: 3 + u.square(), teacher, tangent_method="forward")
+    x0 = x0_of(Gaussian.random(SHAPE))
+    torch.manual_seed(6)
+    z, t, s = loss.draw_times(x0)
+    torch.manual_seed(6)
+    loss(x0, cond, 0)
+    ((u, time),) = asked
+    given, x_t = cond.mask.expand_as(x0) > 0, FLOW.interpolate(x0, z, t)
+    ends = FLOW.move(x_t, 3 + (x_t / 0.5).square(), t, s)
+    assert torch.equal(time, s)
+    torch.testing.assert_close(0.5 * u, torch.where(given, FLOW.interpolate(x0, z, s), ends))
+
+
 def test_to_the_data_the_eulerian_tangent_is_that_of_consistency_models():
     oracle = Gaussian.random(SHAPE)
     student = lambda u, t, cond: torch.tanh(u) * torch.cos(broadcast_time(t, u))  # noqa: E731
