@@ -63,9 +63,10 @@ def test_a_network_with_text_starts_as_the_one_without(config):
         torch.testing.assert_close(network(u, t, cond), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_labels_that_texts_take_the_place_of_are_absent_at_first():
+@pytest.mark.parametrize("text", [TEXT["text"], {"pooled": 5}, {"tokens": 6}], ids=["both", "pooled", "tokens"])
+def test_labels_that_texts_take_the_place_of_are_absent_at_first(text):
     before, component = start_of({**TRANSFORMER, **LABELS})
-    network = make({**TRANSFORMER, **TEXT}, 1)
+    network = make({**TRANSFORMER, "text": text}, 1)
     assert load_initial(network, component, LAYOUT, "teacher", FILE) == ["family", "velocity"]
     u, t = torch.randn(3, 2, 8, 8).double(), torch.tensor([0.3, 0.9, 1.5]).double()
     expected = before(u, t, Conditioning())
@@ -80,6 +81,20 @@ def test_labels_that_are_kept_beside_texts_keep_their_embeddings():
     u, t = torch.randn(3, 2, 8, 8).double(), torch.tensor([0.3, 0.9, 1.5]).double()
     cond = Conditioning(labels={"family": torch.tensor([0, 2, 1])})
     torch.testing.assert_close(network(u, t, cond), before(u, t, cond), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("config", [TRANSFORMER, UNET], ids=["transformer", "unet"])
+@pytest.mark.parametrize("added", ["target", "guidance"])
+def test_a_flow_map_and_a_scale_as_an_input_start_as_the_student_without(config, added):
+    before, component = start_of(config)
+    network = make({**config, added: True}, 1)
+    assert load_initial(network, component, LAYOUT, "student", FILE) == []
+    u, t = torch.randn(3, 2, 8, 8).double(), torch.tensor([0.3, 0.9, 1.5]).double()
+    cond = Conditioning(**{added: torch.tensor([0.1, 0.2, 1.4]).double()})
+    torch.testing.assert_close(network(u, t, cond), before(u, t, Conditioning()), rtol=1e-12, atol=1e-12)
+    trained = Component(dict(start_of({**config, added: True})[0].state_dict()), {**config, added: True}, {})
+    load_initial(network, trained, LAYOUT, "student", FILE)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in trained.state.items())
 
 
 def test_a_network_of_another_size_is_refused():
