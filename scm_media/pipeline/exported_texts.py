@@ -66,7 +66,8 @@ def _without_padding(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns embeddings without the positions at the end that no text has a token at."""
     if "token_mask" not in state:
         return state
-    longest = max(1, int(state["token_mask"].bool().sum(1).max()))
+    used = state["token_mask"].bool().any(0).nonzero()
+    longest = int(used.max()) + 1 if len(used) else 1
     cut = {name: state[name][:, :longest].contiguous() for name in ("tokens", "token_mask")}
     return {**state, **cut}
 
