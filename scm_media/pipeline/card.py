@@ -15,6 +15,7 @@ from scm_media.display import printable
 from scm_media.pipeline.description import ModelDescription
 from scm_media.pipeline.model_folder import ModelFolder
 from scm_media.prompts import LABEL as PROMPT
+from scm_media.prompts import LONGEST
 
 SHEET_FILE = "samples.png"
 MAX_TEXTS = 24
@@ -117,9 +118,12 @@ def _texts(description: ModelDescription) -> Sequence[str]:
 
 
 def _example_prompt(description: ModelDescription) -> str:
-    """Returns the argument of a call that asks for the first text; nothing for a model without texts."""
-    texts = _texts(description)
-    return f"prompt={json.dumps(printable(texts[0]), ensure_ascii=False)}, " if texts else ""
+    """Returns the argument of a call that asks for the first text; nothing for a model without texts.
+
+    A long text is listed by its beginning, which is no text of the model.
+    """
+    text = next((each for each in _texts(description) if len(each) <= LONGEST), None)
+    return "" if text is None else f"prompt={json.dumps(printable(text), ensure_ascii=False)}, "
 
 
 def _figures(tables: Sequence[Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:

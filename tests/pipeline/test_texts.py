@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from scm_media.cli.export import run as run_export
 from scm_media.conditioning import Conditioning
 from scm_media.diffusers.export import export_pipeline
 from scm_media.pipeline import exported_texts, load
+from scm_media.pipeline.card import _example_prompt
 from scm_media.pipeline.description import ModelDescription, SamplerSettings
 from scm_media.pipeline.graph_export import export_graphs
 from scm_media.pipeline.labels import LabelSet, SampleLabels
@@ -121,6 +123,28 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
         model(1, prompt=new)  # the path of this machine did not go along
     found = load(tmp_path / "model", text_encoder=encoder)
     assert torch.allclose(found(2, prompt=new).samples, whole(2, prompt=new).samples, atol=1e-2)
+
+
+def test_padding_is_left_out_behind_the_last_token_of_any_text():
+    mask = torch.tensor([[0, 1, 1, 0, 0], [1, 0, 1, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]).bool()
+    tokens = torch.arange(40.0).view(4, 5, 2)
+    bank = weights.Component({"tokens": tokens, "token_mask": mask}, {"prompts": ["a", "b", "c"]}, {})
+    for names, length in ((["a", "b"], 5), (["c"], 5)):
+        assert exported_texts.select_texts(bank, names).state["tokens"].shape[1] == length
+    bank.state["token_mask"] = mask[[0, 1, 2, 2]]
+    found = exported_texts.select_texts(bank, ["b"]).state
+    assert torch.equal(found["tokens"], tokens[[1, 3], :4]) and torch.equal(found["token_mask"], mask[[1, 2], :4])
+
+
+def test_a_card_asks_for_a_text_that_is_listed_whole():
+    long, short = "a very " * 40 + "long text", 'a "short" one'
+
+    def described(texts):
+        labels = {"prompt": list(text_names(texts))}
+        return SimpleNamespace(text={"encoder": "e"}, labels=labels)
+
+    assert _example_prompt(described([long, short])) == 'prompt="a \\"short\\" one", '
+    assert _example_prompt(described([long])) == ""
 
 
 def test_chosen_texts_go_along_with_an_export(tmp_path, encoder, monkeypatch):
