@@ -55,7 +55,7 @@ SHRINKING = ("loss@student.loss=discrete_consistency", "optimizer@student.optimi
 class Method:
     """A method: overrides of the recipe; trajectories, warm: whether it has them, and pays for them.
 
-    rise: the fraction of the steps in which the weight r of the tangent rises; None for a loss that has none.
+    rise: the fraction of the steps in which the weight r of the tangent rises; None for a loss in which it does not.
     """
 
     overrides: Sequence[str]
@@ -79,7 +79,7 @@ METHODS: Mapping[str, Method] = {
     "MeanFlow": Method((*_loss("mean_flow"), *FROM_DATA)),
     "improved MeanFlow": Method((*_loss("improved_mean_flow"), *FROM_DATA)),
     "Align Your Flow, Eulerian": Method(_loss("flow_map"), rise=0.25),
-    "Align Your Flow, Lagrangian": Method(_loss("lagrangian_flow_map")),
+    "Align Your Flow, Lagrangian": Method(_loss("lagrangian_flow_map"), rise=0.25),
     "regression": Method(REGRESSION, trajectories=True),
     "matching": Method(MATCHING, trajectories=True),
     "rCM": Method(_loss("rcm", "adam_without_momentum"), trajectories=True),

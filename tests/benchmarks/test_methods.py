@@ -75,3 +75,9 @@ def test_every_method_is_a_recipe_that_composes(methods):
         assert (config["student"]["objective"] == "sct") == any("objective=sct" in each for each in method.overrides), (
             name
         )
+
+
+def test_every_tangent_whose_weight_rises_does_so_in_a_part_of_the_training(methods):
+    for name, method in methods.METHODS.items():
+        loss = compose("image/fashion", list(method.overrides))["student"]["loss"]
+        assert (method.rise is not None) == (loss.get("tangent_warmup", 0) > 0), name
