@@ -21,7 +21,6 @@ from scm_media.samplers import consistency_times, sample_consistency, sample_heu
 from scm_media.settings.sampling import first_sigma, flow_map_gamma
 from scm_media.tangent import value_and_tangent
 from scm_media.training.context import Context
-from scm_media.training.fingerprint import takes_target
 
 NUM_TEACHER_STEPS = 8
 STUDENT_ROWS = {1: "1 step", 2: "2 steps"}
@@ -64,10 +63,14 @@ class FlowPreview:
     distance between its one- and two-step latents and the teacher's Heun latents from the same noise, in units of
     sigma_data, and the standard deviation of its latents, which collapses when the student diverges. The figures of a
     teacher are the root mean square of dF/dt along its trajectories at a few times.
+
+    flow_map: samples the student as a flow map, whose steps end at any time.
     """
 
-    def __init__(self, context: Context, student: bool = False, teacher: nn.Module | None = None) -> None:
-        self.context, self.student, self.teacher = context, student, teacher
+    def __init__(
+        self, context: Context, student: bool = False, teacher: nn.Module | None = None, flow_map: bool = False
+    ) -> None:
+        self.context, self.student, self.teacher, self.flow_map = context, student, teacher, flow_map
         self.flow, self.sampler = context.flow, context.config["sampler"]
         self.num = context.config["trainer"]["num_preview_samples"]
         batch = next(batches(context.held_out, min(self.num, len(context.held_out)), 0, 1, context.config["seed"]))
@@ -116,7 +119,7 @@ class FlowPreview:
     def _consistency(self, model: nn.Module, steps: int, cond: Conditioning, device: torch.device) -> Tensor:
         sigma = first_sigma(self.sampler) or self.sampler["sigma_max"]
         times = consistency_times(steps, self.flow, sigma, self.sampler["second_time"])
-        if takes_target(self.context.config):
+        if self.flow_map:
             gamma = flow_map_gamma(self.sampler)
             return sample_flow_map(model, self.flow, self._noise(device), times, cond, gamma=gamma)
         return sample_consistency(model, self.flow, self._noise(device), times, cond)

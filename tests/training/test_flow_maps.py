@@ -17,7 +17,7 @@ from scm_media.pipeline.randomness import sample_noise
 from scm_media.samplers import sample_consistency
 from scm_media.training.context import prepare
 from scm_media.training.stages.backbones import student_config
-from scm_media.training.stages.student import check_gamma, student_task
+from scm_media.training.stages.student import check_gamma, student_task, warm_start_task
 from tests.training.small import SMALL, state, train
 
 LOSSES = {
@@ -82,6 +82,14 @@ def test_a_student_starts_from_its_teacher(taught):
     teacher, student = state(taught, "teacher"), student_task(prepare(config)).model.state_dict()
     assert all(torch.equal(student[name], value) for name, value in teacher.items())
     assert {name.split(".")[0] for name in student.keys() - teacher.keys()} == {"target"}
+
+
+def test_the_sheets_of_a_warm_start_have_consistency_steps(taught):
+    words = (*SMALL, f"run_dir={taught}", "loss@student.loss=mean_flow")
+    more = ("trajectories=default", "warm_start=regression", "trainer.compile=false")
+    context = prepare(recipe.compose("image/tiny", [*words, *more]))
+    assert student_task(prepare(recipe.compose("image/tiny", list(words)))).preview.flow_map
+    assert not warm_start_task(context).preview.flow_map, "it learns to step to the data alone"
 
 
 def test_a_gamma_without_a_flow_map_is_refused():

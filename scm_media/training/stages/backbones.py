@@ -135,7 +135,9 @@ def backbone_task(
         settings=stage_settings(context.config, stage),
         inputs=LatentInputs(context, context.load_trained("autoencoder"), called),
         finish=save_stage_weights(context, stage, config),
-        preview=FlowPreview(context, stage in ("warm_start", "student"), teacher),
+        preview=FlowPreview(
+            context, stage in ("warm_start", "student"), teacher, stage == "student" and takes_target(context.config)
+        ),
         separate_clip=learned_weight(loss),
         auxiliary=auxiliary_network(loss),
         training_fingerprint=full_fingerprint(context, stage),
