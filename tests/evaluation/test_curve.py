@@ -167,8 +167,9 @@ def test_without_data_the_floor_is_the_known_distance_and_this_is_said(evaluated
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_a_modality_that_offers_no_network_is_said_to(run, monkeypatch):
+def test_a_modality_that_offers_no_network_and_no_statistics_is_said_to(run, monkeypatch):
     monkeypatch.setattr(ImageModality, "feature_networks", {})
+    monkeypatch.setattr(ImageModality, "statistics", lambda self, samples: {})
     result = evaluate(scm_media.load(run, "cpu"), **WANTED)
     assert "no second feature network was used (the modality image offers none)" in result["remarks"]
     assert result["statistics"] == result["rows"][0]["statistics"] == {}
