@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from scm_media.display import printable
 from scm_media.evaluation.frechet import too_few
-from scm_media.evaluation.row_text import Metrics, Row, best_teacher, is_student, over_teacher, ratio_bounds, students
+from scm_media.evaluation.row_text import (
+    Metrics,
+    Row,
+    best_teacher,
+    is_student,
+    of_first_scale,
+    over_teacher,
+    ratio_bounds,
+    students,
+)
 
 WITHIN, FASTER = 1.10, 50.0
 """The targets of two steps: at most this ratio of distances, and at least this one of seconds."""
@@ -73,9 +82,10 @@ def _targets(student: Row, teacher: Row) -> list[str]:
 def _rival(metrics: Metrics) -> list[str]:
     """Returns a sentence about the cheapest row of the teacher that is no worse than two steps, where another is."""
     student = students(metrics)[2]
-    rows = [row for row in metrics["rows"] if not is_student(row) and row["frechet"] <= student["frechet"]]
-    if len([row for row in metrics["rows"] if not is_student(row)]) < 2:
+    teachers = [row for row in of_first_scale(metrics) if not is_student(row)]
+    if len(teachers) < 2:
         return []
+    rows = [row for row in teachers if row["frechet"] <= student["frechet"]]
     if not rows:
         return ["None of the teacher's rows reaches the distance of two steps."]
     row = min(rows, key=lambda row: row["evaluations"])

@@ -16,7 +16,7 @@ from modalities.audio.modality import AudioModality
 from modalities.image.modality import ImageModality
 from modalities.video.modality import VideoModality
 from scm_media.evaluation.curve_page import curve_page, write_curve_page
-from scm_media.evaluation.row_text import row_name
+from scm_media.evaluation.row_text import best_teacher, row_name
 from scm_media.evaluation.side_by_side import SampleRow, data_uri, make_file, make_sample_rows
 from scm_media.evaluation.summary import cautions, headline
 from scm_media.pipeline.card import format_operations
@@ -218,6 +218,14 @@ def test_the_headline_says_ratios_and_which_targets_are_missed():
     slow = make_metrics()
     slow["rows"][1]["seconds_per_sample"] = 0.1
     assert "Missed: 50 × fewer seconds than the teacher (25 ×)." in headline(slow)
+
+
+def test_the_headline_compares_rows_of_one_guidance_scale():
+    first, second = ([{**row, "guidance": scale} for row in make_metrics()["rows"]] for scale in (1.0, 2.0))
+    guided = [{**row, "evaluations": 2 * row["evaluations"], "frechet": row["frechet"] / 4} for row in second]
+    metrics = make_metrics(rows=[*first, *guided])
+    assert headline(metrics) == headline(make_metrics())
+    assert best_teacher(metrics)["guidance"] == 1.0
 
 
 def test_the_headline_of_models_without_teacher_or_two_steps_says_so():
