@@ -30,7 +30,7 @@ def headline(metrics: Metrics) -> list[str]:
         return [f"{name}: two steps were not measured (--rows teacher 1 2)."]
     if teacher is None:
         return [f"{name}: two steps have a Fréchet distance of {student['frechet']:.4g}; no teacher was measured."]
-    return [_reached(name, student, teacher), *_costs(student, teacher), *_targets(student, teacher), *_rival(metrics)]
+    return [_reached(name, student, teacher), *_costs(student, teacher), *_targets(metrics, student, teacher), *_rival(metrics)]
 
 
 def _reached(name: str, student: Row, teacher: Row) -> str:
@@ -58,14 +58,21 @@ def _fraction(ratio: float) -> str:
     return f"1/{1 / ratio:.3g}" if ratio < 1 else f"{ratio:.3g} times"
 
 
-def _targets(student: Row, teacher: Row) -> list[str]:
+def _targets(metrics: Metrics, student: Row, teacher: Row) -> list[str]:
+    """Returns a sentence about each target; a distance reaches it only over a teacher that passed its threshold."""
     found = []
+    passed = (metrics.get("teacher_threshold") or {}).get("passed") is True
     ratio, seconds = over_teacher(student, teacher, "frechet"), over_teacher(student, teacher, "seconds_per_sample")
     if ratio is not None:
         bounds = ratio_bounds(student, teacher)
         reached = f"{100 * abs(ratio - 1):.3g} % {'above' if ratio > 1 else 'below'} it"
         if ratio > WITHIN:
             found.append(f"Missed: a distance within 10 % of the teacher's ({reached}).")
+        elif not passed:
+            found.append(
+                f"Not shown: a distance within 10 % of the teacher's ({reached}), because the teacher is not known to "
+                "be close to the data itself."
+            )
         elif bounds is not None and bounds[1] > WITHIN:
             found.append(
                 f"Reached, but not beyond doubt: a distance within 10 % of the teacher's ({reached}; the intervals "

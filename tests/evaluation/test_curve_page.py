@@ -215,6 +215,10 @@ def test_the_headline_says_ratios_and_which_targets_are_missed():
     better = make_metrics(student=0.4)
     assert "Reached: a distance within 10 % of the teacher's (20 % below it)." in headline(better)
     assert headline(better)[-1] == "None of the teacher's rows reaches the distance of two steps."
+    for threshold in ({"passed": None}, {"passed": False}, None):
+        said = " ".join(headline({**better, "teacher_threshold": threshold}))
+        assert "Not shown: a distance within 10 % of the teacher's (20 % below it), because the teacher" in said
+        assert "Reached: a distance" not in said
     slow = make_metrics()
     slow["rows"][1]["seconds_per_sample"] = 0.1
     assert "Missed: 50 × fewer seconds than the teacher (25 ×)." in headline(slow)
