@@ -129,6 +129,12 @@ def cautions(metrics: Metrics) -> list[str]:
             f"the teacher {state}: its distance is {over:.3g} × that of held-out data (at most 10 × of 10,000 "
             "samples); a teacher that is far from the data is easily matched, so ratios over it prove little"
         )
+    floor = metrics.get("floor") or {}
+    if floor.get("num") not in (None, metrics["num_samples"]):
+        found.append(
+            f"held-out data are {printable(floor['num'])} samples and rows are of {metrics['num_samples']}: distances "
+            "of fewer samples are larger, so the floor does not bound the rows"
+        )
     return [*found, *(printable(remark) for remark in metrics.get("remarks") or ())]
 
 

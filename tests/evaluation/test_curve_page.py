@@ -241,9 +241,14 @@ def test_the_headline_of_models_without_teacher_or_two_steps_says_so():
 
 
 def test_cautions_name_few_samples_and_a_bad_teacher():
-    assert cautions(make_metrics()) == []
+    equal = make_metrics(num_samples=9_000)
+    assert equal["floor"]["num"] == 9_000
+    assert cautions(equal) == []
+    (floor,) = cautions(make_metrics())
+    assert floor.startswith("held-out data are 9000 samples and rows are of 10000: distances of fewer samples")
     few = make_metrics(
         num_samples=100,
+        floor={"num": 100, "frechet": 1.0},
         features={"name": "own", "dimension": 128},
         remarks=["no second\x1bnetwork"],
         teacher_threshold={"passed": False, "accuracy": 0.9, "frechet_over_held_out": 21.0},

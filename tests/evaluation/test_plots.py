@@ -98,11 +98,15 @@ def test_curves_have_a_series_for_each_sampler_and_both_levels():
         (4e9, 0.62, "4"),
     ]
     assert plot.series[1].points[1].bounds == pytest.approx((0.6175, 0.6825))
-    assert plot.levels == {"held-out data": 0.0522, "reconstructions": 0.123}
+    assert plot.levels == {"held-out data (n = 9000)": 0.0522, "reconstructions (n = 9000)": 0.123}
+    assert distance_plot({"": make_metrics(num_samples=9_000)}, "evaluations").levels == {
+        "held-out data": 0.0522,
+        "reconstructions": 0.123,
+    }
     second = second_plot({"": metrics}, "operations_per_sample")
     assert [point.y for point in second.series[0].points] == [12.0, 10.0]
     assert "efficientnet-lite0" in second.y_label
-    assert second.levels == {"held-out data": 0.77}
+    assert second.levels == {"held-out data (n = 9000)": 0.77}
 
 
 def test_older_figures_are_plotted_over_evaluations_without_intervals():
