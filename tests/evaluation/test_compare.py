@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from scipy import stats
 
 from scm_media.evaluation.compare import chosen_rows, compare, comparison_table, comparison_text, write_comparison
 from scm_media.evaluation.kept_figures import Measurement, find_differences, read_measurements
@@ -121,6 +122,9 @@ def test_other_features_numbers_and_data_do_not_compare():
         "other precisions",
     ]
     assert "10000: a; 500: d" in notes[0]
+    flat = {"name": "flat", "dimension": 8, "too_few": False}
+    (second,) = find_differences([same[0], measured("e", features=lite, second_features=flat)])
+    assert second == "other second networks (efficientnet-lite0: a; flat: e): distances in them do not compare"
 
 
 def test_own_feature_extractors_are_compared_by_their_weights(tmp_path):
@@ -212,6 +216,14 @@ def test_the_margin_of_a_slope_is_that_of_least_squares():
     assert trend.margin == pytest.approx(12.706 * math.sqrt(rest / (2 * step**2)))
     assert trend.narrows is None
     assert "cannot be told" in describe_trend(trend)
+
+
+def test_the_margin_of_many_sizes_is_no_narrower_than_that_of_students_t():
+    parameters = [10**number for number in range(1, 14)]
+    ratios = [1.5 * math.exp(0.1 * (number % 3)) for number in range(13)]
+    fit = stats.linregress([math.log(each) for each in parameters], [math.log(each) for each in ratios])
+    margin = fit_trend(parameters, ratios, 2).margin
+    assert stats.t.ppf(0.975, 11) * fit.stderr < margin < 1.02 * stats.t.ppf(0.975, 11) * fit.stderr
 
 
 def test_two_sizes_show_no_trend():
