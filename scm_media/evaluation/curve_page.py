@@ -166,7 +166,8 @@ def _statistics(metrics: Metrics) -> list[str]:
     if not real:
         return []
     heads = ["", *(f"{name} ({each['unit']})" if each.get("unit") else name for name, each in real.items())]
-    lines = [["real data", *(_mean(each.get("mean")) for each in real.values())]]
+    known = any(each.get("mean") is not None for each in real.values())
+    lines = [["real data", *(_mean(each.get("mean")) for each in real.values())]] if known else []
     for who, row in [*_ends(metrics).items(), *((row_name(row), row) for row in metrics["rows"])]:
         if own := row.get("statistics"):
             lines.append([who, *(" ".join(_statistic(own.get(name))) for name in real)])
@@ -176,6 +177,8 @@ def _statistics(metrics: Metrics) -> list[str]:
         parts.paragraph(
             "Means; the distance from the distribution in real data stands in parentheses, of held-out data that of "
             "one half from the other."
+            if known
+            else "Means; real data were not measured."
         ),
     )
 

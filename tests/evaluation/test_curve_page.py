@@ -136,6 +136,15 @@ def test_figures_of_an_older_evaluation_are_shown_as_far_as_they_go(tmp_path):
     assert "evaluations a sample" in page.text
 
 
+def test_statistics_without_real_data_stand_alone():
+    metrics = make_metrics(statistics={"motion": {"unit": "pixels", "mean": None}}, floor=None, ceiling=None)
+    page = Page(page_of(metrics))
+    assert "real data were not measured" in page.text
+    assert "parentheses" not in page.text
+    assert "real data" in Page(page_of(make_metrics())).text.split("Statistics of samples")[1].split("held-out")[0]
+    assert "real data" not in page.text.split("Statistics of samples")[1].split("Means;")[0]
+
+
 def test_names_of_strangers_are_text(tmp_path):
     name = '"><script>alert(1)</script>\x1b[31m'
     metrics = make_metrics(name, features={"name": name, "dimension": 8})
