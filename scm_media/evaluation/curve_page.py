@@ -140,12 +140,13 @@ def _figures(metrics: Metrics) -> list[str]:
 def _second(metrics: Metrics) -> list[str]:
     """Returns the distances in the second network, and how far both networks agree."""
     named = [*((row_name(row), row) for row in metrics["rows"]), *_ends(metrics).items()]
-    teacher = (best_teacher(metrics) or {}).get("second") or {}
+    best = best_teacher(metrics) or {}
+    teacher, scale = best.get("second") or {}, best.get("guidance")
     name = printable((metrics.get("second_features") or {}).get("name", "the second network"))
     lines = []
     for who, row in named:
         if second := row.get("second"):
-            ratio = over_teacher(second, teacher, "frechet")
+            ratio = over_teacher(second, teacher, "frechet") if row.get("guidance") in (None, scale) else None
             shown = with_interval(second["frechet"], second.get("interval"))
             lines.append([who, figure_text(row, "frechet"), shown, "–" if ratio is None else f"{ratio:.3f}"])
     if not lines:

@@ -239,6 +239,8 @@ def test_the_headline_compares_rows_of_one_guidance_scale():
     metrics = make_metrics(rows=[*first, *guided])
     assert headline(metrics) == headline(make_metrics())
     assert best_teacher(metrics)["guidance"] == 1.0
+    second = page_of(metrics).split("distances in a second network")[1].split("</table>")[0].split("<tr>")
+    assert [line.count("<td>–</td>") for line in second[2:]] == [0] * 5 + [1] * 5 + [0]
 
 
 def test_the_headline_of_models_without_teacher_or_two_steps_says_so():
