@@ -119,8 +119,8 @@ def few_samples(metrics: Metrics) -> list[str]:
     ]
 
 
-def cautions(metrics: Metrics) -> list[str]:
-    """Returns what makes figures say less: few samples, a teacher that is itself far from the data, missing parts."""
+def weak_points(metrics: Metrics) -> list[str]:
+    """Returns why distances and ratios say little: few samples, and a teacher that is itself far from the data."""
     found = few_samples(metrics)
     threshold = metrics.get("teacher_threshold") or {}
     if (over := threshold.get("frechet_over_held_out")) is not None and threshold.get("passed") is not True:
@@ -129,6 +129,12 @@ def cautions(metrics: Metrics) -> list[str]:
             f"the teacher {state}: its distance is {over:.3g} × that of held-out data (at most 10 × of 10,000 "
             "samples); a teacher that is far from the data is easily matched, so ratios over it prove little"
         )
+    return found
+
+
+def cautions(metrics: Metrics) -> list[str]:
+    """Returns what makes figures say less: weak points, held-out data of another number of samples, missing parts."""
+    found = weak_points(metrics)
     floor = metrics.get("floor") or {}
     if floor.get("num") not in (None, metrics["num_samples"]):
         found.append(

@@ -167,6 +167,11 @@ def test_the_table_and_the_json_have_the_figures_and_what_is_missing():
     assert [model["name"] for model in found["models"]] == ["new", "old|"]
     assert found["models"][0]["rows"][1]["over_teacher"] == pytest.approx(1.3)
     assert found["notes"][-1].startswith("old|: figures without operations")
+    few = measured("few", num_samples=5, teacher_threshold={"passed": False, "frechet_over_held_out": 21.0})
+    said = compare([measured("new"), few])["notes"]
+    assert any(note.startswith("few: only 5 samples for 8 feature dimensions") for note in said)
+    assert any(note.startswith("few: the teacher missed its threshold: its distance is 21 ×") for note in said)
+    assert not any(note.startswith("new: ") for note in said)
     text = comparison_text([measured("new"), old])
     assert "| new | student, 2 steps | 2 | 2 G | 0.65 [0.6175, 0.6825] |" in text
     assert "| old\\| | student, 2 steps | 2 | – | 0.65 |" in text
