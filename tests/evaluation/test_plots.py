@@ -74,6 +74,16 @@ def test_an_interval_is_drawn_as_long_as_it_is():
     assert long / short == pytest.approx(np.log(25) / np.log(1.5), rel=0.25), "on a logarithmic axis"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_point_is_drawn_without_a_division_by_zero():
+    """The cost of an evaluation of one row, at which rounding made both ends of the axis the same."""
+    point = Point(0.005030593499895986, 12.03, (10.78, 13.28), "1")
+    drawn = texts(draw_svg(Plot("", "x", "y", [Series("student", [point])], {"floor": 10.7}), "a"))
+    assert {"0.004", "0.005", "0.006"} <= set(drawn)
+    flat = Plot("", "x", "y", [Series("student", [Point(0.1, 3.3)])])
+    assert {"0.08", "0.1", "0.12", "3", "4"} <= set(texts(draw_svg(flat, "a")))
+
+
 def test_a_picture_has_the_plots_beside_each_other():
     tall = HEIGHT + 2 * LEGEND_LINE
     assert draw_picture([PLOT]).size == (2 * WIDTH, 2 * tall)
