@@ -64,7 +64,9 @@ def best_teacher(metrics: Metrics) -> Row | None:
     Of several guidance scales it is one of the first, as the students' rows are.
     """
     return max(
-        (row for row in of_first_scale(metrics) if not is_student(row)), key=lambda row: row["evaluations"], default=None
+        (row for row in of_first_scale(metrics) if not is_student(row)),
+        key=lambda row: row["evaluations"],
+        default=None,
     )
 
 

@@ -30,7 +30,12 @@ def headline(metrics: Metrics) -> list[str]:
         return [f"{name}: two steps were not measured (--rows teacher 1 2)."]
     if teacher is None:
         return [f"{name}: two steps have a Fréchet distance of {student['frechet']:.4g}; no teacher was measured."]
-    return [_reached(name, student, teacher), *_costs(student, teacher), *_targets(metrics, student, teacher), *_rival(metrics)]
+    return [
+        _reached(name, student, teacher),
+        *_costs(student, teacher),
+        *_targets(metrics, student, teacher),
+        *_rival(metrics),
+    ]
 
 
 def _reached(name: str, student: Row, teacher: Row) -> str:
