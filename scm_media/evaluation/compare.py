@@ -14,6 +14,7 @@ from scm_media.evaluation.kept_figures import Measurement, find_differences
 from scm_media.evaluation.plots import draw_svg
 from scm_media.evaluation.row_text import COLUMNS, Row, best_teacher, figure_text, over_teacher, row_name, students
 from scm_media.evaluation.scaling import Size, Trend, describe_trend, find_trends, size_plots
+from scm_media.evaluation.summary import weak_points
 from scm_media.pipeline.card import format_operations, markdown_text
 
 PRINTED = ("operations_per_sample", "frechet", "precision", "recall", "accuracy", "seconds_per_sample")
@@ -73,8 +74,9 @@ def _ratio(measured: Measurement, row: Row) -> float | None:
 
 
 def notes(measurements: Sequence[Measurement]) -> list[str]:
-    """Returns why figures may not compare, and what is missing from some of them."""
+    """Returns why figures may not compare, why some say little, and what is missing from some of them."""
     found = find_differences(measurements)
+    found += [f"{each.name}: {text}" for each in measurements for text in weak_points(each.metrics)]
     lacking = [
         each.name for each in measurements if not all(row.get("operations_per_sample") for row in each.metrics["rows"])
     ]

@@ -140,12 +140,13 @@ def _figures(metrics: Metrics) -> list[str]:
 def _second(metrics: Metrics) -> list[str]:
     """Returns the distances in the second network, and how far both networks agree."""
     named = [*((row_name(row), row) for row in metrics["rows"]), *_ends(metrics).items()]
-    teacher = (best_teacher(metrics) or {}).get("second") or {}
+    best = best_teacher(metrics) or {}
+    teacher, scale = best.get("second") or {}, best.get("guidance")
     name = printable((metrics.get("second_features") or {}).get("name", "the second network"))
     lines = []
     for who, row in named:
         if second := row.get("second"):
-            ratio = over_teacher(second, teacher, "frechet")
+            ratio = over_teacher(second, teacher, "frechet") if row.get("guidance") in (None, scale) else None
             shown = with_interval(second["frechet"], second.get("interval"))
             lines.append([who, figure_text(row, "frechet"), shown, "–" if ratio is None else f"{ratio:.3f}"])
     if not lines:
@@ -166,7 +167,8 @@ def _statistics(metrics: Metrics) -> list[str]:
     if not real:
         return []
     heads = ["", *(f"{name} ({each['unit']})" if each.get("unit") else name for name, each in real.items())]
-    lines = [["real data", *(_mean(each.get("mean")) for each in real.values())]]
+    known = any(each.get("mean") is not None for each in real.values())
+    lines = [["real data", *(_mean(each.get("mean")) for each in real.values())]] if known else []
     for who, row in [*_ends(metrics).items(), *((row_name(row), row) for row in metrics["rows"])]:
         if own := row.get("statistics"):
             lines.append([who, *(" ".join(_statistic(own.get(name))) for name in real)])
@@ -176,6 +178,8 @@ def _statistics(metrics: Metrics) -> list[str]:
         parts.paragraph(
             "Means; the distance from the distribution in real data stands in parentheses, of held-out data that of "
             "one half from the other."
+            if known
+            else "Means; real data were not measured."
         ),
     )
 

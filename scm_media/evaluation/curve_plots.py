@@ -102,14 +102,19 @@ def _second_point(row: Row, key: str) -> Point | None:
 def _levels(metrics: Metrics, second: bool = False) -> dict[str, float]:
     """Returns the heights of the floor (held-out data) and the ceiling (reconstructions) by what they are.
 
-    second: in the features of the second network.
+    second: in the features of the second network. A level of another number of samples than the rows' says so.
     """
-    ends = {"held-out data": metrics.get("floor") or {}, "reconstructions": metrics.get("ceiling") or {}}
-    if second:
-        ends = {name: end.get("second") or {} for name, end in ends.items()}
-    else:
-        ends["held-out data"] = {"frechet": metrics.get("frechet_held_out"), **ends["held-out data"]}
-    return {name: end["frechet"] for name, end in ends.items() if end.get("frechet") is not None}
+    levels = {}
+    for name, key, known in (
+        ("held-out data", "floor", metrics.get("frechet_held_out")),
+        ("reconstructions", "ceiling", None),
+    ):
+        end = metrics.get(key) or {}
+        height = (end.get("second") or {}).get("frechet") if second else end.get("frechet", known)
+        num = end.get("num", metrics["num_samples"])
+        if height is not None:
+            levels[name if num == metrics["num_samples"] else f"{name} (n = {num})"] = height
+    return levels
 
 
 def _distance_label(named: Named, key: str) -> str:

@@ -40,7 +40,8 @@ class Comparison:
         """Returns the figures by name, None for those that cannot be told, and ``intervals`` of the same names.
 
         The kernel distance and figures of neighbours are those of as many samples as the reference keeps neighbours, at
-        most; five of them or fewer have none.
+        most; five of them or fewer have none. An interval is None where resamples do not vary, as where all samples
+        are precise: that few samples show no spread does not make their figure exact.
         """
         found: dict[str, Any] = dict.fromkeys(FIGURES)
         intervals: dict[str, list[float] | None] = dict.fromkeys(FIGURES)
@@ -58,7 +59,8 @@ class Comparison:
         if measured.correct is not None:
             found["accuracy"] = float(measured.correct.mean())
             intervals["accuracy"] = mean_interval(measured.correct)
-        return {**found, "intervals": intervals}
+        told = {name: bounds if bounds and bounds[0] < bounds[1] else None for name, bounds in intervals.items()}
+        return {**found, "intervals": told}
 
     @cached_property
     def _root(self) -> Tensor:

@@ -125,6 +125,8 @@ def find_differences(measurements: Sequence[Measurement]) -> list[str]:
         ("precisions", "dtype", "their seconds do not compare"),
     ):
         found += _differ(what, [(each.name, each.metrics.get(key)) for each in measurements], consequence)
+    second = [(each.name, (each.metrics.get("second_features") or {}).get("name")) for each in measurements]
+    found += _differ("second networks", second, "distances in them do not compare")
     data = [(each.name, each.folder.description.data) for each in measurements if each.folder is not None]
     return found + _differ("data", data, distances)
 

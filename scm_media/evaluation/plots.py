@@ -127,14 +127,18 @@ def _draw(figure: Any, plot: Plot) -> None:
     axes = figure.add_subplot(xscale="log", yscale="log" if plot.log_y else "linear", xlabel=plot.x_label)
     axes.set_ylabel(plot.y_label)
     axes.set_title(plot.title, fontsize="medium")
+    if near := _limits(_places(plot)):
+        axes.set_xlim(near)
+    if plot.log_y and (near := _limits(_heights(plot))):
+        axes.set_ylim(near)
     drawn = {_legend_text(each.name): _draw_series(axes, each, plot.log_y) for each in plot.series}
     for number, (name, value) in enumerate(plot.levels.items()):
         height = max(value, SMALLEST) if plot.log_y else value
         line = axes.axhline(height, color="#888888", linestyle=(":", "-.")[number % 2], linewidth=1.2)
         drawn[_legend_text(f"{name} {plot.y_format(value)}")] = line
     axes.margins(0.09)
-    axes.set_xlim(_limits(axes.get_xlim()))  # with other ticks single points would get others
-    axes.set_ylim(_limits(axes.get_ylim()) if plot.log_y else axes.get_ylim())
+    axes.set_xlim(axes.get_xlim())  # with other ticks single points would get others
+    axes.set_ylim(axes.get_ylim())
     _set_ticks(axes.xaxis, axes.get_xlim(), plot.x_format)
     if plot.log_y:
         _set_ticks(axes.yaxis, axes.get_ylim(), plot.y_format)
@@ -144,10 +148,21 @@ def _draw(figure: Any, plot: Plot) -> None:
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=2, frameon=False)
 
 
-def _limits(found: tuple[float, float]) -> tuple[float, float]:
-    """Returns limits of a logarithmic axis that are far enough apart for ticks between them."""
-    low, high = found
-    return found if high > 1.02 * low else (low / 1.5, high * 1.5)
+def _places(plot: Plot) -> list[float]:
+    return [point.x for series in plot.series for point in series.points]
+
+
+def _heights(plot: Plot) -> list[float]:
+    """Returns all heights of a logarithmic axis: of points, of the ends of their intervals, and of levels."""
+    points = [point for series in plot.series for point in series.points]
+    found = [height for point in points for height in (point.y, *(point.bounds or ()))]
+    return [max(height, SMALLEST) for height in (*found, *plot.levels.values())]
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float] | None:
+    """Returns limits of a logarithmic axis around values that are too near each other for ticks; None for others."""
+    low, high = min(values), max(values)
+    return None if high > 1.02 * low else (low / 1.5, high * 1.5)
 
 
 def _legend_text(name: str) -> str:

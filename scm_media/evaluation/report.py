@@ -10,7 +10,7 @@ from typing import Any
 from scm_media import weights
 from scm_media.display import printable
 from scm_media.drawing import draw_curve
-from scm_media.evaluation.frechet import too_few
+from scm_media.evaluation.summary import few_samples
 from scm_media.pipeline.card import memorization_report, metrics_table, projection
 
 FIGURES = ("frechet", "kernel", "precision", "recall")
@@ -19,7 +19,7 @@ MEMORIZATION_SHEET = "memorization.png"
 
 def report(metrics: Mapping[str, Any]) -> str:
     """Returns the figures of ``evaluate``, ``evaluate_folders`` or ``evaluate_folder`` as Markdown."""
-    features, remarks = metrics["features"], _remark_few_samples(metrics)
+    features, remarks = metrics["features"], [f"- {text}" for text in few_samples(metrics)]
     if "rows" in metrics:
         found = metrics.get("memorization")
         copying = [] if found is None else ["", "Memorization", "", memorization_report(found)]
@@ -36,21 +36,6 @@ def report(metrics: Mapping[str, Any]) -> str:
     for side, reasons in metrics["rejects"].items():
         lines += [f"- left out of {side}: {count} × {printable(reason)}" for reason, count in reasons.items()]
     return "\n".join([*lines, *remarks])
-
-
-def _remark_few_samples(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns a remark for each side that is too small for its covariance, in the features of either network."""
-    counts = {"samples": metrics["num_samples"], "reference samples": metrics.get("num_reference")}
-    networks = {"": metrics["features"]["dimension"]}
-    if (second := metrics.get("second_features")) is not None:
-        networks[f" of {printable(second['name'])}"] = second["dimension"]
-    return [
-        f"- only {num} {side} for {dimension} feature dimensions{of}: the Fréchet distance says little; use more than "
-        f"{dimension}, better 5,000"
-        for of, dimension in networks.items()
-        for side, num in counts.items()
-        if num is not None and too_few(dimension, num)
-    ]
 
 
 def write_report_page(metrics: Mapping[str, Any], path: str | Path) -> None:

@@ -47,19 +47,26 @@ def is_student(row: Row) -> bool:
     return row["sampler"] == STUDENT
 
 
+def of_first_scale(metrics: Metrics) -> list[Row]:
+    """Returns the rows at the guidance scale of the first row: rows of two scales do not compare."""
+    rows = metrics["rows"]
+    return [row for row in rows if row.get("guidance") == rows[0].get("guidance")]
+
+
 def students(metrics: Metrics) -> dict[int, Row]:
     """Returns the student's rows by their number of steps; of several guidance scales, those of the first one."""
-    found: dict[int, Row] = {}
-    for row in metrics["rows"]:
-        if is_student(row):
-            found.setdefault(row["steps"], row)
-    return found
+    return {row["steps"]: row for row in of_first_scale(metrics) if is_student(row)}
 
 
 def best_teacher(metrics: Metrics) -> Row | None:
-    """Returns the teacher's row with the most evaluations, which students are compared with; None without one."""
+    """Returns the teacher's row with the most evaluations, which students are compared with; None without one.
+
+    Of several guidance scales it is one of the first, as the students' rows are.
+    """
     return max(
-        (row for row in metrics["rows"] if not is_student(row)), key=lambda row: row["evaluations"], default=None
+        (row for row in of_first_scale(metrics) if not is_student(row)),
+        key=lambda row: row["evaluations"],
+        default=None,
     )
 
 

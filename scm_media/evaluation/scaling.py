@@ -104,7 +104,7 @@ def fit_trend(parameters: Sequence[int], ratios: Sequence[float], steps: int) ->
     margin = None
     if freedom > 0:
         rest = along - along.mean() - slope * centred
-        quantile = T_95[freedom - 1] if freedom <= len(T_95) else 2.0
+        quantile = T_95[min(freedom, len(T_95)) - 1]  # of more models the last one, which is a little too wide
         margin = quantile * math.sqrt(float((rest**2).sum()) / freedom / spread)
     order = np.argsort(parameters)
     first, last = order[0], order[-1]

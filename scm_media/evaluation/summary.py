@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from scm_media.display import printable
 from scm_media.evaluation.frechet import too_few
-from scm_media.evaluation.row_text import Metrics, Row, best_teacher, is_student, over_teacher, ratio_bounds, students
+from scm_media.evaluation.row_text import (
+    Metrics,
+    Row,
+    best_teacher,
+    is_student,
+    of_first_scale,
+    over_teacher,
+    ratio_bounds,
+    students,
+)
 
 WITHIN, FASTER = 1.10, 50.0
 """The targets of two steps: at most this ratio of distances, and at least this one of seconds."""
@@ -21,7 +30,12 @@ def headline(metrics: Metrics) -> list[str]:
         return [f"{name}: two steps were not measured (--rows teacher 1 2)."]
     if teacher is None:
         return [f"{name}: two steps have a Fréchet distance of {student['frechet']:.4g}; no teacher was measured."]
-    return [_reached(name, student, teacher), *_costs(student, teacher), *_targets(student, teacher), *_rival(metrics)]
+    return [
+        _reached(name, student, teacher),
+        *_costs(student, teacher),
+        *_targets(metrics, student, teacher),
+        *_rival(metrics),
+    ]
 
 
 def _reached(name: str, student: Row, teacher: Row) -> str:
@@ -49,14 +63,21 @@ def _fraction(ratio: float) -> str:
     return f"1/{1 / ratio:.3g}" if ratio < 1 else f"{ratio:.3g} times"
 
 
-def _targets(student: Row, teacher: Row) -> list[str]:
+def _targets(metrics: Metrics, student: Row, teacher: Row) -> list[str]:
+    """Returns a sentence about each target; a distance reaches it only over a teacher that passed its threshold."""
     found = []
+    passed = (metrics.get("teacher_threshold") or {}).get("passed") is True
     ratio, seconds = over_teacher(student, teacher, "frechet"), over_teacher(student, teacher, "seconds_per_sample")
     if ratio is not None:
         bounds = ratio_bounds(student, teacher)
         reached = f"{100 * abs(ratio - 1):.3g} % {'above' if ratio > 1 else 'below'} it"
         if ratio > WITHIN:
             found.append(f"Missed: a distance within 10 % of the teacher's ({reached}).")
+        elif not passed:
+            found.append(
+                f"Not shown: a distance within 10 % of the teacher's ({reached}), because the teacher is not known to "
+                "be close to the data itself."
+            )
         elif bounds is not None and bounds[1] > WITHIN:
             found.append(
                 f"Reached, but not beyond doubt: a distance within 10 % of the teacher's ({reached}; the intervals "
@@ -73,9 +94,10 @@ def _targets(student: Row, teacher: Row) -> list[str]:
 def _rival(metrics: Metrics) -> list[str]:
     """Returns a sentence about the cheapest row of the teacher that is no worse than two steps, where another is."""
     student = students(metrics)[2]
-    rows = [row for row in metrics["rows"] if not is_student(row) and row["frechet"] <= student["frechet"]]
-    if len([row for row in metrics["rows"] if not is_student(row)]) < 2:
+    teachers = [row for row in of_first_scale(metrics) if not is_student(row)]
+    if len(teachers) < 2:
         return []
+    rows = [row for row in teachers if row["frechet"] <= student["frechet"]]
     if not rows:
         return ["None of the teacher's rows reaches the distance of two steps."]
     row = min(rows, key=lambda row: row["evaluations"])
@@ -102,8 +124,8 @@ def few_samples(metrics: Metrics) -> list[str]:
     ]
 
 
-def cautions(metrics: Metrics) -> list[str]:
-    """Returns what makes figures say less: few samples, a teacher that is itself far from the data, missing parts."""
+def weak_points(metrics: Metrics) -> list[str]:
+    """Returns why distances and ratios say little: few samples, and a teacher that is itself far from the data."""
     found = few_samples(metrics)
     threshold = metrics.get("teacher_threshold") or {}
     if (over := threshold.get("frechet_over_held_out")) is not None and threshold.get("passed") is not True:
@@ -111,6 +133,18 @@ def cautions(metrics: Metrics) -> list[str]:
         found.append(
             f"the teacher {state}: its distance is {over:.3g} × that of held-out data (at most 10 × of 10,000 "
             "samples); a teacher that is far from the data is easily matched, so ratios over it prove little"
+        )
+    return found
+
+
+def cautions(metrics: Metrics) -> list[str]:
+    """Returns what makes figures say less: weak points, held-out data of another number of samples, missing parts."""
+    found = weak_points(metrics)
+    floor = metrics.get("floor") or {}
+    if floor.get("num") not in (None, metrics["num_samples"]):
+        found.append(
+            f"held-out data are {printable(floor['num'])} samples and rows are of {metrics['num_samples']}: distances "
+            "of fewer samples are larger, so the floor does not bound the rows"
         )
     return [*found, *(printable(remark) for remark in metrics.get("remarks") or ())]
 

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from scipy import stats
 
 from scm_media.evaluation.compare import chosen_rows, compare, comparison_table, comparison_text, write_comparison
 from scm_media.evaluation.kept_figures import Measurement, find_differences, read_measurements
@@ -121,6 +122,9 @@ def test_other_features_numbers_and_data_do_not_compare():
         "other precisions",
     ]
     assert "10000: a; 500: d" in notes[0]
+    flat = {"name": "flat", "dimension": 8, "too_few": False}
+    (second,) = find_differences([same[0], measured("e", features=lite, second_features=flat)])
+    assert second == "other second networks (efficientnet-lite0: a; flat: e): distances in them do not compare"
 
 
 def test_own_feature_extractors_are_compared_by_their_weights(tmp_path):
@@ -163,6 +167,11 @@ def test_the_table_and_the_json_have_the_figures_and_what_is_missing():
     assert [model["name"] for model in found["models"]] == ["new", "old|"]
     assert found["models"][0]["rows"][1]["over_teacher"] == pytest.approx(1.3)
     assert found["notes"][-1].startswith("old|: figures without operations")
+    few = measured("few", num_samples=5, teacher_threshold={"passed": False, "frechet_over_held_out": 21.0})
+    said = compare([measured("new"), few])["notes"]
+    assert any(note.startswith("few: only 5 samples for 8 feature dimensions") for note in said)
+    assert any(note.startswith("few: the teacher missed its threshold: its distance is 21 ×") for note in said)
+    assert not any(note.startswith("new: ") for note in said)
     text = comparison_text([measured("new"), old])
     assert "| new | student, 2 steps | 2 | 2 G | 0.65 [0.6175, 0.6825] |" in text
     assert "| old\\| | student, 2 steps | 2 | – | 0.65 |" in text
@@ -212,6 +221,14 @@ def test_the_margin_of_a_slope_is_that_of_least_squares():
     assert trend.margin == pytest.approx(12.706 * math.sqrt(rest / (2 * step**2)))
     assert trend.narrows is None
     assert "cannot be told" in describe_trend(trend)
+
+
+def test_the_margin_of_many_sizes_is_no_narrower_than_that_of_students_t():
+    parameters = [10**number for number in range(1, 14)]
+    ratios = [1.5 * math.exp(0.1 * (number % 3)) for number in range(13)]
+    fit = stats.linregress([math.log(each) for each in parameters], [math.log(each) for each in ratios])
+    margin = fit_trend(parameters, ratios, 2).margin
+    assert stats.t.ppf(0.975, 11) * fit.stderr < margin < 1.02 * stats.t.ppf(0.975, 11) * fit.stderr
 
 
 def test_two_sizes_show_no_trend():

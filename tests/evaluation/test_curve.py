@@ -14,8 +14,11 @@ import scm_media
 from modalities.image.modality import ImageModality
 from scm_media import weights
 from scm_media.cli import main
+from scm_media.data import Batch
 from scm_media.evaluation import curve, features, report, rows
-from scm_media.evaluation.figures import compare_statistics, kendall_tau, wasserstein_distance
+from scm_media.evaluation.figures import Comparison, compare_statistics, kendall_tau, wasserstein_distance
+from scm_media.evaluation.measured import Measured
+from scm_media.evaluation.reference import make_reference
 from scm_media.parts import part
 from scm_media.prompts import PromptBank
 from tests.evaluation.quick import evaluate
@@ -89,8 +92,9 @@ def test_the_keys_are_those_of_the_page(run, quarters):
     for row in (*result["rows"], result["floor"]):
         assert row.keys() >= {*FIGURES, "intervals", "second", "statistics"}
         assert row["intervals"].keys() == FIGURES
-        for name, (low, high) in row["intervals"].items():
-            assert low <= row[name] <= high, name
+        for name, bounds in row["intervals"].items():
+            assert bounds is None or (bounds[0] < bounds[1] and bounds[0] <= row[name] <= bounds[1]), name
+        assert row["intervals"]["frechet"] is not None
         low, high = row["second"]["interval"]
         assert 0 <= low < row["second"]["frechet"] < high
         assert row["statistics"].keys() == {"brightness", "light"}
@@ -167,8 +171,9 @@ def test_without_data_the_floor_is_the_known_distance_and_this_is_said(evaluated
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_a_modality_that_offers_no_network_is_said_to(run, monkeypatch):
+def test_a_modality_that_offers_no_network_and_no_statistics_is_said_to(run, monkeypatch):
     monkeypatch.setattr(ImageModality, "feature_networks", {})
+    monkeypatch.setattr(ImageModality, "statistics", lambda self, samples: {})
     result = evaluate(scm_media.load(run, "cpu"), **WANTED)
     assert "no second feature network was used (the modality image offers none)" in result["remarks"]
     assert result["statistics"] == result["rows"][0]["statistics"] == {}
@@ -291,6 +296,17 @@ def test_statistics_are_compared_in_deviations_of_real_data_without_those_that_a
     assert found["same"] == {"mean": 7.0, "distance": None}
     assert found["none"] == {"mean": None, "distance": None}
     assert compare_statistics(made, None)["x"] == {"mean": 8.0, "distance": None}
+
+
+def test_figures_whose_resamples_do_not_vary_have_no_interval():
+    """Eight samples far from all real ones: none is precise, and no real sample is covered."""
+    reference = make_reference(Quarters(), [Batch(torch.randn(40, 1, 16, 16), {})], [])
+    features = Quarters().features(torch.randn(8, 1, 16, 16) + 50)
+    found = Comparison(reference).figures(Measured(features, torch.ones(8), 1))
+    assert (found["precision"], found["coverage"], found["accuracy"]) == (0.0, 0.0, 1.0)
+    assert [found["intervals"][name] for name in ("precision", "density", "coverage", "accuracy")] == [None] * 4
+    low, high = found["intervals"]["frechet"]
+    assert low < found["frechet"] < high
 
 
 def test_kendalls_tau_is_that_of_scipy():

@@ -16,7 +16,7 @@ from modalities.audio.modality import AudioModality
 from modalities.image.modality import ImageModality
 from modalities.video.modality import VideoModality
 from scm_media.evaluation.curve_page import curve_page, write_curve_page
-from scm_media.evaluation.row_text import row_name
+from scm_media.evaluation.row_text import best_teacher, row_name
 from scm_media.evaluation.side_by_side import SampleRow, data_uri, make_file, make_sample_rows
 from scm_media.evaluation.summary import cautions, headline
 from scm_media.pipeline.card import format_operations
@@ -136,6 +136,15 @@ def test_figures_of_an_older_evaluation_are_shown_as_far_as_they_go(tmp_path):
     assert "evaluations a sample" in page.text
 
 
+def test_statistics_without_real_data_stand_alone():
+    metrics = make_metrics(statistics={"motion": {"unit": "pixels", "mean": None}}, floor=None, ceiling=None)
+    page = Page(page_of(metrics))
+    assert "real data were not measured" in page.text
+    assert "parentheses" not in page.text
+    assert "real data" in Page(page_of(make_metrics())).text.split("Statistics of samples")[1].split("held-out")[0]
+    assert "real data" not in page.text.split("Statistics of samples")[1].split("Means;")[0]
+
+
 def test_names_of_strangers_are_text(tmp_path):
     name = '"><script>alert(1)</script>\x1b[31m'
     metrics = make_metrics(name, features={"name": name, "dimension": 8})
@@ -215,9 +224,23 @@ def test_the_headline_says_ratios_and_which_targets_are_missed():
     better = make_metrics(student=0.4)
     assert "Reached: a distance within 10 % of the teacher's (20 % below it)." in headline(better)
     assert headline(better)[-1] == "None of the teacher's rows reaches the distance of two steps."
+    for threshold in ({"passed": None}, {"passed": False}, None):
+        said = " ".join(headline({**better, "teacher_threshold": threshold}))
+        assert "Not shown: a distance within 10 % of the teacher's (20 % below it), because the teacher" in said
+        assert "Reached: a distance" not in said
     slow = make_metrics()
     slow["rows"][1]["seconds_per_sample"] = 0.1
     assert "Missed: 50 × fewer seconds than the teacher (25 ×)." in headline(slow)
+
+
+def test_the_headline_compares_rows_of_one_guidance_scale():
+    first, second = ([{**row, "guidance": scale} for row in make_metrics()["rows"]] for scale in (1.0, 2.0))
+    guided = [{**row, "evaluations": 2 * row["evaluations"], "frechet": row["frechet"] / 4} for row in second]
+    metrics = make_metrics(rows=[*first, *guided])
+    assert headline(metrics) == headline(make_metrics())
+    assert best_teacher(metrics)["guidance"] == 1.0
+    second = page_of(metrics).split("distances in a second network")[1].split("</table>")[0].split("<tr>")
+    assert [line.count("<td>–</td>") for line in second[2:]] == [0] * 5 + [1] * 5 + [0]
 
 
 def test_the_headline_of_models_without_teacher_or_two_steps_says_so():
@@ -229,9 +252,14 @@ def test_the_headline_of_models_without_teacher_or_two_steps_says_so():
 
 
 def test_cautions_name_few_samples_and_a_bad_teacher():
-    assert cautions(make_metrics()) == []
+    equal = make_metrics(num_samples=9_000)
+    assert equal["floor"]["num"] == 9_000
+    assert cautions(equal) == []
+    (floor,) = cautions(make_metrics())
+    assert floor.startswith("held-out data are 9000 samples and rows are of 10000: distances of fewer samples")
     few = make_metrics(
         num_samples=100,
+        floor={"num": 100, "frechet": 1.0},
         features={"name": "own", "dimension": 128},
         remarks=["no second\x1bnetwork"],
         teacher_threshold={"passed": False, "accuracy": 0.9, "frechet_over_held_out": 21.0},

@@ -74,6 +74,16 @@ def test_an_interval_is_drawn_as_long_as_it_is():
     assert long / short == pytest.approx(np.log(25) / np.log(1.5), rel=0.25), "on a logarithmic axis"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_point_is_drawn_without_a_division_by_zero():
+    """The cost of an evaluation of one row, at which rounding made both ends of the axis the same."""
+    point = Point(0.005030593499895986, 12.03, (10.78, 13.28), "1")
+    drawn = texts(draw_svg(Plot("", "x", "y", [Series("student", [point])], {"floor": 10.7}), "a"))
+    assert {"0.004", "0.005", "0.006"} <= set(drawn)
+    flat = Plot("", "x", "y", [Series("student", [Point(0.1, 3.3)])])
+    assert {"0.08", "0.1", "0.12", "3", "4"} <= set(texts(draw_svg(flat, "a")))
+
+
 def test_a_picture_has_the_plots_beside_each_other():
     tall = HEIGHT + 2 * LEGEND_LINE
     assert draw_picture([PLOT]).size == (2 * WIDTH, 2 * tall)
@@ -98,11 +108,15 @@ def test_curves_have_a_series_for_each_sampler_and_both_levels():
         (4e9, 0.62, "4"),
     ]
     assert plot.series[1].points[1].bounds == pytest.approx((0.6175, 0.6825))
-    assert plot.levels == {"held-out data": 0.0522, "reconstructions": 0.123}
+    assert plot.levels == {"held-out data (n = 9000)": 0.0522, "reconstructions (n = 9000)": 0.123}
+    assert distance_plot({"": make_metrics(num_samples=9_000)}, "evaluations").levels == {
+        "held-out data": 0.0522,
+        "reconstructions": 0.123,
+    }
     second = second_plot({"": metrics}, "operations_per_sample")
     assert [point.y for point in second.series[0].points] == [12.0, 10.0]
     assert "efficientnet-lite0" in second.y_label
-    assert second.levels == {"held-out data": 0.77}
+    assert second.levels == {"held-out data (n = 9000)": 0.77}
 
 
 def test_older_figures_are_plotted_over_evaluations_without_intervals():
