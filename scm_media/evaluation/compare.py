@@ -12,7 +12,7 @@ from scm_media.evaluation.curve_page import write_picture
 from scm_media.evaluation.curve_plots import cost_key, distance_plot, second_plot
 from scm_media.evaluation.kept_figures import Measurement, find_differences
 from scm_media.evaluation.plots import draw_svg
-from scm_media.evaluation.row_text import COLUMNS, Row, best_teacher, figure_text, over_teacher, row_name, students
+from scm_media.evaluation.row_text import COLUMNS, Row, compared_teacher, figure_text, over_teacher, row_name, students
 from scm_media.evaluation.scaling import Size, Trend, describe_trend, find_trends, size_plots
 from scm_media.evaluation.summary import weak_points
 from scm_media.pipeline.card import format_operations, markdown_text
@@ -60,7 +60,7 @@ def chosen_rows(measured: Measurement) -> list[Row]:
 
     A model without rows of 1 and 2 steps has the student's best row alone.
     """
-    own, teacher = students(measured.metrics), best_teacher(measured.metrics)
+    own, teacher = students(measured.metrics), compared_teacher(measured.metrics)
     chosen = {steps: row for steps, row in own.items() if steps in (1, 2)}
     if own:
         best = min(own, key=lambda steps: own[steps]["frechet"])
@@ -69,7 +69,7 @@ def chosen_rows(measured: Measurement) -> list[Row]:
 
 
 def _ratio(measured: Measurement, row: Row) -> float | None:
-    teacher = best_teacher(measured.metrics)
+    teacher = compared_teacher(measured.metrics)
     return None if teacher is None else over_teacher(row, teacher, "frechet")
 
 

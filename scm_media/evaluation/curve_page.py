@@ -16,7 +16,7 @@ from scm_media.evaluation.report import MEMORIZATION_SHEET
 from scm_media.evaluation.row_text import (
     COLUMNS,
     Metrics,
-    best_teacher,
+    compared_teacher,
     figure_text,
     over_teacher,
     row_name,
@@ -140,7 +140,7 @@ def _figures(metrics: Metrics) -> list[str]:
 def _second(metrics: Metrics) -> list[str]:
     """Returns the distances in the second network, and how far both networks agree."""
     named = [*((row_name(row), row) for row in metrics["rows"]), *_ends(metrics).items()]
-    best = best_teacher(metrics) or {}
+    best = compared_teacher(metrics) or {}
     teacher, scale = best.get("second") or {}, best.get("guidance")
     name = printable((metrics.get("second_features") or {}).get("name", "the second network"))
     lines = []

@@ -16,6 +16,7 @@ from scm_media.evaluation.rows import Progress, Row, Work, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline, SamplingRequest
+from scm_media.pipeline.description import SamplerSettings
 from scm_media.processes import Share
 from scm_media.samplers import SAMPLERS
 
@@ -93,6 +94,7 @@ def evaluate(
         for row, made, clock, found in zip(rows, measured, seconds.rows, figures, strict=True)
     ]
     compared = table if len(guidance) < 2 else []
+    teacher = _teacher(compared, pipeline.settings)
     dimension, held_out = reference.mean.numel(), reference.held_out_distance(num_samples)
     return {
         "model": pipeline.name,
@@ -103,17 +105,20 @@ def evaluate(
         "dtype": pipeline.precision,
         "rows": table,
         "frechet_held_out": held_out,
+        "num_held_out": reference.nearest_held_out(num_samples),
         "accuracy_held_out": own_reference(pipeline).accuracy if pipeline.folder.has("reference") else None,
-        **_comparison(compared, seconds),
-        "teacher_threshold": teacher_threshold(_best_teacher(compared), held_out, num_samples),
+        "teacher": None if teacher is None else {key: teacher[key] for key in ("sampler", "steps")},
+        **_comparison(compared, teacher, seconds),
+        "teacher_threshold": teacher_threshold(teacher, held_out, num_samples),
         **added,
     }
 
 
-def _best_teacher(table: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the teacher's row with the most evaluations."""
+def _teacher(table: Sequence[dict[str, Any]], settings: SamplerSettings) -> dict[str, Any] | None:
+    """Returns the row of the teacher that students are compared with: its own solver and steps, or most evaluations."""
     teachers = [row for row in table if row["sampler"] != "consistency"]
-    return max(teachers, key=lambda row: row["evaluations"], default=None)
+    own = [row for row in teachers if (row["sampler"], row["steps"]) == (settings.teacher, settings.teacher_steps)]
+    return max(own or teachers, key=lambda row: row["evaluations"], default=None)
 
 
 def _describe(row: Row, measured: Measured, seconds: float) -> dict[str, Any]:
@@ -136,10 +141,9 @@ def _figures(measured: Measured, reference: Reference) -> dict[str, Any]:
     }
 
 
-def _comparison(table: list[dict[str, Any]], seconds: Seconds) -> dict[str, Any]:
+def _comparison(table: Sequence[dict[str, Any]], teacher: dict[str, Any] | None, seconds: Seconds) -> dict[str, Any]:
     """Returns the figures that compare students with the teacher."""
     students = {row["steps"]: row for row in table if row["sampler"] == "consistency"}
-    teacher = _best_teacher(table)
 
     def over_teacher(steps: int, key: str) -> float | None:
         if teacher is None or steps not in students or not teacher[key]:

@@ -58,16 +58,16 @@ def students(metrics: Metrics) -> dict[int, Row]:
     return {row["steps"]: row for row in of_first_scale(metrics) if is_student(row)}
 
 
-def best_teacher(metrics: Metrics) -> Row | None:
-    """Returns the teacher's row with the most evaluations, which students are compared with; None without one.
+def compared_teacher(metrics: Metrics) -> Row | None:
+    """Returns the teacher's row that students are compared with; None without one.
 
+    It is that of the model's own solver and steps, or the one with the most evaluations where figures do not name it.
     Of several guidance scales it is one of the first, as the students' rows are.
     """
-    return max(
-        (row for row in of_first_scale(metrics) if not is_student(row)),
-        key=lambda row: row["evaluations"],
-        default=None,
-    )
+    teachers = [row for row in of_first_scale(metrics) if not is_student(row)]
+    named = metrics.get("teacher") or {}
+    own = [row for row in teachers if all(row[key] == named.get(key) for key in ("sampler", "steps"))]
+    return max(own or teachers, key=lambda row: row["evaluations"], default=None)
 
 
 def row_name(row: Row) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from scm_media.adapters.lora_files import is_lora
 from scm_media.evaluation.kept_figures import Measurement
 from scm_media.evaluation.plots import Plot, Point, Series
-from scm_media.evaluation.row_text import best_teacher, interval, ratio_bounds, students
+from scm_media.evaluation.row_text import compared_teacher, interval, ratio_bounds, students
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import format_operations
 
@@ -70,7 +70,7 @@ def read_sizes(measurements: Sequence[Measurement]) -> list[Size]:
 
 
 def _read_size(measured: Measurement) -> Size:
-    folder, teacher = measured.folder, best_teacher(measured.metrics)
+    folder, teacher = measured.folder, compared_teacher(measured.metrics)
     if folder is None:
         raise ValueError(f"{measured.source} holds figures and no networks: for --size name its run or model folder")
     rows = {steps: row for steps, row in students(measured.metrics).items() if steps in STEPS}

@@ -7,7 +7,7 @@ from scm_media.evaluation.frechet import too_few
 from scm_media.evaluation.row_text import (
     Metrics,
     Row,
-    best_teacher,
+    compared_teacher,
     is_student,
     of_first_scale,
     over_teacher,
@@ -24,7 +24,7 @@ def headline(metrics: Metrics) -> list[str]:
 
     Without a teacher, or without two steps, the one sentence says so.
     """
-    student, teacher = students(metrics).get(2), best_teacher(metrics)
+    student, teacher = students(metrics).get(2), compared_teacher(metrics)
     name = printable(metrics["model"])
     if student is None:
         return [f"{name}: two steps were not measured (--rows teacher 1 2)."]

@@ -222,7 +222,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         f"{markdown_text(features['name'])}{projection(features)}.",
     ]
     for key, text, digits in (
-        ("frechet_held_out", "Fréchet distance of held-out data to the training data at the same number", 4),
+        ("frechet_held_out", f"Fréchet distance of {_held_out(metrics)}", 4),
         ("accuracy_held_out", "classifier accuracy on held-out data", 3),
         ("frechet_ratio_1_step", "Fréchet distance of one step over the teacher's", 3),
         ("frechet_ratio_2_step", "Fréchet distance of two steps over the teacher's", 3),
@@ -243,6 +243,14 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
             f"{threshold['frechet_over_held_out']:.1f} × the held-out distance (at most 10 ×); no ratio to it is shown"
         )
     return "\n".join(lines)
+
+
+def _held_out(metrics: Mapping[str, Any]) -> str:
+    """Returns how many held-out samples the held-out distance is of, and what it is a distance from."""
+    num = metrics.get("num_held_out")
+    if num is None or num == metrics["num_samples"]:
+        return "held-out data to the training data at the same number"
+    return f"{markdown_text(num)} held-out samples to the training data"
 
 
 def _interval(row: Mapping[str, Any]) -> str:

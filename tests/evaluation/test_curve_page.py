@@ -16,7 +16,7 @@ from modalities.audio.modality import AudioModality
 from modalities.image.modality import ImageModality
 from modalities.video.modality import VideoModality
 from scm_media.evaluation.curve_page import curve_page, write_curve_page
-from scm_media.evaluation.row_text import best_teacher, row_name
+from scm_media.evaluation.row_text import compared_teacher, row_name
 from scm_media.evaluation.side_by_side import SampleRow, data_uri, make_file, make_sample_rows
 from scm_media.evaluation.summary import cautions, headline
 from scm_media.pipeline.card import format_operations
@@ -238,7 +238,7 @@ def test_the_headline_compares_rows_of_one_guidance_scale():
     guided = [{**row, "evaluations": 2 * row["evaluations"], "frechet": row["frechet"] / 4} for row in second]
     metrics = make_metrics(rows=[*first, *guided])
     assert headline(metrics) == headline(make_metrics())
-    assert best_teacher(metrics)["guidance"] == 1.0
+    assert compared_teacher(metrics)["guidance"] == 1.0
     second = page_of(metrics).split("distances in a second network")[1].split("</table>")[0].split("<tr>")
     assert [line.count("<td>–</td>") for line in second[2:]] == [0] * 5 + [1] * 5 + [0]
 

@@ -13,6 +13,7 @@ import yaml
 import scm_media
 from scm_media.evaluation import Reference, report, rows
 from scm_media.evaluation.report import write_report_page
+from scm_media.evaluation.row_text import compared_teacher
 from tests.evaluation.quick import evaluate
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
@@ -121,6 +122,16 @@ def test_a_row_may_name_the_teachers_solver(pipeline, result):
     assert [row["evaluations"] for row in (own, other, same)] == [5, 3, 5]
     assert own["frechet"] == same["frechet"] == pytest.approx(result["rows"][0]["frechet"], rel=1e-4)
     assert other["frechet"] != pytest.approx(own["frechet"], rel=1e-3)
+
+
+def test_students_are_compared_with_the_models_own_teacher_whatever_else_is_measured(pipeline, result):
+    found = evaluate(pipeline, num_samples=120, rows=("teacher:dpm_solver:40", "teacher", 2))
+    assert found["teacher"] == result["teacher"] == {"sampler": "heun", "steps": 3}
+    assert found["rows"][0]["evaluations"] > found["rows"][1]["evaluations"], "the other has more evaluations"
+    assert found["frechet_teacher"] == found["rows"][1]["frechet"]
+    assert compared_teacher(found)["sampler"] == "heun"
+    assert found["num_held_out"] == 200, "the fewest that a distance is known of"
+    assert f"Fréchet distance of {found['num_held_out']} held-out samples to the training data" in report(found)
 
 
 def test_figures_do_not_depend_on_the_batch_size(pipeline, result):
