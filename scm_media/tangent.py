@@ -67,9 +67,10 @@ def value_and_tangent(
 
 def _with_target(cond: Conditioning, point: _Point, direction: _Point) -> tuple[_Point, _Point]:
     """Returns a point (u, t) and its direction, with the target time of the conditioning if that has a tangent."""
-    if not isinstance(cond.target, DualTensor):
+    target = getattr(cond, "target", None)  # backbones that heed no conditioning are given None by some callers
+    if not isinstance(target, DualTensor):
         return point, direction
-    return (*point, cond.target.value), (*direction, cond.target.tangent)
+    return (*point, target.value), (*direction, target.tangent)
 
 
 def _call(backbone: Backbone, cond: Conditioning, u: Tensor, t: Tensor, target: Tensor | None = None) -> Tensor:
