@@ -104,20 +104,43 @@ def main() -> None:
     print(as_markdown(table.results["ways"]))
 
 
-class Table:
-    """The results of a folder, and how to add to them."""
+class Kept:
+    """The figures of a study in OUT/results.json, to which several processes may add.
 
-    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...], precision: str = "bf16") -> None:
-        self.recipe, self.base, self.out, self.precision = recipe, base, out, precision
+    recipe, overrides: what all trainings of the study have. sections: the mappings that the file has at least.
+    """
+
+    def __init__(self, recipe: str, out: Path, overrides: Sequence[str], precision: str, sections: Sequence[str]):
+        self.recipe, self.out, self.precision = recipe, out, precision
         self.overrides = ("trainer.compile=false", "trainer.num_workers=0", *overrides)
+        self.file, self._sections = out / "results.json", tuple(sections)
         out.mkdir(parents=True, exist_ok=True)
-        self.file = out / "results.json"
 
     @property
     def results(self) -> dict[str, Any]:
         """Returns the figures so far, read anew: other processes may have added to them."""
-        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {"trained": {}, "ways": {}}
-        return {"trained": {}} | found
+        found = json.loads(self.file.read_text("utf-8")) if self.file.exists() else {}
+        return {section: {} for section in self._sections} | found
+
+    def keep(self, section: str, key: str, value: Any) -> None:
+        """Adds a figure to a section of the file."""
+        results = self.results
+        results[section][key] = value
+        write_whole(self.file, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def train_stage(self, overrides: Sequence[str]) -> float:
+        """Trains what the overrides say and returns the seconds of processor time that it took."""
+        begun = time.process_time()
+        run(compose(self.recipe, list(overrides)))
+        return time.process_time() - begun
+
+
+class Table(Kept):
+    """The ways that students of a teacher were trained in, and how to add to them."""
+
+    def __init__(self, recipe: str, base: Path, out: Path, overrides: tuple[str, ...], precision: str = "bf16") -> None:
+        super().__init__(recipe, out, overrides, precision, ("trained", "ways", "speeds", "shared"))
+        self.base = base
 
     def add(self, name: str, seconds: float, num_samples: int) -> None:
         """Trains and measures one way, unless it is there."""
@@ -132,8 +155,7 @@ class Table:
         request = EvaluationRequest(num_samples, rows=[1, 2], timing_repeats=1)
         figures = evaluate(load(folder, precision=self.precision), request, work=self.out / "evaluation")
         rows = {str(row["steps"]): {key: row[key] for key in KEPT if key in row} for row in figures["rows"]}
-        way = {**self.results["trained"][name], "second_time": found["times"]["2"][1], "rows": rows}
-        self._keep(lambda results: results["ways"].update({name: way}))
+        self.keep("ways", name, {**self.results["trained"][name], "second_time": found["times"]["2"][1], "rows": rows})
 
     def train(self, name: str, folder: Path, seconds: float) -> None:
         """Trains the student of one way in a folder, for the seconds that its trajectories and warm start leave."""
@@ -146,17 +168,16 @@ class Table:
         stages = [*GIVEN, *(["trajectories"] if way.trajectories else []), *(["warm_start"] if way.warm else [])]
         for stage in stages:
             source = self.out / "shared" / stage
-            _copy(source if source.exists() else self.base / stage, folder / stage)
-        spent["student"] = self._train(
+            copy_stage(source if source.exists() else self.base / stage, folder / stage)
+        spent["student"] = self.train_stage(
             [*way.all_overrides(self.overrides, steps), f"run_dir={folder}", "stage=student"]
         )
         minutes = {stage: taken / 60 for stage, taken in spent.items()}
-        self._keep(lambda results: results["trained"].update({name: {"steps": steps, "minutes": minutes}}))
+        self.keep("trained", name, {"steps": steps, "minutes": minutes})
 
     def speeds(self) -> dict[str, float]:
         """Returns the seconds of a step of each kind, and of a trajectory; timed once a folder."""
-        known = self.results
-        if "speeds" not in known:
+        if not self.results["speeds"]:
             table = measure_speed(compose(self.recipe, [*self.overrides, *MATCHING]), torch.device("cpu"))
             found = {row["what"]: row["seconds_median"] for row in table["rows"]}
             regression, consistency = found["warm start step"], found.get(CONSISTENCY_STEP, found["sCD step"])
@@ -164,36 +185,26 @@ class Table:
             found["sCD and regression"] = consistency + regression
             found["two evaluations"] = regression + found["one evaluation"] + (consistency - found["sCT step"])
             found["matching and sCD"] = found[MATCHING_STEP] - regression + consistency
-            self._keep(lambda results: results.setdefault("speeds", found))
-            return {"trained": {}} | found
-        speeds: dict[str, float] = known["speeds"]
+            for step, seconds in found.items():
+                self.keep("speeds", step, seconds)
+        speeds: dict[str, float] = self.results["speeds"]
         return speeds
 
     def shared(self, seconds: float, warm: bool) -> dict[str, float]:
         """Makes the trajectories and the warm start unless they are there; returns the seconds that each took."""
-        folder, spent = self.out / "shared", self.results.get("shared", {})
+        folder, spent = self.out / "shared", self.results["shared"]
         for stage in ("trajectories", "warm_start") if warm else ("trajectories",):
             if stage in spent:
                 continue
             for given in GIVEN:
-                _copy(self.base / given, folder / given)
+                copy_stage(self.base / given, folder / given)
             overrides = [*self.overrides, f"run_dir={folder}", f"stage={stage}"]
             if stage == "warm_start":
                 steps = int(WARM_SHARE * (seconds - spent["trajectories"]) / self.speeds()["warm start step"])
                 overrides.append(f"warm_start.max_steps={steps}")
-            spent[stage] = self._train(overrides)
-            self._keep(lambda results, spent=dict(spent): results.update(shared=spent))
+            spent[stage] = self.train_stage(overrides)
+            self.keep("shared", stage, spent[stage])
         return {stage: spent[stage] for stage in (("trajectories", "warm_start") if warm else ("trajectories",))}
-
-    def _train(self, overrides: Sequence[str]) -> float:
-        begun = time.process_time()
-        run(compose(self.recipe, list(overrides)))
-        return time.process_time() - begun
-
-    def _keep(self, change: Any) -> None:
-        results = self.results
-        change(results)
-        write_whole(self.file, (json.dumps(results, indent=1) + "\n").encode())
 
 
 GRID = (0.35, 0.5, 0.7, 0.9, 1.1, 1.3)
@@ -206,7 +217,8 @@ def folder_name(way: str) -> str:
     return way.replace(" ", "-").replace(",", "").replace("+", "and")
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_stage(source: Path, target: Path) -> None:
+    """Gives the folder of a stage another name, without checkpoints and sheets, unless it is there or has nothing."""
     if source.exists() and not target.exists():
         left_out = shutil.ignore_patterns("checkpoints", "samples")
         shutil.copytree(source, target, ignore=left_out, copy_function=_link)

@@ -16,9 +16,7 @@ some of them, so that several processes can share the work once OUT/shared is wh
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from equal_compute import CONSISTENCY, GRID, KEPT, MATCHING, REGRESSION, WIDE, folder_name
+from equal_compute import CONSISTENCY, GRID, KEPT, MATCHING, REGRESSION, WIDE, Kept, copy_stage, folder_name
 from samples import say
 
 from scm_media import load
@@ -36,10 +34,8 @@ from scm_media.nn.operations import count_operations
 from scm_media.pipeline import ModelFolder
 from scm_media.recipe import compose
 from scm_media.samplers import SAMPLERS
-from scm_media.training import run
 from scm_media.training.context import prepare
 from scm_media.training.texts import stand_in
-from scm_media.weights import write_whole
 
 STEPS = (1, 2, 4)
 GIVEN = ("autoencoder", "feature_extractor", "teacher", "guide", "reference")
@@ -89,20 +85,12 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-class Study:
-    """The results of a folder, and how to add to them."""
+class Study(Kept):
+    """The students of every method and seed, and how to add to them."""
 
     def __init__(self, recipe: str, teacher: str, out: Path, overrides: Sequence[str], precision: str) -> None:
-        self.recipe, self.teacher, self.out, self.precision = recipe, teacher, out, precision
-        self.overrides = ("trainer.compile=false", "trainer.num_workers=0", *overrides)
-        self.file = out / "results.json"
-        out.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """Returns the figures so far, read anew: other processes may have added to them."""
-        empty: dict[str, Any] = {"operations": {}, "shared": {}, "trained": {}, "students": {}}
-        return empty | (json.loads(self.file.read_text("utf-8")) if self.file.exists() else {})
+        super().__init__(recipe, out, overrides, precision, ("operations", "shared", "trained", "students"))
+        self.teacher = teacher
 
     def add(self, name: str, seed: int, budget: float, num_samples: int) -> None:
         """Trains and measures the student of a method and a seed, unless it is there."""
@@ -117,7 +105,7 @@ class Study:
         request = EvaluationRequest(num_samples, rows=STEPS, timing_repeats=1)
         figures = evaluate(load(folder, precision=self.precision), request, work=self.out / "evaluation")
         rows = {str(row["steps"]): {each: row[each] for each in KEPT if each in row} for row in figures["rows"]}
-        self._keep("students", key, {**self.results["trained"][key], "rows": rows})
+        self.keep("students", key, {**self.results["trained"][key], "rows": rows})
         say(f"{key}: " + ", ".join(f"{steps} steps {row['frechet']:.4g}" for steps, row in rows.items()))
 
     def train(self, name: str, key: str, seed: int, folder: Path, budget: float) -> None:
@@ -126,7 +114,7 @@ class Study:
         for stage in ("trajectories", "warm_start"):
             if method.trajectories if stage == "trajectories" else method.warm:
                 left -= self.shared(stage, left)
-                _copy(self.out / "shared" / stage, folder / stage)
+                copy_stage(self.out / "shared" / stage, folder / stage)
         overrides = self._overrides(method, f"seed={seed}")
         steps = int(left / self.operations(name, overrides))
         if steps < 1:
@@ -134,8 +122,8 @@ class Study:
         self._take_given(folder)
         rise = [] if method.rise is None else [f"student.loss.tangent_warmup={int(method.rise * steps)}"]
         limit = [f"student.max_steps={steps}", f"run_dir={folder}", "stage=student"]
-        seconds = self._train([*overrides, *rise, *limit])
-        self._keep("trained", key, {"method": name, "seed": seed, "steps": steps, "minutes": seconds / 60})
+        seconds = self.train_stage([*overrides, *rise, *limit])
+        self.keep("trained", key, {"method": name, "seed": seed, "steps": steps, "minutes": seconds / 60})
 
     def shared(self, stage: str, left: float) -> float:
         """Makes trajectories or warm start unless they are there; returns their operations."""
@@ -151,8 +139,8 @@ class Study:
                 steps = int(WARM_SHARE * left / step)
                 operations = steps * step
                 overrides.append(f"warm_start.max_steps={steps}")
-            self._train(overrides)
-            self._keep("shared", stage, operations)
+            self.train_stage(overrides)
+            self.keep("shared", stage, operations)
         return float(self.results["shared"][stage])
 
     def operations(self, name: str, overrides: Sequence[str]) -> float:
@@ -162,7 +150,7 @@ class Study:
             jobs = bench.jobs()
             step = jobs[STUDENT_STEP] if STUDENT_STEP in jobs else jobs[bench.student_step]
             from_data = bench.context.config["student"]["objective"] == "sct"
-            self._keep("operations", name, count_operations(jobs["sCT step"] if from_data else step))
+            self.keep("operations", name, count_operations(jobs["sCT step"] if from_data else step))
         return float(self.results["operations"][name])
 
     def _trajectory_operations(self) -> float:
@@ -191,21 +179,6 @@ class Study:
                 target = folder / PLACES.get(name, f"{name}/weights.safetensors")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(name), target)
-
-    def _train(self, overrides: Sequence[str]) -> float:
-        begun = time.process_time()
-        run(compose(self.recipe, list(overrides)))
-        return time.process_time() - begun
-
-    def _keep(self, section: str, key: str, value: Any) -> None:
-        results = self.results
-        results[section][key] = value
-        write_whole(self.file, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not target.exists():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "samples"))
 
 
 def as_markdown(students: Mapping[str, Mapping[str, Any]]) -> str:

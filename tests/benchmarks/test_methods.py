@@ -52,7 +52,7 @@ def test_each_method_gets_the_operations_that_are_left_to_it(study, monkeypatch,
     assert f"tangent_warmup: {found['students']['sCT, seed 0']['steps'] // 4}" in recipe
     assert "trajectories: null" in recipe and "objective: sct" in recipe
     assert json.loads((folder / "model.json").read_text())["sampler"]["times"] == SEARCHED["times"]
-    monkeypatch.setattr(methods, "run", lambda config: pytest.fail("trained again"))
+    monkeypatch.setattr(study, "train_stage", lambda overrides: pytest.fail("trained again"))
     study.add("sCT", 0, budget, 32)
     with pytest.raises(SystemExit, match=r"1e\+03 operations are too few for a step"):
         study.add("sCT", 1, 1e3, 32)
