@@ -17,9 +17,9 @@ import yaml
 from modalities.audio import AudioModality
 from scm_media.prompts import PromptBank
 from scm_media.sources import open_data
+from tests.benchmarks.recipes import RATE, sounds
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-RATE = 8_000
 PITCHES = (48, 55, 62, 69, 76)
 
 
@@ -48,19 +48,7 @@ def folder(tmp_path):
     target = "modalities.audio.features.AudioClassifier"
     config = {
         "recipe": "tones",
-        "modality": {
-            "_target_": "modalities.audio.modality.AudioModality",
-            "sample_rate": RATE,
-            "duration": 0.5,
-            "crop": "start",
-        },
-        "data": {
-            "_target_": "scm_media.data.manifest.ManifestDataset",
-            "path": str(manifest),
-            "labels": ["family", "pitch"],
-            "fields": ["player"],
-            "held_out": 0.25,
-        },
+        **sounds(manifest, ["family", "pitch"], fields=["player"]),
         "text": {"templates": ["note {pitch}"], "per_example": 2, "missing": "leave_out", "labels": []},
         "feature_extractor": {"network": {"_target_": target, "channels": 1, "sample_rate": RATE, "labels": {}}},
     }

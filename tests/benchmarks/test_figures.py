@@ -17,9 +17,9 @@ import yaml
 
 from modalities.audio import AudioModality
 from scm_media.pipeline.labels import LabelSet
+from tests.benchmarks.recipes import RATE, sounds
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-RATE = 8_000
 PITCHES = (57, 64, 69)
 FAMILIES = ("pipe", "percussion")
 
@@ -65,20 +65,7 @@ def folder(tmp_path):
         rows.append({"path": path.name, "family": family, "pitch": pitch, "pitched": family == "pipe"})
     manifest = tmp_path / "data" / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = {
-        "modality": {
-            "_target_": "modalities.audio.modality.AudioModality",
-            "sample_rate": RATE,
-            "duration": 0.5,
-            "crop": "start",
-        },
-        "data": {
-            "_target_": "scm_media.data.manifest.ManifestDataset",
-            "path": "elsewhere.jsonl",
-            "labels": ["family", "pitch"],
-            "held_out": 0.25,
-        },
-    }
+    config = sounds("elsewhere.jsonl", ["family", "pitch"])
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config))
     return SimpleNamespace(path=tmp_path, manifest=manifest, recipe=lambda: config)
 
