@@ -1,4 +1,4 @@
-"""What ``evaluate --curve`` measures beyond an ordinary evaluation: quality against compute, with intervals."""
+"""Measures quality against compute for ``evaluate --curve``: more figures than an evaluation has, with intervals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from scm_media.evaluation.compute import count_network_operations
 from scm_media.evaluation.features import OWN_NETWORK, FeatureNetwork
@@ -50,8 +48,7 @@ class Curve:
         """
         remarks: list[str] = []
         second, second_reference = _find_second(pipeline, network, work, remarks, progress)
-        shape = pipeline.folder.description.sample_shape
-        statistics = sorted(pipeline.modality.statistics(torch.zeros(1, *shape)))
+        statistics = sorted(pipeline.modality.statistic_units)
         return cls(pipeline, reference, Instruments(network, second, statistics), second_reference, remarks)
 
     def report(
@@ -85,7 +82,7 @@ class Curve:
             if progress is not None:
                 progress("rows compared", number, len(rows))
         seconds = [row["second"]["frechet"] for row in table if row["second"] is not None]
-        units = getattr(self.pipeline.modality, "statistic_units", {})
+        units = self.pipeline.modality.statistic_units
         return table, {
             "curve": True,
             "floor": self._known_floor(num_samples) if real is None else {**figures(real), **_halves(real)},
@@ -93,7 +90,7 @@ class Curve:
             "second_features": self._describe_second(num_samples),
             "ranking_agreement": kendall_tau([row["frechet"] for row in table], seconds) if seconds else None,
             "statistics": {
-                name: {"unit": units.get(name, ""), "mean": None if statistics is None else mean_of(statistics[name])}
+                name: {"unit": units[name], "mean": None if statistics is None else mean_of(statistics[name])}
                 for name in self.instruments.statistics
             },
             "operations": operations.as_json(),

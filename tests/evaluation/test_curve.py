@@ -55,7 +55,7 @@ def quarters(monkeypatch):
     monkeypatch.setattr(ImageModality, "feature_networks", {"quarters": QUARTERS})
     monkeypatch.setattr(features, "build", lambda config, role: Quarters())
     monkeypatch.setattr(ImageModality, "statistics", statistics)
-    monkeypatch.setattr(ImageModality, "statistic_units", {"brightness": "of white"}, raising=False)
+    monkeypatch.setattr(ImageModality, "statistic_units", {"brightness": "of white", "light": ""})
 
 
 @pytest.fixture
@@ -174,6 +174,7 @@ def test_without_data_the_floor_is_the_known_distance_and_this_is_said(evaluated
 def test_a_modality_that_offers_no_network_and_no_statistics_is_said_to(run, monkeypatch):
     monkeypatch.setattr(ImageModality, "feature_networks", {})
     monkeypatch.setattr(ImageModality, "statistics", lambda self, samples: {})
+    monkeypatch.setattr(ImageModality, "statistic_units", {})
     result = evaluate(scm_media.load(run, "cpu"), **WANTED)
     assert "no second feature network was used (the modality image offers none)" in result["remarks"]
     assert result["statistics"] == result["rows"][0]["statistics"] == {}
