@@ -1,4 +1,4 @@
-"""What losses of flow maps share: two times for each sample, and the direction that a network is moved in.
+"""Draws two times for each sample, and computes the direction that losses of flow maps move a network in.
 
 A flow map takes x_t to the point of its trajectory at another time s ≤ t, by one call of a network that is given both:
 
@@ -100,11 +100,12 @@ class TwoTimeLoss(ConsistencyLoss):
     def eulerian(
         self, x_t: Tensor, dxdt: Tensor, followed: Tensor, times: tuple[Tensor, Tensor], cond: Conditioning, r: Any
     ) -> tuple[Tensor, Tensor]:
-        """Returns F with its graph, and the tangent g ``(B, c, *s)`` by which U misses V − r (τ − ρ) dU/dτ, over c(t).
+        """Returns F with its graph, and the tangent g ``(B, c, *s)`` by which U misses V − (τ − ρ) dU/dτ, over c(t).
 
         dU/dτ is that of the network without its graph along the trajectory, whose velocity is ``followed``; times are
-        t and s. With ``followed`` = dx/dt it is (c(t) / c(s)) · (cos Δ (v − F) − r sin Δ (u + dF/dt)), Δ = t − s, and
-        at r = 1 that is (c(t) / c(s)) · df/dt / sigma_data, which exact flow maps have no part of.
+        t and s. r multiplies the part of it that holds u + dF/dt. With ``followed`` = dx/dt, g is
+        (c(t) / c(s)) · (cos Δ (v − F) − r sin Δ (u + dF/dt)), Δ = t − s, and at r = 1 that is
+        (c(t) / c(s)) · df/dt / sigma_data, which exact flow maps have no part of.
         """
         t, s = times
         sigma, sin_gap = self.flow.sigma_data, torch.sin(t - s)

@@ -112,7 +112,7 @@ class Gaussian:
         return (-torch.cos(t) * self.mean + bend * y) / self.flow.sigma_data
 
     def trajectory(self, x: Tensor, t: Tensor, end: Tensor) -> Tensor:
-        """Where x at time t ``(B,)`` is at time end ``(B,)``."""
+        """Returns the point at time end ``(B,)`` of the trajectory that is at x at time t ``(B,)``."""
         t, end = broadcast_time(t, x), broadcast_time(end, x)
         scale = torch.sqrt(self.variance(end) / self.variance(t))
         return torch.cos(end) * self.mean + scale * (x - torch.cos(t) * self.mean)
@@ -162,7 +162,7 @@ class Mixture:
         return (self.weights[:, None] * torch.special.ndtr((x - mean) / torch.sqrt(variance))).sum(0)
 
     def trajectory(self, x: Tensor, t: Tensor, end: Tensor) -> Tensor:
-        """Where x at time t is at time end: CDF_end(x_end) = CDF_t(x_t) for the first element, by bisection."""
+        """Returns the point at time end: CDF_end(x_end) = CDF_t(x_t) for the first element, by bisection."""
         wanted = self._cdf(x.flatten(1)[:, 0], t)
         low, high = torch.full_like(wanted, -8.0), torch.full_like(wanted, 8.0)
         for _ in range(60):

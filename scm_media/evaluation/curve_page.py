@@ -162,13 +162,13 @@ def _second(metrics: Metrics) -> list[str]:
 
 
 def _statistics(metrics: Metrics) -> list[str]:
-    """Returns the mean of each statistic by row beside real data's, with the distance of their distributions."""
+    """Returns the mean of each statistic by row beside held-out data's, with the distance of their distributions."""
     real: dict[str, Any] = metrics.get("statistics") or {}
     if not real:
         return []
-    heads = ["", *(f"{name} ({each['unit']})" if each.get("unit") else name for name, each in real.items())]
+    heads = ["", *(f"{name}, {each['unit']}" if each.get("unit") else name for name, each in real.items())]
     known = any(each.get("mean") is not None for each in real.values())
-    lines = [["real data", *(_mean(each.get("mean")) for each in real.values())]] if known else []
+    lines = []
     for who, row in [*_ends(metrics).items(), *((row_name(row), row) for row in metrics["rows"])]:
         if own := row.get("statistics"):
             lines.append([who, *(" ".join(_statistic(own.get(name))) for name in real)])
@@ -176,10 +176,10 @@ def _statistics(metrics: Metrics) -> list[str]:
         "Statistics of samples",
         parts.table("statistics of samples", heads, lines),
         parts.paragraph(
-            "Means; the distance from the distribution in real data stands in parentheses, of held-out data that of "
-            "one half from the other."
+            "Means; the distance from the distribution in held-out data stands in parentheses. Held-out data have that "
+            "of one half from the other."
             if known
-            else "Means; real data were not measured."
+            else "Means; held-out data were not measured."
         ),
     )
 

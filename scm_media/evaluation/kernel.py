@@ -27,7 +27,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class KernelTerms:
-    """What the kernel distance of N samples is a function of, so that they can be resampled.
+    """Holds the sums that the kernel distance of N samples is made of, so that the samples can be resampled.
 
     pairs ``(N, N)``: the kernel of each pair, with a diagonal of 0. across ``(N,)``: the mean kernel of each sample
     with the reference. within: the mean kernel of pairs of the reference.

@@ -1,4 +1,4 @@
-"""What is measured of samples: features of one or two networks, recognised labels, the modality's statistics."""
+"""Measures samples: features of one or two networks, recognised labels, the modality's statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scm_media.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Instruments:
-    """What samples are measured by: a feature network, and for a curve a second one and the modality's statistics.
+    """Measures samples by a feature network, and for a curve by a second one and the modality's statistics.
 
     statistics: their names; none are taken where it is empty.
     """

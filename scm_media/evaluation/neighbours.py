@@ -55,7 +55,7 @@ class RealBalls:
 
 @dataclass(frozen=True)
 class NeighbourTerms:
-    """What precision, recall, density and coverage are means of, for N real and M generated samples.
+    """Holds the terms whose means are precision, recall, density and coverage, for N real and M generated samples.
 
     precise ``(M,)``: 1 where a generated sample lies in a real ball. density ``(M,)``: the number of real balls (of
     five neighbours) that it lies in, over five. recalled ``(N, M)``: true where a real sample lies in a generated

@@ -70,9 +70,14 @@ def compared_teacher(metrics: Metrics) -> Row | None:
     return max(own or teachers, key=lambda row: row["evaluations"], default=None)
 
 
+def step_count(num: int) -> str:
+    """Returns a number of steps in words: ``1 step``, ``2 steps``."""
+    return f"{num} step{'' if num == 1 else 's'}"
+
+
 def row_name(row: Row) -> str:
     """Returns a row's sampler, steps and guidance scale in words, safe to show."""
-    steps = f"{row['steps']} step{'' if row['steps'] == 1 else 's'}"
+    steps = step_count(row["steps"])
     name = f"student, {steps}" if is_student(row) else f"teacher ({printable(row['sampler'])}), {steps}"
     return name if row.get("guidance") is None else f"{name}, guidance {row['guidance']:g}"
 

@@ -21,7 +21,7 @@ from scm_media.samplers import SAMPLERS
 
 CHUNK = 250
 STATISTIC = "statistic."
-"""What the names of statistics begin with in a chunk's file."""
+"""The prefix of statistics' names in a chunk's file."""
 Progress = Callable[[str, int, int], None]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scm_media.adapters.lora_files import is_lora
 from scm_media.evaluation.kept_figures import Measurement
 from scm_media.evaluation.plots import Plot, Point, Series
-from scm_media.evaluation.row_text import compared_teacher, interval, ratio_bounds, students
+from scm_media.evaluation.row_text import compared_teacher, interval, ratio_bounds, step_count, students
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import format_operations
 
@@ -125,7 +125,7 @@ def find_trends(sizes: Sequence[Size]) -> list[Trend]:
 def describe_trend(trend: Trend) -> str:
     """Returns a trend in words, with its numbers."""
     (small, before), (large, after) = trend.first, trend.last
-    steps = f"{trend.steps} step{'' if trend.steps == 1 else 's'}"
+    steps = step_count(trend.steps)
     margin = "" if trend.margin is None else f" ± {trend.margin:.2g} (95 %)"
     told = (
         f"{steps}: {before:.3g} times the teacher's distance at {format_operations(small)} parameters, {after:.3g} "
@@ -147,7 +147,7 @@ def size_plots(sizes: Sequence[Size]) -> list[Plot]:
     distances, gaps = [Series("teacher", teacher, 0, dashed=True)], []
     for number, steps in enumerate(STEPS, 1):
         having = [size for size in sizes if steps in size.students]
-        name = f"student, {steps} step{'' if steps == 1 else 's'}"
+        name = f"student, {step_count(steps)}"
         rows = [(size, size.students[steps]) for size in having]
         points = [Point(size.parameters, row["frechet"], interval(row, "frechet")) for size, row in rows]
         relative = [Point(size.parameters, 100 * (size.ratio(steps) - 1), _gap_bounds(size, steps)) for size in having]

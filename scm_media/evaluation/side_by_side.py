@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.display import printable
+from scm_media.evaluation.row_text import step_count
 from scm_media.evaluation.rows import Row
 from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.pipeline.records import describe_sampling, sample_records
@@ -57,7 +58,7 @@ def make_sample_rows(
 def _make_row(pipeline: Pipeline, row: Row, num: int, seed: int) -> SampleRow:
     request = SamplingRequest(num=num, seed=seed, batch_size=num, **row.arguments)
     record = describe_sampling(pipeline, pipeline.name, request)
-    steps = f"{row.steps} step{'' if row.steps == 1 else 's'}"
+    steps = step_count(row.steps)
     name = f"teacher, {row.sampler}, {steps}" if row.teacher else steps
     files = []
     for made in pipeline.batches(request):

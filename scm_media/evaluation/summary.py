@@ -1,4 +1,4 @@
-"""What an evaluation found, in words: two steps against the teacher, the targets, and what to be wary of."""
+"""Says in words what an evaluation found: two steps against the teacher, the targets, and what to be wary of."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scm_media.evaluation.row_text import (
     of_first_scale,
     over_teacher,
     ratio_bounds,
+    step_count,
     students,
 )
 
@@ -39,7 +40,7 @@ def headline(metrics: Metrics) -> list[str]:
 
 
 def _reached(name: str, student: Row, teacher: Row) -> str:
-    solver = f"{printable(teacher['sampler'])}, {teacher['steps']} steps"
+    solver = f"{printable(teacher['sampler'])}, {step_count(teacher['steps'])}"
     distances = f"{student['frechet']:.4g} against {teacher['frechet']:.4g}; {solver}"
     ratio = over_teacher(student, teacher, "frechet")
     if ratio is None:
@@ -54,13 +55,13 @@ def _costs(student: Row, teacher: Row) -> list[str]:
     parts = []
     for key, what in (("operations_per_sample", "operations"), ("seconds_per_sample", "seconds")):
         if ratio := over_teacher(student, teacher, key):
-            parts.append(f"{_fraction(ratio)} of the teacher's {what}")
+            parts.append(_share(ratio, what))
     evaluations = f"{student['evaluations']} evaluations instead of {teacher['evaluations']}"
     return [f"They take {' and '.join(parts)} ({evaluations})." if parts else f"They take {evaluations}."]
 
 
-def _fraction(ratio: float) -> str:
-    return f"1/{1 / ratio:.3g}" if ratio < 1 else f"{ratio:.3g} times"
+def _share(ratio: float, what: str) -> str:
+    return f"1/{1 / ratio:.3g} of the teacher's {what}" if ratio < 1 else f"{ratio:.3g} times the teacher's {what}"
 
 
 def _targets(metrics: Metrics, student: Row, teacher: Row) -> list[str]:
@@ -105,7 +106,7 @@ def _rival(metrics: Metrics) -> list[str]:
     unit = "operations" if row.get("operations_per_sample") and student.get("operations_per_sample") else "evaluations"
     return [
         f"The teacher's cheapest row that is no worse than two steps is {printable(row['sampler'])} with "
-        f"{row['steps']} steps (distance {row['frechet']:.4g}), at {times:.3g} times their {unit}."
+        f"{step_count(row['steps'])} (distance {row['frechet']:.4g}), at {times:.3g} times their {unit}."
     ]
 
 

@@ -106,8 +106,8 @@ def test_the_page_stands_alone_and_has_the_numbers_of_each_row(tmp_path):
         "0.0522 [0.04, 0.06]",
         "0.123",
         "held-out data, 9000",
-        "motion (pixels)",
-        "1.625",
+        "motion, pixels",
+        "1.875",
         "126 G",
         "τ = 0.87",
     ):
@@ -139,10 +139,11 @@ def test_figures_of_an_older_evaluation_are_shown_as_far_as_they_go(tmp_path):
 def test_statistics_without_real_data_stand_alone():
     metrics = make_metrics(statistics={"motion": {"unit": "pixels", "mean": None}}, floor=None, ceiling=None)
     page = Page(page_of(metrics))
-    assert "real data were not measured" in page.text
+    assert "held-out data were not measured" in page.text
     assert "parentheses" not in page.text
-    assert "real data" in Page(page_of(make_metrics())).text.split("Statistics of samples")[1].split("held-out")[0]
-    assert "real data" not in page.text.split("Statistics of samples")[1].split("Means;")[0]
+    with_data = Page(page_of(make_metrics())).text.split("Statistics of samples")[1]
+    assert "held-out data, " in with_data.split("Means;")[0] and "1.875 (0.0625)" in with_data
+    assert "held-out data" not in page.text.split("Statistics of samples")[1].split("Means;")[0]
 
 
 def test_names_of_strangers_are_text(tmp_path):

@@ -84,7 +84,7 @@ def test_terms_have_the_means_that_precision_and_recall_are(monkeypatch):
 
 
 def test_samples_of_the_data_have_the_expected_density_and_coverage():
-    """Of equal distributions, E[density] = 1 and E[coverage] = 1 − (N−1)…(N−k) / (2N−1)…(2N−k)."""
+    """Equal distributions have E[density] = 1 and E[coverage] = 1 − (N−1)…(N−k) / (2N−1)…(2N−k)."""
     num, k, found = 200, neighbours.NUM_DENSITY_BALL, []
     for _ in range(20):
         figures = NeighbourTerms.of(RealBalls.of(torch.randn(num, 4)), torch.randn(num, 4)).figures()
