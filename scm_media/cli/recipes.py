@@ -79,7 +79,10 @@ def run(arguments: Sequence[str]) -> int:
     elif parsed.name:
         print(_with_cost(parsed.name, parsed.overrides))
     else:
-        print("\n\n".join(_entry(name) for name in recipe.names()))
+        for number, name in enumerate(recipe.names()):
+            if number:
+                print()
+            print(_entry(name), flush=True)
     return 0
 
 
