@@ -34,13 +34,21 @@ class FewStepSampler:
             for part in ("network", "decoder")
         }
         self.inputs = self.manifest["network"]["inputs"][2:]  # the first two are x_t and t
+        self.texts: dict[str, np.ndarray] = {}
+        self.prompts: list[str] = []
+        if (texts := self.manifest.get("texts")) is not None:
+            self.texts = dict(np.load(folder / texts["embeddings"]))
+            self.prompts = json.loads((folder / texts["prompts"]).read_text(encoding="utf-8"))
 
-    def sample(self, steps: int, seed: int, indices: range, given: dict[str, str]) -> np.ndarray:
-        """Returns samples ``(B, C, *S)`` in [-1, 1] with these indices of a seed."""
+    def sample(
+        self, steps: int, seed: int, indices: range, given: dict[str, str], prompt: str | None = None
+    ) -> np.ndarray:
+        """Returns samples ``(B, C, *S)`` in [-1, 1] with these indices of a seed; prompt: one of ``self.prompts``."""
         manifest, shape = self.manifest, self.manifest["latent_shape"]
         if str(steps) not in manifest["steps"]:
             raise SystemExit(f"steps must be one of {', '.join(manifest['steps'])}, got {steps}")
         values = {entry["name"]: choose_values(entry, given, seed, indices) for entry in self.inputs}
+        self.put_texts(values, prompt, seed, indices)
         x0: Any = None
         for step, time in enumerate(manifest["steps"][str(steps)]):
             x_t = manifest["sigma_data"] * np.stack([draw_noise(seed, index, step, shape) for index in indices])
@@ -49,6 +57,16 @@ class FewStepSampler:
             times = np.full(len(indices), time, np.float32)
             x0 = self._run("network", x_t=x_t.astype(np.float32), t=times, **values)
         return self._run("decoder", latents=x0)
+
+    def put_texts(self, values: dict[str, np.ndarray], prompt: str | None, seed: int, indices: range) -> None:
+        """Puts the embeddings of a text, or of drawn ones, in the place of no text."""
+        if prompt is not None and prompt not in self.prompts:
+            raise SystemExit(f"{prompt!r} is not one of the {len(self.prompts)} texts of {self.manifest['name']}")
+        for place, index in enumerate(indices if self.prompts else ()):
+            drawn = int(np.random.default_rng([seed, index]).integers(len(self.prompts)))
+            row = drawn if prompt is None else self.prompts.index(prompt)
+            for name in values.keys() & self.texts.keys():
+                values[name][place, : len(self.texts[name][row])] = self.texts[name][row]
 
     def batches(self, num: int) -> list[range]:
         """Returns the indices of samples, batch by batch."""
@@ -80,7 +98,7 @@ def choose_values(entry: dict[str, Any], given: dict[str, str], seed: int, indic
         return np.full(shape, float(text), np.float32)
     if entry["kind"] == "label" and entry["range"]:
         return np.array([np.random.default_rng([seed, i]).uniform(*entry["range"]) for i in indices], np.float32)
-    return np.full(shape, float(entry.get("default", "nan")), np.float32)
+    return np.full(shape, float(entry.get("default", "nan")), entry["dtype"])
 
 
 def write(manifest: dict[str, Any], sample: np.ndarray, path: Path) -> Path:
@@ -116,6 +134,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="default: the model's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", nargs="*", default=[], metavar="NAME=VALUE", help="default: drawn")
+    parser.add_argument("--prompt", help="one of the texts in texts.json; default: drawn")
     parser.add_argument("--out", type=Path, default=Path("samples"))
     parsed = parser.parse_args()
     sampler = FewStepSampler(parsed.folder)
@@ -125,7 +144,8 @@ def main() -> None:
     parsed.out.mkdir(parents=True, exist_ok=True)
     steps = sampler.manifest["default_steps"] if parsed.steps is None else parsed.steps
     for indices in sampler.batches(parsed.num):
-        for index, sample in zip(indices, sampler.sample(steps, parsed.seed, indices, given), strict=True):
+        samples = sampler.sample(steps, parsed.seed, indices, given, parsed.prompt)
+        for index, sample in zip(indices, samples, strict=True):
             print(write(sampler.manifest, sample, parsed.out / f"{parsed.seed}-{index}"))
 
 

@@ -127,7 +127,7 @@ def _write_lora(model: ModelFolder, parsed: argparse.Namespace) -> None:
 def _write_graphs(model: ModelFolder, parsed: argparse.Namespace) -> None:
     from scm_media.pipeline.graph_export import export_graphs
 
-    folder, manifest = export_graphs(model, parsed.folder, parsed.format)
+    folder, manifest = export_graphs(model, parsed.folder, parsed.format, _texts(parsed))
     if reason := manifest.get("decoder_left_out"):
         print(f"scm-media export: the folder has no decoder: {printable(reason)}", file=sys.stderr)
     parts = [each for each in (manifest["network"], manifest["decoder"]) if each]
@@ -158,9 +158,11 @@ FORMATS: Mapping[str, _Format] = {
     ),
     "lora": _Format(_write_lora, (), "one file of a LoRA student, for load_lora_weights of diffusers"),
     "onnx": _Format(
-        _write_graphs, (), "a folder with the student's network and decoder for onnxruntime, without this package"
+        _write_graphs,
+        ("--texts",),
+        "a folder with the student's network and decoder for onnxruntime, without this package",
     ),
-    "torch": _Format(_write_graphs, (), "the same as programs that torch.export.load reads"),
+    "torch": _Format(_write_graphs, ("--texts",), "the same as programs that torch.export.load reads"),
 }
 
 

@@ -12,6 +12,9 @@ KINDS = {
     "latent": "noise of standard deviation sigma_data at first, later the noised x0",
     "time": "the time of the step in radians",
     "label": "",
+    "tokens": "the embeddings of the text's tokens, zeros behind them; zeros for no text",
+    "token_mask": "true for each token of the text; false everywhere for no text",
+    "pooled": "the embedding of the whole text; zeros for no text",
     "guidance": "the guidance scale that the student was distilled for",
     "actions": "numbers of each frame",
     "given": "the given part of the latent, zero elsewhere; zeros to sample from noise alone",
@@ -53,6 +56,8 @@ def format_graph_card(manifest: Mapping[str, Any], format: str) -> str:
         lines.append(f"`{decoder['file']}` turns `latents` into `samples` ({shape}) in [-1, 1]{_limit(decoder)}.")
     for key, unit in (("sample_rate", "samples a second"), ("frame_rate", "frames a second")):
         lines += [f"Samples have {manifest[key]:g} {unit}."] if key in manifest else []
+    if manifest["texts"] is not None:
+        lines += ["", _texts(manifest["texts"])]
     steps = [(str(num), ", ".join(f"{time:.6f}" for time in times)) for num, times in manifest["steps"].items()]
     lines += ["", *_table(("steps", "times in radians"), steps), "", "```python", OPENING[format]]
     lines += [*_loop(manifest), "```", "", _checked(manifest)]
@@ -65,6 +70,27 @@ def _limit(part: Mapping[str, Any]) -> str:
     return "" if part["batch"] == "any" else f", for at most {part['batch']} at once"
 
 
+def _texts(texts: Mapping[str, Any]) -> str:
+    encoder = texts["encoder"]
+    return (
+        f"`{texts['prompts']}` lists {texts['number']} texts, and `{texts['embeddings']}` has their `tokens`, "
+        f"`token_mask` and `pooled`, one row a text. Any other text needs the text encoder, "
+        f"`{markdown_code(str(encoder.get('name', 'not known')))}`, with {encoder['max_tokens']} tokens at most."
+    )
+
+
+def _text_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Returns the lines that put the first text's embeddings in the place of no text."""
+    texts, names = manifest["texts"], [each["name"] for each in manifest["network"]["inputs"]]
+    if texts is None or not texts["number"]:
+        return []
+    return [
+        f'texts, row = np.load("{texts["embeddings"]}"), 0  # of {texts["prompts"]}',
+        f"for name in {json.dumps([name for name in ('tokens', 'token_mask', 'pooled') if name in names])}:",
+        "    inputs[name][0, : len(texts[name][row])] = texts[name][row]",
+    ]
+
+
 def _loop(manifest: Mapping[str, Any]) -> list[str]:
     network, decoder, shape = manifest["network"], manifest["decoder"], manifest["latent_shape"]
     inputs = [_example_value(each) for each in network["inputs"][2:]]
@@ -72,6 +98,7 @@ def _loop(manifest: Mapping[str, Any]) -> list[str]:
     lines = [
         f"sigma_data, shape = {manifest['sigma_data']:g}, {(1, *shape)}",
         f"inputs = {{{', '.join(inputs)}}}",
+        *_text_lines(manifest),
         f"for i, t in enumerate({json.dumps(times)}):",
         "    x_t = np.random.standard_normal(shape).astype(np.float32) * sigma_data",
         "    if i:",
@@ -89,7 +116,8 @@ def _example_value(entry: Mapping[str, Any]) -> str:
         value = 0 if entry.get("classes") else (entry["range"] or [0.0])[0]
     else:
         value = entry["default"]
-    return f"{json.dumps(entry['name'])}: np.full({shape}, {value!r}, np.{entry['dtype']})"
+    dtype = "bool_" if entry["dtype"] == "bool" else entry["dtype"]
+    return f"{json.dumps(entry['name'])}: np.full({shape}, {value!r}, np.{dtype})"
 
 
 def _input_row(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from scm_media import __version__, weights
 from scm_media.pipeline import onnx_files
 from scm_media.pipeline.export import without_folders, write_json
 from scm_media.pipeline.graph_card import format_graph_card
+from scm_media.pipeline.graph_texts import write_texts
 from scm_media.pipeline.graphs import OWN_INPUTS, DecoderGraph, Graph, GraphInput, StudentGraph, UnsupportedError
 from scm_media.pipeline.loaded_model import LoadedModel
 from scm_media.pipeline.model_folder import ModelFolder
@@ -67,28 +68,27 @@ FORMATS: Mapping[str, GraphFormat] = {
 }
 
 
-def export_graphs(source: ModelFolder, target: Path, format: str) -> tuple[Path, dict[str, Any]]:
+def export_graphs(
+    source: ModelFolder, target: Path, format: str, texts: Sequence[str] | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Writes a folder with the network and the decoder of a student, and returns it with its manifest.
 
-    format: "onnx" or "torch". Both files are compared with PyTorch before the folder is there. A decoder that cannot be
-    brought into the format is left out, and the manifest's ``decoder_left_out`` says why.
+    format: "onnx" or "torch". texts: those whose embeddings go along; None for some of the model's. Both files are
+    compared with PyTorch before the folder is there. A decoder that cannot be brought into the format is left out, and
+    the manifest's ``decoder_left_out`` says why.
 
-    Raises ValueError for a target that exists, a model without a student, missing packages, a network that cannot be
-    brought into the format (``UnsupportedError``), and for values that differ from PyTorch's; nothing is left then.
+    Raises ValueError for a target that exists, a model without a student, missing packages, texts that the model does
+    not carry, a network that cannot be brought into the format (``UnsupportedError``), and for values that differ from
+    PyTorch's; nothing is left then.
     """
     check_new(target)
-    if source.description.text is not None:
-        raise UnsupportedError(
-            f"{source.path} takes texts, and files of {format} have no input for them yet: leave --format out, or set "
-            "--format safetensors"
-        )
     kind = FORMATS[format]
     kind.check_packages()
     model = LoadedModel(source, "cpu")
     student = StudentGraph(model)
     graph = Graph.capture(student, _example(model, student.inputs), "student's network")
     with new_folder(target) as folder:
-        manifest = _describe(model, student.inputs, format)
+        manifest = _describe(model, student.inputs, format) | {"texts": write_texts(model, folder, texts)}
         names = [*OWN_INPUTS, *(each.name for each in student.inputs)]
         manifest["network"] |= _write(graph, kind, folder, "network", names, "x0")
         try:
@@ -155,6 +155,9 @@ def _example(model: LoadedModel, inputs: Sequence[GraphInput]) -> tuple[Any, ...
                 value[-1] = torch.nan
         elif each.kind == "mask":
             value = (value > 0.5).float()
+        elif each.kind == "token_mask":
+            value = value > 0.5
+            value[-1] = False  # no text
         varied[each.name] = value
     return model.flow.prior(shape, generator), torch.tensor(times), varied
 

@@ -19,6 +19,8 @@ from scm_media.pipeline.loaded_model import LoadedModel
 from scm_media.trigflow import wrapped_attribute
 
 OWN_INPUTS = ("x_t", "t")
+TEXT_KINDS = ("tokens", "token_mask", "pooled")
+"""The inputs that a text becomes, which ``Conditioning`` calls alike."""
 LIMITED_BATCH = 32
 """The largest batch of a module that treats larger ones in another way, as layers of diffusers do 64 samples."""
 
@@ -31,8 +33,8 @@ class UnsupportedError(ValueError):
 class GraphInput:
     """An input of the student's graph beside x_t and t.
 
-    name: that of the input, key: that of the label ("" for other kinds). kind: "label", "guidance", "actions", "given"
-    or "mask". shape: of one sample. facts: what the manifest says of it beside.
+    name: that of the input, key: that of the label ("" for other kinds). kind: "label", "guidance",
+    "actions", "given", "mask" or one of ``TEXT_KINDS``. shape: of one sample. facts: what the manifest says beside.
     """
 
     name: str
@@ -62,7 +64,8 @@ class StudentGraph(nn.Module):
         """Returns x0 ``(B, c, *s)`` for x_t ``(B, c, *s)``, t ``(B,)`` in radians and all inputs of ``self.inputs``."""
         by_kind = {each.kind: inputs[each.name] for each in self.inputs}
         labels = {self.layer_names[each.key]: inputs[each.name] for each in self.inputs if each.kind == "label"}
-        cond = Conditioning(labels=labels, guidance=by_kind.get("guidance"))
+        own = {kind: by_kind[kind] for kind in ("guidance", *TEXT_KINDS) if kind in by_kind}
+        cond = Conditioning(labels=labels, **own)
         given = [by_kind.get(kind) for kind in ("actions", "given", "mask")]
         cond = self.layout.assemble(cond, x_t.shape[2:], *given)
         return self.flow.denoise(x_t, self.backbone(x_t / self.flow.sigma_data, t, cond), t)
@@ -141,11 +144,13 @@ def _capture(module: nn.Module, arguments: tuple[Any, ...], name: str) -> tuple[
 
 
 def _list_inputs(model: LoadedModel, backbone: Any) -> list[GraphInput]:
-    """Returns the inputs of a student in their order: labels, then the guidance scale, actions, and what is given."""
+    """Returns the inputs of a student in their order: labels, text, the guidance scale, actions, and what is given."""
     description = model.folder.description
     inputs, knows_none = [], wrapped_attribute(backbone, "null_label") is not False
-    reserved = {*OWN_INPUTS, "latents", "guidance", "actions", "given", "mask"}
+    reserved = {*OWN_INPUTS, *TEXT_KINDS, "latents", "guidance", "actions", "given", "mask"}
     for name, classes in description.labels.items():
+        if model.text is not None and not model.text.inputs.shows(name):
+            continue
         facts: dict[str, Any] = {"classes": list(classes), "null": NO_LABEL if knows_none else None}
         if not classes:
             quantiles = description.label_quantiles.get(name)
@@ -153,6 +158,7 @@ def _list_inputs(model: LoadedModel, backbone: Any) -> list[GraphInput]:
         facts["label_dropout"] = description.student_label_dropout
         dtype = torch.int64 if classes else torch.float32
         inputs.append(GraphInput(f"{name}_label" if name in reserved else name, "label", dtype, (), facts, key=name))
+    inputs += _list_text_inputs(model)
     if description.guidance_max is not None:
         facts = {"range": [1, description.guidance_max], "default": model.settings.guidance}
         inputs.append(GraphInput("guidance", "guidance", torch.float32, (), facts))
@@ -164,3 +170,18 @@ def _list_inputs(model: LoadedModel, backbone: Any) -> list[GraphInput]:
         inputs.append(GraphInput("given", "given", torch.float32, shape, {"default": 0}))
         inputs.append(GraphInput("mask", "mask", torch.float32, (1, *shape[1:]), {"default": 0}))
     return inputs
+
+
+def _list_text_inputs(model: LoadedModel) -> list[GraphInput]:
+    """Returns the inputs of a text; zeros everywhere are no text. A model without text has none."""
+    if model.text is None:
+        return []
+    embeddings, length = model.text.bank.embeddings, model.text.num_tokens
+    width = embeddings["tokens"].shape[-1]
+    found = [
+        GraphInput("tokens", "tokens", torch.float32, (length, width), {"default": 0}),
+        GraphInput("token_mask", "token_mask", torch.bool, (length,), {"default": False}),
+    ]
+    if (pooled := embeddings.get("pooled")) is not None:
+        found.append(GraphInput("pooled", "pooled", torch.float32, (pooled.shape[-1],), {"default": 0}))
+    return found

@@ -54,6 +54,11 @@ class Texts:
         found = {name: torch.stack([_pad(row[name], name, longest) for row in rows]) for name in rows[0]}
         return self.inputs.fill(cond, found, torch.tensor([bool(text) for text in texts]))
 
+    @property
+    def num_tokens(self) -> int:
+        """The number of tokens of a text at most."""
+        return max(int(self.settings["max_tokens"]), self.bank.embeddings["tokens"].shape[1])
+
     def whole(self, labels: Mapping[str, Any]) -> dict[str, Any]:
         """Returns labels with the whole text in the place of the name that a long one is drawn by."""
         return {name: self._named.get(value, value) if name == LABEL else value for name, value in labels.items()}

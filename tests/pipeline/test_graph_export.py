@@ -23,6 +23,7 @@ from scm_media.cli import main
 from scm_media.conditioning import Conditioning
 from scm_media.pipeline import ModelFolder, graph_export
 from scm_media.pipeline.graph_export import export_graphs
+from scm_media.prompts import PromptBank
 from tests.adapters.pipelines import save_pipeline
 from tests.pipeline.graph_models import MEL, write_sound_model, write_student, write_with_decoder
 from tests.pipeline.moves import write_moves_model
@@ -114,6 +115,79 @@ def test_a_sound_above_full_scale_is_made_quieter(tmp_path):
     made = write({"modality": "audio", "sample_rate": 4000}, np.array([[0.5, -1.5, 1.2]]), tmp_path / "loud")
     with wave.open(str(made)) as sound:
         assert np.frombuffer(sound.readframes(3), "<i2").tolist() == [10922, -32767, 26214]
+
+
+def write_text_model(folder: Path) -> list[str]:
+    """Writes a tiny model of texts with random weights and returns its texts."""
+    texts = [f"text {number}" for number in range(6)]
+    write_tiny_model(
+        folder,
+        labels={"class": CLASSES, "prompt": texts},
+        label_counts={"class": [1] * len(CLASSES), "prompt": [1] * 6},
+        label_combinations=[f"{number % len(CLASSES)} {number} 1" for number in range(6)],
+        text={"encoder": "/home/me/tiny-bert", "max_tokens": 5, "labels": []},
+    )
+    write_student(folder, {**BACKBONE, "labels": {}, "text": {"tokens": 4, "pooled": 3}})
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(3)[None] < torch.tensor([1, 2, 3, 1, 2, 3, 1])[:, None]
+    embeddings = {"tokens": torch.randn(7, 3, 4, generator=generator), "token_mask": mask}
+    embeddings["pooled"] = torch.randn(7, 3, generator=generator)
+    embeddings = {name: value if name == "token_mask" else value.half() for name, value in embeddings.items()}
+    PromptBank(texts, embeddings, {"name": "tiny-bert", "digest": "0"}).save(folder / "prompts.safetensors")
+    return texts
+
+
+def test_pictures_for_a_text_are_made_without_pytorch(tmp_path):
+    texts = write_text_model(tmp_path / "model")
+    (tmp_path / "chosen.txt").write_text(f"{texts[4]}\n{texts[2]}\n")
+    words = [
+        str(tmp_path / "model"),
+        str(tmp_path / "onnx"),
+        "--format",
+        "onnx",
+        "--texts",
+        str(tmp_path / "chosen.txt"),
+    ]
+    assert main(["export", *words]) == 0
+    manifest = json.loads((tmp_path / "onnx" / "manifest.json").read_text())
+    shapes = {each["name"]: (each["dtype"], each["shape"][1:]) for each in manifest["network"]["inputs"][2:]}
+    assert shapes == {"tokens": ("float32", [5, 4]), "token_mask": ("bool", [5]), "pooled": ("float32", [3])}
+    assert manifest["texts"]["number"] == 2
+    assert manifest["texts"]["encoder"] == {"name": "tiny-bert", "digest": "0", "max_tokens": 5}
+    model = scm_media.load(tmp_path / "model", "cpu")
+    expected = {text: model(2, prompt=text, seed=3).samples for text in (texts[2], texts[4])}
+    assert (expected[texts[2]] - expected[texts[4]]).abs().max() > 0.1, "texts are of no consequence"
+    for text, wanted in expected.items():
+        files = sample_by_the_example(
+            tmp_path / "onnx", "-n", 2, "--seed", 3, "--prompt", text, "--out", tmp_path / text
+        )
+        found = np.stack([np.asarray(Image.open(file)) for file in files])
+        assert np.abs(found - (wanted[:, 0].numpy() + 1) * 127.5).max() < 0.51
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "onnx" / "README.md").read_text(), re.DOTALL)
+    program = f"{WITHOUT_TORCH}{code}\nprint(samples.shape, inputs['token_mask'].sum())"
+    first = json.loads((tmp_path / "onnx" / "texts.json").read_text())[0]
+    assert run_alone(program, cwd=tmp_path / "onnx") == f"(1, 1, 16, 16) {1 + int(first.split()[1]) % 3}\n"
+
+
+def test_a_program_of_torch_takes_texts_or_none(tmp_path):
+    texts = write_text_model(tmp_path / "model")
+    manifest = export(tmp_path / "model", tmp_path / "torch", "torch")
+    network = torch.export.load(tmp_path / "torch" / "network.pt2").module()
+    model = scm_media.load(tmp_path / "model", "cpu")
+    stored = np.load(tmp_path / "torch" / "texts.npz")
+    noise, time = torch.randn(2, *manifest["latent_shape"]), torch.full((2,), 1.2)
+    inputs = {"tokens": torch.zeros(2, 5, 4), "token_mask": torch.zeros(2, 5, dtype=torch.bool)}
+    inputs["pooled"] = torch.zeros(2, 3)
+    for name in inputs:  # the second sample has no text
+        inputs[name][0, : len(stored[name][3])] = torch.from_numpy(stored[name][3])
+    with torch.no_grad():
+        found = network(noise, time, inputs)
+        cond = model.conditioning([{"prompt": texts[3]}, {"prompt": ""}])
+        expected = model.flow.denoise(noise, model.network("student")(noise / 0.5, time, cond), time)
+    assert torch.allclose(found, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="1 of 1 texts to go along are not among the 6"):
+        export_graphs(ModelFolder.open(tmp_path / "model"), tmp_path / "other", "torch", ["unheard of"])
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

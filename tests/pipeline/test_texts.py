@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,6 @@ from scm_media.diffusers.export import export_pipeline
 from scm_media.pipeline import exported_texts, load
 from scm_media.pipeline.card import _example_prompt
 from scm_media.pipeline.description import ModelDescription, SamplerSettings
-from scm_media.pipeline.graph_export import export_graphs
 from scm_media.pipeline.labels import LabelSet, SampleLabels
 from scm_media.pipeline.model_file import export_file
 from scm_media.pipeline.texts import Texts, TextWarning
@@ -111,9 +109,8 @@ def test_an_export_carries_some_texts_and_draws_from_them(tmp_path, encoder, mon
     assert torch.allclose(model(2, prompt=text).samples, whole(2, prompt=text).samples, atol=1e-5)
     description = weights.read(tmp_path / "model" / "prompts.safetensors").config
     assert description["encoder"]["name"] == "tiny-bert"
-    for export in (partial(export_graphs, format="torch"), export_pipeline):
-        with pytest.raises(ValueError, match="takes texts, "):
-            export(model.folder, tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="takes texts, "):
+        export_pipeline(model.folder, tmp_path / "elsewhere")
     card = (tmp_path / "model" / "README.md").read_text()
     assert f"- Takes texts (`--prompt`, `prompt=`), embedded by `tiny-bert`. Of these {len(kept)} the" in card
     assert all(f'"{text}"' in card for text in kept) and f'(4, prompt="{kept[0]}", steps=2' in card
