@@ -104,6 +104,13 @@ class Modality(ABC):
     def write(self, path: Path, sample: Tensor, metadata: Mapping[str, Any]) -> str | None:
         """Writes one sample ``(C, *S)`` with the metadata inside the file; returns what had to be changed, in words."""
 
+    def read_metadata(self, path: Path) -> dict[str, Any]:
+        """Returns the metadata that ``write`` put into a file, empty where there is none.
+
+        Raises ValueError for a file that is damaged or of another kind.
+        """
+        return {}
+
     @abstractmethod
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Any:
         """Returns one picture (PIL) of samples ``(B, C, *S)``, row by row; columns: pictures a row (None: any)."""

@@ -20,7 +20,7 @@ from modalities.audio.recording import File, Recording, SoundError
 from modalities.audio.sheet import draw_sheet
 from modalities.audio.statistics import STATISTIC_UNITS, sound_statistics
 from modalities.audio.survey import data_warnings, suggest_config
-from modalities.audio.writing import BITS, FORMATS, write_sound
+from modalities.audio.writing import BITS, FORMATS, read_metadata, write_sound
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
 from scm_media.pipeline.blending import crossfade
@@ -250,6 +250,10 @@ class AudioModality(Modality):
         The last 10 ms before each border fade into the made ones: a jump would click.
         """
         return crossfade(given, made, mask, round(FADE * self.sample_rate))
+
+    def read_metadata(self, path: str | Path) -> dict[str, Any]:
+        """Returns the metadata of a file, empty where there is none; raises ValueError for a file that is no sound."""
+        return read_metadata(Path(path))
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """Returns a grid of mel spectrograms of samples ``(B, C, T)``; see ``draw_sheet``."""

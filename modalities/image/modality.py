@@ -16,7 +16,7 @@ from torch.nn import functional
 from modalities.image.buckets import check_buckets, nearest_bucket
 from modalities.image.reading import decode, read_upright_size
 from modalities.image.statistics import STATISTIC_UNITS, picture_statistics
-from modalities.image.writing import SUFFIX, to_picture, write_picture
+from modalities.image.writing import SUFFIX, read_metadata, to_picture, write_picture
 from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize, to_grey
 from modalities.pictures.reading import MAX_PIXELS, MODES
 from scm_media.drawing import draw_grid, scale_picture
@@ -263,6 +263,16 @@ class ImageModality(Modality):
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
         """Writes ``(C, H, W)``, whole or not at all, as a PNG with the metadata as text entries ``scm_media:<key>``."""
         write_picture(Path(path), sample, metadata)
+
+    def read_metadata(self, path: str | Path) -> dict[str, Any]:
+        """Returns the metadata of a PNG, empty where there is none; raises ValueError for a file that is no picture."""
+        try:
+            with Image.open(path, formats=["PNG"]) as picture:
+                if picture.width * picture.height > self.max_pixels:
+                    raise ValueError(f"it has {picture.width}×{picture.height} pixels, at most {self.max_pixels}")
+            return read_metadata(path)
+        except Exception as error:  # decoders raise errors of any type
+            raise ValueError(f"{Path(path).name} cannot be read as a PNG: {error}") from error
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """Returns a grid of samples ``(B, C, H, W)``, captions below, small pictures enlarged."""

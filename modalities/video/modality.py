@@ -19,7 +19,7 @@ from modalities.video.statistics import STATISTIC_UNITS, clip_statistics
 from modalities.video.strip import draw_strip
 from modalities.video.survey import data_warnings, inspect, suggest_config
 from modalities.video.timing import ROUNDING_ERROR, Span, find_span, select_frames
-from modalities.video.writing import FORMATS, write_video
+from modalities.video.writing import FORMATS, read_metadata, write_video
 from scm_media.drawing import draw_grid
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
@@ -293,6 +293,10 @@ class VideoModality(Modality):
         """
         rate = float(metadata.get("fps", self.written_rate))
         return write_video(Path(path), sample, rate, metadata, self.quality)
+
+    def read_metadata(self, path: str | Path) -> dict[str, Any]:
+        """Returns the metadata of a file, empty where there is none; raises ValueError for a file that is no video."""
+        return read_metadata(Path(path))
 
     def preview(self, samples: Tensor, captions: Sequence[str] = (), columns: int | None = None) -> Image.Image:
         """Returns a grid of film strips with captions, one for each of samples ``(B, C, T, H, W)``."""

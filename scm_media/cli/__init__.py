@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "write a run as a self-contained model folder",
     "convert": "convert a model of format 1 to today's format",
     "bench": "time training steps, sampling and loading side by side",
+    "app": "open a page in the browser: generate, live, settings from files",
     "doctor": "list versions, devices and missing packages with how to get them",
 }
 """Command to its description; each is a module of this package with ``run(arguments) -> exit code``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +19,6 @@ from scm_media.processes import own_share
 
 if TYPE_CHECKING:
     from scm_media.pipeline import SamplingRequest
-
-LONGEST_LABEL = 120
-"""Bytes of a label in a file's name, of which most file systems take 255."""
 
 
 def add_sampling_flags(commands: argparse.ArgumentParser, out: str) -> None:
@@ -170,7 +166,7 @@ def write_samples(
 
     record: how the samples are made; each file holds it beside seed, index, label and actions.
     """
-    from scm_media.pipeline.records import sample_records
+    from scm_media.pipeline.records import sample_file_name, sample_records
 
     suffix = _suffix(pipeline.modality, parsed.format)
     report: dict[str, Any] = {
@@ -189,8 +185,7 @@ def write_samples(
         report["seconds_decode"] += made.seconds_decode
         for sample, metadata in zip(made.samples, sample_records(pipeline, record, made), strict=True):
             seed, index, label = metadata["seed"], metadata["index"], metadata["label"]
-            name = " ".join(filter(None, (label, metadata.get("prompt"))))
-            path = parsed.out / _file_name(seed, index, name or None, suffix)
+            path = parsed.out / sample_file_name(metadata, suffix)
             if warning := _write(pipeline.modality, path, sample, metadata):
                 report["warnings"].append(f"{path}: {warning}")
             prompt = {"prompt": metadata["prompt"]} if "prompt" in metadata else {}
@@ -262,11 +257,3 @@ def _suffix(modality: Any, asked: str | None) -> str:
             f"--format {asked}: {modality.name} is written as {', '.join(suffixes)}{nearest(suffix, suffixes)}"
         )
     return suffix
-
-
-def _file_name(seed: int, index: int, label: str | None, suffix: str) -> str:
-    """Returns a name that the same seed, index and label always give."""
-    words = re.sub(r"[^\w=+-]+", "_", label or "").strip("_")[:60]
-    while len(os.fsencode(words)) > LONGEST_LABEL:
-        words = words[:-1]
-    return f"{seed}-{index:05d}{f'-{words}' if words else ''}{suffix}"

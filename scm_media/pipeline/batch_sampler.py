@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class BatchSampler:
     """A batch of samples with these labels; its clocks and counters add up.
 
     indices: the index k of each sample. actions: ``(B, k, n)`` for n frames; None for a model without actions.
+    walk: a second seed, and the fraction of the way to its noise; None for the noise of one seed.
     """
 
     def __init__(
@@ -73,8 +75,9 @@ class BatchSampler:
         indices: Sequence[int],
         labels: list[dict[str, Any]],
         actions: Tensor | None,
+        walk: tuple[int, float] | None = None,
     ) -> None:
-        self.model, self.method, self.seed, self.indices = model, method, seed, list(indices)
+        self.model, self.method, self.seed, self.indices, self.walk = model, method, seed, list(indices), walk
         self.labels = labels if model.text is None else [model.text.whole(each) for each in labels]
         self.actions = None if actions is None else actions.to(model.device)
         self.autoencoder: Autoencoder = model.network("autoencoder")
@@ -190,7 +193,7 @@ class BatchSampler:
         begun, device, flow = time.perf_counter(), self.model.device, self.model.flow
 
         def noise(step: int) -> Tensor:
-            return sample_noise(self.seed, self.indices, step, shape, window).to(device) * flow.sigma_data
+            return self._noise(step, shape, window).to(device) * flow.sigma_data
 
         with self.model.autocast():
             latent = sampler(self.backbone, flow, noise, cond=cond, **constraint)
@@ -198,6 +201,14 @@ class BatchSampler:
             torch.cuda.synchronize(device)
         self.seconds_model += time.perf_counter() - begun
         return latent
+
+    def _noise(self, step: int, shape: Sequence[int], window: int) -> Tensor:
+        """Returns standard normal noise ``(B, *shape)`` on the CPU, on its way between two seeds for a walk."""
+        noise = sample_noise(self.seed, self.indices, step, shape, window)
+        if self.walk is None:
+            return noise
+        other, angle = self.walk[0], self.walk[1] * math.pi / 2
+        return math.cos(angle) * noise + math.sin(angle) * sample_noise(other, self.indices, step, shape, window)
 
     def _decode(self, latent: Tensor) -> Tensor:
         begun = time.perf_counter()

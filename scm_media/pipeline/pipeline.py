@@ -144,7 +144,7 @@ class Pipeline(LoadedModel):
             for start in range(0, len(labels), request.batch_size):
                 part = slice(start, start + request.batch_size)
                 rows = None if actions is None else actions[part]
-                batch = BatchSampler(self, method, request.seed, indices[part], labels[part], rows)
+                batch = BatchSampler(self, method, request.seed, indices[part], labels[part], rows, request.walk)
                 yield batch.sample(latent_shape) if given is None else batch.complete(given, windows)
 
         return generate()

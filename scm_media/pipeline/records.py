@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from scm_media.pipeline.export import base_name
 from scm_media.pipeline.pipeline import Pipeline
 from scm_media.pipeline.requests import EditRequest, SamplingRequest
 from scm_media.prompts import LABEL as PROMPT
+
+LONGEST_LABEL = 120
+"""Bytes of a label in a file's name, of which most file systems take 255."""
 
 
 def describe_sampling(pipeline: Pipeline, source: str, request: SamplingRequest) -> dict[str, Any]:
@@ -60,8 +65,17 @@ def format_labels(labels: Mapping[str, Any]) -> str | None:
     return " ".join(f"{name}={value}" for name, value in labels.items())
 
 
+def sample_file_name(record: Mapping[str, Any], suffix: str) -> str:
+    """Returns a name that the same seed, index, label and prompt always give; record: of one sample."""
+    name = " ".join(filter(None, (record["label"], record.get("prompt"))))
+    words = re.sub(r"[^\w=+-]+", "_", name).strip("_")[:60]
+    while len(os.fsencode(words)) > LONGEST_LABEL:
+        words = words[:-1]
+    return f"{record['seed']}-{record['index']:05d}{f'-{words}' if words else ''}{suffix}"
+
+
 def _complete(pipeline: Pipeline, source: str, request: SamplingRequest, how: Mapping[str, Any]) -> dict[str, Any]:
-    flags = {name: getattr(request, name) for name in ("guidance", "guidance_interval", "overlap")}
+    flags = {name: getattr(request, name) for name in ("guidance", "guidance_interval", "overlap", "walk")}
     given = {name: value for name, value in flags.items() if value is not None}
     whole = {"model": source, "recipe": pipeline.name, **how, **given}
     named = {name: base_name(value) if isinstance(value, str) else value for name, value in whole.items()}

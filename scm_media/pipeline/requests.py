@@ -62,6 +62,12 @@ class SamplingRequest:
     """Seed of the noise, from 0 to 2^63 - 1."""
     first: int = 0
     """Index of the first sample, from 0 to 2^48 - num: samples ``first`` to ``first + num - 1`` are generated."""
+    walk: tuple[int, float] | None = None
+    """A second seed and a fraction from 0 to 1 of the way to its noise; None: the noise of ``seed`` alone.
+
+    The noise is cos(θ) z + sin(θ) z' with θ = π/2 times the fraction, so that its variance stays 1. Labels that are
+    drawn stay those of ``seed``.
+    """
     batch_size: int = 64
     """Samples that are generated at once, at least 1."""
     teacher: bool = False
@@ -87,6 +93,11 @@ class SamplingRequest:
             if (expected := bounds.complaint(getattr(self, name))) is not None:
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)}")
         check_samples(self.seed, self.first, self.num)
+        if self.walk is not None:
+            other, fraction = self.walk
+            check_samples(other, self.first, self.num)
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"the fraction of a walk must lie in 0 … 1, got {fraction}")
         for name, value in self.sizes.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")

@@ -1,0 +1,116 @@
+"""What a user asks a model for: values of the page, or of the REST interface, as a request of the pipeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scm_media.pipeline import Pipeline, SamplingRequest
+from scm_media.prompts import LABEL as PROMPT
+
+TEACHER = "teacher"
+STEPS = (1, 2, 4)
+"""Numbers of steps that are offered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Samples of one model. Values may come from anyone, so that none has been checked yet."""
+
+    model: str
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """Label to its value; empty ones are drawn."""
+    label: str | None = None
+    """Labels as the command line takes them, ``"Bag"`` or ``"family=guitar pitch=60"``, in the place of ``labels``."""
+    prompt: str | None = None
+    steps: str | None = None
+    """A number of steps, or "teacher"; None for the model's own number."""
+    guidance: float | None = None
+    seed: Any = 0
+    num: Any = 1
+    first: Any = 0
+    sizes: str | None = None
+    """Size options as the command line has them, ``"duration=3"``."""
+    walk: tuple[Any, float] | None = None
+
+    def request(self, pipeline: Pipeline, most: int, batch_size: int = 1) -> SamplingRequest:
+        """Returns the request; raises ValueError, as ``SamplingRequest``, for values that no model can use.
+
+        most: number of samples at most. batch_size: samples at once, after each of which others see progress.
+        """
+        num = whole("number", self.num)
+        if not 1 <= num <= most:
+            raise ValueError(f"the number of samples must lie in 1 … {most}, got {num}; ask for the rest afterwards")
+        steps = (self.steps or "").strip()
+        given = {name: value for name, value in self.labels.items() if value not in (None, "") and name != PROMPT}
+        takes_text = pipeline.text is not None
+        return SamplingRequest(
+            num=num,
+            label=(self.label or "").strip() or given or None,
+            prompt=self.prompt if self.prompt and (takes_text or self.label) else None,
+            steps=None if steps in ("", TEACHER) else whole("steps", steps),
+            teacher=steps == TEACHER,
+            guidance=self.guidance,
+            seed=whole("seed", self.seed),
+            first=whole("the first sample's number", self.first),
+            sizes=parse_sizes(self.sizes or ""),
+            walk=None if self.walk is None else (whole("the second seed", self.walk[0]), float(self.walk[1])),
+            batch_size=batch_size,
+        )
+
+
+def whole(name: str, value: Any) -> int:
+    """Returns a whole number, whichever way a page sends it; raises ValueError for anything else."""
+    text = str(value).strip()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d{1,30}", text, re.ASCII):
+        raise ValueError(f"{name} must be a whole number, got {text[:40] or 'nothing'}")
+    return int(text)
+
+
+def parse_sizes(text: str) -> dict[str, float]:
+    """Returns the size options of ``"duration=3"``; raises ValueError for text that is written otherwise."""
+    sizes = {}
+    for word in text.replace(",", " ").split():
+        name, _, value = word.partition("=")
+        try:
+            sizes[name] = float(value)
+        except ValueError as error:
+            raise ValueError(f'sizes are written as "duration=3 fps=8", got {word[:40]!r}') from error
+    return sizes
+
+
+def parse_walk(text: str | None) -> tuple[Any, float] | None:
+    """Returns the second seed and the fraction of ``"7 0.5"``, None for empty text; raises ValueError otherwise."""
+    words = (text or "").replace(",", " ").split()
+    if not words:
+        return None
+    try:
+        other, fraction = words
+        return other, float(fraction)
+    except ValueError as error:
+        raise ValueError(f'a walk is written as "7 0.5", a seed and a fraction, got {str(text)[:40]!r}') from error
+
+
+def offered_steps(pipeline: Pipeline) -> list[str]:
+    """Returns the choices of steps that a model has the networks for."""
+    numbers = sorted({*STEPS, pipeline.settings.steps}) if pipeline.folder.has("student") else []
+    return [*map(str, numbers), *([TEACHER] if pipeline.folder.has("teacher") else [])]
+
+
+def default_steps(pipeline: Pipeline) -> str:
+    """Returns the choice of steps that a model begins with."""
+    return str(pipeline.settings.steps) if pipeline.folder.has("student") else TEACHER
+
+
+def guides(pipeline: Pipeline) -> str:
+    """Returns which networks take a guidance scale: ``"both"``, ``"teacher"`` or ``""``."""
+    description = pipeline.folder.description
+    teacher = pipeline.folder.has("teacher") and (
+        pipeline.folder.has("guide") or bool(description.labels and description.label_dropout)
+    )
+    student = description.guidance_max is not None or bool(description.labels and description.student_label_dropout)
+    return "both" if student else TEACHER if teacher else ""

@@ -1,0 +1,57 @@
+"""What all tabs share: the models, the private folders of sessions, and errors in words."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from scm_media.app.errors import guarded
+from scm_media.app.folders import Folders
+from scm_media.app.jobs import Jobs
+from scm_media.app.models import Models
+from scm_media.app.settings import ServerSettings
+
+
+class App:
+    """The state of the server; ``close`` deletes all files of all sessions."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.models = Models(settings.models, settings.device, settings.precision)
+        self.folders = Folders(settings.out)
+        self.jobs = Jobs()
+
+    def folder(self, request: gr.Request) -> Path:
+        """Returns the private folder of a session, whose files are deleted when its page is closed."""
+        return self.folders.folder(session_of(request))
+
+    def claim(self, request: gr.Request, file: str | Path) -> Path:
+        """Returns the path of a file that the session uploaded; it is deleted when the session's page is closed."""
+        path = Path(file)
+        self.folders.claim(session_of(request), path)
+        return path
+
+    def url(self, file: Path) -> str:
+        """Returns the address of a file in a private folder, relative to the page."""
+        return f"gradio_api/file={file}"
+
+    def say(self, text: str) -> None:
+        """Shows a short message on the page; called by a handler."""
+        gr.Info(html.escape(text, quote=False))
+
+    def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function, or generator function, whose errors are shown to the user as one line of text."""
+        return guarded(function)
+
+    def close(self) -> None:
+        """Deletes all files of all sessions."""
+        self.folders.close()
+
+
+def session_of(request: gr.Request) -> str:
+    """Returns what names a session: a page that is open, or one call of the REST interface."""
+    return str(request.session_hash)

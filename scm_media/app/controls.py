@@ -1,0 +1,148 @@
+"""The controls of a model, which two tabs have: model, labels, prompt, seed, steps, guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from scm_media.app.asking import TEACHER, Asked, default_steps, guides, offered_steps
+from scm_media.app.context import App
+from scm_media.display import printable
+from scm_media.pipeline import Pipeline
+from scm_media.prompts import LABEL as PROMPT
+
+SLOTS = 4
+"""Labels that have a control of their own; a model with more has the others drawn."""
+ANY = "any"
+"""The choice of a label that is drawn for each sample."""
+HIGHEST = 6.0
+"""The end of the scale of guidance, for models that do not say one."""
+
+
+class Controls:
+    """The components, in the order in which handlers get their values, and the updates of another model."""
+
+    def __init__(self, app: App, live: bool) -> None:
+        self.app = app
+        first = app.models.pipeline(app.models.names[0])
+        found = self._settings(first)
+        self.model = gr.Dropdown(app.models.names, value=app.models.names[0], label="Model", filterable=False)
+        self.prompt = gr.Textbox(label="Prompt", max_length=2000, **found["prompt"])
+        with gr.Row():
+            self.labels = [gr.Dropdown(allow_custom_value=True, min_width=130, **each) for each in found["labels"]]
+        if live:
+            self.seed: gr.Slider | gr.Number = gr.Slider(0, 999, value=0, step=1, label="Seed")
+        else:
+            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+        self.steps = gr.Radio(label="Steps", **found["steps"])
+        self.guidance = gr.Slider(step=0.05, **found["guidance"])
+
+    @property
+    def components(self) -> list[Any]:
+        """Returns the components, whose values ``asked`` takes."""
+        return [self.model, self.prompt, *self.labels, self.seed, self.steps, self.guidance]
+
+    def asked(self, values: Sequence[Any], **more: Any) -> Asked:
+        """Returns what the values of the components ask for."""
+        model, prompt, *labels, seed, steps, guidance = values
+        pipeline = self.app.models.pipeline(model)
+        names = label_names(pipeline)
+        given = {name: value for name, value in zip(names, labels, strict=False) if value not in (None, "", ANY)}
+        usable = guides(pipeline) == "both" or (guides(pipeline) == TEACHER and steps == TEACHER)
+        return Asked(
+            model=model,
+            prompt=prompt,
+            labels=given,
+            seed=seed,
+            steps=steps,
+            guidance=float(guidance) if usable and guidance is not None else None,
+            **more,
+        )
+
+    def follow(self) -> None:
+        """Lets the other components change with the model that is chosen."""
+        self.model.input(
+            self.app.guarded(self.update),
+            self.model,
+            self.components[1:],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def update(self, model: str) -> list[Any]:
+        """Returns the updates of all components but the model; the seed stays."""
+        found = self._settings(self.app.models.pipeline(model))
+        return [
+            gr.update(**found["prompt"]),
+            *(gr.update(**each) for each in found["labels"]),
+            gr.skip(),
+            gr.update(**found["steps"]),
+            gr.update(**found["guidance"]),
+        ]
+
+    def restore(self, asked: Asked) -> list[Any]:
+        """Returns the updates of all components for what a file was made with."""
+        pipeline = self.app.models.pipeline(asked.model)
+        found = self._settings(pipeline)
+        steps = asked.steps or default_steps(pipeline)
+        choices = found["steps"]["choices"]
+        labels = []
+        for name, each in zip([*label_names(pipeline), *[None] * SLOTS], found["labels"], strict=False):
+            value = asked.labels.get(name) if name else None
+            labels.append(gr.update(**each | ({} if value is None else {"value": str(value)})))
+        guidance = found["guidance"] | ({} if asked.guidance is None else {"value": asked.guidance})
+        return [
+            gr.update(value=asked.model),
+            gr.update(**found["prompt"] | {"value": asked.prompt or ""}),
+            *labels,
+            gr.update(value=asked.seed),
+            gr.update(value=steps, choices=choices if steps in choices else [*choices, steps]),
+            gr.update(**guidance),
+        ]
+
+    def _settings(self, pipeline: Pipeline) -> dict[str, Any]:
+        names = label_names(pipeline)
+        labels: list[Mapping[str, Any]] = [_label_settings(pipeline, name) for name in names]
+        labels += [{"visible": False, "value": None, "choices": []}] * (SLOTS - len(labels))
+        highest = pipeline.folder.description.guidance_max
+        who = guides(pipeline)
+        return {
+            "prompt": _prompt_settings(pipeline),
+            "labels": labels,
+            "steps": {"choices": offered_steps(pipeline), "value": default_steps(pipeline)},
+            "guidance": {
+                "visible": bool(who),
+                "label": "Guidance of the teacher" if who == TEACHER else "Guidance",
+                "minimum": 0 if highest is None else 1,
+                "maximum": max(HIGHEST, pipeline.settings.guidance) if highest is None else highest,
+                "value": pipeline.settings.guidance,
+            },
+        }
+
+
+def label_names(pipeline: Pipeline) -> list[str]:
+    """Returns the labels that have controls; a text has one of its own, and those of sizes follow from them."""
+    sizes = pipeline.modality.size_options
+    return [name for name in pipeline.labels.names if name != PROMPT and name not in sizes][:SLOTS]
+
+
+def _prompt_settings(pipeline: Pipeline) -> dict[str, Any]:
+    if pipeline.text is None:
+        return {"visible": False, "value": "", "placeholder": ""}
+    known = [printable(each) for each in pipeline.labels.names.get(PROMPT, ())]
+    some = ", ".join(known[len(known) // 4 :: max(1, len(known) // 4)][:3])
+    return {
+        "visible": True,
+        "value": "",
+        "placeholder": f"empty: drawn; for example {some}" if some else "empty: drawn",
+    }
+
+
+def _label_settings(pipeline: Pipeline, name: str) -> dict[str, Any]:
+    choices = [ANY, *map(str, pipeline.labels.names[name])]
+    label = printable(name)
+    if len(choices) == 1 and (bounds := pipeline.labels.quantiles.get(name)):
+        label = f"{label} ({bounds[0]:g} … {bounds[-1]:g})"
+    return {"visible": True, "label": label, "choices": choices, "value": ANY}

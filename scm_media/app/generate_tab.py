@@ -1,0 +1,103 @@
+"""The tab that makes samples as files, and takes settings from files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from scm_media.app.asking import parse_walk
+from scm_media.app.context import App, session_of
+from scm_media.app.controls import Controls
+from scm_media.app.jobs import Cancelled
+from scm_media.app.making import Made, make
+from scm_media.app.media import empty, facts, show
+from scm_media.app.restore import restore_settings
+
+TITLE = "Generate"
+MADE_AT_FIRST = 4
+"""Number of samples that the page begins with."""
+
+
+def build(app: App) -> None:
+    """Adds the tab's components and handlers to the blocks around it."""
+    most = app.settings.most
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            controls = Controls(app, live=False)
+            num = gr.Slider(1, most, value=min(MADE_AT_FIRST, most), step=1, label="Number of samples")
+            with gr.Accordion("More settings", open=False):
+                first = gr.Number(0, label="Number of the first sample", precision=0, minimum=0)
+                sizes = gr.Textbox(label="Sizes", placeholder="duration=3", max_length=200)
+                walk = gr.Textbox(label="Walk to another seed", placeholder="7 0.5 is half of the way to seed 7")
+            with gr.Row():
+                go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
+                stop = gr.Button("Cancel", min_width=120, elem_id="scm-stop")
+            dropped = gr.File(
+                label="Settings from a file: drop one that scm-media made", height=120, elem_id="scm-drop"
+            )
+        with gr.Column(scale=3, min_width=300):
+            status = gr.HTML(elem_id="scm-status")
+            shown = gr.HTML(empty("Choose a model and press Generate."), elem_id="scm-made")
+    settings = [num, first, sizes, walk]
+
+    def on_generate(request: gr.Request, *values: Any, progress: Any = gr.Progress()) -> Iterator[Any]:  # noqa: B008
+        *own, number, start, options, walked = values
+        asked = controls.asked(own, num=number, first=start, sizes=options, walk=parse_walk(walked))
+        begun = time.perf_counter()
+        with app.jobs.running(session_of(request)) as stopped:
+            made = None
+            try:
+                progress(0, desc="waiting for the model")
+                for made in make(
+                    app.models, app.folder(request), asked, most, stopped, lambda done: progress(done, desc="making")
+                ):
+                    yield _line(made, begun), show(made.results, app.url)
+            except Cancelled:
+                done = len(made.results) if made else 0
+                yield empty(f"Cancelled after {done} of {number} samples."), gr.skip()
+
+    def on_drop(file: str | None, request: gr.Request) -> list[Any]:
+        if file is None:
+            return [gr.skip()] * (len(controls.components) + len(settings))
+        asked, remark = restore_settings(app.models, app.claim(request, file))
+        app.say(remark)
+        walked = "" if asked.walk is None else f"{asked.walk[0]} {asked.walk[1]:g}"
+        return [*controls.restore(asked), 1, asked.first, asked.sizes or "", walked]
+
+    def on_cancel(request: gr.Request) -> None:
+        if not app.jobs.stop(session_of(request)):
+            app.say("Nothing is running.")
+
+    controls.follow()
+    go.click(
+        app.guarded(on_generate),
+        [*controls.components, *settings],
+        [status, shown],
+        api_visibility="private",
+        show_progress="full",
+        show_progress_on=status,
+        concurrency_id="make",
+    )
+    stop.click(app.guarded(on_cancel), queue=False, api_visibility="private", show_progress="hidden")
+    dropped.upload(
+        app.guarded(on_drop),
+        dropped,
+        [*controls.components, *settings],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def _line(made: Made, begun: float) -> str:
+    """Returns HTML that says how much is made, how long it took, and what was said of texts."""
+    pairs = [
+        ("samples", f"{len(made.results)} of {made.num}"),
+        ("evaluations a sample", str(made.evaluations)),
+        ("network", f"{made.sampling:.0f} ms"),
+        ("decoding", f"{made.decoding:.0f} ms"),
+        ("in all", f"{time.perf_counter() - begun:.1f} s"),
+    ]
+    return facts(pairs) + "".join(empty(each) for each in made.warnings)

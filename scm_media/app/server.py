@@ -1,0 +1,99 @@
+"""Builds the page from its tabs, and serves it."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+import gradio as gr
+from fastapi.middleware import Middleware
+
+from scm_media.app import generate_tab, rest
+from scm_media.app.context import App, session_of
+from scm_media.app.guard import Guard
+from scm_media.app.settings import MEGABYTE, is_local
+from scm_media.app.style import CSS, THEME
+
+TABS: tuple[ModuleType, ...] = (generate_tab,)
+"""The tabs, from left to right: modules with ``TITLE`` and ``build(app)``."""
+WORKERS = 4
+"""Handlers of one kind that run at once; each model serves one at a time."""
+
+
+def build(app: App) -> gr.Blocks:
+    """Returns the page, with all tabs and the REST interface."""
+    os.environ["GRADIO_TEMP_DIR"] = str(app.folders.root)  # where uploads go
+    with gr.Blocks(title="scm-media", analytics_enabled=False) as blocks:
+        rest.build(app)  # before the tabs, so that no handler of theirs takes the name of an endpoint
+        gr.HTML('<h1 class="scm-title">scm-media</h1>')
+        for tab in TABS:
+            with gr.Tab(tab.TITLE):
+                tab.build(app)
+
+        def on_open(request: gr.Request) -> None:
+            app.folders.open(session_of(request))
+
+        def on_close(request: gr.Request) -> None:
+            app.jobs.stop(session_of(request))
+            app.folders.end(session_of(request))
+
+        blocks.load(on_open, queue=False, api_visibility="private", show_progress="hidden")
+        blocks.unload(on_close)
+    blocks.queue(max_size=app.settings.queue, default_concurrency_limit=WORKERS)
+    return blocks
+
+
+def start(app: App, blocks: gr.Blocks) -> str:
+    """Starts to serve in threads of this process and returns the page's address.
+
+    Raises ValueError where the port is taken.
+    """
+    settings = app.settings
+    auth: Any = None
+    if settings.password is not None:
+        password = settings.password.encode()
+
+        def auth(name: str, given: str) -> bool:
+            return hmac.compare_digest(given.encode(), password)
+
+    try:
+        _, url, _ = blocks.launch(
+            server_name=settings.host,
+            server_port=settings.port,
+            auth=auth,
+            auth_message="The password that scm-media app was started with; any name will do.",
+            max_file_size=int(settings.max_upload * MEGABYTE),
+            prevent_thread_lock=True,
+            quiet=True,
+            inbrowser=False,
+            share=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=["api"],
+            show_error=False,
+            theme=THEME,
+            css=CSS,
+            app_kwargs={"middleware": [Middleware(Guard, root=app.folders.root)]},
+        )
+    except OSError as error:
+        raise ValueError(f"--port {settings.port}: {error}; choose another one, or leave --port out") from error
+    return str(url)
+
+
+def serve(app: App) -> None:
+    """Serves until the process is interrupted, then deletes all files of all sessions."""
+    try:
+        blocks = build(app)
+        url = start(app, blocks)
+        who = "this computer alone" if is_local(app.settings.host) else "everyone with the password"
+        print(f"scm-media app: {url} for {who}; files in {app.folders.root} until it ends; Ctrl-C ends it")
+        sys.stdout.flush()
+        blocks.block_thread()
+    finally:
+        app.close()

@@ -1,0 +1,69 @@
+"""The settings of the app's server, checked before anything is opened."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scm_media.bounds import Bounds
+
+BUNDLED = ("image/fashion", "image/emoji-text", "audio/notes", "video/scenes")
+"""The models that are opened where none are named."""
+PASSWORD_VARIABLE = "SCM_MEDIA_PASSWORD"
+SHORTEST_PASSWORD = 8
+MEGABYTE = 1_000_000
+PORTS = Bounds(1, 65535, whole=True)
+UPLOADS = Bounds(0.001, 10_000)
+QUEUES = Bounds(1, 10_000, whole=True)
+SAMPLES = Bounds(1, 1024, whole=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What ``scm-media app`` was asked for. Raises ValueError, naming the flag, for a value that cannot be used."""
+
+    models: tuple[str, ...] = BUNDLED
+    """Bundled names, run folders, model folders and files."""
+    host: str = "127.0.0.1"
+    """The address to listen on. Any other than this computer's own needs a password."""
+    port: int | None = None
+    """None: 7860, or the next one that is free."""
+    password: str | None = None
+    """Asked for before anything is shown; None: nobody is asked."""
+    max_upload: float = 32.0
+    """Size of an uploaded file, in megabytes at most."""
+    queue: int = 32
+    """Requests that wait at most; further ones are refused with a message."""
+    most: int = 16
+    """Samples of one request at most."""
+    out: Path | None = None
+    """Where the private folders of sessions are made; None: in the system's folder for temporary files."""
+    device: str = "auto"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        ranges = {"port": PORTS, "max_upload": UPLOADS, "queue": QUEUES, "most": SAMPLES}
+        for name, bounds in ranges.items():
+            value = getattr(self, name)
+            if value is not None and (expected := bounds.complaint(value)) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} must be {expected}, got {value}")
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"a model is named twice: {', '.join(self.models)}")
+        if self.password is not None and len(self.password) < SHORTEST_PASSWORD:
+            raise ValueError(f"the password has {len(self.password)} characters; give at least {SHORTEST_PASSWORD}")
+        if self.password is None and not is_local(self.host):
+            raise ValueError(
+                f"--host {self.host} lets other computers in, which needs a password: set the environment variable "
+                f"{PASSWORD_VARIABLE} (or --password, which others on this computer can see), or leave --host out"
+            )
+
+
+def is_local(host: str) -> bool:
+    """Returns whether only programs of this computer reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
