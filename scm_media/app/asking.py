@@ -95,10 +95,11 @@ def parse_walk(text: str | None) -> tuple[Any, float] | None:
         raise ValueError(f'a walk is written as "7 0.5", a seed and a fraction, got {str(text)[:40]!r}') from error
 
 
-def offered_steps(pipeline: Pipeline) -> list[str]:
-    """Returns the choices of steps that a model has the networks for."""
+def offered_steps(pipeline: Pipeline, live: bool = False) -> list[str]:
+    """Returns the choices of steps that a model has the networks for; live: without a teacher beside a student."""
     numbers = sorted({*STEPS, pipeline.settings.steps}) if pipeline.folder.has("student") else []
-    return [*map(str, numbers), *([TEACHER] if pipeline.folder.has("teacher") else [])]
+    teacher = pipeline.folder.has("teacher") and not (live and numbers)
+    return [*map(str, numbers), *([TEACHER] if teacher else [])]
 
 
 def default_steps(pipeline: Pipeline) -> str:

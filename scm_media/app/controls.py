@@ -25,7 +25,7 @@ class Controls:
     """The components, in the order in which handlers get their values, and the updates of another model."""
 
     def __init__(self, app: App, live: bool) -> None:
-        self.app = app
+        self.app, self.live = app, live
         first = app.models.pipeline(app.models.names[0])
         found = self._settings(first)
         self.model = gr.Dropdown(app.models.names, value=app.models.names[0], label="Model", filterable=False)
@@ -44,9 +44,10 @@ class Controls:
         """Returns the components, whose values ``asked`` takes."""
         return [self.model, self.prompt, *self.labels, self.seed, self.steps, self.guidance]
 
-    def asked(self, values: Sequence[Any], **more: Any) -> Asked:
-        """Returns what the values of the components ask for."""
+    def asked(self, values: Sequence[Any], teacher: bool = False, **more: Any) -> Asked:
+        """Returns what the values of the components ask for; teacher: of the teacher, whatever the steps say."""
         model, prompt, *labels, seed, steps, guidance = values
+        steps = TEACHER if teacher else steps
         pipeline = self.app.models.pipeline(model)
         names = label_names(pipeline)
         given = {name: value for name, value in zip(names, labels, strict=False) if value not in (None, "", ANY)}
@@ -61,9 +62,9 @@ class Controls:
             **more,
         )
 
-    def follow(self) -> None:
-        """Lets the other components change with the model that is chosen."""
-        self.model.input(
+    def follow(self) -> Any:
+        """Lets the other components change with the model that is chosen, and returns that event."""
+        return self.model.input(
             self.app.guarded(self.update),
             self.model,
             self.components[1:],
@@ -111,7 +112,7 @@ class Controls:
         return {
             "prompt": _prompt_settings(pipeline),
             "labels": labels,
-            "steps": {"choices": offered_steps(pipeline), "value": default_steps(pipeline)},
+            "steps": {"choices": offered_steps(pipeline, live=self.live), "value": default_steps(pipeline)},
             "guidance": {
                 "visible": bool(who),
                 "label": "Guidance of the teacher" if who == TEACHER else "Guidance",
@@ -144,5 +145,5 @@ def _label_settings(pipeline: Pipeline, name: str) -> dict[str, Any]:
     choices = [ANY, *map(str, pipeline.labels.names[name])]
     label = printable(name)
     if len(choices) == 1 and (bounds := pipeline.labels.quantiles.get(name)):
-        label = f"{label} ({bounds[0]:g} … {bounds[-1]:g})"
+        label = f"{label}, {bounds[0]:g}–{bounds[-1]:g}"
     return {"visible": True, "label": label, "choices": choices, "value": ANY}

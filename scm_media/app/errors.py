@@ -33,8 +33,16 @@ def in_words(error: Exception) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function, or generator function, whose errors are shown to the user as one line of text."""
+def guarded(function: Callable[..., Any], page: bool = True) -> Callable[..., Any]:
+    """Returns a function, or generator function, whose errors are shown to the user as one line of text.
+
+    page: shows them on the page, which takes messages for HTML; else they are text for programs.
+    """
+
+    def shown(error: Exception) -> gr.Error:
+        text = in_words(error)
+        return gr.Error(html.escape(text, quote=False) if page else text, duration=None, print_exception=False)
+
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
@@ -44,7 +52,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             except gr.Error:
                 raise
             except Exception as error:
-                raise _shown(error) from None
+                raise shown(error) from None
 
         return generate
 
@@ -55,11 +63,6 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except Exception as error:
-            raise _shown(error) from None
+            raise shown(error) from None
 
     return call
-
-
-def _shown(error: Exception) -> gr.Error:
-    """Returns the error for the page, which shows messages as HTML."""
-    return gr.Error(html.escape(in_words(error), quote=False), duration=None, print_exception=False)

@@ -45,7 +45,8 @@ class Result:
 
 def write_result(pipeline: Pipeline, folder: Path, sample: Tensor, record: Mapping[str, Any]) -> Result:
     """Writes a sample ``(C, *S)`` with its record into a new folder of its own below ``folder``."""
-    own = folder / str(sum(1 for _ in folder.iterdir()))
+    number = max((int(each.name) for each in folder.iterdir() if each.name.isdigit()), default=-1) + 1
+    own = folder / str(number)
     while True:
         try:
             own.mkdir()

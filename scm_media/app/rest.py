@@ -8,6 +8,7 @@ import gradio as gr
 
 from scm_media.app.asking import Asked
 from scm_media.app.context import App
+from scm_media.app.errors import guarded
 from scm_media.app.making import make
 
 
@@ -50,5 +51,5 @@ def build(app: App) -> None:
         *_, made = make(app.models, app.folder(request), asked, app.settings.most)
         return [{**each.record, "url": f"/{app.url(each.file)}"} for each in made.results]
 
-    gr.api(app.guarded(models), api_name="models", queue=True)
-    gr.api(app.guarded(generate), api_name="generate", concurrency_id="make")
+    gr.api(guarded(models, page=False), api_name="models")
+    gr.api(guarded(generate, page=False), api_name="generate", concurrency_id="make")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hmac
 import os
-import sys
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from fastapi.middleware import Middleware
 
-from scm_media.app import generate_tab, rest
+from scm_media.app import generate_tab, live_tab, rest
 from scm_media.app.context import App, session_of
 from scm_media.app.guard import Guard
-from scm_media.app.settings import MEGABYTE, is_local
+from scm_media.app.settings import MEGABYTE, ServerSettings, is_local
 from scm_media.app.style import CSS, THEME
 
-TABS: tuple[ModuleType, ...] = (generate_tab,)
+TABS: tuple[ModuleType, ...] = (generate_tab, live_tab)
 """The tabs, from left to right: modules with ``TITLE`` and ``build(app)``."""
 WORKERS = 4
 """Handlers of one kind that run at once; each model serves one at a time."""
@@ -86,14 +89,34 @@ def start(app: App, blocks: gr.Blocks) -> str:
     return str(url)
 
 
-def serve(app: App) -> None:
-    """Serves until the process is interrupted, then deletes all files of all sessions."""
+class Server(NamedTuple):
+    """A running server."""
+
+    app: App
+    blocks: gr.Blocks
+    url: str
+
+
+@contextmanager
+def running(settings: ServerSettings) -> Iterator[Server]:
+    """Serves within the context, and deletes all files at its end."""
+    app = App(settings)
     try:
         blocks = build(app)
-        url = start(app, blocks)
-        who = "this computer alone" if is_local(app.settings.host) else "everyone with the password"
-        print(f"scm-media app: {url} for {who}; files in {app.folders.root} until it ends; Ctrl-C ends it")
-        sys.stdout.flush()
-        blocks.block_thread()
+        try:
+            yield Server(app, blocks, start(app, blocks))
+        finally:
+            blocks.close(verbose=False)
     finally:
         app.close()
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serves until the process is interrupted or terminated, then deletes all files of all sessions."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with running(settings) as server:
+        who = "this computer alone" if is_local(settings.host) else "everyone with the password"
+        print(f"scm-media app: {server.url} for {who}; Ctrl-C ends it and deletes {server.app.folders.root}", flush=True)
+        ended.wait()

@@ -34,10 +34,9 @@ def run(arguments: Sequence[str]) -> int:
         precision=parsed.precision,
     )
 
-    from scm_media.app.context import App
     from scm_media.app.server import serve
 
-    serve(App(settings))
+    serve(settings)
     return 0
 
 

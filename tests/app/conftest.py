@@ -1,0 +1,45 @@
+"""One server for all tests of a file, with the bundled models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from scm_media.app.server import Server, running
+from scm_media.app.settings import ServerSettings
+from tests.app.client import Client
+
+MOST_UPLOADED = 0.2
+
+
+@dataclass
+class Served:
+    """A running server, and a user of it."""
+
+    server: Server
+
+    def __post_init__(self) -> None:
+        self.app, self.client = self.server.app, Client(self.server.url.rstrip("/"))
+
+    @property
+    def url(self) -> str:
+        """Returns the page's address."""
+        return self.client.url
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with running(ServerSettings(max_upload=MOST_UPLOADED, queue=40, most=4, device="cpu")) as server:
+        yield Served(server)
+
+
+@pytest.fixture
+def locked(monkeypatch) -> Iterator[Served]:
+    """A second server, which asks for a password; the first one is not used meanwhile."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", os.environ.get("GRADIO_TEMP_DIR", ""))  # set back afterwards
+    settings = ServerSettings(models=("image/fashion",), password="correct horse", device="cpu")
+    with running(settings) as server:
+        yield Served(server)

@@ -1,0 +1,70 @@
+"""Settings of the server, and the command that takes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from scm_media.app.settings import BUNDLED, ServerSettings, is_local
+from scm_media.cli import app as command
+from scm_media.pipeline import bundled_names
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
+def test_this_computers_own_addresses_need_no_password(host: str) -> None:
+    assert is_local(host)
+    assert ServerSettings(host=host).password is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "my-machine", "127.0.0.1.example.org"])
+def test_the_network_needs_a_password(host: str) -> None:
+    assert not is_local(host)
+    with pytest.raises(ValueError, match=r"--host .* needs a password: set the environment variable SCM_MEDIA_PASSWORD"):
+        ServerSettings(host=host)
+    assert ServerSettings(host=host, password="long enough").password == "long enough"
+
+
+def test_short_passwords_are_refused() -> None:
+    with pytest.raises(ValueError, match="has 7 characters; give at least 8"):
+        ServerSettings(password="1234567")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"port": 0}, "--port must be at least 1, got 0"),
+        ({"port": 70000}, "--port must be at most 65535"),
+        ({"max_upload": 0.0}, "--max-upload must be at least 0.001"),
+        ({"max_upload": float("nan")}, "--max-upload must be finite"),
+        ({"queue": 0}, "--queue must be at least 1"),
+        ({"most": 0}, "--most must be at least 1"),
+        ({"models": ("image/fashion", "image/fashion")}, "named twice"),
+    ],
+)
+def test_numbers_out_of_range_name_their_flag(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ServerSettings(**given)
+
+
+def test_bundled_models_exist() -> None:
+    assert set(BUNDLED) == set(bundled_names())
+
+
+def test_the_command_says_how_to_get_gradio(monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'scm-media\[app\]'"):
+        command.run([])
+
+
+def test_the_command_refuses_the_network_without_a_password(monkeypatch) -> None:
+    monkeypatch.delenv("SCM_MEDIA_PASSWORD", raising=False)
+    with pytest.raises(ValueError, match="lets other computers in"):
+        command.run(["--host", "0.0.0.0"])
+
+
+def test_the_command_takes_the_password_of_the_environment(monkeypatch) -> None:
+    taken = []
+    monkeypatch.setenv("SCM_MEDIA_PASSWORD", "from outside")
+    monkeypatch.setattr("scm_media.app.server.serve", taken.append)
+    assert command.run(["image/fashion", "--host", "0.0.0.0", "--max-upload", "5"]) == 0
+    (settings,) = taken
+    assert (settings.password, settings.models, settings.max_upload) == ("from outside", ("image/fashion",), 5)
