@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scm_media.pipeline import Pipeline, SamplingRequest
+from scm_media.pipeline.requests import check_sizes
 from scm_media.prompts import LABEL as PROMPT
 
 TEACHER = "teacher"
 STEPS = (1, 2, 4)
 """Numbers of steps that are offered."""
+MOST_STEPS = 128
+"""Steps at most: others wait for the same model."""
+MOST_TIMES_LARGER = 16
+"""How much larger than the model's own a sample may be: others share the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +50,23 @@ class Asked:
         if not 1 <= num <= most:
             raise ValueError(f"the number of samples must lie in 1 … {most}, got {num}; ask for the rest afterwards")
         steps = (self.steps or "").strip()
+        number = None if steps in ("", TEACHER) else whole("steps", steps)
+        if number is not None and not 1 <= number <= MOST_STEPS:
+            raise ValueError(f"the number of steps must lie in 1 … {MOST_STEPS} here, got {number}")
+        sizes = parse_sizes(self.sizes or "")
+        _check_sizes(pipeline, sizes)
         given = {name: value for name, value in self.labels.items() if value not in (None, "") and name != PROMPT}
         takes_text = pipeline.text is not None
         return SamplingRequest(
             num=num,
             label=(self.label or "").strip() or given or None,
             prompt=self.prompt if self.prompt and (takes_text or self.label) else None,
-            steps=None if steps in ("", TEACHER) else whole("steps", steps),
+            steps=number,
             teacher=steps == TEACHER,
             guidance=self.guidance,
             seed=whole("seed", self.seed),
             first=whole("the first sample's number", self.first),
-            sizes=parse_sizes(self.sizes or ""),
+            sizes=sizes,
             walk=None if self.walk is None else (whole("the second seed", self.walk[0]), float(self.walk[1])),
             batch_size=batch_size,
         )
@@ -93,6 +104,20 @@ def parse_walk(text: str | None) -> tuple[Any, float] | None:
         return other, float(fraction)
     except ValueError as error:
         raise ValueError(f'a walk is written as "7 0.5", a seed and a fraction, got {str(text)[:40]!r}') from error
+
+
+def _check_sizes(pipeline: Pipeline, sizes: Mapping[str, float]) -> None:
+    """Raises ValueError for sizes that the modality does not have, and for samples that are too large to share."""
+    if unknown := [name for name in sizes if name not in pipeline.modality.size_options]:
+        known = ", ".join(pipeline.modality.size_options) or "none"
+        raise ValueError(f"the model has no size {unknown[0]!r}; it has {known}")
+    check_sizes(pipeline.modality, sizes)
+    own, asked = (math.prod(pipeline.modality.shape(**each)) for each in ({}, sizes))
+    if asked > MOST_TIMES_LARGER * own:
+        raise ValueError(
+            f"a sample of these sizes is {asked / own:.0f} times as large as the model's own, at most "
+            f"{MOST_TIMES_LARGER} times here; use scm-media generate for it"
+        )
 
 
 def offered_steps(pipeline: Pipeline, live: bool = False) -> list[str]:

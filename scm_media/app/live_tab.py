@@ -39,16 +39,15 @@ def build(app: App) -> None:
             with gr.Row():
                 teach = gr.Button("Show the teacher's", min_width=150, elem_id="scm-live-teach")
                 stop = gr.Button("Stop", min_width=90, elem_id="scm-live-stop")
-        with gr.Column(scale=3, min_width=300):
-            with gr.Row(equal_height=False):
-                with gr.Column(min_width=240):
-                    gr.HTML('<h2 class="scm-heading">Student</h2>')
-                    status = gr.HTML(elem_id="scm-live-status")
-                    shown = gr.HTML(empty("Move a slider, type a prompt or press Show."), elem_id="scm-live")
-                with gr.Column(min_width=240):
-                    gr.HTML('<h2 class="scm-heading">Teacher</h2>')
-                    taught = gr.HTML(elem_id="scm-live-teacher-status")
-                    teacher = gr.HTML(empty(UNASKED), elem_id="scm-live-teacher")
+        with gr.Column(scale=3, min_width=300), gr.Row(equal_height=False):
+            with gr.Column(min_width=240):
+                gr.HTML('<h2 class="scm-heading">Student</h2>')
+                status = gr.HTML(elem_id="scm-live-status")
+                shown = gr.HTML(empty("Move a slider, type a prompt or press Show."), elem_id="scm-live")
+            with gr.Column(min_width=240):
+                gr.HTML('<h2 class="scm-heading">Teacher</h2>')
+                taught = gr.HTML(elem_id="scm-live-teacher-status")
+                teacher = gr.HTML(empty(UNASKED), elem_id="scm-live-teacher")
     inputs = [*controls.components, other, way]
 
     def asked_of(values: tuple[Any, ...], **more: Any) -> Asked:
@@ -137,4 +136,3 @@ def _line(made: Made, begun: float) -> str:
         ("evaluations", str(made.evaluations)),
     ]
     return facts(pairs) + "".join(empty(each) for each in made.warnings)
-

@@ -118,5 +118,7 @@ def serve(settings: ServerSettings) -> None:
         signal.signal(number, lambda *_: ended.set())
     with running(settings) as server:
         who = "this computer alone" if is_local(settings.host) else "everyone with the password"
-        print(f"scm-media app: {server.url} for {who}; Ctrl-C ends it and deletes {server.app.folders.root}", flush=True)
+        print(
+            f"scm-media app: {server.url} for {who}; Ctrl-C ends it and deletes {server.app.folders.root}", flush=True
+        )
         ended.wait()

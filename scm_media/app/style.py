@@ -23,7 +23,8 @@ CSS = """
 .scm-results audio { width: 100%; display: block; }
 .scm-results figcaption { padding: 6px 10px 8px; display: flex; flex-direction: column; gap: 2px; font-size: .85rem;
   overflow-wrap: anywhere; }
-.scm-results figcaption a { color: var(--link-text-color); text-decoration: underline; padding: 4px 0; align-self: flex-start; }
+.scm-results figcaption a { color: var(--link-text-color); text-decoration: underline; padding: 4px 0;
+  align-self: flex-start; }
 .scm-heading { font-size: 1.1rem; margin: 0; }
 .scm-facts { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 0; font-size: .9rem; }
 .scm-empty { color: var(--body-text-color-subdued); margin: 8px 0; }

@@ -29,7 +29,7 @@ def write(path: Path, age: float = 0.0) -> Path:
 def test_each_session_has_a_folder_that_nobody_guesses(folders: Folders) -> None:
     a, b = folders.folder("a"), folders.folder("b")
     assert a != b and folders.folder("a") == a
-    assert len(a.name) == 32 and "a" != a.name
+    assert len(a.name) == 32 and a.name != "a"
     assert stat.S_IMODE(folders.root.stat().st_mode) == stat.S_IMODE(a.stat().st_mode) == 0o700
 
 

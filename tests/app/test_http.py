@@ -64,7 +64,9 @@ def test_no_path_outside_the_servers_folder_is_served(served: Served, path: str)
         assert b"root:" not in body and b"build-system" not in body
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/proxy=https://example.org", "/gradio_api/monitoring", "/gradio_api/runs"])
+@pytest.mark.parametrize(
+    "path", ["/gradio_api/proxy=https://example.org", "/gradio_api/monitoring", "/gradio_api/runs"]
+)
 def test_routes_without_use_are_closed(served: Served, path: str) -> None:
     assert served.client.fetch(path)[0] == 403
 
@@ -92,9 +94,12 @@ def test_a_session_that_ended_leaves_nothing_to_be_served(served: Served) -> Non
         ({"seed": -1}, "seed must be a whole number from 0"),
         ({"num": 5}, "the number of samples must lie in 1 … 4, got 5"),
         ({"steps": "two"}, "steps must be a whole number, got two"),
+        ({"steps": "129"}, "the number of steps must lie in 1 … 128 here, got 129"),
+        ({"sizes": "size=160"}, "25 times as large as the model's own, at most 16 times here"),
+        ({"sizes": "size=nan"}, "size must be a finite number"),
         ({"model": "../../etc"}, "the app has no model '../../etc'; it has image/fashion"),
-        ({"sizes": "frames=9"}, "frames"),
-        ({"sizes": "size"}, 'sizes are written as "duration=3 fps=8", got \'size\''),
+        ({"sizes": "frames=9"}, "the model has no size 'frames'; it has size"),
+        ({"sizes": "size"}, "sizes are written as \"duration=3 fps=8\", got 'size'"),
     ],
 )
 def test_errors_are_words(served: Served, values: dict, message: str) -> None:
@@ -123,7 +128,13 @@ def test_uploads_are_limited_in_size(served: Served) -> None:
 
 
 def test_names_of_uploads_stay_inside_the_servers_folder(served: Served) -> None:
-    for name in ("../../../../../../tmp/escaped-scm-media.png", "/tmp/escaped-scm-media.png", "..", "a/b.png", "\u202egnp.png"):
+    for name in (
+        "../../../../../../tmp/escaped-scm-media.png",
+        "/tmp/escaped-scm-media.png",
+        "..",
+        "a/b.png",
+        "\u202egnp.png",
+    ):
         status, body = served.client.upload(name, b"x")
         assert not Path("/tmp/escaped-scm-media.png").exists()
         if status == 200:
@@ -135,12 +146,22 @@ def test_a_password_stands_before_everything(locked: Served) -> None:
     (root / "results").mkdir(exist_ok=True)
     (root / "results" / "x.png").write_bytes(b"secret")
     stranger, friend = locked.client, Client(locked.url)
-    paths = ["/config", "/gradio_api/info", f"/gradio_api/file={root}/results/x.png", "/gradio_api/queue/data?session_hash=a"]
+    paths = [
+        "/config",
+        "/gradio_api/info",
+        f"/gradio_api/file={root}/results/x.png",
+        "/gradio_api/queue/data?session_hash=a",
+    ]
     for path in paths:
         status, body = stranger.fetch(path)
         assert status == 401 and b"secret" not in body, path
     assert stranger.upload("x.png", b"x")[0] == 401
-    for path in ("/gradio_api/call/generate", "/gradio_api/call/v2/generate", "/gradio_api/queue/join", "/gradio_api/run/generate"):
+    for path in (
+        "/gradio_api/call/generate",
+        "/gradio_api/call/v2/generate",
+        "/gradio_api/queue/join",
+        "/gradio_api/run/generate",
+    ):
         assert stranger.fetch(path, b'{"data": ["image/fashion"]}')[0] == 401, path
     assert stranger.login("wrong horse") == 400 and stranger.fetch("/config")[0] == 401
     assert friend.login("correct horse") == 200

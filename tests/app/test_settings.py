@@ -18,7 +18,9 @@ def test_this_computers_own_addresses_need_no_password(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "my-machine", "127.0.0.1.example.org"])
 def test_the_network_needs_a_password(host: str) -> None:
     assert not is_local(host)
-    with pytest.raises(ValueError, match=r"--host .* needs a password: set the environment variable SCM_MEDIA_PASSWORD"):
+    with pytest.raises(
+        ValueError, match=r"--host .* needs a password: set the environment variable SCM_MEDIA_PASSWORD"
+    ):
         ServerSettings(host=host)
     assert ServerSettings(host=host, password="long enough").password == "long enough"
 

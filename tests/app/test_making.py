@@ -1,0 +1,139 @@
+"""What is asked for, made: progress, stops, locks, files, warnings."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from scm_media.app.asking import Asked, guides, offered_steps, parse_sizes, parse_walk, whole
+from scm_media.app.jobs import Cancelled, Jobs
+from scm_media.app.making import make
+from scm_media.app.media import Result, show
+from scm_media.app.models import Models
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models(("image/fashion", "image/emoji-text", "audio/notes"), "cpu", "float32")
+
+
+@pytest.mark.parametrize(("value", "number"), [(3, 3), (3.0, 3), (" 3 ", 3), ("-2", -2), (2**62, 2**62)])
+def test_whole_numbers_of_pages_and_programs(value, number) -> None:
+    assert whole("seed", value) == number
+
+
+@pytest.mark.parametrize("value", [None, "", "3.5", 3.5, True, "1e3", "٣", "9" * 40, float("nan")])
+def test_other_numbers_are_refused(value) -> None:
+    with pytest.raises(ValueError, match="seed must be a whole number, got"):
+        whole("seed", value)
+
+
+def test_sizes_and_walks_are_read() -> None:
+    assert parse_sizes("duration=3, fps=8") == {"duration": 3.0, "fps": 8.0} and parse_sizes("") == {}
+    assert parse_walk("7 0.5") == ("7", 0.5) and parse_walk(" ") is None
+    with pytest.raises(ValueError, match="a walk is written as"):
+        parse_walk("7")
+
+
+def test_steps_and_guidance_are_offered_where_networks_have_them(models: Models) -> None:
+    assert offered_steps(models.pipeline("image/fashion")) == ["1", "2", "4", "teacher"]
+    assert offered_steps(models.pipeline("image/fashion"), live=True) == ["1", "2", "4"]
+    assert guides(models.pipeline("image/fashion")) == guides(models.pipeline("audio/notes")) == "teacher"
+
+
+def test_results_come_in_batches_with_seed_and_label_inside(models: Models, tmp_path: Path) -> None:
+    asked = Asked(model="audio/notes", label="family=guitar pitch=60", seed=2, num=5, steps="1")
+    counts = [len(made.results) for made in make(models, tmp_path, asked, most=8)]
+    assert counts == [4, 5]
+    files = sorted(tmp_path.glob("*/*.wav"))
+    read = models.pipeline("audio/notes").modality.read_metadata
+    found = [read(file) for file in files]
+    assert sorted(each["index"] for each in found) == [0, 1, 2, 3, 4] and {each["seed"] for each in found} == {2}
+    assert all(each["label"].startswith("family=guitar pitch=60 ") for each in found)
+    assert len(list(tmp_path.glob("*/view.png"))) == 5
+
+
+def test_progress_rises_and_a_stop_ends_a_teacher_between_two_evaluations(models: Models, tmp_path: Path) -> None:
+    stop, fractions = threading.Event(), []
+
+    def report(done: float) -> None:
+        fractions.append(done)
+        if len(fractions) == 10:
+            stop.set()
+
+    asked = Asked(model="image/fashion", steps="teacher", seed=1)
+    with pytest.raises(Cancelled):
+        list(make(models, tmp_path, asked, most=1, stop=stop, report=report))
+    assert len(fractions) == 10 and fractions == sorted(fractions) and fractions[1] == pytest.approx(1 / 63)
+    assert not list(tmp_path.iterdir())
+    network = models.pipeline("image/fashion").network("teacher")
+    assert not network._forward_pre_hooks
+
+
+def test_a_job_that_waits_for_its_model_can_be_stopped(models: Models, tmp_path: Path) -> None:
+    jobs, raised = Jobs(), []
+
+    def wait() -> None:
+        with jobs.running("me") as stop:
+            try:
+                list(make(models, tmp_path, Asked(model="image/fashion"), most=1, stop=stop))
+            except Cancelled as error:
+                raised.append(error)
+
+    with models.lock("image/fashion"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not jobs.stop("me"):
+            pass
+        assert jobs.stop("another") == 0
+        thread.join(10)
+    assert len(raised) == 1 and jobs.stop("me") == 0
+
+
+def test_a_texts_warnings_belong_to_its_request(models: Models, tmp_path: Path) -> None:
+    from scm_media.pipeline.texts import TextWarning
+
+    pipeline = models.pipeline("image/emoji-text")
+    original = pipeline.text.condition
+
+    def warn(cond, texts):
+        import warnings
+
+        warnings.warn(f"{texts[0]!r} is unlike", TextWarning, stacklevel=2)
+        return original(cond, texts)
+
+    pipeline.text.condition = warn
+    try:
+        made = {}
+
+        def one(prompt: str) -> None:
+            asked = Asked(model="image/emoji-text", prompt=prompt, steps="1")
+            (made[prompt],) = make(models, tmp_path, asked, most=1)
+
+        threads = [threading.Thread(target=one, args=(text,)) for text in ("abacus", "adult")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        del pipeline.text.condition
+    assert {text: each.warnings for text, each in made.items()} == {
+        text: [f"{text!r} is unlike"] for text in ("abacus", "adult")
+    }
+
+
+def test_labels_and_names_are_shown_as_text() -> None:
+    record = {"seed": 1, "index": 0, "label": '<img src=x onerror="alert(1)">', "prompt": "{{x}} ${y}"}
+    text = show([Result(Path('/r/a"><script>.png'), record)], lambda file: f"gradio_api/file={file}")
+    assert "<script>" not in text and "<img src=x" not in text and "onerror=&quot;" in text
+    assert text.count("<img") == 1
+
+
+def test_models_go_by_their_names_and_are_loaded_once(models: Models) -> None:
+    assert models.pipeline("image/fashion") is models.pipeline("image/fashion")
+    with pytest.raises(ValueError, match="the app has no model 'x'; it has image/fashion"):
+        models.pipeline("x")
+    named = Models(("/a/runs/main", "/b/runs/main", "image/fashion"), "cpu", "float32")
+    assert named.names == ["main", "/b/runs/main", "image/fashion"]
