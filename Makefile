@@ -26,7 +26,10 @@ LOWEST ?= .venv-lowest
 HIGHEST ?= .venv-highest
 HELD := torch hydra-core fsspec lightning safetensors pillow
 
-.PHONY: help install dev lint format test test-all test-lowest test-highest audit demo wheel clean
+# The browser that tests/app drives; nothing is done where it is there.
+CHROMIUM ?= /usr/bin/chromium
+
+.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo wheel clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -66,10 +69,20 @@ format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint
+chromium:
+	@test -x $(CHROMIUM) || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium, which the tests of the browser app drive"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+		{ echo "error: chromium could not be installed; try: apt-get install -y chromium"; exit 1; }; \
+	else \
+		echo "error: $(CHROMIUM) is missing, which the tests of the browser app drive; as root: apt-get install -y chromium"; \
+		exit 1; \
+	fi
+
+test: lint chromium
 	$(PYTEST) -n $(WORKERS) -m "not slow and not gpu" --durations=10
 
-test-all: lint
+test-all: lint chromium
 	$(PYTEST) -n $(WORKERS) -m "not gpu" --durations=20
 	@$(MAKE) --no-print-directory test-lowest test-highest
 
@@ -81,7 +94,7 @@ $(LOWEST)/.installed: pyproject.toml setup.py
 	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
 	@touch $@
 
-test-lowest: $(LOWEST)/.installed
+test-lowest: $(LOWEST)/.installed chromium
 	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
 
 $(HIGHEST)/.installed: pyproject.toml setup.py
@@ -92,7 +105,7 @@ $(HIGHEST)/.installed: pyproject.toml setup.py
 	@$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
 	@touch $@
 
-test-highest: $(HIGHEST)/.installed
+test-highest: $(HIGHEST)/.installed chromium
 	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
 
 audit: dev

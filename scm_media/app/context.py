@@ -39,9 +39,13 @@ class App:
         """Returns the address of a file in a private folder, relative to the page."""
         return f"gradio_api/file={file}"
 
-    def say(self, text: str) -> None:
-        """Shows a short message on the page; called by a handler."""
-        gr.Info(html.escape(text, quote=False))
+    def say(self, text: str, title: str = "Done", refused: bool = False) -> None:
+        """Shows a short message on the page until it is closed; called by a handler.
+
+        refused: what the user wanted was not done.
+        """
+        show = gr.Warning if refused else gr.Info
+        show(html.escape(text, quote=False), duration=None if refused else 10, title=title)
 
     def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function, or generator function, whose errors are shown to the user as one line of text."""

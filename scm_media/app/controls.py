@@ -69,6 +69,7 @@ class Controls:
             self.model,
             self.components[1:],
             show_progress="hidden",
+            show_progress_on=self.model,
             api_visibility="private",
         )
 

@@ -11,6 +11,7 @@ import gradio as gr
 from scm_media.app.asking import parse_walk
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
+from scm_media.app.errors import in_words
 from scm_media.app.jobs import Cancelled
 from scm_media.app.making import Made, make
 from scm_media.app.media import empty, facts, show
@@ -36,7 +37,7 @@ def build(app: App) -> None:
                 go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
                 stop = gr.Button("Cancel", min_width=120, elem_id="scm-stop")
             dropped = gr.File(
-                label="Settings from a file: drop one that scm-media made", height=120, elem_id="scm-drop"
+                label="Settings from a file: drop one that scm-media made", height=150, elem_id="scm-drop"
             )
         with gr.Column(scale=3, min_width=300):
             status = gr.HTML(elem_id="scm-status")
@@ -60,16 +61,21 @@ def build(app: App) -> None:
                 yield empty(f"Cancelled after {done} of {number} samples."), gr.skip()
 
     def on_drop(file: str | None, request: gr.Request) -> list[Any]:
+        unchanged = [gr.skip()] * (len(controls.components) + len(settings))
         if file is None:
-            return [gr.skip()] * (len(controls.components) + len(settings))
-        asked, remark = restore_settings(app.models, app.claim(request, file))
-        app.say(remark)
+            return [gr.skip(), *unchanged]
+        try:
+            asked, remark = restore_settings(app.models, app.claim(request, file))
+        except ValueError as error:  # no gr.Error, after which the next file could not be dropped
+            app.say(in_words(error), "Not taken", refused=True)
+            return [None, *unchanged]
+        app.say(remark, "Settings taken")
         walked = "" if asked.walk is None else f"{asked.walk[0]} {asked.walk[1]:g}"
-        return [*controls.restore(asked), 1, asked.first, asked.sizes or "", walked]
+        return [None, *controls.restore(asked), 1, asked.first, asked.sizes or "", walked]
 
     def on_cancel(request: gr.Request) -> None:
         if not app.jobs.stop(session_of(request)):
-            app.say("Nothing is running.")
+            app.say("Nothing is running.", "Cancel")
 
     controls.follow()
     go.click(
@@ -85,9 +91,10 @@ def build(app: App) -> None:
     dropped.upload(
         app.guarded(on_drop),
         dropped,
-        [*controls.components, *settings],
+        [dropped, *controls.components, *settings],
         api_visibility="private",
         show_progress="hidden",
+        show_progress_on=dropped,
     )
 
 

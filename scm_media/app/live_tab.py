@@ -85,15 +85,18 @@ def build(app: App) -> None:
 
     def on_stop(request: gr.Request) -> None:
         if not app.jobs.stop(session_of(request)):
-            app.say("Nothing is running.")
+            app.say("Nothing is running.", "Stop")
 
-    how: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    how: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": status}
+    in_order: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}  # else an older result comes last
     outputs = [status, shown, taught, teacher]
-    changed = [*(each.input for each in controls.components[1:]), other.input, way.input, again.click]
+    # A prompt by its change: Gradio tells of keys alone as input, and texts are pasted too.
+    moved = [each.input for each in (*controls.components[2:], other, way)]
+    changed = [controls.prompt.change, *moved, again.click]
     live = app.guarded(on_change)
-    gr.on(changed, live, inputs, outputs, trigger_mode="always_last", concurrency_id="live", **how)
-    controls.follow().then(live, inputs, outputs, concurrency_id="live", **how)
-    play.click(app.guarded(on_walk), inputs, [way, *outputs], concurrency_id="live", **how)
+    gr.on(changed, live, inputs, outputs, trigger_mode="always_last", **in_order, **how)
+    controls.follow().then(live, inputs, outputs, **in_order, **how)
+    play.click(app.guarded(on_walk), inputs, [way, *outputs], concurrency_id="walk", **how)
     teach.click(
         app.guarded(on_teach),
         inputs,

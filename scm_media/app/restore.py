@@ -48,7 +48,10 @@ def read_record(models: Models, file: Path) -> dict[str, Any]:
         if file.suffix.lower() not in modality.written_suffixes:
             suffixes += [each for each in modality.written_suffixes if each not in suffixes]
             continue
-        record = modality.read_metadata(file)
+        try:
+            record = modality.read_metadata(file)
+        except ValueError as error:
+            raise ValueError(str(error).replace(f"{file.parent}/", "")) from error  # the server's folders
         if record:
             return record
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import os
 import signal
 import threading
@@ -22,6 +23,8 @@ from scm_media.app.style import CSS, THEME
 
 TABS: tuple[ModuleType, ...] = (generate_tab, live_tab)
 """The tabs, from left to right: modules with ``TITLE`` and ``build(app)``."""
+HEARTBEAT = "2"
+"""Seconds between two looks whether a page is still open; Gradio takes the number from the environment."""
 WORKERS = 4
 """Handlers of one kind that run at once; each model serves one at a time."""
 
@@ -29,6 +32,7 @@ WORKERS = 4
 def build(app: App) -> gr.Blocks:
     """Returns the page, with all tabs and the REST interface."""
     os.environ["GRADIO_TEMP_DIR"] = str(app.folders.root)  # where uploads go
+    os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", HEARTBEAT)
     with gr.Blocks(title="scm-media", analytics_enabled=False) as blocks:
         rest.build(app)  # before the tabs, so that no handler of theirs takes the name of an endpoint
         gr.HTML('<h1 class="scm-title">scm-media</h1>')
@@ -77,7 +81,7 @@ def start(app: App, blocks: gr.Blocks) -> str:
             pwa=False,
             mcp_server=False,
             enable_monitoring=False,
-            run_history=False,
+            **_known({"run_history": False}),
             footer_links=["api"],
             show_error=False,
             theme=THEME,
@@ -87,6 +91,11 @@ def start(app: App, blocks: gr.Blocks) -> str:
     except OSError as error:
         raise ValueError(f"--port {settings.port}: {error}; choose another one, or leave --port out") from error
     return str(url)
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that this version of Gradio has: the first ones of version 6 keep no histories."""
+    return {name: value for name, value in settings.items() if name in inspect.signature(gr.Blocks.launch).parameters}
 
 
 class Server(NamedTuple):
@@ -114,11 +123,12 @@ def running(settings: ServerSettings) -> Iterator[Server]:
 def serve(settings: ServerSettings) -> None:
     """Serves until the process is interrupted or terminated, then deletes all files of all sessions."""
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    before = {each: signal.signal(each, lambda *_: ended.set()) for each in (signal.SIGINT, signal.SIGTERM)}
     with running(settings) as server:
         who = "this computer alone" if is_local(settings.host) else "everyone with the password"
         print(
             f"scm-media app: {server.url} for {who}; Ctrl-C ends it and deletes {server.app.folders.root}", flush=True
         )
         ended.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)

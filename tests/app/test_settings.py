@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import pytest
 
+from scm_media.app.context import App
+from scm_media.app.folders import Folders
+from scm_media.app.server import serve
 from scm_media.app.settings import BUNDLED, ServerSettings, is_local
 from scm_media.cli import app as command
 from scm_media.pipeline import bundled_names
@@ -70,3 +77,30 @@ def test_the_command_takes_the_password_of_the_environment(monkeypatch) -> None:
     assert command.run(["image/fashion", "--host", "0.0.0.0", "--max-upload", "5"]) == 0
     (settings,) = taken
     assert (settings.password, settings.models, settings.max_upload) == ("from outside", ("image/fashion",), 5)
+
+
+def test_a_terminated_server_deletes_its_files_and_says_where_it_was(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # set back afterwards
+    seen = []
+
+    def look(folders: Folders) -> None:
+        (folders.folder("someone") / "x.png").write_bytes(b"x")
+        seen.append(folders.root)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(
+        App, "__init__", _then(App.__init__, lambda app: threading.Timer(4, look, [app.folders]).start())
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    serve(ServerSettings(models=("image/fashion",), out=tmp_path, device="cpu"))
+    assert len(seen) == 1 and seen[0].parent == tmp_path and not seen[0].exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "for this computer alone; Ctrl-C ends it" in capsys.readouterr().out
+
+
+def _then(first, second):
+    def both(self, *arguments) -> None:
+        first(self, *arguments)
+        second(self)
+
+    return both
