@@ -36,11 +36,9 @@ def build(app: App) -> None:
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
                 stop = gr.Button("Cancel", min_width=120, elem_id="scm-stop")
-            dropped = gr.File(
-                label="Settings from a file: drop one that scm-media made", height=150, elem_id="scm-drop"
-            )
+            dropped = gr.File(label="Settings from a file of scm-media", height=150, elem_id="scm-drop")
         with gr.Column(scale=3, min_width=300):
-            status = gr.HTML(elem_id="scm-status")
+            status = gr.HTML(elem_id="scm-status", min_height=64)
             shown = gr.HTML(empty("Choose a model and press Generate."), elem_id="scm-made")
     settings = [num, first, sizes, walk]
 
@@ -50,6 +48,7 @@ def build(app: App) -> None:
         begun = time.perf_counter()
         with app.jobs.running(session_of(request)) as stopped:
             made = None
+            yield "", empty("The first result is on its way.")  # else the progress lies over the last line
             try:
                 progress(0, desc="waiting for the model")
                 for made in make(

@@ -37,16 +37,16 @@ def build(app: App) -> None:
                 again = gr.Button("Show", variant="primary", min_width=90, elem_id="scm-live-show")
                 play = gr.Button("Play the walk", min_width=120, elem_id="scm-live-play")
             with gr.Row():
-                teach = gr.Button("Show the teacher's", min_width=150, elem_id="scm-live-teach")
+                teach = gr.Button("Ask the teacher", min_width=150, elem_id="scm-live-teach")
                 stop = gr.Button("Stop", min_width=90, elem_id="scm-live-stop")
         with gr.Column(scale=3, min_width=300), gr.Row(equal_height=False):
             with gr.Column(min_width=240):
                 gr.HTML('<h2 class="scm-heading">Student</h2>')
-                status = gr.HTML(elem_id="scm-live-status")
+                status = gr.HTML(elem_id="scm-live-status", min_height=64)
                 shown = gr.HTML(empty("Move a slider, type a prompt or press Show."), elem_id="scm-live")
             with gr.Column(min_width=240):
                 gr.HTML('<h2 class="scm-heading">Teacher</h2>')
-                taught = gr.HTML(elem_id="scm-live-teacher-status")
+                taught = gr.HTML(elem_id="scm-live-teacher-status", min_height=64)
                 teacher = gr.HTML(empty(UNASKED), elem_id="scm-live-teacher")
     inputs = [*controls.components, other, way]
 
@@ -74,6 +74,7 @@ def build(app: App) -> None:
         asked = asked_of(values, teacher=True)
         begun, made = time.perf_counter(), None
         with app.jobs.running(session_of(request)) as stopped:
+            yield "", gr.skip()  # else the progress lies over the last line
             progress(0, desc="waiting for the model")
             try:
                 for made in make(

@@ -71,7 +71,7 @@ def start(app: App, blocks: gr.Blocks) -> str:
             server_name=settings.host,
             server_port=settings.port,
             auth=auth,
-            auth_message="The password that scm-media app was started with; any name will do.",
+            auth_message="Any name, and the password that scm-media app was started with.",
             max_file_size=int(settings.max_upload * MEGABYTE),
             prevent_thread_lock=True,
             quiet=True,

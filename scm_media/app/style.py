@@ -12,7 +12,7 @@ THEME = gr.themes.Default(
 
 CSS = """
 .scm-title { font-size: 1.4rem; margin: 0; }
-.scm-results { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
+.scm-results { display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); gap: 12px; }
 .scm-results.scm-large { grid-template-columns: minmax(0, 420px); }
 .scm-results figure { margin: 0; border: 1px solid var(--border-color-primary); border-radius: 8px; overflow: hidden;
   background: var(--block-background-fill); display: flex; flex-direction: column; }
