@@ -107,7 +107,7 @@ def remove_leftovers(parts: Iterable[Path]) -> None:
     """
     for part in list(parts):
         number = re.search(r"\.(\d+)\.part$", part.name)
-        if number and _is_running(int(number[1])):
+        if number and is_running(int(number[1])):
             continue
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
@@ -115,7 +115,8 @@ def remove_leftovers(parts: Iterable[Path]) -> None:
             part.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Returns whether a process of this machine is there; true where that cannot be told without disturbing it."""
     if sys.platform == "win32":  # where signal 0 would be Ctrl-C
         return True
     try:

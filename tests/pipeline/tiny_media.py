@@ -55,8 +55,8 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def write_tiny(kind: str, folder: Path, **description: Any) -> Path:
-    """Writes a model folder of a kind in ``MODELS``, whose weights are drawn from a seed."""
+def write_tiny(kind: str, folder: Path, more: Mapping[str, Any] | None = None, **description: Any) -> Path:
+    """Writes a model folder of a kind in ``MODELS``, whose weights are drawn from a seed; more: of its backbones."""
     configs = MODELS[kind]
     modality: Any = build(configs["modality"], "modality")
     autoencoder: Any = build(configs["autoencoder"], "autoencoder")
@@ -70,6 +70,7 @@ def write_tiny(kind: str, folder: Path, **description: Any) -> Path:
         "width": 16,
         "num_heads": 2,
         "labels": {name: len(classes) for name, classes in LABELS.items()},
+        **(more or {}),
     }
     weights.save(folder / "autoencoder.safetensors", autoencoder.state_dict(), configs["autoencoder"])
     for name in ("teacher", "student"):
