@@ -54,7 +54,7 @@ def build(app: App) -> None:
                 for made in make(
                     app.models, app.folder(request), asked, most, stopped, lambda done: progress(done, desc="making")
                 ):
-                    yield _line(made, begun), show(made.results, app.url)
+                    yield line(made, begun), show(made.results, app.url)
             except Cancelled:
                 done = len(made.results) if made else 0
                 yield empty(f"Cancelled after {done} of {number} samples."), gr.skip()
@@ -97,7 +97,7 @@ def build(app: App) -> None:
     )
 
 
-def _line(made: Made, begun: float) -> str:
+def line(made: Made, begun: float) -> str:
     """Returns HTML that says how much is made, how long it took, and what was said of texts."""
     pairs = [
         ("samples", f"{len(made.results)} of {made.num}"),

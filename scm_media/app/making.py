@@ -44,7 +44,7 @@ def make(
     do, and ``Cancelled`` once ``stop`` is set.
     """
     stop = stop or threading.Event()
-    with _held(models.lock(asked.model), stop):
+    with held(models.lock(asked.model), stop):
         pipeline = models.pipeline(asked.model)
         request = asked.request(pipeline, most, batch_size=1 if asked.steps == TEACHER else 4)
         batches = pipeline.batches(request)
@@ -52,7 +52,7 @@ def make(
     made = Made(request.num)
     while len(made.results) < request.num:
         watch = watched(pipeline, request, stop, report)
-        with _held(models.lock(asked.model), stop), text_warnings(made.warnings), watch:
+        with held(models.lock(asked.model), stop), text_warnings(made.warnings), watch:
             part = next(batches)
         made.sampling += 1000 * part.seconds_model
         made.decoding += 1000 * part.seconds_decode
@@ -63,7 +63,7 @@ def make(
         yield made
 
 
-class _held:
+class held:
     """Holds a lock, waiting for it until a job is to stop."""
 
     def __init__(self, lock: threading.RLock, stop: threading.Event) -> None:

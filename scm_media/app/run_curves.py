@@ -48,7 +48,7 @@ def group_figures(figures: Mapping[str, Curve], everything: bool = False) -> dic
 
 
 def draw_panels(panels: Mapping[str, Mapping[str, Curve]]) -> str:
-    """Returns all panels as HTML, in as many columns as there is room for; each is an SVG picture in the page itself."""
+    """Returns all panels as HTML, in as many columns as fit, each an SVG picture in the page itself."""
     pictures = [
         f'<img alt="{html.escape(name)} over steps" src="data:image/svg+xml;base64,{_encode(name, curves)}">'
         for name, curves in panels.items()

@@ -243,8 +243,12 @@ def _read_trajectories(folder: Path) -> StageProgress:
 
 
 def newest_sheet(folder: Path) -> tuple[Path, int] | None:
-    """Returns the newest sheet of samples in the folder of a stage, and its step; None without."""
-    named = ((path, re.fullmatch(r"step-(\d+)", path.stem)) for path in (folder / SHEETS).glob("step-*.png"))
+    """Returns the newest sheet of samples in the folder of a stage, and its step; None without.
+
+    A link is no sheet, since it may lead out of the folder.
+    """
+    files = [path for path in (folder / SHEETS).glob("step-*.png") if not path.is_symlink()]
+    named = ((path, re.fullmatch(r"step-(\d+)", path.stem)) for path in files)
     return max(((path, int(step[1])) for path, step in named if step), key=lambda pair: pair[1], default=None)
 
 

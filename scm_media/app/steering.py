@@ -17,8 +17,8 @@ from scm_media.pipeline.records import describe_sampling, format_labels
 from scm_media.pipeline.windows import OVERLAP, find_axis_option
 from scm_media.prompts import LABEL as PROMPT
 
-MOST_FRAMES = 2000
-"""Frames of one clip; a longer one is begun anew."""
+MOST_VALUES = 1 << 25
+"""Numbers of one clip (128 MiB), which is kept while its page is open; a longer one is begun anew."""
 MOST_MOVES = 64
 """Moves of one step, and frames that one of them is held."""
 
@@ -77,8 +77,9 @@ def go_on(pipeline: Pipeline, scene: Scene, moves: Sequence[str], hold: int = 4,
         raise ValueError(f"give 1 to {MOST_MOVES} moves of 1 to {MOST_MOVES} frames; got {len(moves)} of {hold}")
     rows = pipeline.actions.parse(",".join(f"{move}*{hold}" for move in moves))
     num = scene.frames.shape[1]
-    if num + len(rows) > MOST_FRAMES:
-        raise ValueError(f"the clip has {num} frames, and {MOST_FRAMES} are the most: save it and begin a new one")
+    most = max(2 * window(pipeline), MOST_VALUES // scene.frames[:, 0].numel())
+    if num + len(rows) > most:
+        raise ValueError(f"the clip has {num} frames, and {most} are the most: save it and begin a new one")
     length = window(pipeline)
     keep = min(num, max(1, round(length * OVERLAP)))
     wanted = max(length, keep + len(rows))

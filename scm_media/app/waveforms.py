@@ -42,9 +42,9 @@ def draw_timeline(sample: Tensor, option: SizeOption, stretch: tuple[float, floa
     return page
 
 
-def place_in(across: float, length: float) -> float:
-    """Returns the place on the axis, from 0 to ``length``, of a column of pixels of the picture."""
-    return min(max(across / WIDTH, 0.0), 1.0) * length
+def place_in(part: float, length: float) -> float:
+    """Returns the place on the axis, from 0 to ``length``, of a part of the picture's width, from 0 to 1."""
+    return min(max(part, 0.0), 1.0) * length
 
 
 def move_end(stretch: tuple[float, float], place: float) -> tuple[float, float]:

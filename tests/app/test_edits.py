@@ -146,11 +146,13 @@ def test_clips_are_continued_animated_and_drawn_on(models, clip, picture):
 
 
 def test_a_foreign_file_is_refused_in_words(models, tmp_path, sound):
-    with pytest.raises(ValueError, match="tone.wav is no file of image that can be read; the suffixes are .jpeg, .jpg"):
+    with pytest.raises(
+        ValueError, match=r"tone\.wav is no file of image that can be read; .* \.jpeg, \.jpg"
+    ):
         open_source(models["image"], sound)
     text = tmp_path / "text.png"
     text.write_text("no picture")
-    with pytest.raises(ValueError, match="text.png"):
+    with pytest.raises(ValueError, match=r"text\.png"):
         open_source(models["image"], text)
 
 
@@ -166,7 +168,7 @@ def test_the_timeline_shows_the_stretch(models, sound, clip):
     frames = np.asarray(draw_timeline(video.read_whole(clip), video.size_options["frames"], (0, 2)))
     middle = frames[HEIGHT // 2, :, 0].astype(int)
     assert middle[-60] > middle[60] + 100, "the clip grows brighter"
-    assert place_in(WIDTH / 2, 3.0) == 1.5
+    assert place_in(0.5, 3.0) == 1.5
     assert place_in(-5, 3.0) == 0
     assert move_end((1.0, 2.0), 1.4) == (1.4, 2.0)
     assert move_end((1.0, 2.0), 1.6) == (1.0, 1.6)

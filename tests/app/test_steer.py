@@ -8,7 +8,7 @@ import torch
 from scm_media.app import steering
 from scm_media.app.steering_keys import assign_keys, keys_of
 from scm_media.pipeline import load
-from tests.app.small_models import ACTIONS, write_steered
+from tests.app.small_models import write_steered
 from tests.pipeline.tiny_media import write_tiny
 
 
@@ -72,7 +72,7 @@ def test_a_scene_begins_with_a_file(pipeline, tmp_path):
 
 def test_what_cannot_be_steered_is_said_in_words(pipeline, tmp_path):
     scene = steering.begin(pipeline)
-    with pytest.raises(ValueError, match="knows no action 'fly'.*ahead, left, right, fire, none"):
+    with pytest.raises(ValueError, match=r"knows no action 'fly'.*ahead, left, right, fire, none"):
         steering.go_on(pipeline, scene, ["fly"])
     with pytest.raises(ValueError, match="1 to 64 moves"):
         steering.go_on(pipeline, scene, [])
