@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from scm_media.app.asking import guides
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
 from scm_media.app.edit_making import make_edits
@@ -30,7 +31,7 @@ from scm_media.app.edits import (
 from scm_media.app.generate_tab import line
 from scm_media.app.jobs import Cancelled
 from scm_media.app.media import Result, empty, kind_of, show
-from scm_media.app.timeline import Timeline
+from scm_media.app.timeline import show_timeline, timeline
 from scm_media.app.waveforms import move_end, place_in
 from scm_media.display import printable
 from scm_media.drawing import scale_picture
@@ -43,6 +44,10 @@ STEPS = (1, 2, 4, 8, 16, 32)
 """Numbers of steps that are offered: networks that were not trained with masks need more of them."""
 CANVAS = 448
 """Pixels of the shorter side of a picture to draw on, at least."""
+PREVIEW = """
+video, .scm-source { height: 256px; max-width: 100%; image-rendering: pixelated; border-radius: 8px; margin: 0; }
+audio { width: 100%; display: block; }
+"""
 BRUSH = gr.Brush(default_size=32, colors=["#ff7a00"], default_color="#ff7a00", color_mode="fixed")
 
 
@@ -53,7 +58,8 @@ class EditControls(Controls):
         found = super()._settings(pipeline)
         numbers = sorted({*STEPS, pipeline.edit_steps}) if pipeline.folder.has("student") else []
         return found | {
-            "steps": {"choices": [*map(str, numbers)], "value": str(pipeline.edit_steps) if numbers else None}
+            "steps": {"choices": [*map(str, numbers)], "value": str(pipeline.edit_steps) if numbers else None},
+            "guidance": found["guidance"] | {"visible": guides(pipeline) == "both"},
         }
 
 
@@ -74,15 +80,12 @@ class _Tab:
                 self.controls = EditControls(app, live=False)
                 most = app.settings.most
                 self.num = gr.Slider(1, most, value=min(4, most), step=1, label="Number of samples")
-                with gr.Row():
-                    self.go = gr.Button("Edit", variant="primary", min_width=120, elem_id="scm-edit-go")
-                    self.stop = gr.Button("Cancel", min_width=120)
             with gr.Column(scale=3, min_width=300):
                 self.way = gr.Radio(label="What to do", elem_id="scm-edit-way", **_ways(first))
-                self.missing = gr.HTML(_missing(first))
-                self.upload = gr.File(height=110, elem_id="scm-edit-file", **_upload(first))
+                self.missing = gr.HTML(**_missing(first))
+                self.upload = gr.File(height=140, elem_id="scm-edit-file", **_upload(first))
                 self.sample = gr.Button("Try it with a sample of the model", size="sm", elem_id="scm-edit-sample")
-                self.words = gr.HTML(elem_id="scm-edit-words")
+                self.words = gr.HTML(visible=False, elem_id="scm-edit-words")
                 self.editor = gr.ImageEditor(
                     label="Draw on what is to be made anew",
                     type="numpy",
@@ -91,17 +94,20 @@ class _Tab:
                     transforms=(),
                     layers=False,
                     brush=BRUSH,
-                    height=CANVAS + 130,
+                    height=CANVAS + 100,
                     visible=False,
                     elem_id="scm-edit-editor",
                 )
-                self.timeline = Timeline(elem_id="scm-edit-timeline")
-                self.preview = gr.HTML(elem_id="scm-edit-preview")
+                self.timeline = timeline("scm-edit-timeline")
+                self.preview = gr.HTML(visible=False, css_template=PREVIEW, elem_id="scm-edit-preview")
                 with gr.Row():
                     self.start = gr.Number(0, minimum=0, min_width=120, visible=False, elem_id="scm-edit-start")
                     self.end = gr.Number(0, minimum=0, min_width=120, visible=False, elem_id="scm-edit-end")
                     self.keep = gr.Number(None, minimum=0, min_width=120, visible=False, elem_id="scm-edit-keep")
                     self.length = gr.Number(None, minimum=0, min_width=120, visible=False, elem_id="scm-edit-length")
+                with gr.Row():
+                    self.go = gr.Button("Edit", variant="primary", min_width=120, elem_id="scm-edit-go")
+                    self.stop = gr.Button("Cancel", min_width=120)
                 self.status = gr.HTML(elem_id="scm-edit-status")
                 self.shown = gr.HTML(empty("Choose a file and press Edit."), elem_id="scm-edited")
         self._connect()
@@ -155,7 +161,7 @@ class _Tab:
         numbers = [gr.update(value=None, **each) for each in _number_settings(pipeline, ways["value"])[2:]]
         return [
             gr.update(**ways),
-            _missing(pipeline),
+            gr.update(**_missing(pipeline)),
             gr.update(value=None, **_upload(pipeline)),
             *self.on_clear(),
             *numbers,
@@ -167,11 +173,11 @@ class _Tab:
         source = None if file is None else open_source(pipeline, Path(file))
         marked = self._draw(pipeline, source, (_number(start), _number(end)) if way == STRETCH else None)
         numbers = [gr.update(**each) for each in _number_settings(pipeline, way)]
-        return [gr.update(visible=way == AREA and source is not None), "" if way == AREA else marked, *numbers]
+        return [gr.update(visible=way == AREA and source is not None), _show("" if way == AREA else marked), *numbers]
 
     def on_clear(self) -> list[Any]:
         """Returns the updates for no file."""
-        return [None, "", gr.update(value=None, visible=False), "", "", 0, 0]
+        return [None, _show(""), gr.update(value=None, visible=False), _show(""), _show(""), 0, 0]
 
     def on_upload(self, model: str, way: str, file: str, request: gr.Request) -> list[Any]:
         """Returns the updates for an uploaded file."""
@@ -211,10 +217,10 @@ class _Tab:
         drawn = {"background": picture, "layers": [], "composite": None}
         return [
             str(file),
-            empty(printable(source.words)),
+            _show(_say(source.words)),
             gr.update(value=None if picture is None else drawn, visible=way == AREA),
-            "" if way == AREA else self._draw(pipeline, source, stretch if way == STRETCH else None),
-            self._preview(pipeline, source, file, request),
+            _show("" if way == AREA else self._draw(pipeline, source, stretch if way == STRETCH else None)),
+            _show(self._preview(pipeline, source, file, request)),
             *stretch,
         ]
 
@@ -228,7 +234,9 @@ class _Tab:
         if source.sample.ndim == 4 and source.sample.shape[1] == 1:
             still = folder / f"{file.stem}-frame.png"
             scale_picture(to_picture(source.sample), CANVAS // 2).save(still)
-            return f'<img class="scm-source" src="{_escape(self.app.url(still))}" alt="the picture as the model gets it">'
+            return (
+                f'<img class="scm-source" src="{_escape(self.app.url(still))}" alt="the picture as the model gets it">'
+            )
         played = folder / f"{file.stem}-played{modality.written_suffixes[0]}"
         modality.write(played, source.sample, {})
         address = _escape(self.app.url(played))
@@ -262,7 +270,7 @@ class _Tab:
         option = time_option(pipeline.modality)
         if source is None or option is None or (source.sample.ndim == 4 and source.sample.shape[1] == 1):
             return ""
-        return Timeline.draw(source.sample, option, stretch)
+        return show_timeline(source.sample, option, stretch)
 
     def on_edit(
         self,
@@ -318,10 +326,19 @@ def _ways(pipeline: Pipeline) -> dict[str, Any]:
     return {"choices": [(WORDS[way], way) for way in ways], "value": ways[0] if ways else None}
 
 
-def _missing(pipeline: Pipeline) -> str:
-    """Returns HTML that says which ways a model does not have."""
+def _missing(pipeline: Pipeline) -> dict[str, Any]:
+    """Returns the settings of what says which ways a model does not have."""
     words = describe_missing(pipeline)
-    return empty(f"{pipeline.name}: {words}.") if words else ""
+    return {"value": _say(f"{pipeline.name} {words}."), "visible": bool(words)}
+
+
+def _say(words: str) -> str:
+    return f"<p>{html.escape(printable(words))}</p>"
+
+
+def _show(content: str) -> Any:
+    """Returns the update of HTML that takes no room where there is none."""
+    return gr.update(value=content, visible=bool(content))
 
 
 def _upload(pipeline: Pipeline) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Edit:
     def request(self, pipeline: Pipeline, source: Path, sampling: SamplingRequest) -> EditRequest:
         """Returns the request; raises ValueError for a way that the model does not have, and for a missing part."""
         if self.way not in find_ways(pipeline):
-            raise ValueError(f"{pipeline.name} cannot {NOUNS.get(self.way, self.way)}; {describe_missing(pipeline)}")
+            raise ValueError(f"{pipeline.name} {describe_missing(pipeline) or f'knows no way to edit {self.way!r}'}")
         if self.way == AREA:
             return EditRequest(task="inpaint", source=source, mask=self._mask(pipeline, source), sampling=sampling)
         if self.way == STRETCH:
@@ -105,18 +105,18 @@ def find_ways(pipeline: Pipeline) -> list[str]:
 
 
 def describe_missing(pipeline: Pipeline) -> str:
-    """Returns in words which ways a model does not have and why; "" where it has all."""
+    """Returns what a model cannot do and why, as a sentence that goes on after its name; "" where it can do all."""
     if not pipeline.folder.has("student"):
-        return "it has no student, which makes edits: distil one, or choose another model"
+        return "has no student, which makes edits: distil one, or choose another model"
     ways, reasons = find_ways(pipeline), []
     if STRETCH not in ways:
-        timed = (STRETCH, "continue", "prepend", "interpolate", "animate")
-        reasons.append(f"it cannot {', '.join(NOUNS[way] for way in timed)}: its samples have no duration")
+        timed = ", ".join(NOUNS[way] for way in ("continue", "prepend", "interpolate", "animate"))
+        reasons.append(f"{NOUNS[STRETCH]}, {timed} (its samples have no duration)")
     elif "animate" not in ways:
-        reasons.append(f"it cannot {NOUNS['animate']}: its samples have no frames")
+        reasons.append(f"{NOUNS['animate']} (its samples have no frames)")
     if AREA not in ways:
-        reasons.append(f"it cannot {NOUNS[AREA]}: its samples are no pictures")
-    return "; ".join(reasons)
+        reasons.append(f"{NOUNS[AREA]} (its samples are no pictures)")
+    return f"cannot {' or '.join(reasons)}" if reasons else ""
 
 
 def time_option(modality: Modality) -> SizeOption | None:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 from fastapi.middleware import Middleware
 
-from scm_media.app import edit_tab, generate_tab, live_tab, rest
+from scm_media.app import edit_tab, generate_tab, live_tab, rest, runs_tab, steer_tab
 from scm_media.app.context import App, session_of
 from scm_media.app.guard import Guard
 from scm_media.app.settings import MEGABYTE, ServerSettings, is_local
 from scm_media.app.style import CSS, THEME
 
-TABS: tuple[ModuleType, ...] = (generate_tab, live_tab, edit_tab)
+TABS: tuple[ModuleType, ...] = (generate_tab, live_tab, edit_tab, steer_tab, runs_tab)
 """The tabs, from left to right: modules with ``TITLE`` and ``build(app)``."""
 HEARTBEAT = "2"
 """Seconds between two looks whether a page is still open; Gradio takes the number from the environment."""

@@ -39,6 +39,8 @@ class ServerSettings:
     """Samples of one request at most."""
     out: Path | None = None
     """Where the private folders of sessions are made; None: in the system's folder for temporary files."""
+    runs: Path | None = None
+    """The folder below which trainings are shown; None: none are."""
     device: str = "auto"
     precision: str = "float32"
 
@@ -48,6 +50,8 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and (expected := bounds.complaint(value)) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} must be {expected}, got {value}")
+        if self.runs is not None and not self.runs.is_dir():
+            raise ValueError(f"--runs {self.runs} is no folder: name the one that trainings write to, such as runs")
         if len(set(self.models)) < len(self.models):
             raise ValueError(f"a model is named twice: {', '.join(self.models)}")
         if self.password is not None and len(self.password) < SHORTEST_PASSWORD:

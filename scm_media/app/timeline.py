@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import gradio as gr
 from torch import Tensor
 
-from scm_media.app.waveforms import draw_timeline
+from scm_media.app.waveforms import draw_timeline, ticks
 from scm_media.modality import SizeOption
 
 SCRIPT = """
@@ -40,6 +41,11 @@ element.addEventListener('pointerup', event => {
 STYLE = """
 .timeline { position: relative; border: 1px solid var(--border-color-primary); border-radius: 8px; overflow: hidden; }
 .timeline img { display: block; width: 100%; margin: 0; pointer-events: none; }
+.timeline.wave img { height: 150px; }
+.axis { position: relative; height: 1.4em; font-size: .8rem; color: var(--body-text-color); }
+.axis span { position: absolute; transform: translateX(-50%); }
+.axis span:first-child { transform: none; }
+.axis b { position: absolute; right: 0; font-weight: 400; background: var(--body-background-fill); padding-left: 6px; }
 .timeline.chosen { cursor: ew-resize; touch-action: pan-y; user-select: none; }
 .shade { position: absolute; top: 0; bottom: 0; width: 0; background: rgba(194, 65, 12, .25); pointer-events: none; }
 """
@@ -56,5 +62,11 @@ def show_timeline(sample: Tensor, option: SizeOption, stretch: tuple[float, floa
     draw_timeline(sample, option, stretch).save(content, "PNG")
     source = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
     words = "the file over time" if stretch is None else f"{stretch[0]:g} to {stretch[1]:g} {option.unit} chosen"
-    chosen = "" if stretch is None else " chosen"
-    return f'<div class="timeline{chosen}"><img src="{source}" alt="{words}"><div class="shade"></div></div>'
+    assert option.axis is not None
+    kinds = ["timeline", *(["wave"] if sample.ndim < 4 else []), *([] if stretch is None else ["chosen"])]
+    marks = ticks(sample.shape[option.axis] / option.rate)
+    axis = "".join(f'<span style="left:{100 * part:.2f}%">{text}</span>' for part, text in marks if part < 0.97)
+    return (
+        f'<div class="{" ".join(kinds)}"><img src="{source}" alt="{words}"><div class="shade"></div></div>'
+        f'<div class="axis">{axis}<b>{html.escape(option.unit)}</b></div>'
+    )

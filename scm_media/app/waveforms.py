@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from scm_media.app.edits import to_picture
 from scm_media.modality import SizeOption
 
-WIDTH, HEIGHT, BELOW, FONT_SIZE = 960, 180, 26, 16
-"""Pixels of the picture, of the axis below it, and of the axis's numbers."""
+WIDTH, HEIGHT = 960, 180
+"""Pixels of the picture; that of a clip is as high as its frames."""
 PAPER, INK, FAINT = (255, 255, 255), (55, 65, 81), (156, 163, 175)
 CHOSEN, CHOSEN_INK = (255, 224, 194), (194, 65, 12)
-MOST_FRAMES = 12
+MOST_FRAMES, MARGIN = 8, 10
+"""Frames of a clip that are shown, and the pixels above and below them."""
 
 
 def draw_timeline(sample: Tensor, option: SizeOption, stretch: tuple[float, float] | None) -> Image.Image:
@@ -25,21 +26,28 @@ def draw_timeline(sample: Tensor, option: SizeOption, stretch: tuple[float, floa
     """
     assert option.axis is not None
     length = sample.shape[option.axis] / option.rate
-    page = Image.new("RGB", (WIDTH, HEIGHT + BELOW), PAPER)
+    frames = _fit_frames(sample) if sample.ndim == 4 else None
+    height = HEIGHT if frames is None else frames[1] + 2 * MARGIN
+    page = Image.new("RGB", (WIDTH, height), PAPER)
     draw = ImageDraw.Draw(page)
     marked = None if stretch is None else tuple(round(_across(value, length)) for value in stretch)
     if marked is not None:
-        draw.rectangle((marked[0], 0, marked[1], HEIGHT), fill=CHOSEN)
-    if sample.ndim == 4:
-        _paste_frames(page, sample)
+        draw.rectangle((marked[0], 0, marked[1], height), fill=CHOSEN)
+    if frames is not None:
+        _paste_frames(page, sample, frames)
     else:
         _draw_outline(draw, sample, option.axis, marked)
     if marked is not None:
         for place in marked:
-            draw.line((place, 0, place, HEIGHT), fill=CHOSEN_INK, width=3)
-        draw.rectangle((marked[0], HEIGHT - 5, marked[1], HEIGHT), fill=CHOSEN_INK)
-    _draw_axis(draw, length, option.unit)
+            draw.line((place, 0, place, height), fill=CHOSEN_INK, width=3)
+        draw.rectangle((marked[0], height - 5, marked[1], height), fill=CHOSEN_INK)
     return page
+
+
+def ticks(length: float) -> list[tuple[float, str]]:
+    """Returns about five round numbers of an axis from 0 to ``length``, each with its place from 0 to 1."""
+    step = _tick(length / 5)
+    return [(number * step / length, f"{number * step:g}") for number in range(int(length / step) + 1)] if step else []
 
 
 def place_in(part: float, length: float) -> float:
@@ -71,30 +79,20 @@ def _draw_outline(draw: ImageDraw.ImageDraw, sample: Tensor, axis: int, marked: 
         draw.line((column, middle - high, column, middle - low), fill=CHOSEN_INK if inside else INK)
 
 
-def _paste_frames(page: Image.Image, clip: Tensor) -> None:
+def _fit_frames(clip: Tensor) -> tuple[int, int]:
+    """Returns width and height that the frames of a clip are shown with."""
+    wide = WIDTH // min(clip.shape[1], MOST_FRAMES)
+    factor = min((wide - 2) / clip.shape[-1], (HEIGHT - 2 * MARGIN) / clip.shape[-2])
+    return max(1, int(clip.shape[-1] * factor)), max(1, int(clip.shape[-2] * factor))
+
+
+def _paste_frames(page: Image.Image, clip: Tensor, size: tuple[int, int]) -> None:
     """Pastes frames of a clip ``(C, T, H, W)`` side by side, each in the middle of its time."""
     num = min(clip.shape[1], MOST_FRAMES)
-    wide = WIDTH // num
-    factor = min((wide - 2) / clip.shape[-1], (HEIGHT - 24) / clip.shape[-2])
-    size = (max(1, int(clip.shape[-1] * factor)), max(1, int(clip.shape[-2] * factor)))
     for number in range(num):
         frame = min(clip.shape[1] - 1, int((number + 0.5) * clip.shape[1] / num))
         picture = to_picture(clip[:, frame]).resize(size, Image.Resampling.BICUBIC)
-        page.paste(picture, (int((number + 0.5) * WIDTH / num - size[0] / 2), (HEIGHT - size[1]) // 2))
-
-
-def _draw_axis(draw: ImageDraw.ImageDraw, length: float, unit: str) -> None:
-    """Draws about eight numbers below the picture, the last one with the unit."""
-    font = ImageFont.load_default(FONT_SIZE)
-    step = _tick(length / 8)
-    for number in range(int(length / step) + 1 if step else 0):
-        place, text = _across(number * step, length), f"{number * step:g}"
-        wide = font.getlength(text)
-        left = min(max(place - wide / 2, 2), WIDTH - wide - 2)
-        if left + wide < WIDTH - font.getlength(unit) - 16:
-            draw.line((place, HEIGHT, place, HEIGHT + 4), fill=FAINT)
-            draw.text((left, HEIGHT + 5), text, fill=INK, font=font)
-    draw.text((WIDTH - font.getlength(unit) - 4, HEIGHT + 5), unit, fill=INK, font=font)
+        page.paste(picture, (int((number + 0.5) * WIDTH / num - size[0] / 2), MARGIN))
 
 
 def _tick(rough: float) -> float:

@@ -30,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         queue=parsed.queue,
         most=parsed.most,
         out=parsed.out,
+        runs=parsed.runs,
         device=parsed.device,
         precision=parsed.precision,
     )
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_argument(
         "--out", type=Path, metavar="DIR", help="where private folders are made, until the app ends; default: temporary"
+    )
+    commands.add_argument(
+        "--runs", type=Path, metavar="DIR", help="show the trainings below this folder, such as runs; default: none"
     )
     commands.add_argument("--device", default="auto", help="auto, cpu, cuda …; default: auto")
     commands.add_argument(

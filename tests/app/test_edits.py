@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from scm_media.app.edits import Edit, describe_missing, drawn_mask, find_ways, open_source, to_picture
-from scm_media.app.waveforms import HEIGHT, WIDTH, draw_timeline, move_end, place_in
+from scm_media.app.waveforms import HEIGHT, WIDTH, draw_timeline, move_end, place_in, ticks
 from scm_media.pipeline import SamplingRequest, load
 from tests.pipeline.tiny_media import write_tiny
 
@@ -59,20 +59,20 @@ def test_the_ways_of_a_model_follow_from_the_model(models, tmp_path):
     assert find_ways(models["audio"]) == ["stretch", "continue", "prepend", "interpolate"]
     assert find_ways(models["video"]) == ["continue", "animate", "area", "stretch", "prepend", "interpolate"]
     assert describe_missing(models["image"]) == (
-        "it cannot make a stretch of time anew, continue a file, lead to a file, interpolate, set a picture in motion: "
-        "its samples have no duration"
+        "cannot make a stretch of time anew, continue a file, lead to a file, interpolate, set a picture in motion (its "
+        "samples have no duration)"
     )
     assert describe_missing(models["audio"]) == (
-        "it cannot set a picture in motion: its samples have no frames; it cannot make a drawn area anew: its samples "
-        "are no pictures"
+        "cannot set a picture in motion (its samples have no frames) or make a drawn area anew (its samples are no "
+        "pictures)"
     )
     assert describe_missing(models["video"]) == ""
     alone = write_tiny("image", tmp_path)
     (alone / "student.safetensors").unlink()
     teacher = load(alone, "cpu")
     assert find_ways(teacher) == []
-    assert describe_missing(teacher).startswith("it has no student")
-    with pytest.raises(ValueError, match="cannot make a drawn area anew; it has no student"):
+    assert describe_missing(teacher).startswith("has no student")
+    with pytest.raises(ValueError, match="image/tiny has no student, which makes edits"):
         Edit(way="area").request(teacher, alone, SAMPLING)
 
 
@@ -146,9 +146,7 @@ def test_clips_are_continued_animated_and_drawn_on(models, clip, picture):
 
 
 def test_a_foreign_file_is_refused_in_words(models, tmp_path, sound):
-    with pytest.raises(
-        ValueError, match=r"tone\.wav is no file of image that can be read; .* \.jpeg, \.jpg"
-    ):
+    with pytest.raises(ValueError, match=r"tone\.wav is no file of image that can be read; .* \.jpeg, \.jpg"):
         open_source(models["image"], sound)
     text = tmp_path / "text.png"
     text.write_text("no picture")
@@ -161,13 +159,20 @@ def test_the_timeline_shows_the_stretch(models, sound, clip):
     wave = models["audio"].modality.read_whole(sound)
     plain = np.asarray(draw_timeline(wave, audio.size_options["duration"], None))
     marked = np.asarray(draw_timeline(wave, audio.size_options["duration"], (0.25, 0.5)))
-    assert plain.shape[:2] == (HEIGHT + 26, WIDTH)
+    assert plain.shape[:2] == (HEIGHT, WIDTH)
     changed = (plain != marked).any(-1)[:HEIGHT].any(0).nonzero()[0]
     assert changed.min() == pytest.approx(WIDTH / 3, abs=3)
     assert changed.max() == pytest.approx(2 * WIDTH / 3, abs=3)
     frames = np.asarray(draw_timeline(video.read_whole(clip), video.size_options["frames"], (0, 2)))
-    middle = frames[HEIGHT // 2, :, 0].astype(int)
+    middle = frames[len(frames) // 2, :, 0].astype(int)
     assert middle[-60] > middle[60] + 100, "the clip grows brighter"
+    assert ticks(0.75) == [
+        (0.0, "0"),
+        (pytest.approx(0.2667, abs=1e-3), "0.2"),
+        (pytest.approx(0.5333, abs=1e-3), "0.4"),
+        (pytest.approx(0.8), "0.6"),
+    ]
+    assert ticks(0) == []
     assert place_in(0.5, 3.0) == 1.5
     assert place_in(-5, 3.0) == 0
     assert move_end((1.0, 2.0), 1.4) == (1.4, 2.0)
