@@ -16,6 +16,7 @@ from scm_media.app.controls import Controls
 from scm_media.app.edit_making import make_edits
 from scm_media.app.edits import (
     AREA,
+    KEEPING,
     STRETCH,
     WORDS,
     Edit,
@@ -38,11 +39,12 @@ from scm_media.drawing import scale_picture
 from scm_media.pipeline import Pipeline
 from scm_media.pipeline.records import describe_sampling, sample_records
 from scm_media.pipeline.requests import SamplingRequest
+from scm_media.pipeline.windows import find_axis_option
 
 TITLE = "Edit"
 STEPS = (1, 2, 4, 8, 16, 32)
 """Numbers of steps that are offered: networks that were not trained with masks need more of them."""
-CANVAS = 448
+CANVAS = 400
 """Pixels of the shorter side of a picture to draw on, at least."""
 PREVIEW = """
 video, .scm-source { height: 256px; max-width: 100%; image-rendering: pixelated; border-radius: 8px; margin: 0; }
@@ -79,7 +81,14 @@ class _Tab:
             with gr.Column(scale=2, min_width=300):
                 self.controls = EditControls(app, live=False)
                 most = app.settings.most
-                self.num = gr.Slider(1, most, value=min(4, most), step=1, label="Number of samples")
+                self.num = gr.Number(
+                    min(4, most),
+                    label="Number of samples",
+                    precision=0,
+                    minimum=1,
+                    maximum=most,
+                    elem_id="scm-edit-num",
+                )
             with gr.Column(scale=3, min_width=300):
                 self.way = gr.Radio(label="What to do", elem_id="scm-edit-way", **_ways(first))
                 self.missing = gr.HTML(**_missing(first))
@@ -94,7 +103,7 @@ class _Tab:
                     transforms=(),
                     layers=False,
                     brush=BRUSH,
-                    height=CANVAS + 100,
+                    height=CANVAS,
                     visible=False,
                     elem_id="scm-edit-editor",
                 )
@@ -214,7 +223,7 @@ class _Tab:
         if option is not None and option.rate == 1:
             stretch = (float(int(length // 3)), float(max(int(length // 3) + 1, int(2 * length // 3))))
         picture = scale_picture(to_picture(source.sample), CANVAS) if source.sample.ndim >= 3 else None
-        drawn = {"background": picture, "layers": [], "composite": None}
+        drawn: dict[str, Any] = {"background": picture, "layers": [], "composite": None}
         return [
             str(file),
             _show(_say(source.words)),
@@ -242,7 +251,8 @@ class _Tab:
         address = _escape(self.app.url(played))
         if kind_of(played) == "audio":
             return f'<audio src="{address}" controls aria-label="the sound as the model gets it"></audio>'
-        return f'<video src="{address}" controls muted loop playsinline aria-label="the clip as the model gets it"></video>'
+        label = "the clip as the model gets it"
+        return f'<video src="{address}" controls muted loop playsinline aria-label="{label}"></video>'
 
     def on_drag(self, model: str, file: str | None, start: Any, end: Any, event: gr.EventData) -> list[Any]:
         """Returns the stretch that the mouse chose: a drag chooses both ends, a click moves the nearer one."""
@@ -282,7 +292,9 @@ class _Tab:
         way, file, drawing, start, end, keep, length, num, *own = values
         if file is None:
             raise ValueError("choose a file first, or try it with a sample of the model")
-        asked = self.controls.asked(own, num=num)
+        found = find_axis_option(self.app.models.pipeline(own[0]).modality)
+        sizes = f"{found[0]}={_number(length)}" if found and way in KEEPING and _number(length) else None
+        asked = self.controls.asked(own, num=num, sizes=sizes)
         mask = None
         if way == AREA:
             sample = open_source(self.app.models.pipeline(asked.model), Path(file)).sample
@@ -291,7 +303,6 @@ class _Tab:
         edit = Edit(
             way=way,
             keep=_number(keep) or None,
-            length=_number(length) or None,
             stretch=(_number(start), _number(end)) if way == STRETCH else None,
             mask=mask,
         )
@@ -352,7 +363,7 @@ def _number_settings(pipeline: Pipeline, way: str | None) -> list[dict[str, Any]
     option = time_option(pipeline.modality)
     unit = "" if option is None else f", {option.unit}"
     step = None if option is None or option.rate != 1 else 1
-    stretched, kept = way == STRETCH, way in ("continue", "prepend", "interpolate", "animate")
+    stretched, kept = way == STRETCH, way in KEEPING
     sides = " at each end" if way == "interpolate" else ""
     return [
         {"label": f"From{unit}", "visible": stretched, "step": step or 0.01},

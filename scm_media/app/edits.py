@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from scm_media.app.asking import MOST_TIMES_LARGER
 from scm_media.modality import Modality, SizeOption
 from scm_media.pipeline import EditRequest, Pipeline, SamplingRequest
 from scm_media.pipeline.edit_inputs import read_source
@@ -20,6 +21,8 @@ from scm_media.pipeline.windows import find_axis_option
 
 AREA, STRETCH = "area", "stretch"
 """The two ways to say what the task ``inpaint`` makes anew: a drawn mask, and a range of time."""
+KEEPING = ("continue", "prepend", "interpolate", "animate")
+"""The ways that keep a part of a file, of a length of one's own, in a sample of a length of one's own."""
 WORDS: Mapping[str, str] = {
     AREA: "Make anew what I draw on",
     STRETCH: "Make a stretch anew",
@@ -37,6 +40,8 @@ NOUNS: Mapping[str, str] = {
     "interpolate": "interpolate",
     "animate": "set a picture in motion",
 }
+MOST_VALUES = 1 << 26
+"""Numbers of a file that is edited (256 MiB)."""
 LEAST_COVERED = 0.25
 """The part of a pixel that a brush covers, from which on the pixel is made anew."""
 
@@ -45,13 +50,12 @@ LEAST_COVERED = 0.25
 class Edit:
     """A way to edit and its numbers, in the unit of the model's size option. None, or 0, is the task's own choice.
 
-    keep: length of the kept part. length: of the new sample. stretch: its start and end. mask: ``(h, w)``, true where
-    a picture, or each frame of a clip, is made anew.
+    keep: length of the kept part. stretch: its start and end. mask: ``(h, w)``, true where a picture, or each frame of
+    a clip, is made anew.
     """
 
     way: str
     keep: float | None = None
-    length: float | None = None
     stretch: tuple[float, float] | None = None
     mask: np.ndarray | None = None
 
@@ -65,26 +69,32 @@ class Edit:
             start, end = self.stretch or (0.0, 0.0)
             if not 0 <= start < end:
                 raise ValueError(f"a stretch begins before it ends, and at 0 or later: got {start:g} to {end:g}")
+            _check_made(pipeline, end - start)
             return EditRequest(task="inpaint", source=source, region=(start, end), sampling=sampling)
         assert self.way in TASKS
-        found = find_axis_option(pipeline.modality)
-        sizes = {found[0]: self.length} if found is not None and self.length else {}
-        return EditRequest(
-            task=self.way,
-            source=source,
-            keep=self.keep or None,
-            sampling=replace(sampling, sizes={**sampling.sizes, **sizes}),
-        )
+        return EditRequest(task=self.way, source=source, keep=self.keep or None, sampling=sampling)
 
     def _mask(self, pipeline: Pipeline, source: Path) -> Tensor:
         """Returns the mask in the shape of the source, above 0 where it is made anew."""
         if self.mask is None or not self.mask.any():
             raise ValueError("nothing is drawn yet: draw with the brush on what is to be made anew")
-        shape = read_source(pipeline.modality, source).shape
+        opened = open_source(pipeline, source)
+        shape = opened.sample.shape
+        _check_made(pipeline, opened.length(time_option(pipeline.modality)))
         if self.mask.shape != shape[-2:]:
             size = "×".join(map(str, reversed(shape[-2:])))
             raise ValueError(f"the drawing belongs to another picture than this one of {size} pixels: draw again")
         return (2.0 * torch.from_numpy(self.mask) - 1).expand(shape)
+
+
+def _check_made(pipeline: Pipeline, length: float) -> None:
+    """Raises ValueError for a stretch that is so long that others would wait for it; 0 for samples without duration."""
+    option = time_option(pipeline.modality)
+    if option is not None and length > MOST_TIMES_LARGER * option.default:
+        raise ValueError(
+            f"{length:g} {option.unit} would be made anew, at most {MOST_TIMES_LARGER * option.default:g} here: choose less, or "
+            "use scm-media edit"
+        )
 
 
 def find_ways(pipeline: Pipeline) -> list[str]:
@@ -110,7 +120,7 @@ def describe_missing(pipeline: Pipeline) -> str:
         return "has no student, which makes edits: distil one, or choose another model"
     ways, reasons = find_ways(pipeline), []
     if STRETCH not in ways:
-        timed = ", ".join(NOUNS[way] for way in ("continue", "prepend", "interpolate", "animate"))
+        timed = ", ".join(NOUNS[way] for way in KEEPING)
         reasons.append(f"{NOUNS[STRETCH]}, {timed} (its samples have no duration)")
     elif "animate" not in ways:
         reasons.append(f"{NOUNS['animate']} (its samples have no frames)")
@@ -150,6 +160,8 @@ def open_source(pipeline: Pipeline, file: Path) -> Source:
         kind = pipeline.modality.name
         raise ValueError(f"{file.name} is no file of {kind} that can be read; the suffixes are {', '.join(suffixes)}")
     sample = read_source(pipeline.modality, file)
+    if sample.numel() > MOST_VALUES:
+        raise ValueError(f"{file.name} is too long to be edited here: cut it, or use scm-media edit")
     return Source(sample, f"{file.name}: {_describe_file(file)}{_describe_sample(pipeline.modality, sample)}")
 
 

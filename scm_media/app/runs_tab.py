@@ -41,12 +41,13 @@ th, td { text-align: left; padding: 7px 14px 7px 0; border: none !important; whi
   border-bottom: 1px solid var(--border-color-primary) !important; }
 th { color: var(--body-text-color-subdued); font-weight: 400; font-size: .85rem; }
 td.bar { width: 40%; min-width: 80px; }
-progress { appearance: none; display: block; width: 100%; height: 8px; border: none; border-radius: 4px; overflow: hidden;
-  background: var(--border-color-primary); }
+progress { appearance: none; display: block; width: 100%; height: 8px; border: none; border-radius: 4px;
+  overflow: hidden; background: var(--border-color-primary); }
 progress::-webkit-progress-bar { background: var(--border-color-primary); }
 progress::-webkit-progress-value { background: var(--color-accent); }
 progress::-moz-progress-bar { background: var(--color-accent); }
-.state { display: inline-block; padding: 1px 8px; border-radius: 999px; border: 1px solid currentColor; font-size: .8rem; }
+.state { display: inline-block; padding: 1px 8px; border-radius: 999px; border: 1px solid currentColor;
+  font-size: .8rem; }
 .state.now { color: #15803d; font-weight: 600; } .state.stopped { color: #b45309; }
 .state.done { color: var(--body-text-color-subdued); } .state.waiting { color: var(--body-text-color-subdued); }
 .dark .state.now { color: #4ade80; } .dark .state.stopped { color: #fbbf24; }
@@ -190,7 +191,7 @@ def _badge(state: str) -> str:
 
 
 def _choose(progress: RunProgress, stage: str) -> StageProgress | None:
-    """Returns the stage whose curves are shown: the chosen one, else the one in training, else the last with figures."""
+    """Returns the stage whose curves are shown: the chosen one, or the one in training, or the last with figures."""
     if stage != AUTOMATIC:
         return next((each for each in progress.stages if each.name == stage), None)
     active = [each for each in progress.stages if each.state == TRAINING]

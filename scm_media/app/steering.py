@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scm_media.app.asking import MOST_TIMES_LARGER
 from scm_media.pipeline import EditRequest, Pipeline, SamplingRequest
 from scm_media.pipeline.actions import format_actions
 from scm_media.pipeline.edit_inputs import read_source
@@ -19,8 +20,6 @@ from scm_media.prompts import LABEL as PROMPT
 
 MOST_VALUES = 1 << 25
 """Numbers of one clip (128 MiB), which is kept while its page is open; a longer one is begun anew."""
-MOST_MOVES = 64
-"""Moves of one step, and frames that one of them is held."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,16 @@ def go_on(pipeline: Pipeline, scene: Scene, moves: Sequence[str], hold: int = 4,
     last move is made with the same action and left out. Raises ValueError for unknown actions and for too many.
     """
     _check(pipeline)
-    if not 1 <= hold <= MOST_MOVES or not 1 <= len(moves) <= MOST_MOVES:
-        raise ValueError(f"give 1 to {MOST_MOVES} moves of 1 to {MOST_MOVES} frames; got {len(moves)} of {hold}")
+    length = window(pipeline)
+    if hold < 1 or not 1 <= len(moves) * hold <= MOST_TIMES_LARGER * length:
+        raise ValueError(
+            f"one step makes 1 to {MOST_TIMES_LARGER * length} frames; got {len(moves)} moves of {hold} frames"
+        )
     rows = pipeline.actions.parse(",".join(f"{move}*{hold}" for move in moves))
     num = scene.frames.shape[1]
     most = max(2 * window(pipeline), MOST_VALUES // scene.frames[:, 0].numel())
     if num + len(rows) > most:
         raise ValueError(f"the clip has {num} frames, and {most} are the most: save it and begin a new one")
-    length = window(pipeline)
     keep = min(num, max(1, round(length * OVERLAP)))
     wanted = max(length, keep + len(rows))
     after = rows[-1:].expand(wanted - keep - len(rows), -1)

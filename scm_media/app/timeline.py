@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+
 import gradio as gr
 from torch import Tensor
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,8 +61,8 @@ def test_the_ways_of_a_model_follow_from_the_model(models, tmp_path):
     assert find_ways(models["audio"]) == ["stretch", "continue", "prepend", "interpolate"]
     assert find_ways(models["video"]) == ["continue", "animate", "area", "stretch", "prepend", "interpolate"]
     assert describe_missing(models["image"]) == (
-        "cannot make a stretch of time anew, continue a file, lead to a file, interpolate, set a picture in motion (its "
-        "samples have no duration)"
+        "cannot make a stretch of time anew, continue a file, lead to a file, interpolate, set a picture in motion "
+        "(its samples have no duration)"
     )
     assert describe_missing(models["audio"]) == (
         "cannot set a picture in motion (its samples have no frames) or make a drawn area anew (its samples are no "
@@ -119,6 +121,8 @@ def test_a_stretch_of_a_sound_is_made_anew_and_the_rest_is_kept(models, sound):
     assert (made - source.sample)[:, 2000:4000].abs().mean() > 0.01
     with pytest.raises(ValueError, match="begins before it ends"):
         make(pipeline, sound, way="stretch", stretch=(0.5, 0.5))
+    with pytest.raises(ValueError, match=r"5 seconds would be made anew, at most 4\.096 here"):
+        make(pipeline, sound, way="stretch", stretch=(0, 5))
     with pytest.raises(ValueError, match="LAST ≤ 6000 positions"):
         make(pipeline, sound, way="stretch", stretch=(0.5, 1))
 
@@ -128,7 +132,7 @@ def test_clips_are_continued_animated_and_drawn_on(models, clip, picture):
     source = open_source(pipeline, clip)
     assert source.words.startswith("clip.mp4: 24×16 pixels, 8 frames/s, 0.875 s in the file; the model gets 24×16 ")
     assert source.words.endswith("pixels, in colour, 7 frames, 8 frames/s")
-    made = make(pipeline, clip, way="continue", keep=2, length=6)
+    made = make(pipeline, clip, replace(SAMPLING, sizes={"frames": 6}), way="continue", keep=2)
     assert made.shape[1] == 6
     assert torch.equal(made[:, :2], source.sample[:, -2:])
     still = open_source(pipeline, picture)

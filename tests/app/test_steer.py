@@ -74,8 +74,9 @@ def test_what_cannot_be_steered_is_said_in_words(pipeline, tmp_path):
     scene = steering.begin(pipeline)
     with pytest.raises(ValueError, match=r"knows no action 'fly'.*ahead, left, right, fire, none"):
         steering.go_on(pipeline, scene, ["fly"])
-    with pytest.raises(ValueError, match="1 to 64 moves"):
-        steering.go_on(pipeline, scene, [])
+    for moves, hold in (([], 4), (["left"], 0), (["left"] * 21, 4)):
+        with pytest.raises(ValueError, match=f"one step makes 1 to 80 frames; got {len(moves)} moves of {hold}"):
+            steering.go_on(pipeline, scene, moves, hold)
     with pytest.raises(ValueError, match="a move is an action"):
         steering.check_moves(pipeline, "left*9999999")
     assert steering.check_moves(pipeline, "left, ahead+fire,") == ["left", "ahead+fire"]
