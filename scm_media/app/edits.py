@@ -90,10 +90,9 @@ class Edit:
 def _check_made(pipeline: Pipeline, length: float) -> None:
     """Raises ValueError for a stretch that is so long that others would wait for it; 0 for samples without duration."""
     option = time_option(pipeline.modality)
-    if option is not None and length > MOST_TIMES_LARGER * option.default:
+    if option is not None and length > (most := MOST_TIMES_LARGER * option.default):
         raise ValueError(
-            f"{length:g} {option.unit} would be made anew, at most {MOST_TIMES_LARGER * option.default:g} here: choose less, or "
-            "use scm-media edit"
+            f"{length:g} {option.unit} would be made anew, at most {most:g} here: choose less, or use scm-media edit"
         )
 
 

@@ -57,7 +57,7 @@ STYLE = """
   display: flex; flex-direction: column; align-items: center; justify-content: center; touch-action: manipulation; }
 .pad button:hover { background: var(--button-secondary-background-fill-hover); }
 .pad button:active, .pad button.pressed { outline: 2px solid var(--color-accent); }
-.pad small { color: var(--body-text-color-subdued); }
+.pad small { opacity: .7; }
 """
 
 

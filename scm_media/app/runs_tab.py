@@ -37,6 +37,7 @@ WITHOUT = (
 NONE_YET = "There is no run below this folder yet: scm-media train RECIPE begins one."
 STYLE = """
 table { width: 100%; border-collapse: collapse; font-size: .95rem; border: none !important; margin: 0; }
+thead, tbody, tr { border: none !important; }
 th, td { text-align: left; padding: 7px 14px 7px 0; border: none !important; white-space: nowrap;
   border-bottom: 1px solid var(--border-color-primary) !important; }
 th { color: var(--body-text-color-subdued); font-weight: 400; font-size: .85rem; }
@@ -49,7 +50,7 @@ progress::-moz-progress-bar { background: var(--color-accent); }
 .state { display: inline-block; padding: 1px 8px; border-radius: 999px; border: 1px solid currentColor;
   font-size: .8rem; }
 .state.now { color: #15803d; font-weight: 600; } .state.stopped { color: #b45309; }
-.state.done { color: var(--body-text-color-subdued); } .state.waiting { color: var(--body-text-color-subdued); }
+.state.waiting { color: var(--body-text-color-subdued); }
 .dark .state.now { color: #4ade80; } .dark .state.stopped { color: #fbbf24; }
 p { margin: 6px 0; }
 .wide { overflow-x: auto; }
