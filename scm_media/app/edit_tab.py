@@ -29,6 +29,7 @@ from scm_media.app.edits import (
     time_option,
     to_picture,
 )
+from scm_media.app.errors import in_words
 from scm_media.app.generate_tab import line
 from scm_media.app.jobs import Cancelled
 from scm_media.app.media import Result, empty, kind_of, show
@@ -138,7 +139,9 @@ class _Tab:
             [self.editor, self.timeline, self.start, self.end, self.keep, self.length],
             **quiet,
         )
-        self.upload.upload(self.app.guarded(self.on_upload), [model, self.way, self.upload], source, **quiet)
+        self.upload.upload(
+            self.app.guarded(self.on_upload), [model, self.way, self.upload], [*source, self.upload], **quiet
+        )
         self.upload.clear(self.app.guarded(self.on_clear), None, source, **quiet)
         self.sample.click(
             self.app.guarded(self.on_sample),
@@ -189,8 +192,12 @@ class _Tab:
         return [None, _show(""), gr.update(value=None, visible=False), _show(""), _show(""), 0, 0]
 
     def on_upload(self, model: str, way: str, file: str, request: gr.Request) -> list[Any]:
-        """Returns the updates for an uploaded file."""
-        return self._open(model, way, self.app.claim(request, file), request)
+        """Returns the updates for an uploaded file; one that cannot be taken leaves room for the next one."""
+        try:
+            return [*self._open(model, way, self.app.claim(request, file), request), gr.skip()]
+        except ValueError as error:
+            self.app.say(in_words(error), "Not taken", refused=True)
+            return [*self.on_clear(), None]
 
     def on_sample(
         self,

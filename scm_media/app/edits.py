@@ -158,7 +158,10 @@ def open_source(pipeline: Pipeline, file: Path) -> Source:
     if file.suffix.lower() not in suffixes:
         kind = pipeline.modality.name
         raise ValueError(f"{file.name} is no file of {kind} that can be read; the suffixes are {', '.join(suffixes)}")
-    sample = read_source(pipeline.modality, file)
+    try:
+        sample = read_source(pipeline.modality, file)
+    except ValueError as error:  # without the path, which is the server's
+        raise ValueError(str(error).replace(str(file), file.name)) from error
     if sample.numel() > MOST_VALUES:
         raise ValueError(f"{file.name} is too long to be edited here: cut it, or use scm-media edit")
     return Source(sample, f"{file.name}: {_describe_file(file)}{_describe_sample(pipeline.modality, sample)}")

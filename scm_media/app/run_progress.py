@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -114,10 +115,12 @@ def read_progress(run_dir: Path, now: float | None = None) -> RunProgress:
 
 
 def read_figures(file: Path) -> dict[str, Curve]:
-    """Returns the figures of a ``metrics.jsonl`` by name; a line that is not whole yet, or damaged, is left out."""
+    """Returns the figures of a ``metrics.jsonl`` by name; links, and lines that are not whole, are left out."""
     try:
-        status = file.stat()
+        status = file.stat(follow_symlinks=False)
     except OSError:
+        return {}
+    if stat.S_ISLNK(status.st_mode):
         return {}
     return _read_figures(file, status.st_mtime_ns, status.st_size)
 
@@ -190,10 +193,13 @@ def _read_recipe(run_dir: Path) -> dict[str, Any]:
 
 
 def _read_stage(config: Mapping[str, Any], run_dir: Path, stage: str) -> StageProgress | None:
-    """Returns the progress of a stage without what only a training knows; None for a stage that the run leaves out."""
-    if config.get(stage) is None:
-        return None
+    """Returns the progress of a stage without what only a training knows.
+
+    It is None for a stage that the run leaves out, and for a link, which may lead out of the root.
+    """
     folder = run_dir / stage
+    if config.get(stage) is None or folder.is_symlink():
+        return None
     if stage == "trajectories":
         return _read_trajectories(folder)
     settings = stage_settings(config, stage)
@@ -247,7 +253,8 @@ def newest_sheet(folder: Path) -> tuple[Path, int] | None:
 
     A link is no sheet, since it may lead out of the folder.
     """
-    files = [path for path in (folder / SHEETS).glob("step-*.png") if not path.is_symlink()]
+    sheets = folder / SHEETS
+    files = [] if sheets.is_symlink() else [path for path in sheets.glob("step-*.png") if not path.is_symlink()]
     named = ((path, re.fullmatch(r"step-(\d+)", path.stem)) for path in files)
     return max(((path, int(step[1])) for path, step in named if step), key=lambda pair: pair[1], default=None)
 

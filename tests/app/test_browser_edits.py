@@ -147,11 +147,15 @@ def test_a_dragged_stretch_of_a_sound_is_made_anew_alone(page, served, tmp_path)
 
 def test_a_continued_clip_begins_with_what_is_kept(page, served, tmp_path):
     modality = served.app.models.pipeline("video").modality
+    text = tmp_path / "text.mp4"
+    text.write_text("no clip")
     clip, frames = tmp_path / "clip.mp4", torch.linspace(-0.9, 0.9, 7)[None, :, None, None].expand(3, 7, 16, 24)
     modality.write(clip, frames, {})
     open_tab(page, "Edit")
     choose(page, "video")
     expect(page.locator("#scm-edit-keep")).to_be_visible(timeout=WAIT)
+    page.locator("#scm-edit-file input[type=file]").set_input_files(text)
+    expect(page.get_by_text("text.mp4 cannot be decoded as a video")).to_be_visible(timeout=WAIT)
     upload(page, clip, "7 frames")
     page.locator("#scm-edit-keep input").fill("2")
     page.locator("#scm-edit-go").click()

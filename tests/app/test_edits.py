@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from scm_media.app.asking import Asked
+from scm_media.app.edit_making import make_edits
 from scm_media.app.edits import Edit, describe_missing, drawn_mask, find_ways, open_source, to_picture
+from scm_media.app.jobs import Cancelled
+from scm_media.app.models import Models
 from scm_media.app.waveforms import HEIGHT, WIDTH, draw_timeline, move_end, place_in, ticks
 from scm_media.pipeline import SamplingRequest, load
 from tests.pipeline.tiny_media import write_tiny
@@ -102,6 +107,32 @@ def test_a_brush_marks_what_it_covers_by_a_quarter(models):
     assert not drawn_mask([], (4, 4)).any()
 
 
+def test_edits_are_made_batch_by_batch_with_their_record_and_may_be_stopped(models, clip, tmp_path):
+    opened = Models([str(models[kind].folder.path) for kind in ("audio", "video")], "cpu", "float32")
+    asked, edit = Asked(model="video", num=5, seed=3, labels={"class": "high"}), Edit(way="continue", keep=2)
+    steps = list(make_edits(opened, tmp_path, asked, edit, clip, most=8))
+    assert [made.num for made in steps] == [5, 5]
+    assert steps[-1].evaluations == models["video"].edit_steps
+    results = steps[-1].results
+    assert [result.record["index"] for result in results] == [0, 1, 2, 3, 4]
+    told = models["video"].modality.read_metadata(results[4].file)
+    assert (told["task"], told["input"], told["label"], told["steps"]) == ("continue", "clip.mp4", "high", 16)
+    with pytest.raises(ValueError, match="must lie in 1 … 4, got 5"):
+        next(make_edits(opened, tmp_path, asked, edit, clip, most=4))
+    stop = threading.Event()
+    making = make_edits(opened, tmp_path, asked, edit, clip, 8, stop, lambda done: stop.set() if done > 0.3 else None)
+    with pytest.raises(Cancelled):
+        list(making)
+
+
+def test_guidance_without_a_label_is_left_out(models, clip, tmp_path):
+    opened = Models([str(models["video"].folder.path)], "cpu", "float32")
+    for labels, evaluations in (({}, 1), ({"class": "low"}, 2)):
+        asked = Asked(model="video", steps="1", guidance=2.0, labels=labels)
+        (made,) = make_edits(opened, tmp_path, asked, Edit(way="animate"), clip, most=1)
+        assert made.evaluations == evaluations
+
+
 def test_nothing_drawn_and_other_pictures_drawings_are_refused(models, picture):
     with pytest.raises(ValueError, match="nothing is drawn yet"):
         make(models["image"], picture, way="area")
@@ -154,7 +185,7 @@ def test_a_foreign_file_is_refused_in_words(models, tmp_path, sound):
         open_source(models["image"], sound)
     text = tmp_path / "text.png"
     text.write_text("no picture")
-    with pytest.raises(ValueError, match=r"text\.png"):
+    with pytest.raises(ValueError, match=r"^text\.png"):
         open_source(models["image"], text)
 
 

@@ -32,6 +32,21 @@ def test_runs_are_found_below_the_root_and_nowhere_else(tmp_path):
     assert find_runs(tmp_path / "nothing") == []
 
 
+def test_links_within_a_run_are_not_followed(tmp_path):
+    secret = write_run(tmp_path / "secret", {"teacher": 20, "student": 20, "guide": 20})
+    write_figures(secret / "student", [{"step": 5, "loss": 1.0}])
+    sheet = write_sheet(secret / "student", 5)
+    run = write_run(tmp_path / "runs" / "run", {"teacher": 20, "student": 20})
+    (run / "student" / "metrics.jsonl").symlink_to(secret / "student" / "metrics.jsonl")
+    (run / "student" / "samples").symlink_to(sheet.parent)
+    (run / "teacher" / "samples").mkdir()
+    (run / "teacher" / "samples" / "step-5.png").symlink_to(sheet)
+    assert [(stage.figures, stage.sheet) for stage in read_progress(run).stages] == [({}, None), ({}, None)]
+    (run / "teacher").rename(run / "own")
+    (run / "teacher").symlink_to(secret / "student")
+    assert [stage.name for stage in read_progress(run).stages] == ["student"]
+
+
 def test_a_half_written_line_is_left_out_and_counts_later(tmp_path):
     file = tmp_path / "metrics.jsonl"
     write_figures(tmp_path, [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}], '{"step": 3, "lo')
