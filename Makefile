@@ -29,7 +29,7 @@ HELD := torch hydra-core fsspec lightning safetensors pillow
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo wheel clean
+.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo wheel dist clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -38,6 +38,7 @@ help:
 	@echo "make audit     ask for known faults of the installed packages (pip-audit; needs its data)"
 	@echo "make lint      ruff, import contracts, types;  make format  rewrite the sources as ruff wants them"
 	@echo "make wheel     build the wheel into dist/;      make clean   remove what the above made"
+	@echo "make dist      build wheel and sources into dist/, and check what PyPI would show of them (twine)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -138,6 +139,11 @@ demo: install
 
 wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation
+
+dist: dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(HIGHEST) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -48,7 +48,7 @@ def draw_grid(
     """
     num = len(pictures)
     if num == 0:
-        raise ValueError("a sheet needs at least one sample")
+        raise ValueError("a sheet needs at least 1 sample, got none")
     if captions and len(captions) != num:
         raise ValueError(f"{len(captions)} captions for {num} samples")
     if columns is not None and columns < 1:

@@ -139,7 +139,7 @@ def combination(snapshots: Sequence[tuple[float, int]], std: float, step: int) -
     profile. Raises ValueError when there are no snapshots. Source: as for ``reconstruct``.
     """
     if not snapshots:
-        raise ValueError("no snapshots to reconstruct an average from: save averages of one or more std first")
+        raise ValueError("no snapshots to reconstruct an average from: train with trainer.snapshot_every=STEPS first")
     gammas = torch.tensor([gamma_from_std(entry[0]) for entry in snapshots], dtype=torch.float64)
     ends = torch.tensor([entry[1] / step for entry in snapshots], dtype=torch.float64)
     gram = _overlap(gammas[:, None], ends[:, None], gammas, ends)

@@ -59,7 +59,7 @@ def evaluator(
     elif shape is None and seed is None:
         draw = noise
     else:
-        raise ValueError("noise is a function, which decides shape and values: leave shape and seed out")
+        raise ValueError("noise is a function, which decides shape and values: leave shape= and seed= out")
     layers = [layer for layer in model.modules() if layer.training] if isinstance(model, nn.Module) else []
     try:
         for layer in layers:

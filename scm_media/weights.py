@@ -193,7 +193,7 @@ def _read_header(path: Path, header: Mapping[str, str], names: Sequence[str]) ->
     try:
         found = json.loads(header["config"]), json.loads(header.get("info", "{}"))
         if not all(isinstance(each, dict) for each in found):
-            raise ValueError("no mapping")
+            raise ValueError("config and info are mappings")
         return found
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(

@@ -99,8 +99,8 @@ def test_numbers_of_steps_have_defaults(network):
     [
         ({}, "either noise .* or the shape"),
         ({"noise": torch.zeros(SHAPE), "shape": SHAPE}, "either noise .* or the shape"),
-        ({"noise": torch.zeros, "shape": SHAPE}, "leave shape and seed out"),
-        ({"noise": torch.zeros, "seed": 0}, "leave shape and seed out"),
+        ({"noise": torch.zeros, "shape": SHAPE}, "leave shape= and seed= out"),
+        ({"noise": torch.zeros, "seed": 0}, "leave shape= and seed= out"),
         ({"shape": SHAPE, "steps": 2, "times": (1.5, 1.0)}, "steps or times, not both; got steps=2 and 2 times"),
         ({"shape": SHAPE, "steps": 0}, "steps must be at least 1, got 0"),
     ],

@@ -44,7 +44,10 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
         except ValueError as error:
             problem = problem or str(error)
     if not rates:
-        raise ValueError(f"none of {len(paths)} files can be decoded; {problem or 'there are none'}")
+        raise ValueError(
+            f"none of the {len(paths)} files that were opened can be decoded as a sound; "
+            f"{problem or 'there are none'}; play one to see whether it is damaged"
+        )
     usual = median(lengths)
     fitting = [duration for duration in DURATIONS if duration >= usual]
     keys = {

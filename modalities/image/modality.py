@@ -103,7 +103,10 @@ class ImageModality(Modality):
             except ValueError as error:
                 problem = problem or str(error)
         if not pictures:
-            raise ValueError(f"none of {len(paths)} files can be decoded; {problem or 'there are none'}")
+            raise ValueError(
+                f"none of the {len(paths)} files that were opened can be decoded as a picture; "
+                f"{problem or 'there are none'}; open one in a viewer to see whether it is damaged"
+            )
         heights, widths = zip(*(picture.shape[1:] for picture in pictures), strict=True)
         grey = all(bool((picture == picture[:1]).all()) for picture in pictures)
         shorter = sorted(map(min, heights, widths))[len(pictures) // 2]

@@ -110,7 +110,10 @@ class LoRAStudent(_OverBase):
         It trains what this one trains. Raises ValueError where the base has two already.
         """
         if len(self._shared.students) > 1:
-            raise ValueError("the base has two LoRAs already: a student and its twin")
+            raise ValueError(
+                "the base has two LoRAs already, a student and its twin: read the base again for another student "
+                "(scm_media.load)"
+            )
         twin = LoRAStudent.__new__(LoRAStudent)
         nn.Module.__init__(twin)
         twin._add_lora(self._shared, self.lora, TWIN)

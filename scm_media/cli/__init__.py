@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -27,9 +28,13 @@ COMMANDS = {
     "convert": "convert a model of format 1 to today's format",
     "bench": "time training steps, sampling and loading side by side",
     "app": "open a page in the browser: generate, live, settings from files",
-    "doctor": "list versions, devices and missing packages with how to get them",
+    "doctor": "list versions, devices and missing packages with how to get them, and known traps",
+    "completion": "print a script that completes words in bash, zsh or fish",
 }
 """Command to its description; each is a module of this package with ``run(arguments) -> exit code``."""
+
+CHATTY = ("lightning.fabric.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")
+"""Loggers that tell on standard error which precision was chosen, each time that networks are made."""
 
 DISTRIBUTION = "scm-media"
 
@@ -58,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str], debug: bool) -> int:
     name = _command(words)
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     if warning := foreign_modalities():
         print(f"scm-media: {warning}", file=sys.stderr)
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from scm_media.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SAMPLING_STEPS, SEED, Bounds
 
@@ -30,6 +32,32 @@ EXTENT = "extent_"
 """The prefix of sizes in parsed arguments."""
 
 
+_CAPTURING: ContextVar[bool] = ContextVar("capturing", default=False)
+
+
+class CapturedParser(BaseException):
+    """Carries the parser of a command, which is raised in place of parsing while parsers are captured."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+@contextmanager
+def capture_parsers() -> Iterator[None]:
+    """Makes commands raise their parser as ``CapturedParser`` when they are about to parse."""
+    token = _CAPTURING.set(True)
+    try:
+        yield
+    finally:
+        _CAPTURING.reset(token)
+
+
+def capturing() -> bool:
+    """Returns whether parsers are captured, so that a command goes no other way than to its parser."""
+    return _CAPTURING.get()
+
+
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
     """Returns a parser of ``scm-media COMMAND``, which takes no abbreviated flags."""
     return _CheckingParser(
@@ -46,6 +74,8 @@ class _CheckingParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # argparse's other ways go through it
         """Returns the parsed arguments, checked, and the words that were not understood."""
+        if capturing():
+            raise CapturedParser(self)
         parsed, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             bounds = POSITIVE if action.dest.startswith(EXTENT) else RANGES.get(action.dest)
@@ -56,6 +86,15 @@ class _CheckingParser(argparse.ArgumentParser):
                 if (expected := bounds.complaint(value)) is not None:
                     raise ValueError(f"{action.option_strings[0]} must be {expected}, got {value}")
         return parsed, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with the usage; arguments that may be left out are not said to be required."""
+        required = "the following arguments are required: "
+        if message.startswith(required):
+            names = [name for name in message.removeprefix(required).split(", ") if "KEY=VALUE" not in name]
+            listed = "; scm-media recipes lists recipes" if "RECIPE" in names else ""
+            message = f"{required}{', '.join(names)}{listed}"
+        super().error(message)
 
 
 def read_lines(flag: str, file: str | Path, what: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import recipe
-from scm_media.cli.recipes import NO_DATA, Planned, held_out
+from scm_media.cli.proposals import NO_DATA, Planned, held_out
 
 NUM_READ = 16
 """Number of files that are read to time their loading, spread over the folder."""

@@ -50,7 +50,9 @@ def run(arguments: Sequence[str]) -> int:
         raise
     if len(dataset) == 0:
         reasons = _list_reasons(dataset.rejects) or "the data is empty"
-        raise ValueError(f"{parsed.recipe}: no usable example ({reasons})")
+        raise ValueError(
+            f"{parsed.recipe}: no usable example ({reasons}); check data.root, or see each file by --rejects all"
+        )
     print(f"{printable(parsed.recipe)}: {modality.name}, {len(dataset)} examples to train on, {len(held_out)} held out")
     print(f"shape: {'×'.join(map(str, dataset.shape))}")
     _print_buckets(modality, dataset)

@@ -18,7 +18,10 @@ def run(arguments: Sequence[str]) -> int:
     commands = _parser()
     parsed = commands.parse_args(arguments)
     if len(parsed.models) < 2:
-        commands.error("give two models at least; scm-media evaluate MODEL --curve writes the page of one")
+        commands.error(
+            "give two models at least, as in scm-media compare image/fashion RUN; scm-media evaluate MODEL --curve "
+            "writes the page of one"
+        )
     out = parsed.out / "compare.html" if parsed.out.is_dir() else parsed.out
     if out.suffix not in (".html", ".htm"):
         raise ValueError(f"--out {out}: expected a page (.html) or a folder that exists")

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     commands.add_argument("--prompts", metavar="FILE", help="prompts with their embeddings, for networks of text")
     parsed = commands.parse_args(arguments)
     if parsed.target is None and not parsed.check:
-        commands.error("give DIR, --check, or both")
+        commands.error("give DIR (a new folder to write to), --check, or both")
     if parsed.steps < 1:
         commands.error(f"--steps must be at least 1, got {parsed.steps}")
 

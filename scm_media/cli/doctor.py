@@ -1,4 +1,4 @@
-"""``scm-media doctor``: lists versions, devices, memory and missing packages with how to get them."""
+"""``scm-media doctor``: lists versions, devices, memory, missing packages with how to get them, and known traps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from importlib import metadata
 
 from scm_media.cli import DISTRIBUTION, foreign_modalities
 from scm_media.cli.arguments import parser
+from scm_media.cli.traps import find_traps
+from scm_media.cli.traps import installed_version as _version
+from scm_media.display import printable
 
 LIBRARIES = (
     *("torch", "torchvision", "torchaudio", "einops", "numpy", "safetensors", "hydra-core", "lightning"),
@@ -21,9 +24,11 @@ DEVELOPMENT = ("dev", "all")
 
 def run(arguments: Sequence[str]) -> int:
     """Returns 0 when the core can work, 1 when something that it needs is missing or out of place."""
-    parser("doctor", "Lists what is installed, the devices, and what is missing with how to get it.").parse_args(
-        arguments
-    )
+    parser(
+        "doctor",
+        "Lists what is installed, the devices, what is missing with how to get it, and known traps: versions that do\n"
+        "not work together, builds that do not fit the machine, caches and locales that cannot be used.",
+    ).parse_args(arguments)
     print(f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}, Python {platform.python_version()} at {sys.executable}")
     print(f"{platform.platform()}, {os.cpu_count()} cores, {_memory()}")
     for name in LIBRARIES:
@@ -37,15 +42,17 @@ def run(arguments: Sequence[str]) -> int:
         print(f"missing for {extra or 'the core'}: {', '.join(names)}; get it with: pip install '{wanted}'")
     if not missing:
         print("missing: nothing, all extras are installed")
+    severe, limiting = find_traps()
+    for trap in (*severe, *limiting):
+        print(f"trap: {printable(trap)}")
+    if not severe and not limiting:
+        print("traps: none of those that are known")
     print("data: scm-media check RECIPE opens a recipe's data and lists what is missing there")
-    return 1 if problem or "" in missing else 0
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    print(
+        "next: scm-media generate image/fashion -n 4 draws four pictures with a bundled model, scm-media train says "
+        "more"
+    )
+    return 1 if problem or "" in missing or severe else 0
 
 
 def _find_missing() -> dict[str, list[str]]:

@@ -81,7 +81,9 @@ def _check_flags(commands: argparse.ArgumentParser, parsed: Any) -> None:
     if parsed.samples is not None and parsed.reference is None and parsed.model is None:
         commands.error("--samples goes with --reference DIR, or with a MODEL for its training data")
     if parsed.samples is None and parsed.model is None:
-        commands.error("give a MODEL, or --samples DIR and --reference DIR")
+        commands.error(
+            "give a MODEL (a bundled one, a run folder or an exported folder), or --samples DIR and --reference DIR"
+        )
     for flag, excluded in EXCLUDED.items():
         if getattr(parsed, flag) and (given := [name for name in excluded if getattr(parsed, name)]):
             words = [f"--{name.replace('_', '-')}" for name in (flag, *given)]
@@ -90,7 +92,7 @@ def _check_flags(commands: argparse.ArgumentParser, parsed: Any) -> None:
     if alone and own_share().world > 1:
         commands.error(f"--{alone[0].replace('_', '-')} is the work of one process: start it without torchrun")
     if (parsed.search_ema or parsed.memorization) and parsed.rows and len(parsed.rows) > 1:
-        commands.error("one row at a time: --rows ROW")
+        commands.error("--search-ema and --memorization measure one row at a time: --rows ROW, such as --rows 2")
 
 
 def _parser() -> argparse.ArgumentParser:

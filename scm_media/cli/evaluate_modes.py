@@ -171,7 +171,7 @@ def _sampling_arguments(parsed: Any, default_num: int, seed: int) -> dict[str, A
 
 def _fitting_modality(folder: Path) -> Any:
     """Returns the modality that reads a folder's files, with keys that fit them."""
-    from scm_media.cli.recipes import fitting_keys, recipe_for
+    from scm_media.cli.proposals import fitting_keys, recipe_for
 
     if not folder.is_dir():
         raise ValueError(f"--reference {folder}: no such folder")

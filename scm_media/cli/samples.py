@@ -73,7 +73,9 @@ def open_model(
     parsed, _ = commands.parse_known_args(_without_sizes(commands, arguments))
     if parsed.model is None:
         commands.parse_args([word for word in arguments if word in ("-h", "--help")])  # the help, and exits
-        commands.error("give a MODEL")
+        commands.error(
+            "give a MODEL: a bundled one (image/fashion, audio/notes …), a run folder, or an exported folder"
+        )
 
     from scm_media.pipeline import load
     from scm_media.pipeline.requests import check_sizes

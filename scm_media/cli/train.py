@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from scm_media import recipe
-from scm_media.cli.arguments import parser
-from scm_media.display import printable
+from scm_media.cli.arguments import capturing, parser
+from scm_media.cli.next_steps import after_training, before_training
 from scm_media.recipe.errors import clear_errors
 
 QUIET = {
@@ -30,8 +30,11 @@ QUIET = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Trains a recipe; returns 0 when every stage is done."""
+    """Trains a recipe; returns 0 when every stage is done, 2 without a recipe, after saying what to do."""
     words = list(arguments)
+    if not words and not capturing():
+        print(before_training(), file=sys.stderr)
+        return 2
     commands = parser(
         "train",
         "Trains a recipe's stages in order, each resumed where it stopped.",
@@ -59,39 +62,25 @@ def run(arguments: Sequence[str]) -> int:
         flags = [word for word in words if word not in parsed.words]
         _hand_to_hydra(name, overrides, flags)
     else:
-        _train(recipe.compose(name, overrides))
+        config = recipe.compose(name, overrides)
+        _train(config)
+        if _is_first_process():
+            print(after_training(config), file=sys.stderr)
     return 0
 
 
 def _train(config: dict[str, Any]) -> None:
     from scm_media import training
+    from scm_media.cli.expected import expectation
 
-    training.run(config, lambda: _expectation(config))
+    training.run(config, expectation)
 
 
-def _expectation(config: dict[str, Any]) -> str:
-    """Returns the memory that a training takes, and its samples; its time is told once its speed is measured."""
-    from scm_media.recipe.cost import count_cost
-    from scm_media.training.fingerprint import stage_settings
-    from scm_media.training.stages import STAGES
+def _is_first_process() -> bool:
+    """Returns whether this is the process that speaks for all of a training."""
+    from torch import distributed
 
-    try:
-        cost = count_cost(config)
-        networks = (
-            f"networks of {cost.parameters / 1e6:.2f} M parameters, about {cost.training_bytes / 2**30:.2g} GiB in "
-            "training on each device; "
-        )
-    except Exception:  # a network that cannot be built without storage: an estimate stops no training
-        networks = ""
-    samples = []
-    for stage in STAGES if config["stage"] == "all" else (config["stage"],):
-        settings = {} if config[stage] is None else stage_settings(config, stage)
-        num = settings.get("num") or settings.get("max_steps", 0) * settings.get("batch_size", 0)
-        samples += [f"{stage} {num:,}"] if num else []
-    return (
-        f"{printable(config['recipe'])}: {networks}samples: {', '.join(samples)} "
-        "(each stage says after its first steps how long it takes)"
-    )
+    return not distributed.is_available() or not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def _hand_to_hydra(name: str, overrides: Sequence[str], flags: Sequence[str]) -> None:

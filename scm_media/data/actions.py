@@ -53,7 +53,10 @@ class ActionBank:
         if actions.ndim != 3 or actions.numel() == 0 or not finite:
             raise ValueError(f"{path} holds no actions (N, k, n) of finite numbers; export the model again")
         if wrong := [name for name, numbers in labels.items() if numbers.shape != actions.shape[:1]]:
-            raise ValueError(f"{path} has not {len(actions)} labels {wrong[0]}, one a sequence; export the model again")
+            raise ValueError(
+                f"{path} has {len(actions)} sequences of actions and another number of labels {wrong[0]}; export the "
+                "model again"
+            )
         return cls(actions, labels)
 
 

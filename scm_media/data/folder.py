@@ -46,7 +46,10 @@ class FolderDataset(FileDataset):
             raise ValueError(f'data.labels must be "subfolder" or "none", got {labels!r}')
         root = Path(root).expanduser()
         if not root.is_dir():
-            raise ValueError(f"data.root={root} is {'a file, not a folder' if root.exists() else 'no folder'}")
+            raise ValueError(
+                f"data.root={root} is {'a file, not a folder' if root.exists() else 'no folder'}: give the folder of "
+                "your files"
+            )
         scalars = names_of(scalars, "data.scalars")
         rejects = Rejects()
         entries = []

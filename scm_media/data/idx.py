@@ -111,7 +111,9 @@ class FashionMNISTDataset(Dataset):
     def _read_classes(self, path: Path) -> Tensor:
         classes = read_idx(path).long()
         if classes.shape != self._pixels.shape[:1]:
-            raise ValueError(f"{path} holds labels {list(classes.shape)} for {len(self._pixels)} pictures")
+            raise ValueError(
+                f"{path} holds labels {list(classes.shape)} for {len(self._pixels)} pictures: fetch both files again"
+            )
         if classes.max() >= len(FASHION_CLASSES):
             raise ValueError(f"{path} holds class {int(classes.max())}, expected 0 to {len(FASHION_CLASSES) - 1}")
         return classes

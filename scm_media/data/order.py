@@ -56,7 +56,9 @@ class Division:
 def select(part: range, num_examples: int, seed: int) -> list[tuple[int, int]]:
     """Returns (epoch, index) of each example of a part of the order, counted from its beginning."""
     if num_examples < 1:
-        raise ValueError("an order needs at least one example, got a dataset of 0")
+        raise ValueError(
+            "the data have no example to train on: scm-media check RECIPE says what was found and what was left out"
+        )
     position, end = part.start, part.stop
     found: list[tuple[int, int]] = []
     while position < end:
@@ -76,7 +78,9 @@ def select_from_bucket(step: int, part: range, batch_size: int, buckets: Tensor,
     """
     num = len(buckets)
     if num < 1:
-        raise ValueError("an order needs at least one example, got a dataset of 0")
+        raise ValueError(
+            "the data have no example to train on: scm-media check RECIPE says what was found and what was left out"
+        )
     cycle, at = divmod(step, num)
     drawn = buckets[_permutation(num, mix(seed, num), cycle)[: at + 1]]
     bucket = drawn[at]

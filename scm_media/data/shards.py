@@ -95,7 +95,10 @@ class ShardsDataset(FileDataset):
                 raise ValueError(f"data.{key} must be cls, txt or json:KEY, got {source!r}")
         fixed = classes_of(classes, "data.classes")
         if strangers := [name for name in [*scalars, *fixed] if name not in labels]:
-            raise ValueError(f"data.scalars and data.classes name {', '.join(strangers)}, which data.labels does not")
+            raise ValueError(
+                f"data.scalars and data.classes name {', '.join(strangers)}, which data.labels does not: add it "
+                "there, or leave it out here"
+            )
         rejects = Rejects()
         folder = Path("" if root is None else root).expanduser()
         keep = None if index is None else Path(index).expanduser()

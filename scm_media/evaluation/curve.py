@@ -103,7 +103,7 @@ class Curve:
         try:
             held_out = recipe_data(self.pipeline.folder)[1]
             if 0 < len(held_out) < 2:
-                raise ValueError("one sample is held out, and a covariance needs two")
+                raise ValueError("one sample is held out, and a covariance needs two: raise data.held_out")
             real, rebuilt = measure_held_out(
                 self.pipeline, self.instruments, held_out, num_samples, batch_size, progress
             )

@@ -46,6 +46,8 @@ AUTOENCODER_BATCH = 4
 
 WORK = {FIRST: "diffusion", EVALUATION: "evaluation", "warm start step": "regression"}
 """Names in the speed table, and the names here, where the student's own step is "student"."""
+EXCHANGE = 1.05
+"""The factor on a training step of several processes, which exchange their gradients."""
 CODING = {"encoding": "encode", "decoding": "decode"}
 
 
@@ -181,7 +183,7 @@ def _measure(request: Request) -> dict[Any, Any]:
     few = Bench(context, device, min(size, AUTOENCODER_BATCH))
     coding = {what: job for what, job in few.jobs().items() if what in CODING}
     found |= {CODING[what]: seconds / few.batch_size for what, seconds in _time(coding).items()}
-    others = _other_jobs(context, bench, min(size, FEATURE_BATCH))
+    others = other_jobs(context, bench, min(size, FEATURE_BATCH))
     timed = _time({what: job for what, (job, _) in others.items()})
     found |= {what: timed[what] / num for what, (_, num) in others.items()}
     found[0] = (found["diffusion"], found["evaluation"])
@@ -211,7 +213,7 @@ def _time_reading(modality: Any, files: Iterable[Path]) -> float:
     return (time.monotonic() - begun) / max(1, num)
 
 
-def _other_jobs(context: Context, bench: Bench, size: int) -> dict[str, tuple[Callable[[], object], int]]:
+def other_jobs(context: Context, bench: Bench, size: int) -> dict[str, tuple[Callable[[], object], int]]:
     """Returns steps of the feature extractor and of the autoencoder, and the features of samples, with batch sizes."""
     config, device = context.config, bench.device
     jobs: dict[str, tuple[Callable[[], object], int]] = {}

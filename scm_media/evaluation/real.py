@@ -29,7 +29,7 @@ def measure_held_out(
     nothing is held out.
     """
     if not len(held_out):
-        raise ValueError("nothing is held out of the training data")
+        raise ValueError("nothing is held out of the training data to compare with: set data.held_out, such as 0.1")
     real: list[Measured] = []
     rebuilt: list[Measured] = []
     lossless, done, total = False, 0, min(num, len(held_out))

@@ -115,13 +115,18 @@ def _check(mean: Tensor, covariance: Tensor, neighbours: Tensor, held_out_distan
     size = mean.numel()
     shapes = [tuple(each.shape) for each in (mean, covariance, neighbours)]
     if size < 1 or shapes != [(size,), (size, size), (len(neighbours), size)]:
-        raise ValueError(f"mean, covariance and neighbours have shapes {', '.join(map(str, shapes))}")
+        raise ValueError(
+            f"mean, covariance and neighbours have shapes {', '.join(map(str, shapes))}, expected (n,), (n, n) and "
+            "(m, n)"
+        )
     if not all(each.is_floating_point() and bool(torch.isfinite(each).all()) for each in (mean, covariance)):
-        raise ValueError("mean or covariance is not finite")
+        raise ValueError("mean or covariance is not finite, expected finite numbers")
     if not all(
         isinstance(num, int) and num > 0 and isinstance(value, float) for num, value in held_out_distances.items()
     ):
-        raise ValueError("held_out_distances does not map numbers of samples to distances")
+        raise ValueError(
+            "held_out_distances must map numbers of samples to distances, as a reference of this version does"
+        )
 
 
 def make_reference(
@@ -149,7 +154,9 @@ def make_reference(
         keys, indices = torch.topk(keys, min(num_neighbours, len(keys)))  # a uniform choice from a stream of any length
         kept = kept[indices]
     if moments is None:
-        raise ValueError("there are no training samples to take reference statistics of")
+        raise ValueError(
+            "there are no training samples to take reference statistics of: check data.root by scm-media check"
+        )
     held_out, correct = [torch.empty(0, moments.mean.numel())], []
     for batch in held_out_batches:
         held_out.append(embed(feature_extractor, batch.sample.to(device)))

@@ -96,7 +96,7 @@ class Work:
 
     def __post_init__(self) -> None:
         if self.share.world > 1 and self.folder is None:
-            raise ValueError("processes that measure a row together need a folder for its chunks: pass work")
+            raise ValueError("processes that measure a row together need a folder for its chunks: pass work=FOLDER")
 
 
 def measure(

@@ -69,7 +69,7 @@ def read_pretrained(network: nn.Module, weights: str | None) -> None:
         raise ValueError(f"{key} must name the safetensors file that the network's weights are in")
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise ValueError(f"{key}={weights} is not a file")
+        raise ValueError(f"{key}={weights} is not a file: check the path")
     if file.suffix != ".safetensors":
         raise ValueError(
             f"{key}={weights} must be a safetensors file: pickles are not read. Convert one that you trust: "

@@ -68,7 +68,9 @@ class ActionSet:
         A sample that is longer than those of the bank gets the actions of several in turn.
         """
         if self.bank is None:
-            raise ValueError("the model has no action bank to draw from: give actions, or export the model again")
+            raise ValueError(
+                "the model has no action bank to draw from: give actions (--actions), or export the model again"
+            )
         rows, same = self.bank.actions, torch.ones(len(self.bank.actions), dtype=torch.bool)
         for name, numbers in self.bank.labels.items():
             if name in labels:
@@ -160,7 +162,7 @@ class SampleActions:
         if action_set.names:
             return cls(action_set, actions, labels, num_frames)
         if actions is not None:
-            raise ValueError("the model was trained without actions, so it takes none; leave them out")
+            raise ValueError("the model was trained without actions, so it takes none; leave --actions out")
         return None
 
     def __getitem__(self, part: slice) -> Tensor:

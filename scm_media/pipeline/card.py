@@ -18,6 +18,9 @@ from scm_media.prompts import LABEL as PROMPT
 from scm_media.prompts import LONGEST
 
 SHEET_FILE = "samples.png"
+NOUNS = {"image": "pictures", "audio": "sounds", "video": "clips"}
+"""Modality to the noun of its samples."""
+
 MAX_TEXTS = 24
 """Texts that a card lists."""
 
@@ -59,7 +62,50 @@ def format_card(folder: ModelFolder, sheet: bool | None = None, description: Mod
     description = description or folder.description
     tag = modality.pipeline_tag if description.text is None else f"text-to-{modality.name}"
     front = _front_matter(description.licence, modality.name, tag)
-    return "\n".join([*front, *_introduction(description, sheet), *figures, ""])
+    limits = _use_and_limits(description, modality.name, metrics, folder.memorization() is not None)
+    return "\n".join([*front, *_introduction(description, sheet), *limits, *figures, ""])
+
+
+def _use_and_limits(
+    description: ModelDescription, modality: str, metrics: Mapping[str, Any] | None, measured_copying: bool
+) -> list[str]:
+    """Returns the sections on what a model is for and what it cannot do, as far as its description and figures tell."""
+    known = "texts" if description.text is not None else "classes" if any(description.labels.values()) else "kinds"
+    shape, threshold = _shape(description.sample_shape), (metrics or {}).get("teacher_threshold") or {}
+    lines = [
+        "",
+        "## Intended use",
+        "",
+        "Trying out generation in few steps, teaching, measuring methods, and starting a training on "
+        f"{NOUNS.get(modality, 'samples')} "
+        "of one's own (`init_from`). It is not meant for samples that are passed off as real ones, nor for any use "
+        "in which "
+        "a wrong sample does harm.",
+        "",
+        "## Limits",
+        "",
+        f"- It makes {NOUNS.get(modality, 'samples')} of shape {shape}, of the {known} that its data have. What is "
+        "rare there "
+        "is rare or poor in samples, and nothing was done to balance it.",
+        "- Samples were compared with the data as a whole, by the figures below; single ones may be broken."
+        if metrics is not None
+        else "- Samples were not compared with the data by any figure.",
+    ]
+    if isinstance(threshold, Mapping) and threshold.get("passed", True) is not True:
+        lines.append(
+            "- The teacher was not shown to be good enough for a comparison (below): being near to it says little."
+        )
+    if not measured_copying:
+        lines.append(
+            "- Whether it repeats samples of its training was not measured: `scm-media evaluate MODEL --memorization "
+            "16` does."
+        )
+    if description.text is not None:
+        lines.append(
+            "- Texts unlike those of the training data are followed poorly: numbers, negations and places in a picture "
+            "are beyond it."
+        )
+    return lines
 
 
 def _introduction(description: ModelDescription, sheet: bool) -> list[str]:

@@ -95,9 +95,11 @@ def animate(source: Tensor, plan: EditPlan) -> InpaintingInput:
 def inpaint(source: Tensor, plan: EditPlan) -> InpaintingInput:
     """Keeps the source and its length, except for a region along every axis or the part that a mask marks."""
     if plan.keep is not None or plan.length is not None:
-        raise ValueError("inpaint keeps all of the input but a region or what a mask marks; give one of these alone")
+        raise ValueError(
+            "inpaint keeps all of the input but a region or what a mask marks; give --region or --mask, and no --keep"
+        )
     if (plan.region is None) == (plan.mask is None):
-        raise ValueError("inpaint needs to know what is made anew: give a region or a mask, and not both")
+        raise ValueError("inpaint needs to know what is made anew: give --region or --mask, and not both")
     mask = torch.ones(1, *source.shape[1:])
     if plan.mask is not None:
         if plan.mask.shape != mask.shape:

@@ -75,7 +75,7 @@ def _without_padding(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _chosen_texts(description: ModelDescription, bank: weights.Component, chosen: Sequence[str]) -> ModelDescription:
     """Returns the description with these texts, whether it lists them or not."""
     if description.text is None:
-        raise ValueError("the model takes no text, so that no texts can be chosen to go along")
+        raise ValueError("the model takes no text, so that no texts can be chosen to go along: leave --texts out")
     known = set(bank.config["prompts"])
     if unknown := [text for text in chosen if text not in known]:
         raise ValueError(

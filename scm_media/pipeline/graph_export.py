@@ -132,7 +132,10 @@ def _compare(graph: Graph, run: Callable[[Mapping[str, Tensor]], Tensor], names:
         found = run({name: value[rows] for name, value in flat.items()})
         expected = graph.expected[rows]
         if found.shape != expected.shape:
-            raise ValueError(f"a file returns the shape {tuple(found.shape)} where PyTorch has {tuple(expected.shape)}")
+            raise ValueError(
+                f"a file returns the shape {tuple(found.shape)} where PyTorch has {tuple(expected.shape)}: report "
+                "it, and use the model in scm-media"
+            )
         differences.append(float((found - expected).abs().max()) / largest)
     return max(differences, key=lambda value: (value != value, value))  # not a number counts as the largest
 

@@ -140,11 +140,11 @@ class ModelFile(ModelFolder):
 def _check_header(header: Mapping[str, Any], tensors: Sequence[str]) -> None:
     """Raises ValueError for keys, parts, figures and tensors that no model has, and for values of another type."""
     if missing := [key for key in KEYS if key not in header]:
-        raise ValueError(f"its header lacks {', '.join(missing)}")
+        raise ValueError(f"its header lacks {', '.join(missing)}, which every model has")
     _refuse("keys of its header", [key for key in header if key not in KEYS], f"it takes {', '.join(KEYS)}")
     parts, figures, recipe = (header[key] for key in ("parts", "figures", "recipe"))
     if not (_holds_mappings(parts) and _holds_mappings(figures) and isinstance(recipe, str | None)):
-        raise ValueError("parts and figures in its header are mappings by name, and recipe is a text")
+        raise ValueError("parts and figures in its header must be mappings by name, and recipe a text")
     for name, part in parts.items():
         kinds = {"config": dict, "info": dict, "digest": str}
         if part.keys() != kinds.keys() or not all(isinstance(part[key], kind) for key, kind in kinds.items()):

@@ -134,7 +134,10 @@ class Pipeline(LoadedModel):
         labels.add({name: value for name, value in request.sizes.items() if name in self.labels.names})
         windows = plan_windows(given, self.modality, request.overlap, request.sizes)
         if given is not None and request.teacher:
-            raise ValueError("the teacher makes a sample at once and cannot go on in windows: leave the teacher out")
+            raise ValueError(
+                "the teacher makes a sample at once and cannot go on in windows: leave the teacher (--teacher) out, "
+                "or ask for less"
+            )
         latent_shape = () if given is not None else self.latent_shape(**request.sizes)
         num_frames = (self.modality.shape(**request.sizes) if given is None else given.sample.shape)[1]
         actions = SampleActions.resolve(self.actions, request.actions, labels, num_frames)

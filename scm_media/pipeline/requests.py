@@ -131,7 +131,7 @@ class EditRequest:
 
     def __post_init__(self) -> None:
         if self.sampling.teacher:
-            raise ValueError("an edit is made by the student; leave teacher out")
+            raise ValueError("an edit is made by the student; leave teacher (--teacher) out")
 
     @classmethod
     def from_arguments(

@@ -86,14 +86,18 @@ class SamplingMethod:
 def _check_negative(folder: ModelFolder, request: SamplingRequest, guidance: Guidance) -> None:
     """Raises ValueError where nothing is steered away from a text."""
     if folder.description.text is None:
-        raise ValueError("the model takes no text, so it cannot be steered away from one: leave negative out")
+        raise ValueError(
+            "the model takes no text, so it cannot be steered away from one: leave negative (--negative) out"
+        )
     if not request.teacher:
         raise ValueError(
             "a negative prompt needs two network calls a step, which the student has learned to do without: leave "
-            "negative out, or sample the teacher"
+            "negative (--negative) out, or sample the teacher (--teacher)"
         )
     if folder.has("guide"):
-        raise ValueError("the teacher is steered away from a weaker network, its guide: leave negative out")
+        raise ValueError(
+            "the teacher is steered away from a weaker network, its guide: leave negative (--negative) out"
+        )
     if guidance.scale == 1:
         raise ValueError("guidance 1 is none, so nothing is steered away from negative: give a guidance scale above 1")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scm_media.evaluation.machine import Machine
+from scm_media.evaluation.machine import EXCHANGE, Machine
 
 MARGIN = 0.1
 """The fraction of the hours that is left over for what was not foreseen."""
@@ -56,8 +56,6 @@ START_SECONDS = 12.0
 """Seconds in which a command loads its libraries; processes beside the first take as long once more."""
 STAGE_SECONDS = 4.0
 """Seconds in which a stage loads and saves its networks."""
-EXCHANGE = 1.05
-"""The factor on a training step of several processes, which exchange their gradients."""
 COMPILE_SECONDS = 200.0
 """Seconds in which the networks of one stage are compiled on a CPU."""
 COMPILE_GAIN = 1.15
@@ -139,10 +137,11 @@ def make_plan(
     possible = [plan for family in plans for plan in family if plan is not None]
     if not possible:
         least = _least_hours(lambda more: any(map(any, _plans(more, facts, machine, families))), hours)
+        enough = math.ceil(least * 100) / 100
         raise ValueError(
             f"--hours {hours:g} is too few: on this machine the least in which every stage gets a few steps is about "
-            f"{math.ceil(least * 100) / 100:g}, and {hours_for(FEW, facts, machine, families):.2g} before a teacher "
-            "shows much; give more, smaller samples (modality), or a faster --device"
+            f"{enough:g}, and {hours_for(FEW, facts, machine, families):.2g} before a teacher shows much; give --hours "
+            f"{enough:g} to try it out, more for a model, or a faster --device"
         )
     return max(possible, key=lambda plan: plan.stages["teacher"].num)
 

@@ -78,7 +78,8 @@ def expectation(plan: Plan, facts: Facts, needed: float, precision: str, name: s
     if passes > MANY_PASSES:
         lines.append(
             f"warning: after about {MANY_PASSES} passes networks learn examples by heart; more files help more than "
-            f"more hours; scm-media evaluate runs/{name}/main --memorization 16 shows whether it copies"
+            "more hours"
+            + (f"; scm-media evaluate runs/{name}/main --memorization 16 shows whether it copies" * facts.has_classes)
         )
     return lines
 

@@ -167,7 +167,7 @@ def reference_page() -> str:
         lines += _tables(section, prefix)
     lines += ["", "## Groups", "", "A recipe chooses an option by `/GROUP: OPTION` in its list `defaults`.", ""]
     lines += ["| group | option | |", "|---|---|---|"]
-    lines += [f"| `/{group}` | `{option}` | {comment} |" for group, option, comment in sorted(_options())]
+    lines += [f"| `/{group}` | `{option}` | {comment} |" for group, option, comment in sorted(group_options())]
     lines += ["", "## Parameters of parts", "", "Bounds by the name of a parameter, in whatever part it stands.", ""]
     lines += ["| parameter | bounds | unit | |", "|---|---|---|---|"]
     for name, extra in PARAMETERS.items():
@@ -197,7 +197,7 @@ def _tables(section: Any, prefix: str) -> Iterator[str]:
         yield from _tables(kind, name)
 
 
-def _options() -> Iterator[tuple[str, str, str]]:
+def group_options() -> Iterator[tuple[str, str, str]]:
     """Yields group, option and the first sentence of each shipped configuration."""
     for group in resources.files("scm_media.configs").iterdir():
         for file in group.iterdir() if group.is_dir() else ():

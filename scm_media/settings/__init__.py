@@ -34,6 +34,7 @@ from scm_media.settings.stages import (
 from scm_media.typed import Words, is_required, problem, show
 
 FEW = Bounds(1, 1 << 20, whole=True)
+HOURS = replace(POSITIVE, unit="hours")
 NAME = Words("a path or a name")
 
 
@@ -169,6 +170,9 @@ class Recipe:
         Literal["all", "feature_extractor", "autoencoder", "teacher", "guide", "trajectories", "warm_start", "student"],
         "stage that is trained",
     ] = "all"
+    hours: Annotated[
+        float | None, HOURS, "time that training is meant to fit into, of which train warns before it starts; null: any"
+    ] = None
     init_from: Annotated[
         str | None, NAME, "run folder, model folder or bundled model whose weights training starts from"
     ] = None

@@ -97,7 +97,9 @@ class Context:
         if settings is None:
             return None
         if self.data.prompt_bank is None:
-            raise ValueError("the texts of the data are not embedded: run scm-media encode, or train, with this recipe")
+            raise ValueError(
+                "the texts of the data are not embedded: run scm-media encode RECIPE first, or scm-media train RECIPE"
+            )
         return TextInputs(self.data.prompt_bank, settings["labels"])
 
     @property

@@ -41,13 +41,13 @@ from scm_media.training.watch import watch
 SECONDS_BETWEEN_LINES = 30
 
 
-def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None:
+def run(config: dict[str, Any], expect: Callable[[Context, Sequence[str]], str] | None = None) -> None:
     """Trains the stages that ``config["stage"]`` names ("all": every stage in order) into ``config["run_dir"]``.
 
     A finished stage is not trained again; an interrupted one goes on from its last whole checkpoint. Raises ValueError
     for an unknown stage, a recipe that fits neither its data nor its run folder, a run folder that another run is
-    using, and data of which nothing is usable. expect: returns what the training will take, which is printed before a
-    run that was not begun before. Signals that stop a training save a checkpoint and raise
+    using, and data of which nothing is usable. expect: returns what the training of these stages will take, which is
+    printed before a run that was not begun before. Signals that stop a training save a checkpoint and raise
     SystemExit (``training.interruption``); so does a rank that dies, without a checkpoint (``training.watch``).
     """
     # Everything is checked before anything is written.
@@ -82,7 +82,7 @@ def run(config: dict[str, Any], expect: Callable[[], str] | None = None) -> None
     forecast = Forecast(config, left, context.run_dir)
     is_new = not any(_is_begun(context, stage) for stage in trained)
     if expect is not None and is_new and fabric.global_rank == 0:
-        print(expect(), file=sys.stderr)
+        print(expect(context, left), file=sys.stderr)
         if advice := precision_advice(config):
             print(advice, file=sys.stderr)
     with ExitStack() as held:

@@ -166,7 +166,7 @@ def test_what_is_missing_is_a_mistake_of_usage(model, picture, capsys):
         ),
         (["--task", "continue"], "samples of this modality have no duration to go on along; use --task inpaint"),
         (["--task", "animate"], "have no duration"),
-        (["--task", "inpaint"], "give a region or a mask, and not both"),
+        (["--task", "inpaint"], "give --region or --mask, and not both"),
         (["--task", "inpaint", "--region", "0", "8", "0"], "region must be first and last index along each axis (4 "),
         (
             ["--task", "inpaint", "--region", "0", "8", "8", "20"],

@@ -12,7 +12,7 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.build import build
 from scm_media.cli import main
-from scm_media.cli.recipes import held_out, recipe_name, yaml_text
+from scm_media.cli.proposals import held_out, recipe_name, yaml_text
 from scm_media.evaluation.machine import Machine
 from scm_media.evaluation.speed import AbsentData
 from scm_media.training.context import make_context
@@ -107,7 +107,7 @@ def test_a_proposal_for_a_folder_without_classes_asks_for_no_feature_network(tmp
 def test_no_proposal_for_pictures_that_cannot_be_decoded(tmp_path, capsys):
     (tmp_path / "1.png").write_bytes(b"broken")
     assert main(["recipes", "--for", str(tmp_path)]) == 1
-    assert "none of 1 files can be decoded" in capsys.readouterr().err
+    assert "none of the 1 files that were opened can be decoded as a picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_plugins_recipe_breaks_no_command(tmp_path, capsys, monkeypatch, data,
         sys.modules.pop("odd_recipes", None)
 
 
-@pytest.mark.parametrize(("content", "expected"), [(["a.xyz"], "(1 .xyz)"), ([], "(none)")])
+@pytest.mark.parametrize(("content", "expected"), [(["a.xyz"], "it has 1 .xyz"), ([], "it is empty")])
 def test_no_proposal_for_files_that_nothing_reads(tmp_path, capsys, content, expected):
     for name in content:
         (tmp_path / name).write_bytes(b"")
@@ -205,7 +205,9 @@ def test_of_few_files_more_are_held_out(num, expected):
     assert held_out(num) == expected
 
 
-@pytest.mark.parametrize(("folder", "name"), [("a b/", "a-b"), ("808", "808"), ("/", "mine"), ("ß", "mine")])
+@pytest.mark.parametrize(
+    ("folder", "name"), [("a b/", "a-b"), ("808", "808"), ("/", "mine"), ("ß", "mine"), ("Meine Töne", "Meine-Tone")]
+)
 def test_a_proposal_is_named_after_its_folder(tmp_path, pictures, folder, name):
     assert recipe_name(tmp_path / folder) == name
     (tmp_path / "x.yaml").write_text(f"defaults: [image/tiny, _self_]\nrecipe: {yaml_text(name)}\n")
@@ -233,3 +235,69 @@ def test_hours_and_devices_that_cannot_be_are_refused(pictures, capsys, monkeypa
 def test_hours_go_with_a_folder_and_a_device_with_hours(words):
     with pytest.raises(SystemExit):
         main(["recipes", *words])
+
+
+def write_pictures(folder, *names):
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), number).save(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "said"),
+    [
+        (["a/1.png", "a/2.png", "b/1.png"], "subfolder", "subfolder  # 2: a, b"),
+        (["2024/1.png", "2024/2.png"], "none", "2024 alone is no choice of classes"),
+        (["1.png", "2.png", "3.png", "a/1.png", "b/1.png"], "none", "would leave out 3 files"),
+        (
+            ["a/1.png", "a/2.png", "b/1.png", "b/2.png", "1.png"],
+            "subfolder",
+            "1 files lie beside them and are left out",
+        ),
+    ],
+)
+def test_sub_folders_are_classes_where_they_are_a_choice(tmp_path, capsys, names, labels, said):
+    write_pictures(tmp_path / "odd", *names)
+    (tmp_path / "odd" / "thumbnails").mkdir()
+    (tmp_path / "odd" / "thumbnails" / "notes.txt").write_text("nothing to read")
+    text, config = timesteps(tmp_path / "odd", tmp_path, capsys)
+    assert config["data"]["labels"] == labels and said in text and "thumbnails" not in text
+    assert (config["feature_extractor"] is None) == (labels == "none")
+    assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
+
+
+def test_few_files_are_warned_of(tmp_path, capsys):
+    write_pictures(tmp_path / "few", "1.png", "2.png", "3.png")
+    text, _ = timesteps(tmp_path / "few", tmp_path, capsys)
+    assert "# warning: 3 files are few: a model of them repeats them" in text
+    write_pictures(tmp_path / "more", *(f"{number}.png" for number in range(100)))
+    text, _ = timesteps(tmp_path / "more", tmp_path, capsys)
+    assert "are few" not in text
+
+
+def test_what_goes_into_a_file_is_said_on_the_terminal_too(tmp_path, pictures, capsys, monkeypatch):
+    monkeypatch.setattr("scm_media.evaluation.machine.measure_machine", measured)
+    assert main(["recipes", "--for", str(pictures), "--hours", "1", "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "Expected: about 54 min of the 60 min:\n" in said.err
+    assert said.err.endswith(
+        "next: scm-media check FILE.yaml and scm-media train FILE.yaml, FILE being what you write this to\n"
+    )
+    assert "defaults:" not in said.err and "hours: 1  # train warns" in said.out
+    (tmp_path / "mine.yaml").write_text(said.out)
+    assert recipe.compose(str(tmp_path / "mine.yaml"))["hours"] == 1
+
+
+def test_a_path_that_is_no_folder_and_a_folder_of_other_files_say_what_is_wanted(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("")
+    assert main(["recipes", "--for", str(tmp_path / "a.txt")]) == 1
+    assert "no such folder: it is a file; give the folder that it lies in" in capsys.readouterr().err
+    assert main(["recipes", "--for", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "it has 1 .txt" in said and re.search(r"image reads .*\.png.*; video reads .*\.mp4", said)
+
+
+def test_a_recipe_that_is_required_is_asked_for_alone(capsys):
+    with pytest.raises(SystemExit):
+        main(["check"])
+    assert capsys.readouterr().err.endswith("are required: RECIPE; scm-media recipes lists recipes\n")

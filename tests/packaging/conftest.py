@@ -32,6 +32,12 @@ SOURCES = (
     "setup.py",
     "README.md",
     "LICENSE",
+    "MANIFEST.in",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "tests",
 )
 
 
@@ -76,8 +82,8 @@ def link_distributions(names: Iterable[str], folder: Path) -> None:
                 target.symlink_to(distribution.locate_file(top))
 
 
-def build_wheel(source: Path, out: Path) -> Path:
-    """The wheel of the project in ``source``, by ``python -m build``; built from a copy, so that nothing is left."""
+def copy_source(source: Path, out: Path) -> Path:
+    """Copies the project in ``source``, so that building leaves nothing there, and returns the copy."""
     copy = out / f"source-{source.name}"
     copy.mkdir(parents=True)
     entries = SOURCES if source == REPOSITORY else [entry.name for entry in source.iterdir()]
@@ -87,10 +93,15 @@ def build_wheel(source: Path, out: Path) -> Path:
             shutil.copytree(path, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(path, copy / entry)
-    wheels = out / f"wheel-{source.name}"
-    run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, copy], cwd=out)
-    (wheel,) = wheels.glob("*.whl")
-    return wheel
+    return copy
+
+
+def build_distribution(kind: str, source: Path, out: Path) -> Path:
+    """Returns the wheel or the sdist of the project in ``source``, made by ``python -m build``."""
+    copy, made = copy_source(source, out), out / f"{kind}-{source.name}"
+    run([sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", made, copy], cwd=out)
+    (archive,) = made.iterdir()
+    return archive
 
 
 class Environment:
@@ -132,13 +143,19 @@ def distributions_of() -> Callable[[Iterable[str]], set[str]]:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
     """The project's wheel."""
-    return build_wheel(REPOSITORY, tmp_path_factory.mktemp("wheel"))
+    return build_distribution("wheel", REPOSITORY, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory) -> Path:
+    """The project's source distribution."""
+    return build_distribution("sdist", REPOSITORY, tmp_path_factory.mktemp("sdist"))
 
 
 @pytest.fixture(scope="session")
 def plugin_wheel(tmp_path_factory) -> Path:
     """The wheel of the package under ``plugin/``, which knows us only through what we publish."""
-    return build_wheel(Path(__file__).parent / "plugin", tmp_path_factory.mktemp("plugin"))
+    return build_distribution("wheel", Path(__file__).parent / "plugin", tmp_path_factory.mktemp("plugin"))
 
 
 @pytest.fixture(scope="session")

@@ -165,7 +165,9 @@ def test_files_that_hold_none_are_refused_by_name(pipeline, tmp_path, name, text
 def test_a_model_without_actions_takes_none(tmp_path):
     pipeline = scm_media.load(write_moves_model(tmp_path, mask=False, actions=False), "cpu")
     assert pipeline(1).actions is None
-    with pytest.raises(ValueError, match="the model was trained without actions, so it takes none; leave them out"):
+    with pytest.raises(
+        ValueError, match="the model was trained without actions, so it takes none; leave --actions out"
+    ):
         pipeline(1, actions=SIX)
 
 

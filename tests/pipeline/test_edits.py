@@ -105,7 +105,7 @@ def test_a_measure_that_ends_a_place_past_the_end_by_rounding_ends_there():
         ("continue", {"region": [0.0, 1.0]}, "a region goes with inpaint"),
         ("continue", {"mask": RAMP}, "a mask goes with inpaint"),
         ("continue", {"size": 3}, "waves have no size"),
-        ("inpaint", {}, "give a region or a mask, and not both"),
+        ("inpaint", {}, "give --region or --mask, and not both"),
         ("inpaint", {"region": [0.0, 1.0], "mask": RAMP}, "and not both"),
         ("inpaint", {"region": [1.0, 0.5]}, r"with 0 ≤ FIRST < LAST ≤ 40 positions of the input, got 16 8"),
         ("inpaint", {"region": [1.0]}, r"two numbers in s, or first and last index along each axis \(2 numbers"),

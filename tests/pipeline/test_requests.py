@@ -75,7 +75,7 @@ def test_a_request_is_refused_before_the_first_batch_is_asked_for(pipeline):
 
 
 def test_the_teacher_edits_nothing(pipeline):
-    with pytest.raises(ValueError, match="an edit is made by the student; leave teacher out"):
+    with pytest.raises(ValueError, match=r"an edit is made by the student; leave teacher \(--teacher\) out"):
         pipeline.edit("continue", WAVE, teacher=True)
 
 

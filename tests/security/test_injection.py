@@ -17,7 +17,7 @@ from PIL import Image
 
 from scm_media import recipe
 from scm_media.cli import main
-from scm_media.cli.recipes import yaml_text
+from scm_media.cli.proposals import yaml_text
 from scm_media.drawing import draw_curve
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import format_card

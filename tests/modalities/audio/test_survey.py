@@ -33,7 +33,9 @@ def test_long_recordings_at_a_high_rate_are_cropped_at_random(tmp_path):
 
 def test_a_folder_without_a_sound_is_refused(tmp_path):
     (tmp_path / "text.wav").write_text("no sound")
-    with pytest.raises(ValueError, match=r"none of 1 files can be decoded; .*text\.wav"):
+    with pytest.raises(
+        ValueError, match=r"none of the 1 files that were opened can be decoded as a sound; .*text\.wav"
+    ):
         AudioModality.suggest_config([tmp_path / "text.wav"])
 
 

@@ -1,0 +1,36 @@
+# scm-media in a container, for CPUs or for NVIDIA GPUs:
+#   docker build -t scm-media .
+#   docker build -t scm-media:cuda --build-arg DEVICE=cu128 .
+#   docker run --rm -v "$PWD:/work" scm-media generate image/fashion -n 8 --out samples/
+#   docker run --rm --gpus all --shm-size=2g -v "$PWD:/work" scm-media:cuda train mine.yaml
+# Files are written as user 1000; --user "$(id -u):$(id -g)" writes them as you.
+ARG PYTHON=3.12
+
+FROM python:${PYTHON}-slim AS build
+RUN pip install --no-cache-dir "build>=1.2" "setuptools>=77"
+WORKDIR /source
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
+COPY configs configs
+COPY recipes recipes
+COPY models models
+COPY modalities modalities
+COPY scm_media scm_media
+RUN python -m build --wheel --no-isolation --outdir /wheels
+
+FROM python:${PYTHON}-slim
+# cpu, or a CUDA version as https://download.pytorch.org/whl names it (cu128)
+ARG DEVICE=cpu
+ARG TORCH=2.14.1
+ARG TORCHVISION=0.29.1
+ARG TORCHAUDIO=2.11.0
+RUN pip install --no-cache-dir --extra-index-url "https://download.pytorch.org/whl/${DEVICE}" \
+    "torch==${TORCH}+${DEVICE}" "torchvision==${TORCHVISION}+${DEVICE}"
+COPY --from=build /wheels /wheels
+RUN wheel="$(echo /wheels/*.whl)" && \
+    pip install --no-cache-dir "${wheel}[audio,image,video]" "torchaudio==${TORCHAUDIO}" && \
+    useradd --create-home --uid 1000 scm && mkdir /work && chown scm /work
+ENV LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1
+USER scm
+WORKDIR /work
+ENTRYPOINT ["scm-media"]
+CMD ["--help"]

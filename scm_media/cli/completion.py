@@ -1,0 +1,93 @@
+"""``scm-media completion``: a script for a shell that completes commands, flags, recipes, models, keys and labels.
+
+Words come from the parsers themselves, which are caught at the moment when a command is about to parse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+from scm_media import recipe
+from scm_media.cli import COMMANDS
+from scm_media.cli.arguments import CapturedParser, capture_parsers, parser
+from scm_media.cli.completion_scripts import SCRIPTS, Words
+
+PLACES = {
+    "bash": "~/.local/share/bash-completion/completions/scm-media",
+    "zsh": "~/.scm-media-completion.zsh",
+    "fish": "~/.config/fish/completions/scm-media.fish",
+}
+"""Where the script belongs: bash and fish read it there by themselves, ~/.zshrc has to source it."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Prints the completion script of a shell; returns 0."""
+    commands = parser(
+        "completion",
+        "Prints a script that completes commands, flags, recipes, models, keys of recipes and labels in a shell.",
+        epilog="\n".join(f"  scm-media completion {shell} > {place}" for shell, place in PLACES.items())
+        + "\n  (read in a new terminal; for zsh add  source ~/.scm-media-completion.zsh  to ~/.zshrc)",
+    )
+    commands.add_argument("shell", choices=tuple(SCRIPTS), metavar="bash|zsh|fish", help="the shell that you type into")
+    shell = commands.parse_args(arguments).shell
+    print(SCRIPTS[shell](collect_words()), end="")
+    return 0
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """Returns the parser of a command, which is not run."""
+    with capture_parsers():
+        try:
+            importlib.import_module(f"scm_media.cli.{name}").run([])
+        except CapturedParser as captured:
+            return captured.parser
+    raise ValueError(f"the command {name} parses nothing; it has to make its parser by scm_media.cli.arguments.parser")
+
+
+def collect_words() -> Words:
+    """Returns what is completed, from the parsers, the installed recipes and the bundled models."""
+    flags: dict[str, dict[str, str]] = {}
+    choices: dict[str, dict[str, Sequence[str]]] = {}
+    for name in COMMANDS:
+        actions = command_parser(name)._actions
+        flags[name] = {
+            option: (action.help or "").replace("%%", "%") for action in actions for option in action.option_strings
+        }
+        choices[name] = {
+            option: [str(choice) for choice in action.choices or ()]
+            for action in actions
+            for option in action.option_strings
+            if action.choices
+        }
+    choices["completion"] = {"": tuple(SCRIPTS)}
+    return Words(flags, choices, list(recipe.names()), _labels(), _keys())
+
+
+def _labels() -> dict[str, list[str]]:
+    """Returns the classes of the labels of each bundled model, as --label takes them."""
+    from scm_media.pipeline import ModelFolder, bundled_names
+
+    found = {}
+    for name in bundled_names():
+        labels = ModelFolder.open(name).description.labels
+        found[name] = [
+            each if len(labels) == 1 else f"{label}={each}" for label, classes in labels.items() for each in classes
+        ]
+    return found
+
+
+def _keys() -> dict[str, list[str]]:
+    """Returns the keys of recipes with the =, and groups with their options, by the modality; "" for those of all."""
+    from scm_media.cli.proposals import NO_DATA
+    from scm_media.recipe.reference import group_options, list_keys
+
+    groups = [f"{group}={option}" for group, option, _ in group_options()]
+    found = {}
+    for name in recipe.names():
+        modality, _, last = name.partition("/")
+        if last == "folder":
+            keys = list_keys(recipe.compose(name, NO_DATA))
+            found[modality] = sorted({*groups, *(f"{each.key}=" for each in keys if "_target_" not in each.key)})
+    return {**found, "": sorted(set.intersection(*map(set, found.values())))}

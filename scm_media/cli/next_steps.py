@@ -1,0 +1,58 @@
+"""What to do next: before a first training, and after one, with commands that work as they are printed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scm_media.display import printable
+
+EVALUATED = 1000
+WEIGHTS = "weights.safetensors"
+
+
+def before_training() -> str:
+    """Returns how to come from a folder of files to a training, for ``train`` without a recipe."""
+    return (
+        "scm-media train needs a recipe: a name from  scm-media recipes, or a YAML file of your own.\n"
+        "\n"
+        "For a folder of your pictures, sounds or videos (one sub-folder for each class, if they have classes):\n"
+        "  scm-media recipes --for FOLDER --hours 2 > mine.yaml   # times this machine, proposes what fits 2 hours\n"
+        "  scm-media check mine.yaml                              # what was found, what cannot be read\n"
+        "  scm-media train mine.yaml                              # the same command goes on after an interruption\n"
+        "  scm-media generate runs/NAME/main -n 8                 # train prints this line with the name at its end\n"
+        "\n"
+        "To see a whole training without files of your own, in a few minutes:\n"
+        "  scm-media train image/tiny\n"
+        "  scm-media generate runs/image/tiny/main -n 4\n"
+        "\n"
+        "scm-media train --help explains overrides (KEY=VALUE), sweeps and stopping."
+    )
+
+
+def after_training(config: Mapping[str, Any]) -> str:
+    """Returns the commands that come after the training of a composed recipe."""
+    run_dir = Path(config["run_dir"])
+    run = printable(shlex.quote(str(run_dir)))
+    if not (run_dir / "student" / WEIGHTS).is_file():
+        if (run_dir / "teacher" / WEIGHTS).is_file():
+            return (
+                f"{run}: the teacher is trained, the student is not; next:\n"
+                f"  scm-media generate {run} --teacher -n 8\n"
+                "  the same train command without stage=… trains what is left"
+            )
+        return f"{run}: no model yet; the same train command without stage=… trains what is left"
+    name = config["recipe"].replace("/", "-")
+    samples, exported = (printable(shlex.quote(f"{name}-{what}")) for what in ("samples", "model"))
+    lines = [f"{run} is a model now; next:", f"  scm-media generate {run} -n 8 --out {samples}"]
+    if (run_dir / "feature_extractor" / WEIGHTS).is_file():
+        lines.append(f"  scm-media evaluate {run} -n {EVALUATED}")
+    else:
+        lines.append(
+            "  (no figures by scm-media evaluate: this run has no feature extractor, which learns from classes)"
+        )
+    lines.append(f"  scm-media export {run} {exported}")
+    lines.append(f"  (sheets of samples during training are in {run}/student/samples)")
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""The time that a training takes, from a few steps of its networks that are timed before it begins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from scm_media.evaluation.machine import AUTOENCODER_BATCH, EXCHANGE, other_jobs
+from scm_media.evaluation.speed import AbsentData, Bench
+from scm_media.prompts import LABEL as PROMPT
+from scm_media.training.context import Context, make_context
+from scm_media.training.fingerprint import stage_settings
+from scm_media.training.forecast import Forecast
+from scm_media.training.texts import stand_in
+
+MOST_SAMPLES = 16
+"""Samples of a timed step: a larger batch takes longer and says the same."""
+MOST_SECONDS = 20.0
+"""The longest that the steps may be expected to take; larger networks are not timed."""
+SLOWEST = {"cpu": 5e9, "cuda": 1e12}
+"""Multiply-adds in a second that a device makes at least; others count as a CPU."""
+STEP_FACTOR, STEPS = 3, 3
+"""Forward passes that a step is worth, and the steps that are made: of the warm-up, timed, and for the other "
+"network."""
+
+
+def expected_seconds(context: Context, stages: Sequence[str], multiply_adds: int) -> dict[str, float] | None:
+    """Returns the seconds of each stage, and of ``latents`` that are encoded first; None where it cannot be told.
+
+    stages: those that are still to be trained. multiply_adds: of one forward pass of one sample. Networks are timed
+    with fresh weights and noise, on one device: reading files, previews and validation are not counted. It is not told
+    for networks that are taken from elsewhere, or too large to be timed in seconds.
+    """
+    config, device = context.config, context.device
+    size = min(config["teacher"]["batch_size"], MOST_SAMPLES)
+    slowest = SLOWEST.get(device.type, SLOWEST["cpu"])
+    if context.source is not None or config["context_parallel"] > 1:
+        return None
+    if STEPS * STEP_FACTOR * size * multiply_adds / slowest > MOST_SECONDS:
+        return None
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
+        return _seconds(context, stages, device, size)
+
+
+def _seconds(context: Context, stages: Sequence[str], device: torch.device, size: int) -> dict[str, float]:
+    config = context.config
+    devices = config["num_devices"] * config["num_nodes"]
+    timed = _without_data(context)
+    bench = Bench(timed, device, size)
+    step = _time(next(iter(bench.network_jobs().values()))) / size
+    others = {
+        what: _time(job) / num
+        for what, (job, num) in other_jobs(timed, bench, size).items()
+        if what.removesuffix("_step").replace("feature", "feature_extractor") in stages and what.endswith("_step")
+    }
+    exchange = EXCHANGE if devices > 1 else 1.0
+    forecast = Forecast(config, stages, context.run_dir)
+    found = {}
+    for stage in stages:
+        name = {"feature_extractor": "feature_step", "autoencoder": "autoencoder_step"}.get(stage)
+        if name is None:
+            found[stage] = forecast.work.get(stage, 0.0) * step
+        elif name in others:
+            settings = stage_settings(config, stage)
+            found[stage] = settings["max_steps"] * settings["batch_size"] * others[name]
+    if config["latents"]["automatic"] and {"teacher", "guide"} & set(stages):
+        few = Bench(timed, device, min(size, AUTOENCODER_BATCH))
+        encoded = (len(context.data) + len(context.held_out)) * config["latents"]["variants"]
+        found = {"latents": encoded * _time(few.jobs()["encoding"]) / few.batch_size, **found}
+    return {stage: exchange * seconds / devices for stage, seconds in found.items() if seconds > 0}
+
+
+def _without_data(context: Context) -> Context:
+    """Returns the context of the same networks, whose data are never read, and whose texts need no encoder."""
+    names: Mapping[str, tuple[str, ...]] = {
+        name: tuple(classes) for name, classes in context.data.label_names.items() if name != PROMPT
+    }
+    data = AbsentData(context.data.shape, names)
+    config: dict[str, Any] = {**context.config, "trainer": {**context.config["trainer"], "compile": False}}
+    found = make_context(config, context.modality, data, data)
+    stand_in(found)
+    return found
+
+
+def _time(job: Callable[[], object]) -> float:
+    """Returns the seconds of a job after a warm-up."""
+    job()
+    begun = time.perf_counter()
+    job()
+    return time.perf_counter() - begun

@@ -1,0 +1,110 @@
+"""The completion scripts: what they offer, read from the parsers, and what bash makes of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from scm_media import recipe
+from scm_media.cli import COMMANDS, completion, main
+from scm_media.cli.completion_scripts import SCRIPTS
+from scm_media.pipeline import bundled_names
+
+
+@pytest.fixture(scope="module")
+def words():
+    return completion.collect_words()
+
+
+@pytest.fixture(scope="module")
+def complete(words, tmp_path_factory):
+    """Returns a function from a line, at whose end the key for completion is pressed, to what bash offers."""
+    script = tmp_path_factory.mktemp("completion") / "script.bash"
+    script.write_text(SCRIPTS["bash"](words))
+
+    def offered(line: str, *parts: str) -> list[str]:
+        """line: what was typed. parts: the words that bash makes of it, which end at =."""
+        given = parts or tuple(line.split(" "))
+        quoted = " ".join(f"'{part}'" for part in given)
+        program = (
+            f"source {script}\nCOMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({quoted}) "
+            f"COMP_CWORD={len(given) - 1}\n_scm_media\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+        )
+        done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        return done.stdout.split("\n")[:-1]
+
+    return offered
+
+
+def test_every_command_is_read_from_its_parser(words):
+    assert set(words.flags) == set(COMMANDS)
+    assert {"--for", "--hours", "--device", "--keys"} <= words.flags["recipes"].keys()
+    assert words.flags["train"]["--multirun"] == "sweep over comma-separated values"
+    assert words.choices["generate"]["--precision"] == ["float32", "bf16"]
+    assert words.recipes == list(recipe.names())
+    assert set(words.models) == set(bundled_names()) and "Ankle boot" in words.models["image/fashion"]
+
+
+def test_keys_are_those_of_a_modality(words):
+    assert "teacher.max_steps=" in words.keys[""] and "backbone=transformer" in words.keys[""]
+    assert "modality.sample_rate=" in words.keys["audio"] and "modality.sample_rate=" not in words.keys["image"]
+    assert "modality.frame_rate=" in words.keys["video"] and "modality.frame_rate=" not in words.keys[""]
+
+
+def test_bash_completes_commands_flags_recipes_and_models(complete):
+    assert complete("scm-media ge") == ["generate"]
+    assert set(complete("scm-media ")) >= set(COMMANDS)
+    assert complete("scm-media recipes --h") == ["--help", "--hours"]
+    assert set(complete("scm-media train image/fash")) == {"image/fashion", "image/fashion-latent"}
+    assert complete("scm-media generate image/em") == ["image/emoji-text"]
+    assert complete("scm-media generate image/fashion --precision b") == ["bf16"]
+    assert complete("scm-media completion z") == ["zsh"]
+    assert complete("scm-media generate none") == [""], "nothing: bash offers files then"
+
+
+def test_bash_completes_keys_of_the_recipe_that_is_named(complete):
+    assert complete("scm-media train audio/notes modality.sample") == ["modality.sample_rate="]
+    assert complete("scm-media train image/tiny modality.sample") == [""]
+    assert complete("scm-media train mine.yaml teacher.max_s") == ["teacher.max_steps="]
+    assert "teacher.max_steps=" not in complete("scm-media train ")
+    line = "scm-media train image/tiny backbone=tr"
+    assert complete(line, "scm-media", "train", "image/tiny", "backbone", "=", "tr") == ["transformer"]
+    assert complete(line[:-2], "scm-media", "train", "image/tiny", "backbone", "=") == [
+        "spacetime",
+        "transformer",
+        "unet",
+    ]
+
+
+def test_bash_completes_labels_of_the_model_that_is_named(complete):
+    assert complete("scm-media generate image/fashion -n 4 --label A") == ["Ankle\\ boot"]
+    assert "deadly_corridor" in complete("scm-media generate video/scenes --label ")
+    assert complete("scm-media generate video/scenes --label Ank") == [""]
+
+
+def test_the_scripts_of_other_shells_are_whole(words, tmp_path):
+    zsh, fish = SCRIPTS["zsh"](words), SCRIPTS["fish"](words)
+    assert zsh.endswith(SCRIPTS["bash"](words)) and "bashcompinit" in zsh.partition("_scm_media_words")[0]
+    assert "complete -c scm-media -n '__fish_seen_subcommand_from recipes' -l hours -d 'with --for: time" in fish
+    assert fish.count("'") % 2 == fish.count("\\'") % 2
+    for shell, text in (("zsh", zsh), ("fish", fish)):
+        if (found := shutil.which(shell)) is not None:
+            (tmp_path / shell).write_text(text)
+            assert subprocess.run([found, "-n", str(tmp_path / shell)], timeout=60).returncode == 0
+
+
+def test_the_command_prints_a_script_and_help_says_where_it_belongs(capsys):
+    assert main(["completion", "fish"]) == 0
+    assert capsys.readouterr().out.startswith("# Made by: scm-media completion fish")
+    with pytest.raises(SystemExit):
+        main(["completion", "--help"])
+    assert "scm-media completion bash > ~/.local/share/bash-completion" in capsys.readouterr().out
+
+
+def test_parsers_parse_again_after_they_were_captured():
+    assert completion.command_parser("doctor").prog == "scm-media doctor"
+    with pytest.raises(SystemExit):
+        main(["doctor", "--no-such-flag"])

@@ -1,0 +1,136 @@
+"""What ``train`` says before it starts and when it is done, and what it says without a recipe."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+import torch
+
+from scm_media import recipe
+from scm_media.cli import expected, main
+from scm_media.cli.expected import disk_bytes, expectation, find_warnings, free_disk, free_memory
+from scm_media.cli.next_steps import after_training
+from scm_media.evaluation.training_time import expected_seconds
+from scm_media.training.context import prepare
+from tests.training.small import SMALL
+
+GIB = 2**30
+ENOUGH = (GIB, 4 * GIB)
+
+
+def context(*more: str):
+    return prepare(recipe.compose("image/tiny", [*SMALL, *more]))
+
+
+def test_nothing_is_warned_of_where_all_fits_or_is_unknown():
+    assert find_warnings(ENOUGH, ENOUGH, (1.0, 2.0), "runs") == []
+    assert find_warnings((GIB, None), (GIB, None), (None, 2.0), "runs") == []
+    assert find_warnings(ENOUGH, ENOUGH, (9.0, None), "runs") == []
+
+
+def test_memory_disk_and_hours_that_do_not_suffice_are_warned_of():
+    (memory,) = find_warnings((8 * GIB, 3 * GIB), ENOUGH, (None, None), "runs")
+    assert memory.startswith("warning: about 8 GiB of memory are needed, and 3 GiB are free") and "accumulate" in memory
+    (disk,) = find_warnings(ENOUGH, (9 * GIB, 0.5 * GIB), (None, None), "runs/x")
+    assert "9 GiB of disk are needed, and 0.5 GiB are free at runs/x: set run_dir" in disk
+    (hours,) = find_warnings(ENOUGH, ENOUGH, (3.25, 2.0), "runs")
+    assert "about 3.2 hours are expected, and hours=2 is given" in hours
+
+
+def test_the_disk_holds_checkpoints_latents_and_trajectories():
+    config = recipe.compose("image/folder", ["++data.root=.", "latents.variants=3", "trajectories.num=100"])
+    million, latent = 1_000_000, 16 * 8 * 8 * 2
+    snapshots = 2 * config["trainer"]["keep_snapshots"]
+    each = 4 * million * (1 + 4 * config["trainer"]["keep_checkpoints"] + snapshots)
+    assert disk_bytes(config, ["autoencoder"], million, 50, (16, 8, 8)) == 0
+    assert disk_bytes(config, ["teacher"], million, 50, (16, 8, 8)) == each + 50 * 3 * latent
+    assert disk_bytes(config, ["trajectories"], million, 50, (16, 8, 8)) == 100 * 18 * latent
+    without = {**config, "trainer": {**config["trainer"], "snapshot_every": 0}}
+    assert disk_bytes(without, ["guide", "student"], million, 0, (16, 8, 8)) == 2 * (each - 4 * million * snapshots)
+
+
+def test_free_memory_is_what_the_system_says(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   2048 kB\n")
+    assert free_memory(True, tmp_path / "meminfo") == 2048 * 1024
+    assert free_memory(True, tmp_path / "none") is None
+    assert free_disk(tmp_path / "not" / "there") == pytest.approx(free_disk(tmp_path), rel=0.05)
+
+
+def test_times_are_measured_and_grow_with_the_steps():
+    found = expected_seconds(context(), ("autoencoder", "teacher", "student"), 1000)
+    assert found.keys() == {"teacher", "student"}, "the autoencoder of pixels has no steps"
+    assert 0 < found["teacher"] < found["student"] < 60
+    longer = expected_seconds(context("teacher.max_steps=600"), ("teacher",), 1000)
+    assert longer["teacher"] > 20 * found["teacher"]
+
+
+def test_times_of_the_networks_before_the_teacher_are_measured_too():
+    small = [word for word in SMALL if word != "feature_extractor=null"]
+    more = ["autoencoder=kl", "backbone.patch=1", "autoencoder.max_steps=7", "autoencoder.loss.perceptual=gradients"]
+    more += [
+        "autoencoder.network.width=16",
+        "latents.automatic=true",
+        "latents.variants=2",
+        "autoencoder.num_samples=8",
+    ]
+    given = prepare(recipe.compose("image/tiny", [*small, *more]))
+    found = expected_seconds(given, ("feature_extractor", "autoencoder", "teacher"), 1000)
+    assert list(found) == ["latents", "feature_extractor", "autoencoder", "teacher"]
+    assert all(0 < seconds < 600 for seconds in found.values())
+
+
+def test_networks_that_are_too_large_are_not_timed_and_numbers_stay_as_drawn():
+    assert expected_seconds(context(), ("teacher",), 10**12) is None
+    torch.manual_seed(3)
+    drawn = torch.rand(2)
+    torch.manual_seed(3)
+    expected_seconds(context(), ("teacher",), 1000)  # its context seeds, before the time is measured
+    given = context()
+    torch.manual_seed(3)
+    expected_seconds(given, ("teacher",), 1000)
+    assert torch.equal(torch.rand(2), drawn)
+
+
+def test_what_is_expected_is_said_with_warnings(monkeypatch, tmp_path):
+    monkeypatch.setattr(expected, "free_memory", lambda on_cpu: 2**20)
+    monkeypatch.setattr(expected, "free_disk", lambda folder: 2**10)
+    said = expectation(context(f"run_dir={tmp_path}/a", "hours=1e-7"), ("teacher", "student"))
+    assert re.search(r"\nexpected: about \d:\d\d min on this machine.*GiB of disk in .*/a \(each stage says", said)
+    assert said.count("\nwarning: ") == 3
+    monkeypatch.setattr("scm_media.evaluation.training_time.expected_seconds", lambda *_: 1 / 0)
+    assert "expected: a time that is not known yet, " in expectation(context(), ("teacher",))
+
+
+def test_train_without_a_recipe_says_what_to_do_with_commands_that_exist(capsys):
+    assert main(["train"]) == 2
+    said = capsys.readouterr().err
+    commands = re.findall(r"^  scm-media (.*?)(?:  |$)", said, flags=re.MULTILINE)
+    assert [words.split()[0] for words in commands] == ["recipes", "check", "train", "generate", "train", "generate"]
+    assert "image/tiny" in recipe.names() and "Traceback" not in said
+
+
+def test_the_commands_after_a_training_work_as_they_are_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "image/tiny", *SMALL, "run_dir=my runs/a"]) == 0
+    said = capsys.readouterr().err
+    assert "'my runs/a' is a model now; next:" in said and "(no figures by scm-media evaluate" in said
+    commands = re.findall(r"^  scm-media (.*)$", said, flags=re.MULTILINE)
+    assert [each.split()[0] for each in commands] == ["generate", "export"]
+    for each in commands:
+        assert main(shlex.split(each)) == 0, each
+    assert len(list((tmp_path / "image-tiny-samples").glob("*.png"))) == 8
+    assert (tmp_path / "image-tiny-model" / "model.json").is_file()
+
+
+def test_a_part_of_a_training_says_what_is_left(tmp_path):
+    config = {"run_dir": str(tmp_path), "recipe": "mine"}
+    assert "no model yet; the same train command" in after_training(config)
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "weights.safetensors").write_bytes(b"")
+    assert f"scm-media generate {tmp_path} --teacher" in after_training(config)
+    for stage in ("student", "feature_extractor"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "weights.safetensors").write_bytes(b"")
+    assert f"scm-media evaluate {tmp_path} -n 1000" in after_training(config)
