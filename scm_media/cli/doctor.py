@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -42,7 +43,11 @@ def run(arguments: Sequence[str]) -> int:
         print(f"missing for {extra or 'the core'}: {', '.join(names)}; get it with: pip install '{wanted}'")
     if not missing:
         print("missing: nothing, all extras are installed")
-    severe, limiting = find_traps()
+    logging.disable(logging.WARNING)  # libraries that are tried talk of their own insides
+    try:
+        severe, limiting = find_traps()
+    finally:
+        logging.disable(logging.NOTSET)
     for trap in (*severe, *limiting):
         print(f"trap: {printable(trap)}")
     if not severe and not limiting:

@@ -30,11 +30,11 @@ QUIET = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Trains a recipe; returns 0 when every stage is done, 2 without a recipe, after saying what to do."""
+    """Trains a recipe; returns 0 when every stage is done. Without a recipe it says what to do, and exits with 2."""
     words = list(arguments)
     if not words and not capturing():
         print(before_training(), file=sys.stderr)
-        return 2
+        raise SystemExit(2)
     commands = parser(
         "train",
         "Trains a recipe's stages in order, each resumed where it stopped.",

@@ -54,6 +54,12 @@ def own_file(name_or_path: str) -> Path | None:
         if name_or_path.lower().endswith((".yml", SUFFIX)):
             raise ValueError(f"{name_or_path}: a recipe's file ends in {SUFFIX}; rename it")
         if name_or_path not in (known := names()):
+            if Path(name_or_path).is_dir():
+                raise ValueError(
+                    f"{name_or_path} is a folder, expected a recipe: scm-media recipes --for FOLDER > mine.yaml "
+                    "proposes "
+                    "one for the files of a folder"
+                )
             near = nearest(name_or_path, known)
             listed = ", ".join(known)
             raise ValueError(f"unknown recipe {name_or_path!r}{near}; there are: {listed}, or a path to a .yaml file")
@@ -61,6 +67,11 @@ def own_file(name_or_path: str) -> Path | None:
     path = Path(name_or_path)
     if not path.is_file():
         raise ValueError(f"{name_or_path}: no such file; a recipe is a YAML file or one of: {', '.join(names())}")
+    if path.stat().st_size == 0:
+        raise ValueError(
+            f"{name_or_path}: the file is empty; what was to write it (scm-media recipes … > {path.name}) may have "
+            "failed: run that again and read its message"
+        )
     return path
 
 

@@ -104,7 +104,9 @@ def test_what_is_expected_is_said_with_warnings(monkeypatch, tmp_path):
 
 
 def test_train_without_a_recipe_says_what_to_do_with_commands_that_exist(capsys):
-    assert main(["train"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["train"])
+    assert ended.value.code == 2
     said = capsys.readouterr().err
     commands = re.findall(r"^  scm-media (.*?)(?:  |$)", said, flags=re.MULTILINE)
     assert [words.split()[0] for words in commands] == ["recipes", "check", "train", "generate", "train", "generate"]
@@ -134,3 +136,13 @@ def test_a_part_of_a_training_says_what_is_left(tmp_path):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "weights.safetensors").write_bytes(b"")
     assert f"scm-media evaluate {tmp_path} -n 1000" in after_training(config)
+
+
+def test_a_folder_and_an_empty_file_in_place_of_a_recipe_say_how_to_get_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drums").mkdir()
+    (tmp_path / "mine.yaml").write_text("")
+    assert main(["train", "drums"]) == 1
+    assert "drums is a folder, expected a recipe: scm-media recipes --for FOLDER" in capsys.readouterr().err
+    assert main(["check", "mine.yaml"]) == 1
+    assert "mine.yaml: the file is empty; what was to write it (scm-media recipes" in capsys.readouterr().err
