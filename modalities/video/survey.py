@@ -19,6 +19,8 @@ STRETCH = 4.0
 NUM_FRAMES = 16
 RATES = (8.0, 30.0)
 """Frames a second: the lowest suggestion, unless files have fewer, and the rate of folders of pictures."""
+MOST_LEFT_OUT = 0.1
+"""The fraction of files that may be left out as too short for a clip; of more the last frame is repeated."""
 SIZES = (16, 64)
 """Bounds of a suggested size, in pixels: larger ones need a GPU."""
 STILL = 2 / 255
@@ -87,8 +89,8 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     """Returns keys of a recipe's ``modality`` that fit these files by their headers, and a description of the files.
 
     frame_rate: at least 8, high enough that 16 frames fit into the median file, at most the files' median rate. size:
-    the median of the shorter sides as a multiple of 8, from 16 to 64. padding: "hold" if the median file is shorter
-    than that. Raises ValueError if none of them can be opened.
+    the median of the shorter sides as a multiple of 8, from 16 to 64. padding: "hold" if more than a tenth of the files
+    is shorter than that, which would be left out otherwise. Raises ValueError if none of them can be opened.
     """
     rates, lengths, sides, sizes, problem = [], [], [], [], ""
     for path in paths:
@@ -107,16 +109,19 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
         )
     usual = median(lengths)
     rate = min(max(RATES[0], NUM_FRAMES / usual), median(rates))
+    num_short = sum(length * rate < NUM_FRAMES - 0.5 for length in lengths)
     keys = {
         "frame_rate": float(f"{rate:.4g}"),
         "size": min(max(8 * round(median(sides) / 8), SIZES[0]), SIZES[1]),
-        "padding": "hold" if usual * rate < NUM_FRAMES - 0.5 else "refuse",
+        "padding": "hold" if num_short > MOST_LEFT_OUT * len(lengths) else "refuse",
     }
     seen = (
         f"{len(rates)} of {len(paths)} opened files are videos, {'×'.join(map(str, min(sizes)))} to "
         f"{'×'.join(map(str, max(sizes)))} pixels, {min(rates):.4g} to {max(rates):.4g} frames/s, "
         f"{min(lengths):.3g} to {max(lengths):.3g} s long (half of them at most {usual:.3g} s)"
     )
+    if keys["padding"] == "hold":
+        seen += f"; {num_short} are shorter than a clip, and repeat their last frame (padding: refuse leaves them out)"
     return keys, seen
 
 

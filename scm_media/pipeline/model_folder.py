@@ -83,7 +83,12 @@ class ModelFolder:
                     "from its run folder on a machine that has the recipe's data (scm-media export RUN DIR)"
                 )
             there = ", ".join(network for network in NETWORKS if self.has(network)) or "none"
-            raise ValueError(f"{self.path} holds no {name} (it has: {there}); train that stage, or export with it")
+            remedy = (
+                "its training is not done: the scm-media train command that began it goes on"
+                if self.is_run
+                else "export it again with that"
+            )
+            raise ValueError(f"{self.path} holds no {name} (it has: {there}); {remedy}")
         return self._component(name, check)
 
     def _component(self, name: str, check: bool) -> weights.Component:

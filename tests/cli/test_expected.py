@@ -146,3 +146,11 @@ def test_a_folder_and_an_empty_file_in_place_of_a_recipe_say_how_to_get_one(tmp_
     assert "drums is a folder, expected a recipe: scm-media recipes --for FOLDER" in capsys.readouterr().err
     assert main(["check", "mine.yaml"]) == 1
     assert "mine.yaml: the file is empty; what was to write it (scm-media recipes" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_done_says_so_when_it_is_sampled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "image/tiny", *SMALL, "run_dir=a", "stage=autoencoder"]) == 0
+    assert "a: no model yet; the same train command without stage=" in capsys.readouterr().err
+    assert main(["generate", "a", "-n", "2"]) == 1
+    assert "its training is not done: the scm-media train command that began it goes on" in capsys.readouterr().err
