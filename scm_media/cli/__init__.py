@@ -122,5 +122,16 @@ def _command(words: Sequence[str]) -> str:
         ),
     )
     top.add_argument("--version", action="version", version=f"scm-media {metadata.version(DISTRIBUTION)}")
+    top.add_argument("--reference", action=_PrintReference, nargs=0, help="print docs/command-line.md")
     top.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     return top.parse_args(words[:1]).command
+
+
+class _PrintReference(argparse.Action):
+    """Prints docs/command-line.md and ends with exit code 0."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from scm_media.cli.reference import reference_page
+
+        print(reference_page(COMMANDS), end="")
+        parser.exit()

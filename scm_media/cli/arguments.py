@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -56,26 +56,36 @@ def capture_parsers() -> Iterator[None]:
 def capturing() -> bool:
     """Returns whether parsers are captured, so that a command goes no other way than to its parser."""
     return _CAPTURING.get()
+MARKDOWN = "--markdown"
+"""A hidden flag of every command, which prints its description for docs/command-line.md and ends, as ``--help`` does."""
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
     """Returns a parser of ``scm-media COMMAND``, which takes no abbreviated flags."""
-    return _CheckingParser(
+    made = _CheckingParser(
         prog=f"scm-media {command}".strip(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **kwargs,
     )
+    made.add_argument(MARKDOWN, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return made
 
 
 class _CheckingParser(argparse.ArgumentParser):
     """A parser that refuses numbers outside the ranges of their flags. Raises ValueError, which names the flag."""
 
+    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns the same as ``parse_known_args``, of words in any order."""
+        self._print_if_asked(args)  # before argparse takes the positional arguments away for a while
+        return super().parse_known_intermixed_args(args, namespace)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # argparse's other ways go through it
         """Returns the parsed arguments, checked, and the words that were not understood."""
         if capturing():
             raise CapturedParser(self)
+        self._print_if_asked(args)
         parsed, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             bounds = POSITIVE if action.dest.startswith(EXTENT) else RANGES.get(action.dest)
@@ -95,6 +105,12 @@ class _CheckingParser(argparse.ArgumentParser):
             listed = "; scm-media recipes lists recipes" if "RECIPE" in names else ""
             message = f"{required}{', '.join(names)}{listed}"
         super().error(message)
+    def _print_if_asked(self, args: Sequence[str] | None) -> None:
+        if MARKDOWN in (args or ()):
+            from scm_media.cli.reference import describe_parser
+
+            print(describe_parser(self), end="")
+            self.exit()
 
 
 def read_lines(flag: str, file: str | Path, what: str) -> list[str]:
