@@ -29,7 +29,7 @@ HELD := torch hydra-core fsspec lightning safetensors pillow
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo wheel dist clean
+.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo docs wheel dist clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -37,6 +37,7 @@ help:
 	@echo "make test-all  the same with the slow tests, and the fast ones on the lowest and the highest allowed versions"
 	@echo "make audit     ask for known faults of the installed packages (pip-audit; needs its data)"
 	@echo "make lint      ruff, import contracts, types;  make format  rewrite the sources as ruff wants them"
+	@echo "make docs      build the documentation site into site/, with links checked"
 	@echo "make wheel     build the wheel into dist/;      make clean   remove what the above made"
 	@echo "make dist      build wheel and sources into dist/, and check what PyPI would show of them (twine)"
 
@@ -137,6 +138,9 @@ demo: install
 	@echo "single pictures in $(OUT)/emoji and $(OUT)/tiny-clips, listen to the sounds in $(OUT)/notes, play the clips in"
 	@echo "$(OUT)/scenes"
 
+docs: dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 wheel: dev
 	$(BIN)/python -m build --wheel --no-isolation
 
@@ -146,4 +150,4 @@ dist: dev
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(HIGHEST) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) $(HIGHEST) build dist out site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

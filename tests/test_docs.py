@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = sorted([each for place in ("*.md", "docs/*.md", "integrations/*/README.md") for each in REPOSITORY.glob(place)])
+PLACES = ("*.md", "docs/**/*.md", "integrations/*/README.md")
+PAGES = sorted([each for place in PLACES for each in REPOSITORY.glob(place)])
 OLD_NAMES = "names before version 0.1"
 """The heading of the glossary below which names are listed that are no longer there."""
 
@@ -80,7 +81,7 @@ def is_a_file(dotted: str) -> bool:
     return dotted.rsplit(".", 1)[1] in {"py", "md", "yaml", "json", "safetensors"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_every_link_leads_to_a_file_and_a_heading(page):
     wrong = []
     for file, anchor in links(page):
@@ -92,7 +93,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_every_path_is_a_file_of_the_repository(page):
     text = text_of(page)
     paths: list[tuple[str, str]] = []
@@ -109,7 +110,7 @@ def test_every_path_is_a_file_of_the_repository(page):
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_every_dotted_name_is_there(page):
     if page.name == "CHANGELOG.md":  # it also names what was
         return
@@ -118,8 +119,9 @@ def test_every_dotted_name_is_there(page):
 
 
 def test_every_page_is_listed():
-    listed = {file for file, _ in links(REPOSITORY / "docs" / "README.md")}
-    assert {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"README.md"} <= listed
+    docs = REPOSITORY / "docs"
+    listed = {file for file, _ in links(docs / "README.md")}
+    assert {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")} - {"README.md"} <= listed
 
 
 def test_the_readme_is_short():

@@ -65,7 +65,9 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     value = "" if action.nargs == 0 or not action.option_strings else _value(action)
     shown = ", ".join(f"`{name}{value}`" for name in names)
     text = " ".join((parser._get_formatter()._expand_help(action) if action.help else "").split())
-    return f"| {_cell(shown)} | {_cell(text)}{' (must be given)' if action.required and action.option_strings else ''} |"
+    return (
+        f"| {_cell(shown)} | {_cell(text)}{' (must be given)' if action.required and action.option_strings else ''} |"
+    )
 
 
 def _value(action: argparse.Action) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
+
+from tests.docs.blocks import TYPED
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +68,15 @@ def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings
         numbers = [float(line) for line in path.read_text().splitlines() if not line.startswith("#")]
         assert len(numbers) == 32
         assert any(abs(number) > 1e-3 for number in numbers)
+
+
+def test_the_commands_of_the_page_run(installed_with_plugin, recordings):
+    """docs/adding-a-modality.md, whose package the fixture has installed already."""
+    shutil.copytree(recordings, installed_with_plugin.root / "recordings")
+    block = next(each for each in TYPED if each.what.endswith("::test_the_commands_of_the_page_run"))
+    first, *rest = block.commands()
+    assert first.words == ("pip", "install", "-e", "tests/packaging/plugin")
+    for command in rest:
+        more = ("device=cpu", "logger=none") if "train" in command.words else ()
+        installed_with_plugin.run(*command.words, *more)
+    assert len(list((installed_with_plugin.root / "traces").glob("*.csv"))) == 4
