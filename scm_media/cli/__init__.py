@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from scm_media.cli.arguments import parser
 from scm_media.cli.streams import discard, flush_or_discard, secure_streams

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scm_media.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SAMPLING_STEPS, SEED, Bounds
+from scm_media.cli.captured import CapturedParser, capturing
 
 RANGES: Mapping[str, Bounds] = {
     "num": COUNT,
@@ -32,45 +31,15 @@ EXTENT = "extent_"
 """The prefix of sizes in parsed arguments."""
 
 
-_CAPTURING: ContextVar[bool] = ContextVar("capturing", default=False)
-
-
-class CapturedParser(BaseException):
-    """Carries the parser of a command, which is raised in place of parsing while parsers are captured."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        super().__init__()
-        self.parser = parser
-
-
-@contextmanager
-def capture_parsers() -> Iterator[None]:
-    """Makes commands raise their parser as ``CapturedParser`` when they are about to parse."""
-    token = _CAPTURING.set(True)
-    try:
-        yield
-    finally:
-        _CAPTURING.reset(token)
-
-
-def capturing() -> bool:
-    """Returns whether parsers are captured, so that a command goes no other way than to its parser."""
-    return _CAPTURING.get()
-MARKDOWN = "--markdown"
-"""A hidden flag of every command, which prints its description for docs/command-line.md and ends, as ``--help`` does."""
-
-
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
     """Returns a parser of ``scm-media COMMAND``, which takes no abbreviated flags."""
-    made = _CheckingParser(
+    return _CheckingParser(
         prog=f"scm-media {command}".strip(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **kwargs,
     )
-    made.add_argument(MARKDOWN, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return made
 
 
 class _CheckingParser(argparse.ArgumentParser):
@@ -78,14 +47,12 @@ class _CheckingParser(argparse.ArgumentParser):
 
     def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Returns the same as ``parse_known_args``, of words in any order."""
-        self._print_if_asked(args)  # before argparse takes the positional arguments away for a while
+        self._raise_if_captured()  # before argparse takes the positional arguments away for a while
         return super().parse_known_intermixed_args(args, namespace)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # argparse's other ways go through it
         """Returns the parsed arguments, checked, and the words that were not understood."""
-        if capturing():
-            raise CapturedParser(self)
-        self._print_if_asked(args)
+        self._raise_if_captured()
         parsed, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             bounds = POSITIVE if action.dest.startswith(EXTENT) else RANGES.get(action.dest)
@@ -105,12 +72,10 @@ class _CheckingParser(argparse.ArgumentParser):
             listed = "; scm-media recipes lists recipes" if "RECIPE" in names else ""
             message = f"{required}{', '.join(names)}{listed}"
         super().error(message)
-    def _print_if_asked(self, args: Sequence[str] | None) -> None:
-        if MARKDOWN in (args or ()):
-            from scm_media.cli.reference import describe_parser
 
-            print(describe_parser(self), end="")
-            self.exit()
+    def _raise_if_captured(self) -> None:
+        if capturing():
+            raise CapturedParser(self)
 
 
 def read_lines(flag: str, file: str | Path, what: str) -> list[str]:

@@ -5,13 +5,12 @@ Words come from the parsers themselves, which are caught at the moment when a co
 
 from __future__ import annotations
 
-import argparse
-import importlib
 from collections.abc import Sequence
 
 from scm_media import recipe
 from scm_media.cli import COMMANDS
-from scm_media.cli.arguments import CapturedParser, capture_parsers, parser
+from scm_media.cli.arguments import parser
+from scm_media.cli.captured import command_parser
 from scm_media.cli.completion_scripts import SCRIPTS, Words
 
 PLACES = {
@@ -34,16 +33,6 @@ def run(arguments: Sequence[str]) -> int:
     shell = commands.parse_args(arguments).shell
     print(SCRIPTS[shell](collect_words()), end="")
     return 0
-
-
-def command_parser(name: str) -> argparse.ArgumentParser:
-    """Returns the parser of a command, which is not run."""
-    with capture_parsers():
-        try:
-            importlib.import_module(f"scm_media.cli.{name}").run([])
-        except CapturedParser as captured:
-            return captured.parser
-    raise ValueError(f"the command {name} parses nothing; it has to make its parser by scm_media.cli.arguments.parser")
 
 
 def collect_words() -> Words:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from scm_media.cli.arguments import MARKDOWN
+from scm_media.cli.captured import command_parser
 
 EXIT_CODES = "0 is done, 1 an error in the user's input or data (one line on standard error), 2 wrong usage"
 
@@ -28,15 +25,11 @@ def reference_page(commands: Mapping[str, str]) -> str:
         "|---|---|",
         *(f"| [`{name}`](#{name}) | {text} |" for name, text in commands.items()),
     ]
-    return "\n".join(lines) + "\n" + "".join(f"\n## {name}\n\n{describe(name)}" for name in commands)
-
-
-def describe(name: str) -> str:
-    """Returns the description of a command, which its parser prints at a hidden flag."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        importlib.import_module(f"scm_media.cli.{name}").run([MARKDOWN])
-    return printed.getvalue()
+    return (
+        "\n".join(lines)
+        + "\n"
+        + "".join(f"\n## {name}\n\n{describe_parser(command_parser(name))}" for name in commands)
+    )
 
 
 def describe_parser(parser: argparse.ArgumentParser) -> str:

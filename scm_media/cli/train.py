@@ -14,7 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from scm_media import recipe
-from scm_media.cli.arguments import capturing, parser
+from scm_media.cli.arguments import parser
+from scm_media.cli.captured import capturing
 from scm_media.cli.next_steps import after_training, before_training
 from scm_media.recipe.errors import clear_errors
 

@@ -9,6 +9,7 @@ import pytest
 
 from scm_media import recipe
 from scm_media.cli import COMMANDS, completion, main
+from scm_media.cli.captured import command_parser
 from scm_media.cli.completion_scripts import SCRIPTS
 from scm_media.pipeline import bundled_names
 
@@ -105,6 +106,6 @@ def test_the_command_prints_a_script_and_help_says_where_it_belongs(capsys):
 
 
 def test_parsers_parse_again_after_they_were_captured():
-    assert completion.command_parser("doctor").prog == "scm-media doctor"
+    assert command_parser("doctor").prog == "scm-media doctor"
     with pytest.raises(SystemExit):
         main(["doctor", "--no-such-flag"])

@@ -8,7 +8,8 @@ import pytest
 
 from scm_media.cli import COMMANDS, main
 from scm_media.cli.arguments import parser
-from scm_media.cli.reference import describe, describe_parser, reference_page
+from scm_media.cli.captured import command_parser
+from scm_media.cli.reference import describe_parser, reference_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 
@@ -25,9 +26,9 @@ def test_the_command_prints_the_page(capsys):
 
 
 def test_a_width_of_the_terminal_changes_nothing(monkeypatch):
-    wide = describe("recipes")
+    wide = describe_parser(command_parser("recipes"))
     monkeypatch.setenv("COLUMNS", "40")
-    assert describe("recipes") == wide
+    assert describe_parser(command_parser("recipes")) == wide
 
 
 def test_flags_values_and_bars_are_shown_as_they_are_typed():
@@ -41,4 +42,4 @@ def test_flags_values_and_bars_are_shown_as_they_are_typed():
     assert "\nDoes &lt;this>.\n" in text
     assert "| `-p LOW HIGH`, `--pair LOW HIGH` | a \\| b (must be given) |" in text
     assert "| `--kind {x,y}` | default: x |" in text
-    assert "--help" not in text and "--markdown" not in text
+    assert "--help" not in text
