@@ -56,11 +56,10 @@ class Asked:
         sizes = parse_sizes(self.sizes or "")
         _check_sizes(pipeline, sizes)
         given = {name: value for name, value in self.labels.items() if value not in (None, "") and name != PROMPT}
-        takes_text = pipeline.text is not None
         return SamplingRequest(
             num=num,
             label=(self.label or "").strip() or given or None,
-            prompt=self.prompt if self.prompt and (takes_text or self.label) else None,
+            prompt=self.prompt or None,
             steps=number,
             teacher=steps == TEACHER,
             guidance=self.guidance,

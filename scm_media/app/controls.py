@@ -52,6 +52,8 @@ class Controls:
         names = label_names(pipeline)
         given = {name: value for name, value in zip(names, labels, strict=False) if value not in (None, "", ANY)}
         usable = guides(pipeline) == "both" or (guides(pipeline) == TEACHER and steps == TEACHER)
+        if _one_is_own(pipeline) and guidance == 1:
+            usable = False
         return Asked(
             model=model,
             prompt=prompt,
@@ -116,10 +118,10 @@ class Controls:
             "steps": {"choices": offered_steps(pipeline, live=self.live), "value": default_steps(pipeline)},
             "guidance": {
                 "visible": bool(who),
-                "label": "Guidance of the teacher" if who == TEACHER else "Guidance",
+                "label": _guidance_label(pipeline),
                 "minimum": 0 if highest is None else 1,
                 "maximum": max(HIGHEST, pipeline.settings.guidance) if highest is None else highest,
-                "value": pipeline.settings.guidance,
+                "value": 1.0 if _one_is_own(pipeline) else pipeline.settings.guidance,
             },
         }
 
@@ -128,6 +130,17 @@ def label_names(pipeline: Pipeline) -> list[str]:
     """Returns the labels that have controls; a text has one of its own, and those of sizes follow from them."""
     sizes = pipeline.modality.size_options
     return [name for name in pipeline.labels.names if name != PROMPT and name not in sizes][:SLOTS]
+
+
+def _one_is_own(pipeline: Pipeline) -> bool:
+    """Returns true where a student and its teacher both take scales, but have different ones of their own."""
+    return guides(pipeline) == "both" and pipeline.folder.description.guidance_max is None
+
+
+def _guidance_label(pipeline: Pipeline) -> str:
+    if guides(pipeline) == TEACHER:
+        return "Guidance of the teacher"
+    return "Guidance; 1 is the model's own" if _one_is_own(pipeline) else "Guidance"
 
 
 def _prompt_settings(pipeline: Pipeline) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Folders:
         """Lets an uploaded file below the root be deleted together with the session's folder."""
         with self._lock:
             if file.resolve().is_relative_to(self.root):
+                self._used[session] = time.monotonic()
                 self._claims.setdefault(session, set()).add(file)
 
     def end(self, session: str) -> None:

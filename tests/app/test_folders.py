@@ -59,13 +59,17 @@ def test_files_without_an_open_page_are_swept_when_they_are_old(folders: Folders
     folders.open("page")
     new, old, claimed = (write(folders.root / name / "u.png", age) for name, age in (("n", 0), ("o", 200), ("c", 200)))
     folders.claim("page", claimed)
+    taken = write(folders.root / "t" / "u.png", 200)
+    folders.claim("another program", taken)
     folders.sweep()
+    assert taken.exists()
     assert of_page.exists() and of_program.exists() and new.exists() and claimed.exists()
     assert not old.exists()
     now = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: now + 101)
     folders.sweep()
-    assert of_page.exists() and not of_program.exists()
+    assert of_page.exists() and claimed.exists()
+    assert not of_program.exists() and not taken.exists()
 
 
 def test_closing_deletes_everything_but_the_place(folders: Folders, tmp_path: Path) -> None:

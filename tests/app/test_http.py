@@ -93,6 +93,9 @@ def test_a_session_that_ended_leaves_nothing_to_be_served(served: Served) -> Non
         ({"label": "<b>Nope</b>"}, "the model knows no label '<b>Nope</b>'; it knows class: T-shirt/top"),
         ({"seed": -1}, "seed must be a whole number from 0"),
         ({"num": 5}, "the number of samples must lie in 1 … 4, got 5"),
+        ({"prompt": "a bag"}, "the model takes no text (its labels: class); leave the prompt out"),
+        ({"walk": "7"}, 'a walk is written as "7 0.5"'),
+        ({"walk": "7 1.5"}, "the fraction of a walk must lie in 0 … 1, got 1.5"),
         ({"steps": "two"}, "steps must be a whole number, got two"),
         ({"steps": "129"}, "the number of steps must lie in 1 … 128 here, got 129"),
         ({"sizes": "size=160"}, "25 times as large as the model's own, at most 16 times here"),
@@ -214,3 +217,20 @@ def test_the_curl_lines_of_the_docs_work(served: Served, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("*.png")
     assert read_metadata(file)["label"] == "Bag" and read_metadata(file)["seed"] == 7
+    assert '"seed": 7' in done.stdout and '"label": "class=Bag"' in done.stdout
+
+
+def test_settings_of_an_upload_make_the_same_file_again(served: Served) -> None:
+    (record,) = served.client.generate(model="image/fashion", label="Coat", seed=9, first=3, steps="1", walk="4 0.25")
+    content = served.client.fetch(record["url"])[1]
+    (path,) = json.loads(served.client.upload("coat.png", content)[1])
+    name, (found,) = served.client.call("settings", file=path)
+    assert name == "complete" and found["settings"]["walk"] == "4 0.25" and "model image/fashion" in found["remark"]
+    (again,) = served.client.generate(**found["settings"])
+    assert served.client.fetch(again["url"])[1] == content
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "{root}/../../etc/passwd", "pyproject.toml", ""])
+def test_settings_are_taken_from_uploads_alone(served: Served, file: str) -> None:
+    event, data = served.client.call("settings", file=file.format(root=served.app.folders.root))
+    assert event == "error" and data["error"].startswith("file must be what /gradio_api/upload returned")

@@ -137,3 +137,24 @@ def test_models_go_by_their_names_and_are_loaded_once(models: Models) -> None:
         models.pipeline("x")
     named = Models(("/a/runs/main", "/b/runs/main", "image/fashion"), "cpu", "float32")
     assert named.names == ["main", "/b/runs/main", "image/fashion"]
+
+
+def test_the_guidance_that_is_sent_fits_the_model(models: Models, tmp_path: Path, monkeypatch) -> None:
+    import gradio as gr
+
+    from scm_media.app.context import App
+    from scm_media.app.controls import Controls
+    from scm_media.app.settings import ServerSettings
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    app = App(ServerSettings(models=("image/fashion",), out=tmp_path, device="cpu"))
+    with gr.Blocks(analytics_enabled=False):
+        controls = Controls(app, live=False)
+
+    def guidance(steps: str, scale: float) -> float | None:
+        return controls.asked(["image/fashion", "", "any", None, None, None, 0, steps, scale]).guidance
+
+    assert guidance("2", 1.25) is None and guidance("teacher", 1.25) == 1.25
+    monkeypatch.setattr("scm_media.app.controls.guides", lambda pipeline: "both")
+    assert guidance("2", 1.0) is None and guidance("2", 1.5) == 1.5 and guidance("teacher", 1.0) is None
+    app.close()
