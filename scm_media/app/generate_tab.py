@@ -57,7 +57,10 @@ def build(app: App) -> None:
                     yield line(made, begun), show(made.results, app.url)
             except Cancelled:
                 done = len(made.results) if made else 0
-                yield empty(f"Cancelled after {done} of {number} samples."), gr.skip()
+                yield empty(f"Cancelled after {done} of {number} samples."), gr.skip() if done else empty()
+            except Exception:
+                yield "", gr.skip() if made else empty()
+                raise
 
     def on_drop(file: str | None, request: gr.Request) -> list[Any]:
         unchanged = [gr.skip()] * (len(controls.components) + len(settings))
