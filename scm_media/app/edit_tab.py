@@ -113,8 +113,8 @@ class _Tab:
                 with gr.Row():
                     self.start = gr.Number(0, minimum=0, min_width=120, visible=False, elem_id="scm-edit-start")
                     self.end = gr.Number(0, minimum=0, min_width=120, visible=False, elem_id="scm-edit-end")
-                    self.keep = gr.Number(None, minimum=0, min_width=120, visible=False, elem_id="scm-edit-keep")
-                    self.length = gr.Number(None, minimum=0, min_width=120, visible=False, elem_id="scm-edit-length")
+                    self.keep = gr.Number(0, minimum=0, min_width=120, visible=False, elem_id="scm-edit-keep")
+                    self.length = gr.Number(0, minimum=0, min_width=120, visible=False, elem_id="scm-edit-length")
                 with gr.Row():
                     self.go = gr.Button("Edit", variant="primary", min_width=120, elem_id="scm-edit-go")
                     self.stop = gr.Button("Cancel", min_width=120)
@@ -170,7 +170,7 @@ class _Tab:
         """Returns the updates for another model: its ways, and nothing to edit yet."""
         pipeline = self.app.models.pipeline(model)
         ways = _ways(pipeline)
-        numbers = [gr.update(value=None, **each) for each in _number_settings(pipeline, ways["value"])[2:]]
+        numbers = [gr.update(value=0, **each) for each in _number_settings(pipeline, ways["value"])[2:]]
         return [
             gr.update(**ways),
             gr.update(**_missing(pipeline)),
@@ -375,8 +375,8 @@ def _number_settings(pipeline: Pipeline, way: str | None) -> list[dict[str, Any]
     return [
         {"label": f"From{unit}", "visible": stretched, "step": step or 0.01},
         {"label": f"To{unit}", "visible": stretched, "step": step or 0.01},
-        {"label": f"Kept{sides}{unit} (empty: chosen)", "visible": kept, "step": step or 0.01},
-        {"label": f"Length{unit} (empty: the model's)", "visible": kept, "step": step or 0.01},
+        {"label": f"Kept{sides}{unit} (0: the task's)", "visible": kept, "step": step or 0.01},
+        {"label": f"Length{unit} (0: the model's)", "visible": kept, "step": step or 0.01},
     ]
 
 

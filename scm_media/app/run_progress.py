@@ -44,7 +44,8 @@ class StageProgress:
     """How far a stage is.
 
     done, total: steps (of the stage ``trajectories`` files). resumes: the step of the last checkpoint, from which a
-    stage that was stopped goes on. seconds_left: at the speed of the last reports; None where it cannot be told.
+    stage that was stopped goes on. seconds_left: at the speed of the last reports, of a stage that was stopped from its
+    checkpoint on; None where it cannot be told.
     figures: name to curve. sheet: the newest sheet of samples, and its step.
     """
 
@@ -214,7 +215,7 @@ def _read_stage(config: Mapping[str, Any], run_dir: Path, stage: str) -> StagePr
     done = max(done, saved, 0 if info is None else reached_step(info))
     begun = bool(figures) or done > 0
     speed = _speed(figures)
-    left = None if speed is None or ended else (total - done) * settings["batch_size"] / speed
+    left = None if speed is None or ended else max(0, total - saved) * settings["batch_size"] / speed
     return StageProgress(
         name=stage,
         state=DONE if ended else STOPPED if begun else WAITING,
@@ -280,10 +281,15 @@ def _age(run_dir: Path, stage: str, now: float) -> float:
 
 
 def _set_state(stage: StageProgress, active: bool, age: float) -> StageProgress:
-    """Returns a stage with its state; the time since the last report is taken from the time left of an active one."""
+    """Returns a stage with its state; the time left of an active one is that from its last report on.
+
+    age: seconds since that report.
+    """
     if not active:
         return stage
-    left = None if stage.seconds_left is None else max(0.0, stage.seconds_left - age)
+    left = stage.seconds_left
+    if left is not None and stage.total > stage.resumes:
+        left = max(0.0, left * (stage.total - stage.done) / (stage.total - stage.resumes) - age)
     return replace(stage, state=TRAINING, seconds_left=left)
 
 

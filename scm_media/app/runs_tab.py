@@ -176,7 +176,7 @@ def _row(stage: StageProgress) -> str:
     steps = f"{stage.done:,} of {stage.total:,}{unit}" if stage.total else ""
     left = "" if stage.seconds_left is None else duration(stage.seconds_left)
     if left and stage.state != TRAINING:
-        left = f"{left} when it goes on"
+        left = f"{left} from step {stage.resumes:,} on"
     speed = "" if stage.samples_per_second is None else f"{stage.samples_per_second:.3g} samples/s"
     part = stage.done / stage.total if stage.total else 0.0
     bar = f'<progress max="1" value="{part:.4f}" aria-label="{html.escape(stage.name)}"></progress>'

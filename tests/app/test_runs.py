@@ -77,7 +77,7 @@ def test_stages_say_how_far_they_are_and_what_is_left(tmp_path):
     assert (stopped.state, stopped.holder, stopped.forecast) == ("stopped", None, None)
     assert (teacher.name, teacher.state, teacher.done, teacher.total) == ("teacher", "done", 20, 20)
     assert (student.state, student.done, student.total, student.resumes) == ("stopped", 50, 100, 40)
-    assert student.seconds_left == 50 * 8 / 16, "at the median of the speeds"
+    assert student.seconds_left == 60 * 8 / 16, "from the checkpoint on, at the median of the speeds"
     assert student.sheet == (newest, 50)
     assert teacher.sheet is None
 
