@@ -97,7 +97,7 @@ class _Tab:
                 self.sample = gr.Button("Try it with a sample of the model", size="sm", elem_id="scm-edit-sample")
                 self.words = gr.HTML(visible=False, elem_id="scm-edit-words")
                 self.editor = gr.ImageEditor(
-                    label="Draw on what is to be made anew",
+                    label="Draw on it",
                     type="numpy",
                     format="png",
                     sources=(),

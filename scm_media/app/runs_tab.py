@@ -69,10 +69,10 @@ def build(app: App) -> None:
     if app.settings.runs is None:
         gr.HTML(empty(WITHOUT), elem_id="scm-runs-without")
     else:
-        _Tab(app, app.settings.runs)
+        RunsTab(app, app.settings.runs)
 
 
-class _Tab:
+class RunsTab:
     """The components, by what they are for, and their handlers."""
 
     def __init__(self, app: App, root: Path) -> None:

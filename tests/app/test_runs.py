@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from scm_media import weights
+from scm_media.app import runs_tab
+from scm_media.app.context import App
 from scm_media.app.run_curves import draw_panels, group_figures
 from scm_media.app.run_progress import find_runs, open_run, read_figures, read_progress, thin
+from scm_media.app.settings import ServerSettings
 from scm_media.training.run_folder import claim, find_holder
 from tests.app.run_folders import finish, write_figures, write_run, write_sheet
 from tests.training.small import train
@@ -149,6 +154,35 @@ def test_a_damaged_recipe_is_said_in_words(tmp_path):
         (run / "recipe.yaml").write_text(text)
         with pytest.raises(ValueError, match=words):
             read_progress(run)
+
+
+def test_the_page_shows_a_run_and_sends_only_what_has_changed(tmp_path):
+    run = write_run(tmp_path / "runs" / "<b>run", {"teacher": 20})
+    write_figures(run / "teacher", [{"step": 5, "loss": 1.0}])
+    write_sheet(run / "teacher", 5)
+    app = App(ServerSettings(models=("image/fashion",), device="cpu", out=tmp_path, runs=tmp_path / "runs"))
+    request = SimpleNamespace(session_hash="me")
+    try:
+        with gr.Blocks(), gr.Tab("Runs"):
+            tab = runs_tab.RunsTab(app, tmp_path / "runs")
+        first = tab.on_look(None, "the latest", False, None, request)
+        assert (first[0]["choices"], first[0]["value"]) == (["<b>run"], "<b>run")
+        assert "5 of 20" in first[2]
+        assert "loss over steps" in first[3]
+        assert "teacher, samples after 5 steps" in first[4]
+        again = tab.on_look("<b>run", "the latest", False, first[5], request)
+        skipped = gr.skip()
+        assert [again[place] == skipped for place in (0, 1, 3, 4)] == [True] * 4
+        write_figures(run / "teacher", [{"step": 5, "loss": 1.0}, {"step": 6, "loss": 1.0}])
+        later = tab.on_look("../runs", "student", False, again[5], request)
+        assert "6 of 20" in later[2]
+        assert "loss over steps" in later[3]
+        (run / "recipe.yaml").write_text("{")
+        assert "cannot be read" in tab.on_look("<b>run", "the latest", False, None, request)[2]
+    finally:
+        app.close()
+    with pytest.raises(ValueError, match=r"--runs .* is no folder"):
+        ServerSettings(runs=tmp_path / "none")
 
 
 def test_figures_are_grouped_to_panels_and_drawn():

@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scm_media.app import steering
+from scm_media.app import steer_tab, steering
+from scm_media.app.context import App
+from scm_media.app.server import build
+from scm_media.app.settings import ServerSettings
 from scm_media.app.steering_keys import assign_keys, keys_of
 from scm_media.pipeline import load
 from tests.app.small_models import write_steered
@@ -71,6 +74,20 @@ def test_a_scene_begins_with_a_file(pipeline, tmp_path):
     assert scene.frames.shape[1] == 5, "no more than a window"
     assert (scene.frames - clip[:, 2:]).abs().mean() < 0.05
     assert steering.go_on(pipeline, scene, ["right"]).frames.shape[1] == 9
+
+
+def test_the_tab_says_in_words_that_no_model_takes_actions(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # building a page sets it
+    models = str(write_tiny("video", tmp_path / "plain")), str(write_steered(tmp_path / "steered"))
+    for names, found in ((models[:1], []), (models, ["steered"])):
+        app = App(ServerSettings(models=names, device="cpu", out=tmp_path))
+        try:
+            assert steer_tab.steered_models(app) == found
+            shown = {each.elem_id: each for each in build(app).blocks.values()}
+            assert ("scm-steer-without" in shown, "scm-steer-pad" in shown) == (not found, bool(found))
+            assert found or "scm-media train video/scenes-actions" in shown["scm-steer-without"].value
+        finally:
+            app.close()
 
 
 def test_what_cannot_be_steered_is_said_in_words(pipeline, tmp_path):
