@@ -17,7 +17,7 @@ def reference_page(commands: Mapping[str, str]) -> str:
         "# Command line",
         "",
         "`scm-media --reference > docs/command-line.md` writes this page from the parsers of `scm_media/cli/`.",
-        "`scm-media COMMAND --help` prints the same in a terminal. `--debug`, anywhere, shows the traceback of an error.",
+        "`scm-media COMMAND --help` prints the same in a terminal; `--debug` anywhere shows the traceback of an error.",
         f"Exit codes: {EXIT_CODES};",
         "`train` has more ([runs.md](runs.md#stopping)).",
         "",

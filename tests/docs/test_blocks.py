@@ -42,8 +42,9 @@ def test_blocks_are_split_into_commands(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.docs.blocks.REPOSITORY", tmp_path)
     page = tmp_path / "page.md"
     page.write_text(
-        "# Title\n\n<!-- tested: a.py::test_b -->\n```console\n$ A=1 scm-media check a.yaml \\\n    'data.root=my files'"
-        "  # why\nwhat it prints\n$ pip install x && cd x > out.txt\n```\n\n```python\nprint(1)\n```\n"
+        "# Title\n\n<!-- tested: a.py::test_b -->\n```console\n"
+        "$ A=1 scm-media check a.yaml \\\n    'data.root=my files'  "
+        "# why\nwhat it prints\n$ pip install x && cd x > out.txt\n```\n\n```python\nprint(1)\n```\n"
     )
     first, second = blocks_of(page)
     assert (first.kind, first.what, first.line) == ("tested", "a.py::test_b", 4)

@@ -24,7 +24,7 @@ from scm_media import recipe
 from scm_media.cli import COMMANDS
 from scm_media.cli.arguments import _CheckingParser
 from scm_media.pipeline import EditRequest, SamplingRequest
-from tests.docs.blocks import REPOSITORY, SHELLS, TYPED, Block, Command, blocks_run_by
+from tests.docs.blocks import REPOSITORY, SHELLS, TYPED, blocks_run_by
 from tests.docs.running import run_blocks
 
 NUM_FILES = 10
@@ -175,10 +175,10 @@ def parsed(monkeypatch):
         sizes = [place for place, word in enumerate(words) if word in SIZES]
         kept = [word for place, word in enumerate(words) if place not in sizes and place - 1 not in sizes]
         command = importlib.import_module(f"scm_media.cli.{words[0]}")
+        # generate and edit pass over what a model may take
+        parse_all = command._parser().parse_known_args if words[0] in ("generate", "edit") else command.run
         with pytest.raises(Parsed) as caught:
-            if words[0] in ("generate", "edit"):  # they pass over what a model may take
-                command._parser().parse_known_args(kept[1:])
-            command.run(kept[1:])
+            parse_all(kept[1:])
         namespace, unknown = caught.value.args
         assert unknown == [], words
         return namespace
