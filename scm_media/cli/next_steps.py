@@ -16,7 +16,9 @@ WEIGHTS = "weights.safetensors"
 def before_training() -> str:
     """Returns how to come from a folder of files to a training, for ``train`` without a recipe."""
     return (
-        "scm-media train needs a recipe: a name from  scm-media recipes, or a YAML file of your own.\n"
+        "usage: scm-media train RECIPE [KEY=VALUE ...]\n"
+        "\n"
+        "RECIPE is missing: a name from  scm-media recipes, or a YAML file of your own.\n"
         "\n"
         "For a folder of your pictures, sounds or videos (one sub-folder for each class, if they have classes):\n"
         "  scm-media recipes --for FOLDER --hours 2 > mine.yaml   # times this machine, proposes what fits 2 hours\n"
