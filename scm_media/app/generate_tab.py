@@ -28,7 +28,9 @@ def build(app: App) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             controls = Controls(app, live=False)
-            num = gr.Slider(1, most, value=min(MADE_AT_FIRST, most), step=1, label="Number of samples")
+            num = gr.Slider(
+                1, max(2, most), value=min(MADE_AT_FIRST, most), step=1, label="Number of samples", interactive=most > 1
+            )
             with gr.Accordion("More settings", open=False):
                 first = gr.Number(0, label="Number of the first sample", precision=0, minimum=0)
                 sizes = gr.Textbox(label="Sizes", placeholder="duration=3", max_length=200)

@@ -10,7 +10,7 @@ import pytest
 
 from scm_media.app.context import App
 from scm_media.app.folders import Folders
-from scm_media.app.server import serve
+from scm_media.app.server import build, serve
 from scm_media.app.settings import BUNDLED, ServerSettings, is_local
 from scm_media.cli import app as command
 from scm_media.pipeline import bundled_names
@@ -104,3 +104,13 @@ def _then(first, second):
         second(self)
 
     return both
+
+
+def test_a_page_of_one_sample_at_a_time_is_built(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # building a page sets it
+    app = App(ServerSettings(models=("image/fashion",), most=1, device="cpu", out=tmp_path))
+    try:
+        (num,) = [each for each in build(app).blocks.values() if getattr(each, "label", "") == "Number of samples"]
+    finally:
+        app.close()
+    assert num.value == 1 and not num.interactive
