@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 
+import gradio as gr
 import pytest
 
 from scm_media.app.context import App
@@ -110,7 +111,8 @@ def test_a_page_of_one_sample_at_a_time_is_built(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # building a page sets it
     app = App(ServerSettings(models=("image/fashion",), most=1, device="cpu", out=tmp_path))
     try:
-        (num,) = [each for each in build(app).blocks.values() if getattr(each, "label", "") == "Number of samples"]
+        sliders = [each for each in build(app).blocks.values() if isinstance(each, gr.Slider)]
     finally:
         app.close()
+    (num,) = [each for each in sliders if each.label == "Number of samples"]
     assert num.value == 1 and not num.interactive
