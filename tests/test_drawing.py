@@ -59,7 +59,7 @@ def test_columns_and_a_footer():
 
 
 def test_sheets_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="at least 1 sample, got none"):
         draw_grid([])
     with pytest.raises(ValueError, match="1 captions for 2 samples"):
         draw_grid(colours(2), ["one"])

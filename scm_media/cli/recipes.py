@@ -15,6 +15,9 @@ from scm_media.cli.arguments import parser
 from scm_media.cli.proposals import NO_DATA, propose
 from scm_media.display import printable, printable_lines
 
+NUM_HOW = 3
+"""The first lines of a proposal: what it is of, where to write it, and how to train it."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Lists, prints, copies or proposes recipes; returns 0."""
@@ -68,8 +71,7 @@ def run(arguments: Sequence[str]) -> int:
 def _tell(proposal: str) -> None:
     """Prints what a proposal says at its head for a user who sends the rest into a file."""
     head = [line[2:] for line in takewhile(lambda line: line.startswith("# "), proposal.splitlines())]
-    first = next((number for number, line in enumerate(head) if line.startswith("Expected: ")), len(head))
-    for line in [head[0], *head[first:]]:
+    for line in [head[0], *head[NUM_HOW:]]:
         print(line, file=sys.stderr)
     print(
         "next: scm-media check FILE.yaml and scm-media train FILE.yaml, FILE being what you write this to",

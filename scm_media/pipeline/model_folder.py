@@ -83,13 +83,19 @@ class ModelFolder:
                     "from its run folder on a machine that has the recipe's data (scm-media export RUN DIR)"
                 )
             there = ", ".join(network for network in NETWORKS if self.has(network)) or "none"
-            remedy = (
-                "its training is not done: the scm-media train command that began it goes on"
-                if self.is_run
-                else "export it again with that"
-            )
-            raise ValueError(f"{self.path} holds no {name} (it has: {there}); {remedy}")
+            raise ValueError(f"{self.path} holds no {name} (it has: {there}); {self._remedy(name)}")
         return self._component(name, check)
+
+    def _remedy(self, name: str) -> str:
+        """Returns what to do where a network is missing."""
+        if name == "feature_extractor":
+            return (
+                "figures are measured in one, which learns from the data's classes: train with classes and a "
+                "feature_extractor, or name another network (--features efficientnet-lite0 for pictures)"
+            )
+        if self.is_run and not self.has("student"):
+            return "its training is not done: the scm-media train command that began it goes on"
+        return "train that stage, or export with it"
 
     def _component(self, name: str, check: bool) -> weights.Component:
         return weights.read(self.file(name), check)

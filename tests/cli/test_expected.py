@@ -120,6 +120,9 @@ def test_the_commands_after_a_training_work_as_they_are_printed(tmp_path, monkey
     assert "'my runs/a' is a model now; next:" in said and "(no figures by scm-media evaluate" in said
     commands = re.findall(r"^  scm-media (.*)$", said, flags=re.MULTILINE)
     assert [each.split()[0] for each in commands] == ["generate", "export"]
+    assert main(["evaluate", "my runs/a", "-n", "4"]) == 1
+    said = capsys.readouterr().err
+    assert "holds no feature_extractor" in said and "figures are measured in one" in said and "not done" not in said
     for each in commands:
         assert main(shlex.split(each)) == 0, each
     assert len(list((tmp_path / "image-tiny-samples").glob("*.png"))) == 8

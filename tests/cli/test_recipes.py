@@ -272,6 +272,8 @@ def test_few_files_are_warned_of(tmp_path, capsys, monkeypatch):
     write_pictures(tmp_path / "few", "1.png", "2.png", "3.png")
     text, _ = timesteps(tmp_path / "few", tmp_path, capsys)
     assert "# warning: 3 files are few: a model of them repeats them" in text
+    assert main(["recipes", "--for", str(tmp_path / "few")]) == 0
+    assert "\nwarning: 3 files are few" in capsys.readouterr().err
     write_pictures(tmp_path / "more", *(f"{number}.png" for number in range(100)))
     text, _ = timesteps(tmp_path / "more", tmp_path, capsys)
     assert "warning" not in text

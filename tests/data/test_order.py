@@ -70,7 +70,7 @@ def test_mix_keeps_its_numbers_apart():
 
 
 def test_an_order_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one example, got a dataset of 0"):
+    with pytest.raises(ValueError, match="the data have no example to train on: scm-media check RECIPE"):
         indices(range(4), 0, seed=0)
     with pytest.raises(ValueError, match="batch_size 0 must be a multiple"):
         Division().part(0, 0)
