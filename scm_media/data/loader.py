@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,13 +98,35 @@ def _load_all(loader: _Loader, numbers: range, num_workers: int) -> Iterator[lis
             worker_init_fn=outlive_first_signal,
             timeout=SECONDS_FOR_A_BATCH,
         )
-    with worker_errors():
-        for batches in loaded:
-            if isinstance(batches, ValueError | OSError):
-                raise batches
-            if num_workers > 0:  # a worker counts in its own copy of the dataset
-                loader.dataset.count_skipped([pair for batch in batches for pair in batch.skipped])
-            yield batches
+    iterator = iter(loaded)
+    try:
+        with worker_errors():
+            while (batches := _fetch(iterator)) is not None:
+                if isinstance(batches, ValueError | OSError):
+                    raise batches
+                if num_workers > 0:  # a worker counts in its own copy of the dataset
+                    loader.dataset.count_skipped([pair for batch in batches for pair in batch.skipped])
+                yield batches
+    finally:
+        _end_workers(iterator)
+
+
+def _fetch(iterator: Iterator[Any]) -> Any:
+    """Returns what is loaded next, None at the end; RuntimeError where a worker ends while it hands a batch over."""
+    try:
+        return next(iterator, None)
+    except (ConnectionError, EOFError) as error:  # PyTorch saw the worker alive still
+        raise RuntimeError(f"DataLoader worker ended while it handed a batch over: {error!r}") from error
+
+
+def _end_workers(iterator: Iterator[Any]) -> None:
+    """Ends the worker processes of an iterator, if it has any.
+
+    PyTorch would else raise the death of a worker that was noticed already once more, wherever the main thread is then.
+    """
+    if (shut_down := getattr(iterator, "_shutdown_workers", None)) is not None:
+        with suppress(RuntimeError):
+            shut_down()
 
 
 @contextmanager

@@ -173,3 +173,29 @@ def test_a_worker_that_is_killed_is_noticed_at_once():
     ):
         list(batches(Killed(), 4, 0, 4, seed=0, num_workers=1))
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("broken", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_worker_that_is_killed_while_it_hands_a_batch_over_is_noticed_once(monkeypatch, broken):
+    ended = []
+
+    class Breaking:
+        def __init__(self, *arguments, **settings):
+            pass
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise broken
+
+        def _shutdown_workers(self):
+            ended.append(True)
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")  # by the handler of its signal
+
+    monkeypatch.setattr("scm_media.data.loader.DataLoader", Breaking)
+    with pytest.raises(
+        ValueError, match=r"stopped \(DataLoader worker ended while it handed a batch over.*may be short"
+    ):
+        list(batches(Plain(), 4, 0, 4, seed=0, num_workers=1))
+    assert ended == [True]
