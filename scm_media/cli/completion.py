@@ -26,13 +26,20 @@ def run(arguments: Sequence[str]) -> int:
     commands = parser(
         "completion",
         "Prints a script that completes commands, flags, recipes, models, keys of recipes and labels in a shell.",
-        epilog="\n".join(f"  scm-media completion {shell} > {place}" for shell, place in PLACES.items())
+        epilog="\n".join(f"  {install_command(shell)}" for shell in PLACES)
         + "\n  (read in a new terminal; for zsh add  source ~/.scm-media-completion.zsh  to ~/.zshrc)",
     )
     commands.add_argument("shell", choices=tuple(SCRIPTS), metavar="bash|zsh|fish", help="the shell that you type into")
     shell = commands.parse_args(arguments).shell
     print(SCRIPTS[shell](collect_words()), end="")
     return 0
+
+
+def install_command(shell: str) -> str:
+    """Returns the command line that writes the script to its place, whose folder a fresh account does not have."""
+    folder = PLACES[shell].rpartition("/")[0]
+    made = "" if folder == "~" else f"mkdir -p {folder} && "
+    return f"{made}scm-media completion {shell} > {PLACES[shell]}"
 
 
 def collect_words() -> Words:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 WITH_KEYS = ("recipes", "check", "encode", "train", "bench")
 """Commands that take a recipe, and keys of it."""
-OF_MODELS = ("generate", "edit", "evaluate", "compare", "export", "bench")
+OF_MODELS = ("generate", "edit", "evaluate", "compare", "export", "bench", "app")
 """Commands that take a model."""
 
 
@@ -28,8 +28,21 @@ class Words:
 
 
 def bash_script(words: Words) -> str:
-    """Returns the script for bash: candidates stand one a line, so that labels keep their spaces."""
-    lines = ["# Made by: scm-media completion bash", "_scm_media_words() {", "    case $1 in"]
+    """Returns the script for bash."""
+    return f"# Made by: scm-media completion bash\n{_word_function(words)}{_BASH_END}"
+
+
+def zsh_script(words: Words) -> str:
+    """Returns the script for zsh."""
+    return f"# Made by: scm-media completion zsh\n{_word_function(words)}{_ZSH_END}"
+
+
+def _word_function(words: Words) -> str:
+    """Returns the function of bash and zsh that prints candidates one a line, so that labels keep their spaces.
+
+    It takes the command, the word before, and the words between them in spaces; all are "" where there is none.
+    """
+    lines = ["_scm_media_words() {", "    case $1 in"]
     for name, flags in words.flags.items():
         by_flag = {option: _show(each) for option, each in words.choices[name].items()}
         if "--label" in flags:
@@ -43,7 +56,7 @@ def bash_script(words: Words) -> str:
             lines += [f"        [[ $3 == *[!\\ ]* ]] && {_case('$3', by_modality)}"]
         lines += ["        ;;"]
     lines += [f"    '') {_show([*words.flags, '--help', '--version', '--debug'])};;", "    esac", "}"]
-    return "\n".join([*lines, _BASH_END])
+    return "\n".join([*lines, ""])
 
 
 def _names(words: Words, command: str) -> list[str]:
@@ -82,9 +95,22 @@ complete -o default -F _scm_media scm-media
 """
 
 
-def zsh_script(words: Words) -> str:
-    """Returns the script for zsh, which runs that of bash by its own emulation of bash's completion."""
-    return f"autoload -U +X compinit && compinit -C\nautoload -U +X bashcompinit && bashcompinit\n{bash_script(words)}"
+_ZSH_END = r"""
+_scm_media() {
+    emulate -L zsh
+    local command= given=' ' unfound=1
+    local -a offered keys
+    (( CURRENT > 2 )) && command=$words[2] given=" ${words[3,CURRENT-1]} "
+    offered=("${(@f)$(_scm_media_words "$command" "$words[CURRENT-1]" "$given")}")
+    keys=(${(M)offered:#*=}) offered=(${offered:#(|*=)})
+    compadd -a offered && unfound=0
+    compadd -S '' -a keys && unfound=0
+    (( unfound )) && _files && unfound=0
+    return unfound
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+compdef _scm_media scm-media
+"""
 
 
 def fish_script(words: Words) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from scm_media import recipe
 from scm_media.cli import COMMANDS, completion, main
 from scm_media.cli.captured import command_parser
-from scm_media.cli.completion_scripts import SCRIPTS
+from scm_media.cli.completion_scripts import OF_MODELS, SCRIPTS
 from scm_media.pipeline import bundled_names
 
 
@@ -88,7 +90,11 @@ def test_bash_completes_labels_of_the_model_that_is_named(complete):
 
 def test_the_scripts_of_other_shells_are_whole(words, tmp_path):
     zsh, fish = SCRIPTS["zsh"](words), SCRIPTS["fish"](words)
-    assert zsh.endswith(SCRIPTS["bash"](words)) and "bashcompinit" in zsh.partition("_scm_media_words")[0]
+    shared = SCRIPTS["bash"](words).partition("\n")[2].partition("_scm_media() {")[0]
+    assert zsh.partition("\n")[2].startswith(shared) and zsh.endswith("compdef _scm_media scm-media\n")
+    only_bash = ("COMPREPLY", "COMP_LINE", "compopt", "read -", "printf -v")
+    assert [each for each in only_bash if each in zsh] == []
+    assert [each for each in only_bash if each not in SCRIPTS["bash"](words)] == []
     assert "complete -c scm-media -n '__fish_seen_subcommand_from recipes' -l hours -d 'with --for: time" in fish
     assert fish.count("'") % 2 == fish.count("\\'") % 2
     for shell, text in (("zsh", zsh), ("fish", fish)):
@@ -102,10 +108,38 @@ def test_the_command_prints_a_script_and_help_says_where_it_belongs(capsys):
     assert capsys.readouterr().out.startswith("# Made by: scm-media completion fish")
     with pytest.raises(SystemExit):
         main(["completion", "--help"])
-    assert "scm-media completion bash > ~/.local/share/bash-completion" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(completion.install_command(shell) in shown for shell in SCRIPTS)
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_the_command_of_the_help_writes_the_script_in_a_home_that_is_empty(shell, tmp_path):
+    home, programs = tmp_path / "home", tmp_path / "programs"
+    home.mkdir()
+    programs.mkdir()
+    (programs / "scm-media").write_text("#!/bin/sh\necho $*\n")
+    (programs / "scm-media").chmod(0o755)
+    environment = {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euc", completion.install_command(shell)], env=environment, check=True, timeout=60)
+    written = Path(completion.PLACES[shell].replace("~", str(home), 1))
+    assert written.read_text() == f"completion {shell}\n"
+
+
+def test_models_are_offered_to_every_command_that_takes_one():
+    takes = {
+        name
+        for name in COMMANDS
+        if any("MODEL" in str(action.metavar) for action in command_parser(name)._actions if not action.option_strings)
+    }
+    assert takes == set(OF_MODELS)
 
 
 def test_parsers_parse_again_after_they_were_captured():
     assert command_parser("doctor").prog == "scm-media doctor"
     with pytest.raises(SystemExit):
         main(["doctor", "--no-such-flag"])
+
+
+def test_the_page_shows_the_commands_of_the_help():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert [shell for shell in SCRIPTS if f"$ {completion.install_command(shell)}" not in page] == []
