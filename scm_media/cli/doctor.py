@@ -45,19 +45,21 @@ def run(arguments: Sequence[str]) -> int:
         print("missing: nothing, all extras are installed")
     logging.disable(logging.WARNING)  # libraries that are tried talk of their own insides
     try:
-        severe, limiting = find_traps()
+        traps = find_traps()
     finally:
         logging.disable(logging.NOTSET)
-    for trap in (*severe, *limiting):
+    for trap in (*traps.severe, *traps.limiting):
         print(f"trap: {printable(trap)}")
-    if not severe and not limiting:
+    if not traps.severe and not traps.limiting:
         print("traps: none of those that are known")
+    for note in traps.notes:
+        print(f"note: {printable(note)}")
     print("data: scm-media check RECIPE opens a recipe's data and lists what is missing there")
     print(
         "next: scm-media generate image/fashion -n 4 draws four pictures with a bundled model, scm-media train says "
         "more"
     )
-    return 1 if problem or "" in missing or severe else 0
+    return 1 if problem or "" in missing or traps.severe else 0
 
 
 def _find_missing() -> dict[str, list[str]]:

@@ -10,15 +10,20 @@ import importlib
 import locale
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-LEAST_SHARED = 2**30
-"""Bytes of /dev/shm below which workers that hand over batches run out of it; containers have 64 MiB by default."""
+from scm_media.cli import DISTRIBUTION
+
+LEAST_SHARED = 2**28
+"""Bytes of /dev/shm below which workers that hand over batches run out of it: containers have 64 MiB by default,
+machines half of their memory."""
 LEAST_FREE = 2**30
 SOUND_FORMATS = ("MP3", "FLAC", "OGG")
 CODECS = {"mp3": "MP3", "flac": "FLAC", "vorbis": "OGG", "h264": "MP4"}
@@ -34,6 +39,13 @@ def installed_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _wanted(*names: str) -> str:
+    """Returns distributions with the versions that this package takes, as words of pip's command line."""
+    own = metadata.requires(DISTRIBUTION) or []
+    words = [next((each for each in own if re.match(rf"{name}\b(?!-)", each)), name) for name in names]
+    return " ".join(shlex.quote(re.sub(r"\s", "", word.partition(";")[0])) for word in words)
 
 
 def _first(version: str | None, num: int = 2) -> tuple[int, ...]:
@@ -75,17 +87,21 @@ def torchvision_trap(version: Version = installed_version, load: Load = importli
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return (
             f"torchvision {own} was built for another torch than {torch} ({_reason(error)}): install both from the "
-            "same place, pip install --upgrade --force-reinstall torch torchvision"
+            f"same place, pip install --upgrade --force-reinstall {_wanted('torch', 'torchvision')}"
         )
     return None
 
 
-def build_trap(cuda_build: str | None, cuda_works: bool, has_gpu: bool) -> str | None:
-    """Returns why an NVIDIA GPU stays unused, or a CUDA build without a driver; None where build and machine agree.
+def build_trap(
+    cuda_build: str | None, cuda_works: bool, has_gpu: bool, environment: Mapping[str, str] = os.environ
+) -> str | None:
+    """Returns why an NVIDIA GPU stays unused; None where it is used, hidden by CUDA_VISIBLE_DEVICES, or not there.
 
     cuda_build: the CUDA version that torch was built with. cuda_works: whether it finds a device. has_gpu: whether the
     machine shows one.
     """
+    if environment.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return None
     if cuda_build is None and has_gpu:
         return (
             "this machine has an NVIDIA GPU, and torch is a build for CPUs: install a CUDA build by the command that "
@@ -96,13 +112,18 @@ def build_trap(cuda_build: str | None, cuda_works: bool, has_gpu: bool) -> str |
             f"torch is built for CUDA {cuda_build} and finds no usable GPU, although the machine has one: its driver "
             "may be too old or missing; compare with nvidia-smi, or work with --device cpu"
         )
-    if cuda_build is not None and not cuda_works:
-        return (
-            f"torch is built for CUDA {cuda_build}, and there is no GPU with a driver: everything runs on the CPU; a "
-            "build for CPUs takes a tenth of the disk, pip install --force-reinstall torch --index-url "
-            "https://download.pytorch.org/whl/cpu"
-        )
     return None
+
+
+def build_note(cuda_build: str | None, cuda_works: bool, has_gpu: bool) -> str | None:
+    """Returns how to save the disk of a CUDA build without a GPU, which works; the parameters are ``build_trap``'s."""
+    if cuda_build is None or cuda_works or has_gpu:
+        return None
+    return (
+        f"torch is built for CUDA {cuda_build}, and there is no GPU: all works on the CPU; builds for CPUs take a "
+        f"tenth of the disk, pip install --force-reinstall {_wanted('torch', 'torchvision')} --index-url "
+        "https://download.pytorch.org/whl/cpu"
+    )
 
 
 def shows_gpu(devices: Path = Path("/dev")) -> bool:
@@ -114,14 +135,18 @@ def numpy_trap(version: Version = installed_version, convert: Callable[[], objec
     """Returns why arrays of this NumPy cannot be handed to torch; None where they can.
 
     A package that was compiled against NumPy 1 fails with NumPy 2 and the other way round, at its import or when the
-    first array is handed over. convert: hands an array to torch.
+    first array is handed over. A package that is not installed is not their disagreement. convert: hands an array to
+    torch.
     """
+    if version("numpy") is None or version("torch") is None:
+        return None
     try:
         (convert or _hand_over)()
     except (ImportError, RuntimeError, AttributeError, ValueError) as error:
         return (
             f"NumPy {version('numpy')} and torch {version('torch')} do not work together ({_reason(error)}): one was "
-            "compiled against another major version of NumPy; pip install --upgrade --force-reinstall numpy torch"
+            "compiled against another major version of NumPy; pip install --upgrade --force-reinstall "
+            f"{_wanted('numpy', 'torch', 'torchvision')}"
         )
     return None
 
@@ -237,20 +262,30 @@ def locale_trap(preferred: str | None = None, files: str | None = None) -> str |
     return None
 
 
-def find_traps() -> tuple[list[str], list[str]]:
-    """Returns the faults that keep everything from working, and those that limit a part of it."""
-    severe = [numpy_trap()]
+@dataclass(frozen=True)
+class Traps:
+    """Holds faults that keep everything from working, those that limit a part of it, and notes on what works."""
+
+    severe: Sequence[str]
+    limiting: Sequence[str]
+    notes: Sequence[str]
+
+
+def find_traps() -> Traps:
+    """Returns the faults of this installation on this machine."""
+    severe, limiting, notes = [numpy_trap()], [], []
     try:
         import torch
 
-        build = build_trap(torch.version.cuda, torch.cuda.is_available(), shows_gpu())
+        build = torch.version.cuda, torch.cuda.is_available(), shows_gpu()
     except (ImportError, OSError) as error:
-        severe.append(
-            f"PyTorch cannot be imported ({_reason(error)}): pip install --upgrade --force-reinstall 'torch>=2.11'"
-        )
-        build = None
-    others = [
-        build,
+        severe = [
+            f"PyTorch cannot be imported ({_reason(error)}): pip install --upgrade --force-reinstall "
+            f"{_wanted('torch', 'torchvision')}"
+        ]
+    else:
+        limiting, notes = [build_trap(*build)], [build_note(*build)]
+    limiting += [
         torchvision_trap(),
         torchaudio_trap(),
         sound_formats_trap(),
@@ -260,4 +295,4 @@ def find_traps() -> tuple[list[str], list[str]]:
         cache_trap(cache_places()),
         locale_trap(),
     ]
-    return [each for each in severe if each], [each for each in others if each]
+    return Traps(*(tuple(each for each in found if each) for found in (severe, limiting, notes)))

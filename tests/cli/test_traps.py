@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from scm_media.cli import main, traps
 
 FITTING = {"torch": "2.12.0", "torchvision": "0.27.0", "torchaudio": "2.12.0", "numpy": "2.1.0"}
+
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+(TORCH,) = [each for each in map(Requirement, PROJECT["dependencies"]) if each.name == "torch"]
+(TORCHVISION,) = map(Requirement, PROJECT["optional-dependencies"]["image"])
+
+
+def asked_of_pip(text: str) -> list[Requirement]:
+    """Returns what the pip command in a text installs."""
+    words = shlex.split(text[text.index("pip install") :])
+    return [Requirement(word) for word in words[2:] if re.match(r"torch|numpy", word)]
 
 
 def versions(**changed: str | None):
@@ -45,7 +61,7 @@ def test_torchvision_of_another_build_says_that_an_operator_is_missing():
     error = RuntimeError("operator torchvision::nms does not exist\nmore lines")
     found = traps.torchvision_trap(versions(torchvision="0.24.0"), failing(error, "torchvision"))
     assert "torchvision 0.24.0 was built for another torch than 2.12.0 (operator torchvision::nms does not" in found
-    assert "more lines" not in found and found.endswith("torch torchvision")
+    assert "more lines" not in found and asked_of_pip(found) == [TORCH, TORCHVISION]
     assert traps.torchvision_trap(versions(torchvision=None), failing(error, "torchvision")) is None
 
 
@@ -56,12 +72,22 @@ def test_torchvision_of_another_build_says_that_an_operator_is_missing():
         ("12.8", True, True, None),
         (None, False, True, "torch is a build for CPUs"),
         ("12.8", False, True, "finds no usable GPU, although the machine has one: its driver"),
-        ("12.8", False, False, "there is no GPU with a driver: everything runs on the CPU"),
+        ("12.8", False, False, None),
     ],
 )
 def test_the_build_of_torch_fits_the_machine(cuda, works, gpu, expected):
-    found = traps.build_trap(cuda, works, gpu)
+    found = traps.build_trap(cuda, works, gpu, {})
     assert found is None if expected is None else expected in found
+    assert traps.build_trap(cuda, works, gpu, {"CUDA_VISIBLE_DEVICES": ""}) is None, "the GPU is hidden on purpose"
+    assert traps.build_trap(cuda, works, gpu, {"CUDA_VISIBLE_DEVICES": "1"}) == found
+
+
+def test_a_cuda_build_without_a_gpu_works_and_is_no_trap():
+    note = traps.build_note("12.8", False, False)
+    assert note.startswith("torch is built for CUDA 12.8, and there is no GPU: all works on the CPU")
+    assert asked_of_pip(note) == [TORCH, TORCHVISION], "torchvision of a CUDA build would not load beside it"
+    assert traps.build_note("12.8", True, True) is traps.build_note(None, False, False) is None
+    assert traps.build_note("12.8", False, True) is None, "that is a trap"
 
 
 def test_a_gpu_is_seen_by_its_device_file(tmp_path, monkeypatch):
@@ -78,6 +104,7 @@ def test_numpy_of_another_major_version():
     assert traps.numpy_trap() is None, "here they work together"
     found = traps.numpy_trap(versions(), refused)
     assert found.startswith("NumPy 2.1.0 and torch 2.12.0 do not work together (Numpy is not available)")
+    assert traps.numpy_trap(versions(torch=None), refused) is traps.numpy_trap(versions(numpy=None), refused) is None
 
 
 def test_sound_files_that_libraries_cannot_read():
@@ -89,7 +116,7 @@ def test_sound_files_that_libraries_cannot_read():
 
 
 def test_shared_memory_of_a_container():
-    assert traps.shared_memory_trap(None) is None and traps.shared_memory_trap(2**30) is None
+    assert traps.shared_memory_trap(None) is None and traps.shared_memory_trap(2**29) is None
     assert "/dev/shm has 64 MiB" in traps.shared_memory_trap(64 * 2**20)
 
 
@@ -133,11 +160,32 @@ def test_a_locale_that_is_not_utf_8():
 
 
 def test_doctor_prints_traps_and_fails_for_severe_ones_alone(monkeypatch, capsys):
-    monkeypatch.setattr("scm_media.cli.doctor.find_traps", lambda: ([], ["the locale is odd: export LC_ALL"]))
+    def find(severe=(), limiting=(), notes=()):
+        monkeypatch.setattr("scm_media.cli.doctor.find_traps", lambda: traps.Traps(severe, limiting, notes))
+
+    find(limiting=["the locale is odd: export LC_ALL"])
     assert main(["doctor"]) == 0
     assert "trap: the locale is odd: export LC_ALL\n" in capsys.readouterr().out
-    monkeypatch.setattr("scm_media.cli.doctor.find_traps", lambda: (["NumPy is another one"], []))
+    find(severe=["NumPy is another one"])
     assert main(["doctor"]) == 1
-    monkeypatch.setattr("scm_media.cli.doctor.find_traps", lambda: ([], []))
+    capsys.readouterr()
+    find(notes=["the build is large"])
     assert main(["doctor"]) == 0
-    assert "traps: none" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "traps: none" in shown and "note: the build is large\n" in shown and "trap: " not in shown
+
+
+def test_a_torch_that_cannot_be_imported_is_one_severe_trap(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = traps.find_traps()
+    (severe,) = found.severe
+    assert severe.startswith("PyTorch cannot be imported (") and asked_of_pip(severe) == [TORCH, TORCHVISION]
+    assert found.notes == ()
+
+
+def test_the_page_installs_what_pyproject_allows():
+    page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    commands = re.findall(r"`(pip install [^`]*\btorch\b[^`]*)`", page)
+    assert len(commands) == 3
+    for command in commands:
+        assert {TORCH} <= set(asked_of_pip(command)), command
