@@ -105,16 +105,36 @@ def disk_bytes(
     return total
 
 
-def free_memory(on_cpu: bool, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Returns the free bytes of the machine, or of the GPU; None where the system does not say."""
+def free_memory(
+    on_cpu: bool, meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Returns the free bytes of the machine, of the container where it has less, or of the GPU; None if unknown.
+
+    group: the folder of the control group (version 2) that limits a container's memory.
+    """
     if not on_cpu:
         import torch
 
         return torch.cuda.mem_get_info()[0]
+    found = (_of_machine(meminfo), _of_container(group))
+    return min((each for each in found if each is not None), default=None)
+
+
+def _of_machine(meminfo: Path) -> int | None:
     try:
         lines = meminfo.read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def _of_container(group: Path) -> int | None:
+    """Returns what a control group leaves; the files that it holds in memory can be dropped. None without a limit."""
+    try:
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        return max(0, limit - used + int(statistics["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # "max" is no number: there is no limit
         return None
 
 

@@ -40,10 +40,13 @@ def after_training(config: Mapping[str, Any]) -> str:
     run = printable(shlex.quote(str(run_dir)))
     if not (run_dir / "student" / WEIGHTS).is_file():
         if (run_dir / "teacher" / WEIGHTS).is_file():
+            left = "the same train command without stage=… trains what is left"
+            if config["student"]["max_steps"] == 0:
+                left = "(student.max_steps is 0: no student is distilled from it)"
             return (
                 f"{run}: the teacher is trained, the student is not; next:\n"
                 f"  scm-media generate {run} --teacher -n 8\n"
-                "  the same train command without stage=… trains what is left"
+                f"  {left}"
             )
         return f"{run}: no model yet; the same train command without stage=… trains what is left"
     name = config["recipe"].replace("/", "-")

@@ -53,9 +53,21 @@ def test_the_disk_holds_checkpoints_latents_and_trajectories():
 
 def test_free_memory_is_what_the_system_says(tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   2048 kB\n")
-    assert free_memory(True, tmp_path / "meminfo") == 2048 * 1024
-    assert free_memory(True, tmp_path / "none") is None
+    no_limit = tmp_path / "none"
+    assert free_memory(True, tmp_path / "meminfo", no_limit) == 2048 * 1024
+    assert free_memory(True, tmp_path / "none", no_limit) is None
     assert free_disk(tmp_path / "not" / "there") == pytest.approx(free_disk(tmp_path), rel=0.05)
+
+
+def test_a_container_has_the_memory_that_it_is_given(tmp_path):
+    meminfo, group = tmp_path / "meminfo", tmp_path / "group"
+    meminfo.write_text("MemAvailable:   2048 kB\n")
+    group.mkdir()
+    (group / "memory.current").write_text("700000\n")
+    (group / "memory.stat").write_text("anon 500000\ninactive_file 150000\n")
+    for limit, expected_bytes in (("1000000\n", 450_000), ("500000\n", 0), ("9000000\n", 2**21), ("max\n", 2**21)):
+        (group / "memory.max").write_text(limit)
+        assert free_memory(True, meminfo, group) == expected_bytes, limit
 
 
 def test_times_are_measured_and_grow_with_the_steps():
@@ -130,11 +142,14 @@ def test_the_commands_after_a_training_work_as_they_are_printed(tmp_path, monkey
 
 
 def test_a_part_of_a_training_says_what_is_left(tmp_path):
-    config = {"run_dir": str(tmp_path), "recipe": "mine"}
+    config = {"run_dir": str(tmp_path), "recipe": "mine", "student": {"max_steps": 9}}
     assert "no model yet; the same train command" in after_training(config)
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "weights.safetensors").write_bytes(b"")
-    assert f"scm-media generate {tmp_path} --teacher" in after_training(config)
+    said = after_training(config)
+    assert f"scm-media generate {tmp_path} --teacher" in said and "trains what is left" in said
+    alone = after_training({**config, "student": {"max_steps": 0}})
+    assert "student.max_steps is 0" in alone and "trains what is left" not in alone
     for stage in ("student", "feature_extractor"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "weights.safetensors").write_bytes(b"")

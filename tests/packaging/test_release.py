@@ -210,6 +210,15 @@ def test_the_container_runs_the_command_as_a_user():
     assert user != "root" and any("useradd" in words and user in words for name, words in final if name == "RUN")
 
 
+def test_the_container_compiles_and_any_user_has_a_home():
+    instructions = docker_instructions()
+    last = max(number for number, (name, _) in enumerate(instructions) if name == "FROM")
+    runs = [words for name, words in instructions[last:] if name == "RUN"]
+    assert any(re.search(r"apt-get install .*\bg\+\+(?= |$)", words) for words in runs)
+    (home,) = re.findall(r"\bHOME=(\S+)", " ".join(words for name, words in instructions[last:] if name == "ENV"))
+    assert any(f"chmod 1777 {home}" in words for words in runs)
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_are_whole(path):
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
