@@ -1,6 +1,6 @@
 # scm-media in a container, for CPUs or for NVIDIA GPUs:
 #   docker build -t scm-media .
-#   docker build -t scm-media:cuda --build-arg DEVICE=cu128 .
+#   docker build -t scm-media:cuda --build-arg DEVICE=cu130 .
 #   docker run --rm -v "$PWD:/work" scm-media generate image/fashion -n 8 --out samples/
 #   docker run --rm --gpus all --shm-size=2g -v "$PWD:/work" scm-media:cuda train mine.yaml
 # Files are written as user 1000; --user "$(id -u):$(id -g)" writes them as you. Recipes name their data by absolute
@@ -19,7 +19,7 @@ COPY scm_media scm_media
 RUN python -m build --wheel --no-isolation --outdir /wheels
 
 FROM python:${PYTHON}-slim
-# cpu, or a CUDA version as https://download.pytorch.org/whl names it (cu128)
+# cpu, or a CUDA version that https://download.pytorch.org/whl has builds of this torch for: cu126, cu130, cu132
 ARG DEVICE=cpu
 ARG TORCH=2.14.1
 ARG TORCHVISION=0.29.1

@@ -1,4 +1,4 @@
-"""What mkdocs changes in the pages on their way into the site; on Git hosting they are read as they are."""
+"""Changes the pages on their way into the site; on Git hosting they are read as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parsers of commands, without running a command: for completion and for the page of the command line."""
+"""Takes the parsers of commands without running a command, for completion and for the page of the command line."""
 
 from __future__ import annotations
 

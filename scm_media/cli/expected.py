@@ -1,4 +1,4 @@
-"""What a training will take before it starts: time, memory and disk, with warnings where these do not fit."""
+"""Says what a training will take before it starts: time, memory and disk, with warnings where these do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do next: before a first training, and after one, with commands that work as they are printed."""
+"""Says what to do before a first training and after one, with commands that work as they are printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/command-line.md: every command with its flags, from the parsers themselves."""
+"""Writes docs/command-line.md: every command with its flags, from the parsers themselves."""
 
 from __future__ import annotations
 

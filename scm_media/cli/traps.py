@@ -1,4 +1,4 @@
-"""Faults of an installation that keep the package from working although every requirement is there.
+"""Finds faults of an installation that keep the package from working although every requirement is there.
 
 Each function returns the fault with its remedy in one sentence, or None. Its parameters are what the machine says, so
 that a test can say otherwise.

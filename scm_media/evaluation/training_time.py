@@ -1,4 +1,4 @@
-"""The time that a training takes, from a few steps of its networks that are timed before it begins."""
+"""Estimates the time that a training takes, from a few steps of its networks that are timed before it begins."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MOST_SECONDS = 20.0
 SLOWEST = {"cpu": 5e9, "cuda": 1e12}
 """Multiply-adds in a second that a device makes at least; others count as a CPU."""
 STEP_FACTOR, STEPS = 3, 3
-"""Forward passes that a step is worth, and the steps that are made: of the warm-up, timed, and for the other "
-"network."""
+"""Forward passes that a step is worth, and the steps that are made: the warm-up, the timed one, and those of other
+networks."""
 
 
 def expected_seconds(context: Context, stages: Sequence[str], multiply_adds: int) -> dict[str, float] | None:

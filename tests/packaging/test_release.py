@@ -26,6 +26,9 @@ WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 LARGEST = 80_000_000
 """Bytes of a distribution at most: PyPI takes 100 MB."""
 
+DEVICES = {"2.14": {"cpu", "cu126", "cu130", "cu132"}}
+"""Minor version of PyTorch to the builds that it was published in, by its RELEASE.md (CUDA 12.8 ended with 2.11)."""
+
 TEXTS = (".py", ".md", ".yaml", ".yml", ".json", ".toml", ".txt", ".cfg")
 OUTSIDE = ("tests/", "__pycache__", ".pyc", ".git", ".venv", "/runs/", ".pytest_cache", "egg-info/SOURCES.txt.orig")
 ABSOLUTE = re.compile(rb"(?<![\w./])/(?:root|home/(?!user/)\w+|Users/\w+|private|mnt/\w+)/[\w.-]+")
@@ -199,6 +202,15 @@ def test_the_container_has_versions_that_pyproject_allows():
         assert Version(arguments[name.upper()]) in allowed[name], name
     assert Version(arguments["PYTHON"]) in SpecifierSet(PROJECT["requires-python"])
     assert arguments["DEVICE"] == "cpu"
+
+
+def test_the_container_is_built_for_devices_that_its_torch_was_published_for():
+    dockerfile, page = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("Dockerfile", "README.md"))
+    builds = DEVICES[re.search(r"ARG TORCH=(\d+\.\d+)", dockerfile)[1]]
+    for text in (dockerfile, page):
+        named = re.findall(r"DEVICE=(\w+)", text)
+        assert named and set(named) <= builds
+    assert set(re.findall(r"\bcu\d+\b", dockerfile)) == builds - {"cpu"}
 
 
 def test_the_container_runs_the_command_as_a_user():
