@@ -7,6 +7,7 @@ import ast
 import copy
 import importlib
 import math
+import re
 import shutil
 import wave
 from collections.abc import Callable
@@ -227,6 +228,34 @@ def compose(name: str, overrides: list[str]) -> None:
         overrides = [word for word in overrides if word not in taken] + ["teacher_from=image/fashion"]
     config = recipe.compose(name, overrides)
     assert config["teacher"]["max_steps"] >= 0
+
+
+OVERRIDE = re.compile(r"`(\+{0,2}[a-z_]+(?:\.[a-z_]+)*=[^`\s…]+)`")
+"""A setting within a sentence or a table, as a reader appends it to a command."""
+
+FOLDERS = ("image/folder", "audio/folder", "video/folder")
+REMEDIES = {
+    "your-pictures": FOLDERS[:1],
+    "your-sounds": FOLDERS[1:2],
+    "your-clips": FOLDERS[2:],
+    "troubleshooting": FOLDERS,
+}
+"""Pages whose tables name settings as remedies, and the recipes of which one has to take each."""
+
+
+@pytest.mark.parametrize("page", REMEDIES)
+def test_settings_that_tables_name_are_taken(page):
+    found = set(OVERRIDE.findall((REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")))
+    assert len(found) >= 3
+    assert {override for override in found if not any(takes(name, override) for name in REMEDIES[page])} == set()
+
+
+def takes(name: str, override: str) -> bool:
+    try:
+        recipe.compose(name, ["++data.root=.", override])
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("block", [block for block in ABSENT if block.language == "python"], ids=str)
