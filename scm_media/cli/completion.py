@@ -55,7 +55,7 @@ def collect_words() -> Words:
             option: [str(choice) for choice in action.choices or ()]
             for action in actions
             for option in action.option_strings
-            if action.choices
+            if action.choices or action.nargs not in (0, "?")
         }
     choices["completion"] = {"": tuple(SCRIPTS)}
     return Words(flags, choices, list(recipe.names()), _labels(), _keys())

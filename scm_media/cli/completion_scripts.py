@@ -16,8 +16,9 @@ OF_MODELS = ("generate", "edit", "evaluate", "compare", "export", "bench", "app"
 class Words:
     """Holds what is completed.
 
-    flags: command to its flags with their help. choices: command to the values of its flags, "" for those of its
-    argument. recipes: their names. models: bundled models to their labels. keys: modality to the keys of its recipes.
+    flags: command to its flags with their help. choices: command to those of its flags that take a value, with the
+    values that are offered, none for files and numbers; "" for the values of its argument. recipes: their names.
+    models: bundled models to their labels. keys: modality to the keys of its recipes.
     """
 
     flags: Mapping[str, Mapping[str, str]]
@@ -44,11 +45,13 @@ def _word_function(words: Words) -> str:
     """
     lines = ["_scm_media_words() {", "    case $1 in"]
     for name, flags in words.flags.items():
-        by_flag = {option: _show(each) for option, each in words.choices[name].items()}
+        by_flag = {option: _show(each) for option, each in words.choices[name].items() if each}
         if "--label" in flags:
             by_model = {f"*' {model} '*": _show(each) for model, each in words.models.items() if each}
             by_flag["--label"] = _case("$3", by_model)
         lines += [f"    {name})"]
+        free = "|".join(option for option in words.choices[name] if option not in by_flag)
+        lines += [f"        case $2 in {free}) return;; esac"] if free else []
         lines += [f"        case $2 in {option or '*'}) {shown}; return;; esac" for option, shown in by_flag.items()]
         lines += [f"        {_show([*flags, *_names(words, name)])}"]
         if name in WITH_KEYS:
@@ -126,7 +129,7 @@ def fish_script(words: Words) -> str:
         start = f"complete -c scm-media -n {_fish(here)}"
         for option, text in flags.items():
             kind, values = "-l" if option.startswith("--") else "-s", words.choices[name].get(option)
-            taken = f" -x -a {_fish(' '.join(values))}" if values else ""
+            taken = f" -x -a {_fish(' '.join(values))}" if values else "" if values is None else " -r"
             lines.append(f"{start} {kind} {option.lstrip('-')}{taken} -d {_fish(' '.join(text.split()))}")
         lines.append(f"{start} -a {_fish(' '.join([*_names(words, name), *words.choices[name].get('', ())]))}")
         by_modality = words.keys if name in WITH_KEYS else {}

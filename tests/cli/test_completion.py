@@ -66,6 +66,9 @@ def test_bash_completes_commands_flags_recipes_and_models(complete):
     assert complete("scm-media generate image/fashion --precision b") == ["bf16"]
     assert complete("scm-media completion z") == ["zsh"]
     assert complete("scm-media generate none") == [""], "nothing: bash offers files then"
+    assert complete("scm-media generate image/fashion --out ") == [""], "the word after it is a folder"
+    assert complete("scm-media app --device ") == complete("scm-media generate image/fashion -n ") == [""]
+    assert "--steps" in complete("scm-media generate image/fashion --teacher "), "it takes no value"
 
 
 def test_bash_completes_keys_of_the_recipe_that_is_named(complete):
@@ -95,7 +98,9 @@ def test_the_scripts_of_other_shells_are_whole(words, tmp_path):
     only_bash = ("COMPREPLY", "COMP_LINE", "compopt", "read -", "printf -v")
     assert [each for each in only_bash if each in zsh] == []
     assert [each for each in only_bash if each not in SCRIPTS["bash"](words)] == []
-    assert "complete -c scm-media -n '__fish_seen_subcommand_from recipes' -l hours -d 'with --for: time" in fish
+    assert "complete -c scm-media -n '__fish_seen_subcommand_from recipes' -l hours -r -d 'with --for: time" in fish
+    assert "'__fish_seen_subcommand_from generate' -l out -r -d" in fish
+    assert "'__fish_seen_subcommand_from generate' -l teacher -d" in fish
     assert fish.count("'") % 2 == fish.count("\\'") % 2
     for shell, text in (("zsh", zsh), ("fish", fish)):
         if (found := shutil.which(shell)) is not None:
