@@ -16,8 +16,9 @@ from scm_media.training.fingerprint import stage_settings
 from scm_media.training.forecast import Forecast
 from scm_media.training.texts import stand_in
 
-MOST_SAMPLES = 16
-"""Samples of a timed step: a larger batch takes longer and says the same."""
+FEWEST, MOST_SAMPLES = 16, {"cpu": 16, "cuda": 256}
+"""Samples of a timed step at most: on a CPU a larger batch takes longer and says the same; a GPU is only busy with one.
+Networks that cannot be timed with the fewest are not timed."""
 MOST_SECONDS = 20.0
 """The longest that the steps may be expected to take; larger networks are not timed."""
 SLOWEST = {"cpu": 5e9, "cuda": 1e12}
@@ -35,14 +36,25 @@ def expected_seconds(context: Context, stages: Sequence[str], multiply_adds: int
     for networks that are taken from elsewhere, or too large to be timed in seconds.
     """
     config, device = context.config, context.device
-    size = min(config["teacher"]["batch_size"], MOST_SAMPLES)
-    slowest = SLOWEST.get(device.type, SLOWEST["cpu"])
     if context.source is not None or config["context_parallel"] > 1:
         return None
-    if STEPS * STEP_FACTOR * size * multiply_adds / slowest > MOST_SECONDS:
+    size = timed_samples(config, device.type, multiply_adds)
+    if size == 0:
         return None
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         return _seconds(context, stages, device, size)
+
+
+def timed_samples(config: Mapping[str, Any], device: str, multiply_adds: int) -> int:
+    """Returns the samples of a timed step: those of a device's pass in training, or fewer; 0 for too large networks.
+
+    device: the type of PyTorch's. multiply_adds: of one forward pass of one sample.
+    """
+    passes = config["num_devices"] * config["num_nodes"] * config["trainer"]["accumulate"]
+    kind = device if device in SLOWEST else "cpu"
+    size = min(max(1, config["teacher"]["batch_size"] // passes), MOST_SAMPLES[kind])
+    most = int(MOST_SECONDS * SLOWEST[kind] / (STEPS * STEP_FACTOR * multiply_adds))
+    return min(size, most) if most >= min(size, FEWEST) else 0
 
 
 def _seconds(context: Context, stages: Sequence[str], device: torch.device, size: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from scm_media import recipe
 from scm_media.cli import expected, main
 from scm_media.cli.expected import disk_bytes, expectation, find_warnings, free_disk, free_memory
 from scm_media.cli.next_steps import after_training
-from scm_media.evaluation.training_time import expected_seconds
+from scm_media.evaluation.training_time import expected_seconds, timed_samples
 from scm_media.training.context import prepare
 from tests.training.small import SMALL
 
@@ -76,6 +76,16 @@ def test_times_are_measured_and_grow_with_the_steps():
     assert 0 < found["teacher"] < found["student"] < 60
     longer = expected_seconds(context("teacher.max_steps=600"), ("teacher",), 1000)
     assert longer["teacher"] > 20 * found["teacher"]
+
+
+def test_a_gpu_is_timed_with_the_samples_of_a_pass_and_a_cpu_with_few():
+    config = recipe.compose("image/tiny", ["teacher.batch_size=512"])
+    assert timed_samples(config, "cpu", 1000) == timed_samples(config, "mps", 1000) == 16
+    assert timed_samples(config, "cuda", 1000) == 256, "16 samples leave it idle, and each would seem to take longer"
+    divided = recipe.compose("image/tiny", ["teacher.batch_size=512", "num_devices=2", "trainer.accumulate=4"])
+    assert timed_samples(divided, "cuda", 1000) == 64
+    assert 16 < timed_samples(config, "cuda", 10**11) < 256, "a large network keeps a GPU busy with few"
+    assert timed_samples(config, "cuda", 10**12) == timed_samples(config, "cpu", 10**10) == 0
 
 
 def test_times_of_the_networks_before_the_teacher_are_measured_too():
