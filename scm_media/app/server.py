@@ -66,13 +66,16 @@ def start(app: App, blocks: gr.Blocks) -> str:
         def auth(name: str, given: str) -> bool:
             return hmac.compare_digest(given.encode(), password)
 
+    max_upload = int(settings.max_upload * MEGABYTE)
+    local = settings.password is None
+    guard = Middleware(Guard, root=app.folders.root, max_upload=max_upload, local=local)
     try:
         _, url, _ = blocks.launch(
             server_name=settings.host,
             server_port=settings.port,
             auth=auth,
             auth_message="Any name, and the password that scm-media app was started with.",
-            max_file_size=int(settings.max_upload * MEGABYTE),
+            max_file_size=max_upload,
             prevent_thread_lock=True,
             quiet=True,
             inbrowser=False,
@@ -86,7 +89,7 @@ def start(app: App, blocks: gr.Blocks) -> str:
             show_error=False,
             theme=THEME,
             css=CSS,
-            app_kwargs={"middleware": [Middleware(Guard, root=app.folders.root)]},
+            app_kwargs={"middleware": [guard]},
         )
     except OSError as error:
         raise ValueError(f"--port {settings.port}: {error}; choose another one, or leave --port out") from error
