@@ -49,24 +49,27 @@ class Asked:
         num = whole("number", self.num)
         if not 1 <= num <= most:
             raise ValueError(f"the number of samples must lie in 1 … {most}, got {num}; ask for the rest afterwards")
-        steps = (self.steps or "").strip()
+        steps = _text("steps", self.steps)
         number = None if steps in ("", TEACHER) else whole("steps", steps)
         if number is not None and not 1 <= number <= MOST_STEPS:
             raise ValueError(f"the number of steps must lie in 1 … {MOST_STEPS} here, got {number}")
-        sizes = parse_sizes(self.sizes or "")
+        sizes = parse_sizes(_text("sizes", self.sizes))
         _check_sizes(pipeline, sizes)
+        walk = None
+        if self.walk is not None:
+            walk = whole("the second seed", self.walk[0]), _number("the fraction of a walk", self.walk[1])
         given = {name: value for name, value in self.labels.items() if value not in (None, "") and name != PROMPT}
         return SamplingRequest(
             num=num,
-            label=(self.label or "").strip() or given or None,
+            label=_text("label", self.label) or given or None,
             prompt=self.prompt or None,
             steps=number,
             teacher=steps == TEACHER,
-            guidance=self.guidance,
+            guidance=None if self.guidance is None else _number("guidance", self.guidance),
             seed=whole("seed", self.seed),
             first=whole("the first sample's number", self.first),
             sizes=sizes,
-            walk=None if self.walk is None else (whole("the second seed", self.walk[0]), float(self.walk[1])),
+            walk=walk,
             batch_size=batch_size,
         )
 
@@ -79,6 +82,26 @@ def whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d{1,30}", text, re.ASCII):
         raise ValueError(f"{name} must be a whole number, got {text[:40] or 'nothing'}")
     return int(text)
+
+
+def plain(value: float) -> str:
+    """Returns a number as text that gives the same number again, without ``.0`` where it is whole."""
+    return f"{value:.0f}" if float(value).is_integer() else repr(float(value))
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} must be a number, got {str(value)[:40] or 'nothing'}")
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    raise ValueError(f"{name} must be a text, got {str(value)[:40]}")
 
 
 def parse_sizes(text: str) -> dict[str, float]:
@@ -95,7 +118,7 @@ def parse_sizes(text: str) -> dict[str, float]:
 
 def parse_walk(text: str | None) -> tuple[Any, float] | None:
     """Returns the second seed and the fraction of ``"7 0.5"``, None for empty text; raises ValueError otherwise."""
-    words = (text or "").replace(",", " ").split()
+    words = _text("a walk", text).replace(",", " ").split()
     if not words:
         return None
     try:
@@ -103,6 +126,11 @@ def parse_walk(text: str | None) -> tuple[Any, float] | None:
         return other, float(fraction)
     except ValueError as error:
         raise ValueError(f'a walk is written as "7 0.5", a seed and a fraction, got {str(text)[:40]!r}') from error
+
+
+def format_walk(walk: tuple[Any, float] | None) -> str:
+    """Returns a walk as ``parse_walk`` reads it; "" for none."""
+    return "" if walk is None else f"{walk[0]} {plain(walk[1])}"
 
 
 def _check_sizes(pipeline: Pipeline, sizes: Mapping[str, float]) -> None:

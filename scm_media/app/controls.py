@@ -96,7 +96,13 @@ class Controls:
         for name, each in zip([*label_names(pipeline), *[None] * SLOTS], found["labels"], strict=False):
             value = asked.labels.get(name) if name else None
             labels.append(gr.update(**each | ({} if value is None else {"value": str(value)})))
-        guidance = found["guidance"] | ({} if asked.guidance is None else {"value": asked.guidance})
+        guidance = found["guidance"]
+        if asked.guidance is not None:  # the command line takes scales beyond the slider, which would be refused
+            guidance |= {
+                "value": asked.guidance,
+                "minimum": min(guidance["minimum"], asked.guidance),
+                "maximum": max(guidance["maximum"], asked.guidance),
+            }
         return [
             gr.update(value=asked.model),
             gr.update(**found["prompt"] | {"value": asked.prompt or ""}),

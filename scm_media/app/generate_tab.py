@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from scm_media.app.asking import parse_walk
+from scm_media.app.asking import Asked, format_walk, parse_walk
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
 from scm_media.app.errors import in_words
@@ -20,6 +20,8 @@ from scm_media.app.restore import restore_settings
 TITLE = "Generate"
 MADE_AT_FIRST = 4
 """Number of samples that the page begins with."""
+LARGEST = 2**53 - 1
+"""The largest whole number up to which a browser keeps all of them."""
 
 
 def build(app: App) -> None:
@@ -70,12 +72,12 @@ def build(app: App) -> None:
             return [gr.skip(), *unchanged]
         try:
             asked, remark = restore_settings(app.models, app.claim(request, file))
+            check_exact(asked)
         except ValueError as error:  # no gr.Error, after which the next file could not be dropped
             app.say(in_words(error), "Not taken", refused=True)
             return [None, *unchanged]
         app.say(remark, "Settings taken")
-        walked = "" if asked.walk is None else f"{asked.walk[0]} {asked.walk[1]:g}"
-        return [None, *controls.restore(asked), 1, asked.first, asked.sizes or "", walked]
+        return [None, *controls.restore(asked), 1, asked.first, asked.sizes or "", format_walk(asked.walk)]
 
     def on_cancel(request: gr.Request) -> None:
         if not app.jobs.stop(session_of(request)):
@@ -100,6 +102,15 @@ def build(app: App) -> None:
         show_progress="hidden",
         show_progress_on=dropped,
     )
+
+
+def check_exact(asked: Asked) -> None:
+    """Raises ValueError for whole numbers that a browser would round, which would make another sample."""
+    for name, value in (("seed", asked.seed), ("number of the sample", asked.first)):
+        if value > LARGEST:
+            raise ValueError(
+                f"the {name} is {value}, and a browser keeps whole numbers up to {LARGEST} only: use scm-media generate"
+            )
 
 
 def line(made: Made, begun: float) -> str:

@@ -31,13 +31,18 @@ class Models:
         return self._locks[self._known(name)]
 
     def pipeline(self, name: str) -> Pipeline:
-        """Returns a model, which is loaded the first time; raises ValueError for a name that is not there."""
+        """Returns a model, which is loaded the first time; raises ValueError for a name that is not there.
+
+        A model that is loaded is returned at once, also while another request holds its lock.
+        """
+        if (loaded := self._pipelines.get(self._known(name))) is not None:
+            return loaded
         with self.lock(name):
             if name not in self._pipelines:
                 self._pipelines[name] = load(self._sources[name], self.device, self.precision)
             return self._pipelines[name]
 
     def _known(self, name: str) -> str:
-        if name not in self._sources:
-            raise ValueError(f"the app has no model {name!r}; it has {', '.join(self._sources)}")
+        if not isinstance(name, str) or name not in self._sources:
+            raise ValueError(f"the app has no model {str(name)[:100]!r}; it has {', '.join(self._sources)}")
         return name

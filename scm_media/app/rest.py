@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from scm_media.app.asking import Asked, parse_walk
+from scm_media.app.asking import Asked, format_walk, parse_walk
 from scm_media.app.context import App
 from scm_media.app.errors import guarded
 from scm_media.app.making import make
@@ -46,7 +46,7 @@ def build(app: App) -> None:
             prompt=prompt,
             seed=seed,
             num=num,
-            steps=str(steps or ""),
+            steps=str("" if steps is None else steps),
             guidance=guidance,
             first=first,
             sizes=sizes,
@@ -62,7 +62,7 @@ def build(app: App) -> None:
             raise ValueError("file must be what /gradio_api/upload returned for an uploaded file")
         asked, remark = restore_settings(app.models, app.claim(request, path))
         label = " ".join(f"{name}={value}" for name, value in asked.labels.items())
-        walk = None if asked.walk is None else f"{asked.walk[0]} {asked.walk[1]:g}"
+        walk = format_walk(asked.walk) or None
         found = {
             name: getattr(asked, name) for name in ("model", "prompt", "seed", "first", "steps", "guidance", "sizes")
         }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scm_media.app.asking import TEACHER, Asked, whole
+from scm_media.app.asking import TEACHER, Asked, plain, whole
 from scm_media.app.models import Models
 from scm_media.display import printable
 from scm_media.modality import Modality
@@ -95,12 +95,12 @@ def _asked(name: str, pipeline: Pipeline, record: Mapping[str, Any]) -> Asked:
     walk, guidance, prompt = record.get("walk"), record.get("guidance"), record.get("prompt")
     return Asked(
         model=name,
-        labels={key: value if isinstance(value, str) else f"{value:g}" for key, value in given.items()},
+        labels={key: value if isinstance(value, str) else plain(value) for key, value in given.items()},
         prompt=None if prompt is None else str(prompt),
         steps=steps,
         guidance=None if guidance is None else float(guidance),
         seed=whole("seed", record.get("seed", 0)),
         first=whole("index", record.get("index", 0)),
-        sizes=" ".join(f"{key}={value:g}" for key, value in sizes.items()) or None,
+        sizes=" ".join(f"{key}={plain(value)}" for key, value in sizes.items()) or None,
         walk=None if walk is None else (whole("the second seed", walk[0]), float(walk[1])),
     )

@@ -139,6 +139,34 @@ def test_models_go_by_their_names_and_are_loaded_once(models: Models) -> None:
     assert named.names == ["main", "/b/runs/main", "image/fashion"]
 
 
+def test_a_loaded_model_is_looked_at_while_another_request_uses_it(models: Models) -> None:
+    pipeline, found = models.pipeline("image/fashion"), []
+    with models.lock("image/fashion"):
+        thread = threading.Thread(target=lambda: found.append(models.pipeline("image/fashion")), daemon=True)
+        thread.start()
+        thread.join(5)
+        assert found == [pipeline]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": 5}, "label must be a text, got 5"),
+        ({"label": ["Bag"]}, r"label must be a text, got \['Bag'\]"),
+        ({"sizes": 3}, "sizes must be a text, got 3"),
+        ({"guidance": "high"}, "guidance must be a number, got high"),
+        ({"guidance": True}, "guidance must be a number, got True"),
+        ({"walk": (7, "x")}, "the fraction of a walk must be a number, got x"),
+        ({"model": ["image/fashion"]}, "the app has no model"),
+    ],
+)
+def test_values_of_other_kinds_are_refused_in_words(models: Models, tmp_path: Path, values, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(make(models, tmp_path, Asked(**{"model": "image/fashion", "steps": "1", **values}), most=1))
+    with pytest.raises(ValueError, match="a walk must be a text, got 3"):
+        parse_walk(3)
+
+
 def test_the_guidance_that_is_sent_fits_the_model(models: Models, tmp_path: Path, monkeypatch) -> None:
     import gradio as gr
 

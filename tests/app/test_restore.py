@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from PIL import Image, PngImagePlugin
 
-from scm_media.app.asking import Asked
+from scm_media.app.asking import Asked, format_walk, parse_walk, plain
+from scm_media.app.context import App
+from scm_media.app.controls import Controls
+from scm_media.app.generate_tab import check_exact
 from scm_media.app.making import make
 from scm_media.app.models import Models
 from scm_media.app.restore import restore_settings
-from scm_media.app.settings import BUNDLED
+from scm_media.app.settings import BUNDLED, ServerSettings
 from scm_media.cli import main
 
 
@@ -77,6 +81,30 @@ def test_the_teacher_a_walk_and_another_sample_come_back(models: Models, tmp_pat
     found, _ = restore_settings(models, file)
     assert (found.steps, found.guidance, found.seed, found.first, found.walk) == ("teacher", 2.0, 5, 3, (9, 0.25))
     assert found.labels == {"class": "Coat"}
+
+
+def test_numbers_come_back_with_all_their_digits(models: Models, tmp_path: Path) -> None:
+    record = {"model": "image/fashion", "seed": 2**62 + 1, "index": 0, "label": "Bag", "walk": [9, 0.123456789]}
+    asked, _ = restore_settings(models, write_png(tmp_path, record))
+    assert asked.seed == 2**62 + 1
+    assert parse_walk(format_walk(asked.walk)) == ("9", 0.123456789)
+    assert [plain(value) for value in (60, 60.0, 0.1, 87.34567891)] == ["60", "60", "0.1", "87.34567891"]
+    with pytest.raises(ValueError, match=f"the seed is {2**62 + 1}, and a browser keeps"):
+        check_exact(asked)
+    check_exact(Asked(model="image/fashion", seed=2**53 - 1))
+
+
+def test_a_scale_beyond_the_slider_widens_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    app = App(ServerSettings(models=("image/fashion",), out=tmp_path, device="cpu"))
+    try:
+        with gr.Blocks(analytics_enabled=False):
+            controls = Controls(app, live=False)
+        for scale, ends in ((9.5, (0, 9.5)), (2.0, (0, 6.0)), (None, (0, 6.0))):
+            guidance = controls.restore(Asked(model="image/fashion", steps="teacher", guidance=scale))[-1]
+            assert (guidance["minimum"], guidance["maximum"]) == ends
+    finally:
+        app.close()
 
 
 def test_what_has_no_control_is_said(models: Models, tmp_path: Path) -> None:
