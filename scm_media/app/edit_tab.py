@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,8 @@ STEPS = (1, 2, 4, 8, 16, 32)
 """Numbers of steps that are offered: networks that were not trained with masks need more of them."""
 CANVAS = 400
 """Pixels of the shorter side of a picture to draw on, at least."""
+KEPT = 6
+"""Folders of samples to edit, and of what is played of a file, that a session keeps."""
 PREVIEW = """
 video, .scm-source { height: 256px; max-width: 100%; image-rendering: pixelated; border-radius: 8px; margin: 0; }
 audio { width: 100%; display: block; }
@@ -215,9 +218,7 @@ class _Tab:
             wanted = SamplingRequest(label=wanted.label, prompt=wanted.prompt, seed=wanted.seed)
             made = next(iter(pipeline.batches(wanted)))
             (record,) = sample_records(pipeline, describe_sampling(pipeline, asked.model, wanted), made)
-        folder = self.app.folder(request) / "sources"
-        folder.mkdir(exist_ok=True)
-        file = folder / f"sample-{wanted.seed}{pipeline.modality.written_suffixes[0]}"
+        file = self._new_folder(request) / f"sample-{wanted.seed}{pipeline.modality.written_suffixes[0]}"
         pipeline.modality.write(file, made.samples[0], record)
         return [*self._open(asked.model, way, file, request), None]
 
@@ -245,8 +246,7 @@ class _Tab:
         modality = pipeline.modality
         if source.sample.ndim == 3 or time_option(modality) is None:
             return ""
-        folder = self.app.folder(request) / "sources"
-        folder.mkdir(exist_ok=True)
+        folder = self._new_folder(request)
         if source.sample.ndim == 4 and source.sample.shape[1] == 1:
             still = folder / f"{file.stem}-frame.png"
             scale_picture(to_picture(source.sample), CANVAS // 2).save(still)
@@ -260,6 +260,14 @@ class _Tab:
             return f'<audio src="{address}" controls aria-label="the sound as the model gets it"></audio>'
         label = "the clip as the model gets it"
         return f'<video src="{address}" controls muted loop playsinline aria-label="{label}"></video>'
+
+    def _new_folder(self, request: gr.Request) -> Path:
+        """Returns an empty folder: under the address of an older file the page would go on to play that one."""
+        folder = self.app.folder(request) / "sources" / str(time.time_ns())
+        folder.mkdir(parents=True)
+        for old in sorted(folder.parent.iterdir())[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        return folder
 
     def on_drag(self, model: str, file: str | None, start: Any, end: Any, event: gr.EventData) -> list[Any]:
         """Returns the stretch that the mouse chose: a drag chooses both ends, a click moves the nearer one."""
