@@ -70,6 +70,12 @@ class Edit:
             if not 0 <= start < end:
                 raise ValueError(f"a stretch begins before it ends, and at 0 or later: got {start:g} to {end:g}")
             _check_made(pipeline, end - start)
+            option = time_option(pipeline.modality)
+            length = open_source(pipeline, source).length(option)
+            if option is not None and end > length + 1 / option.rate:
+                raise ValueError(
+                    f"the stretch ends at {end:g} {option.unit}, but the file at {length:g}: choose an earlier end"
+                )
             return EditRequest(task="inpaint", source=source, region=(start, end), sampling=sampling)
         assert self.way in TASKS
         return EditRequest(task=self.way, source=source, keep=self.keep or None, sampling=sampling)

@@ -133,14 +133,22 @@ def _read_figures(file: Path, changed: int, size: int) -> dict[str, Curve]:
         try:
             values = json.loads(line)
             step = int(values.pop("step"))
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            found = {name: _value(value) for name, value in values.items() if _is_figure(value)}
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
             continue
-        for name, value in values.items():
-            if value is None or isinstance(value, int | float):
-                steps, numbers = figures.setdefault(name, ([], []))
-                steps.append(step)
-                numbers.append(math.nan if value is None else float(value))
+        for name, value in found.items():
+            steps, numbers = figures.setdefault(name, ([], []))
+            steps.append(step)
+            numbers.append(value)
     return figures
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _value(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def thin(curve: Curve, most: int) -> Curve:

@@ -125,7 +125,8 @@ class RunsTab:
         try:
             progress = read_progress(folder)
         except ValueError as error:
-            return [gr.update(choices=names, value=run), gr.skip(), empty(printable(error)), "", "", None]
+            words = printable(str(error).replace(f"{self.root.resolve()}/", ""))  # the server's folders
+            return [gr.update(choices=names, value=run), gr.skip(), empty(words), "", "", None]
         choices = [AUTOMATIC, *(each.name for each in progress.stages)]
         stage = stage if stage in choices else AUTOMATIC
         shown = _choose(progress, stage)

@@ -61,6 +61,9 @@ def test_a_half_written_line_is_left_out_and_counts_later(tmp_path):
         lines.write('ss": 0.5}\nnull\n[1]\n{"loss": 1}\n\xff\n')
     assert read_figures(file)["loss"][0] == [1, 2, 3]
     assert read_figures(file)["loss"][1][2] == 0.5
+    with file.open("a") as lines:
+        lines.write('{"step": Infinity, "loss": 1}\n{"step": 4, "loss": 1' + "0" * 400 + "}\n")
+    assert read_figures(file)["loss"][0] == [1, 2, 3]
     assert read_figures(tmp_path / "none.jsonl") == {}
 
 
@@ -178,7 +181,9 @@ def test_the_page_shows_a_run_and_sends_only_what_has_changed(tmp_path):
         assert "6 of 20" in later[2]
         assert "loss over steps" in later[3]
         (run / "recipe.yaml").write_text("{")
-        assert "cannot be read" in tab.on_look("<b>run", "the latest", False, None, request)[2]
+        told = tab.on_look("<b>run", "the latest", False, None, request)[2]
+        assert "cannot be read" in told
+        assert str(tmp_path) not in told
     finally:
         app.close()
     with pytest.raises(ValueError, match=r"--runs .* is no folder"):
