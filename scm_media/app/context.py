@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ class App:
         return self.folders.folder(session_of(request))
 
     def claim(self, request: gr.Request, file: str | Path) -> Path:
-        """Returns the path of a file that the session uploaded; it is deleted when the session's page is closed."""
+        """Returns the path of a file that the session uploaded; it is deleted when the session's page is closed.
+
+        Raises ValueError for a path that is no upload.
+        """
         path = Path(file)
         self.folders.claim(session_of(request), path)
         return path
@@ -57,5 +61,10 @@ class App:
 
 
 def session_of(request: gr.Request) -> str:
-    """Returns what names a session: a page that is open, or one call of the REST interface."""
+    """Returns what names a session: a page that is open, or one call of the REST interface.
+
+    A call that comes without a name gets one: users without names would share a folder, and guess the files in it.
+    """
+    if not request.session_hash:
+        request.session_hash = f"call-{secrets.token_urlsafe(24)}"
     return str(request.session_hash)

@@ -13,6 +13,8 @@ from pathlib import Path
 IDLE_SECONDS = 3600.0
 """How long files stay that belong to no open page: those of the REST interface, and uploads that nobody used."""
 SWEEP_SECONDS = 60.0
+RESULTS = "results"
+"""The folder of all private folders; uploads lie beside it."""
 
 
 class Folders:
@@ -39,7 +41,7 @@ class Folders:
         with self._lock:
             self._used[session] = time.monotonic()
             if session not in self._of:
-                self._of[session] = self.root / "results" / secrets.token_urlsafe(24)
+                self._of[session] = self.root / RESULTS / secrets.token_urlsafe(24)
             self._of[session].mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._of[session]
 
@@ -49,11 +51,16 @@ class Folders:
             self._open.add(session)
 
     def claim(self, session: str, file: Path) -> None:
-        """Lets an uploaded file below the root be deleted together with the session's folder."""
+        """Lets an uploaded file below the root be deleted together with the session's folder.
+
+        Raises ValueError for anything else, such as a folder, or a file of a session: a program may name any path.
+        """
+        path = file.resolve()
+        if not path.is_file() or not path.is_relative_to(self.root) or path.is_relative_to(self.root / RESULTS):
+            raise ValueError(f"{file.name} is no uploaded file, or was deleted since: upload it again")
         with self._lock:
-            if file.resolve().is_relative_to(self.root):
-                self._used[session] = time.monotonic()
-                self._claims.setdefault(session, set()).add(file)
+            self._used[session] = time.monotonic()
+            self._claims.setdefault(session, set()).add(path)
 
     def end(self, session: str) -> None:
         """Deletes what belongs to a session."""
@@ -74,7 +81,7 @@ class Folders:
             kept = {file for files in self._claims.values() for file in files}
         for session in stale:
             self.end(session)
-        results, oldest = self.root / "results", time.time() - self.idle
+        results, oldest = self.root / RESULTS, time.time() - self.idle
         for file in self.root.rglob("*"):
             if file.is_file() and not file.is_relative_to(results) and file not in kept and _changed(file) < oldest:
                 _delete([file])

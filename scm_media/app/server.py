@@ -49,7 +49,7 @@ def build(app: App) -> gr.Blocks:
 
         blocks.load(on_open, queue=False, api_visibility="private", show_progress="hidden")
         blocks.unload(on_close)
-    blocks.queue(max_size=app.settings.queue, default_concurrency_limit=WORKERS)
+    blocks.queue(max_size=app.settings.queue, default_concurrency_limit=WORKERS, api_open=False)  # no way around it
     return blocks
 
 

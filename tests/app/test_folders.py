@@ -46,12 +46,24 @@ def test_the_end_of_a_session_deletes_its_files_alone(folders: Folders) -> None:
     assert not shared.exists()
 
 
-def test_nothing_outside_the_root_is_ever_claimed(folders: Folders, tmp_path: Path) -> None:
-    outside = write(tmp_path / "precious.png")
-    folders.claim("a", outside)
-    folders.claim("a", folders.root / ".." / ".." / "precious.png")
+def test_nothing_but_an_upload_is_ever_claimed(folders: Folders, tmp_path: Path) -> None:
+    outside, yours = write(tmp_path / "precious.png"), write(folders.folder("b") / "0" / "x.png")
+    upload = write(folders.root / "1" / "u.png")
+    (folders.root / "link.png").symlink_to(outside)
+    for path in (
+        outside,
+        folders.root / ".." / ".." / "precious.png",
+        folders.root / "link.png",
+        folders.root,
+        folders.root / "results",
+        upload.parent,
+        yours,
+        folders.root / "none.png",
+    ):
+        with pytest.raises(ValueError, match="is no uploaded file, or was deleted since: upload it again"):
+            folders.claim("a", path)
     folders.end("a")
-    assert outside.exists()
+    assert outside.exists() and yours.exists() and upload.exists()
 
 
 def test_files_without_an_open_page_are_swept_when_they_are_old(folders: Folders, monkeypatch) -> None:

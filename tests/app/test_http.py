@@ -7,6 +7,7 @@ import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -195,6 +196,35 @@ def test_twenty_users_at_once_get_what_they_asked_for(served: Served, tmp_path: 
     alone = pipeline(1, label=classes[7], seed=1007, steps=1).samples[0]
     (tmp_path / "7.png").write_bytes(results[7][2])
     assert float((pipeline.modality.read(tmp_path / "7.png") - alone).abs().max()) < 0.01
+
+
+def test_nobody_goes_around_the_queue(served: Served) -> None:
+    body = json.dumps({"data": ["image/fashion", "", "", 1, 1, "1", None, 0, "", ""], "session_hash": "hasty"}).encode()
+    status, content = served.client.fetch("/gradio_api/run/generate", body)
+    assert status == 404 and b"join the queue" in content
+
+
+def test_calls_without_a_name_have_folders_of_their_own(served: Served) -> None:
+    first, second = (SimpleNamespace(session_hash=None) for _ in range(2))
+    assert served.app.folder(first) == served.app.folder(first) != served.app.folder(second)
+
+
+def test_a_path_that_is_no_upload_is_not_taken_for_one(served: Served) -> None:
+    (record,) = served.client.generate(model="image/fashion", seed=1, steps="1")
+    config = json.loads(served.client.fetch("/config")[1])
+    names = {each["id"]: each["props"].get("elem_id") for each in config["components"]}
+    (drop,) = (
+        number
+        for number, each in enumerate(config["dependencies"])
+        if any(names.get(target) == "scm-drop" for target, _ in each["targets"])
+    )
+    for path in (served.app.folders.root, served.app.folders.root / "results", record["url"].split("file=")[1]):
+        data = [{"path": str(path), "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}]
+        body = json.dumps({"data": data, "fn_index": config["dependencies"][drop]["id"], "session_hash": "thief"})
+        assert served.client.fetch("/gradio_api/queue/join", body.encode())[0] == 200
+        served.client.fetch("/gradio_api/queue/data?session_hash=thief")
+        served.app.folders.end("thief")
+    assert served.client.fetch(record["url"])[0] == 200
 
 
 def test_a_full_queue_is_said_so(served: Served, monkeypatch) -> None:
