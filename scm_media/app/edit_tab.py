@@ -31,9 +31,8 @@ from scm_media.app.edits import (
     to_picture,
 )
 from scm_media.app.errors import in_words
-from scm_media.app.generate_tab import line
-from scm_media.app.jobs import Cancelled
-from scm_media.app.media import Result, empty, kind_of, show
+from scm_media.app.media import empty, kind_of
+from scm_media.app.showing import show_job
 from scm_media.app.timeline import show_timeline, timeline
 from scm_media.app.waveforms import move_end, place_in
 from scm_media.display import printable
@@ -321,30 +320,19 @@ class _Tab:
             stretch=(_number(start), _number(end)) if way == STRETCH else None,
             mask=mask,
         )
-        begun, results = time.perf_counter(), list[Result]()
-        with self.app.jobs.running(session_of(request)) as stopped:
-            try:
-                progress(0, desc="waiting for the model")
-                making = make_edits(
-                    self.app.models,
-                    self.app.folder(request),
-                    asked,
-                    edit,
-                    Path(file),
-                    self.app.settings.most,
-                    stopped,
-                    lambda done: progress(done, desc="making"),
-                )
-                for made in making:
-                    results = made.results
-                    yield line(made, begun), show(results, self.app.url)
-            except Cancelled:
-                yield empty(f"Cancelled after {len(results)} of {num} samples."), gr.skip()
+        folder, most = self.app.folder(request), self.app.settings.most
+        yield from show_job(
+            self.app,
+            request,
+            num,
+            progress,
+            lambda stopped, report: make_edits(self.app.models, folder, asked, edit, Path(file), most, stopped, report),
+        )
 
     def on_cancel(self, request: gr.Request) -> None:
         """Stops what the session makes."""
         if not self.app.jobs.stop(session_of(request)):
-            self.app.say("Nothing is running.")
+            self.app.say("Nothing is running.", "Cancel")
 
 
 def _ways(pipeline: Pipeline) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 IDLE_SECONDS = 3600.0
 """How long files stay that belong to no open page: those of the REST interface, and uploads that nobody used."""
+OPEN_SECONDS = 24 * 3600.0
+"""How long files of a page stay that nobody uses, though its end was never told."""
 SWEEP_SECONDS = 60.0
 RESULTS = "results"
 """The folder of all private folders; uploads lie beside it."""
@@ -46,8 +48,9 @@ class Folders:
             return self._of[session]
 
     def open(self, session: str) -> None:
-        """Notes that a page is open, so that its files stay until ``end``."""
+        """Notes that a page is open, so that its files stay until ``end``, or for a day without use."""
         with self._lock:
+            self._used[session] = time.monotonic()
             self._open.add(session)
 
     def claim(self, session: str, file: Path) -> None:
@@ -74,10 +77,14 @@ class Folders:
         _delete(path for path in gone if path not in kept)
 
     def sweep(self) -> None:
-        """Deletes what belongs to no open page and was not used for ``idle`` seconds."""
+        """Deletes what was not used for ``idle`` seconds, or for a day where it belongs to an open page."""
         now = time.monotonic()
         with self._lock:
-            stale = [each for each, used in self._used.items() if each not in self._open and now - used > self.idle]
+            stale = [
+                each
+                for each, used in self._used.items()
+                if now - used > (OPEN_SECONDS if each in self._open else self.idle)
+            ]
             kept = {file for files in self._claims.values() for file in files}
         for session in stale:
             self.end(session)

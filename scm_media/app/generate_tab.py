@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +11,10 @@ from scm_media.app.asking import Asked, format_walk, parse_walk
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
 from scm_media.app.errors import in_words
-from scm_media.app.jobs import Cancelled
-from scm_media.app.making import Made, make
-from scm_media.app.media import empty, facts, show
+from scm_media.app.making import make
+from scm_media.app.media import empty
 from scm_media.app.restore import restore_settings
+from scm_media.app.showing import show_job
 
 TITLE = "Generate"
 MADE_AT_FIRST = 4
@@ -49,22 +48,14 @@ def build(app: App) -> None:
     def on_generate(request: gr.Request, *values: Any, progress: Any = gr.Progress()) -> Iterator[Any]:  # noqa: B008
         *own, number, start, options, walked = values
         asked = controls.asked(own, num=number, first=start, sizes=options, walk=parse_walk(walked))
-        begun = time.perf_counter()
-        with app.jobs.running(session_of(request)) as stopped:
-            made = None
-            yield "", empty("The first result is on its way.")  # else the progress lies over the last line
-            try:
-                progress(0, desc="waiting for the model")
-                for made in make(
-                    app.models, app.folder(request), asked, most, stopped, lambda done: progress(done, desc="making")
-                ):
-                    yield line(made, begun), show(made.results, app.url)
-            except Cancelled:
-                done = len(made.results) if made else 0
-                yield empty(f"Cancelled after {done} of {number} samples."), gr.skip() if done else empty()
-            except Exception:
-                yield "", gr.skip() if made else empty()
-                raise
+        folder = app.folder(request)
+        yield from show_job(
+            app,
+            request,
+            number,
+            progress,
+            lambda stopped, report: make(app.models, folder, asked, most, stopped, report),
+        )
 
     def on_drop(file: str | None, request: gr.Request) -> list[Any]:
         unchanged = [gr.skip()] * (len(controls.components) + len(settings))
@@ -111,15 +102,3 @@ def check_exact(asked: Asked) -> None:
             raise ValueError(
                 f"the {name} is {value}, and a browser keeps whole numbers up to {LARGEST} only: use scm-media generate"
             )
-
-
-def line(made: Made, begun: float) -> str:
-    """Returns HTML that says how much is made, how long it took, and what was said of texts."""
-    pairs = [
-        ("samples", f"{len(made.results)} of {made.num}"),
-        ("evaluations a sample", str(made.evaluations)),
-        ("network", f"{made.sampling:.0f} ms"),
-        ("decoding", f"{made.decoding:.0f} ms"),
-        ("in all", f"{time.perf_counter() - begun:.1f} s"),
-    ]
-    return facts(pairs) + "".join(empty(each) for each in made.warnings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scm_media.app.folders import Folders
+from scm_media.app.folders import OPEN_SECONDS, Folders
 
 
 @pytest.fixture
@@ -82,6 +82,9 @@ def test_files_without_an_open_page_are_swept_when_they_are_old(folders: Folders
     folders.sweep()
     assert of_page.exists() and claimed.exists()
     assert not of_program.exists() and not taken.exists()
+    monkeypatch.setattr("time.monotonic", lambda: now + OPEN_SECONDS + 1)
+    folders.sweep()
+    assert not of_page.exists() and not claimed.exists()
 
 
 def test_closing_deletes_everything_but_the_place(folders: Folders, tmp_path: Path) -> None:
