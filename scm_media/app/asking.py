@@ -133,6 +133,13 @@ def format_walk(walk: tuple[Any, float] | None) -> str:
     return "" if walk is None else f"{walk[0]} {plain(walk[1])}"
 
 
+def describe_sizes(pipeline: Pipeline) -> tuple[str, str]:
+    """Returns the sizes of a model's samples as ``parse_sizes`` reads them, and their units in words."""
+    options = pipeline.modality.size_options
+    values = " ".join(f"{name}={option.default:g}" for name, option in options.items())
+    return values, ", ".join(f"{name} in {option.unit}" for name, option in options.items())
+
+
 def _check_sizes(pipeline: Pipeline, sizes: Mapping[str, float]) -> None:
     """Raises ValueError for sizes that the modality does not have, and for samples that are too large to share."""
     if unknown := [name for name in sizes if name not in pipeline.modality.size_options]:

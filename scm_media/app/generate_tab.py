@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from scm_media.app.asking import Asked, format_walk, parse_walk
+from scm_media.app.asking import Asked, describe_sizes, format_walk, parse_walk
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
 from scm_media.app.errors import in_words
@@ -34,7 +34,7 @@ def build(app: App) -> None:
             )
             with gr.Accordion("More settings", open=False):
                 first = gr.Number(0, label="Number of the first sample", precision=0, minimum=0)
-                sizes = gr.Textbox(label="Sizes", placeholder="duration=3", max_length=200)
+                sizes = gr.Textbox(label="Sizes", max_length=200, **sizes_of(app, app.models.names[0]))
                 walk = gr.Textbox(label="Walk to another seed", placeholder="7 0.5 is half of the way to seed 7")
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
@@ -68,13 +68,21 @@ def build(app: App) -> None:
             app.say(in_words(error), "Not taken", refused=True)
             return [None, *unchanged]
         app.say(remark, "Settings taken")
-        return [None, *controls.restore(asked), 1, asked.first, asked.sizes or "", format_walk(asked.walk)]
+        taken = gr.update(**sizes_of(app, asked.model) | {"value": asked.sizes or ""})
+        return [None, *controls.restore(asked), 1, asked.first, taken, format_walk(asked.walk)]
 
     def on_cancel(request: gr.Request) -> None:
         if not app.jobs.stop(session_of(request)):
             app.say("Nothing is running.", "Cancel")
 
     controls.follow()
+    controls.model.input(
+        app.guarded(lambda model: gr.update(**sizes_of(app, model))),
+        controls.model,
+        sizes,
+        api_visibility="private",
+        show_progress="hidden",
+    )
     go.click(
         app.guarded(on_generate),
         [*controls.components, *settings],
@@ -93,6 +101,12 @@ def build(app: App) -> None:
         show_progress="hidden",
         show_progress_on=dropped,
     )
+
+
+def sizes_of(app: App, model: str) -> dict[str, Any]:
+    """Returns the settings of the field of sizes for a model: none are given, and the model's own are shown."""
+    own, units = describe_sizes(app.models.pipeline(model))
+    return {"value": "", "placeholder": own or "this model has none", "info": units or None}
 
 
 def check_exact(asked: Asked) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
-from scm_media.app.asking import Asked, guides, offered_steps, parse_sizes, parse_walk, whole
+from scm_media.app.asking import Asked, describe_sizes, guides, offered_steps, parse_sizes, parse_walk, whole
 from scm_media.app.jobs import Cancelled, Jobs
 from scm_media.app.making import make
 from scm_media.app.media import Result, show
 from scm_media.app.models import Models
+from scm_media.app.showing import show_job
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,27 @@ def test_sizes_and_walks_are_read() -> None:
     assert parse_walk("7 0.5") == ("7", 0.5) and parse_walk(" ") is None
     with pytest.raises(ValueError, match="a walk is written as"):
         parse_walk("7")
+
+
+def test_sizes_are_shown_as_the_model_has_them(models: Models) -> None:
+    assert describe_sizes(models.pipeline("image/fashion")) == ("size=32", "size in pixels")
+    assert describe_sizes(models.pipeline("audio/notes")) == ("duration=1.02", "duration in seconds")
+
+
+def test_an_error_leaves_what_was_made_and_no_line(models: Models, tmp_path: Path) -> None:
+    app, asked = SimpleNamespace(jobs=Jobs(), url=str), Asked(model="image/fashion", steps="1")
+
+    def begin(stopped: threading.Event, report: object):
+        yield from make(models, tmp_path, asked, most=1)
+        raise ValueError("later")
+
+    job = show_job(app, SimpleNamespace(session_hash="me"), 1, lambda *_, **__: None, begin)
+    told = [next(job) for _ in range(3)]
+    assert "1 of 1" in told[1][0] and "<figure" in told[1][1]
+    assert told[2] == ("", gr.skip())
+    with pytest.raises(ValueError, match="later"):
+        next(job)
+    assert app.jobs.stop("me") == 0
 
 
 def test_steps_and_guidance_are_offered_where_networks_have_them(models: Models) -> None:
@@ -168,8 +192,6 @@ def test_values_of_other_kinds_are_refused_in_words(models: Models, tmp_path: Pa
 
 
 def test_the_guidance_that_is_sent_fits_the_model(models: Models, tmp_path: Path, monkeypatch) -> None:
-    import gradio as gr
-
     from scm_media.app.context import App
     from scm_media.app.controls import Controls
     from scm_media.app.settings import ServerSettings
