@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -41,7 +42,7 @@ class App:
 
     def url(self, file: Path) -> str:
         """Returns the address of a file in a private folder, relative to the page."""
-        return f"gradio_api/file={file}"
+        return f"gradio_api/file={quote(str(file), safe='/=+,')}"
 
     def say(self, text: str, title: str = "Done", refused: bool = False) -> None:
         """Shows a short message on the page until it is closed; called by a handler.

@@ -127,11 +127,12 @@ def serve(settings: ServerSettings) -> None:
     """Serves until the process is interrupted or terminated, then deletes all files of all sessions."""
     ended = threading.Event()
     before = {each: signal.signal(each, lambda *_: ended.set()) for each in (signal.SIGINT, signal.SIGTERM)}
-    with running(settings) as server:
-        who = "this computer alone" if is_local(settings.host) else "everyone with the password"
-        print(
-            f"scm-media app: {server.url} for {who}; Ctrl-C ends it and deletes {server.app.folders.root}", flush=True
-        )
-        ended.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        with running(settings) as server:
+            who = "this computer alone" if is_local(settings.host) else "everyone with the password"
+            root = server.app.folders.root
+            print(f"scm-media app: {server.url} for {who}; Ctrl-C ends it and deletes {root}", flush=True)
+            ended.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

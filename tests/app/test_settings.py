@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 
 import gradio as gr
@@ -11,10 +12,11 @@ import pytest
 
 from scm_media.app.context import App
 from scm_media.app.folders import Folders
-from scm_media.app.server import build, serve
+from scm_media.app.server import build, running, serve
 from scm_media.app.settings import BUNDLED, ServerSettings, is_local
 from scm_media.cli import app as command
 from scm_media.pipeline import bundled_names
+from tests.app.client import Client
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
@@ -116,3 +118,25 @@ def test_a_page_of_one_sample_at_a_time_is_built(tmp_path, monkeypatch) -> None:
         app.close()
     (num,) = [each for each in sliders if each.label == "Number of samples"]
     assert num.value == 1 and not num.interactive
+
+
+def test_files_are_served_from_a_folder_of_any_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # building a page sets it
+    place = tmp_path / "my #1 folder? 100%"
+    with running(ServerSettings(models=("image/fashion",), device="cpu", out=place)) as server:
+        client = Client(server.url.rstrip("/"))
+        (record,) = client.generate(model="image/fashion", seed=1, steps="1")
+        status, content = client.fetch(record["url"])
+        assert (status, content[1:4]) == (200, b"PNG")
+
+
+def test_a_port_that_is_taken_gives_the_signals_back(monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # building a page sets it
+    before = signal.getsignal(signal.SIGTERM)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"--port {port}: .*choose another one"):
+            serve(ServerSettings(models=("image/fashion",), device="cpu", port=port))
+    assert signal.getsignal(signal.SIGTERM) == before
