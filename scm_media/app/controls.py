@@ -121,10 +121,11 @@ class Controls:
         return {
             "prompt": _prompt_settings(pipeline),
             "labels": labels,
-            "steps": {"choices": offered_steps(pipeline, live=self.live), "value": default_steps(pipeline)},
+            "steps": _steps_settings(offered_steps(pipeline, live=self.live), default_steps(pipeline)),
             "guidance": {
                 "visible": bool(who),
                 "label": _guidance_label(pipeline),
+                "info": "how strongly samples follow their label or prompt",
                 "minimum": 0 if highest is None else 1,
                 "maximum": max(HIGHEST, pipeline.settings.guidance) if highest is None else highest,
                 "value": 1.0 if _one_is_own(pipeline) else pipeline.settings.guidance,
@@ -136,6 +137,11 @@ def label_names(pipeline: Pipeline) -> list[str]:
     """Returns the labels that have controls; a text has one of its own, and those of sizes follow from them."""
     sizes = pipeline.modality.size_options
     return [name for name in pipeline.labels.names if name != PROMPT and name not in sizes][:SLOTS]
+
+
+def _steps_settings(choices: list[str], value: str | None) -> dict[str, Any]:
+    teacher = "; teacher: the slow model that the fast one learned from" if choices[1:] and TEACHER in choices else ""
+    return {"choices": choices, "value": value, "info": f"fewer are faster{teacher}"}
 
 
 def _one_is_own(pipeline: Pipeline) -> bool:

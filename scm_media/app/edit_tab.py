@@ -63,7 +63,12 @@ class EditControls(Controls):
         found = super()._settings(pipeline)
         numbers = sorted({*STEPS, pipeline.edit_steps}) if pipeline.folder.has("student") else []
         return found | {
-            "steps": {"choices": [*map(str, numbers)], "value": str(pipeline.edit_steps) if numbers else None},
+            "steps": found["steps"]
+            | {
+                "choices": [*map(str, numbers)],
+                "value": str(pipeline.edit_steps) if numbers else None,
+                "info": "fewer are faster; networks that were not trained with masks need more",
+            },
             "guidance": found["guidance"] | {"visible": guides(pipeline) == "both"},
         }
 
