@@ -10,7 +10,7 @@ from scm_media.app.asking import TEACHER, Asked, plain, whole
 from scm_media.app.models import Models
 from scm_media.display import printable
 from scm_media.modality import Modality
-from scm_media.pipeline import Pipeline
+from scm_media.pipeline import Pipeline, SamplingRequest
 
 UNTAKEN = {
     "task": "it was an edit, and the file that it was given is not in it",
@@ -33,12 +33,27 @@ def restore_settings(models: Models, file: Path) -> tuple[Asked, str]:
     pipeline = models.pipeline(name)
     try:
         asked = _asked(name, pipeline, record)
-        asked.request(pipeline, most=1)
+        request = asked.request(pipeline, most=1)
+        network = TEACHER if request.teacher else "student"
+        if not pipeline.folder.has(network):
+            raise ValueError(f"its {network} made the file, which {name} is without here")
+        untaken = [words for key, words in UNTAKEN.items() if key in record]
+        untaken += _find_other_teacher(pipeline, request, record) if request.teacher else []
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise ValueError(f"{printable(file.name)} holds settings that cannot be used: {error}") from error
-    untaken = [words for key, words in UNTAKEN.items() if key in record]
     remark = f"Settings of {printable(file.name)} taken: model {name}, seed {asked.seed}"
     return asked, f"{remark}; not taken: {', '.join(untaken)}" if untaken else remark
+
+
+def _find_other_teacher(pipeline: Pipeline, request: SamplingRequest, record: Mapping[str, Any]) -> list[str]:
+    """Returns in words what a teacher was asked for and the page has no control for: its steps and its sampler."""
+    found = []
+    if "steps" in record and (steps := whole("steps", record["steps"])) != pipeline.method(request).num_steps:
+        found.append(f"its {steps} steps of the teacher")
+    sampler = str(record.get("sampler", "")).removeprefix(TEACHER).removeprefix(", ")
+    if sampler not in ("", pipeline.settings.teacher):
+        found.append(f"its sampler {printable(sampler)[:40]}")
+    return found
 
 
 def read_record(models: Models, file: Path) -> dict[str, Any]:

@@ -83,6 +83,23 @@ def test_the_teacher_a_walk_and_another_sample_come_back(models: Models, tmp_pat
     assert found.labels == {"class": "Coat"}
 
 
+def test_what_another_teacher_was_asked_for_is_said(models: Models, tmp_path: Path, monkeypatch) -> None:
+    record = {"model": "image/fashion", "seed": 1, "index": 0, "label": "Bag"}
+    for steps, sampler, told in (
+        (32, "heun", ""),
+        (10, "heun", "; not taken: its 10 steps of the teacher"),
+        (32, "dpm_solver", "; not taken: its sampler dpm_solver"),
+    ):
+        file = write_png(tmp_path, {**record, "steps": steps, "sampler": f"teacher, {sampler}"})
+        asked, remark = restore_settings(models, file)
+        assert asked.steps == "teacher"
+        assert remark.partition("seed 1")[2] == told
+    folder = type(models.pipeline("image/fashion").folder)
+    monkeypatch.setattr(folder, "has", lambda self, name: name != "teacher")
+    with pytest.raises(ValueError, match="cannot be used: its teacher made the file, which image/fashion is without"):
+        restore_settings(models, file)
+
+
 def test_numbers_come_back_with_all_their_digits(models: Models, tmp_path: Path) -> None:
     record = {"model": "image/fashion", "seed": 2**62 + 1, "index": 0, "label": "Bag", "walk": [9, 0.123456789]}
     asked, _ = restore_settings(models, write_png(tmp_path, record))
