@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
 import shutil
 import tempfile
@@ -17,6 +19,8 @@ OPEN_SECONDS = 24 * 3600.0
 SWEEP_SECONDS = 60.0
 RESULTS = "results"
 """The folder of all private folders; uploads lie beside it."""
+
+logger = logging.getLogger("scm_media.app")
 
 
 class Folders:
@@ -88,10 +92,13 @@ class Folders:
             kept = {file for files in self._claims.values() for file in files}
         for session in stale:
             self.end(session)
-        results, oldest = self.root / RESULTS, time.time() - self.idle
-        for file in self.root.rglob("*"):
-            if file.is_file() and not file.is_relative_to(results) and file not in kept and _changed(file) < oldest:
-                _delete([file])
+        oldest = time.time() - self.idle
+        for folder, below, files in os.walk(self.root):  # which leaves out what is deleted meanwhile
+            if Path(folder) == self.root and RESULTS in below:
+                below.remove(RESULTS)
+            for file in (Path(folder) / name for name in files):
+                if file not in kept and _changed(file) < oldest:
+                    _delete([file])
 
     def close(self) -> None:
         """Deletes everything."""
@@ -100,7 +107,10 @@ class Folders:
 
     def _sweep_now_and_then(self) -> None:
         while not self._closed.wait(SWEEP_SECONDS):
-            self.sweep()
+            try:
+                self.sweep()
+            except OSError:  # the next time may go better
+                logger.exception("files that nobody uses could not be deleted")
 
 
 def _changed(file: Path) -> float:

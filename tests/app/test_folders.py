@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -91,3 +92,35 @@ def test_closing_deletes_everything_but_the_place(folders: Folders, tmp_path: Pa
     write(folders.folder("a") / "x")
     folders.close()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_sweeping_goes_on_after_an_error(tmp_path: Path, monkeypatch, caplog) -> None:
+    swept = threading.Event()
+    told = iter([OSError("gone")])
+
+    def sweep(self: Folders) -> None:
+        for error in told:
+            raise error
+        swept.set()
+
+    monkeypatch.setattr("scm_media.app.folders.SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(Folders, "sweep", sweep)
+    folders = Folders(tmp_path / "out")
+    assert swept.wait(10)
+    folders.close()
+    assert "could not be deleted" in caplog.text
+
+
+def test_a_folder_that_vanishes_does_not_end_a_sweep(folders: Folders, monkeypatch) -> None:
+    old = write(folders.root / "z" / "u.png", 200)
+    gone = write(folders.root / "a" / "b" / "u.png", 200).parent
+    original = os.scandir
+
+    def scandir(place: str | Path):
+        if Path(place) == gone:
+            raise FileNotFoundError(place)
+        return original(place)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    folders.sweep()
+    assert not old.exists()
