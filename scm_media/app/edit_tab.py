@@ -310,7 +310,7 @@ class _Tab:
         """Yields a line of facts and the results so far."""
         way, file, drawing, start, end, keep, length, num, *own = values
         if file is None:
-            raise ValueError("choose a file first, or try it with a sample of the model")
+            raise ValueError('no file to edit yet: choose one, or press "Try it with a sample of the model"')
         found = find_axis_option(self.app.models.pipeline(own[0]).modality)
         sizes = f"{found[0]}={_number(length)}" if found and way in KEEPING and _number(length) else None
         asked = self.controls.asked(own, num=num, sizes=sizes)

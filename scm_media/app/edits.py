@@ -83,7 +83,7 @@ class Edit:
     def _mask(self, pipeline: Pipeline, source: Path) -> Tensor:
         """Returns the mask in the shape of the source, above 0 where it is made anew."""
         if self.mask is None or not self.mask.any():
-            raise ValueError("nothing is drawn yet: draw with the brush on what is to be made anew")
+            raise ValueError('nothing is drawn yet: with the brush of "Draw on it", cover what is to be made anew')
         opened = open_source(pipeline, source)
         shape = opened.sample.shape
         _check_made(pipeline, opened.length(time_option(pipeline.modality)))

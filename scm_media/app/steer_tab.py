@@ -31,6 +31,7 @@ WITHOUT = (
     "buttons of each frame does: scm-media train video/scenes-actions, then scm-media app "
     "runs/video/scenes-actions/main."
 )
+NOT_BEGUN = "there is no clip yet: press Begin first"
 PLAYER = """
 video { width: min(100%, 512px); image-rendering: pixelated; border-radius: 8px; display: block; margin: 0 auto; }
 """
@@ -172,7 +173,7 @@ class _Tab:
     def on_move(self, steered: Steered | None, hold: Any, event: gr.EventData) -> Any:
         """Takes a move in and returns what waits, in words."""
         if steered is None:
-            return empty("Press Begin first.")
+            return empty(NOT_BEGUN)
         pipeline = self.app.models.pipeline(steered.model)
         (move,) = steering.check_moves(pipeline, str(event.move)[:200])
         with steered.lock:
@@ -190,9 +191,9 @@ class _Tab:
     def on_go(self, steered: Steered | None, hold: Any, request: gr.Request) -> list[Any]:
         """Returns the next window for all moves that wait."""
         if steered is None:
-            raise ValueError("press Begin first")
+            raise ValueError(NOT_BEGUN)
         if not steered.waiting:
-            raise ValueError("no move waits: press a key or a button of the keypad")
+            raise ValueError('no move waits for "Go on": press a key or a button of the keypad')
         return self._go_on(steered, hold, request)
 
     def on_forget(self, steered: Steered | None) -> str:
@@ -203,7 +204,7 @@ class _Tab:
     def on_save(self, steered: Steered | None, request: gr.Request) -> str:
         """Returns a card of the whole clip, with its actions inside the file."""
         if steered is None:
-            raise ValueError("press Begin first")
+            raise ValueError(NOT_BEGUN)
         pipeline = self.app.models.pipeline(steered.model)
         scene = steered.scene
         told = steering.record(pipeline, steered.model, scene)

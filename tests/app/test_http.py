@@ -132,6 +132,7 @@ def test_uploads_are_limited_in_size(served: Served) -> None:
 
 
 def test_names_of_uploads_stay_inside_the_servers_folder(served: Served) -> None:
+    taken = []
     for name in (
         "../../../../../../tmp/escaped-scm-media.png",
         "/tmp/escaped-scm-media.png",
@@ -142,7 +143,9 @@ def test_names_of_uploads_stay_inside_the_servers_folder(served: Served) -> None
         status, body = served.client.upload(name, b"x")
         assert not Path("/tmp/escaped-scm-media.png").exists()
         if status == 200:
+            taken.append(name)
             assert all(Path(each).resolve().is_relative_to(served.app.folders.root) for each in json.loads(body))
+    assert "a/b.png" in taken
 
 
 def test_a_password_stands_before_everything(locked: Served) -> None:
