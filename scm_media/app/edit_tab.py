@@ -15,6 +15,7 @@ from scm_media.app.asking import guides
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
 from scm_media.app.edit_making import make_edits
+from scm_media.app.editor import bound_editors
 from scm_media.app.edits import (
     AREA,
     KEEPING,
@@ -102,6 +103,7 @@ class _Tab:
                 self.missing = gr.HTML(**_missing(first))
                 self.upload = gr.File(height=140, elem_id="scm-edit-file", **_upload(first))
                 self.sample = gr.Button("Try it with a sample of the model", size="sm", elem_id="scm-edit-sample")
+                bound_editors()
                 self.words = gr.HTML(visible=False, elem_id="scm-edit-words")
                 self.editor = gr.ImageEditor(
                     label="Draw on it",
