@@ -109,6 +109,7 @@ def test_a_model_that_makes_what_it_is_asked_for_is_told_from_one_that_does_not(
     assert "| consistency, 2 steps | seen | 2 | 1.000 | 0.000 | 1.000 | 15 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_notes_for_texts_are_listened_to_with_their_examples_labels(tmp_path, benchmark, pipeline, monkeypatch, capsys):
     note_figures = benchmark("note_figures")
     monkeypatch.setattr(note_figures, "load", lambda model, precision=None: pipeline)

@@ -38,6 +38,7 @@ def table(tmp_path, monkeypatch):
     return Table("image/fashion", tmp_path / "base", tmp_path / "out", OVERRIDES)
 
 
+@pytest.mark.slow
 def test_each_way_gets_the_time_that_is_left_to_it(table):
     for name in ("sCD", "regression + matching", "regression + sCD, r over half"):
         table.add(name, 4.0, 32)

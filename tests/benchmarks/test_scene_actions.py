@@ -113,6 +113,7 @@ def test_words_of_a_motion_are_what_each_half_of_the_clip_does(benchmark, render
     assert known == set(renderer.MOTIONS), "what the renderer words"
 
 
+@pytest.mark.slow
 def test_clips_that_move_as_they_were_told_are_told_from_those_that_do_not(
     tmp_path, benchmark, folder, monkeypatch, capsys
 ):

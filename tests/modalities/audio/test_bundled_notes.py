@@ -35,6 +35,7 @@ def test_sounds_are_a_second_long_and_tell_what_they_are(files):
         assert 0.01 < abs(wave).max() <= 1
 
 
+@pytest.mark.slow
 def test_most_are_heard_at_the_pitch_that_was_asked_for(files, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
     heard_pitch = importlib.import_module("note_figures").estimate_pitch

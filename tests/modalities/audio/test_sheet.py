@@ -74,7 +74,7 @@ def test_captions_wrap_and_silence_has_one_colour():
 
 def test_a_sheet_needs_sounds_and_as_many_captions():
     modality = AudioModality()
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="at least 1 sample"):
         modality.preview(torch.zeros(0, 1, 100))
     with pytest.raises(ValueError, match="1 captions for 2 samples"):
         modality.preview(torch.zeros(2, 1, 100), ["one"])

@@ -83,7 +83,7 @@ def test_buckets_take_turns_in_an_order_of_the_seed():
     for start in (0, 9, 18):
         assert sum(turns[0][start : start + 9]) == 3
     assert turns[0][:9] != turns[0][9:18]
-    with pytest.raises(ValueError, match="a dataset of 0"):
+    with pytest.raises(ValueError, match="the data have no example to train on"):
         select_from_bucket(0, range(2), 2, buckets[:0], 0)
 
 

@@ -283,7 +283,7 @@ def test_sheets_that_cannot_be_are_refused():
         (torch.zeros(2, 1, 4, 4), ["one"], None),
         (torch.zeros(2, 1, 4, 4), (), 0),
     ):
-        with pytest.raises(ValueError, match=r"at least one sample|1 captions for 2 samples|columns of a sheet"):
+        with pytest.raises(ValueError, match=r"at least 1 sample|1 captions for 2 samples|columns of a sheet"):
             modality.preview(samples, captions, columns)
 
 
