@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -15,6 +14,7 @@ from typing import Any
 from scm_media.cli.arguments import parser
 from scm_media.cli.streams import discard, flush_or_discard, secure_streams
 from scm_media.display import printable
+from scm_media.logs import quiet_libraries
 
 COMMANDS = {
     "recipes": "list the shipped recipes, print or copy one",
@@ -33,9 +33,6 @@ COMMANDS = {
     "completion": "print a script that completes words in bash, zsh or fish",
 }
 """Command to its description; each is a module of this package with ``run(arguments) -> exit code``."""
-
-CHATTY = ("lightning.fabric.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")
-"""Loggers that tell on standard error which precision was chosen, each time that networks are made."""
 
 DISTRIBUTION = "scm-media"
 
@@ -64,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str], debug: bool) -> int:
     name = _command(words)
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    quiet_libraries()
     if warning := foreign_modalities():
         print(f"scm-media: {warning}", file=sys.stderr)
     try:

@@ -24,6 +24,7 @@ from torch import Tensor
 from scm_media.build import build
 from scm_media.evaluation.speed import EVALUATION, FIRST, AbsentData, Bench
 from scm_media.evaluation.timing import in_turns
+from scm_media.logs import quiet_libraries
 from scm_media.training.context import Context, make_context
 from scm_media.training.fingerprint import uses_features
 from scm_media.training.optimization import Optimization, Task
@@ -135,7 +136,12 @@ def _workers(num: int) -> AbstractContextManager[Executor]:
     if num == 1:
         return ThreadPoolExecutor(1)
     threads = max(1, torch.get_num_threads() // num)
-    return ProcessPoolExecutor(num, get_context("spawn"), torch.set_num_threads, (threads,))
+    return ProcessPoolExecutor(num, get_context("spawn"), _begin_process, (threads,))
+
+
+def _begin_process(threads: int) -> None:
+    torch.set_num_threads(threads)
+    quiet_libraries()
 
 
 def _context(request: Request, network: Mapping[str, Any], precision: str) -> Context:

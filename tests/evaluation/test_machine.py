@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.evaluation import machine
 from scm_media.evaluation.machine import Request, count_processes, measure_machine
+from scm_media.logs import CHATTY
 from tests.training.small import SMALL
 
 
@@ -90,8 +92,17 @@ def test_processes_are_a_power_of_two_within_the_cores(monkeypatch):
 
 
 @pytest.mark.slow
-def test_several_processes_measure_at_once_and_agree(request_of_small):
+def test_several_processes_measure_at_once_and_agree(request_of_small, capfd):
     found = measure_machine(replace(request_of_small, num_processes=2))
+    assert "Precision" not in capfd.readouterr().err, "libraries tell of themselves"
     assert found.num_processes == 2
     assert all(0 < seconds < 5 for seconds in found.seconds.values())
     assert torch.get_num_threads() >= 1
+
+
+def test_processes_that_measure_are_quiet_too(caplog):
+    machine._begin_process(torch.get_num_threads())
+    for name in CHATTY:
+        logging.getLogger(name).info("which precision")
+        logging.getLogger(name).warning("what is wrong")
+    assert caplog.messages == ["what is wrong"] * len(CHATTY)
