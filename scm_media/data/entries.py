@@ -71,7 +71,7 @@ class Entry:
             except OSError:  # the modality's own message is clearer
                 mode = stat.S_IFREG
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise ValueError("is neither a regular file nor a folder, as a pipe or a device")
+                raise ValueError("is a pipe, a device or a socket, expected a regular file or a folder")
             yield self.file()
 
     def read_transformed(self, modality: Modality, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:

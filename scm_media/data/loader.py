@@ -122,7 +122,7 @@ def _fetch(iterator: Iterator[Any]) -> Any:
 def _end_workers(iterator: Iterator[Any]) -> None:
     """Ends the worker processes of an iterator, if it has any.
 
-    PyTorch would else raise the death of a worker that was noticed already once more, wherever the main thread is then.
+    Otherwise PyTorch may raise the death of a worker a second time, wherever the main thread is then.
     """
     if (shut_down := getattr(iterator, "_shutdown_workers", None)) is not None:
         with suppress(RuntimeError):

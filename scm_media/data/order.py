@@ -53,12 +53,16 @@ class Division:
         return range(first, first + num)
 
 
-def select(part: range, num_examples: int, seed: int) -> list[tuple[int, int]]:
-    """Returns (epoch, index) of each example of a part of the order, counted from its beginning."""
+def _refuse_none(num_examples: int) -> None:
     if num_examples < 1:
         raise ValueError(
             "the data have no example to train on: scm-media check RECIPE says what was found and what was left out"
         )
+
+
+def select(part: range, num_examples: int, seed: int) -> list[tuple[int, int]]:
+    """Returns (epoch, index) of each example of a part of the order, counted from its beginning."""
+    _refuse_none(num_examples)
     position, end = part.start, part.stop
     found: list[tuple[int, int]] = []
     while position < end:
@@ -77,10 +81,7 @@ def select_from_bucket(step: int, part: range, batch_size: int, buckets: Tensor,
     buckets come as often as they are large, and every example is seen equally often.
     """
     num = len(buckets)
-    if num < 1:
-        raise ValueError(
-            "the data have no example to train on: scm-media check RECIPE says what was found and what was left out"
-        )
+    _refuse_none(num)
     cycle, at = divmod(step, num)
     drawn = buckets[_permutation(num, mix(seed, num), cycle)[: at + 1]]
     bucket = drawn[at]

@@ -18,9 +18,6 @@ from scm_media.prompts import LABEL as PROMPT
 from scm_media.prompts import LONGEST
 
 SHEET_FILE = "samples.png"
-NOUNS = {"image": "pictures", "audio": "sounds", "video": "clips"}
-"""Modality to the noun of its samples."""
-
 MAX_TEXTS = 24
 """Texts that a card lists."""
 
@@ -76,17 +73,14 @@ def _use_and_limits(
         "",
         "## Intended use",
         "",
-        "Trying out generation in few steps, teaching, measuring methods, and starting a training on "
-        f"{NOUNS.get(modality, 'samples')} "
-        "of one's own (`init_from`). It is not meant for samples that are passed off as real ones, nor for any use "
-        "in which "
-        "a wrong sample does harm.",
+        f"Trying out generation in few steps, teaching, measuring methods, and starting a training on one's own "
+        f"{modality} data (`init_from`). It is not meant for samples that are passed off as real ones, nor for any use "
+        "in which a wrong sample does harm.",
         "",
         "## Limits",
         "",
-        f"- It makes {NOUNS.get(modality, 'samples')} of shape {shape}, of the {known} that its data have. What is "
-        "rare there "
-        "is rare or poor in samples, and nothing was done to balance it.",
+        f"- It makes samples of shape {shape}, of the {known} that its data have. What is rare there is rare or "
+        "poor in samples, and nothing was done to balance it.",
         "- Samples were compared with the data as a whole, by the figures below; single ones may be broken."
         if metrics is not None
         else "- Samples were not compared with the data by any figure.",
@@ -102,8 +96,7 @@ def _use_and_limits(
         )
     if description.text is not None:
         lines.append(
-            "- Texts unlike those of the training data are followed poorly: numbers, negations and places in a picture "
-            "are beyond it."
+            "- It was trained with the texts of its data alone; `generate` warns of texts that are unlike all of these."
         )
     return lines
 

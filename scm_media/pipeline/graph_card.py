@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scm_media.pipeline.card import markdown_code, markdown_text
+from scm_media.pipeline.graphs import TEXT_KINDS
 
 KINDS = {
     "latent": "noise of standard deviation sigma_data at first, later the noised x0",
@@ -81,12 +82,13 @@ def _texts(texts: Mapping[str, Any]) -> str:
 
 def _text_lines(manifest: Mapping[str, Any]) -> list[str]:
     """Returns the lines that put the first text's embeddings in the place of no text."""
-    texts, names = manifest["texts"], [each["name"] for each in manifest["network"]["inputs"]]
+    texts = manifest["texts"]
     if texts is None or not texts["number"]:
         return []
+    names = [each["name"] for each in manifest["network"]["inputs"] if each["kind"] in TEXT_KINDS]
     return [
         f'texts, row = np.load("{texts["embeddings"]}"), 0  # of {texts["prompts"]}',
-        f"for name in {json.dumps([name for name in ('tokens', 'token_mask', 'pooled') if name in names])}:",
+        f"for name in {json.dumps(names)}:",
         "    inputs[name][0, : len(texts[name][row])] = texts[name][row]",
     ]
 

@@ -56,7 +56,7 @@ class Texts:
 
     @property
     def num_tokens(self) -> int:
-        """The number of tokens of a text at most."""
+        """Returns the largest number of tokens that a text has."""
         return max(int(self.settings["max_tokens"]), self.bank.embeddings["tokens"].shape[1])
 
     def whole(self, labels: Mapping[str, Any]) -> dict[str, Any]:

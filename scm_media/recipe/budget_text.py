@@ -76,10 +76,11 @@ def expectation(plan: Plan, facts: Facts, needed: float, precision: str, name: s
     if seen < FEW:
         lines.append(f"warning: a teacher shows little before {FEW:,}, which take about {needed:.2g} hours here")
     if passes > MANY_PASSES:
+        shows = f"; scm-media evaluate runs/{name}/main --memorization 16 shows whether it copies"
+        copying = shows if facts.has_classes else ""
         lines.append(
             f"warning: after about {MANY_PASSES} passes networks learn examples by heart; more files help more than "
-            "more hours"
-            + (f"; scm-media evaluate runs/{name}/main --memorization 16 shows whether it copies" * facts.has_classes)
+            f"more hours{copying}"
         )
     return lines
 

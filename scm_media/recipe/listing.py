@@ -57,8 +57,7 @@ def own_file(name_or_path: str) -> Path | None:
             if Path(name_or_path).is_dir():
                 raise ValueError(
                     f"{name_or_path} is a folder, expected a recipe: scm-media recipes --for FOLDER > mine.yaml "
-                    "proposes "
-                    "one for the files of a folder"
+                    "proposes one for the files of a folder"
                 )
             near = nearest(name_or_path, known)
             listed = ", ".join(known)
