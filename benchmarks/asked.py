@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from samples import Samples, choose, draw_recordings, generate, through_autoencoder
+from samples import Samples, add_flags, choose, draw_recordings, generate, through_autoencoder
 
+from scm_media import load
 from scm_media.build import build
 from scm_media.data.captions import CaptionedDataset, fill_templates
 from scm_media.pipeline import Pipeline
@@ -31,6 +32,23 @@ def add_wording_flag(parser: argparse.ArgumentParser) -> None:
         metavar="TEMPLATE",
         help='text with names of labels and columns in braces, e.g. "please play {note} on a {instrument}"; repeatable',
     )
+
+
+def add_text_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of figures of models of texts."""
+    add_flags(parser, ("teacher", "1", "2"), 400)
+    add_wording_flag(parser)
+
+
+def open_text_model(
+    parser: argparse.ArgumentParser, parsed: argparse.Namespace
+) -> tuple[Pipeline, dict[str, Any], CaptionedDataset, CaptionedDataset]:
+    """Returns the model, its recipe, and its training and held-out data; ends with usage for a model without texts."""
+    pipeline = load(parsed.model, precision=parsed.precision)
+    config = pipeline.folder.recipe()
+    if pipeline.text is None or config is None:
+        parser.error(f"{parsed.model} takes no text, or has no recipe.yaml")
+    return pipeline, config, *open_texts(config, parsed.data)
 
 
 def open_texts(config: dict[str, Any], manifest: Any = None) -> tuple[CaptionedDataset, CaptionedDataset]:

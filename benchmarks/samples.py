@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,17 +194,31 @@ def _train(
     network: AudioClassifier, dataset: Dataset, label: str, steps: int, seed: int, say: Callable[[str], None]
 ) -> None:
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step, batch in enumerate(batches(dataset, BATCH_SIZE, 0, steps, seed)):
-        scores = network(batch.sample)[label]
-        loss = nnf.cross_entropy(scores, batch.labels[label], label_smoothing=0.05)
+    losses = (
+        nnf.cross_entropy(network(batch.sample)[label], batch.labels[label], label_smoothing=0.05)
+        for batch in batches(dataset, BATCH_SIZE, 0, steps, seed)
+    )
+    fit(losses, optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps), f"judge of {label}", say)
+
+
+def fit(
+    losses: Iterable[Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    name: str,
+    say: Callable[[str], None],
+) -> None:
+    """Takes a step for each loss, and tells every fiftieth; name: what is trained.
+
+    Losses are computed when they are asked for, from the weights after the step before.
+    """
+    for step, loss in enumerate(losses, 1):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if (step + 1) % 100 == 0:
-            right = (scores.argmax(1) == batch.labels[label]).float().mean()
-            say(f"judge of {label}, step {step + 1} of {steps}: {right:.3f} right")
+        if step % 50 == 0:
+            say(f"{name}, step {step}: loss {loss.item():.3f}")
 
 
 def say(text: str) -> None:

@@ -23,13 +23,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
-from asked import HELD_OUT, OTHER_WORDS, SEEN, add_wording_flag, asked, open_texts, reword
-from samples import BATCH_SIZE, Samples, add_flags, choose, draw_recordings, print_figures, say, through_autoencoder
+from asked import HELD_OUT, OTHER_WORDS, SEEN, add_text_flags, asked, open_text_model, reword
+from samples import BATCH_SIZE, Samples, choose, draw_recordings, fit, print_figures, say, through_autoencoder
 from torch import Tensor, nn
 
-from scm_media import load, weights
+from scm_media import weights
 from scm_media.build import build
 from scm_media.data.captions import CaptionedDataset
+from scm_media.data.order import select
 from scm_media.pipeline import Pipeline
 
 MOVES = {
@@ -81,9 +82,9 @@ def build_judge(config: Mapping[str, Any]) -> nn.Module:
 
 
 def train_or_load(
-    file: Path, config: Mapping[str, Any], data: CaptionedDataset, steps: int, batch_size: int = 32, seed: int = 1
+    file: Path, config: Mapping[str, Any], data: CaptionedDataset, steps: int, size: int = 32, seed: int = 1
 ) -> nn.Module:
-    """Returns the judge that a file holds, or one that is trained in so many steps and saved there."""
+    """Returns the judge that a file holds, or one that is trained in so many steps of ``size`` and saved there."""
     torch.manual_seed(seed)
     judge = build_judge(config)
     if file.is_file():
@@ -92,19 +93,14 @@ def train_or_load(
     motions = [data.fields(index)["motion"] for index in range(len(data))]
     optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator, order = torch.Generator().manual_seed(seed), []
-    for step in range(steps):
-        if len(order) < batch_size:
-            order = torch.randperm(len(data), generator=generator).tolist()
-        chosen, order = order[:batch_size], order[batch_size:]
+
+    def loss(chosen: Sequence[int]) -> Tensor:
         scores, targets = judge(data.batch(chosen).sample), targets_of([motions[index] for index in chosen])
-        loss = sum(nnf.cross_entropy(scores[head], target, label_smoothing=0.05) for head, target in targets.items())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % 50 == 0:
-            say(f"judge of motion, step {step + 1} of {steps}: loss {loss.item():.3f}")
+        each = [nnf.cross_entropy(scores[head], target, label_smoothing=0.05) for head, target in targets.items()]
+        return torch.stack(each).sum()
+
+    seen = ([index for _, index in select(range(k, k + size), len(data), seed)] for k in range(0, size * steps, size))
+    fit(map(loss, seen), optimizer, schedule, "judge of motion", say)
     weights.save(file, judge.state_dict(), {**config, "steps": steps})
     return judge.eval()
 
@@ -115,7 +111,7 @@ def figures(judge: nn.Module, texts: str, samples: Samples, motions: Sequence[st
     parts = [judge(part) for part in samples.samples.split(BATCH_SIZE)]
     found = {head: torch.cat([part[head].argmax(1) for part in parts]) for head in parts[0]}
     targets = targets_of(motions)
-    right = {head: found[head] == target for head, target in targets.items() if head in found}
+    right = {head: found[head] == target for head, target in targets.items()}
     row: dict[str, Any] = {"samples": samples.name, "texts": texts, "evaluations": samples.evaluations}
     for name in MOVES:
         heads = [f"{name} {half}" for half in range(HALVES)]
@@ -146,16 +142,11 @@ def cases(
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, trains the judge where there is none, measures, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser, ("teacher", "1", "2"), 400)
-    add_wording_flag(parser)
+    add_text_flags(parser)
     parser.add_argument("--judge", type=Path, default=Path("runs/judges/motion.safetensors"), metavar="FILE")
     parser.add_argument("--judge-steps", type=int, default=1_300, metavar="N")
     parsed = parser.parse_args(arguments)
-    pipeline = load(parsed.model, precision=parsed.precision)
-    config = pipeline.folder.recipe()
-    if pipeline.text is None or config is None:
-        parser.error(f"{parsed.model} takes no text, or has no recipe.yaml")
-    train, held_out = open_texts(config, parsed.data)
+    pipeline, config, train, held_out = open_text_model(parser, parsed)
     if "motion" not in train.fields(0):
         parser.error(f"the data of {parsed.model} have no column motion; see examples/render_scenes.py")
     judge = train_or_load(parsed.judge, config["feature_extractor"]["network"], train, parsed.judge_steps)

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
-from asked import HELD_OUT, SEEN, add_wording_flag, collect_asked, open_texts
-from samples import BATCH_SIZE, Samples, add_flags, print_figures, say
+from asked import HELD_OUT, SEEN, add_text_flags, collect_asked, open_text_model
+from samples import BATCH_SIZE, Samples, fit, print_figures, say
 from torch import Tensor, nn
 
-from scm_media import load, weights
+from scm_media import weights
 from scm_media.build import build
 from scm_media.data.captions import CaptionedDataset
 from scm_media.data.loader import batches
@@ -87,15 +87,9 @@ def train_or_load(
         return scorer.eval()
     optimizer = torch.optim.AdamW(scorer.parameters(), 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for step, batch in enumerate(batches(data, 2 * BATCH_SIZE, 0, steps, seed)):
-        texts = batch.labels[LABEL]
-        loss = scorer.loss(batch.sample, pooled[texts], (texts[:, None] == texts).float())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % 50 == 0:
-            say(f"scorer, step {step + 1} of {steps}: loss {loss.item():.3f}")
+    drawn = ((batch.sample, batch.labels[LABEL]) for batch in batches(data, 2 * BATCH_SIZE, 0, steps, seed))
+    losses = (scorer.loss(sample, pooled[texts], (texts[:, None] == texts).float()) for sample, texts in drawn)
+    fit(losses, optimizer, schedule, "scorer", say)
     weights.save(file, scorer.state_dict(), {**config, "steps": steps})
     return scorer.eval()
 
@@ -149,16 +143,12 @@ def measure(
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, trains the scorer where there is none, measures, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser, ("teacher", "1", "2"), 400)
-    add_wording_flag(parser)
+    add_text_flags(parser)
     parser.add_argument("--scorer", type=Path, default=Path("runs/judges/texts.safetensors"), metavar="FILE")
     parser.add_argument("--scorer-steps", type=int, default=1_500, metavar="N")
     parsed = parser.parse_args(arguments)
-    pipeline = load(parsed.model, precision=parsed.precision)
-    config = pipeline.folder.recipe()
-    if pipeline.text is None or config is None:
-        parser.error(f"{parsed.model} takes no text, or has no recipe.yaml")
-    train, held_out = open_texts(config, parsed.data)
+    pipeline, config, train, held_out = open_text_model(parser, parsed)
+    assert pipeline.text is not None
     if train.caption_table.texts != pipeline.text.bank.prompts:
         parser.error(f"{parsed.model} carries other texts than its data have: give its run folder")
     network = {**config["feature_extractor"]["network"], "labels": {"any": 2}}

@@ -17,6 +17,7 @@ import yaml
 from modalities.audio import AudioModality
 from scm_media.prompts import PromptBank
 from scm_media.sources import open_data
+from tests.benchmarks.fakes import FakeModel
 from tests.benchmarks.recipes import RATE, sounds
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -57,24 +58,15 @@ def folder(tmp_path):
     return SimpleNamespace(path=tmp_path, recipe=lambda: yaml.safe_load(recipe.read_text()))
 
 
-class FakePipeline:
-    """Makes the tone that a text names in two steps, and always the same one in one; remembers what it was asked."""
-
-    name, device, settings = "fake", torch.device("cpu"), {"steps": 2}
-    modality = AudioModality(RATE, 0.5, crop="start")
+class FakePipeline(FakeModel):
+    """Makes the tone that a text names in two steps, and always the same one in one."""
 
     def __init__(self, folder):
-        self.folder, self.prompts = folder, []
-        splits = open_data(folder.recipe(), self.modality)
-        texts = splits["train"].caption_table.texts
+        modality = AudioModality(RATE, 0.5, crop="start")
+        texts = open_data(folder.recipe(), modality)["train"].caption_table.texts
         pooled = torch.cat([torch.eye(len(texts)), torch.zeros(1, len(texts))])
-        self.text = SimpleNamespace(bank=PromptBank(texts, {"tokens": pooled[:, None], "pooled": pooled}))
-
-    def network(self, name):
-        return SimpleNamespace(encode=lambda sample: sample / 2)
-
-    def decode(self, latent):
-        return 2 * latent
+        text = SimpleNamespace(bank=PromptBank(texts, {"tokens": pooled[:, None], "pooled": pooled}))
+        super().__init__(folder, modality, text)
 
     def __call__(self, num, seed, batch_size, prompt, steps, teacher, guidance):
         self.prompts += prompt
@@ -91,7 +83,7 @@ def test_a_model_that_makes_what_it_is_asked_for_is_told_from_one_that_does_not(
     tmp_path, benchmark, pipeline, monkeypatch, capsys
 ):
     text_retrieval = benchmark("text_retrieval")
-    monkeypatch.setattr(text_retrieval, "load", lambda model, precision=None: pipeline)
+    monkeypatch.setattr(sys.modules["asked"], "load", lambda model, precision=None: pipeline)
     monkeypatch.setattr(text_retrieval, "NUM_TEXTS", 5)
     scorer = ["--scorer", str(tmp_path / "scorer.safetensors"), "--scorer-steps", "25"]
     arguments = ["model", "-n", "15", "--rows", "1", "2", *scorer, "--wording", "{player}, give me {pitch}"]
@@ -125,7 +117,7 @@ def test_notes_for_texts_are_listened_to_with_their_examples_labels(tmp_path, be
 
 def test_a_model_without_texts_is_refused(benchmark, pipeline, monkeypatch):
     text_retrieval = benchmark("text_retrieval")
-    monkeypatch.setattr(text_retrieval, "load", lambda model, precision=None: pipeline)
+    monkeypatch.setattr(sys.modules["asked"], "load", lambda model, precision=None: pipeline)
     pipeline.text = None
     with pytest.raises(SystemExit):
         text_retrieval.main(["model"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from modalities.video import VideoModality
+from tests.benchmarks.fakes import FakeModel
 
 ROOT = Path(__file__).parents[2]
 SIDE, FRAMES = 16, 16
@@ -75,21 +77,11 @@ def folder(tmp_path, renderer):
     return SimpleNamespace(path=tmp_path, recipe=lambda: yaml.safe_load(recipe.read_text()))
 
 
-class FakePipeline:
+class FakePipeline(FakeModel):
     """Moves as a text says in two steps, and stands still whatever the text is in one."""
 
-    name, device, settings = "fake", torch.device("cpu"), {"steps": 2}
-
     def __init__(self, folder):
-        self.folder, self.prompts = folder, []
-        self.modality = VideoModality(FRAMES, 8.75, SIDE, window="start")
-        self.text = SimpleNamespace()
-
-    def network(self, name):
-        return SimpleNamespace(encode=lambda sample: sample / 2)
-
-    def decode(self, latent):
-        return 2 * latent
+        super().__init__(folder, VideoModality(FRAMES, 8.75, SIDE, window="start"), SimpleNamespace())
 
     def __call__(self, num, seed, batch_size, prompt, steps, teacher, guidance):
         self.prompts += prompt
@@ -119,7 +111,7 @@ def test_clips_that_move_as_they_were_told_are_told_from_those_that_do_not(
 ):
     scene_actions = benchmark("scene_actions")
     pipeline = FakePipeline(folder)
-    monkeypatch.setattr(scene_actions, "load", lambda model, precision=None: pipeline)
+    monkeypatch.setattr(sys.modules["asked"], "load", lambda model, precision=None: pipeline)
     judge = ["--judge", str(tmp_path / "judge.safetensors"), "--judge-steps", "40"]
     arguments = ["model", "-n", "24", "--rows", "1", "2", *judge, "--wording", "{motion} please"]
     scene_actions.main([*arguments, "--out", str(tmp_path / "figures.json")])
