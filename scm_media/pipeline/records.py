@@ -66,12 +66,13 @@ def format_labels(labels: Mapping[str, Any]) -> str | None:
 
 
 def sample_file_name(record: Mapping[str, Any], suffix: str) -> str:
-    """Returns a name that the same seed, index, label and prompt always give; record: of one sample."""
+    """Returns a name that the same seed, index, walk, label and prompt always give; record: of one sample."""
     name = " ".join(filter(None, (record["label"], record.get("prompt"))))
     words = re.sub(r"[^\w=+-]+", "_", name).strip("_")[:60]
     while len(os.fsencode(words)) > LONGEST_LABEL:
         words = words[:-1]
-    return f"{record['seed']}-{record['index']:05d}{f'-{words}' if words else ''}{suffix}"
+    walk = "" if record.get("walk") is None else "-walk-{}-{:g}".format(*record["walk"])
+    return f"{record['seed']}-{record['index']:05d}{walk}{f'-{words}' if words else ''}{suffix}"
 
 
 def _complete(pipeline: Pipeline, source: str, request: SamplingRequest, how: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -88,6 +89,19 @@ def test_without_a_model_help_is_shown_or_the_model_asked_for(capsys, words, cod
     assert exit.value.code == code
     said = capsys.readouterr()
     assert "--guidance-interval LOW HIGH" in said.out if code == 0 else "give a MODEL" in said.err
+
+
+def test_samples_on_the_way_to_another_seed_have_names_and_records_of_their_own(model, tmp_path, capsys):
+    files = []
+    for walk in ((), ("--walk", "8", "0.25"), ("--walk", "8", "1"), ("--seed", "8")):
+        assert main(["generate", str(model), "--label", "circle", *walk, "--out", str(tmp_path), "--json"]) == 0
+        (sample,) = json.loads(capsys.readouterr().out)["samples"]
+        files.append(Path(sample["path"]))
+    assert len(set(files)) == 4 and files[1].name.startswith("0-00000-walk-8-0.25-")
+    start, between, end, other = (np.asarray(Image.open(file)).astype(int) for file in files)
+    assert np.abs(end - other).max() <= 1 < np.abs(between - start).max()
+    assert main(["generate", str(model), "--walk", "x", "1", "--out", str(tmp_path)]) == 1
+    assert "--walk takes a seed and a fraction, such as 7 0.5, got x 1" in capsys.readouterr().err
 
 
 def test_guidance_can_be_kept_to_an_interval_of_times(model, tmp_path, capsys):
