@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from scm_media.app.asking import TEACHER, Asked
 from scm_media.app.jobs import Report, check, watched
 from scm_media.app.media import Result, write_result
 from scm_media.app.models import Models
 from scm_media.app.warned import text_warnings
+from scm_media.pipeline import Pipeline, Samples, SamplingRequest
 from scm_media.pipeline.records import describe_sampling, sample_records
 
+BATCH_SIZE = 4
+"""The number of samples that a student makes at once, after which others have their turn."""
 WAIT = 0.2
 """Seconds between two looks whether a job that waits for its model is to stop."""
 
@@ -30,6 +34,14 @@ class Made:
     warnings: list[str] = field(default_factory=list)
 
 
+class Batches(NamedTuple):
+    """What a model has begun to make: the request, its batches, and the record that its samples share."""
+
+    request: SamplingRequest
+    batches: Iterator[Samples]
+    record: Mapping[str, Any]
+
+
 def make(
     models: Models,
     folder: Path,
@@ -40,19 +52,37 @@ def make(
 ) -> Iterator[Made]:
     """Yields what is made so far, after each sample of a teacher or each batch of a student.
 
-    The model's lock is free between two batches, so that users take turns. Raises ValueError for what the model cannot
-    do, and ``Cancelled`` once ``stop`` is set.
+    Raises ValueError for what the model cannot do, and ``Cancelled`` once ``stop`` is set.
+    """
+
+    def begin(pipeline: Pipeline) -> Batches:
+        request = asked.request(pipeline, most, batch_size=1 if asked.steps == TEACHER else BATCH_SIZE)
+        return Batches(request, pipeline.batches(request), describe_sampling(pipeline, asked.model, request))
+
+    return make_batches(models, folder, asked.model, begin, stop, report)
+
+
+def make_batches(
+    models: Models,
+    folder: Path,
+    model: str,
+    begin: Callable[[Pipeline], Batches],
+    stop: threading.Event | None = None,
+    report: Report | None = None,
+) -> Iterator[Made]:
+    """Yields what is made so far, after each batch that ``begin`` has a model make; raises as ``make``.
+
+    The files lie in folders of their own below ``folder``. The model's lock is free between two batches, so that users
+    take turns.
     """
     stop = stop or threading.Event()
-    with held(models.lock(asked.model), stop):
-        pipeline = models.pipeline(asked.model)
-        request = asked.request(pipeline, most, batch_size=1 if asked.steps == TEACHER else 4)
-        batches = pipeline.batches(request)
-        record = describe_sampling(pipeline, asked.model, request)
+    with held(models.lock(model), stop):
+        pipeline = models.pipeline(model)
+        request, batches, record = begin(pipeline)
     made = Made(request.num)
     while len(made.results) < request.num:
         watch = watched(pipeline, request, stop, report)
-        with held(models.lock(asked.model), stop), text_warnings(made.warnings), watch:
+        with held(models.lock(model), stop), text_warnings(made.warnings), watch:
             part = next(batches)
         made.sampling += 1000 * part.seconds_model
         made.decoding += 1000 * part.seconds_decode
