@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from scm_media.app.controls import Controls
 from scm_media.app.errors import in_words
 from scm_media.app.jobs import Cancelled
 from scm_media.app.making import Made, make
-from scm_media.app.media import empty, facts, show
+from scm_media.app.media import delete_oldest, empty, facts, show
 
 TITLE = "Live"
 KEPT = 16
@@ -115,7 +114,7 @@ def _make_one(app: App, request: gr.Request, asked: Asked) -> tuple[str, str]:
     begun = time.perf_counter()
     folder = _folder(app, request)
     *_, made = make(app.models, folder, asked, 1)
-    _delete_old(folder)
+    delete_oldest(folder, KEPT)
     return _line(made, begun), show(made.results, app.url, large=True)
 
 
@@ -123,12 +122,6 @@ def _folder(app: App, request: gr.Request) -> Path:
     folder = app.folder(request) / "live"
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def _delete_old(folder: Path) -> None:
-    numbered = sorted((each for each in folder.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
-    for old in numbered[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _line(made: Made, begun: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from scm_media.app.asking import TEACHER, Asked
 from scm_media.app.jobs import Report, check, watched
-from scm_media.app.media import Result, write_result
+from scm_media.app.media import KEPT_RESULTS, Result, delete_oldest, write_result
 from scm_media.app.models import Models
 from scm_media.app.warned import text_warnings
 from scm_media.pipeline import Pipeline, Samples, SamplingRequest
@@ -72,7 +72,7 @@ def make_batches(
 ) -> Iterator[Made]:
     """Yields what is made so far, after each batch that ``begin`` has a model make; raises as ``make``.
 
-    The files lie in folders of their own below ``folder``. The model's lock is free between two batches, so that users
+    The files lie in folders of their own below ``folder``, where the oldest are deleted. The model's lock is free between two batches, so that users
     take turns.
     """
     stop = stop or threading.Event()
@@ -90,6 +90,7 @@ def make_batches(
         records = sample_records(pipeline, record, part)
         pairs = zip(part.samples, records, strict=True)
         made.results += [write_result(pipeline, folder, sample, each) for sample, each in pairs]
+        delete_oldest(folder, max(KEPT_RESULTS, request.num))
         yield made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from scm_media.pipeline import Pipeline
 from scm_media.pipeline.records import sample_file_name
+
+KEPT_RESULTS = 256
+"""The number of results that stay in a folder; a request for more keeps all of its own."""
 
 Address = Callable[[Path], str]
 """Returns the address of a file, relative to the page."""
@@ -60,6 +64,13 @@ def write_result(pipeline: Pipeline, folder: Path, sample: Tensor, record: Mappi
         view = own / "view.png"
         pipeline.modality.preview(sample[None], (), 1).save(view)
     return Result(file, record, view, remark)
+
+
+def delete_oldest(folder: Path, kept: int = KEPT_RESULTS) -> None:
+    """Deletes all results that ``write_result`` wrote into ``folder`` but the newest ``kept``."""
+    numbered = sorted((each for each in folder.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
+    for old in numbered[:-kept]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def kind_of(file: Path) -> str:

@@ -17,7 +17,7 @@ from scm_media.app.context import App
 from scm_media.app.controls import ANY, label_names
 from scm_media.app.edits import accepted_suffixes, open_source
 from scm_media.app.keypad import keypad, show_keys
-from scm_media.app.media import empty, facts, show, write_result
+from scm_media.app.media import delete_oldest, empty, facts, show, write_result
 from scm_media.display import printable
 from scm_media.pipeline import Pipeline
 
@@ -208,7 +208,10 @@ class _Tab:
         pipeline = self.app.models.pipeline(steered.model)
         scene = steered.scene
         told = steering.record(pipeline, steered.model, scene)
-        return show([write_result(pipeline, self.app.folder(request), scene.frames, told)], self.app.url, large=True)
+        folder = self.app.folder(request)
+        result = write_result(pipeline, folder, scene.frames, told)
+        delete_oldest(folder)
+        return show([result], self.app.url, large=True)
 
     def _go_on(self, steered: Steered, hold: Any, request: gr.Request) -> list[Any]:
         begun = time.perf_counter()

@@ -79,6 +79,24 @@ def test_results_come_in_batches_with_seed_and_label_inside(models: Models, tmp_
     assert len(list(tmp_path.glob("*/view.png"))) == 5
 
 
+def test_the_oldest_results_of_a_session_are_deleted_first(models: Models, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("scm_media.app.making.KEPT_RESULTS", 3)
+
+    def seeds(first: int, num: int) -> list[tuple[int, int]]:
+        """Returns seed and index of each file that is left, after samples of one more seed were made."""
+        asked = Asked(model="image/fashion", seed=first, num=num, steps="1")
+        *_, made = make(models, tmp_path, asked, most=8)
+        read = models.pipeline("image/fashion").modality.read_metadata
+        found = [read(file) for file in tmp_path.glob("*/*.png")]
+        assert all(result.file.is_file() for result in made.results)
+        return sorted((each["seed"], each["index"]) for each in found)
+
+    assert seeds(1, 2) == [(1, 0), (1, 1)]
+    assert seeds(2, 2) == [(1, 1), (2, 0), (2, 1)]
+    assert seeds(3, 5) == [(3, index) for index in range(5)], "a request for more keeps all of its own"
+    assert seeds(4, 1) == [(3, 3), (3, 4), (4, 0)]
+
+
 def test_progress_rises_and_a_stop_ends_a_teacher_between_two_evaluations(models: Models, tmp_path: Path) -> None:
     stop, fractions = threading.Event(), []
 
