@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import html
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 
-from scm_media.app.errors import guarded
 from scm_media.app.folders import Folders
 from scm_media.app.jobs import Jobs
 from scm_media.app.models import Models
@@ -51,10 +48,6 @@ class App:
         """
         show = gr.Warning if refused else gr.Info
         show(html.escape(text, quote=False), duration=None if refused else 10, title=title)
-
-    def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns a function, or generator function, whose errors are shown to the user as one line of text."""
-        return guarded(function)
 
     def close(self) -> None:
         """Deletes all files of all sessions."""

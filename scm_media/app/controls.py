@@ -9,6 +9,7 @@ import gradio as gr
 
 from scm_media.app.asking import TEACHER, Asked, default_steps, guides, offered_steps
 from scm_media.app.context import App
+from scm_media.app.errors import guarded
 from scm_media.display import printable
 from scm_media.pipeline import Pipeline
 from scm_media.prompts import LABEL as PROMPT
@@ -67,7 +68,7 @@ class Controls:
     def follow(self) -> Any:
         """Lets the other components change with the model that is chosen, and returns that event."""
         return self.model.input(
-            self.app.guarded(self.update),
+            guarded(self.update),
             self.model,
             self.components[1:],
             show_progress="hidden",

@@ -8,9 +8,10 @@ from typing import Any
 import gradio as gr
 
 from scm_media.app.asking import Asked, describe_sizes, format_walk, parse_walk
-from scm_media.app.context import App, session_of
+from scm_media.app.cancelling import click_time, connect_cancel, hidden_clock, timed
+from scm_media.app.context import App
 from scm_media.app.controls import Controls
-from scm_media.app.errors import in_words
+from scm_media.app.errors import guarded, in_words
 from scm_media.app.making import make
 from scm_media.app.media import empty
 from scm_media.app.restore import restore_settings
@@ -25,82 +26,100 @@ LARGEST = 2**53 - 1
 
 def build(app: App) -> None:
     """Adds the tab's components and handlers to the blocks around it."""
-    most = app.settings.most
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            controls = Controls(app, live=False)
-            num = gr.Slider(
-                1, max(2, most), value=min(MADE_AT_FIRST, most), step=1, label="Number of samples", interactive=most > 1
-            )
-            with gr.Accordion("More settings", open=False):
-                first = gr.Number(0, label="Number of the first sample", precision=0, minimum=0)
-                sizes = gr.Textbox(label="Sizes", max_length=200, **sizes_of(app, app.models.names[0]))
-                walk = gr.Textbox(label="Walk to another seed", placeholder="7 0.5 is half of the way to seed 7")
-            with gr.Row():
-                go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
-                stop = gr.Button("Cancel", min_width=120, elem_id="scm-stop")
-            dropped = gr.File(label="Settings from a file of scm-media", height=150, elem_id="scm-drop")
-        with gr.Column(scale=3, min_width=300):
-            status = gr.HTML(elem_id="scm-status", min_height=64)
-            shown = gr.HTML(empty("Choose a model and press Generate."), elem_id="scm-made")
-    settings = [num, first, sizes, walk]
+    _Tab(app)
 
-    def on_generate(request: gr.Request, *values: Any, progress: Any = gr.Progress()) -> Iterator[Any]:  # noqa: B008
-        *own, number, start, options, walked = values
-        asked = controls.asked(own, num=number, first=start, sizes=options, walk=parse_walk(walked))
-        folder = app.folder(request)
-        yield from show_job(
-            app,
-            request,
-            number,
-            progress,
-            lambda stopped, report: make(app.models, folder, asked, most, stopped, report),
+
+class _Tab:
+    """This holds the components, by what they are for, and their handlers."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.clock = app, hidden_clock()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self.controls = Controls(app, live=False)
+                self._add_settings()
+                with gr.Row():
+                    self.go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
+                    self.stop = gr.Button("Cancel", min_width=120, elem_id="scm-stop")
+                self.dropped = gr.File(label="Settings from a file of scm-media", height=150, elem_id="scm-drop")
+            with gr.Column(scale=3, min_width=300):
+                self.status = gr.HTML(elem_id="scm-status", min_height=64)
+                self.shown = gr.HTML(empty("Choose a model and press Generate."), elem_id="scm-made")
+        self._connect()
+
+    def _add_settings(self) -> None:
+        most = self.app.settings.most
+        self.num = gr.Slider(
+            1, max(2, most), value=min(MADE_AT_FIRST, most), step=1, label="Number of samples", interactive=most > 1
+        )
+        with gr.Accordion("More settings", open=False):
+            self.first = gr.Number(0, label="Number of the first sample", precision=0, minimum=0)
+            self.sizes = gr.Textbox(label="Sizes", max_length=200, **sizes_of(self.app, self.app.models.names[0]))
+            self.walk = gr.Textbox(label="Walk to another seed", placeholder="7 0.5 is half of the way to seed 7")
+        self.settings = [self.num, self.first, self.sizes, self.walk]
+
+    def _connect(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        self.controls.follow()
+        self.controls.model.input(guarded(self.on_model), self.controls.model, self.sizes, **quiet)
+        inputs = [self.clock, *self.controls.components, *self.settings]
+        self.go.click(
+            guarded(self.on_generate),
+            inputs,
+            [self.status, self.shown],
+            js=timed(len(inputs)),
+            api_visibility="private",
+            show_progress="full",
+            show_progress_on=self.status,
+            concurrency_id="make",
+        )
+        connect_cancel(self.app, self.stop, self.clock, "Cancel")
+        self.dropped.upload(
+            guarded(self.on_drop),
+            self.dropped,
+            [self.dropped, *self.controls.components, *self.settings],
+            show_progress_on=self.dropped,
+            **quiet,
         )
 
-    def on_drop(file: str | None, request: gr.Request) -> list[Any]:
-        unchanged = [gr.skip()] * (len(controls.components) + len(settings))
+    def on_model(self, model: str) -> Any:
+        """Returns the update of the field of sizes for another model."""
+        return gr.update(**sizes_of(self.app, model))
+
+    def on_generate(
+        self,
+        request: gr.Request,
+        clicked: Any,
+        *values: Any,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> Iterator[Any]:
+        """Yields a line of facts and the results so far."""
+        *own, num, first, sizes, walk = values
+        asked = self.controls.asked(own, num=num, first=first, sizes=sizes, walk=parse_walk(walk))
+        folder, most = self.app.folder(request), self.app.settings.most
+        yield from show_job(
+            self.app,
+            request,
+            num,
+            progress,
+            lambda stopped, report: make(self.app.models, folder, asked, most, stopped, report),
+            click_time(clicked),
+        )
+
+    def on_drop(self, file: str | None, request: gr.Request) -> list[Any]:
+        """Returns the updates for the settings of a file, and takes the file off the page."""
+        unchanged = [gr.skip()] * (len(self.controls.components) + len(self.settings))
         if file is None:
             return [gr.skip(), *unchanged]
         try:
-            asked, remark = restore_settings(app.models, app.claim(request, file))
+            asked, remark = restore_settings(self.app.models, self.app.claim(request, file))
             check_exact(asked)
         except ValueError as error:  # no gr.Error, after which the next file could not be dropped
-            app.say(in_words(error), "Not taken", refused=True)
+            self.app.say(in_words(error), "Not taken", refused=True)
             return [None, *unchanged]
-        app.say(remark, "Settings taken")
-        taken = gr.update(**sizes_of(app, asked.model) | {"value": asked.sizes or ""})
-        return [None, *controls.restore(asked), 1, asked.first, taken, format_walk(asked.walk)]
-
-    def on_cancel(request: gr.Request) -> None:
-        if not app.jobs.stop(session_of(request)):
-            app.say("Nothing is running.", "Cancel")
-
-    controls.follow()
-    controls.model.input(
-        app.guarded(lambda model: gr.update(**sizes_of(app, model))),
-        controls.model,
-        sizes,
-        api_visibility="private",
-        show_progress="hidden",
-    )
-    go.click(
-        app.guarded(on_generate),
-        [*controls.components, *settings],
-        [status, shown],
-        api_visibility="private",
-        show_progress="full",
-        show_progress_on=status,
-        concurrency_id="make",
-    )
-    stop.click(app.guarded(on_cancel), queue=False, api_visibility="private", show_progress="hidden")
-    dropped.upload(
-        app.guarded(on_drop),
-        dropped,
-        [dropped, *controls.components, *settings],
-        api_visibility="private",
-        show_progress="hidden",
-        show_progress_on=dropped,
-    )
+        self.app.say(remark, "Settings taken")
+        sizes = gr.update(**sizes_of(self.app, asked.model) | {"value": asked.sizes or ""})
+        return [None, *self.controls.restore(asked), 1, asked.first, sizes, format_walk(asked.walk)]
 
 
 def sizes_of(app: App, model: str) -> dict[str, Any]:

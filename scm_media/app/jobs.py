@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from torch import nn
 from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.pipeline.sampling import SamplingMethod
 
+MOST_CANCELLED = 1024
+"""The number of sessions whose last cancel is remembered; the oldest is forgotten first."""
+
 Report = Callable[[float], None]
 """Is told the fraction that is done."""
 
@@ -21,17 +25,26 @@ class Cancelled(ValueError):
 
 
 class Jobs:
-    """The running job of each session, which another request of the session may stop."""
+    """These are the running jobs of each session, which another request of the session may stop.
+
+    Times are those of the session's own page, in any unit.
+    """
 
     def __init__(self) -> None:
         self._stops: dict[str, set[threading.Event]] = {}
+        self._cancelled: dict[str, float] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def running(self, session: str) -> Iterator[threading.Event]:
-        """Yields what is set when the session's jobs are to stop."""
+    def running(self, session: str, clicked: float = math.inf) -> Iterator[threading.Event]:
+        """Yields what is set when the session's jobs are to stop.
+
+        clicked: when the job was asked for. It is set at once for a job that was cancelled while it waited.
+        """
         stop = threading.Event()
         with self._lock:
+            if clicked <= self._cancelled.get(session, -math.inf):
+                stop.set()
             self._stops.setdefault(session, set()).add(stop)
         try:
             yield stop
@@ -41,13 +54,28 @@ class Jobs:
                 if not self._stops[session]:
                     del self._stops[session]
 
-    def stop(self, session: str) -> int:
-        """Stops all jobs of a session at their next network evaluation, and returns how many there are."""
+    def stop(self, session: str, clicked: float = math.inf) -> int:
+        """Stops all jobs of a session at their next network evaluation, and returns how many there are.
+
+        clicked: a job that was asked for until then, and has not begun, stops when it does. No such job is remembered
+        where it is infinite.
+        """
         with self._lock:
+            if math.isfinite(clicked):
+                self._cancelled.pop(session, None)
+                self._cancelled[session] = clicked
+                if len(self._cancelled) > MOST_CANCELLED:
+                    del self._cancelled[next(iter(self._cancelled))]
             found = self._stops.get(session, set())
             for stop in found:
                 stop.set()
             return len(found)
+
+    def end(self, session: str) -> None:
+        """Stops all jobs of a session that has ended."""
+        self.stop(session)
+        with self._lock:
+            self._cancelled.pop(session, None)
 
 
 def check(stop: threading.Event) -> None:

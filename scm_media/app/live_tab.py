@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from scm_media.app.asking import Asked
+from scm_media.app.cancelling import click_time, connect_cancel, hidden_clock, timed
 from scm_media.app.context import App, session_of
 from scm_media.app.controls import Controls
-from scm_media.app.errors import in_words
-from scm_media.app.jobs import Cancelled
+from scm_media.app.errors import guarded, in_words
+from scm_media.app.jobs import Cancelled, check
 from scm_media.app.making import Made, make
 from scm_media.app.media import delete_oldest, empty, facts, show
 
@@ -27,86 +28,113 @@ UNASKED = "The teacher's sample from the same noise appears here on request."
 
 def build(app: App) -> None:
     """Adds the tab's components and handlers to the blocks around it."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            controls = Controls(app, live=True)
-            other = gr.Slider(0, 999, value=1, step=1, label="Second seed")
-            way = gr.Slider(0, 1, value=0, step=0.01, label="Way from seed to second seed")
-            with gr.Row():
-                again = gr.Button("Show", variant="primary", min_width=90, elem_id="scm-live-show")
-                play = gr.Button("Play the walk", min_width=120, elem_id="scm-live-play")
-            with gr.Row():
-                teach = gr.Button("Ask the teacher", min_width=150, elem_id="scm-live-teach")
-                stop = gr.Button("Stop", min_width=90, elem_id="scm-live-stop")
-        with gr.Column(scale=3, min_width=300), gr.Row(equal_height=False):
-            with gr.Column(min_width=240):
-                gr.HTML('<h2 class="scm-heading">Student</h2>')
-                status = gr.HTML(elem_id="scm-live-status", min_height=64)
-                shown = gr.HTML(empty("Move a slider, type a prompt or press Show."), elem_id="scm-live")
-            with gr.Column(min_width=240):
-                gr.HTML('<h2 class="scm-heading">Teacher</h2>')
-                taught = gr.HTML(elem_id="scm-live-teacher-status", min_height=64)
-                teacher = gr.HTML(empty(UNASKED), elem_id="scm-live-teacher")
-    inputs = [*controls.components, other, way]
+    _Tab(app)
 
-    def asked_of(values: tuple[Any, ...], **more: Any) -> Asked:
+
+class _Tab:
+    """This holds the components, by what they are for, and their handlers."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.clock = app, hidden_clock()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self._add_controls()
+            with gr.Column(scale=3, min_width=300), gr.Row(equal_height=False):
+                self._add_results()
+        self._connect()
+
+    def _add_controls(self) -> None:
+        self.controls = Controls(self.app, live=True)
+        self.other = gr.Slider(0, 999, value=1, step=1, label="Second seed")
+        self.way = gr.Slider(0, 1, value=0, step=0.01, label="Way from seed to second seed")
+        with gr.Row():
+            self.again = gr.Button("Show", variant="primary", min_width=90, elem_id="scm-live-show")
+            self.play = gr.Button("Play the walk", min_width=120, elem_id="scm-live-play")
+        with gr.Row():
+            self.teach = gr.Button("Ask the teacher", min_width=150, elem_id="scm-live-teach")
+            self.stop = gr.Button("Stop", min_width=90, elem_id="scm-live-stop")
+
+    def _add_results(self) -> None:
+        with gr.Column(min_width=240):
+            gr.HTML('<h2 class="scm-heading">Student</h2>')
+            self.status = gr.HTML(elem_id="scm-live-status", min_height=64)
+            self.shown = gr.HTML(empty("Move a slider, type a prompt or press Show."), elem_id="scm-live")
+        with gr.Column(min_width=240):
+            gr.HTML('<h2 class="scm-heading">Teacher</h2>')
+            self.taught = gr.HTML(elem_id="scm-live-teacher-status", min_height=64)
+            self.teacher = gr.HTML(empty(UNASKED), elem_id="scm-live-teacher")
+
+    def _connect(self) -> None:
+        how: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "show_progress_on": self.status,
+        }
+        in_order: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}  # else an older result comes last
+        inputs = [*self.controls.components, self.other, self.way]
+        outputs = [self.status, self.shown, self.taught, self.teacher]
+        # A prompt by its change: Gradio tells of keys alone as input, and texts are pasted too.
+        moved = [each.input for each in (*self.controls.components[2:], self.other, self.way)]
+        changed = [self.controls.prompt.change, *moved, self.again.click]
+        live = guarded(self.on_change)
+        gr.on(changed, live, inputs, outputs, trigger_mode="always_last", **in_order, **how)
+        self.controls.follow().then(live, inputs, outputs, **in_order, **how)
+        clicked: dict[str, Any] = {"inputs": [self.clock, *inputs], "js": timed(1 + len(inputs))}
+        self.play.click(guarded(self.on_walk), outputs=[self.way, *outputs], concurrency_id="walk", **clicked, **how)
+        self.teach.click(
+            guarded(self.on_teach),
+            outputs=[self.taught, self.teacher],
+            concurrency_id="make",
+            api_visibility="private",
+            show_progress="full",
+            show_progress_on=self.taught,
+            **clicked,
+        )
+        connect_cancel(self.app, self.stop, self.clock, "Stop")
+
+    def _asked(self, values: Sequence[Any], **more: Any) -> Asked:
         *own, second, fraction = values
-        return controls.asked(own, walk=(second, fraction) if fraction else None, **more)
+        return self.controls.asked(own, walk=(second, fraction) if fraction else None, **more)
 
-    def on_change(request: gr.Request, *values: Any) -> list[Any]:
+    def on_change(self, request: gr.Request, *values: Any) -> list[Any]:
+        """Returns the updates for one result of the student, and takes the teacher's off the page."""
         try:
-            line, card = _make_one(app, request, asked_of(values))
+            line, card = _make_one(self.app, request, self._asked(values))
         except ValueError as error:  # in the page's text: a message for each letter of a prompt would be too many
             return [empty(in_words(error)), gr.skip(), gr.skip(), gr.skip()]
         return [line, card, "", empty(UNASKED)]
 
-    def on_walk(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        with app.jobs.running(session_of(request)) as stopped:
+    def on_walk(self, request: gr.Request, clicked: Any, *values: Any) -> Iterator[list[Any]]:
+        """Yields the updates for each result on the way to the second seed."""
+        with self.app.jobs.running(session_of(request), click_time(clicked)) as stopped:
             for number in range(FRAMES):
                 if stopped.is_set():
                     return
                 fraction = round(number / (FRAMES - 1), 2)
-                line, card = _make_one(app, request, asked_of((*values[:-1], fraction)))
+                line, card = _make_one(self.app, request, self._asked((*values[:-1], fraction)))
                 yield [fraction, line, card, "", empty(UNASKED)]
 
-    def on_teach(request: gr.Request, *values: Any, progress: Any = gr.Progress()) -> Iterator[Any]:  # noqa: B008
-        asked = asked_of(values, teacher=True)
-        begun, made = time.perf_counter(), None
-        with app.jobs.running(session_of(request)) as stopped:
+    def on_teach(
+        self,
+        request: gr.Request,
+        clicked: Any,
+        *values: Any,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> Iterator[Any]:
+        """Yields a line of facts and the teacher's result."""
+        asked = self._asked(values, teacher=True)
+        begun, folder = time.perf_counter(), _folder(self.app, request)
+        with self.app.jobs.running(session_of(request), click_time(clicked)) as stopped:
             yield "", gr.skip()  # else the progress lies over the last line
-            progress(0, desc="waiting for the model")
             try:
+                check(stopped)
+                progress(0, desc="waiting for the model")
                 for made in make(
-                    app.models, _folder(app, request), asked, 1, stopped, lambda done: progress(done, desc="teacher")
+                    self.app.models, folder, asked, 1, stopped, lambda done: progress(done, desc="teacher")
                 ):
-                    yield _line(made, begun), show(made.results, app.url, large=True)
+                    yield _line(made, begun), show(made.results, self.app.url, large=True)
             except Cancelled:
                 yield empty("Stopped."), gr.skip()
-
-    def on_stop(request: gr.Request) -> None:
-        if not app.jobs.stop(session_of(request)):
-            app.say("Nothing is running.", "Stop")
-
-    how: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": status}
-    in_order: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}  # else an older result comes last
-    outputs = [status, shown, taught, teacher]
-    # A prompt by its change: Gradio tells of keys alone as input, and texts are pasted too.
-    moved = [each.input for each in (*controls.components[2:], other, way)]
-    changed = [controls.prompt.change, *moved, again.click]
-    live = app.guarded(on_change)
-    gr.on(changed, live, inputs, outputs, trigger_mode="always_last", **in_order, **how)
-    controls.follow().then(live, inputs, outputs, **in_order, **how)
-    play.click(app.guarded(on_walk), inputs, [way, *outputs], concurrency_id="walk", **how)
-    teach.click(
-        app.guarded(on_teach),
-        inputs,
-        [taught, teacher],
-        concurrency_id="make",
-        api_visibility="private",
-        show_progress="full",
-        show_progress_on=taught,
-    )
-    stop.click(app.guarded(on_stop), queue=False, **how)
 
 
 def _make_one(app: App, request: gr.Request, asked: Asked) -> tuple[str, str]:

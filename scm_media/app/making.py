@@ -72,8 +72,8 @@ def make_batches(
 ) -> Iterator[Made]:
     """Yields what is made so far, after each batch that ``begin`` has a model make; raises as ``make``.
 
-    The files lie in folders of their own below ``folder``, where the oldest are deleted. The model's lock is free between two batches, so that users
-    take turns.
+    The files lie in folders of their own below ``folder``, where the oldest are deleted. The model's lock is free
+    between two batches, so that users take turns.
     """
     stop = stop or threading.Event()
     with held(models.lock(model), stop):

@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.context import Context
 
 from scm_media.app.context import App
+from scm_media.app.errors import guarded
 from scm_media.app.media import empty
 from scm_media.app.run_curves import draw_panels, group_figures
 from scm_media.app.run_progress import (
@@ -98,7 +99,7 @@ class RunsTab:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_id": "runs"}
         inputs = [self.run, self.stage, self.everything, self.seen]
         outputs = [self.run, self.stage, self.overview, self.curves, self.sheet, self.seen]
-        look = self.app.guarded(self.on_look)
+        look = guarded(self.on_look)
         tab.select(lambda follow: gr.Timer(active=bool(follow)), self.follow, self.timer, queue=False, **_only(quiet))
         tab.select(look, inputs, outputs, **quiet)
         self.timer.tick(look, inputs, outputs, trigger_mode="once", **quiet)

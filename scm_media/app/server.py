@@ -44,7 +44,7 @@ def build(app: App) -> gr.Blocks:
             app.folders.open(session_of(request))
 
         def on_close(request: gr.Request) -> None:
-            app.jobs.stop(session_of(request))
+            app.jobs.end(session_of(request))
             app.folders.end(session_of(request))
 
         blocks.load(on_open, queue=False, api_visibility="private", show_progress="hidden")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from scm_media.app.context import App, session_of
-from scm_media.app.jobs import Cancelled, Report
+from scm_media.app.jobs import Cancelled, Report, check
 from scm_media.app.making import Made
 from scm_media.app.media import empty, facts, show
 
@@ -18,15 +19,18 @@ Begin = Callable[[threading.Event, Report], Iterator[Made]]
 """Begins a job; it is given what is set when it is to stop, and what is told how much is done."""
 
 
-def show_job(app: App, request: gr.Request, num: Any, progress: Any, begin: Begin) -> Iterator[Any]:
+def show_job(
+    app: App, request: gr.Request, num: Any, progress: Any, begin: Begin, clicked: float = math.inf
+) -> Iterator[Any]:
     """Yields HTML of a line of facts and of the results so far; an error is raised again after the line is cleared.
 
-    num: how many samples are asked for. progress: the page's.
+    num: how many samples are asked for. progress: the page's. clicked: when, as ``Jobs.running`` has it.
     """
     begun, made = time.perf_counter(), None
-    with app.jobs.running(session_of(request)) as stopped:
+    with app.jobs.running(session_of(request), clicked) as stopped:
         yield "", empty("The first result is on its way.")  # else the progress lies over the last line
         try:
+            check(stopped)
             progress(0, desc="waiting for the model")
             for made in begin(stopped, lambda done: progress(done, desc="making")):
                 yield line(made, begun), show(made.results, app.url)

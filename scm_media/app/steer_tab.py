@@ -16,6 +16,7 @@ from scm_media.app.asking import whole
 from scm_media.app.context import App
 from scm_media.app.controls import ANY, label_names
 from scm_media.app.edits import accepted_suffixes, open_source
+from scm_media.app.errors import guarded
 from scm_media.app.keypad import keypad, show_keys
 from scm_media.app.media import delete_oldest, empty, facts, show, write_result
 from scm_media.display import printable
@@ -114,10 +115,10 @@ class _Tab:
 
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        app, shown = self.app, [self.screen, self.line]
-        self.model.input(app.guarded(self.on_model), self.model, [self.label, self.upload, self.pad], **quiet)
+        shown = [self.screen, self.line]
+        self.model.input(guarded(self.on_model), self.model, [self.label, self.upload, self.pad], **quiet)
         self.begin.click(
-            app.guarded(self.on_begin),
+            guarded(self.on_begin),
             [self.model, self.label, self.seed, self.upload],
             [self.steered, *shown, self.saved],
             api_visibility="private",
@@ -125,7 +126,7 @@ class _Tab:
             concurrency_id="make",
         )
         moved = self.pad.select(
-            app.guarded(self.on_move),
+            guarded(self.on_move),
             [self.steered, self.hold],
             self.line,
             queue=False,
@@ -133,17 +134,17 @@ class _Tab:
             **quiet,
         )
         moved.then(
-            app.guarded(self.on_key),
+            guarded(self.on_key),
             [self.steered, self.hold, self.live],
             shown,
             trigger_mode="multiple",
             concurrency_id="steer",
             **quiet,
         )
-        self.go.click(app.guarded(self.on_go), [self.steered, self.hold], shown, concurrency_id="steer", **quiet)
-        self.forget.click(app.guarded(self.on_forget), self.steered, self.line, queue=False, **quiet)
+        self.go.click(guarded(self.on_go), [self.steered, self.hold], shown, concurrency_id="steer", **quiet)
+        self.forget.click(guarded(self.on_forget), self.steered, self.line, queue=False, **quiet)
         self.save.click(
-            app.guarded(self.on_save), self.steered, self.saved, api_visibility="private", show_progress_on=self.saved
+            guarded(self.on_save), self.steered, self.saved, api_visibility="private", show_progress_on=self.saved
         )
 
     def on_model(self, model: str) -> list[Any]:

@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 import torch
 
-from scm_media.app import edit_tab
+from scm_media.app import edit_source, edit_tab
 from scm_media.app.context import App
 from scm_media.app.settings import ServerSettings
 from tests.pipeline.tiny_media import write_tiny
@@ -40,4 +40,4 @@ def test_another_file_of_the_same_name_is_played_under_another_address(app, monk
         levels = pipeline.modality.read(played[-1]).mean()
         assert levels == pytest.approx(number / 20, abs=1e-3)
     assert len(set(played)) == 9
-    assert [file.exists() for file in played] == [False] * 3 + [True] * edit_tab.KEPT
+    assert [file.exists() for file in played] == [False] * 3 + [True] * edit_source.KEPT
