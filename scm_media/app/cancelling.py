@@ -7,12 +7,14 @@ clicked, and a job that was asked for before its session was last cancelled ends
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from scm_media.app.context import App, session_of
 from scm_media.app.errors import guarded
+from scm_media.app.media import empty
 
 NOTHING_RUNS = "Nothing of this page is running. What still waits in the queue ends when its turn comes."
 
@@ -35,18 +37,17 @@ def click_time(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.inf
 
 
-def connect_cancel(app: App, button: gr.Button, clock: gr.Number, title: str) -> None:
-    """Lets a button cancel what its page asked for until then; title: the heading of what the page says."""
+def connect_cancel(app: App, button: gr.Button, clock: gr.Number, note: gr.HTML, begins: Sequence[gr.Button]) -> None:
+    """Lets a button cancel what its page asked for until then.
 
-    def on_cancel(clicked: Any, request: gr.Request) -> None:
-        if not app.jobs.stop(session_of(request), click_time(clicked)):
-            app.say(NOTHING_RUNS, title)
+    note: says that nothing was running, until one of ``begins`` is pressed. It is no message of Gradio's, which are
+    not shown by handlers that do not wait in the queue, and a cancel must not wait there.
+    """
 
-    button.click(
-        guarded(on_cancel),
-        clock,
-        queue=False,
-        js="() => performance.now()",
-        api_visibility="private",
-        show_progress="hidden",
-    )
+    def on_cancel(clicked: Any, request: gr.Request) -> str:
+        return "" if app.jobs.stop(session_of(request), click_time(clicked)) else empty(NOTHING_RUNS)
+
+    quiet: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    button.click(guarded(on_cancel), clock, note, js="() => performance.now()", **quiet)
+    for begin in begins:
+        begin.click(lambda: "", None, note, **quiet)

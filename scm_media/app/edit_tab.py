@@ -50,6 +50,7 @@ class _Tab:
                 with gr.Row():
                     self.go = gr.Button("Edit", variant="primary", min_width=120, elem_id="scm-edit-go")
                     self.stop = gr.Button("Cancel", min_width=120, elem_id="scm-edit-stop")
+                self.note = gr.HTML(elem_id="scm-edit-note")
                 self.status = gr.HTML(elem_id="scm-edit-status")
                 self.shown = gr.HTML(empty("Choose a file and press Edit."), elem_id="scm-edited")
         self._connect()
@@ -133,7 +134,7 @@ class _Tab:
             show_progress_on=self.status,
             concurrency_id="make",
         )
-        connect_cancel(self.app, self.stop, self.clock, "Cancel")
+        connect_cancel(self.app, self.stop, self.clock, self.note, [self.go])
 
     def on_model(self, model: str) -> list[Any]:
         """Returns the updates for another model: its ways, and nothing to edit yet."""

@@ -41,6 +41,7 @@ class _Tab:
                 with gr.Row():
                     self.go = gr.Button("Generate", variant="primary", min_width=120, elem_id="scm-go")
                     self.stop = gr.Button("Cancel", min_width=120, elem_id="scm-stop")
+                self.note = gr.HTML(elem_id="scm-note")
                 self.dropped = gr.File(label="Settings from a file of scm-media", height=150, elem_id="scm-drop")
             with gr.Column(scale=3, min_width=300):
                 self.status = gr.HTML(elem_id="scm-status", min_height=64)
@@ -73,7 +74,7 @@ class _Tab:
             show_progress_on=self.status,
             concurrency_id="make",
         )
-        connect_cancel(self.app, self.stop, self.clock, "Cancel")
+        connect_cancel(self.app, self.stop, self.clock, self.note, [self.go])
         self.dropped.upload(
             guarded(self.on_drop),
             self.dropped,

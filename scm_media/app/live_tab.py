@@ -53,6 +53,7 @@ class _Tab:
         with gr.Row():
             self.teach = gr.Button("Ask the teacher", min_width=150, elem_id="scm-live-teach")
             self.stop = gr.Button("Stop", min_width=90, elem_id="scm-live-stop")
+        self.note = gr.HTML(elem_id="scm-live-note")
 
     def _add_results(self) -> None:
         with gr.Column(min_width=240):
@@ -90,7 +91,7 @@ class _Tab:
             show_progress_on=self.taught,
             **clicked,
         )
-        connect_cancel(self.app, self.stop, self.clock, "Stop")
+        connect_cancel(self.app, self.stop, self.clock, self.note, [self.play, self.teach])
 
     def _asked(self, values: Sequence[Any], **more: Any) -> Asked:
         *own, second, fraction = values

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from playwright.sync_api import BrowserContext
 
 from scm_media.app.server import Server, running
 from scm_media.app.settings import ServerSettings
+from tests.app.browser import context, playwright
 from tests.app.client import Client
+from tests.app.page import User
 
 MOST_UPLOADED = 0.2
 
@@ -43,3 +46,23 @@ def locked(monkeypatch) -> Iterator[Served]:
     settings = ServerSettings(models=("image/fashion",), password="correct horse", device="cpu")
     with running(settings) as server:
         yield Served(server)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    """A browser with an empty folder of its own."""
+    with playwright() as started, context(started) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def user(served: Served, browser: BrowserContext) -> Iterator[User]:
+    """A user whose page is open."""
+    page = browser.new_page()
+    user = User(page, served.url)
+    page.on("request", lambda request: user.requests.append(request.url))
+    page.on("dialog", lambda dialog: (user.dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto(served.url)
+    page.locator("#scm-go").wait_for()
+    yield user
+    page.close()

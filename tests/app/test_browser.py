@@ -1,85 +1,31 @@
-"""The page as users see it, in a real browser: with mouse, keyboard, a phone's width, and files of strangers."""
+"""The page makes samples in a real browser as users see it: shown, saved, live, cancelled, for two users at once."""
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, expect
 
 from modalities.image.writing import read_metadata
-from tests.app.browser import context, open_page, playwright
-from tests.app.conftest import MOST_UPLOADED, Served
+from scm_media.app.cancelling import NOTHING_RUNS
+from scm_media.app.server import WORKERS
+from tests.app.browser import open_page, playwright
+from tests.app.client import Client
+from tests.app.conftest import Served
+from tests.app.page import User, choose, drop, forget, generate, save, tab
 from tests.app.test_restore import write_png
 
-expect.set_options(timeout=20_000)
 
-
-@dataclass
-class User:
-    """A page, and all that it asked for or complained of."""
-
-    page: Page
-    url: str
-    requests: list[str] = field(default_factory=list)
-    dialogs: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserContext]:
-    with playwright() as started, context(started) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def user(served: Served, browser: BrowserContext) -> Iterator[User]:
-    page = browser.new_page()
-    user = User(page, served.url)
-    page.on("request", lambda request: user.requests.append(request.url))
-    page.on("dialog", lambda dialog: (user.dialogs.append(dialog.message), dialog.dismiss()))
-    page.goto(served.url)
-    page.locator("#scm-go").wait_for()
-    yield user
-    page.close()
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    """Chooses an option of the visible list with this label."""
-    field = page.get_by_label(label, exact=True).locator("visible=true")
-    if field.input_value() == option:
-        return
-    field.click()
-    page.get_by_role("option", name=option, exact=True).locator("visible=true").click()
-
-
-def tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def number(page: Page, label: str, value: int) -> None:
-    page.get_by_label(label, exact=True).locator("visible=true").first.fill(str(value))
-
-
-def generate(page: Page, seed: int, num: int = 1, steps: str = "1") -> None:
-    """Presses Generate, and returns when the results of this seed are there."""
-    page.get_by_label("Seed", exact=True).locator("visible=true").fill(str(seed))
-    page.get_by_role("spinbutton", name="number input for Number of samples").fill(str(num))
-    page.get_by_role("radio", name=steps, exact=True).locator("visible=true").check()
-    page.locator("#scm-go").click()
-    expect(page.locator("#scm-made figcaption").filter(has_text=f"seed {seed}")).to_have_count(num)
-
-
-def save(page: Page, place: Path, which: str = "#scm-made") -> Path:
-    """Returns the file that the first link saves."""
-    with page.expect_download() as started:
-        page.locator(f"{which} a[download]").first.click()
-    file = place / started.value.suggested_filename
-    started.value.save_as(file)
-    return file
+def wait_until(true: Callable[[], bool]) -> None:
+    """Returns once something is true; fails after twenty seconds."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -156,29 +102,6 @@ def test_a_prompt_is_live(user: User) -> None:
     assert page.locator(".toast-body").count() == 0  # no message for each letter
 
 
-def drop(page: Page, selector: str, name: str, content: bytes, kind: str = "image/png") -> None:
-    """Drops a file with the mouse's own events."""
-    transfer = page.evaluate_handle(
-        """([name, content, kind]) => {
-            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, {type: kind}));
-            return transfer;
-        }""",
-        [name, base64.b64encode(content).decode(), kind],
-    )
-    target = page.locator(f"{selector} .upload-container")
-    for event in ("dragenter", "dragover", "drop"):
-        target.dispatch_event(event, {"dataTransfer": transfer})
-
-
-def forget(page: Page) -> None:
-    """Closes all messages."""
-    for close in page.locator(".toast-close").all():
-        close.click()
-    expect(page.locator(".toast-body")).to_have_count(0)
-
-
 def test_a_dropped_file_brings_its_settings_back(served: Served, user: User, tmp_path: Path) -> None:
     page = user.page
     tab(page, "Generate")
@@ -196,126 +119,60 @@ def test_a_dropped_file_brings_its_settings_back(served: Served, user: User, tmp
     forget(page)
 
 
-SCRIPT = "<img src=x onerror=\"alert('taken over')\"><script>alert('taken over')</script>"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (
-            "drawing.svg",
-            b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
-            "is of a kind that the models here do not",
-        ),
-        ("fake.png", b"<script>alert(1)</script>", "fake.png cannot be read as a PNG"),
-        ("page.html", b"<script>alert(1)</script>", "is of a kind that the models here do not"),
-        ("large.png", bytes(int(MOST_UPLOADED * 1e6) + 10_000), "exceed the maximum"),
-    ],
-)
-def test_hostile_uploads_are_refused_in_words(user: User, name: str, content: bytes, message: str) -> None:
-    page = user.page
-    tab(page, "Generate")
-    drop(page, "#scm-drop", name, content)
-    expect(page.locator(".toast-body").filter(has_text=message).first).to_be_visible()
-    forget(page)
-    assert user.dialogs == []
-
-
-def test_script_in_settings_and_fields_is_shown_as_text(user: User, tmp_path: Path) -> None:
-    page = user.page
-    tab(page, "Generate")
-    record = {"model": "image/fashion", "seed": 1, "index": 0, "label": SCRIPT}
-    drop(page, "#scm-drop", "x.png", write_png(tmp_path, record).read_bytes())
-    expect(page.locator(".toast-body").filter(has_text="<img src=x onerror").first).to_be_visible()
-    forget(page)
-    record = {"model": SCRIPT, "seed": 1, "index": 0, "label": None}
-    drop(page, "#scm-drop", "y.png", write_png(tmp_path, record).read_bytes())
-    expect(page.locator(".toast-body").filter(has_text="<script>alert").first).to_be_visible()
-    forget(page)
-    choose(page, "Model", "image/fashion")
-    page.get_by_label("class", exact=True).locator("visible=true").fill(SCRIPT)
-    page.keyboard.press("Enter")
-    page.locator("#scm-go").click()
-    expect(page.locator(".toast-body").filter(has_text="knows no label").first).to_contain_text("<img src=x onerror")
-    forget(page)
-    choose(page, "class", "any")
-    assert user.dialogs == [] and page.locator("img[src='x']").count() == 0
-
-
-def test_a_teacher_can_be_cancelled(user: User) -> None:
-    page = user.page
+def test_a_teacher_can_be_cancelled(served: Served, user: User) -> None:
+    page, evaluations = user.page, []
     tab(page, "Generate")
     choose(page, "Model", "video/scenes")
     page.get_by_role("spinbutton", name="number input for Number of samples").fill("4")
     page.get_by_role("radio", name="teacher", exact=True).locator("visible=true").check()
+    network = served.app.models.pipeline("video/scenes").network("teacher")
+    counting = network.register_forward_hook(lambda *_: evaluations.append(1))
     page.locator("#scm-go").click()
     expect(page.locator("#scm-status")).to_contain_text("%")
     page.locator("#scm-stop").click()
     expect(page.locator("#scm-status")).to_contain_text("Cancelled after 0 of 4 samples")
+    counting.remove()
+    assert 1 <= len(evaluations) < 32, "it ends within the first sample"
+    assert page.locator("#scm-made figure").count() == 0
     choose(page, "Model", "image/fashion")
 
 
-def test_the_keyboard_is_enough(user: User) -> None:
-    page = user.page
-    tab(page, "Generate")
-    page.get_by_role("tab", name="Generate", exact=True).focus()
-    reached = []
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        here = page.evaluate(
-            "() => [document.activeElement.id, document.activeElement.getAttribute('aria-label') || '']"
-        )
-        reached.append(here)
-        if here[0] == "scm-go":
-            break
-    else:
-        raise AssertionError(f"the button is never reached: {reached}")
-    assert any("Model" in name for _, name in reached) or len(reached) > 4
-    before = page.locator("#scm-status").inner_text()
-    page.keyboard.press("Enter")
-    expect(page.locator("#scm-made figure").first).to_be_visible()
-    page.wait_for_function("before => document.querySelector('#scm-status').innerText != before", arg=before)
-
-
-NAMELESS = """() => {
-    const named = e => (e.getAttribute('aria-label') || '').trim() || e.innerText?.trim() || e.title
-        || (e.labels && [...e.labels].some(l => l.innerText.trim()))
-        || (e.getAttribute('aria-labelledby') || '').split(' ')
-            .some(id => document.getElementById(id)?.innerText.trim());
-    const seen = e => e.offsetParent !== null && getComputedStyle(e).visibility != 'hidden';
-    const all = [...document.querySelectorAll('input, textarea, select, button, audio, video, a[href]')];
-    const silent = [...document.querySelectorAll('img')].filter(e => seen(e) && e.getAttribute('alt') === null);
-    return [...all.filter(e => seen(e) && !named(e)), ...silent].map(e => e.outerHTML.slice(0, 300));
-}"""
-
-
-TOO_WIDE = """() => [...document.querySelectorAll('button, input, figure, img')]
-    .filter(e => e.offsetParent && e.getBoundingClientRect().right > 391).map(e => e.outerHTML.slice(0, 200))"""
-
-
-def tabs(page: Page) -> list[str]:
-    return [each.inner_text() for each in page.get_by_role("tab").all() if each.is_visible()]
-
-
-def test_everything_has_a_name_for_screen_readers(user: User) -> None:
-    for name in tabs(user.page):
-        tab(user.page, name)
-        assert user.page.evaluate(NAMELESS) == [], name
-
-
-def test_a_phone_needs_no_sideways_scrolling(user: User) -> None:
-    page = user.page
-    page.set_viewport_size({"width": 390, "height": 844})
-    try:
-        for name in ("Generate", "Live"):
-            if name not in tabs(page):
-                page.locator("button.overflow-menu, .overflow-menu button").first.click()
-            tab(page, name)
-            page.wait_for_timeout(100)
-            assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, name
-            assert page.evaluate(TOO_WIDE) == [], name
-    finally:
-        page.set_viewport_size({"width": 1280, "height": 900})
+@pytest.mark.parametrize(
+    ("title", "go", "stop", "note", "status", "said"),
+    [
+        ("Generate", "#scm-go", "#scm-stop", "#scm-note", "#scm-status", "Cancelled after 0 of 4 samples"),
+        ("Live", "#scm-live-teach", "#scm-live-stop", "#scm-live-note", "#scm-live-teacher-status", "Stopped."),
+    ],
+)
+def test_what_waits_in_the_queue_can_be_cancelled(
+    served: Served, user: User, title, go, stop, note, status, said
+) -> None:
+    page, evaluations, queue = user.page, [], served.server.blocks._queue
+    tab(page, title)
+    if title == "Generate":
+        page.get_by_role("spinbutton", name="number input for Number of samples").fill("4")
+    pipeline = served.app.models.pipeline("image/fashion")
+    networks = [pipeline.network(name) for name in ("student", "teacher")]
+    counting = [each.register_forward_hook(lambda *_: evaluations.append(1)) for each in networks]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        with served.app.models.lock("audio/notes"):  # so that the others keep all places
+            others = [pool.submit(Client(served.url).generate, model="audio/notes", steps="1") for _ in range(WORKERS)]
+            places = queue.event_queue_per_concurrency_id
+            wait_until(lambda: "make" in places and places["make"].current_concurrency == WORKERS)
+            page.locator(go).click()
+            wait_until(lambda: len(queue) == 1)
+            page.locator(stop).click()
+            expect(page.locator(note)).to_contain_text(NOTHING_RUNS)
+            assert len(queue) == 1, "it waits still"
+        assert [len(each.result()) for each in others] == [1] * WORKERS
+    expect(page.locator(status)).to_contain_text(said)
+    assert evaluations == []
+    page.locator(go).click()  # what is asked for afterwards is made
+    expect(page.locator(note)).not_to_contain_text(NOTHING_RUNS)
+    expect(page.locator(status)).to_contain_text("evaluations")
+    assert len(evaluations) > 0
+    for each in counting:
+        each.remove()
 
 
 def test_two_users_at_once_and_a_closed_page(
@@ -343,10 +200,17 @@ def test_two_users_at_once_and_a_closed_page(
 
 
 def test_a_full_queue_is_said(served: Served, user: User, monkeypatch) -> None:
+    page = user.page
+    tab(page, "Generate")
+    before = len(list(served.app.folders.root.rglob("*.png")))
     monkeypatch.setattr(served.server.blocks._queue, "max_size", 0)
-    user.page.locator("#scm-go").click()
-    expect(user.page.locator(".toast-body").first).to_contain_text("busy. Please try again")
-    forget(user.page)
+    page.locator("#scm-go").click()
+    expect(page.locator(".toast-body").first).to_contain_text("busy. Please try again")
+    forget(page)
+    assert len(list(served.app.folders.root.rglob("*.png"))) == before
+    monkeypatch.undo()
+    generate(page, seed=777)
+    assert len(list(served.app.folders.root.rglob("*.png"))) == before + 1, "it goes on once there is room"
 
 
 def test_without_a_browser_the_tests_say_how_to_get_it(monkeypatch, tmp_path: Path) -> None:

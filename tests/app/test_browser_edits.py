@@ -197,9 +197,22 @@ def test_a_run_is_followed(page, run):
     expect(overview).to_contain_text("10 of 40", timeout=WAIT)
     expect(overview).to_contain_text("stopped")
     expect(page.locator("#scm-runs-sheet")).to_contain_text("student, samples after 5 steps")
-    expect(page.get_by_alt_text("loss over steps")).to_be_visible()
+    curves = page.get_by_alt_text("loss over steps")
+    expect(curves).to_be_visible()
+    drawn = curves.get_attribute("src")
     with (run / "student" / "metrics.jsonl").open("a") as lines:
         lines.write('ss": 0.1}\n' + json.dumps({"step": 12, "loss": 0.05, "samples_per_second": 2.0}) + "\n")
     write_sheet(run / "student", 12)
     expect(overview).to_contain_text("12 of 40", timeout=WAIT)
     expect(page.locator("#scm-runs-sheet")).to_contain_text("student, samples after 12 steps", timeout=WAIT)
+    expect(curves).not_to_have_attribute("src", drawn, timeout=WAIT)
+    parts = overview.locator("progress").evaluate_all("all => all.map(each => each.value)")
+    assert parts == [1.0, 0.3]
+    read = page.locator("#scm-runs-sheet img").evaluate("""async image => {
+        await image.decode();
+        const canvas = document.createElement("canvas");
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        return context.getImageData(0, 0, 1, 1).data[0];
+    }""")
+    assert read == 12, "the red of a sheet is its step"

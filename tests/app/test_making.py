@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,6 +133,23 @@ def test_a_job_that_waits_for_its_model_can_be_stopped(models: Models, tmp_path:
         assert jobs.stop("another") == 0
         thread.join(10)
     assert len(raised) == 1 and jobs.stop("me") == 0
+
+
+def test_a_cancel_reaches_what_was_asked_for_before_it_and_no_more(monkeypatch) -> None:
+    jobs = Jobs()
+    assert jobs.stop("me", clicked=10.0) == 0
+    for session, clicked, stops in (("me", 9.0, True), ("me", 11.0, False), ("you", 9.0, False), ("me", inf, False)):
+        with jobs.running(session, clicked) as stop:
+            assert stop.is_set() == stops, (session, clicked)
+    with jobs.running("me", 12.0) as stop:
+        assert jobs.stop("me", clicked=13.0) == 1 and stop.is_set()
+    jobs.end("me")
+    with jobs.running("me", 9.0) as stop:
+        assert not stop.is_set(), "a session that has ended is forgotten"
+    monkeypatch.setattr("scm_media.app.jobs.MOST_CANCELLED", 2)
+    for session in ("a", "b", "c"):
+        jobs.stop(session, clicked=1.0)
+    assert list(jobs._cancelled) == ["b", "c"]
 
 
 def test_a_texts_warnings_belong_to_its_request(models: Models, tmp_path: Path) -> None:
