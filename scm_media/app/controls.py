@@ -51,7 +51,7 @@ class Controls:
         steps = TEACHER if teacher else steps
         pipeline = self.app.models.pipeline(model)
         names = label_names(pipeline)
-        given = {name: value for name, value in zip(names, labels, strict=False) if value not in (None, "", ANY)}
+        given = {name: value for name, value in zip(names, labels, strict=False) if is_chosen(pipeline, name, value)}
         usable = guides(pipeline) == "both" or (guides(pipeline) == TEACHER and steps == TEACHER)
         if _one_is_own(pipeline) and guidance == 1:
             usable = False
@@ -140,6 +140,20 @@ def label_names(pipeline: Pipeline) -> list[str]:
     return [name for name in pipeline.labels.names if name != PROMPT and name not in sizes][:SLOTS]
 
 
+def label_choices(pipeline: Pipeline, name: str) -> list[str]:
+    """Returns the choices of a label: first that it is drawn, in a word that is no class of it, then its classes."""
+    classes = [str(each) for each in pipeline.labels.names[name]]
+    drawn = ANY
+    while drawn in classes:
+        drawn = f"({drawn})"
+    return [drawn, *classes]
+
+
+def is_chosen(pipeline: Pipeline, name: str, value: Any) -> bool:
+    """Returns whether the value of a label's control is a class or a number; otherwise the label is drawn."""
+    return value not in (None, "", label_choices(pipeline, name)[0])
+
+
 def _steps_settings(choices: list[str], value: str | None) -> dict[str, Any]:
     teacher = "; teacher: the slow model that the fast one learned from" if choices[1:] and TEACHER in choices else ""
     return {"choices": choices, "value": value, "info": f"fewer are faster{teacher}"}
@@ -169,8 +183,8 @@ def _prompt_settings(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _label_settings(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    choices = [ANY, *map(str, pipeline.labels.names[name])]
+    choices = label_choices(pipeline, name)
     label = printable(name)
     if len(choices) == 1 and (bounds := pipeline.labels.quantiles.get(name)):
         label = f"{label}, {bounds[0]:g}–{bounds[-1]:g}"
-    return {"visible": True, "label": label, "choices": choices, "value": ANY}
+    return {"visible": True, "label": label, "choices": choices, "value": choices[0]}

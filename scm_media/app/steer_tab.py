@@ -14,7 +14,7 @@ from torch import Tensor
 from scm_media.app import steering
 from scm_media.app.asking import whole
 from scm_media.app.context import App
-from scm_media.app.controls import ANY, label_names
+from scm_media.app.controls import is_chosen, label_choices, label_names
 from scm_media.app.edits import accepted_suffixes, open_source
 from scm_media.app.errors import guarded
 from scm_media.app.keypad import keypad, show_keys
@@ -166,7 +166,7 @@ class _Tab:
                 source = self.app.claim(request, file)
                 words = f"<p>{html.escape(printable(open_source(pipeline, source).words))}</p>"
             names = label_names(pipeline)
-            given = None if label in (None, "", ANY) or not names else {names[0]: str(label)}
+            given = {names[0]: str(label)} if names and is_chosen(pipeline, names[0], label) else None
             scene = steering.begin(pipeline, whole("seed", seed), given, source)
         steered = Steered(model, scene)
         return [steered, self._play(pipeline, scene.frames, request), self._line(steered, begun) + words, ""]
@@ -260,9 +260,5 @@ def _label(pipeline: Pipeline) -> dict[str, Any]:
     names = label_names(pipeline)
     if not names:
         return {"visible": False, "choices": [], "value": None, "label": "Label"}
-    return {
-        "visible": True,
-        "label": printable(names[0]),
-        "choices": [ANY, *map(str, pipeline.labels.names[names[0]])],
-        "value": ANY,
-    }
+    choices = label_choices(pipeline, names[0])
+    return {"visible": True, "label": printable(names[0]), "choices": choices, "value": choices[0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +12,28 @@ import gradio as gr
 import pytest
 
 from scm_media.app.asking import Asked, describe_sizes, guides, offered_steps, parse_sizes, parse_walk, whole
+from scm_media.app.context import App
+from scm_media.app.controls import Controls
 from scm_media.app.jobs import Cancelled, Jobs
 from scm_media.app.making import make
 from scm_media.app.media import Result, show
 from scm_media.app.models import Models
+from scm_media.app.settings import ServerSettings
 from scm_media.app.showing import show_job
 
 
 @pytest.fixture(scope="module")
 def models() -> Models:
     return Models(("image/fashion", "image/emoji-text", "audio/notes"), "cpu", "float32")
+
+
+@pytest.fixture
+def controls(tmp_path: Path, monkeypatch) -> Iterator[Controls]:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    app = App(ServerSettings(models=("image/fashion",), out=tmp_path, device="cpu"))
+    with gr.Blocks(analytics_enabled=False):
+        yield Controls(app, live=False)
+    app.close()
 
 
 @pytest.mark.parametrize(("value", "number"), [(3, 3), (3.0, 3), (" 3 ", 3), ("-2", -2), (2**62, 2**62)])
@@ -227,15 +240,7 @@ def test_values_of_other_kinds_are_refused_in_words(models: Models, tmp_path: Pa
         parse_walk(3)
 
 
-def test_the_guidance_that_is_sent_fits_the_model(models: Models, tmp_path: Path, monkeypatch) -> None:
-    from scm_media.app.context import App
-    from scm_media.app.controls import Controls
-    from scm_media.app.settings import ServerSettings
-
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    app = App(ServerSettings(models=("image/fashion",), out=tmp_path, device="cpu"))
-    with gr.Blocks(analytics_enabled=False):
-        controls = Controls(app, live=False)
+def test_the_guidance_that_is_sent_fits_the_model(controls: Controls, monkeypatch) -> None:
 
     def guidance(steps: str, scale: float) -> float | None:
         return controls.asked(["image/fashion", "", "any", None, None, None, 0, steps, scale]).guidance
@@ -243,4 +248,16 @@ def test_the_guidance_that_is_sent_fits_the_model(models: Models, tmp_path: Path
     assert guidance("2", 1.25) is None and guidance("teacher", 1.25) == 1.25
     monkeypatch.setattr("scm_media.app.controls.guides", lambda pipeline: "both")
     assert guidance("2", 1.0) is None and guidance("2", 1.5) == 1.5 and guidance("teacher", 1.0) is None
-    app.close()
+
+
+def test_a_class_called_any_can_be_chosen(controls: Controls, monkeypatch) -> None:
+    names = controls.app.models.pipeline("image/fashion").labels.names
+
+    def labels(value: str) -> dict[str, str]:
+        return dict(controls.asked(["image/fashion", "", value, None, None, None, 0, "2", 1.0]).labels)
+
+    assert labels("any") == {} and labels("Bag") == {"class": "Bag"}
+    monkeypatch.setitem(names, "class", ("any", *names["class"]))
+    label = controls.update("image/fashion")[1]
+    assert label["choices"][:3] == ["(any)", "any", "T-shirt/top"] and label["value"] == "(any)"
+    assert labels("(any)") == {} and labels("any") == {"class": "any"}
