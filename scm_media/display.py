@@ -1,4 +1,4 @@
-"""Makes text of unknown origin safe to show: file names, labels, messages of decoders, fields of model.json."""
+"""Makes values fit to be shown: text of unknown origin (file names, labels, messages of decoders), and sizes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def printable(text: object) -> str:
     if shown.isascii() and shown.isprintable():
         return shown
     return "".join(map(_escape, shown))
+
+
+def byte_size(num: float) -> str:
+    """Returns a number of bytes in GiB, or in MiB below a tenth of one, with two digits or all before the point."""
+    value, unit = (num / 2**30, "GiB") if num >= 0.1 * 2**30 else (num / 2**20, "MiB")
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 
 def printable_lines(text: str) -> str:

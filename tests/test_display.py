@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scm_media.display import printable, printable_lines
+from scm_media.display import byte_size, printable, printable_lines
 from tests.properties import repeatable
 
 
@@ -38,3 +38,18 @@ def test_shown_text_is_one_line_that_every_utf_8_terminal_takes(text):
 
 def test_lines_stay_lines():
     assert printable_lines("a\n\x1b[2Jb") == "a\n\\x1b[2Jb"
+
+
+@pytest.mark.parametrize(
+    ("num", "shown"),
+    [
+        (0.007 * 2**30, "7.2 MiB"),
+        (102 * 2**20, "102 MiB"),
+        (0.1 * 2**30, "0.1 GiB"),
+        (2.34 * 2**30, "2.3 GiB"),
+        (123.4 * 2**30, "123 GiB"),
+        (0, "0 MiB"),
+    ],
+)
+def test_sizes_are_in_the_unit_that_suits_them(num, shown):
+    assert byte_size(num) == shown

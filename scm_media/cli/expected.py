@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scm_media.display import printable
+from scm_media.display import byte_size, printable
 
 if TYPE_CHECKING:
     from scm_media.training.context import Context
 
-GIB = 2**30
-PROCESS_BYTES = GIB // 2
+PROCESS_BYTES = 2**29
 """Bytes of PyTorch itself in each process."""
 CHECKPOINT_COPIES = 4
 """Copies of a network in a checkpoint: weights, average, and two moments of the optimizer."""
@@ -37,13 +36,11 @@ def expectation(context: Context, stages: Sequence[str]) -> str:
         return f"{printable(config['recipe'])}: samples: {_samples(config)} {TOLD}"
     lines = [
         f"{printable(config['recipe'])}: networks of {cost.parameters / 1e6:.2f} M parameters, about "
-        f"{cost.training_bytes / GIB:.2g} GiB in training on each device; samples: {_samples(config)}"
+        f"{byte_size(cost.training_bytes)} in training on each device; samples: {_samples(config)}"
     ]
     seconds = _time(context, stages, cost.multiply_adds)
     disk = disk_bytes(config, stages, cost.parameters, len(context.data) + len(context.held_out), cost.latent_shape)
-    lines.append(
-        f"expected: {_told_time(seconds)}, {disk / GIB:.2g} GiB of disk in {printable(context.run_dir)} {TOLD}"
-    )
+    lines.append(f"expected: {_told_time(seconds)}, {byte_size(disk)} of disk in {printable(context.run_dir)} {TOLD}")
     on_cpu = context.device.type != "cuda"
     devices = config["num_devices"] if on_cpu else 1
     needed = devices * (cost.training_bytes + (PROCESS_BYTES if on_cpu else 0))
@@ -66,20 +63,20 @@ def find_warnings(
     found = []
     if memory[1] is not None and memory[0] > memory[1]:
         found.append(
-            f"warning: about {memory[0] / GIB:.2g} GiB of memory are needed, and {memory[1] / GIB:.2g} GiB are free: "
+            f"warning: about {byte_size(memory[0])} of memory are needed, and {byte_size(memory[1])} are free: "
             "the system may stop the training; close other programs, or set trainer.accumulate=4 or "
             "trainer.gradient_checkpointing=true"
         )
     if disk[1] is not None and disk[0] > disk[1]:
         found.append(
-            f"warning: about {disk[0] / GIB:.2g} GiB of disk are needed, and {disk[1] / GIB:.2g} GiB are free at "
+            f"warning: about {byte_size(disk[0])} of disk are needed, and {byte_size(disk[1])} are free at "
             f"{printable(place)}: set run_dir to a folder on another disk, trainer.keep_checkpoints=1, or "
             "latents.variants=1"
         )
     if hours[0] is not None and hours[1] is not None and hours[0] > hours[1]:
         found.append(
-            f"warning: about {hours[0]:.2g} hours are expected, and hours={hours[1]:g} is given: stop other programs, "
-            "or ask scm-media recipes --for FOLDER --hours H for a recipe that fits"
+            f"warning: about {hours[0]:.2g} hours are expected for training and evaluation, and hours={hours[1]:g} is "
+            "given: stop other programs, or ask scm-media recipes --for FOLDER --hours H for a recipe that fits"
         )
     return found
 

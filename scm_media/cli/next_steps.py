@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from scm_media.display import printable
 
-EVALUATED = 1000
 WEIGHTS = "weights.safetensors"
 
 
@@ -20,11 +21,11 @@ def before_training() -> str:
         "\n"
         "RECIPE is missing: a name from  scm-media recipes, or a YAML file of your own.\n"
         "\n"
-        "For a folder of your pictures, sounds or videos (one sub-folder for each class, if they have classes):\n"
-        "  scm-media recipes --for FOLDER --hours 2 > mine.yaml   # times this machine, proposes what fits 2 hours\n"
-        "  scm-media check mine.yaml                              # what was found, what cannot be read\n"
-        "  scm-media train mine.yaml                              # the same command goes on after an interruption\n"
-        "  scm-media generate runs/NAME/main -n 8                 # train prints this line with the name at its end\n"
+        "For a folder of your own (docs/recipes.md tells more of these steps):\n"
+        "  scm-media recipes --for FOLDER --hours 2 > mine.yaml\n"
+        "  scm-media check mine.yaml\n"
+        "  scm-media train mine.yaml\n"
+        "  scm-media generate runs/NAME/main -n 8  # train prints this line with the name at its end\n"
         "\n"
         "To see a whole training without files of your own, in a few minutes:\n"
         "  scm-media train image/tiny\n"
@@ -35,7 +36,10 @@ def before_training() -> str:
 
 
 def after_training(config: Mapping[str, Any]) -> str:
-    """Returns the commands that come after the training of a composed recipe."""
+    """Returns the commands that come after the training of a composed recipe; they write to folders that are new."""
+    from scm_media.recipe.budget import LEAST_EVALUATED
+    from scm_media.recipe.budget_text import evaluation_command
+
     run_dir = Path(config["run_dir"])
     run = printable(shlex.quote(str(run_dir)))
     if not (run_dir / "student" / WEIGHTS).is_file():
@@ -50,10 +54,13 @@ def after_training(config: Mapping[str, Any]) -> str:
             )
         return f"{run}: no model yet; the same train command without stage=… trains what is left"
     name = config["recipe"].replace("/", "-")
-    samples, exported = (printable(shlex.quote(f"{name}-{what}")) for what in ("samples", "model"))
+    samples, exported = (printable(shlex.quote(_free(f"{name}-{what}"))) for what in ("samples", "model"))
     lines = [f"{run} is a model now; next:", f"  scm-media generate {run} -n 8 --out {samples}"]
     if (run_dir / "feature_extractor" / WEIGHTS).is_file():
-        lines.append(f"  scm-media evaluate {run} -n {EVALUATED}")
+        num, few = config["num_evaluated"], ""
+        if num == 0:
+            num, few = LEAST_EVALUATED, "  # the hours of the recipe leave no time for it"
+        lines.append(f"  {evaluation_command(run, num, config['precision'])}{few}")
     else:
         lines.append(
             "  (no figures by scm-media evaluate: this run has no feature extractor, which learns from classes)"
@@ -61,3 +68,9 @@ def after_training(config: Mapping[str, Any]) -> str:
     lines.append(f"  scm-media export {run} {exported}")
     lines.append(f"  (sheets of samples during training are in {run}/student/samples)")
     return "\n".join(lines)
+
+
+def _free(name: str) -> str:
+    """Returns the name, with a number where something of that name is in the current folder already."""
+    numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(each for each in numbered if not os.path.lexists(each))

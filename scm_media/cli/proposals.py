@@ -87,7 +87,7 @@ def propose(folder: Path, hours: float | None, device: str) -> str:
         *plan.sections,
     ]
     if hours is not None:
-        lines.append(f"hours: {hours:g}  # train warns before it starts where it expects more")
+        lines.append(f"hours: {hours:g}  # train warns where it expects more for training and evaluation")
     if aside:
         lines.append(f"# Of sub-folders: {aside}.")
     if 0 < num_captioned < len(own):

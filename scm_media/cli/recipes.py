@@ -13,7 +13,7 @@ from typing import Any
 from scm_media import recipe
 from scm_media.cli.arguments import parser
 from scm_media.cli.proposals import NO_DATA, propose
-from scm_media.display import printable, printable_lines
+from scm_media.display import byte_size, printable, printable_lines
 
 NUM_HOW = 3
 """The first lines of a proposal: what it is of, where to write it, and how to train it."""
@@ -132,7 +132,7 @@ def _with_cost(name: str, overrides: Sequence[str] = ()) -> str:
             f"{_shape(config)}, latent {_times(counted.latent_shape)}",
             f"{counted.parameters / 1e6:.2f} M parameters a network, "
             f"{counted.multiply_adds / 1e9:.3g} G multiply-adds a forward pass of one sample",
-            f"about {counted.training_bytes / 2**30:.2g} GiB in training on each device, {counted.samples_per_pass} "
+            f"about {byte_size(counted.training_bytes)} in training on each device, {counted.samples_per_pass} "
             "samples a pass, beside PyTorch itself and the data (without a compiler, which needs less)",
         ]
     except ValueError as error:

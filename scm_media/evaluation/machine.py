@@ -50,6 +50,10 @@ WORK = {FIRST: "diffusion", EVALUATION: "evaluation", "warm start step": "regres
 EXCHANGE = 1.05
 """The factor on a training step of several processes, which exchange their gradients."""
 CODING = {"encoding": "encode", "decoding": "decode"}
+ROWS, STUDENT_EVALUATIONS = 4, 1 + 2 + 4
+"""Rows of an evaluation (the teacher, and 1, 2 and 4 steps), and evaluations of the student in them."""
+TIMED = 110
+"""Samples that an evaluation makes in each row besides, to measure their seconds."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,15 @@ def _measure(request: Request) -> dict[Any, Any]:
         seconds = _time(Bench(_context(request, network, precision), device, size).network_jobs())
         found[number] = tuple(each / size for each in seconds.values())
     return found
+
+
+def evaluated_seconds(calls: int, guided: float, evaluation: float, measured: float) -> float:
+    """Returns the seconds of a sample in all rows of an evaluation.
+
+    calls: evaluations of the guided teacher, which take guided seconds each. evaluation: seconds of the student's.
+    measured: seconds in which a sample is decoded and its features are computed.
+    """
+    return calls * guided + STUDENT_EVALUATIONS * evaluation + ROWS * measured
 
 
 def _time_reading(modality: Any, files: Iterable[Path]) -> float:

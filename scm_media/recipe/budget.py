@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scm_media.evaluation.machine import EXCHANGE, Machine
+from scm_media.evaluation.machine import EXCHANGE, TIMED, Machine, evaluated_seconds
 
 MARGIN = 0.1
 """The fraction of the hours that is left over for what was not foreseen."""
@@ -43,11 +43,6 @@ MANY_PASSES = 200
 
 TRAJECTORY_STEPS = 16
 TEACHER_STEPS = 16
-STUDENT_EVALUATIONS = 1 + 2 + 4
-"""Evaluations of the student in the rows 1, 2 and 4 of an evaluation."""
-ROWS = 4
-TIMED = 110
-"""Samples that an evaluation makes in each row besides, to measure their seconds."""
 PREVIEWED = 16
 PREVIEWS = 9
 PREVIEW_EVALUATIONS = 15
@@ -210,9 +205,9 @@ class _Costs:
             "warm_start": exchange * larger * seconds["regression"] / gain / num,
             "student": exchange * larger * seconds["student"] / gain / num,
             # One process evaluates, whatever number trained.
-            "evaluation": TEACHER_STEPS * guided
-            + STUDENT_EVALUATIONS * evaluation
-            + ROWS * (seconds["decode"] + seconds.get("feature", 0.0)),
+            "evaluation": evaluated_seconds(
+                TEACHER_STEPS, guided, evaluation, seconds["decode"] + seconds.get("feature", 0.0)
+            ),
         }
         for stage, step in (("feature_extractor", "feature_step"), ("autoencoder", "autoencoder_step")):
             if step in seconds:

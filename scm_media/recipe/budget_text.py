@@ -66,9 +66,8 @@ def expectation(plan: Plan, facts: Facts, needed: float, precision: str, name: s
     ]
     if "evaluation" in plan.stages:
         num = plan.stages["evaluation"].num
-        flags = " --precision bf16" if precision.startswith("bf16") else ""
         few = " (few: distances say little)" if num < 1000 else ""
-        lines.append(f"measure it with  scm-media evaluate runs/{name}/main -n {num}{flags}{few}")
+        lines.append(f"measure it with  {evaluation_command(f'runs/{name}/main', num, precision)}{few}")
     elif facts.has_classes:
         lines.append("no time is left to measure it with scm-media evaluate")
     seen = plan.stages["teacher"].num
@@ -83,6 +82,11 @@ def expectation(plan: Plan, facts: Facts, needed: float, precision: str, name: s
             f"more hours{copying}"
         )
     return lines
+
+
+def evaluation_command(run: str, num: int, precision: str) -> str:
+    """Returns the command that measures a run, given as a word of the shell, as it was trained; num: of samples."""
+    return f"scm-media evaluate {run} -n {num}{' --precision bf16' if precision.startswith('bf16') else ''}"
 
 
 def sections(plan: Plan, facts: Facts, machine: Machine, network: Network, config: Mapping[str, Any]) -> list[str]:
@@ -120,6 +124,9 @@ def sections(plan: Plan, facts: Facts, machine: Machine, network: Network, confi
         f"# {_time(plan.stages['student'].seconds)}: {_loss_name(config)}, for no more samples than in the parent",
         f"student: {_flow(_student(steps['student'], size, width))}",
     ]
+    if facts.has_classes:
+        evaluated = plan.stages["evaluation"].num if "evaluation" in plan.stages else 0
+        lines.append(f"num_evaluated: {evaluated}  # what scm-media evaluate has time for")
     return lines
 
 

@@ -171,8 +171,16 @@ class Recipe:
         "stage that is trained",
     ] = "all"
     hours: Annotated[
-        float | None, HOURS, "time that training is meant to fit into, of which train warns before it starts; null: any"
+        float | None,
+        HOURS,
+        "time that training and the evaluation after it are meant to fit into, of which train warns before it starts; "
+        "null: any",
     ] = None
+    num_evaluated: Annotated[
+        int,
+        replace(COUNT, low=0, unit="samples"),
+        "samples of the evaluation that hours counts, and that train names at its end; 0: none is counted",
+    ] = 1000
     init_from: Annotated[
         str | None, NAME, "run folder, model folder or bundled model whose weights training starts from"
     ] = None

@@ -63,19 +63,28 @@ def _work(config: Mapping[str, Any], stage: str, run_dir: Path) -> float:
 
 def _sample_cost(config: Mapping[str, Any], stage: str) -> float:
     """Returns the cost of a sample in a step, or in an evaluation of a trajectory, in units of the teacher's step."""
-    guide = 0.0 if config["guide"] is None else _guide_cost(config)
     if stage == "guide":
-        return guide
+        return _guide_cost(config)
     if stage == "trajectories":
-        return EVALUATION * (1 + guide)
+        return EVALUATION * guided_cost(config)
     if stage == "teacher":
         return 1.0
     loss = stage_settings(config, stage)["loss"][TARGET].rpartition(".")[2]
     return STEPS.get(loss, USUAL_STEP)
 
 
+def guided_cost(config: Mapping[str, Any]) -> float:
+    """Returns the cost of an evaluation of the teacher with its guide, in units of one without."""
+    return 1 + _guide_cost(config)
+
+
 def _guide_cost(config: Mapping[str, Any]) -> float:
-    """Returns the cost of the guide over the teacher's, as blocks of a transformer have it where sizes are given."""
+    """Returns the cost of the guide over the teacher's, as blocks of a transformer have it where sizes are given.
+
+    It is 0 without a guide.
+    """
+    if config["guide"] is None:
+        return 0.0
     whole, own = config["backbone"], {**config["backbone"], **config["guide"]["backbone"]}
     if not {"width", "depth"} <= whole.keys():
         return 1.0

@@ -36,7 +36,7 @@ def test_memory_disk_and_hours_that_do_not_suffice_are_warned_of():
     (disk,) = find_warnings(ENOUGH, (9 * GIB, 0.5 * GIB), (None, None), "runs/x")
     assert "9 GiB of disk are needed, and 0.5 GiB are free at runs/x: set run_dir" in disk
     (hours,) = find_warnings(ENOUGH, ENOUGH, (3.25, 2.0), "runs")
-    assert "about 3.2 hours are expected, and hours=2 is given" in hours
+    assert "about 3.2 hours are expected for training and evaluation, and hours=2 is given" in hours
 
 
 def test_the_disk_holds_checkpoints_latents_and_trajectories():
@@ -76,6 +76,17 @@ def test_times_are_measured_and_grow_with_the_steps():
     assert 0 < found["teacher"] < found["student"] < 60
     longer = expected_seconds(context("teacher.max_steps=600"), ("teacher",), 1000)
     assert longer["teacher"] > 20 * found["teacher"]
+
+
+def test_the_evaluation_that_hours_count_is_timed_with_its_samples():
+    small = [word for word in SMALL if word != "feature_extractor=null"]
+    found = {
+        num: expected_seconds(prepare(recipe.compose("image/tiny", [*small, f"num_evaluated={num}"])), stages, 1000)
+        for num, stages in ((0, ("student",)), (90, ("student",)), (8890, ("student",)), (91, ("teacher",)))
+    }
+    assert list(found[90]) == ["student", "evaluation"] and list(found[0]) == ["student"]
+    assert list(found[91]) == ["teacher"], "nothing is measured of a run without a student"
+    assert 10 < found[8890]["evaluation"] / found[90]["evaluation"] < 200, "45 times as many, with 110 to warm up"
 
 
 def test_a_gpu_is_timed_with_the_samples_of_a_pass_and_a_cpu_with_few():
@@ -119,7 +130,9 @@ def test_what_is_expected_is_said_with_warnings(monkeypatch, tmp_path):
     monkeypatch.setattr(expected, "free_memory", lambda on_cpu: 2**20)
     monkeypatch.setattr(expected, "free_disk", lambda folder: 2**10)
     said = expectation(context(f"run_dir={tmp_path}/a", "hours=1e-7"), ("teacher", "student"))
-    assert re.search(r"\nexpected: about \d:\d\d min on this machine.*GiB of disk in .*/a \(each stage says", said)
+    assert re.search(
+        r"\nexpected: about \d:\d\d min on this machine.*, [\d.]+ MiB of disk in .*/a \(each stage says", said
+    )
     assert said.count("\nwarning: ") == 3
     monkeypatch.setattr("scm_media.evaluation.training_time.expected_seconds", lambda *_: 1 / 0)
     assert "expected: a time that is not known yet, " in expectation(context(), ("teacher",))
@@ -137,8 +150,12 @@ def test_train_without_a_recipe_says_what_to_do_with_commands_that_exist(capsys)
 
 def test_the_commands_after_a_training_work_as_they_are_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    for taken in ("image-tiny-samples", "image-tiny-model"):
+        (tmp_path / taken).mkdir()
+    (tmp_path / "image-tiny-model-2").write_text("")
     assert main(["train", "image/tiny", *SMALL, "run_dir=my runs/a"]) == 0
     said = capsys.readouterr().err
+    assert "image-tiny-samples-2" in said and "image-tiny-model-3" in said, "the other names are taken"
     assert "'my runs/a' is a model now; next:" in said and "(no figures by scm-media evaluate" in said
     commands = re.findall(r"^  scm-media (.*)$", said, flags=re.MULTILINE)
     assert [each.split()[0] for each in commands] == ["generate", "export"]
@@ -147,12 +164,13 @@ def test_the_commands_after_a_training_work_as_they_are_printed(tmp_path, monkey
     assert "holds no feature_extractor" in said and "figures are measured in one" in said and "not done" not in said
     for each in commands:
         assert main(shlex.split(each)) == 0, each
-    assert len(list((tmp_path / "image-tiny-samples").glob("*.png"))) == 8
-    assert (tmp_path / "image-tiny-model" / "model.json").is_file()
+    assert len(list((tmp_path / "image-tiny-samples-2").glob("*.png"))) == 8
+    assert (tmp_path / "image-tiny-model-3" / "model.json").is_file()
 
 
 def test_a_part_of_a_training_says_what_is_left(tmp_path):
-    config = {"run_dir": str(tmp_path), "recipe": "mine", "student": {"max_steps": 9}}
+    config = {"run_dir": str(tmp_path), "recipe": "mine", "student": {"max_steps": 9}, "precision": "bf16-mixed"}
+    config["num_evaluated"] = 133
     assert "no model yet; the same train command" in after_training(config)
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "weights.safetensors").write_bytes(b"")
@@ -163,7 +181,9 @@ def test_a_part_of_a_training_says_what_is_left(tmp_path):
     for stage in ("student", "feature_extractor"):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "weights.safetensors").write_bytes(b"")
-    assert f"scm-media evaluate {tmp_path} -n 1000" in after_training(config)
+    assert f"  scm-media evaluate {tmp_path} -n 133 --precision bf16\n" in after_training(config)
+    said = after_training({**config, "precision": "32-true", "num_evaluated": 0})
+    assert f"  scm-media evaluate {tmp_path} -n 100  # the hours of the recipe leave no time for it\n" in said
 
 
 def test_a_folder_and_an_empty_file_in_place_of_a_recipe_say_how_to_get_one(tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from PIL import Image
 from scm_media import recipe
 from scm_media.build import build
 from scm_media.cli import main
+from scm_media.cli.next_steps import after_training
 from scm_media.cli.proposals import held_out, recipe_name, yaml_text
 from scm_media.evaluation.machine import Machine
 from scm_media.evaluation.speed import AbsentData
@@ -38,7 +39,7 @@ def test_a_recipe_is_printed_with_its_cost_and_stays_a_recipe(tmp_path, capsys):
     counted = [line for line in text.splitlines() if line.startswith("# counted: ")]
     assert "modality image, sample 1×16×16, latent 1×16×16" in counted[0]
     assert re.search(r"0\.09 M parameters a network, 0\.00\d+ G multiply-adds a forward pass", counted[1])
-    assert re.search(r"about 0\.0\d+ GiB in training on each device, 32 samples a pass", counted[2])
+    assert re.search(r"about 7\.\d MiB in training on each device, 32 samples a pass", counted[2])
     (tmp_path / "mine.yaml").write_text(text)
     assert recipe.compose(str(tmp_path / "mine.yaml"))["backbone"] == recipe.compose("image/tiny")["backbone"]
 
@@ -198,6 +199,13 @@ def test_a_proposal_for_hours_composes_passes_check_and_says_what_it_takes(tmp_p
     assert config["precision"] == "32-true"
     assert config["feature_extractor"]["max_steps"] > 1 and config["autoencoder"]["max_steps"] > 1
     assert config["latents"]["automatic"] and config["latents"]["variants"] == 8
+    measured_by = f"scm-media evaluate runs/pictures/main -n {config['num_evaluated']}"
+    assert 100 <= config["num_evaluated"] <= 10_000 and f"{measured_by} " in text.replace("\n", " ")
+    for stage in ("student", "feature_extractor"):
+        (tmp_path / "run" / stage).mkdir(parents=True)
+        (tmp_path / "run" / stage / "weights.safetensors").write_bytes(b"")
+    said = after_training({**config, "run_dir": str(tmp_path / "run")})
+    assert f"scm-media evaluate {tmp_path}/run -n {config['num_evaluated']}\n" in said, "train names the same number"
 
 
 @pytest.mark.parametrize(("num", "expected"), [(8, 0.1), (610, 0.052), (1599, 0.02), (100_000, 0.02)])

@@ -87,7 +87,7 @@ def test_train_says_memory_and_samples_before_a_new_run_alone(tmp_path, capsys):
     words = ["train", "image/tiny", *SMALL, f"run_dir={tmp_path}/run"]
     assert main(words) == 0
     said = capsys.readouterr().err
-    found = re.search(r"image/tiny: networks of (0\.\d+) M parameters, about 0\.\d+ GiB in training", said)
+    found = re.search(r"image/tiny: networks of (0\.\d+) M parameters, about 0\.4\d MiB in training", said)
     assert found is not None
     assert "samples: teacher 48, student 48" in said
     assert said.index("networks of") < said.index("teacher 1/6")
