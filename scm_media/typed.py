@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import itertools
 import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -168,6 +169,22 @@ def in_words(hint: Any) -> str:
         entry = _argument(hint, 0)
         return "a list" if entry is Any else f"a list with each entry {in_words(entry)}"
     return _WORDS.get(hint, OBJECT)
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Returns the values that an annotation lists, as a recipe has them; empty where others are possible.
+
+    They are those of Literal and of bool, and null where it is taken beside them.
+    """
+    hint = unwrap(hint)[1]
+    if hint is bool:
+        return ("true", "false")
+    if typing.get_origin(hint) is Literal:
+        return tuple(map(str, typing.get_args(hint)))
+    if typing.get_origin(hint) not in (Union, UnionType):
+        return ()
+    listed = [choices(each) for each in typing.get_args(hint) if each is not NoneType]
+    return (*itertools.chain(*listed), *(["null"] * _takes_null(hint))) if all(listed) else ()
 
 
 def _takes_null(hint: Any) -> bool:

@@ -75,7 +75,10 @@ def _labels() -> dict[str, list[str]]:
 
 
 def _keys() -> dict[str, list[str]]:
-    """Returns the keys of recipes with the =, and groups with their options, by the modality; "" for those of all."""
+    """Returns the keys of recipes with the =, by the modality; "" for those of all.
+
+    Groups, and keys whose values can be listed, have each of these behind the =.
+    """
     from scm_media.cli.proposals import NO_DATA
     from scm_media.recipe.reference import group_options, list_keys
 
@@ -85,5 +88,8 @@ def _keys() -> dict[str, list[str]]:
         modality, _, last = name.partition("/")
         if last == "folder":
             keys = list_keys(recipe.compose(name, NO_DATA))
-            found[modality] = sorted({*groups, *(f"{each.key}=" for each in keys if "_target_" not in each.key)})
+            offered = {
+                f"{each.key}={value}" for each in keys if "_target_" not in each.key for value in each.choices or [""]
+            }
+            found[modality] = sorted({*groups, *offered})
     return {**found, "": sorted(set.intersection(*map(set, found.values())))}

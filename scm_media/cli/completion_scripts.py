@@ -18,7 +18,8 @@ class Words:
 
     flags: command to its flags with their help. choices: command to those of its flags that take a value, with the
     values that are offered, none for files and numbers; "" for the values of its argument. recipes: their names.
-    models: bundled models to their labels. keys: modality to the keys of its recipes.
+    models: bundled models to their labels. keys: modality to the keys of its recipes, with values where these can be
+    listed.
     """
 
     flags: Mapping[str, Mapping[str, str]]
@@ -79,10 +80,14 @@ def _case(of: str, cases: Mapping[str, str]) -> str:
 _BASH_END = r"""
 _scm_media() {
     local line=${COMP_LINE:0:COMP_POINT} current=${COMP_WORDS[COMP_CWORD]} word before command= given=' ' each escaped
-    local -a parts
-    read -ra parts <<< "$line"
-    [[ $line == *[[:space:]] ]] && parts+=("")
-    word=${parts[${#parts[@]}-1]} before=${parts[${#parts[@]}-2]}
+    local -a parts all
+    read -ra all <<< "$line"
+    [[ $line == *[[:space:]] ]] && all+=("")
+    word=${all[${#all[@]}-1]}
+    for each in "${all[@]:0:${#all[@]}-1}"; do
+        [[ $each == --debug ]] || parts+=("$each")  # it may stand anywhere, also before the command
+    done
+    parts+=("$word") before=${parts[${#parts[@]}-2]}
     (( ${#parts[@]} > 2 )) && command=${parts[1]} && given=" ${parts[*]:2:${#parts[@]}-3} "
     [[ $current == = ]] && current=  # bash ends words at =, and what stands before it stays
     COMPREPLY=()
@@ -102,9 +107,10 @@ _ZSH_END = r"""
 _scm_media() {
     emulate -L zsh
     local command= given=' ' unfound=1
-    local -a offered keys
-    (( CURRENT > 2 )) && command=$words[2] given=" ${words[3,CURRENT-1]} "
-    offered=("${(@f)$(_scm_media_words "$command" "$words[CURRENT-1]" "$given")}")
+    local -a offered keys parts
+    parts=(${words[1,CURRENT-1]:#--debug})
+    (( $#parts > 1 )) && command=$parts[2] given=" ${parts[3,-1]} "
+    offered=("${(@f)$(_scm_media_words "$command" "$parts[-1]" "$given")}")
     keys=(${(M)offered:#*=}) offered=(${offered:#(|*=)})
     compadd -a offered && unfound=0
     compadd -S '' -a keys && unfound=0

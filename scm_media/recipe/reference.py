@@ -14,7 +14,7 @@ from scm_media import settings
 from scm_media.bounds import Bounds
 from scm_media.build import PARTIAL, TARGET, PartOf, argument_hint, argument_hints, resolve
 from scm_media.parts import PARAMETERS, PATH, ROLES, Registration, registration
-from scm_media.typed import OBJECT, hints_of, in_words, is_required, member, metadata, show, unwrap
+from scm_media.typed import OBJECT, choices, hints_of, in_words, is_required, member, metadata, show, unwrap
 
 OWN_SECTIONS = {"": settings.Recipe, "autoencoder": settings.TrainedAutoencoder, "conditioning.mask": settings.Mask,
                 "feature_extractor": settings.FeatureExtractor, "guide": settings.Guide, "text": settings.Text,
@@ -30,7 +30,11 @@ GIVEN_BY_CALLER = frozenset({"split"})
 
 @dataclass(frozen=True)
 class Key:
-    """A dotted key; ``required`` is true of a key without a default, and ``value`` is the value in a recipe."""
+    """Describes a dotted key.
+
+    required: true of a key without a default. value: the value in a recipe. choices: all values that it may have, empty
+    where they cannot be listed.
+    """
 
     key: str
     type: str
@@ -40,6 +44,7 @@ class Key:
     default: Any
     value: Any
     description: str
+    choices: tuple[str, ...] = ()
 
     def lines(self) -> str:
         """Returns the key, its value and what it takes in one line, and the description in the next."""
@@ -51,7 +56,9 @@ class Key:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields that are not empty, by name."""
-        return {name: value for name, value in asdict(self).items() if value != "" or name in ("default", "value")}
+        return {
+            name: value for name, value in asdict(self).items() if value not in ("", ()) or name in ("default", "value")
+        }
 
 
 def _written(value: Any) -> str:
@@ -95,6 +102,7 @@ def _setting(key: str, hint: Any, default: Any, value: Any, required: bool, desc
         None if required else default,
         value,
         description or "".join(words),
+        choices(hint),
     )
 
 

@@ -76,6 +76,14 @@ def test_bash_completes_keys_of_the_recipe_that_is_named(complete):
     assert complete("scm-media train image/tiny modality.sample") == [""]
     assert complete("scm-media train mine.yaml teacher.max_s") == ["teacher.max_steps="]
     assert "teacher.max_steps=" not in complete("scm-media train ")
+    assert complete("scm-media train image/tiny modality.fl") == ["modality.flip=false", "modality.flip=true"]
+    line = "scm-media train image/tiny stage=te"
+    assert complete(line, "scm-media", "train", "image/tiny", "stage", "=", "te") == ["teacher"]
+    assert complete("scm-media train mine.yaml strat", "scm-media", "train", "mine.yaml", "strat") == [
+        "strategy=auto",
+        "strategy=ddp",
+        "strategy=fsdp",
+    ]
     line = "scm-media train image/tiny backbone=tr"
     assert complete(line, "scm-media", "train", "image/tiny", "backbone", "=", "tr") == ["transformer"]
     assert complete(line[:-2], "scm-media", "train", "image/tiny", "backbone", "=") == [
@@ -83,6 +91,15 @@ def test_bash_completes_keys_of_the_recipe_that_is_named(complete):
         "transformer",
         "unet",
     ]
+
+
+def test_bash_completes_words_after_debug(complete):
+    assert complete("scm-media --debug gen") == ["generate"]
+    assert set(complete("scm-media --debug ")) == set(complete("scm-media "))
+    assert complete("scm-media --debug train image/tiny teacher.max_s") == ["teacher.max_steps="]
+    assert complete("scm-media generate image/fashion --debug --label A") == ["Ankle\\ boot"]
+    assert complete("scm-media generate --precision --debug b") == ["bf16"], "it is no value"
+    assert complete("scm-media --deb") == ["--debug"]
 
 
 def test_bash_completes_labels_of_the_model_that_is_named(complete):

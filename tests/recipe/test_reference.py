@@ -62,6 +62,8 @@ def test_keys_as_json_say_type_unit_bounds_default_and_value(capsys):
         "description": "time of the student's second step",
     }
     assert keys["student.loss.tangent_method"]["type"] == "one of one_pass, forward, finite_difference"
+    assert keys["student.loss.tangent_method"]["choices"] == ["one_pass", "forward", "finite_difference"]
+    assert keys["trainer.compile"]["choices"] == ["true", "false"] and "choices" not in keys["teacher.max_steps"]
     assert keys["feature_extractor.warmup_steps"]["value"] == 0, "a key that is left out has its default"
     assert keys["guide"]["value"] is None
 
