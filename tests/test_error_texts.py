@@ -1,4 +1,4 @@
-"""Every text that a user may be shown when something is wrong, read as a beginner reads it.
+"""Reads every text that a user may be shown when something is wrong, as a beginner reads it.
 
 The texts are collected from the sources: what is raised as ValueError and its kinds, what ends a command for wrong
 usage, and what is printed or warned of. A placeholder stands as {}.
@@ -40,7 +40,7 @@ ENDS = re.compile(r"[:;,.\s]$|\s{2}\S|(?<!\w)\(\)|''|\"\"")
 
 @dataclass(frozen=True)
 class Text:
-    """A text with the place that it stands at, its kind, and the parts of it that are fixed."""
+    """Holds a text with {} for what is filled in, the place that it stands at, and its kind."""
 
     place: str
     kind: str
@@ -142,7 +142,7 @@ def test_each_is_one_line_of_a_length_that_is_read():
 
 
 def test_each_begins_in_the_middle_of_a_line():
-    """A text follows "scm-media COMMAND: "; a capital stands only where a name or an abbreviation begins."""
+    """Expects no capital where no name begins, since a text follows "scm-media COMMAND: "."""
     names = re.compile(r"^[A-Z]\w*[A-Z_.]|^[A-Z]+\b|^NumPy|^PyTorch|^Conditioning|^This|^[A-Z]\w+ needs|^\w+Loss")
     assert failing(REFUSALS, lambda text: text[:1].isupper() and not names.search(text)) == []
 

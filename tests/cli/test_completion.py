@@ -1,4 +1,4 @@
-"""The completion scripts: what they offer, read from the parsers, and what bash makes of it."""
+"""Compares what the completion scripts offer with the parsers, and runs the one of bash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def complete(words, tmp_path_factory):
     script.write_text(SCRIPTS["bash"](words))
 
     def offered(line: str, *parts: str) -> list[str]:
-        """line: what was typed. parts: the words that bash makes of it, which end at =."""
+        """Returns what is offered for a line, whose parts are the words that bash makes of it: they end at =."""
         given = parts or tuple(line.split(" "))
         quoted = " ".join(f"'{part}'" for part in given)
         program = (

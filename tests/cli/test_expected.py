@@ -1,4 +1,4 @@
-"""What ``train`` says before it starts and when it is done, and what it says without a recipe."""
+"""Reads what ``train`` says before it starts and when it is done, and what it says without a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``recipes``: the list, one recipe's text, a copy that trains, and a proposal for a folder."""
+"""Tests ``recipes``: the list, one recipe's text, a copy that trains, and a proposal for a folder."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_no_proposal_for_pictures_that_cannot_be_decoded(tmp_path, capsys):
     [("_target_: scm_media.data.shapes.ShapesDataset, num: 10", True), ("_target_: x.y, path: ???", False)],
 )
 def test_a_plugins_recipe_breaks_no_command(tmp_path, capsys, monkeypatch, data, usable):
-    """One whose data take no root, and one that cannot be composed without more."""
+    """Adds one whose data take no root, and one that cannot be composed without more."""
     (tmp_path / "site" / "odd_recipes" / "odd").mkdir(parents=True)
     (tmp_path / "site" / "odd_recipes" / "__init__.py").write_text("")
     groups = ["/base", "/modality: image", "/autoencoder: pixel", "/backbone: transformer", "_self_"]

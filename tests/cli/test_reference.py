@@ -1,4 +1,4 @@
-"""docs/command-line.md is what the parsers say, whatever the version of Python and the width of the terminal."""
+"""Compares docs/command-line.md with the parsers, whatever the version of Python and the width of the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The traps of ``doctor``, each simulated by what a machine that has it says, and each absent where it does not."""
+"""Simulates each trap of ``doctor`` by what a machine that has it says, and finds none where it does not."""
 
 from __future__ import annotations
 

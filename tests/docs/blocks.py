@@ -1,4 +1,4 @@
-"""The fenced blocks of README.md and docs/ that a reader may type, and the comment that says what becomes of each.
+"""Reads the fenced blocks of README.md and docs/ that a reader may type, and what becomes of each.
 
 The line above a block is a comment:
 

@@ -8,6 +8,7 @@ import runpy
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,19 @@ def short_training(name: str, overrides: Sequence[str]) -> list[str]:
     return found
 
 
-def run(command: Command, patch: pytest.MonkeyPatch) -> None:
-    """Runs a command, shortened; asserts that it succeeds."""
+@dataclass
+class Ran:
+    """Holds what was run of a page, with exit codes, and the names that its Python left.
+
+    codes: of each command and of each block of Python, in order; nothing is run after the first that is not 0.
+    """
+
+    names: dict[str, Any]
+    codes: list[tuple[str, int]] = field(default_factory=list)
+
+
+def run(command: Command, patch: pytest.MonkeyPatch) -> int:
+    """Runs a command, shortened; returns its exit code."""
     for name, value in command.variables:
         if name == "PYTHONPATH":
             patch.syspath_prepend(str(Path(value).resolve()))
@@ -77,17 +89,26 @@ def run(command: Command, patch: pytest.MonkeyPatch) -> None:
     redirected = contextlib.redirect_stdout(output) if command.output else contextlib.nullcontext()
     with redirected:
         if program == "scm-media":
-            assert main([*words, *_added(words)]) == 0, command
+            code = main([*words, *_added(words)])
         elif program == "python":
             script = REPOSITORY / words[0]
             patch.setattr(sys, "argv", [words[0], *words[1:], *SHORT.get(script.name, ())])
-            runpy.run_path(str(script), run_name="__main__")
+            code = _run_script(script)
         elif program == "cp":
-            shutil.copy(*words)
+            code = 0 if shutil.copy(*words) else 1
         else:
             raise AssertionError(f"nothing here runs {program}: mark its block with what it needs")
     if command.output:
         Path(command.output).write_text(output.getvalue(), encoding="utf-8")
+    return code
+
+
+def _run_script(script: Path) -> int:
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
 
 
 def _added(words: Sequence[str]) -> Iterable[str]:
@@ -98,19 +119,23 @@ def _added(words: Sequence[str]) -> Iterable[str]:
     return SHORT.get(words[0], ())
 
 
-def run_blocks(blocks: Iterable[Block], patch: pytest.MonkeyPatch, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs the blocks of a page in order, and returns the names that its Python left.
+def run_blocks(blocks: Iterable[Block], patch: pytest.MonkeyPatch, names: Mapping[str, Any]) -> Ran:
+    """Runs the blocks of a page in order, until one fails, and returns what was run.
 
     names: what the page's Python takes as given. A block that begins with ``# FILE.py`` is written to that file.
     """
-    space = dict(names)
+    ran = Ran(dict(names))
     for block in blocks:
         first = block.text.lstrip().split(maxsplit=2)
         if block.language in SHELLS:
             for command in block.commands():
-                run(command, patch)
+                ran.codes.append((" ".join(command.words), run(command, patch)))
+                if ran.codes[-1][1] != 0:
+                    return ran
         elif first[0] == "#" and first[1].rstrip(",").endswith(".py"):
             Path(first[1].rstrip(",")).write_text(block.text, encoding="utf-8")
+            ran.codes.append((str(block), 0))
         else:
-            exec(compile(block.text, str(block), "exec"), space)
-    return space
+            exec(compile(block.text, str(block), "exec"), ran.names)
+            ran.codes.append((str(block), 0))
+    return ran

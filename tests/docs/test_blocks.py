@@ -1,4 +1,4 @@
-"""Every fenced block that a reader may type is run by a test, or says what it needs."""
+"""Checks that every fenced block that a reader may type is run by a test, or says what it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands and the Python of README.md and docs/ run, or at least compose: see ``blocks.py``."""
+"""Runs the commands and the Python of README.md and docs/, or at least composes them: see ``blocks.py``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scm_media import recipe
 from scm_media.cli import COMMANDS
 from scm_media.cli.arguments import _CheckingParser
 from scm_media.pipeline import EditRequest, SamplingRequest
-from tests.docs.blocks import REPOSITORY, SHELLS, TYPED, blocks_run_by
+from tests.docs.blocks import REPOSITORY, SHELLS, TYPED, Block, blocks_run_by
 from tests.docs.running import run_blocks
 
 NUM_FILES = 10
@@ -77,7 +77,7 @@ def write_clips(folder: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty current folder with one thread of a terminal that is wide."""
+    """Makes an empty folder the current one, and returns it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -132,17 +132,41 @@ PAGES = blocks_run_by("test_page")
 SLOW_PAGES = blocks_run_by("test_slow_page")
 
 
+PROMPT = re.compile(r"^\s*\$ |&&", re.MULTILINE)
+
+
+def count_typed(blocks: list[Block]) -> int:
+    """Returns how many commands and blocks of Python a reader types, by the prompts on the page."""
+    return sum(len(PROMPT.findall(block.text)) if block.language in SHELLS else 1 for block in blocks)
+
+
+def run_page(page: str, blocks: list[Block], patch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Returns what was run of a page with exit codes, beside the files and names that the page takes as given."""
+    files_of(page)
+    return run_blocks(blocks, patch, given_names(page)).codes
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page, folder, monkeypatch):
-    files_of(page)
-    run_blocks(PAGES[page], monkeypatch, given_names(page))
+    codes = run_page(page, PAGES[page], monkeypatch)
+    assert [each for each in codes if each[1] != 0] == []
+    assert len(codes) == count_typed(PAGES[page])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW_PAGES)
 def test_slow_page(page, folder, monkeypatch):
-    files_of(page)
-    run_blocks(SLOW_PAGES[page], monkeypatch, given_names(page))
+    codes = run_page(page, SLOW_PAGES[page], monkeypatch)
+    assert [each for each in codes if each[1] != 0] == []
+    assert len(codes) == count_typed(SLOW_PAGES[page])
+
+
+def test_a_command_that_fails_ends_the_page_and_is_told(folder, monkeypatch):
+    text = "$ scm-media recipes image/tiny > tiny.yaml\n$ scm-media check none.yaml\n$ scm-media recipes\n"
+    block = Block("docs/none.md", 1, "console", text, "tested", "")
+    ran = run_blocks([block], monkeypatch, {})
+    assert [code for _, code in ran.codes] == [0, 1] and ran.codes[1][0] == "scm-media check none.yaml"
+    assert count_typed([block]) == 3
 
 
 ELSEWHERE = {"pip", "git", "cd", "apt-get", "dpkg-deb"}
@@ -207,7 +231,7 @@ def stand_in(name: str) -> None:
 
 @pytest.mark.parametrize("block", [block for block in ABSENT if block.language in SHELLS], ids=str)
 def test_composed(block, parsed, folder, monkeypatch):
-    """The words of a command are parsed as it would parse them, and its recipe is composed with its overrides."""
+    """Parses the words of a command as it would parse them, and composes its recipe with its overrides."""
     for command in block.commands():
         program, *words = command.words
         if program == "python":
@@ -262,7 +286,11 @@ def takes(name: str, override: str) -> bool:
 def test_python_that_is_not_run_compiles_and_its_imports_are_there(block):
     tree = ast.parse(block.text)
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    exec(compile(ast.Module(imports, []), str(block), "exec"), {})
+    space: dict[str, Any] = {}
+    exec(compile(ast.Module(imports, []), str(block), "exec"), space)
+    names = {alias.asname or alias.name.partition(".")[0] for node in imports for alias in node.names}
+    assert names and names <= space.keys()
+    assert compile(tree, str(block), "exec").co_names
 
 
 def test_a_misspelled_flag_and_a_misspelled_key_are_noticed(parsed, folder):
@@ -279,7 +307,8 @@ def test_distilling_a_pipeline(folder, monkeypatch):
 
     save_pipeline("image", folder / "ddpm-cats")
     write_pictures(folder / "cats", (32, 32))
-    run_blocks(blocks_run_by("test_distilling_a_pipeline")["docs/teachers.md"], monkeypatch, {})
+    codes = run_blocks(blocks_run_by("test_distilling_a_pipeline")["docs/teachers.md"], monkeypatch, {}).codes
+    assert [code for _, code in codes] == [0] * 4
     assert (folder / "two-steps" / "model_index.json").is_file()
 
 
@@ -294,6 +323,6 @@ def test_distilling_in_python(folder, monkeypatch):
         "text_embeddings": torch.randn(2, 5, TOKENS),
         "pooled_embeddings": torch.randn(2, POOLED),
     }
-    names = run_blocks(blocks_run_by("test_distilling_in_python")["docs/teachers.md"], monkeypatch, given)
+    names = run_blocks(blocks_run_by("test_distilling_in_python")["docs/teachers.md"], monkeypatch, given).names
     assert torch.isfinite(names["value"])
     assert (folder / "two-steps.safetensors").is_file()

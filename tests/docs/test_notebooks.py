@@ -1,4 +1,4 @@
-"""The notebooks are valid, hold no outputs, and run from top to bottom."""
+"""Checks that the notebooks are valid, hold no outputs, and run from top to bottom."""
 
 from __future__ import annotations
 

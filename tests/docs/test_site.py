@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, needs nothing from elsewhere, and has every page in its menu."""
+"""Builds the documentation site: without a warning, with nothing from elsewhere, and every page in its menu."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments for the packaging tests: the wheel alone, beside exactly what it declares.
+"""Makes environments for the packaging tests, of the wheel alone beside exactly what it declares.
 
 Nothing is downloaded. What the wheel's dependencies and theirs installed where the tests run is linked, file by
 top-level file, into a folder of its own; the environment sees that folder and its own site-packages, nothing else.
@@ -42,7 +42,7 @@ SOURCES = (
 
 
 def closure(requirements: Iterable[str]) -> set[str]:
-    """The installed distributions that these requirements bring in, by canonical name."""
+    """Returns the installed distributions that these requirements bring in, by canonical name."""
     found: set[str] = set()
     pending = [Requirement(text) for text in requirements]
     while pending:
@@ -105,7 +105,7 @@ def build_distribution(kind: str, source: Path, out: Path) -> Path:
 
 
 class Environment:
-    """A virtual environment that holds these wheels and sees the given distributions."""
+    """Installs these wheels into a virtual environment, which sees the given distributions beside them."""
 
     def __init__(self, root: Path, wheels: Iterable[Path], distributions: Iterable[str]) -> None:
         self.root = root
@@ -119,12 +119,12 @@ class Environment:
         (self.site_packages / "distributions.pth").write_text(f"{root / 'distributions'}\n")
 
     def run(self, *command: str | Path, timeout: float = 300.0) -> str:
-        """Standard output of a program of this environment, run outside the repository."""
+        """Returns the standard output of a program of this environment, which is run outside the repository."""
         return run([self.bin / command[0], *command[1:]], cwd=self.root, timeout=timeout)
 
 
 def run(command: Iterable[str | Path], cwd: Path, timeout: float = 300.0) -> str:
-    """Standard output of a command that must succeed; what it said is in the error when it does not."""
+    """Returns the standard output of a command that must succeed; else what it said is in the error."""
     words = [str(word) for word in command]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "SCM_MEDIA"))}
     done = subprocess.run(
@@ -136,36 +136,36 @@ def run(command: Iterable[str | Path], cwd: Path, timeout: float = 300.0) -> str
 
 @pytest.fixture(scope="session")
 def distributions_of() -> Callable[[Iterable[str]], set[str]]:
-    """From requirements to the names of all installed distributions that they bring in."""
+    """Returns a function from requirements to the names of all installed distributions that they bring in."""
     return closure
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
-    """The project's wheel."""
+    """Builds the project's wheel and returns its path."""
     return build_distribution("wheel", REPOSITORY, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
 def sdist(tmp_path_factory) -> Path:
-    """The project's source distribution."""
+    """Builds the project's source distribution and returns its path."""
     return build_distribution("sdist", REPOSITORY, tmp_path_factory.mktemp("sdist"))
 
 
 @pytest.fixture(scope="session")
 def plugin_wheel(tmp_path_factory) -> Path:
-    """The wheel of the package under ``plugin/``, which knows us only through what we publish."""
+    """Builds the wheel of the package under ``plugin/``, which knows us only through what we publish."""
     return build_distribution("wheel", Path(__file__).parent / "plugin", tmp_path_factory.mktemp("plugin"))
 
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Environment:
-    """An environment with our wheel and the dependencies that it declares."""
+    """Makes an environment with our wheel and the dependencies that it declares."""
     return Environment(tmp_path_factory.mktemp("installed"), [wheel], closure(core_requirements(wheel)))
 
 
 @pytest.fixture(scope="session")
 def installed_with_plugin(wheel, plugin_wheel, tmp_path_factory) -> Environment:
-    """The same with the plugin's wheel."""
+    """Makes the same environment with the plugin's wheel."""
     root = tmp_path_factory.mktemp("with_plugin")
     return Environment(root, [wheel, plugin_wheel], closure(core_requirements(wheel)))

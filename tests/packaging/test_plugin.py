@@ -1,4 +1,4 @@
-"""A package that is none of ours adds a modality of another rank and a recipe, and nothing of ours changes."""
+"""Adds a modality of another rank and a recipe by a package that is none of ours, while nothing of ours changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.docs.blocks import TYPED
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """A folder of CSV files: slow and fast waves, eight of each."""
+    """Writes a folder of CSV files, eight slow and eight fast waves, and returns it."""
     root = tmp_path_factory.mktemp("recordings")
     for name, periods in (("fast", 4), ("slow", 1)):
         (root / name).mkdir()
@@ -42,10 +42,25 @@ autoencoder = ScaledTraces()
 autoencoder.fit([wave[None]])
 check_autoencoder(autoencoder, wave.expand(4, 1, 32))
 """
+CHECKED = """
+print(*sorted(path.name for path in folder.iterdir()), f"{autoencoder.std.item():.3f}")
+folder.rename("conformance-of-another")
+"""
+RANDOM = """
+import torch
+from scm_media_traces.modality import TraceModality
+
+TraceModality.transform = lambda self, sample, generator=None: sample * torch.rand(1)
+"""
 
 
 def test_plugin_passes_our_conformance_checks(installed_with_plugin):
-    installed_with_plugin.run("python", "-c", CONFORMANCE)
+    checked = installed_with_plugin.run("python", "-c", CONFORMANCE + CHECKED)
+    assert checked.split() == ["broken.csv", "written.csv", "0.707"], (
+        "the files that were checked, and a sine's deviation"
+    )
+    with pytest.raises(AssertionError, match=r"transform\(\) without a generator must not be random"):
+        installed_with_plugin.run("python", "-c", RANDOM + CONFORMANCE)
 
 
 def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings):
@@ -71,7 +86,7 @@ def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings
 
 
 def test_the_commands_of_the_page_run(installed_with_plugin, recordings):
-    """docs/adding-a-modality.md, whose package the fixture has installed already."""
+    """Runs the commands of docs/adding-a-modality.md, whose package the fixture has installed already."""
     shutil.copytree(recordings, installed_with_plugin.root / "recordings")
     block = next(each for each in TYPED if each.what.endswith("::test_the_commands_of_the_page_run"))
     first, *rest = block.commands()

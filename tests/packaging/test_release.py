@@ -1,4 +1,4 @@
-"""What a release consists of: the two distributions, the citation, the container, the workflows and the model cards."""
+"""Checks what a release consists of: two distributions, citation, container, workflows and model cards."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_sources_hold_what_builds_and_describes_them(sdist):
 
 
 def test_the_metadata_are_such_as_twine_accepts(wheel):
-    """What ``twine check --strict`` looks at: a description with its type, and no field that is empty or unknown."""
+    """Looks at what ``twine check --strict`` looks at: a description with its type, and no empty or unknown field."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         found = message_from_bytes(archive.read(name))
@@ -134,7 +134,7 @@ def test_the_metadata_are_such_as_twine_accepts(wheel):
 
 
 def test_the_citation_is_one_of_the_schema():
-    """The fields that the schema 1.2.0 of the Citation File Format requires and knows, with their types."""
+    """Compares the fields with those that schema 1.2.0 of the Citation File Format requires and knows."""
     cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= cited.keys()
     known = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,17 +71,21 @@ def test_another_encoder_or_none_is_refused(texts, tmp_path):
 
 def test_long_and_strange_texts_are_warned_of(texts):
     with pytest.warns(TextWarning, match=r"has \d tokens more than the model takes \(8\)"):
-        texts.condition(Conditioning(), ["a dog barks in the rain while bells ring"])
+        cut = texts.condition(Conditioning(), ["a dog barks in the rain while bells ring"])
+    assert cut.token_mask.sum() == 8, "the rest of the text is cut"
     bank = PromptBank(["one", "two", "three"], {"tokens": torch.zeros(4, 1, 2), "pooled": torch.eye(4, 2)})
     bank.embeddings["pooled"] = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [0.0, 0.0]])
     strange = Texts(bank, {"encoder": "none", "max_tokens": 8, "labels": []}, Path("model"))
-    with pytest.warns(
-        TextWarning, match=r"unlike all texts .*\(similarity 0\.10 to the nearest; 99% .* at 1\.00 or more"
-    ):
-        strange._warn_if_unfamiliar("far", torch.tensor([[0.0, 1.0]]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        strange._warn_if_unfamiliar("near", torch.tensor([[1.0, 0.05]]))
+    told = {}
+    for text, pooled in (("far", [[0.0, 1.0]]), ("near", [[1.0, 0.05]])):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            strange._warn_if_unfamiliar(text, torch.tensor(pooled))
+        told[text] = [(each.category, str(each.message)) for each in caught]
+    assert told["near"] == []
+    ((category, said),) = told["far"]
+    assert category is TextWarning
+    assert re.search(r"unlike all texts .*\(similarity 0\.10 to the nearest; 99% .* at 1\.00 or more", said)
 
 
 def train(folder, encoder, texts):
