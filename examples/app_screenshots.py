@@ -21,7 +21,7 @@ from scm_media.app.settings import ServerSettings
 CHROMIUM = Path("/usr/bin/chromium")
 WIDTH, HEIGHT = 1280, 800
 COLOURS = 200
-"""Colours of a picture: a page has few, and files become several times smaller."""
+"""A picture has this many colours: a page has few, and files become several times smaller."""
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""The browser app: Gradio pages around pipelines. Gradio is imported below this package alone."""
+"""This package is the browser app: Gradio pages around pipelines. Gradio is imported in it alone."""

@@ -1,4 +1,4 @@
-"""What a user asks a model for: values of the page, or of the REST interface, as a request of the pipeline."""
+"""This module turns what a user asks for, on the page or by the REST interface, into a request of the pipeline."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from scm_media.prompts import LABEL as PROMPT
 
 TEACHER = "teacher"
 STEPS = (1, 2, 4)
-"""Numbers of steps that are offered."""
+"""These numbers of steps are offered."""
 MOST_STEPS = 128
-"""Steps at most: others wait for the same model."""
+"""A request may have this many steps: others wait for the same model."""
 MOST_TIMES_LARGER = 16
-"""How much larger than the model's own a sample may be: others share the memory."""
+"""A sample may be this many times as large as the model's own: others share the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Samples of one model. Values may come from anyone, so that none has been checked yet."""
+    """This holds what a model is asked for. Anyone may have sent the values, so none has been checked yet."""
 
     model: str
     labels: Mapping[str, Any] = field(default_factory=dict)
-    """Label to its value; empty ones are drawn."""
+    """It maps a label to its value; empty ones are drawn."""
     label: str | None = None
-    """Labels as the command line takes them, ``"Bag"`` or ``"family=guitar pitch=60"``, in the place of ``labels``."""
+    """It takes the place of ``labels``, written as on the command line: ``"Bag"`` or ``"family=guitar pitch=60"``."""
     prompt: str | None = None
     steps: str | None = None
-    """A number of steps, or "teacher"; None for the model's own number."""
+    """It is a number of steps, or "teacher"; None stands for the model's own number."""
     guidance: float | None = None
     seed: Any = 0
     num: Any = 1
     first: Any = 0
     sizes: str | None = None
-    """Size options as the command line has them, ``"duration=3"``."""
+    """It has size options as the command line does, ``"duration=3"``."""
     walk: tuple[Any, float] | None = None
 
     def request(self, pipeline: Pipeline, most: int, batch_size: int = 1) -> SamplingRequest:

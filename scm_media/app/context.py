@@ -1,4 +1,4 @@
-"""What all tabs share: the models, the private folders of sessions, and errors in words."""
+"""This module holds what all tabs share: the models, the jobs, and the private folders of sessions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scm_media.app.settings import ServerSettings
 
 
 class App:
-    """The state of the server; ``close`` deletes all files of all sessions."""
+    """This is the state of the server; ``close`` deletes all files of all sessions."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings

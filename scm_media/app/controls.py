@@ -1,4 +1,4 @@
-"""The controls of a model, which two tabs have: model, labels, prompt, seed, steps, guidance."""
+"""This module has the controls of a model, which three tabs show: model, labels, prompt, seed, steps, guidance."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from scm_media.pipeline import Pipeline
 from scm_media.prompts import LABEL as PROMPT
 
 SLOTS = 4
-"""Labels that have a control of their own; a model with more has the others drawn."""
+"""This many labels have a control of their own; a model with more has the others drawn."""
 ANY = "any"
-"""The choice of a label that is drawn for each sample."""
+"""This is the choice by which a label is drawn for each sample."""
 HIGHEST = 6.0
-"""The end of the scale of guidance, for models that do not say one."""
+"""The scale of guidance ends here for models that do not say where."""
 
 
 class Controls:
-    """The components, in the order in which handlers get their values, and the updates of another model."""
+    """This holds the components, in the order in which handlers get their values, and makes their updates."""
 
     def __init__(self, app: App, live: bool) -> None:
         self.app, self.live = app, live

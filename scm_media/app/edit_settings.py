@@ -19,7 +19,7 @@ from scm_media.app.edits import (
 from scm_media.pipeline import Pipeline
 
 STEPS = (1, 2, 4, 8, 16, 32)
-"""The numbers of steps that are offered: networks that were not trained with masks need more of them."""
+"""These numbers of steps are offered: networks that were not trained with masks need more of them."""
 
 
 class EditControls(Controls):

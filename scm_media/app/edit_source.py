@@ -21,9 +21,9 @@ from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.pipeline.records import describe_sampling, sample_records
 
 CANVAS = 400
-"""The pixels of the shorter side of a picture to draw on, at least."""
+"""The shorter side of a picture to draw on has at least this many pixels."""
 KEPT = 6
-"""The number of folders of samples to edit, and of what is played of a file, that a session keeps."""
+"""A session keeps this many folders of samples to edit, and of what is played of a file."""
 
 
 def show_source(app: App, request: gr.Request, model: str, way: str, file: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The tab that edits a file: draw what is made anew, choose a stretch, continue, set a picture in motion."""
+"""This tab edits a file: users draw what is made anew, choose a stretch, continue, or set a picture in motion."""
 
 from __future__ import annotations
 

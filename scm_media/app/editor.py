@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 
 MOST_LAYERS = 8
-"""Layers of a drawing; the tab offers one."""
+"""A drawing has at most this many layers; the tab offers one."""
 MOST_DRAWINGS = 64
-"""Drawings that are kept until they are asked for; the oldest goes first."""
+"""At most this many drawings are kept until they are asked for; the oldest goes first."""
 
 
 def bound_editors() -> None:

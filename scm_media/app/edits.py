@@ -1,4 +1,4 @@
-"""Edits as the page asks for them: the ways that a model has, the uploaded file as the model gets it, the request."""
+"""This module turns a way to edit, and an uploaded file as the model gets it, into a request of the pipeline."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from scm_media.pipeline.edits import TASKS
 from scm_media.pipeline.windows import find_axis_option
 
 AREA, STRETCH = "area", "stretch"
-"""The two ways to say what the task ``inpaint`` makes anew: a drawn mask, and a range of time."""
+"""These two ways say what the task ``inpaint`` makes anew: by a drawn mask, and by a range of time."""
 KEEPING = ("continue", "prepend", "interpolate", "animate")
-"""The ways that keep a part of a file, of a length of one's own, in a sample of a length of one's own."""
+"""These ways keep a part of a file in a new sample; the user may choose the length of both."""
 WORDS: Mapping[str, str] = {
     AREA: "Make anew what I draw on",
     STRETCH: "Make a stretch anew",
@@ -31,7 +31,7 @@ WORDS: Mapping[str, str] = {
     "interpolate": "Interpolate: start and end are kept",
     "animate": "Set a picture in motion",
 }
-"""The ways to edit, in the order in which they are offered."""
+"""These are the ways to edit, in the order in which they are offered."""
 NOUNS: Mapping[str, str] = {
     AREA: "make a drawn area anew",
     STRETCH: "make a stretch of time anew",
@@ -41,14 +41,14 @@ NOUNS: Mapping[str, str] = {
     "animate": "set a picture in motion",
 }
 MOST_VALUES = 1 << 26
-"""Numbers of a file that is edited (256 MiB)."""
+"""A file that is edited has at most this many values (256 MiB)."""
 LEAST_COVERED = 0.25
-"""The part of a pixel that a brush covers, from which on the pixel is made anew."""
+"""A pixel is made anew if the brush covers at least this part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """A way to edit and its numbers, in the unit of the model's size option. None, or 0, is the task's own choice.
+    """This is a way to edit with its numbers, in the unit of the model's size option; None or 0 is the task's choice.
 
     keep: length of the kept part. stretch: its start and end. mask: ``(h, w)``, true where a picture, or each frame of
     a clip, is made anew.
@@ -148,7 +148,7 @@ def accepted_suffixes(modality: Modality) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """An uploaded file as the model gets it: the sample ``(C, *S)``, and in words what was done to it."""
+    """This is an uploaded file as the model gets it: a sample ``(C, *S)``, and in words what was done to it."""
 
     sample: Tensor
     words: str

@@ -1,4 +1,4 @@
-"""Errors in words: those of users are shown as they are, others with a short text and the trace in the log."""
+"""This module says errors in words: users see their own as they are; of others the log has the trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import gradio as gr
 from scm_media.display import printable
 
 LONGEST = 600
-"""Characters of a message; lists of hundreds of classes are cut."""
+"""A message has at most this many characters; lists of hundreds of classes are cut."""
 
 logger = logging.getLogger("scm_media.app")
 

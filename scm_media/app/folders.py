@@ -1,4 +1,4 @@
-"""Private folders: one for each session, under a name that cannot be guessed, deleted when the session ends."""
+"""This module gives each session a private folder whose name nobody can guess, and deletes it when the session ends."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 IDLE_SECONDS = 3600.0
-"""How long files stay that belong to no open page: those of the REST interface, and uploads that nobody used."""
+"""Files of no open page stay so long: those of the REST interface, and uploads that nobody used."""
 OPEN_SECONDS = 24 * 3600.0
-"""How long files of a page stay that nobody uses, though its end was never told."""
+"""Files of a page that nobody uses stay so long, where the page was never said to be closed."""
 SWEEP_SECONDS = 60.0
 RESULTS = "results"
-"""The folder of all private folders; uploads lie beside it."""
+"""All private folders lie in this folder; uploads lie beside it."""
 
 logger = logging.getLogger("scm_media.app")
 
 
 class Folders:
-    """The folders of all sessions, below one root that only this user may read.
+    """This keeps the private folders of all sessions, below one root that only the server's user may read.
 
     place: where the root is made; None for the system's folder for temporary files.
     """

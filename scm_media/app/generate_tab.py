@@ -1,4 +1,4 @@
-"""The tab that makes samples as files, and takes settings from files."""
+"""This tab makes samples as files, and takes settings from files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from scm_media.app.showing import show_job
 
 TITLE = "Generate"
 MADE_AT_FIRST = 4
-"""Number of samples that the page begins with."""
+"""The page begins with this number of samples."""
 LARGEST = 2**53 - 1
-"""The largest whole number up to which a browser keeps all of them."""
+"""A browser keeps all whole numbers up to this one."""
 
 
 def build(app: App) -> None:

@@ -15,28 +15,28 @@ from scm_media.app.settings import MEGABYTE, is_local
 
 FILE_ROUTES = ("/file=", "/file/")
 FORBIDDEN_ROUTES = ("/proxy=", "/deep_link", "/monitoring", "/vibe", "/runs", "/process_recording", "/stream/")
-"""Routes of Gradio that this app has no use for: addresses of other servers, stored pages, histories, recordings."""
+"""This app has no use for these routes: addresses of other servers, stored pages, histories, recordings."""
 UPLOAD_ROUTES = ("/upload", "/component_server")
-"""Routes that take files, and the drawings of the edit tab; the bodies of all others are small."""
+"""These routes take files, and the drawings of the edit tab; the bodies of all others are small."""
 SMALL_BODY = MEGABYTE
-"""Bytes of a body that is no file at most. It is read before the password is looked at, so it may be a stranger's."""
+"""A body without a file has at most so many bytes: it is read before the password, so it may be a stranger's."""
 BODY_SECONDS = 20.0
-"""How long a small body may take to come."""
+"""A small body may take so long to come."""
 KEPT_FREE = 1000 * MEGABYTE
-"""Bytes of the disk that uploads leave free."""
+"""Uploads leave so many bytes of the disk free."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
-"""What pages may load: only what this server sends."""
+"""Pages may load only what this server sends."""
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
 LOGIN_SECONDS = 1.0
-"""How long a wrong password takes."""
+"""A wrong password takes so long."""
 
 
 class Guard:

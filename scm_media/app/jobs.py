@@ -1,4 +1,4 @@
-"""Running jobs: progress by network evaluation, and a stop at the next one."""
+"""This module reports the progress of running jobs by network evaluation, and stops them at the next one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scm_media.pipeline import Pipeline, SamplingRequest
 from scm_media.pipeline.sampling import SamplingMethod
 
 MOST_CANCELLED = 1024
-"""The number of sessions whose last cancel is remembered; the oldest is forgotten first."""
+"""The last cancels of so many sessions are remembered; the oldest is forgotten first."""
 
 Report = Callable[[float], None]
-"""Is told the fraction that is done."""
+"""It is told the fraction that is done."""
 
 
 class Cancelled(ValueError):

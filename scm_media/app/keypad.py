@@ -1,4 +1,4 @@
-"""The keypad of actions: buttons, and the keys of the keyboard while the page shows it."""
+"""This module has the keypad of actions: buttons, and the keys of the keyboard while the page shows it."""
 
 from __future__ import annotations
 

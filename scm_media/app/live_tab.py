@@ -1,4 +1,4 @@
-"""The tab whose result follows each control at once, with the teacher's from the same seed beside it on request."""
+"""This tab shows a result that follows each control at once, and on request the teacher's from the same seed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from scm_media.app.media import delete_oldest, empty, facts, show
 
 TITLE = "Live"
 KEPT = 16
-"""Results of a session that stay as files: a page may still load the last few."""
+"""So many results of a session stay as files: a page may still load the last few."""
 FRAMES = 9
-"""Results of a walk that is played."""
+"""A walk that is played has so many results."""
 UNASKED = "The teacher's sample from the same noise appears here on request."
 
 

@@ -17,14 +17,14 @@ from scm_media.pipeline import Pipeline, Samples, SamplingRequest
 from scm_media.pipeline.records import describe_sampling, sample_records
 
 BATCH_SIZE = 4
-"""The number of samples that a student makes at once, after which others have their turn."""
+"""A student makes so many samples at once, after which others have their turn."""
 WAIT = 0.2
-"""Seconds between two looks whether a job that waits for its model is to stop."""
+"""A job that waits for its model looks after so many seconds whether it is to stop."""
 
 
 @dataclass
 class Made:
-    """Results so far. milliseconds: of sampling and of decoding. evaluations: network calls for one sample."""
+    """This holds the results so far. sampling, decoding: milliseconds. evaluations: network calls for one sample."""
 
     num: int
     results: list[Result] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Made:
 
 
 class Batches(NamedTuple):
-    """What a model has begun to make: the request, its batches, and the record that its samples share."""
+    """This is what a model has begun to make: the request, its batches, and the record that its samples share."""
 
     request: SamplingRequest
     batches: Iterator[Samples]

@@ -1,4 +1,4 @@
-"""Results: files with their settings inside, and how the page shows them."""
+"""This module writes results as files with their settings inside, and shows them on the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scm_media.pipeline import Pipeline
 from scm_media.pipeline.records import sample_file_name
 
 KEPT_RESULTS = 256
-"""The number of results that stay in a folder; a request for more keeps all of its own."""
+"""So many results stay in a folder; a request for more keeps all of its own."""
 
 Address = Callable[[Path], str]
 """Returns the address of a file, relative to the page."""
@@ -23,7 +23,7 @@ Address = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class Result:
-    """A sample as a file. view: a picture of what cannot be seen, the outline and mel spectrogram of a sound."""
+    """This is a sample as a file. view: a picture of a sound, its outline and mel spectrogram; else None."""
 
     file: Path
     record: Mapping[str, Any]

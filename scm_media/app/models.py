@@ -1,4 +1,4 @@
-"""The models of the app: loaded when they are first used, one request at a time in each."""
+"""This module loads the models of the app when they are first used, and gives each to one request at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scm_media.pipeline.export import base_name
 
 
 class Models:
-    """Models by the names that users choose from; a folder or file goes by its own name without the path."""
+    """This has the models by the names that users choose from; a folder or file goes by its name without the path."""
 
     def __init__(self, sources: Sequence[str], device: str, precision: str) -> None:
         self.device, self.precision = device, precision

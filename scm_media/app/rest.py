@@ -1,4 +1,4 @@
-"""The REST interface: the functions of the tabs under names of their own."""
+"""This module is the REST interface: it has the functions of the tabs under names of their own."""
 
 from __future__ import annotations
 

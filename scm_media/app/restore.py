@@ -19,7 +19,7 @@ UNTAKEN = {
     "guidance_interval": "its interval of guidance",
     "overlap": "the overlap of its windows",
 }
-"""Keys of a record that the page has no control for, in words."""
+"""The page has no control for these keys of a record; their values say so in words."""
 
 
 def restore_settings(models: Models, file: Path) -> tuple[Asked, str]:

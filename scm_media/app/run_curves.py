@@ -15,16 +15,16 @@ from scm_media.app.run_progress import Curve, thin
 from scm_media.drawing import make_figure, plot_style
 
 FIRST = ("loss", "to_teacher", "deviation", "accuracy", "g_rms", "gradient_norm")
-"""Panels that come first, in this order; the others are shown when all are asked for."""
+"""These panels come first, in this order; the others are shown when all are asked for."""
 HELD_OUT = "held_out/"
 BAND = re.compile(r"/t\d[\d.]*-\d[\d.]*$")
 MOST_POINTS = 400
 PANEL = (340, 190)
-"""Width and height of a panel in pixels."""
+"""A panel is so many pixels wide and high."""
 LOGARITHMIC = 20
-"""The ratio of the largest value to the smallest from which a panel's axis is logarithmic."""
+"""A panel's axis is logarithmic if its largest value is more than so many times its smallest."""
 _drawing = threading.Lock()
-"""Held while matplotlib draws: its style is one for all threads of the process."""
+"""It is held while matplotlib draws, whose style is one for all threads of the process."""
 
 
 def group_figures(figures: Mapping[str, Curve], everything: bool = False) -> dict[str, dict[str, Curve]]:

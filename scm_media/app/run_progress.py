@@ -1,4 +1,4 @@
-"""What a run folder tells about a training: the state of each stage, steps, time left, figures and sheets."""
+"""This module reads what a run folder tells: the state of each stage, steps, time left, figures and sheets."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from scm_media.training.stages import STAGES
 
 METRICS, SHEETS, WEIGHTS = "metrics.jsonl", "samples", "weights.safetensors"
 DEPTH = 5
-"""Folders below the root down to which runs are looked for: ``image/fashion/main`` is three."""
+"""Runs are looked for down to so many folders below the root: ``image/fashion/main`` is three."""
 NUM_RECENT = 5
-"""Reports whose speed the time that is left follows from."""
+"""The time that is left follows from the speed of so many reports."""
 TRAINING, STOPPED, DONE, WAITING = "training now", "stopped", "done", "not begun"
 
 Curve = tuple[list[int], list[float]]
-"""Steps and the values of a figure at them; values that were not finite are NaN."""
+"""It holds steps and the values of a figure at them; values that were not finite are NaN."""
 
 
 @dataclass(frozen=True)
 class StageProgress:
-    """How far a stage is.
+    """This says how far a stage is.
 
     done, total: steps (of the stage ``trajectories`` files). resumes: the step of the last checkpoint, from which a
     stage that was stopped goes on. seconds_left: at the speed of the last reports, of a stage that was stopped from its
@@ -62,7 +62,7 @@ class StageProgress:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """The stages of a run in order, who trains it now, and a forecast in words.
+    """This holds the stages of a run in order, who trains it now, and a forecast in words.
 
     holder: process and host, None where nobody trains. forecast: the time left of the stage that is trained and of
     those after it, where it can be told.

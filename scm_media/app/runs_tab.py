@@ -1,4 +1,4 @@
-"""The tab that shows trainings: stages, time left, curves and the newest sheets, refreshed while it is open."""
+"""This tab shows trainings: stages, time left, curves and the newest sheets, refreshed while it is open."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from scm_media.training.forecast import duration
 
 TITLE = "Runs"
 SECONDS = 4.0
-"""Seconds between two looks at a run."""
+"""The page looks at a run again after so many seconds."""
 AUTOMATIC = "the latest"
-"""The choice of the stage that is trained, or was trained last."""
+"""This choice stands for the stage that is trained, or was trained last."""
 WITHOUT = (
     "Start the app with --runs and a folder of trainings to see them here: scm-media app --runs runs. Only folders "
     "below it are shown."
@@ -74,7 +74,7 @@ def build(app: App) -> None:
 
 
 class RunsTab:
-    """The components, by what they are for, and their handlers."""
+    """This holds the components, by what they are for, and their handlers."""
 
     def __init__(self, app: App, root: Path) -> None:
         self.app, self.root = app, root
@@ -96,24 +96,25 @@ class RunsTab:
         self._connect(tab)
 
     def _connect(self, tab: Any) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_id": "runs"}
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         inputs = [self.run, self.stage, self.everything, self.seen]
         outputs = [self.run, self.stage, self.overview, self.curves, self.sheet, self.seen]
-        look = guarded(self.on_look)
-        tab.select(lambda follow: gr.Timer(active=bool(follow)), self.follow, self.timer, queue=False, **_only(quiet))
-        tab.select(look, inputs, outputs, **quiet)
-        self.timer.tick(look, inputs, outputs, trigger_mode="once", **quiet)
+        look, queued = guarded(self.on_look), quiet | {"concurrency_id": "runs"}
+        gr.on([tab.select, self.follow.input], self.on_follow, self.follow, self.timer, queue=False, **quiet)
+        tab.select(look, inputs, outputs, **queued)
+        self.timer.tick(look, inputs, outputs, trigger_mode="once", **queued)
         gr.on(
             [self.run.input, self.stage.input, self.everything.input],
             look,
             inputs,
             outputs,
             trigger_mode="always_last",
-            **quiet,
+            **queued,
         )
-        self.follow.input(
-            lambda follow: gr.Timer(active=bool(follow)), self.follow, self.timer, queue=False, **_only(quiet)
-        )
+
+    def on_follow(self, follow: bool) -> gr.Timer:
+        """Returns the timer, which ticks while the run is followed."""
+        return gr.Timer(active=bool(follow))
 
     def on_look(self, run: str | None, stage: str, everything: bool, seen: Any, request: gr.Request) -> list[Any]:
         """Returns what a run has come to; only what has changed since the last look is sent."""
@@ -213,7 +214,3 @@ def _curves(stage: StageProgress | None, everything: bool) -> str:
     if stage is None or not stage.figures:
         return empty("No figures yet.")
     return draw_panels(group_figures(stage.figures, everything))
-
-
-def _only(how: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in how.items() if key != "concurrency_id"}

@@ -22,11 +22,11 @@ from scm_media.app.settings import MEGABYTE, ServerSettings, is_local
 from scm_media.app.style import CSS, THEME
 
 TABS: tuple[ModuleType, ...] = (generate_tab, live_tab, edit_tab, steer_tab, runs_tab)
-"""The tabs, from left to right: modules with ``TITLE`` and ``build(app)``."""
+"""These are the tabs, from left to right: modules with ``TITLE`` and ``build(app)``."""
 HEARTBEAT = "2"
-"""Seconds between two looks whether a page is still open; Gradio takes the number from the environment."""
+"""Gradio, which takes it from the environment, looks after so many seconds whether a page is still open."""
 WORKERS = 4
-"""Handlers of one kind that run at once; each model serves one at a time."""
+"""So many handlers of one kind run at once; each model serves one at a time."""
 
 
 def build(app: App) -> gr.Blocks:
@@ -102,7 +102,7 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class Server(NamedTuple):
-    """A running server."""
+    """This is a running server."""
 
     app: App
     blocks: gr.Blocks

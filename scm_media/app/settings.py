@@ -1,4 +1,4 @@
-"""The settings of the app's server, checked before anything is opened."""
+"""This module checks the settings of the app's server before anything is opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from scm_media.bounds import Bounds
 
 BUNDLED = ("image/fashion", "image/emoji-text", "audio/notes", "video/scenes")
-"""The models that are opened where none are named."""
+"""These models are opened where none are named."""
 PASSWORD_VARIABLE = "SCM_MEDIA_PASSWORD"
 SHORTEST_PASSWORD = 8
 MEGABYTE = 1_000_000
@@ -21,26 +21,26 @@ SAMPLES = Bounds(1, 1024, whole=True)
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """What ``scm-media app`` was asked for. Raises ValueError, naming the flag, for a value that cannot be used."""
+    """This holds the flags of ``scm-media app``, and raises ValueError, naming the flag, for a value it cannot use."""
 
     models: tuple[str, ...] = BUNDLED
-    """Bundled names, run folders, model folders and files."""
+    """They are bundled names, run folders, model folders and files."""
     host: str = "127.0.0.1"
-    """The address to listen on. Any other than this computer's own needs a password."""
+    """The server listens on this address; any other than this computer's own needs a password."""
     port: int | None = None
-    """None: 7860, or the next one that is free."""
+    """None stands for 7860, or the next one that is free."""
     password: str | None = None
-    """Asked for before anything is shown; None: nobody is asked."""
+    """It is asked for before anything is shown; with None nobody is asked."""
     max_upload: float = 32.0
-    """Size of an uploaded file, in megabytes at most."""
+    """An uploaded file has at most so many megabytes."""
     queue: int = 32
-    """Requests that wait at most; further ones are refused with a message."""
+    """At most so many requests wait; further ones are refused with a message."""
     most: int = 16
-    """Samples of one request at most."""
+    """One request may ask for so many samples."""
     out: Path | None = None
-    """Where the private folders of sessions are made; None: in the system's folder for temporary files."""
+    """The private folders of sessions are made here; None stands for the system's folder for temporary files."""
     runs: Path | None = None
-    """The folder below which trainings are shown; None: none are."""
+    """Trainings below this folder are shown; with None there are none."""
     device: str = "auto"
     precision: str = "float32"
 

@@ -1,4 +1,4 @@
-"""The tab that steers a clip by keys, for models that take actions."""
+"""This tab steers a clip by keys, for models that take actions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from scm_media.pipeline import Pipeline
 
 TITLE = "Steer"
 HOLD = 4
-"""Frames that a key holds its action at first."""
+"""A key holds its action for so many frames at first."""
 MOST_WAITING = 32
-"""Moves that wait for the model at most."""
+"""At most so many moves wait for the model."""
 WITHOUT = (
     "None of the app's models takes actions, so there is nothing to steer. A model that is trained on clips with the "
     "buttons of each frame does: scm-media train video/scenes-actions, then scm-media app "
@@ -40,13 +40,13 @@ video { width: min(100%, 512px); image-rendering: pixelated; border-radius: 8px;
 
 @dataclass
 class Steered:
-    """What a page steers: its scene, and the moves that wait for the model."""
+    """This is what a page steers: its scene, and the moves that wait for the model."""
 
     model: str
     scene: steering.Scene
     waiting: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while ``waiting`` is changed, which a key does at any time."""
+    """It is held while ``waiting`` is changed, which a key does at any time."""
 
     def take(self) -> list[str]:
         """Returns the moves that wait, which then wait no longer."""
@@ -77,7 +77,7 @@ def steered_models(app: App) -> list[str]:
 
 
 class _Tab:
-    """The components, by what they are for, and their handlers."""
+    """This holds the components, by what they are for, and their handlers."""
 
     def __init__(self, app: App, names: list[str]) -> None:
         self.app, self.names = app, names

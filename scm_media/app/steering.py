@@ -19,12 +19,12 @@ from scm_media.pipeline.windows import OVERLAP, find_axis_option
 from scm_media.prompts import LABEL as PROMPT
 
 MOST_VALUES = 1 << 25
-"""Numbers of one clip (128 MiB), which is kept while its page is open; a longer one is begun anew."""
+"""A clip has at most so many values (128 MiB), since it is kept while its page is open."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip so far: frames ``(C, T, *S)``, what led to each of them ``(T, k)``, and what its noise follows from.
+    """This is a clip so far: frames ``(C, T, *S)``, the actions that led to them ``(T, k)``, and its seed.
 
     labels: those of all its windows. windows: how many were made, which is the index of the next one's noise.
     shown: the first frame of the newest window.

@@ -1,4 +1,4 @@
-"""Which key of a keyboard stands for which action of a model."""
+"""This module says which key of a keyboard stands for which action of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEANINGS: Mapping[str, Sequence[str]] = {
     "d": ("right", "strafe-right", "strafe_right", "turn-right", "turn_right", "turnright"),
     " ": ("fire", "shoot", "attack", "jump"),
 }
-"""The names that each key looks for among the actions, the first one first."""
+"""Each key looks for these names among the actions, the first one first."""
 SHOWN: Mapping[str, str] = {"ArrowUp": "↑", "ArrowDown": "↓", "ArrowLeft": "←", "ArrowRight": "→", " ": "Space"}
 
 

@@ -1,4 +1,4 @@
-"""How the page looks: fonts of the system alone, and the cards of results."""
+"""This module says how the page looks: it has fonts of the system alone, and the cards of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a sound or a clip over time, in which the mouse or a finger chooses a stretch."""
+"""This module shows a sound or a clip over time, where the mouse or a finger chooses a stretch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what lasts, for choosing a stretch: the outline of a sound, or the frames of a clip, over time."""
+"""This module draws the outline of a sound, or the frames of a clip, over time, for choosing a stretch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scm_media.app.edits import to_picture
 from scm_media.modality import SizeOption
 
 WIDTH, HEIGHT = 960, 180
-"""Pixels of the picture; that of a clip is as high as its frames."""
+"""The picture has so many pixels; that of a clip is as high as its frames."""
 PAPER, INK, FAINT = (255, 255, 255), (55, 65, 81), (156, 163, 175)
 CHOSEN, CHOSEN_INK = (255, 224, 194), (194, 65, 12)
 MOST_FRAMES, MARGIN = 8, 10
-"""Frames of a clip that are shown, and the pixels above and below them."""
+"""At most so many frames of a clip are shown, with so many pixels above and below them."""
 
 
 def draw_timeline(sample: Tensor, option: SizeOption, stretch: tuple[float, float] | None) -> Image.Image:

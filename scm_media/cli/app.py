@@ -1,4 +1,4 @@
-"""``scm-media app``: the browser app, on this computer alone unless it is told otherwise."""
+"""This module is ``scm-media app``: it opens the browser app, on this computer alone unless it is told otherwise."""
 
 from __future__ import annotations
 

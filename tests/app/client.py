@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Client:
-    """One user, with cookies of their own."""
+    """This is one user, with cookies of their own."""
 
     url: str
     opener: urllib.request.OpenerDirector = field(init=False)

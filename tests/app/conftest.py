@@ -1,4 +1,4 @@
-"""One server for all tests of a file, with the bundled models."""
+"""These fixtures serve the bundled models to all tests of a file, and open a page in a browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_UPLOADED = 0.2
 
 @dataclass
 class Served:
-    """A running server, and a user of it."""
+    """This is a running server, with a user of it."""
 
     server: Server
 
@@ -41,7 +41,7 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def locked(monkeypatch) -> Iterator[Served]:
-    """A second server, which asks for a password; the first one is not used meanwhile."""
+    """Yields a second server, which asks for a password; the first one is not used meanwhile."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", os.environ.get("GRADIO_TEMP_DIR", ""))  # set back afterwards
     settings = ServerSettings(models=("image/fashion",), password="correct horse", device="cpu")
     with running(settings) as server:
@@ -50,14 +50,14 @@ def locked(monkeypatch) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
-    """A browser with an empty folder of its own."""
+    """Yields a browser with an empty folder of its own."""
     with playwright() as started, context(started) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def user(served: Served, browser: BrowserContext) -> Iterator[User]:
-    """A user whose page is open."""
+    """Yields a user whose page is open."""
     page = browser.new_page()
     user = User(page, served.url)
     page.on("request", lambda request: user.requests.append(request.url))

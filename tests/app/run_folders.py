@@ -1,4 +1,4 @@
-"""Run folders as a training leaves them, without one: recipe, figures, sheets, weights and checkpoints."""
+"""This module writes run folders as a training leaves them: recipe, figures, sheets and weights."""
 
 from __future__ import annotations
 

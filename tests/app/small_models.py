@@ -1,4 +1,4 @@
-"""Tiny models for the app: clips that take actions."""
+"""This module writes tiny models for the app, of clips that take actions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.pipeline.tiny_media import write_tiny
 
 ACTIONS = ["ahead", "left", "right", "fire"]
 TIME_FACTOR = 2
-"""Frames in one latent frame of the tiny autoencoder of clips."""
+"""One latent frame of the tiny autoencoder of clips holds so many frames."""
 
 
 def write_steered(folder: Path) -> Path:

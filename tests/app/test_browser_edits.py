@@ -1,4 +1,4 @@
-"""Editing, steering and runs in a real browser: what is drawn, chosen or kept stays, keys steer, runs are followed."""
+"""In a real browser, what is drawn on, chosen or kept is edited rightly, keys steer, and runs are followed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.app.small_models import write_steered
 from tests.pipeline.tiny_media import write_tiny
 
 WAIT = 60_000
-"""Milliseconds: tests share their core with others."""
+"""Tests wait so many milliseconds, since they share their core with others."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run whose student is at step 10 of 40, while a line is being written."""
+    """Returns a run whose student is at step 10 of 40, while a line is being written."""
     folder = write_run(tmp_path_factory.mktemp("runs") / "image" / "main", {"teacher": 20, "student": 40})
     write_figures(folder / "teacher", [{"step": 20, "loss": 0.5}])
     finish(folder / "teacher", 20)

@@ -1,4 +1,4 @@
-"""The edit tab without a browser: what it opens, plays and keeps."""
+"""The edit tab opens, plays and keeps files, here without a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page may send to the canvas of the edit tab."""
+"""The canvas of the edit tab bounds what a page may send to it."""
 
 from __future__ import annotations
 

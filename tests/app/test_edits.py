@@ -1,4 +1,4 @@
-"""Edits of the page: the ways that a model has, what is said of an uploaded file, masks that are drawn, requests."""
+"""Edits of the page become requests: ways follow from the model, files are described, masks are drawn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(pipeline, file, sampling=SAMPLING, **fields):
 
 @pytest.fixture
 def picture(tmp_path):
-    """A wide picture in colour, whose red rises to the right."""
+    """Returns a wide picture in colour, whose red rises to the right."""
     red = np.tile(np.arange(32, dtype=np.uint8) * 8, (20, 1))
     file = tmp_path / "wide one.png"
     Image.fromarray(np.stack([red, red // 2, 255 - red], -1)).save(file)
@@ -45,7 +45,7 @@ def picture(tmp_path):
 
 @pytest.fixture
 def sound(tmp_path, models):
-    """Three quarters of a second of a tone."""
+    """Returns three quarters of a second of a tone."""
     wave = 0.5 * torch.sin(torch.arange(6000) * 0.2)[None]
     file = tmp_path / "tone.wav"
     models["audio"].modality.write(file, wave, {})
@@ -54,7 +54,7 @@ def sound(tmp_path, models):
 
 @pytest.fixture
 def clip(tmp_path, models):
-    """Seven frames that grow brighter."""
+    """Returns seven frames that grow brighter."""
     frames = torch.linspace(-0.9, 0.9, 7)[None, :, None, None].expand(3, 7, 16, 24)
     file = tmp_path / "clip.mp4"
     models["video"].modality.write(file, frames, {})

@@ -1,4 +1,4 @@
-"""Private folders: apart, and deleted with their session."""
+"""Private folders are apart, and are deleted with their session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What never reaches Gradio."""
+"""The guard refuses what must never reach Gradio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server over HTTP, without a browser: files, passwords, uploads, endpoints, many users at once."""
+"""The server answers HTTP without a browser: files, passwords, uploads, endpoints, many users at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked for, made: progress, stops, locks, files, warnings."""
+"""What is asked for is made, with progress, stops, locks, files and warnings."""
 
 from __future__ import annotations
 

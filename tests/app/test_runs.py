@@ -1,4 +1,4 @@
-"""Runs as the app sees them: found below a root alone, read while they are written, with their state in words."""
+"""Runs are found below a root alone, read while they are written, and have their state in words."""
 
 from __future__ import annotations
 

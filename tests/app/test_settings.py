@@ -1,4 +1,4 @@
-"""Settings of the server, and the command that takes them."""
+"""The settings of the server are checked, and the command takes them."""
 
 from __future__ import annotations
 

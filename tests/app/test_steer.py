@@ -1,4 +1,4 @@
-"""Steering: keys stand for a model's actions, and each window goes on from the last frames by what is pressed."""
+"""Keys stand for a model's actions, and each window goes on from the last frames by what is pressed."""
 
 from __future__ import annotations
 
