@@ -1,10 +1,11 @@
-"""The packages whose code a configuration may use: ours, installed plugins, and those that the user allows."""
+"""Lists installed plugins, and the packages whose code a configuration may use: ours, plugins', and the user's own."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import os
+import sys
 from importlib.metadata import EntryPoint, entry_points
 
 ALLOW_VARIABLE = "SCM_MEDIA_ALLOW"
@@ -14,8 +15,8 @@ OWN_PACKAGES = ("scm_media", "modalities")
 
 def allowed_packages() -> frozenset[str]:
     """Returns the top-level packages whose modules may be imported: ours, plugins', and those of SCM_MEDIA_ALLOW."""
-    plugins = (point.module.partition(".")[0] for point in _entry_points())
-    return frozenset((*OWN_PACKAGES, *plugins, *_allowed_by_user()))
+    found = (point.module.partition(".")[0] for point in plugins("modalities"))
+    return frozenset((*OWN_PACKAGES, *found, *_allowed_by_user()))
 
 
 def import_plugins() -> dict[str, str]:
@@ -23,7 +24,7 @@ def import_plugins() -> dict[str, str]:
 
     Returns the packages that could not be imported, each with the reason.
     """
-    modules = {point.module for point in _entry_points() if point.module.partition(".")[0] not in OWN_PACKAGES}
+    modules = {point.module for point in plugins("modalities") if point.module.partition(".")[0] not in OWN_PACKAGES}
     failed = {}
     for module in sorted(modules | set(_allowed_by_user())):
         try:
@@ -33,9 +34,15 @@ def import_plugins() -> dict[str, str]:
     return failed
 
 
+def plugins(kind: str) -> tuple[EntryPoint, ...]:
+    """Returns the entry points of the group ``scm_media.KIND``: modalities, recipes or configs."""
+    return _read(f"scm_media.{kind}", tuple(sys.path))
+
+
 @functools.cache
-def _entry_points() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group="scm_media.modalities"))
+def _read(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Reads the metadata of all installed packages, which takes tens of milliseconds, once for each search path."""
+    return tuple(entry_points(group=group))
 
 
 def _allowed_by_user() -> list[str]:

@@ -91,7 +91,7 @@ def collect() -> list[Text]:
 TEXTS = collect()
 PARTS = (
     *("its header lacks", "it is damaged: zeros", "it is a {}", "is neither a regular file", "config and info"),
-    *("parts and figures in its header", "mean or covariance", "a sample is not finite"),
+    *("parts and figures in its header", "mean or covariance", "a sample is not finite", "is a pipe, a device"),
 )
 """Beginnings of texts that another text takes up, which names the file."""
 

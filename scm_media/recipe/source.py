@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +24,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from scm_media import reading
+from scm_media.plugins import plugins
 from scm_media.recipe.errors import clear_errors
 from scm_media.settings import Recipe, default_values
 
@@ -117,8 +117,7 @@ def read_own(file: Path) -> DictConfig:
 
 def packages(kind: str) -> tuple[str, ...]:
     """Returns the packages that hold "recipes" or "configs": ours first, then those of plugins by name."""
-    group = f"scm_media.{kind}"
-    return (group, *sorted({point.value for point in entry_points(group=group)}))
+    return (f"scm_media.{kind}", *sorted({point.value for point in plugins(kind)}))
 
 
 def _store_defaults() -> None:
