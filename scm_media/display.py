@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 
 _UNDECODED = range(0xDC80, 0xDD00)
 """Code points that stand for single bytes of a file name that is not UTF-8 (PEP 383)."""
@@ -30,6 +31,12 @@ def byte_size(num: float) -> str:
     """Returns a number of bytes in GiB, or in MiB below a tenth of one, with two digits or all before the point."""
     value, unit = (num / 2**30, "GiB") if num >= 0.1 * 2**30 else (num / 2**20, "MiB")
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
+
+
+def span(values: Collection[float], spec: str = "") -> str:
+    """Returns "LEAST to GREATEST" of numbers in this format, or one of them where both are written alike."""
+    low, high = format(min(values), spec), format(max(values), spec)
+    return low if low == high else f"{low} to {high}"
 
 
 def printable_lines(text: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modalities.audio.reading import open_recording
+from scm_media.display import span
 
 DURATIONS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 HIGHEST_RATE = 22050
@@ -58,8 +59,8 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     }
     mono = channels.count(1)
     seen = (
-        f"{len(rates)} of {len(paths)} opened files are sounds, {mono} of them mono, {min(rates)} to {max(rates)} Hz, "
-        f"{min(lengths):.3g} to {max(lengths):.3g} s long (half of them at most {usual:.3g} s)"
+        f"{len(rates)} of {len(paths)} opened files are sounds, {mono} of them mono, {span(rates)} Hz, "
+        f"{span(lengths, '.3g')} s long (half of them at most {usual:.3g} s)"
     )
     return keys, seen
 

@@ -19,6 +19,7 @@ from modalities.image.statistics import STATISTIC_UNITS, picture_statistics
 from modalities.image.writing import SUFFIX, read_metadata, to_picture, write_picture
 from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize, to_grey
 from modalities.pictures.reading import MAX_PIXELS, MODES
+from scm_media.display import span
 from scm_media.drawing import draw_grid, scale_picture
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
@@ -114,7 +115,7 @@ class ImageModality(Modality):
         keys = {"size": size, "channels": 1 if grey else 3, "fit": "pad" if max(*heights, *widths) <= size else "crop"}
         seen = (
             f"{len(pictures)} of {len(paths)} opened files are pictures, {'grey' if grey else 'in colour'}, "
-            f"{min(widths)} to {max(widths)} pixels wide and {min(heights)} to {max(heights)} high"
+            f"{span(widths)} pixels wide and {span(heights)} high"
         )
         return keys, seen
 

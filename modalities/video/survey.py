@@ -12,6 +12,7 @@ from torch import Tensor
 from modalities.video.footage import Footage, VideoError, check_end, wrap_errors
 from modalities.video.reading import open_footage
 from modalities.video.timing import Span
+from scm_media.display import span
 
 WHOLE = 20.0
 """Videos of up to so many seconds are decoded from end to end; three stretches of longer ones are."""
@@ -116,9 +117,10 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
         "padding": "hold" if num_short > MOST_LEFT_OUT * len(lengths) else "refuse",
     }
     seen = (
-        f"{len(rates)} of {len(paths)} opened files are videos, {'×'.join(map(str, min(sizes)))} to "
-        f"{'×'.join(map(str, max(sizes)))} pixels, {min(rates):.4g} to {max(rates):.4g} frames/s, "
-        f"{min(lengths):.3g} to {max(lengths):.3g} s long (half of them at most {usual:.3g} s)"
+        f"{len(rates)} of {len(paths)} opened files are videos, "
+        f"{' to '.join('×'.join(map(str, size)) for size in sorted({min(sizes), max(sizes)}))} pixels, "
+        f"{span(rates, '.4g')} frames/s, "
+        f"{span(lengths, '.3g')} s long (half of them at most {usual:.3g} s)"
     )
     if keys["padding"] == "hold":
         seen += f"; {num_short} are shorter than a clip, and repeat their last frame (padding: refuse leaves them out)"

@@ -176,7 +176,7 @@ def _fitting_modality(folder: Path) -> Any:
     if not folder.is_dir():
         raise ValueError(f"--reference {folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    _, modality = recipe_for(files, folder)
+    modality = recipe_for(files, folder).modality
     keys, _ = fitting_keys(modality, [path for path in files if path.suffix.lower() in modality.suffixes])
     return type(modality)(**keys)
 

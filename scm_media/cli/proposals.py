@@ -1,4 +1,4 @@
-"""Proposes a recipe for a folder: of the modality that reads its files, with keys that fit them."""
+"""This module proposes a recipe for a folder: of the modality that reads its files, with keys that fit them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,21 @@ FEW_FILES = (
 NUM_OPENED = 32
 """Number of files that are opened for a proposal, spread over the folder."""
 
+FOR_FOLDERS = "/folder"
+"""Names of recipes that are made for a folder of files end with this."""
+
+FEWEST_CAPTIONED = 0.5
+"""A model of texts is proposed where at least this part of the files has captions."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Holds the recipe that reads a folder, its modality, and how many files each other modality would read."""
+
+    recipe: str
+    modality: Any
+    others: Mapping[str, int]
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -43,10 +58,11 @@ UNPLANNED = Planned(
 )
 
 
-def propose(folder: Path, hours: float | None, device: str) -> str:
+def propose(folder: Path, hours: float | None, device: str, kind: str | None = None) -> str:
     """Returns a recipe's text for a folder: of the modality that reads most of its files, with keys that fit them.
 
     hours: those that training and evaluation on the device are planned to fit into; None for the recipe's own numbers.
+    kind: the name of the modality whose files are meant where a folder has several kinds.
     """
     if not folder.is_dir():
         what = "it is a file; give the folder that it lies in" if folder.exists() else "check the path"
@@ -56,11 +72,13 @@ def propose(folder: Path, hours: float | None, device: str) -> str:
 
         device = usable_device(device)  # before the folder is looked at
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
-    best, modality = recipe_for(files, folder)
+    found = recipe_for(files, folder, kind)
+    best, modality = found.recipe, found.modality
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
     classes, aside = _find_classes(own, folder)
     num_captioned = _count_captioned(own, files)
+    of_texts = num_captioned >= max(1, FEWEST_CAPTIONED * len(own))
     plan, own_name, fraction = UNPLANNED, recipe_name(folder), held_out(len(own))
     if hours is not None:
         plan = plan_training(best, own_name, keys, own, classes, hours, device)
@@ -71,11 +89,12 @@ def propose(folder: Path, hours: float | None, device: str) -> str:
         *(f"# {line}" for line in plan.comments),
         *([f"# Seen: {printable(seen)}."] if seen else []),
         *([FEW_FILES.format(len(own))] if len(own) < NUM_FEW else []),
-        *([f"# Texts: {num_captioned} files have captions in a .txt or .json beside them."] if num_captioned else []),
+        *_about_texts(num_captioned, len(own), of_texts),
+        *(f"# Left out: {num} files that --modality {other} reads." for other, num in sorted(found.others.items())),
         "defaults:",
         f"  - {best}",
         "  - override /data: folder",
-        *(["  - override /text: minilm  # of captions: pip install 'scm-media[text]'"] if num_captioned else []),
+        *(["  - override /text: minilm  # of captions: pip install 'scm-media[text]'"] if of_texts else []),
         "  - _self_",
         "",
         f"recipe: {yaml_text(own_name)}",
@@ -90,7 +109,7 @@ def propose(folder: Path, hours: float | None, device: str) -> str:
         lines.append(f"hours: {hours:g}  # train warns where it expects more for training and evaluation")
     if aside:
         lines.append(f"# Of sub-folders: {aside}.")
-    if 0 < num_captioned < len(own):
+    if of_texts and num_captioned < len(own):
         lines.append("text: {missing: unconditional}  # files without a caption; leave_out trains on the others alone")
     if not classes:
         lines.append(
@@ -126,6 +145,16 @@ def _count_captioned(own: Sequence[Path], files: Sequence[Path]) -> int:
     return sum(str(path.with_suffix("")) in sidecars for path in own)
 
 
+def _about_texts(num_captioned: int, num: int, of_texts: bool) -> list[str]:
+    if of_texts:
+        return [f"# Texts: {num_captioned} files have captions in a .txt or .json beside them."]
+    if num_captioned:
+        return [
+            f"# Texts: {num_captioned} of {num} files alone have captions beside them: too few for a model of texts."
+        ]
+    return []
+
+
 def held_out(num_files: int) -> float:
     """Returns the fraction of files that is held out: of few files more, a tenth at most."""
     return max(HELD_OUT, round(min(0.1, FEW_HELD_OUT / max(1, num_files)), 3))
@@ -158,45 +187,62 @@ def _yaml(value: Any) -> str:
     return yaml_text(value) if isinstance(value, str) else json.dumps(value)
 
 
-def recipe_for(files: Sequence[Path], folder: Path) -> tuple[str, Any]:
-    """Returns the recipe, with its modality, that reads most of the files; of several the one of least effort.
+def recipe_for(files: Sequence[Path], folder: Path, kind: str | None = None) -> Found:
+    """Returns the recipe that reads most of the files; of several the one of least effort.
 
+    Recipes for folders are asked first, and the others only where these read half of the files at most.
+    kind: the name of the modality that is wanted, such as "image"; None for the one that reads most files.
     Raises ValueError when none reads any.
     """
+    suffixes = Counter(path.suffix.lower() for path in files)
+    unusable: list[str] = []
+    usable: list[tuple[int, tuple[int, int], str, Any]] = []
+    for for_folders in (True, False):
+        usable += _candidates(suffixes, for_folders, unusable)
+        read = {
+            modality.name: -negative for negative, _, _, modality in sorted(usable, key=lambda each: each[:3])[::-1]
+        }
+        wanted = sorted((each for each in usable if kind in (None, each[3].name)), key=lambda each: each[:3])
+        if not files or (wanted and -wanted[0][0] > (0 if kind else len(files) / 2)):
+            break
+    if wanted and wanted[0][0]:
+        _, _, name, modality = wanted[0]
+        return Found(name, modality, {other: num for other, num in read.items() if num and other != modality.name})
+    if kind is not None and kind not in read:
+        raise ValueError(f"--modality {kind}: there is no such modality; there are: {', '.join(sorted(read))}")
+    seen = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5))
+    what = f"it has {seen}" if seen else "it is empty"
+    readers = "; ".join(
+        f"{modality.name} reads {' '.join(sorted(modality.suffixes))}"
+        for _, _, name, modality in sorted(usable, key=lambda each: each[1:3])
+        if name.endswith(FOR_FOLDERS) and kind in (None, modality.name)
+    )
+    who = "no recipe's modality reads" if kind is None else f"--modality {kind} reads none of"
+    raise ValueError("; ".join([f"{folder}: {who} these files: {what}", *filter(None, [readers]), *unusable]))
+
+
+def _candidates(
+    suffixes: Counter[str], for_folders: bool, unusable: list[str]
+) -> Iterator[tuple[int, tuple[int, int], str, Any]]:
+    """Yields recipes with minus the number of files that each reads, its order, its name and its modality."""
     from scm_media.build import build
 
-    suffixes = Counter(path.suffix.lower() for path in files)
-    best, found, most = "", None, 0
-    unusable, usable = [], []
     for name in recipe.names():
-        if name.endswith("/distil"):  # they need a teacher, beside files
+        # Those that distil a teacher need it beside files.
+        if name.endswith("/distil") or name.endswith(FOR_FOLDERS) != for_folders:
             continue
         try:
             config = recipe.compose(name, NO_DATA)
-            usable.append((_order_of(name, config), name, build(config["modality"], "modality")))
+            modality = build(config["modality"], "modality")
         except ValueError as error:
             unusable.append(f"{name} is not usable here: {error}")
-    for _, name, modality in sorted(usable, key=lambda entry: entry[:2]):
-        count = sum(suffixes[suffix] for suffix in modality.suffixes)
-        if count > most:
-            best, found, most = name, modality, count
-    if not best:
-        seen = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5))
-        found = f"it has {seen}" if seen else "it is empty"
-        read = "; ".join(
-            f"{modality.name} reads {' '.join(sorted(modality.suffixes))}"
-            for _, name, modality in usable
-            if name.endswith("/folder")
-        )
-        raise ValueError(
-            "; ".join([f"{folder}: no recipe's modality reads these files: {found}", *filter(None, [read]), *unusable])
-        )
-    return best, found
+            continue
+        yield -sum(suffixes[suffix] for suffix in modality.suffixes), _order_of(name, config), name, modality
 
 
 def _order_of(name: str, config: dict[str, Any]) -> tuple[int, int]:
     """Returns the order of recipes: those for folders first, trials last, then by the samples that the teacher sees."""
-    readiness = 0 if name.endswith("/folder") else 2 if name.endswith("/tiny") else 1
+    readiness = 0 if name.endswith(FOR_FOLDERS) else 2 if name.endswith("/tiny") else 1
     return readiness, config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
 
 

@@ -32,6 +32,11 @@ def run(arguments: Sequence[str]) -> int:
     commands.add_argument(
         "--hours", type=float, metavar="H", help="with --for: time this machine, and fit training and evaluation to H"
     )
+    commands.add_argument(
+        "--modality",
+        metavar="NAME",
+        help="with --for: image, audio, video or a plugin's; default: what reads most files",
+    )
     commands.add_argument("--device", choices=("auto", "cpu", "cuda"), help="with --hours: default: auto")
     parsed = commands.parse_intermixed_args(arguments)
     if parsed.overrides and (parsed.copy or parsed.keys or parsed.folder or parsed.reference):
@@ -46,8 +51,10 @@ def run(arguments: Sequence[str]) -> int:
         commands.error("--hours needs --for FOLDER, the folder of files to train on")
     if parsed.device and parsed.hours is None:
         commands.error("--device needs --hours H: without hours nothing is timed")
+    if parsed.modality and not parsed.folder:
+        commands.error("--modality needs --for FOLDER, the folder of files to train on")
     if parsed.folder:
-        print(text := propose(Path(parsed.folder), parsed.hours, parsed.device or "auto"))
+        print(text := propose(Path(parsed.folder), parsed.hours, parsed.device or "auto", parsed.modality))
         if not sys.stdout.isatty():
             _tell(text)
     elif parsed.copy:

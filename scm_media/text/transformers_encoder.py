@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ TOKENS_PER_BATCH = 4096
 """The tokens that a forward pass takes, those of padding included."""
 STORED = {"float32": torch.float32, "bfloat16": torch.float16}
 """The types of embeddings by the type that a network computes in: float16 has more digits than bfloat16."""
+TREES = "torch.utils._pytree"
+"""This logger warns of how torchao, which transformers imports, registers its own types: no user can act on it."""
 
 
 class TransformersEncoder(TextEncoder):
@@ -143,16 +146,18 @@ def _import() -> Any:
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
     """Silences the bars and the report of loading, which lists all that a text model leaves out of a file."""
-    logging = transformers.utils.logging
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity, trees = transformers.utils.logging, logging.getLogger(TREES)
+    before, level, bars = verbosity.get_verbosity(), trees.level, verbosity.is_progress_bar_enabled()
+    verbosity.set_verbosity_error()
+    verbosity.disable_progress_bar()
+    trees.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        verbosity.set_verbosity(before)
+        trees.setLevel(level)
         if bars:
-            logging.enable_progress_bar()
+            verbosity.enable_progress_bar()
 
 
 def _read_model_config(transformers: Any, folder: Path, kind: Kind) -> Any:

@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -251,6 +252,12 @@ def write_pictures(folder, *names):
         Image.new("L", (16, 16), number).save(folder / name)
 
 
+def write_sounds(folder, *names):
+    for name in names:
+        tone = torch.sin(2 * torch.pi * 440 * torch.arange(4000) / 8000)
+        soundfile.write(folder / name, tone.numpy(), 8000)
+
+
 @pytest.mark.parametrize(
     ("names", "labels", "said"),
     [
@@ -273,6 +280,54 @@ def test_sub_folders_are_classes_where_they_are_a_choice(tmp_path, capsys, monke
     assert config["data"]["labels"] == labels and said in text and "thumbnails" not in text
     assert (config["feature_extractor"] is None) == (labels == "none")
     assert main(["check", str(tmp_path / "mine.yaml"), f"run_dir={tmp_path}/run"]) == 0
+
+
+def test_a_folder_of_several_kinds_says_what_is_left_out_and_the_kind_can_be_chosen(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recipe, "names", lambda: ("audio/folder", "image/folder"))
+    folder = tmp_path / "mixed"
+    write_pictures(folder, "1.png", "2.png", "3.png")
+    write_sounds(folder, "1.wav", "2.wav")
+    text, config = timesteps(folder, tmp_path, capsys)
+    assert text.startswith("# 3 files of") and config["modality"]["_target_"].startswith("modalities.image.")
+    assert "# Left out: 2 files that --modality audio reads.\n" in text
+    assert main(["recipes", "--for", str(folder), "--modality", "audio"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# 2 files of") and "  - audio/folder\n" in text
+    assert "Left out: 3 files that --modality image reads." in text and "8000 Hz, 0.5 s long" in text
+    assert main(["recipes", "--for", str(folder), "--modality", "smell"]) == 1
+    assert "--modality smell: there is no such modality; there are: audio, image" in capsys.readouterr().err
+    for file in folder.glob("*.wav"):
+        file.unlink()
+    assert main(["recipes", "--for", str(folder), "--modality", "audio"]) == 1
+    assert re.search(
+        r"--modality audio reads none of these files: it has 3 \.png; audio reads", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(("captioned", "said"), [(1, "1 of 3 files alone have captions"), (2, "2 files have captions")])
+def test_a_model_of_texts_is_proposed_where_most_files_have_them(tmp_path, capsys, monkeypatch, captioned, said):
+    monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))
+    folder = tmp_path / "told"
+    write_pictures(folder, "1.png", "2.png", "3.png")
+    for number in range(captioned):
+        (folder / f"{number + 1}.txt").write_text("a grey square")
+    text, config = timesteps(folder, tmp_path, capsys)
+    assert said in text and (config["text"] is not None) == (captioned == 2)
+
+
+def test_recipes_of_plugins_are_asked_for_files_that_no_recipe_for_folders_reads(tmp_path, capsys, monkeypatch):
+    asked = []
+    compose = recipe.compose
+    monkeypatch.setattr(recipe, "names", lambda: ("image/folder", "video/tiny"))
+    monkeypatch.setattr(recipe, "compose", lambda name, *rest: asked.append(name) or compose(name, *rest))
+    write_pictures(tmp_path / "some", "1.png", "2.png", "3.png")
+    assert main(["recipes", "--for", str(tmp_path / "some")]) == 0
+    assert asked == ["image/folder"]
+    for number in range(4):
+        (tmp_path / "some" / f"{number}.mp4").write_bytes(b"broken")
+    assert main(["recipes", "--for", str(tmp_path / "some")]) == 1
+    assert asked == ["image/folder", "image/folder", "video/tiny"]
+    assert "can be decoded as a video" in capsys.readouterr().err
 
 
 def test_few_files_are_warned_of(tmp_path, capsys, monkeypatch):
