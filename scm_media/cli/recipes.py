@@ -80,10 +80,20 @@ def _tell(proposal: str) -> None:
     head = [line[2:] for line in takewhile(lambda line: line.startswith("# "), proposal.splitlines())]
     for line in [head[0], *head[NUM_HOW:]]:
         print(line, file=sys.stderr)
-    print(
-        "next: scm-media check FILE.yaml and scm-media train FILE.yaml, FILE being what you write this to",
-        file=sys.stderr,
-    )
+    file = _standard_output()
+    name, where = ("FILE.yaml", ", FILE being what you write this to") if file is None else (command(file), "")
+    print(f"next: scm-media check {name} and scm-media train {name}{where}", file=sys.stderr)
+
+
+def _standard_output() -> Path | None:
+    """Returns the recipe file that standard output is sent to, as the user would write it; None where none is found."""
+    try:
+        file = Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink()
+    except OSError:  # no /proc, a pipe's end, or a stream without a number
+        return None
+    if file.suffix != recipe.SUFFIX:
+        return None
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 def _print_keys(name: str, as_json: bool) -> None:

@@ -355,6 +355,18 @@ def test_what_goes_into_a_file_is_said_on_the_terminal_too(tmp_path, pictures, c
     assert recipe.compose(str(tmp_path / "mine.yaml"))["hours"] == 1
 
 
+def test_the_next_commands_name_the_file_that_the_proposal_is_sent_to(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))
+    write_pictures(tmp_path / "odd", "1.png", "2.png")
+    monkeypatch.chdir(tmp_path)
+    for name, shown in (("my odd.yaml", "'my odd.yaml'"), ("odd.txt", "FILE.yaml")):
+        with open(name, "w") as file, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", file)
+            assert main(["recipes", "--for", "odd"]) == 0
+        assert f"next: scm-media check {shown} and scm-media train {shown}" in capsys.readouterr().err
+    assert recipe.compose("my odd.yaml")["recipe"] == "odd"
+
+
 def test_a_path_that_is_no_folder_and_a_folder_of_other_files_say_what_is_wanted(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recipe, "names", lambda: ("image/folder", "video/folder"))
     (tmp_path / "a.txt").write_text("")
