@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +13,10 @@ import torch
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["COLUMNS"] = "200"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# A worker that loads librosa's functions as another process compiled them has crashed: each compiles its own.
-os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="scm-media-numba-")
+# A worker that loads librosa's functions as another process compiled them has crashed: each compiles its own, which
+# takes half a minute, and keeps them for the next time.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / _WORKER)
 torch.set_num_threads(1)
 
 
