@@ -34,7 +34,8 @@ class LabelSet:
     of each class. combinations: class numbers of all labels that have classes, in their order, to how often the data
     have them together; empty for independent labels. quantiles: a number to its evenly spaced quantiles in the data,
     from the smallest to the largest; a number without quantiles is not drawn. takes_text: whether the label ``prompt``
-    takes any text, and not its classes alone.
+    takes any text, and not its classes alone. beside_text: the labels that networks are given beside a text; None for
+    all of them.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -42,6 +43,7 @@ class LabelSet:
     combinations: Mapping[tuple[int, ...], int] = field(default_factory=dict)
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     takes_text: bool = False
+    beside_text: Sequence[str] | None = None
 
     @classmethod
     def from_description(cls, description: ModelDescription) -> LabelSet:
@@ -52,6 +54,7 @@ class LabelSet:
             parse_combinations(description.label_combinations),
             description.label_quantiles,
             description.text is not None,
+            None if description.text is None else description.text["labels"],
         )
 
     def resolve(self, label: Label, seed: int, index: int) -> dict[str, str | float]:
@@ -59,7 +62,8 @@ class LabelSet:
 
         label: a class, ``"name=value name=value"``, or a mapping. Classes are drawn as often as the data have them
         together with the given ones; if the data never have these, each class is drawn on its own. A number that is
-        neither given nor has quantiles is left out.
+        neither given nor has quantiles is left out. With a text only those labels are drawn that the data have together
+        with it, and those numbers that networks are given beside it: it says the others itself.
         Raises ValueError, with the labels or classes of the model, for an unknown one.
         """
         given = self.parse(label)
@@ -68,16 +72,25 @@ class LabelSet:
             if not self._knows_labels_of(name):
                 return given
             given = {**given, PROMPT: name}
-        resolved = {**self._draw(given, seed, index), **given}
+            drawn = self._draw(given, seed, index)
+            kept = {each: value for each, value in drawn.items() if self.names[each] or self._is_beside_text(each)}
+            resolved = {**kept, **given}
+        else:
+            resolved = {**self._draw(given, seed, index), **given}
         return {name: resolved[name] for name in self.names if name in resolved}
 
     def _knows_labels_of(self, text: str) -> bool:
         """Returns whether the model lists a text, and the labels that its data have together with it."""
         number = self._numbers[PROMPT].get(text)
-        if number is None or not self.combinations:
-            return number is not None
+        if number is None:
+            return False
+        if not self.combinations:
+            return not any(classes for name, classes in self.names.items() if name != PROMPT)
         at = [name for name, classes in self.names.items() if classes].index(PROMPT)
         return bool(self._possible(((at, number),)).items)
+
+    def _is_beside_text(self, name: str) -> bool:
+        return self.beside_text is None or name in self.beside_text
 
     def parse(self, label: Label) -> dict[str, str | float]:
         """Returns the value of each label that a user wrote; empty for None.

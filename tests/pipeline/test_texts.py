@@ -255,6 +255,19 @@ def test_a_text_brings_the_labels_that_the_data_have_with_it():
         assert labels.resolve({"prompt": text}, 0, 0) == {"prompt": text}
 
 
+def test_no_labels_are_made_up_for_a_text():
+    names = {"kind": ["loud", "soft"], "level": [], "prompt": ["bells", "rain"]}
+    quantiles = {"level": (0.0, 1.0)}
+    unknown = LabelSet(names, {}, quantiles=quantiles, takes_text=True)
+    assert unknown.resolve({"prompt": "bells"}, 0, 0) == {"prompt": "bells"}
+    known = LabelSet(names, {}, {(0, 0): 3, (1, 1): 2}, quantiles, takes_text=True, beside_text=[])
+    assert known.resolve({"prompt": "bells"}, 0, 0) == {"kind": "loud", "prompt": "bells"}
+    assert known.resolve({"prompt": "bells", "level": 0.5}, 0, 0) == {"kind": "loud", "level": 0.5, "prompt": "bells"}
+    for beside in (None, ["level"]):
+        given = LabelSet(names, {}, {(0, 0): 3, (1, 1): 2}, quantiles, takes_text=True, beside_text=beside)
+        assert set(given.resolve({"prompt": "rain"}, 0, 0)) == {"kind", "level", "prompt"}
+
+
 def test_changed_embeddings_are_not_exported(tmp_path, encoder):
     run = train(tmp_path, encoder, [f"a dog {number}" for number in range(20)])
     flip_last_bits(run / "prompts.safetensors")
