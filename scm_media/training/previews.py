@@ -27,8 +27,11 @@ STUDENT_ROWS = {1: "1 step", 2: "2 steps"}
 TIMES = (0.4, 0.8, 1.2)
 
 
-def save_sheet(modality: Modality, samples: Tensor, captions: Sequence[str], columns: int, path: Path) -> None:
-    """Writes one picture of samples ``(B, C, *S)``; OSError, with the file's name, where it cannot be written."""
+def save_sheet(modality: Modality, samples: Tensor, captions: Sequence[str], columns: int | None, path: Path) -> None:
+    """Writes one picture of samples ``(B, C, *S)``; columns: None for a nearly square one.
+
+    Raises OSError, with the file's name, where it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         modality.preview(samples, captions, columns=columns).save(path)
@@ -59,10 +62,11 @@ def moved(network: Any, device: torch.device) -> Iterator[Any]:
 class FlowPreview:
     """Draws sheets of a teacher, or of a student and its teacher, and measures figures that tell how training goes.
 
-    A sheet has a row for each sampler and a column for each sample. The figures of a student are the root mean square
-    distance between its one- and two-step latents and the teacher's Heun latents from the same noise, in units of
-    sigma_data, and the standard deviation of its latents, which collapses when the student diverges. The figures of a
-    teacher are the root mean square of dF/dt along its trajectories at a few times.
+    A sheet has a row for each sampler and a column for each sample; samples of one sampler alone make a square. The
+    figures of a student are the root mean square distance between its one- and two-step latents and the teacher's Heun
+    latents from the same noise, in units of sigma_data, and the standard deviation of its latents, which collapses when
+    the student diverges. The figures of a teacher are the root mean square of dF/dt along its trajectories at a few
+    times.
 
     flow_map: samples the student as a flow map, whose steps end at any time.
     """
@@ -150,4 +154,5 @@ class FlowPreview:
                     for names, label in zip(classes, self.labels.values(), strict=True)
                 ]
                 captions.append(" ".join(labels) + (f"\n{row}" if index == 0 else ""))
-        save_sheet(self.context.modality, torch.cat(pictures), captions, self.num, path)
+        columns = self.num if len(rows) > 1 else None
+        save_sheet(self.context.modality, torch.cat(pictures), captions, columns, path)
