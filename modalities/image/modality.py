@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,10 +15,10 @@ from torch.nn import functional
 from modalities.image.buckets import check_buckets, nearest_bucket
 from modalities.image.reading import decode, read_upright_size
 from modalities.image.statistics import STATISTIC_UNITS, picture_statistics
+from modalities.image.survey import data_warnings, suggest_config
 from modalities.image.writing import SUFFIX, read_metadata, to_picture, write_picture
 from modalities.pictures.pixels import FILTERS, covering_size, draw_corner, resize, to_grey
 from modalities.pictures.reading import MAX_PIXELS, MODES
-from scm_media.display import span
 from scm_media.drawing import draw_grid, scale_picture
 from scm_media.modality import Modality, SizeOption
 from scm_media.parts import part
@@ -89,35 +88,8 @@ class ImageModality(Modality):
 
     @classmethod
     def suggest_config(cls, paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
-        """Returns keys of a recipe's ``modality`` that fit these files, and a description of the files.
-
-        size: the median of the shorter sides as a multiple of eight, which autoencoders need, from 32 to 64: larger
-        pictures are shrunk.
-        channels: 1 where every picture is grey. fit: "pad" where all are within the size, else "crop".
-        Raises ValueError if none of them can be decoded.
-        """
-        colour = cls(channels=3)
-        pictures, problem = [], ""
-        for path in paths:
-            try:
-                pictures.append(colour.read(path))
-            except ValueError as error:
-                problem = problem or str(error)
-        if not pictures:
-            raise ValueError(
-                f"none of the {len(paths)} files that were opened can be decoded as a picture; "
-                f"{problem or 'there are none'}; open one in a viewer to see whether it is damaged"
-            )
-        heights, widths = zip(*(picture.shape[1:] for picture in pictures), strict=True)
-        grey = all(bool((picture == picture[:1]).all()) for picture in pictures)
-        shorter = sorted(map(min, heights, widths))[len(pictures) // 2]
-        size = min(max(8 * math.ceil(shorter / 8), 32), 64)
-        keys = {"size": size, "channels": 1 if grey else 3, "fit": "pad" if max(*heights, *widths) <= size else "crop"}
-        seen = (
-            f"{len(pictures)} of {len(paths)} opened files are pictures, {'grey' if grey else 'in colour'}, "
-            f"{span(widths)} pixels wide and {span(heights)} high"
-        )
-        return keys, seen
+        """Returns keys that fit these files, and a sentence about them; see ``survey.suggest_config``."""
+        return suggest_config(paths, lambda path, background: cls(channels=3, background=background).read(path))
 
     def shape(self, **sizes: float) -> tuple[int, ...]:
         """Returns ``(C, size, size)``, or without a size the first bucket's; raises ValueError for another option."""
@@ -256,13 +228,8 @@ class ImageModality(Modality):
         return picture_statistics(samples)
 
     def data_warnings(self, samples: Sequence[Tensor]) -> list[str]:
-        """Returns a warning if all samples ``(C, H, W)`` are grey and the recipe is in colour."""
-        if self.channels == 1 or not all(bool((sample == sample[:1]).all()) for sample in samples):
-            return []
-        return [
-            f"all {len(samples)} pictures that were looked at are grey, and the recipe is in colour: every channel "
-            "repeats the grey; modality.channels=1 would learn a third of the values"
-        ]
+        """Returns warnings about samples ``(C, H, W)``; see ``survey.data_warnings``."""
+        return data_warnings(samples, self.channels, self.background)
 
     def write(self, path: str | Path, sample: Tensor, metadata: Mapping[str, Any]) -> None:
         """Writes ``(C, H, W)``, whole or not at all, as a PNG with the metadata as text entries ``scm_media:<key>``."""

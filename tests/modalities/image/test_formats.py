@@ -210,7 +210,10 @@ def test_filters_are_what_they_say():
 
 
 def test_grey_data_for_a_colour_recipe_are_named():
-    grey, coloured = torch.zeros(3, 4, 4), torch.tensor([0.0, 0.1, 0.2]).reshape(3, 1, 1).expand(3, 4, 4)
+    grey, coloured = (
+        torch.linspace(-1, 1, 4).expand(3, 4, 4),
+        torch.tensor([0.0, 0.1, 0.2]).reshape(3, 1, 1).expand(3, 4, 4),
+    )
     colour = ImageModality(channels=3)
     (remark,) = colour.data_warnings([grey, grey])
     assert "all 2 pictures that were looked at are grey" in remark
