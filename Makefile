@@ -121,8 +121,10 @@ demo: install
 	@$(BIN)/scm-media generate image/emoji-text --prompt "woman scientist" --prompt "blue heart" --prompt "man cook" \
 		--prompt "france flag" -n 8 --out $(OUT)/emoji
 	@$(BIN)/python examples/few_steps.py image/emoji-text -n 8 --out $(OUT)/emoji.png
-	@echo "3. the bundled model audio/notes: eight sounds of a guitar, and a sheet of 1, 2 and 4 steps and its teacher"
+	@echo "3. the bundled models audio/notes and audio/notes-text: sounds of a guitar, bells, a helicopter; a sheet of steps"
 	@$(BIN)/scm-media generate audio/notes --label "family=guitar pitch=60" -n 8 --out $(OUT)/notes
+	@$(BIN)/scm-media generate audio/notes-text --prompt "tubular bells, C4, soft" --prompt "helicopter, soft" -n 4 \
+		--out $(OUT)/notes
 	@$(BIN)/python examples/few_steps.py audio/notes -n 6 --out $(OUT)/notes.png
 	@echo "4. the bundled model video/scenes: four clips of a corridor, one of them continued, and a sheet"
 	@$(BIN)/scm-media generate video/scenes --label deadly_corridor -n 4 --out $(OUT)/scenes

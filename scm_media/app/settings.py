@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scm_media.bounds import Bounds
 
-BUNDLED = ("image/fashion", "image/emoji-text", "audio/notes", "video/scenes")
+BUNDLED = ("image/fashion", "image/emoji-text", "audio/notes", "audio/notes-text", "video/scenes")
 """These models are opened where none are named."""
 PASSWORD_VARIABLE = "SCM_MEDIA_PASSWORD"
 SHORTEST_PASSWORD = 8

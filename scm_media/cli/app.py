@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="bundled names, run folders, exported folders or files; default: all four",
+        help="bundled names, run folders, exported folders or files; default: all bundled ones",
     )
     commands.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on; default: 127.0.0.1")
     commands.add_argument("--port", type=int, metavar="P", help="default: 7860, or the next one that is free")
