@@ -180,6 +180,14 @@ class Modality(ABC):
         is_continued = any(option.axis is not None for option in self.size_options.values())
         return sample if is_continued else self.transform(sample)
 
+    def count_values(self, path: Path) -> int | None:
+        """Returns how many numbers ``read_whole`` holds at once for a file, by its header alone; None: it cannot tell.
+
+        The app refuses files by it before they are decoded. Override it where a small file may hold a long sample.
+        Raises ValueError as ``read``.
+        """
+        return None
+
     def blend(self, given: Tensor, made: Tensor, mask: Tensor) -> Tensor:
         """Returns samples ``(B, C, *S)``: the given ones where mask ``(B, 1, *S)`` is one, the made ones elsewhere.
 

@@ -58,6 +58,11 @@ def check_modality(
         _same("shape of read_transformed()'s mask", padding_mask.shape, (1, *shape[1:]))
     modality.validate(path)
     _check_edits(modality, transformed)
+    counted, whole = modality.count_values(path), modality.read_whole(path).numel()
+    _require(
+        counted is None or counted >= whole,
+        f"count_values() must be at least what read_whole() returns, {whole} values, or None; got {counted}",
+    )
     broken = folder / f"broken{suffix}"
     broken.write_bytes(b"no such thing")
     for bad in (broken, folder / f"missing{suffix}"):

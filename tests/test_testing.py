@@ -72,6 +72,15 @@ def test_figures_of_single_samples_are_held_to_their_contract(tmp_path, wrong, m
         check_modality(modality, tmp_path, pictures()[0])
 
 
+def test_a_header_that_promises_less_than_is_read_is_found(tmp_path):
+    modality = ImageModality(size=8, channels=3)
+    modality.count_values = lambda path: 3 * 8 * 8
+    check_modality(modality, tmp_path, pictures()[0])
+    modality.count_values = lambda path: 3 * 8 * 8 - 1
+    with pytest.raises(AssertionError, match=r"count_values\(\) must be at least .* 192 values, or None; got 191"):
+        check_modality(modality, tmp_path, pictures()[0])
+
+
 def test_what_edits_lean_on_is_held_to():
     wave = torch.sin(torch.arange(32.0))[None]
     _check_edits(FadingWaveModality(), wave)

@@ -146,6 +146,15 @@ class AudioModality(Modality):
         """Returns the whole sound of a file's content, as ``read``; errors name the source."""
         return self._read_all(_name_content(content, source))
 
+    def count_values(self, path: str | Path) -> int:
+        """Returns how many values a whole sound has, at the file's rate and channels or the recipe's, if they are more.
+
+        Raises ValueError as ``read`` for a file whose header says that it is no sound.
+        """
+        with open_recording(path) as recording:
+            resampled = num_frames(recording.frames, recording.rate, self.sample_rate)
+            return max(recording.frames * recording.channels, resampled * self.channels)
+
     def _read_all(self, file: File) -> Tensor:
         with open_recording(file) as recording:
             total = self._count_samples(recording, recording.frames)

@@ -180,6 +180,11 @@ class VideoModality(Modality):
         """Returns the whole video ``(C, T, H, W)`` at the recipe's rate and size, cropped centrally."""
         return self._read_all(Path(path), self.size)
 
+    def count_values(self, path: str | Path) -> int:
+        """Returns how many values ``read_whole`` returns of a file; raises ValueError as ``read`` for its header."""
+        with open_footage(Path(path), self.folder_rate) as footage:
+            return find_span(footage, self.frame_rate).num_frames * math.prod(self.size) * self.channels
+
     def _read_all(self, file: File, size: tuple[int, ...] | None) -> Tensor:
         with open_footage(file, self.folder_rate) as footage:
             span = find_span(footage, self.frame_rate)

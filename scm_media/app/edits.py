@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from scm_media.app.asking import MOST_TIMES_LARGER
+from scm_media.app.source_limits import check_length, check_source
 from scm_media.modality import Modality, SizeOption
 from scm_media.pipeline import EditRequest, Pipeline, SamplingRequest
 from scm_media.pipeline.edit_inputs import read_source
@@ -40,8 +41,6 @@ NOUNS: Mapping[str, str] = {
     "interpolate": "interpolate",
     "animate": "set a picture in motion",
 }
-MOST_VALUES = 1 << 26
-"""A file that is edited has at most this many values (256 MiB)."""
 LEAST_COVERED = 0.25
 """A pixel is made anew if the brush covers at least this part of it."""
 
@@ -159,17 +158,20 @@ class Source:
 
 
 def open_source(pipeline: Pipeline, file: Path) -> Source:
-    """Returns an uploaded file as ``edit`` reads it; raises ValueError for one that the model cannot take."""
+    """Returns an uploaded file as ``edit`` reads it; raises ValueError for one that the model cannot take.
+
+    What is too large to share the server with others is refused before it is decoded.
+    """
     suffixes = accepted_suffixes(pipeline.modality)
     if file.suffix.lower() not in suffixes:
         kind = pipeline.modality.name
         raise ValueError(f"{file.name} is no file of {kind} that can be read; the suffixes are {', '.join(suffixes)}")
     try:
+        check_source(pipeline.modality, file)
         sample = read_source(pipeline.modality, file)
+        check_length(file, sample.numel())  # of modalities that cannot tell before
     except ValueError as error:  # without the path, which is the server's
         raise ValueError(str(error).replace(str(file), file.name)) from error
-    if sample.numel() > MOST_VALUES:
-        raise ValueError(f"{file.name} is too long to be edited here: cut it, or use scm-media edit")
     return Source(sample, f"{file.name}: {_describe_file(file)}{_describe_sample(pipeline.modality, sample)}")
 
 
