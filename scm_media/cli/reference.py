@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 from scm_media.cli.captured import command_parser
 
+WIDTH = 120
 EXIT_CODES = "0 is done, 1 an error in the user's input or data (one line on standard error), 2 wrong usage"
 
 
@@ -39,13 +41,18 @@ def describe_parser(parser: argparse.ArgumentParser) -> str:
     words = [parser.prog, *map(_positional_word, named), *(["[flags]"] if flags else [])]
     usage = parser.usage or " ".join(words)
     lines = ["```text", *(line.strip() for line in usage.splitlines()), "```", ""]
-    lines += [_cell(" ".join((parser.description or "").split())), ""]
+    lines += [*_wrap(_cell(parser.description or "")), ""]
     if shown:
         lines += ["| | |", "|---|---|", *(_row(parser, action) for action in [*named, *flags])]
     lines += _groups(parser)
     if parser.epilog:
         lines += ["", "```text", *parser.epilog.strip().splitlines(), "```"]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _wrap(text: str) -> list[str]:
+    """Returns the lines of a paragraph, none of which is longer than those of other pages."""
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _positional_word(action: argparse.Action) -> str:

@@ -31,6 +31,12 @@ def test_a_width_of_the_terminal_changes_nothing(monkeypatch):
     assert describe_parser(command_parser("recipes")) == wide
 
 
+def test_a_long_description_is_wrapped_as_other_pages_are():
+    text = describe_parser(parser("try", "word " * 60))
+    lines = [line for line in text.splitlines() if line.startswith("word")]
+    assert [len(line.split()) for line in lines] == [24, 24, 12] and max(map(len, lines)) == 119
+
+
 def test_flags_values_and_bars_are_shown_as_they_are_typed():
     commands = parser("try", "Does <this>.")
     commands.add_argument("place", metavar="HERE|THERE", help="one or the other")
