@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,13 +46,9 @@ class Asked:
 
         most: number of samples at most. batch_size: samples at once, after each of which others see progress.
         """
-        num = whole("number", self.num)
-        if not 1 <= num <= most:
-            raise ValueError(f"the number of samples must lie in 1 … {most}, got {num}; ask for the rest afterwards")
+        num = _count("samples", self.num, most, "; ask for the rest afterwards")
         steps = _text("steps", self.steps)
-        number = None if steps in ("", TEACHER) else whole("steps", steps)
-        if number is not None and not 1 <= number <= MOST_STEPS:
-            raise ValueError(f"the number of steps must lie in 1 … {MOST_STEPS} here, got {number}")
+        number = None if steps in ("", TEACHER) else _count("steps", steps, MOST_STEPS, "; use scm-media generate")
         sizes = parse_sizes(_text("sizes", self.sizes))
         _check_sizes(pipeline, sizes)
         walk = None
@@ -82,6 +78,14 @@ def whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d{1,30}", text, re.ASCII):
         raise ValueError(f"{name} must be a whole number, got {text[:40] or 'nothing'}")
     return int(text)
+
+
+def _count(name: str, value: Any, most: int, remedy: str) -> int:
+    """Returns a number of things of which a request may ask for 1 to ``most``; raises ValueError for any other."""
+    number = whole(name, value)
+    if not 1 <= number <= most:
+        raise ValueError(f"the number of {name} must lie in 1 … {most} here, got {number}{remedy}")
+    return number
 
 
 def plain(value: float) -> str:
@@ -156,9 +160,14 @@ def _check_sizes(pipeline: Pipeline, sizes: Mapping[str, float]) -> None:
 
 def offered_steps(pipeline: Pipeline, live: bool = False) -> list[str]:
     """Returns the choices of steps that a model has the networks for; live: without a teacher beside a student."""
-    numbers = sorted({*STEPS, pipeline.settings.steps}) if pipeline.folder.has("student") else []
+    numbers = student_steps(pipeline, STEPS, pipeline.settings.steps)
     teacher = pipeline.folder.has("teacher") and not (live and numbers)
-    return [*map(str, numbers), *([TEACHER] if teacher else [])]
+    return [*numbers, *([TEACHER] if teacher else [])]
+
+
+def student_steps(pipeline: Pipeline, usual: Iterable[int], own: int) -> list[str]:
+    """Returns the usual numbers of steps and the model's own as choices, in order; none where there is no student."""
+    return [str(number) for number in sorted({*usual, own})] if pipeline.folder.has("student") else []
 
 
 def default_steps(pipeline: Pipeline) -> str:

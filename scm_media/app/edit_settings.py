@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scm_media.app.asking import guides
+from scm_media.app.asking import guides, student_steps
 from scm_media.app.controls import Controls
 from scm_media.app.edit_source import in_paragraph
 from scm_media.app.edits import (
@@ -27,11 +27,11 @@ class EditControls(Controls):
 
     def _settings(self, pipeline: Pipeline) -> dict[str, Any]:
         found = super()._settings(pipeline)
-        numbers = sorted({*STEPS, pipeline.edit_steps}) if pipeline.folder.has("student") else []
+        numbers = student_steps(pipeline, STEPS, pipeline.edit_steps)
         return found | {
             "steps": found["steps"]
             | {
-                "choices": [*map(str, numbers)],
+                "choices": numbers,
                 "value": str(pipeline.edit_steps) if numbers else None,
                 "info": "fewer are faster; networks that were not trained with masks need more",
             },

@@ -57,9 +57,14 @@ class _Tab:
 
     def _add_controls(self) -> None:
         self.controls = EditControls(self.app, live=False)
-        most = self.app.settings.most
+        settings = self.app.settings
         self.num = gr.Number(
-            min(4, most), label="Number of samples", precision=0, minimum=1, maximum=most, elem_id="scm-edit-num"
+            settings.made_at_first,
+            label="Number of samples",
+            precision=0,
+            minimum=1,
+            maximum=settings.most,
+            elem_id="scm-edit-num",
         )
 
     def _add_source(self) -> None:

@@ -18,8 +18,6 @@ from scm_media.app.restore import restore_settings
 from scm_media.app.showing import show_job
 
 TITLE = "Generate"
-MADE_AT_FIRST = 4
-"""The page begins with this number of samples."""
 LARGEST = 2**53 - 1
 """A browser keeps all whole numbers up to this one."""
 
@@ -51,7 +49,12 @@ class _Tab:
     def _add_settings(self) -> None:
         most = self.app.settings.most
         self.num = gr.Slider(
-            1, max(2, most), value=min(MADE_AT_FIRST, most), step=1, label="Number of samples", interactive=most > 1
+            1,
+            max(2, most),
+            value=self.app.settings.made_at_first,
+            step=1,
+            label="Number of samples",
+            interactive=most > 1,
         )
         with gr.Accordion("More settings", open=False):
             self.first = gr.Number(0, label="Number of the first sample", precision=0, minimum=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from scm_media.app.settings import MEGABYTE, is_local
+from scm_media.app.settings import MEGABYTE, ServerSettings, is_local
 
 FILE_ROUTES = ("/file=", "/file/")
 FORBIDDEN_ROUTES = ("/proxy=", "/deep_link", "/monitoring", "/vibe", "/runs", "/process_recording", "/stream/")
@@ -46,7 +46,9 @@ class Guard:
     requests for an address of this computer are answered, since a page of others can let its own name point here.
     """
 
-    def __init__(self, app: Any, root: Path, max_upload: int = 32 * MEGABYTE, local: bool = False) -> None:
+    def __init__(
+        self, app: Any, root: Path, max_upload: int = ServerSettings().upload_bytes, local: bool = False
+    ) -> None:
         self.app, self.root, self.max_upload, self.local = app, root, max_upload, local
         self._logins: dict[str, tuple[asyncio.Lock, int]] = {}
 

@@ -18,7 +18,7 @@ from fastapi.middleware import Middleware
 from scm_media.app import edit_tab, generate_tab, live_tab, rest, runs_tab, steer_tab
 from scm_media.app.context import App, session_of
 from scm_media.app.guard import Guard
-from scm_media.app.settings import MEGABYTE, ServerSettings, is_local
+from scm_media.app.settings import ServerSettings, is_local
 from scm_media.app.style import CSS, THEME
 
 TABS: tuple[ModuleType, ...] = (generate_tab, live_tab, edit_tab, steer_tab, runs_tab)
@@ -66,16 +66,15 @@ def start(app: App, blocks: gr.Blocks) -> str:
         def auth(name: str, given: str) -> bool:
             return hmac.compare_digest(given.encode(), password)
 
-    max_upload = int(settings.max_upload * MEGABYTE)
     local = settings.password is None
-    guard = Middleware(Guard, root=app.folders.root, max_upload=max_upload, local=local)
+    guard = Middleware(Guard, root=app.folders.root, max_upload=settings.upload_bytes, local=local)
     try:
         _, url, _ = blocks.launch(
             server_name=settings.host,
             server_port=settings.port,
             auth=auth,
             auth_message="Any name, and the password that scm-media app was started with.",
-            max_file_size=max_upload,
+            max_file_size=settings.upload_bytes,
             prevent_thread_lock=True,
             quiet=True,
             inbrowser=False,

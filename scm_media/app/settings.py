@@ -13,6 +13,8 @@ BUNDLED = ("image/fashion", "image/emoji-text", "audio/notes", "audio/notes-text
 PASSWORD_VARIABLE = "SCM_MEDIA_PASSWORD"
 SHORTEST_PASSWORD = 8
 MEGABYTE = 1_000_000
+MADE_AT_FIRST = 4
+"""The page begins with this number of samples, or with the most that one request may ask for."""
 PORTS = Bounds(1, 65535, whole=True)
 UPLOADS = Bounds(0.001, 10_000)
 QUEUES = Bounds(1, 10_000, whole=True)
@@ -43,6 +45,16 @@ class ServerSettings:
     """Trainings below this folder are shown; with None there are none."""
     device: str = "auto"
     precision: str = "float32"
+
+    @property
+    def upload_bytes(self) -> int:
+        """Returns the size of an uploaded file at most, in bytes."""
+        return int(self.max_upload * MEGABYTE)
+
+    @property
+    def made_at_first(self) -> int:
+        """Returns how many samples the page asks for until the user chooses another number."""
+        return min(MADE_AT_FIRST, self.most)
 
     def __post_init__(self) -> None:
         ranges = {"port": PORTS, "max_upload": UPLOADS, "queue": QUEUES, "most": SAMPLES}

@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from scm_media.cli.arguments import parser
+from scm_media.app.settings import BUNDLED, PASSWORD_VARIABLE, SHORTEST_PASSWORD, ServerSettings
+from scm_media.cli.arguments import add_device_flags, parser
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -18,8 +19,6 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError("the app needs the package gradio, which is not installed: pip install 'scm-media[app]'")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-
-    from scm_media.app.settings import BUNDLED, PASSWORD_VARIABLE, ServerSettings
 
     settings = ServerSettings(
         models=tuple(parsed.models) or BUNDLED,
@@ -52,28 +51,47 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="bundled names, run folders, exported folders or files; default: all bundled ones",
+        help=f"bundled names, run folders, exported folders or files; default: {', '.join(BUNDLED)}",
     )
-    commands.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on; default: 127.0.0.1")
+    commands.add_argument(
+        "--host", default=ServerSettings.host, metavar="H", help="address to listen on; default: %(default)s"
+    )
     commands.add_argument("--port", type=int, metavar="P", help="default: 7860, or the next one that is free")
     commands.add_argument(
-        "--password", metavar="W", help="others on this computer can see it here; better: SCM_MEDIA_PASSWORD"
+        "--password",
+        metavar="W",
+        help=f"at least {SHORTEST_PASSWORD} characters; others on this computer can see it here, and cannot where the "
+        f"environment variable {PASSWORD_VARIABLE} has it",
     )
     commands.add_argument(
-        "--max-upload", type=float, default=32.0, metavar="MB", help="size of an uploaded file at most; default: 32"
+        "--max-upload",
+        type=float,
+        default=ServerSettings.max_upload,
+        metavar="MB",
+        help="size of an uploaded file at most, in megabytes; default: %(default)g",
     )
-    commands.add_argument("--queue", type=int, default=32, metavar="N", help="requests that wait at most; default: 32")
     commands.add_argument(
-        "--most", type=int, default=16, metavar="N", help="samples of one request at most; default: 16"
+        "--queue",
+        type=int,
+        default=ServerSettings.queue,
+        metavar="N",
+        help="requests that wait at most, further ones are refused; default: %(default)s",
     )
     commands.add_argument(
-        "--out", type=Path, metavar="DIR", help="where private folders are made, until the app ends; default: temporary"
+        "--most",
+        type=int,
+        default=ServerSettings.most,
+        metavar="N",
+        help="samples of one request at most; default: %(default)s",
+    )
+    commands.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where private folders are made, until the app ends; default: the system's folder for temporary files",
     )
     commands.add_argument(
         "--runs", type=Path, metavar="DIR", help="show the trainings below this folder, such as runs; default: none"
     )
-    commands.add_argument("--device", default="auto", help="auto, cpu, cuda …; default: auto")
-    commands.add_argument(
-        "--precision", choices=("float32", "bf16"), default="float32", help="of the networks; default: float32"
-    )
+    add_device_flags(commands)
     return commands

@@ -92,6 +92,13 @@ def read_lines(flag: str, file: str | Path, what: str) -> list[str]:
 
 def add_network_flags(to: argparse.ArgumentParser, batch_size: int) -> None:
     """Adds ``--device``, ``--precision`` and ``--batch-size``: where and how a network runs."""
-    to.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    to.add_argument("--precision", default="float32", choices=("float32", "bf16"), help="default: float32")
+    add_device_flags(to)
     to.add_argument("--batch-size", type=int, default=batch_size, metavar="B", help=f"default: {batch_size}")
+
+
+def add_device_flags(to: argparse.ArgumentParser) -> None:
+    """Adds ``--device`` and ``--precision``, without the size of batches."""
+    to.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    to.add_argument(
+        "--precision", default="float32", choices=("float32", "bf16"), help="of the networks; default: float32"
+    )

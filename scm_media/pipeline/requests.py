@@ -98,9 +98,7 @@ class SamplingRequest:
             check_samples(other, self.first, self.num)
             if not 0 <= fraction <= 1:
                 raise ValueError(f"the fraction of a walk must lie in 0 … 1, got {fraction}")
-        for name, value in self.sizes.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value}")
+        _check_finite(self.sizes)
 
     @classmethod
     def from_arguments(cls, num: int, label: Label | Sequence[Label], arguments: Mapping[str, Any]) -> SamplingRequest:
@@ -145,10 +143,14 @@ class EditRequest:
 
 def check_sizes(modality: Modality, sizes: Mapping[str, float]) -> None:
     """Raises ValueError for sizes that the modality does not have, and for a sample that no memory holds."""
-    for name, value in sizes.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number, got {value}")
+    _check_finite(sizes)
     shape = modality.shape(**sizes)
     if math.prod(shape) > LARGEST_SAMPLE:
         asked, size = ", ".join(f"{name} {value:g}" for name, value in sizes.items()), "×".join(map(str, shape))
         raise ValueError(f"{asked}: a sample of {size} has more than {LARGEST_SAMPLE} numbers (4 GiB); ask for less")
+
+
+def _check_finite(sizes: Mapping[str, float]) -> None:
+    for name, value in sizes.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")

@@ -117,7 +117,7 @@ def test_edits_are_made_batch_by_batch_with_their_record_and_may_be_stopped(mode
     assert [result.record["index"] for result in results] == [0, 1, 2, 3, 4]
     told = models["video"].modality.read_metadata(results[4].file)
     assert (told["task"], told["input"], told["label"], told["steps"]) == ("continue", "clip.mp4", "high", 16)
-    with pytest.raises(ValueError, match="must lie in 1 … 4, got 5"):
+    with pytest.raises(ValueError, match="must lie in 1 … 4 here, got 5"):
         next(make_edits(opened, tmp_path, asked, edit, clip, most=4))
     stop = threading.Event()
     making = make_edits(opened, tmp_path, asked, edit, clip, 8, stop, lambda done: stop.set() if done > 0.3 else None)

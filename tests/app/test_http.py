@@ -93,7 +93,7 @@ def test_a_session_that_ended_leaves_nothing_to_be_served(served: Served) -> Non
     [
         ({"label": "<b>Nope</b>"}, "the model knows no label '<b>Nope</b>'; it knows class: T-shirt/top"),
         ({"seed": -1}, "seed must be a whole number from 0"),
-        ({"num": 5}, "the number of samples must lie in 1 … 4, got 5"),
+        ({"num": 5}, "the number of samples must lie in 1 … 4 here, got 5"),
         ({"prompt": "a bag"}, "the model takes no text (its labels: class); leave the prompt out"),
         ({"walk": "7"}, 'a walk is written as "7 0.5"'),
         ({"walk": "7 1.5"}, "the fraction of a walk must lie in 0 … 1, got 1.5"),
