@@ -17,6 +17,7 @@ from scm_media.app.errors import guarded, in_words
 from scm_media.app.jobs import Cancelled, check
 from scm_media.app.making import Made, make
 from scm_media.app.media import delete_oldest, empty, facts, show
+from scm_media.app.newest import Newest
 
 TITLE = "Live"
 KEPT = 16
@@ -35,7 +36,7 @@ class _Tab:
     """This holds the components, by what they are for, and their handlers."""
 
     def __init__(self, app: App) -> None:
-        self.app, self.clock = app, hidden_clock()
+        self.app, self.clock, self.newest = app, hidden_clock(), Newest()
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self._add_controls()
@@ -71,15 +72,14 @@ class _Tab:
             "show_progress": "hidden",
             "show_progress_on": self.status,
         }
-        in_order: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 1}  # else an older result comes last
         inputs = [*self.controls.components, self.other, self.way]
         outputs = [self.status, self.shown, self.taught, self.teacher]
         # A prompt by its change: Gradio tells of keys alone as input, and texts are pasted too.
         moved = [each.input for each in (*self.controls.components[2:], self.other, self.way)]
         changed = [self.controls.prompt.change, *moved, self.again.click]
         live = guarded(self.on_change)
-        gr.on(changed, live, inputs, outputs, trigger_mode="always_last", **in_order, **how)
-        self.controls.follow().then(live, inputs, outputs, **in_order, **how)
+        gr.on(changed, live, inputs, outputs, trigger_mode="always_last", concurrency_id="live", **how)
+        self.controls.follow().then(live, inputs, outputs, concurrency_id="live", **how)
         clicked: dict[str, Any] = {"inputs": [self.clock, *inputs], "js": timed(1 + len(inputs))}
         self.play.click(guarded(self.on_walk), outputs=[self.way, *outputs], concurrency_id="walk", **clicked, **how)
         self.teach.click(
@@ -98,12 +98,18 @@ class _Tab:
         return self.controls.asked(own, walk=(second, fraction) if fraction else None, **more)
 
     def on_change(self, request: gr.Request, *values: Any) -> list[Any]:
-        """Returns the updates for one result of the student, and takes the teacher's off the page."""
-        try:
-            line, card = _make_one(self.app, request, self._asked(values))
-        except ValueError as error:  # in the page's text: a message for each letter of a prompt would be too many
-            return [empty(in_words(error)), gr.skip(), gr.skip(), gr.skip()]
-        return [line, card, "", empty(UNASKED)]
+        """Returns the updates for one result of the student, and takes the teacher's off the page.
+
+        Nothing is made, and nothing changes, for values that newer ones have replaced while they waited.
+        """
+        with self.newest.turn(session_of(request)) as taken:
+            if not taken:
+                return [gr.skip()] * 4
+            try:
+                line, card = _make_one(self.app, request, self._asked(values))
+            except ValueError as error:  # in the page's text: a message for each letter of a prompt would be too many
+                return [empty(in_words(error)), gr.skip(), gr.skip(), gr.skip()]
+            return [line, card, "", empty(UNASKED)]
 
     def on_walk(self, request: gr.Request, clicked: Any, *values: Any) -> Iterator[list[Any]]:
         """Yields the updates for each result on the way to the second seed."""

@@ -216,3 +216,12 @@ def test_a_run_is_followed(page, run):
         return context.getImageData(0, 0, 1, 1).data[0];
     }""")
     assert read == 12, "the red of a sheet is its step"
+    follow = page.get_by_label("Refresh every")
+    follow.uncheck()
+    page.wait_for_timeout(1000 * runs_tab.SECONDS)  # a look that had begun ends
+    with (run / "student" / "metrics.jsonl").open("a") as lines:
+        lines.write(json.dumps({"step": 13, "loss": 0.04}) + "\n")
+    page.wait_for_timeout(4000 * runs_tab.SECONDS)
+    expect(overview).to_contain_text("12 of 40")
+    follow.check()
+    expect(overview).to_contain_text("13 of 40", timeout=WAIT)

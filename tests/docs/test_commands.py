@@ -232,7 +232,9 @@ def stand_in(name: str) -> None:
 @pytest.mark.parametrize("block", [block for block in ABSENT if block.language in SHELLS], ids=str)
 def test_composed(block, parsed, folder, monkeypatch):
     """Parses the words of a command as it would parse them, and composes its recipe with its overrides."""
-    for command in block.commands():
+    commands = block.commands()
+    assert len(commands) >= count_typed([block]) > 0, "a block without a command shows nothing"
+    for command in commands:
         program, *words = command.words
         if program == "python":
             check_script(tuple(words))
