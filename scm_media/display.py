@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection
 
+UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _UNDECODED = range(0xDC80, 0xDD00)
 """Code points that stand for single bytes of a file name that is not UTF-8 (PEP 383)."""
 
@@ -28,8 +29,9 @@ def printable(text: object) -> str:
 
 
 def byte_size(num: float) -> str:
-    """Returns a number of bytes in GiB, or in MiB below a tenth of one, with two digits or all before the point."""
-    value, unit = (num / 2**30, "GiB") if num >= 0.1 * 2**30 else (num / 2**20, "MiB")
+    """Returns a number of bytes in the largest of KiB, MiB and GiB of which it is a tenth, with at least two digits."""
+    unit, size = next((each for each in UNITS if num >= 0.1 * each[1]), UNITS[-1])
+    value = num / size
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 

@@ -48,7 +48,10 @@ def test_lines_stay_lines():
         (0.1 * 2**30, "0.1 GiB"),
         (2.34 * 2**30, "2.3 GiB"),
         (123.4 * 2**30, "123 GiB"),
-        (0, "0 MiB"),
+        (0.1 * 2**20, "0.1 MiB"),
+        (4000, "3.9 KiB"),
+        (1, "0.00098 KiB"),
+        (0, "0 KiB"),
     ],
 )
 def test_sizes_are_in_the_unit_that_suits_them(num, shown):

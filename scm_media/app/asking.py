@@ -27,18 +27,18 @@ class Asked:
 
     model: str
     labels: Mapping[str, Any] = field(default_factory=dict)
-    """It maps a label to its value; empty ones are drawn."""
+    """Each label has its value here; a label without one is drawn."""
     label: str | None = None
-    """It takes the place of ``labels``, written as on the command line: ``"Bag"`` or ``"family=guitar pitch=60"``."""
+    """The labels as the command line takes them, ``"Bag"`` or ``"family=guitar pitch=60"``, replace ``labels``."""
     prompt: str | None = None
     steps: str | None = None
-    """It is a number of steps, or "teacher"; None stands for the model's own number."""
+    """"teacher" asks for the teacher, a number for so many steps of the student; None stands for the model's own."""
     guidance: float | None = None
     seed: Any = 0
     num: Any = 1
     first: Any = 0
     sizes: str | None = None
-    """It has size options as the command line does, ``"duration=3"``."""
+    """Size options are written ``"duration=3"``, several with spaces between them."""
     walk: tuple[Any, float] | None = None
 
     def request(self, pipeline: Pipeline, most: int, batch_size: int = 1) -> SamplingRequest:

@@ -17,7 +17,7 @@ MOST_CANCELLED = 1024
 """The last cancels of so many sessions are remembered; the oldest is forgotten first."""
 
 Report = Callable[[float], None]
-"""It is told the fraction that is done."""
+"""A function of this type is told the fraction that is done."""
 
 
 class Cancelled(ValueError):

@@ -18,7 +18,7 @@ KEPT_RESULTS = 256
 """So many results stay in a folder; a request for more keeps all of its own."""
 
 Address = Callable[[Path], str]
-"""Returns the address of a file, relative to the page."""
+"""A function of this type returns the address of a file, relative to the page."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ PANEL = (340, 190)
 LOGARITHMIC = 20
 """A panel's axis is logarithmic if its largest value is more than so many times its smallest."""
 _drawing = threading.Lock()
-"""It is held while matplotlib draws, whose style is one for all threads of the process."""
+"""Drawing holds this lock, since matplotlib has one style for all threads of the process."""
 
 
 def group_figures(figures: Mapping[str, Curve], everything: bool = False) -> dict[str, dict[str, Curve]]:

@@ -36,7 +36,7 @@ NUM_RECENT = 5
 TRAINING, STOPPED, DONE, WAITING = "training now", "stopped", "done", "not begun"
 
 Curve = tuple[list[int], list[float]]
-"""It holds steps and the values of a figure at them; values that were not finite are NaN."""
+"""A curve has steps, and the values of a figure at them; values that were not finite are NaN."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ class ServerSettings:
     """This holds the flags of ``scm-media app``, and raises ValueError, naming the flag, for a value it cannot use."""
 
     models: tuple[str, ...] = BUNDLED
-    """They are bundled names, run folders, model folders and files."""
+    """The page offers these: bundled names, run folders, model folders and files."""
     host: str = "127.0.0.1"
     """The server listens on this address; any other than this computer's own needs a password."""
     port: int | None = None
     """None stands for 7860, or the next one that is free."""
     password: str | None = None
-    """It is asked for before anything is shown; with None nobody is asked."""
+    """Visitors give it before anything is shown; with None nobody is asked."""
     max_upload: float = 32.0
     """An uploaded file has at most so many megabytes."""
     queue: int = 32

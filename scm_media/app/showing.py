@@ -16,7 +16,7 @@ from scm_media.app.making import Made
 from scm_media.app.media import empty, facts, show
 
 Begin = Callable[[threading.Event, Report], Iterator[Made]]
-"""Begins a job; it is given what is set when it is to stop, and what is told how much is done."""
+"""A function of this type begins a job; it is given what is set to stop it, and what is told how much is done."""
 
 
 def show_job(

@@ -46,7 +46,7 @@ class Steered:
     scene: steering.Scene
     waiting: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """It is held while ``waiting`` is changed, which a key does at any time."""
+    """Whoever changes ``waiting`` holds this lock, since a key may come at any time."""
 
     def take(self) -> list[str]:
         """Returns the moves that wait, which then wait no longer."""

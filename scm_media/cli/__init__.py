@@ -1,4 +1,4 @@
-"""The command line: it finds the command, imports that one alone, and prints its errors in one line."""
+"""This package is the command line: it finds the command, imports that one alone, and prints its errors in one line."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ COMMANDS = {
     "train": "train a recipe, all stages in order; the same command goes on where it stopped",
     "generate": "generate samples with a model",
     "edit": "keep a part of a file and generate the rest: continue, interpolate, animate, inpaint",
-    "evaluate": "measure a model",
+    "evaluate": "measure a model: distances to real data, accuracy of labels, seconds; or compare two folders",
     "compare": "put the figures of several models on one page",
-    "export": "write a run as a self-contained model folder",
-    "convert": "convert a model of format 1 to today's format",
+    "export": "write a run as a self-contained model folder, or in the format of other programs",
+    "convert": "convert a pipeline of diffusers, or a model of format 1 (before version 0.1), to a model folder",
     "bench": "time training steps, sampling and loading side by side",
     "app": "open a page in the browser: generate, live, settings from files",
     "doctor": "list versions, devices and missing packages with how to get them, and known traps",
     "completion": "print a script that completes words in bash, zsh or fish",
 }
-"""Command to its description; each is a module of this package with ``run(arguments) -> exit code``."""
+"""Each command has a description here, and is a module of this package with ``run(arguments) -> exit code``."""
 
 DISTRIBUTION = "scm-media"
 

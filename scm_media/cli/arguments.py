@@ -1,4 +1,4 @@
-"""Flags that several commands share."""
+"""Adds the flags that several commands share, and checks the numbers of all flags."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ RANGES: Mapping[str, Bounds] = {
     "memorization": COUNT,
     "hours": Bounds(0, 100_000, open_low=True),
 }
-"""The bounds of each flag by its name, the same in every command; sizes take positive numbers."""
+"""A flag has the same bounds in every command; sizes take positive numbers."""
 
 EXTENT = "extent_"
-"""The prefix of sizes in parsed arguments."""
+"""Sizes have this prefix among the parsed arguments."""
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
@@ -43,7 +43,7 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
 
 
 class _CheckingParser(argparse.ArgumentParser):
-    """A parser that refuses numbers outside the ranges of their flags. Raises ValueError, which names the flag."""
+    """Parses flags, and refuses a number outside the range of its flag by a ValueError that names the flag."""
 
     def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Returns the same as ``parse_known_args``, of words in any order."""
@@ -93,7 +93,9 @@ def read_lines(flag: str, file: str | Path, what: str) -> list[str]:
 def add_network_flags(to: argparse.ArgumentParser, batch_size: int) -> None:
     """Adds ``--device``, ``--precision`` and ``--batch-size``: where and how a network runs."""
     add_device_flags(to)
-    to.add_argument("--batch-size", type=int, default=batch_size, metavar="B", help=f"default: {batch_size}")
+    to.add_argument(
+        "--batch-size", type=int, default=batch_size, metavar="B", help=f"samples at once; default: {batch_size}"
+    )
 
 
 def add_device_flags(to: argparse.ArgumentParser) -> None:

@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_argument("name", metavar="RECIPE|MODEL", help="a recipe's name or YAML file, or a run or model folder")
     commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of a recipe, e.g. trainer.num_workers=4")
     commands.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    commands.add_argument("--precision", choices=tuple(PRECISIONS), help="default: the recipe's")
-    commands.add_argument("--batch-size", type=int, metavar="B", help="default: the student's")
+    commands.add_argument("--precision", choices=tuple(PRECISIONS), help="of the networks; default: the recipe's")
+    commands.add_argument("--batch-size", type=int, metavar="B", help="samples in a step; default: the student's")
     commands.add_argument("--compile", action="store_true", help="compile the networks, whatever the recipe says")
     commands.add_argument("--repeats", type=int, default=7, metavar="R", help="rounds; default: 7")
     commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -60,7 +60,9 @@ def _config(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Mappin
     if name in recipe.names() or name.endswith(recipe.SUFFIX):
         return recipe.compose(name, overrides), {}
     if overrides:
-        raise ValueError(f"{' '.join(overrides)}: overrides go with a recipe, and {name} is none that is installed")
+        raise ValueError(
+            f"{' '.join(overrides)}: settings go with a recipe, and {name} is none; scm-media recipes lists them"
+        )
 
     from scm_media.pipeline import ModelFolder
 

@@ -15,7 +15,7 @@ from scm_media import recipe
 from scm_media.cli.proposals import NO_DATA, Planned, held_out
 
 NUM_READ = 16
-"""Number of files that are read to time their loading, spread over the folder."""
+"""So many files, spread over the folder, are read to time their loading."""
 MOST_HELD_OUT = 1024
 
 

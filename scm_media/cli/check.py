@@ -1,4 +1,4 @@
-"""``scm-media check``: opens a recipe's data and shows what training would see."""
+"""``scm-media check`` opens a recipe's data and shows what training would see."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def run(arguments: Sequence[str]) -> int:
         help="list every file that was left out, not the first five; into FILE, a line each: path, tab, reason",
     )
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
-    commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data=folder data.root=pictures/")
+    commands.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, e.g. data=folder data.root=pictures/"
+    )
     parsed = commands.parse_intermixed_args(arguments)
     config = recipe.compose(parsed.recipe, parsed.overrides)
 

@@ -62,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         "--features", metavar="F", help="the figures in the features of this network (metrics-F.json)"
     )
     commands.add_argument(
-        "--out", type=Path, default=Path("compare.html"), metavar="FILE", help="default: compare.html"
+        "--out",
+        type=Path,
+        default=Path("compare.html"),
+        metavar="FILE",
+        help="the page to write; default: compare.html",
     )
     commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return commands

@@ -1,4 +1,4 @@
-"""``scm-media completion``: a script for a shell that completes commands, flags, recipes, models, keys and labels.
+"""``scm-media completion`` prints a script by which a shell completes commands, flags, recipes, keys and labels.
 
 Words come from the parsers themselves, which are caught at the moment when a command is about to parse.
 """
@@ -18,7 +18,7 @@ PLACES = {
     "zsh": "~/.scm-media-completion.zsh",
     "fish": "~/.config/fish/completions/scm-media.fish",
 }
-"""Where the script belongs: bash and fish read it there by themselves, ~/.zshrc has to source it."""
+"""The script belongs here: bash and fish read it by themselves, ~/.zshrc has to source it."""
 
 
 def run(arguments: Sequence[str]) -> int:

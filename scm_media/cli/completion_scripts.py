@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 WITH_KEYS = ("recipes", "check", "encode", "train", "bench")
-"""Commands that take a recipe, and keys of it."""
+"""These commands take a recipe, and keys of it."""
 OF_MODELS = ("generate", "edit", "evaluate", "compare", "export", "bench", "app")
-"""Commands that take a model."""
+"""These commands take a model."""
 
 
 @dataclass(frozen=True)
@@ -155,4 +155,4 @@ def _fish(text: str) -> str:
 
 
 SCRIPTS: Mapping[str, Callable[[Words], str]] = {"bash": bash_script, "zsh": zsh_script, "fish": fish_script}
-"""Shell to the function that writes its script."""
+"""Each shell has a function that writes its script."""

@@ -1,4 +1,4 @@
-"""``scm-media convert``: writes a model of diffusers, or of format 1, as a model folder of today, and checks it."""
+"""``scm-media convert`` writes a model of diffusers, or of format 1, as a model folder of today, and checks it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scm_media.adapters.checking import ConversionCheck
 
 RECIPES = {1: "audio/distil", 2: "image/distil", 3: "video/distil"}
-"""The recipe whose modality a model gets, by the number of axes of its latents."""
+"""A model gets the modality of one of these recipes, by the number of axes of its latents."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""``scm-media doctor``: lists versions, devices, memory, missing packages with how to get them, and known traps."""
+"""``scm-media doctor`` lists versions, devices, memory, missing packages with how to get them, and known traps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scm_media.cli import DISTRIBUTION, foreign_modalities
 from scm_media.cli.arguments import parser
 from scm_media.cli.traps import find_traps
 from scm_media.cli.traps import installed_version as _version
-from scm_media.display import printable
+from scm_media.display import byte_size, printable
 
 LIBRARIES = (
     *("torch", "torchvision", "torchaudio", "einops", "numpy", "safetensors", "hydra-core", "lightning"),
@@ -81,7 +81,7 @@ def _devices() -> str:
         return f"PyTorch cannot be imported: {error}"
     found = [
         f"cuda:{number} {torch.cuda.get_device_name(number)}, "
-        f"{torch.cuda.get_device_properties(number).total_memory / 2**30:.0f} GiB"
+        f"{byte_size(torch.cuda.get_device_properties(number).total_memory)}"
         for number in range(torch.cuda.device_count())
     ]
     if torch.backends.mps.is_available():
@@ -91,7 +91,7 @@ def _devices() -> str:
 
 def _memory() -> str:
     try:
-        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB of memory"
+        return f"{byte_size(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))} of memory"
     except (AttributeError, ValueError, OSError):  # not a POSIX system, or one without these names
         return "memory unknown"
 

@@ -1,4 +1,4 @@
-"""``scm-media edit``: samples that keep a part of a file."""
+"""``scm-media edit`` makes samples that keep a part of a file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "  scm-media edit runs/audio/notes/main --task continue --input note.wav --keep 0.25 --duration 3",
     )
     commands.add_argument("--task", metavar="TASK", help="how the file is edited, see below")
-    commands.add_argument("--input", type=Path, metavar="FILE", help="a file that the modality reads")
+    commands.add_argument("--input", type=Path, metavar="FILE", help="the picture, sound or clip to edit")
     commands.add_argument(
         "--keep", type=float, metavar="X", help="length of the kept part, in the modality's unit (seconds, frames …)"
     )

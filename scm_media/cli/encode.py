@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scm_media import recipe
 from scm_media.cli.arguments import parser
 from scm_media.cli.progress import Progress
-from scm_media.display import printable
+from scm_media.display import byte_size, printable
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,11 +36,11 @@ scm-media train does the same on all devices.""",
         )
         return 0
     done = encoding.encode(config, Progress())
-    size = sum(path.stat().st_size for path in done["folder"].rglob("*.safetensors")) / 2**20
+    size = sum(path.stat().st_size for path in done["folder"].rglob("*.safetensors"))
     num, variants, seconds = done["examples"], done["variants"], done["seconds"]
     rate = f", {num * variants / seconds:.0f} latents a second" if num else ""
     print(
-        f"{printable(done['folder'])}: {num} examples encoded now, {variants} variants each{rate}; {size:.1f} MiB "
-        f"in all"
+        f"{printable(done['folder'])}: {num} examples encoded now, {variants} variants each{rate}; "
+        f"{byte_size(size)} in all"
     )
     return 0

@@ -1,4 +1,4 @@
-"""``scm-media evaluate``: measures a model's distances, precision, recall and seconds, or compares two folders."""
+"""``scm-media evaluate`` measures a model's distances, precision, recall and seconds, or compares two folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXCLUDED = {
     "memorization": ("guidance", "curve", "samples"),
     "guidance": ("samples",),
 }
-"""Flags that a flag does not go with."""
+"""A flag is refused together with those that stand beside it here."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -110,7 +110,11 @@ def _parser() -> argparse.ArgumentParser:
         "--reference", type=Path, metavar="DIR", help="… with these, in the features of MODEL; default: MODEL's data"
     )
     commands.add_argument(
-        "-n", "--num-samples", type=int, metavar="N", help="default: 10000; 2000 for a search, 1000 for --memorization"
+        "-n",
+        "--num-samples",
+        type=int,
+        metavar="N",
+        help="number of samples; default: 10000, for a search 2000, for --memorization 1000",
     )
     commands.add_argument(
         "--features",
@@ -154,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         help="choose the averaging length of a run's teacher or student weights from its snapshots, on samples of "
         "another seed; the best average replaces the stage's weights, which are kept beside it",
     )
-    commands.add_argument("--seed", type=int, default=0, metavar="I", help="default: 0")
+    commands.add_argument("--seed", type=int, default=0, metavar="I", help="seed of the noise; default: 0")
     commands.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and report.html there")
     commands.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_network_flags(commands, batch_size=64)

@@ -1,4 +1,4 @@
-"""The modes of ``evaluate`` beside measuring a model's rows: searches, memorization, and two folders."""
+"""Runs the modes of ``evaluate`` beside measuring a model's rows: searches, memorization, and two folders."""
 
 from __future__ import annotations
 

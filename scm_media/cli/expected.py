@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from scm_media.training.context import Context
 
 PROCESS_BYTES = 2**29
-"""Bytes of PyTorch itself in each process."""
+"""PyTorch itself takes about so many bytes of each process."""
 CHECKPOINT_COPIES = 4
-"""Copies of a network in a checkpoint: weights, average, and two moments of the optimizer."""
+"""A checkpoint holds a network so many times: weights, average, and two moments of the optimizer."""
 SNAPSHOT_COPIES = 2
 TOLD = "(each stage says after its first steps how long it takes)"
 

@@ -1,4 +1,4 @@
-"""``scm-media export``: writes a run or model as a self-contained model folder, or in the format of other programs."""
+"""``scm-media export`` writes a run or model as a self-contained model folder, or in the format of other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scm_media.cli.arguments import parser, read_lines
-from scm_media.display import printable
+from scm_media.display import byte_size, printable
 
 if TYPE_CHECKING:
     from scm_media.pipeline import ModelFolder
@@ -97,7 +97,7 @@ def _write_folder(model: ModelFolder, parsed: argparse.Namespace) -> None:
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shown = printable(folder)
-    print(f"{shown}: {size / 2**20:.1f} MiB; use it with: scm-media generate {shown}")
+    print(f"{shown}: {byte_size(size)}; use it with: scm-media generate {shown}")
 
 
 def _write_file(model: ModelFolder, parsed: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def _write_file(model: ModelFolder, parsed: argparse.Namespace) -> None:
     shown, left_out = printable(file), ""
     if model.has("teacher") and not teacher:
         left_out = " without the teacher (--teacher takes it along)"
-    print(f"{shown}: {file.stat().st_size / 2**20:.1f} MiB{left_out}; use it with: scm-media generate {shown}")
+    print(f"{shown}: {byte_size(file.stat().st_size)}{left_out}; use it with: scm-media generate {shown}")
 
 
 def _write_diffusers(model: ModelFolder, parsed: argparse.Namespace) -> None:
@@ -137,7 +137,7 @@ def _write_graphs(model: ModelFolder, parsed: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Format:
-    """A value of ``--format``: the function that writes it, the flags that it heeds, and its help."""
+    """Describes a value of ``--format`` by the function that writes it, the flags that it heeds, and its help."""
 
     write: Callable[[ModelFolder, argparse.Namespace], None]
     flags: Sequence[str]

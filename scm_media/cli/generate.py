@@ -1,4 +1,4 @@
-"""``scm-media generate``: samples as files, each with a record of how it was made."""
+"""``scm-media generate`` writes samples as files, each with a record of how it was made."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """A function of a job's name, how much of it is done, and how much there is."""
+    """Prints, where it is called with a job's name, how much of it is done and how much there is."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()

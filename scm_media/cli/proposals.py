@@ -15,11 +15,11 @@ from scm_media import recipe
 from scm_media.display import printable
 
 NO_DATA = ("++data.root=.",)
-"""An override that names any folder as the data: a recipe is described without them."""
+"""This override names any folder as the data, since a recipe is described without them."""
 
 HELD_OUT, FEW_HELD_OUT = 0.02, 32
-"""The usual fraction of files that is held out, and the number below which it is more: a held-out loss of a dozen files
-says too little to end a stage by."""
+"""The first is the usual fraction of files that is held out; it is larger where that gives fewer files than the second,
+since a held-out loss of a dozen files says too little to end a stage by."""
 
 NUM_FEW = 100
 FEW_FILES = (
@@ -27,7 +27,7 @@ FEW_FILES = (
 )
 
 NUM_OPENED = 32
-"""Number of files that are opened for a proposal, spread over the folder."""
+"""So many files, spread over the folder, are opened for a proposal."""
 
 FOR_FOLDERS = "/folder"
 """Names of recipes that are made for a folder of files end with this."""

@@ -16,28 +16,35 @@ from scm_media.cli.proposals import NO_DATA, propose
 from scm_media.display import byte_size, printable, printable_lines
 
 NUM_HOW = 3
-"""The first lines of a proposal: what it is of, where to write it, and how to train it."""
+"""So many lines at the head of a proposal say what it is of, where to write it, and how to train it."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Lists, prints, copies or proposes recipes; returns 0."""
     commands = parser("recipes", "Lists the recipes that are installed, prints or copies one, or proposes one.")
     commands.add_argument("name", nargs="?", metavar="NAME", help="print this recipe, or YAML file, and its cost")
-    commands.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the cost of NAME with these settings")
+    commands.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of NAME to change before its cost is counted"
+    )
     commands.add_argument("--copy", metavar="FILE", help="write the recipe NAME to a new file, to be changed")
     commands.add_argument("--keys", action="store_true", help="print every key of NAME: type, unit, bounds, default")
     commands.add_argument("--json", action="store_true", help="with --keys: as JSON")
     commands.add_argument("--reference", action="store_true", help="print docs/recipe-keys.md")
     commands.add_argument("--for", dest="folder", metavar="FOLDER", help="propose a recipe for a folder of files")
     commands.add_argument(
-        "--hours", type=float, metavar="H", help="with --for: time this machine, and fit training and evaluation to H"
+        "--hours",
+        type=float,
+        metavar="H",
+        help="with --for: time this machine, and fit training and evaluation to H hours",
+    )
+    commands.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), help="with --hours: the device to train on; default: auto"
     )
     commands.add_argument(
         "--modality",
         metavar="NAME",
-        help="with --for: image, audio, video or a plugin's; default: what reads most files",
+        help="with --for: image, audio, video or a plugin's; default: the one that reads most files",
     )
-    commands.add_argument("--device", choices=("auto", "cpu", "cuda"), help="with --hours: default: auto")
     parsed = commands.parse_intermixed_args(arguments)
     if parsed.overrides and (parsed.copy or parsed.keys or parsed.folder or parsed.reference):
         commands.error("KEY=VALUE goes with NAME alone, whose cost it changes")

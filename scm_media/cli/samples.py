@@ -1,4 +1,4 @@
-"""Shared parts of ``generate`` and ``edit``: sampling flags, the model's size options, and samples as files."""
+"""Holds what ``generate`` and ``edit`` share: sampling flags, the model's size options, and samples as files."""
 
 from __future__ import annotations
 
@@ -39,21 +39,36 @@ def add_sampling_flags(commands: argparse.ArgumentParser, out: str) -> None:
     )
     how = commands.add_mutually_exclusive_group()
     how.add_argument("--steps", type=int, metavar="K", help="number of steps; default: the model's own")
-    how.add_argument("--times", type=float, nargs="+", metavar="T", help="times in radians, descending")
+    how.add_argument(
+        "--times", type=float, nargs="+", metavar="T", help="times of the steps in radians, descending from π/2 or less"
+    )
     commands.add_argument(
         "--actions",
         metavar="A",
         help='numbers for each frame, for models with actions: a .jsonl, a .csv or "ahead*8,ahead+left*8"',
     )
-    commands.add_argument("--guidance", type=float, metavar="S", help="guidance scale; 1 is none")
     commands.add_argument(
-        "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="times in radians of guidance"
+        "--guidance",
+        type=float,
+        metavar="S",
+        help="guidance: how strongly samples follow label or prompt; 1 is without; default: the model's own",
+    )
+    commands.add_argument(
+        "--guidance-interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="guidance acts between these times alone, in radians",
     )
     commands.add_argument(
         "--seed", type=int, default=0, metavar="I", help="the noise of sample k depends on (seed, k); default: 0"
     )
-    commands.add_argument("--format", metavar="EXT", help="file format; default: the modality's first")
-    commands.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help=f"default: {out}")
+    commands.add_argument(
+        "--format", metavar="EXT", help="file format, such as png, flac or webm; default: the modality's first"
+    )
+    commands.add_argument(
+        "--out", type=Path, default=Path(out), metavar="DIR", help=f"folder for the files; default: {out}"
+    )
     commands.add_argument(
         "--json", action="store_true", help="print one JSON object (each process of torchrun its own) and nothing else"
     )

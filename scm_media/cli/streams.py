@@ -45,7 +45,7 @@ def discard(stream: IO[Any]) -> None:
 
 
 class _BestEffort(io.FileIO):
-    """A file whose failed writes are ignored: a terminal that is gone stops no training."""
+    """Ignores writes that fail, so that a terminal that is gone stops no training."""
 
     def write(self, data: Any) -> int:
         """Returns the number of bytes given, whether they could be written or not."""

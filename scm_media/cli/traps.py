@@ -20,14 +20,15 @@ from importlib import metadata
 from pathlib import Path
 
 from scm_media.cli import DISTRIBUTION
+from scm_media.display import byte_size
 
 LEAST_SHARED = 2**28
-"""Bytes of /dev/shm below which workers that hand over batches run out of it: containers have 64 MiB by default,
-machines half of their memory."""
+"""Workers that hand over batches run out of a /dev/shm of fewer bytes: containers have 64 MiB by default, machines half
+of their memory."""
 LEAST_FREE = 2**30
 SOUND_FORMATS = ("MP3", "FLAC", "OGG")
 CODECS = {"mp3": "MP3", "flac": "FLAC", "vorbis": "OGG", "h264": "MP4"}
-"""Decoders of av that reading needs, with the files that they are for."""
+"""Reading needs these decoders of av, each for one kind of file."""
 
 Version = Callable[[str], str | None]
 Load = Callable[[str], object]
@@ -193,7 +194,7 @@ def shared_memory_trap(total: int | None) -> str | None:
     if total is None or total >= LEAST_SHARED:
         return None
     return (
-        f"/dev/shm has {total / 2**20:.0f} MiB, and workers hand batches over in it: start the container with "
+        f"/dev/shm has {byte_size(total)}, and workers hand batches over in it: start the container with "
         "--shm-size=2g, or train with trainer.num_workers=0"
     )
 
@@ -237,7 +238,7 @@ def cache_trap(places: Mapping[str, Path], free: Callable[[Path], int] | None = 
         room = shutil.disk_usage(there).free if free is None else free(there)
         if room < LEAST_FREE:
             return (
-                f"{place} has {room / 2**20:.0f} MiB left on its disk, expected {LEAST_FREE / 2**30:.0f} GiB: delete "
+                f"{place} has {byte_size(room)} left on its disk, expected {byte_size(LEAST_FREE)}: delete "
                 f"what is not needed, or set {variable} to a folder on another disk"
             )
     return None

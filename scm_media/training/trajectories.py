@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from scm_media import weights
 from scm_media.conditioning import Conditioning
 from scm_media.data import Batch, Dataset, batches
+from scm_media.display import byte_size
 from scm_media.latents.manifest import DTYPES, GIVEN, GUIDANCE, LATENTS, MANIFEST, MASK, PADDING_MASK
 from scm_media.latents.trajectories import (
     MixedDataset,
@@ -152,7 +153,7 @@ def _expectation(manifest: TrajectoryManifest, solver: _Solver, world: int, fold
     minutes = solver.seconds_per_trajectory() * num / world / 60
     return (
         f"{num} of {manifest.num}, {len(manifest.times)} steps of {manifest.sampling['sampler']}; they take "
-        f"{size / 2**20:.0f} MiB in {folder} and about {minutes:.1f} minutes"
+        f"{byte_size(size)} in {folder} and about {minutes:.1f} minutes"
     )
 
 

@@ -24,15 +24,15 @@ REPOSITORY = Path(__file__).parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 LARGEST = 80_000_000
-"""Bytes of a distribution at most: PyPI takes 100 MB."""
+"""A distribution has at most so many bytes; PyPI takes 100 MB."""
 
 DEVICES = {"2.14": {"cpu", "cu126", "cu130", "cu132"}}
-"""Minor version of PyTorch to the builds that it was published in, by its RELEASE.md (CUDA 12.8 ended with 2.11)."""
+"""Each minor version of PyTorch was published in these builds, by its RELEASE.md (CUDA 12.8 ended with 2.11)."""
 
 TEXTS = (".py", ".md", ".yaml", ".yml", ".json", ".toml", ".txt", ".cfg")
 OUTSIDE = ("tests/", "__pycache__", ".pyc", ".git", ".venv", "/runs/", ".pytest_cache", "egg-info/SOURCES.txt.orig")
 ABSOLUTE = re.compile(rb"(?<![\w./])/(?:root|home/(?!user/)\w+|Users/\w+|private|mnt/\w+)/[\w.-]+")
-"""A path of the machine that something was made on."""
+"""It matches a path of the machine that something was made on."""
 
 
 def shipped() -> set[str]:
@@ -117,7 +117,7 @@ def test_the_sources_hold_what_builds_and_describes_them(sdist):
 
 
 def test_the_metadata_are_such_as_twine_accepts(wheel):
-    """Looks at what ``twine check --strict`` looks at: a description with its type, and no empty or unknown field."""
+    """Checks what ``twine check --strict`` does: the description has a type, and no field is empty or unknown."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         found = message_from_bytes(archive.read(name))
