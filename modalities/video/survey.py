@@ -130,7 +130,7 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
 def data_warnings(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> list[str]:
     """Returns warnings about clips ``(C, T, H, W)`` and about files.
 
-    odd: names of files by a key of ``ODDITIES``. Warns of samples that are black, without motion, or all grey.
+    odd: names of files by a key of ``ODDITIES``. Warns of samples that are black, nearly without motion, or all grey.
     """
     warnings = []
     for name, files in odd.items():
@@ -143,8 +143,8 @@ def data_warnings(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]])
     moving = [sample for sample in samples if sample.shape[1] > 1 and not sample.max() < BLACK]
     if still := sum(bool(sample.diff(dim=1).abs().mean() < STILL) for sample in moving):
         warnings.append(
-            f"nothing moves in {still} of {len(samples)} clips that were looked at: a model learns stills from them; "
-            "modality.frame_rate lower than it is shows slow motion"
+            f"little or nothing moves in {still} of {len(samples)} clips that were looked at: a model learns stills "
+            "from such; where motion is slow, a lower modality.frame_rate has more of it in a clip"
         )
     if samples and samples[0].shape[0] == 3 and all(bool((sample == sample[:1]).all()) for sample in samples):
         warnings.append(
