@@ -26,7 +26,7 @@ FEWEST_SAMPLES = {
     "image/fashion": 10_000,
     "image/emoji-text": 2_000,
     "audio/notes": 5_000,
-    "audio/notes-text": 1_000,
+    "audio/notes-text": 2_000,
     "video/scenes": 2_048,
 }
 MEGABYTES = {"image/fashion": 15, "image/emoji-text": 20, "audio/notes": 15, "audio/notes-text": 20, "video/scenes": 20}
