@@ -45,7 +45,9 @@ class UnitRows(nn.Module):
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(unit_rows(torch.randn(shape)))
+        weight = torch.randn(shape)
+        has_values = weight.untyped_storage().device.type != "meta"  # else a large network takes seconds to be counted
+        self.weight = nn.Parameter(unit_rows(weight) if has_values else weight)
 
     def scale_weight(self, gain: float | Tensor = 1.0) -> Tensor:
         """Returns the weight of the forward pass: gain / sqrt(fan-in) times the stored one."""

@@ -46,8 +46,8 @@ class Cost:
 
 def count_parameters(config: Mapping[str, Any]) -> int:
     """Returns the number of parameters of a composed recipe's backbone, without labels, which its data decide."""
-    with FakeTensorMode():
-        return sum(parameter.numel() for parameter in _networks(config)[0].parameters())
+    with torch.device("meta"):  # no operation is run: FakeTensorMode, which follows each, takes several times as long
+        return _size(_networks(config)[0])
 
 
 def count_cost(config: Mapping[str, Any]) -> Cost:
