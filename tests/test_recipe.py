@@ -272,3 +272,30 @@ def test_recipes_of_an_installed_package_are_found(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert "eeg/small" in recipe.names()
     assert recipe.compose("eeg/small")["seed"] == 9
+    (package / "eeg" / "small.yaml").write_text(
+        "# @package _global_\n# EEG.\ndefaults: [/image/tiny, _self_]\nrecipe: eeg/small\nseed: 10\n"
+    )
+    assert recipe.compose("eeg/small")["seed"] == 10, "a file that has changed is read again"
+    assert recipe.compose("eeg/small", ["+student.loss.timesteps.stratified=true"])["seed"] == 10
+    (package / "eeg" / "other.yaml").write_text(
+        "# @package _global_\n# EEG.\ndefaults: [/eeg/small, _self_]\nrecipe: eeg/other\n"
+    )
+    assert recipe.compose("eeg/other")["seed"] == 10
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["student.max_steps=3", "run_dir=a/b c", "seed=7"],
+        ["~student.loss.tangent_warmup", "+student.loss.timesteps.stratified=true", "++data.num=5"],
+        ["sampler={steps: 3}", "teacher.optimizer.betas=[0.5,0.9]", "feature_extractor=null"],
+        ["teacher.max_steps=${student.max_steps}", "student.max_steps=8"],
+    ],
+)
+def test_values_in_a_kept_recipe_give_what_composing_with_them_gives(values):
+    """An option that is the default already makes Hydra compose the recipe anew."""
+    first = recipe.compose("image/tiny", values)
+    assert recipe.compose("image/tiny", ["trainer=default", *values]) == first
+    assert recipe.compose("image/tiny", values) == first
+    first["student"]["max_steps"] = -1
+    assert recipe.compose("image/tiny", values)["student"]["max_steps"] != -1

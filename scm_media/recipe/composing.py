@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -19,7 +23,7 @@ from scm_media.recipe.errors import clear_errors
 from scm_media.recipe.interpolation import allowed_resolvers, check_interpolations
 from scm_media.recipe.listing import names, own_file
 from scm_media.recipe.overrides import as_texts, check_overrides, escaped_interpolations, literal_texts, parse, quote
-from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, read_own, searching, settings_refusal
+from scm_media.recipe.source import HYDRA, PRIMARY, SUFFIX, installed_files, read_own, searching, settings_refusal
 from scm_media.recipe.taken_teacher import fill_nulls, take_over
 from scm_media.recipe.written_folders import check_written_folders
 
@@ -131,6 +135,7 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     """Returns a configuration with Hydra's own settings; only the names in lists of defaults are resolved.
 
     ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here.
+    An installed recipe is composed once a process: values that are set in it afterwards cost a fifth of composing it.
     """
     with (
         searching(file),
@@ -140,7 +145,32 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     ):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        return hydra.compose_config(primary, list(overrides), mode, with_log_configuration=False, from_shell=False)
+        if file is not None or mode != RunMode.RUN or (values := _values(hydra, overrides)) is None:
+            return hydra.compose_config(primary, list(overrides), mode, with_log_configuration=False, from_shell=False)
+        config: DictConfig = pickle.loads(_composed(primary, installed_files()))
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config
+
+
+def _values(hydra: Hydra, overrides: Sequence[str]) -> list[Override] | None:
+    """Returns the overrides as Hydra reads them, None if one chooses an option of a group or a setting of Hydra's."""
+    values = [override for override in map(parse, overrides) if override is not None]
+    loader = hydra.config_loader
+    assert isinstance(loader, ConfigLoaderImpl)
+    if len(values) < len(overrides) or any(
+        value.is_hydra_override() or value.package is not None or loader.repository.group_exists(value.key_or_group)
+        for value in values
+    ):
+        return None
+    return values
+
+
+@functools.lru_cache(maxsize=64)
+def _composed(primary: str | None, files: tuple[tuple[str, int, int], ...]) -> bytes:
+    """Returns an installed recipe without overrides, pickled; for other files it is composed again."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return pickle.dumps(hydra.compose_config(primary, [], RunMode.RUN, with_log_configuration=False, from_shell=False))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Tells Hydra where recipes and configurations are: a user's file and its folder, ours, and installed packages'.
 
-Two classes of ``hydra._internal`` are used. ``FileConfigSource`` reads and lists a folder of YAML files: the public
-``ConfigSource`` would need the same code again. ``CachingConfigRepository`` is the only place that sees each
+Two classes of ``hydra._internal`` are used here. ``FileConfigSource`` reads and lists a folder of YAML files: the
+public ``ConfigSource`` would need the same code again. ``CachingConfigRepository`` is the only place that sees each
 configuration that a composition asks for, so only there can their number be bounded.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from scm_media import reading
 from scm_media.plugins import plugins
 from scm_media.recipe.errors import clear_errors
+from scm_media.recipe.installed import Installed
 from scm_media.settings import Recipe, default_values
 
 SUFFIX = ".yaml"
@@ -120,6 +122,21 @@ def packages(kind: str) -> tuple[str, ...]:
     return (f"scm_media.{kind}", *sorted({point.value for point in plugins(kind)}))
 
 
+def installed_files() -> tuple[tuple[str, int, int], ...]:
+    """Returns the installed recipes and configurations, each with its time and size, by which a change is noticed."""
+    found = []
+    for kind in ("recipes", "configs"):
+        for package in packages(kind):
+            try:
+                folder = Path(str(resources.files(package)))
+            except ModuleNotFoundError:  # Hydra passes over a plugin that is not there any more
+                continue
+            for file in folder.rglob(f"*{SUFFIX}"):
+                about = file.stat()
+                found.append((str(file), about.st_mtime_ns, about.st_size))
+    return tuple(found)
+
+
 def _store_defaults() -> None:
     """Registers the defaults of the settings with Hydra.
 
@@ -135,8 +152,8 @@ def searching(file: Path | None) -> Iterator[None]:
 
     This holds for its own command line too. A composition takes at most ``MAX_INHERITED`` configurations.
     """
-    Plugins.instance().register(OwnFile)
-    Plugins.instance().register(_SearchPath)
+    for source in (OwnFile, Installed, _SearchPath):
+        Plugins.instance().register(source)
     _store_defaults()
     before, _SearchPath.file = _SearchPath.file, file
     hydras: Any = config_loader_impl
@@ -173,7 +190,7 @@ class _SearchPath(SearchPathPlugin):
             search_path.append(provider="recipe", path=f"{OwnFile.scheme()}://{self.file.absolute()}")
         for kind in ("recipes", "configs"):
             for package in packages(kind):
-                search_path.append(provider=package, path=f"pkg://{package}")
+                search_path.append(provider=package, path=f"{Installed.scheme()}://{package}")
 
 
 def read_text(file: Path) -> str:
