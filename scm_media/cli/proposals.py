@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import unicodedata
@@ -9,10 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import yaml
 
 from scm_media import recipe
 from scm_media.display import printable
+from scm_media.typed import nearest
 
 NO_DATA = ("++data.root=.",)
 """This override names any folder as the data, since a recipe is described without them."""
@@ -58,11 +63,18 @@ UNPLANNED = Planned(
 )
 
 
-def propose(folder: Path, hours: float | None, device: str, kind: str | None = None) -> str:
+def propose(
+    folder: Path,
+    hours: float | None,
+    device: str,
+    kind: str | None = None,
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Returns a recipe's text for a folder: of the modality that reads most of its files, with keys that fit them.
 
     hours: those that training and evaluation on the device are planned to fit into; None for the recipe's own numbers.
-    kind: the name of the modality whose files are meant where a folder has several kinds.
+    kind: the name of the modality whose files are meant where a folder has several kinds. given: keys of the modality
+    that take the place of those that would fit.
     """
     if not folder.is_dir():
         what = "it is a file; give the folder that it lies in" if folder.exists() else "check the path"
@@ -76,6 +88,8 @@ def propose(folder: Path, hours: float | None, device: str, kind: str | None = N
     best, modality = found.recipe, found.modality
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
+    keys |= given
+    _check_keys(modality, keys)
     classes, aside = _find_classes(own, folder)
     num_captioned = _count_captioned(own, files)
     of_texts = num_captioned >= max(1, FEWEST_CAPTIONED * len(own))
@@ -143,6 +157,36 @@ def _count_captioned(own: Sequence[Path], files: Sequence[Path]) -> int:
 
     _, sidecars = split_sidecars(files, {path.suffix.lower() for path in own})
     return sum(str(path.with_suffix("")) in sidecars for path in own)
+
+
+def given_keys(overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the keys of ``modality.KEY=VALUE``, with values as YAML has them; raises ValueError for anything else."""
+    keys = {}
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        section, _, key = name.partition(".")
+        if not equals or section != "modality" or not key:
+            raise ValueError(
+                f"{override!r}: with --for FOLDER only keys of the modality are given, as in modality.size=32; write "
+                "the others into the recipe that is proposed"
+            )
+        try:
+            keys[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{override!r}: the value cannot be read: {' '.join(str(error).split())}") from error
+    return keys
+
+
+def _check_keys(modality: Any, keys: Mapping[str, Any]) -> None:
+    """Raises ValueError for a key that the modality does not take, or a value that it refuses."""
+    known = [name for name in inspect.signature(type(modality)).parameters]
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"modality.{key}: {modality.name} has no such key{nearest(key, known)}")
+    try:
+        type(modality)(**keys)
+    except TypeError as error:
+        raise ValueError(f"modality: {error}; scm-media recipes NAME --keys lists keys and their types") from error
 
 
 def _about_texts(num_captioned: int, num: int, of_texts: bool) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
-from scm_media.cli.proposals import NO_DATA, propose
+from scm_media.cli.proposals import NO_DATA, given_keys, propose
 from scm_media.display import byte_size, printable, printable_lines
 
 NUM_HOW = 3
@@ -46,8 +46,10 @@ def run(arguments: Sequence[str]) -> int:
         help="with --for: image, audio, video or a plugin's; default: the one that reads most files",
     )
     parsed = commands.parse_intermixed_args(arguments)
-    if parsed.overrides and (parsed.copy or parsed.keys or parsed.folder or parsed.reference):
-        commands.error("KEY=VALUE goes with NAME alone, whose cost it changes")
+    if parsed.folder and parsed.name:
+        parsed.overrides, parsed.name = [parsed.name, *parsed.overrides], None
+    if parsed.overrides and (parsed.copy or parsed.keys or parsed.reference):
+        commands.error("KEY=VALUE goes with NAME, whose cost it changes, or with --for FOLDER")
     if parsed.copy and not parsed.name:
         commands.error("--copy needs the NAME of a recipe; scm-media recipes lists them")
     if parsed.keys and not parsed.name:
@@ -61,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.modality and not parsed.folder:
         commands.error("--modality needs --for FOLDER, the folder of files to train on")
     if parsed.folder:
-        print(text := propose(Path(parsed.folder), parsed.hours, parsed.device or "auto", parsed.modality))
+        print(text := _propose(parsed))
         if not sys.stdout.isatty():
             _tell(text)
     elif parsed.copy:
@@ -80,6 +82,11 @@ def run(arguments: Sequence[str]) -> int:
                 print()
             print(_entry(name), flush=True)
     return 0
+
+
+def _propose(parsed: Any) -> str:
+    device = parsed.device or "auto"
+    return propose(Path(parsed.folder), parsed.hours, device, parsed.modality, given_keys(parsed.overrides))
 
 
 def _tell(proposal: str) -> None:

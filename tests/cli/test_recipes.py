@@ -304,6 +304,24 @@ def test_a_folder_of_several_kinds_says_what_is_left_out_and_the_kind_can_be_cho
     )
 
 
+def test_keys_of_the_modality_can_be_given_with_a_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))
+    write_pictures(tmp_path / "odd", "1.png", "2.png")
+    assert main(["recipes", "--for", str(tmp_path / "odd"), "modality.size=24", "modality.background=0.5"]) == 0
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    modality = recipe.compose(str(tmp_path / "mine.yaml"))["modality"]
+    assert (modality["size"], modality["background"], modality["channels"]) == (24, 0.5, 1)
+    for words, said in (
+        ("modality.sise=32", "image has no such key (nearest: size)"),
+        ("modality.size=0", "modality.size must be at least 1, got 0"),
+        ("modality.size=[", "the value cannot be read"),
+        ("data.root=x", "only keys of the modality are given"),
+        ("image/tiny", "only keys of the modality are given"),
+    ):
+        assert main(["recipes", "--for", str(tmp_path / "odd"), words]) == 1
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("captioned", "said"), [(1, "1 of 3 files alone have captions"), (2, "2 files have captions")])
 def test_a_model_of_texts_is_proposed_where_most_files_have_them(tmp_path, capsys, monkeypatch, captioned, said):
     monkeypatch.setattr(recipe, "names", lambda: ("image/folder",))
