@@ -126,7 +126,12 @@ def test_a_teacher_can_be_cancelled(served: Served, user: User) -> None:
     page.get_by_role("spinbutton", name="number input for Number of samples").fill("4")
     page.get_by_role("radio", name="teacher", exact=True).locator("visible=true").check()
     network = served.app.models.pipeline("video/scenes").network("teacher")
-    counting = network.register_forward_hook(lambda *_: evaluations.append(1))
+
+    def count_slowly(*_: object) -> None:
+        evaluations.append(1)
+        time.sleep(0.3)  # so that it is cancelled in time where the browser is slow
+
+    counting = network.register_forward_hook(count_slowly)
     page.locator("#scm-go").click()
     expect(page.locator("#scm-status")).to_contain_text("%")
     page.locator("#scm-stop").click()

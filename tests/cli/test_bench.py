@@ -56,7 +56,7 @@ def test_a_models_recipe_is_measured_without_its_data(model, tmp_path, capsys):
         (["image/tiny", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["image/tiny", "no.such=1"], "no key takes the override 'no.such'"),
         (["MODEL"], "holds no recipe.yaml, so its training is not known"),
-        (["MODEL", "seed=1"], "seed=1: overrides go with a recipe"),
+        (["MODEL", "seed=1"], "seed=1: settings go with a recipe"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_1(model, capsys, words, expected):

@@ -164,7 +164,7 @@ def test_the_cost_follows_settings_and_the_text_stays_the_recipes(capsys):
     assert "# counted: with num_devices=2 strategy=fsdp" in found and ", 16 samples a pass" in found
     with pytest.raises(SystemExit) as ended:
         main(["recipes", "image/tiny", "--keys", *words])
-    assert ended.value.code == 2 and "KEY=VALUE goes with NAME alone" in capsys.readouterr().err
+    assert ended.value.code == 2 and "KEY=VALUE goes with NAME, whose cost it changes" in capsys.readouterr().err
 
 
 @pytest.fixture
