@@ -111,7 +111,7 @@ def test_two_steps_after_distillation_are_as_good_as_the_teacher(teacher: nn.Mod
     torch.manual_seed(2)
     student = copy.deepcopy(teacher).requires_grad_(True).train()
     loss = ConsistencyLoss(student, FLOW, LogNormalTimesteps(-1.0, 1.4), teacher=teacher, tangent_warmup=300)
-    assert_as_good_in_two_steps(train(loss, 2000, 3e-4), teacher, teacher_distance)
+    assert_as_good_in_two_steps(train(loss, 1200, 3e-4), teacher, teacher_distance)
 
 
 @pytest.mark.slow
