@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 
 import pytest
@@ -41,7 +42,8 @@ def test_a_worker_that_is_killed_is_named_with_the_remedy(tmp_path, monkeypatch,
         assert main(command) == 1
     assert time.monotonic() - times[0] < 20
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("scm-media train: a worker that reads data stopped (DataLoader worker ")
+    seen = "(pid|ended while it handed a batch over)"  # by PyTorch, or by us where the worker ends in the midst of it
+    assert re.match(rf"scm-media train: a worker that reads data stopped \(DataLoader worker \(?{seen}", said)
     assert said.endswith("look with scm-media check, or set trainer.num_workers=0")
     assert checkpoints.steps(run_dir / "teacher" / "checkpoints") == [2, 4]
     assert main(command) == 0
