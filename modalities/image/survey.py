@@ -9,15 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from modalities.pictures.transparency import LEVELS, Backgrounds
 from scm_media.display import span
 
-BLACK, WHITE = -1.0, 1.0
 SIZES = (32, 64)
 """Suggested sizes lie between these: larger pictures are shrunk."""
-OPAQUE = 0.5
-"""A pixel counts as drawn where it covers at least this part of the background."""
-FAINTEST = 0.1
-"""Drawn pixels differ from the background by at least this, as a root mean square in [0, 2], or nothing is seen."""
 FLAT = 0.01
 """A picture whose values have a smaller standard deviation, in [-1, 1], is of one colour."""
 TELLING = 0.05
@@ -35,19 +31,15 @@ def suggest_config(
     out of a transparent background, which padding then continues; else "crop". background: white where fewer
     transparent pictures are lost on it than on black, or as many. Raises ValueError if none of them can be decoded.
     """
-    pictures, cut_out, lost, problem = [], 0, {BLACK: 0, WHITE: 0}, ""
+    pictures, backgrounds, problem = [], Backgrounds(), ""
     for path in paths:
         try:
-            picture = read(path, BLACK)
-            cover = 1 - (read(path, WHITE) - picture).mean(0) / 2
+            picture, other = (read(path, level) for level in LEVELS)
         except ValueError as error:
             problem = problem or str(error)
             continue
         pictures.append(picture)
-        if bool((cover < OPAQUE).any()):
-            cut_out += 1
-            for background in lost:
-                lost[background] += _is_lost(picture, cover, background)
+        backgrounds.add(picture.numpy(), other.numpy())
     if not pictures:
         raise ValueError(
             f"none of the {len(paths)} files that were opened can be decoded as a picture; "
@@ -57,27 +49,13 @@ def suggest_config(
     grey = all(bool((picture == picture[:1]).all()) for picture in pictures)
     shorter = sorted(map(min, heights, widths))[len(pictures) // 2]
     size = min(max(8 * math.ceil(shorter / 8), SIZES[0]), SIZES[1])
-    padded = max(*heights, *widths) <= size or 2 * cut_out >= len(pictures)
+    padded = max(*heights, *widths) <= size or 2 * backgrounds.num_transparent >= len(pictures)
     keys: dict[str, Any] = {"size": size, "channels": 1 if grey else 3, "fit": "pad" if padded else "crop"}
     seen = (
         f"{len(pictures)} of {len(paths)} opened files are pictures, {'grey' if grey else 'in colour'}, "
         f"{span(widths)} pixels wide and {span(heights)} high"
     )
-    if cut_out and lost[WHITE] <= lost[BLACK]:
-        keys["background"] = WHITE
-    if cut_out:
-        shown = "white" if "background" in keys else "black"
-        seen += f"; {cut_out} are partly transparent, and shown on {shown} (modality.background)"
-    return keys, seen
-
-
-def _is_lost(picture: Tensor, cover: Tensor, background: float) -> bool:
-    """Returns whether nothing is seen of a picture, given on black with the part that each pixel covers."""
-    drawn = cover >= OPAQUE
-    if not bool(drawn.any()):
-        return True
-    shown = picture + (1 - cover) * (background - BLACK)
-    return (shown[:, drawn] - background).square().mean().sqrt().item() < FAINTEST
+    return keys | backgrounds.keys(), seen + backgrounds.describe()
 
 
 def data_warnings(samples: Sequence[Tensor], channels: int, background: float) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from modalities.video.footage import Footage, VideoError, check_end, wrap_errors
+from modalities.pictures.transparency import LEVELS, Backgrounds
+from modalities.video.footage import Footage, Picture, VideoError, check_end, wrap_errors
 from modalities.video.reading import open_footage
 from modalities.video.timing import Span
 from scm_media.display import span
@@ -91,9 +94,10 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
 
     frame_rate: at least 8, high enough that 16 frames fit into the median file, at most the files' median rate. size:
     the median of the shorter sides as a multiple of 8, from 16 to 64. padding: "hold" if more than a tenth of the files
-    is shorter than that, which would be left out otherwise. Raises ValueError if none of them can be opened.
+    is shorter than that, which would be left out otherwise. background: white where fewer of the first frames that are
+    partly transparent are lost on it than on black, or as many. Raises ValueError if none of them can be opened.
     """
-    rates, lengths, sides, sizes, problem = [], [], [], [], ""
+    rates, lengths, sides, sizes, backgrounds, problem = [], [], [], [], Backgrounds(), ""
     for path in paths:
         try:
             with open_footage(path, RATES[1]) as footage:
@@ -101,6 +105,8 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
                 lengths.append(footage.duration)
                 sides.append(min(footage.height, footage.width))
                 sizes.append((footage.width, footage.height))
+                for _, _, frame in islice(footage.frames(0.0), 1):
+                    backgrounds.add(*(_first_look(frame, level) for level in LEVELS))
         except ValueError as error:
             problem = problem or str(error)
     if not rates:
@@ -111,7 +117,7 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     usual = median(lengths)
     rate = min(max(RATES[0], NUM_FRAMES / usual), median(rates))
     num_short = sum(length * rate < NUM_FRAMES - 0.5 for length in lengths)
-    keys = {
+    keys: dict[str, Any] = {
         "frame_rate": float(f"{rate:.4g}"),
         "size": min(max(8 * round(median(sides) / 8), SIZES[0]), SIZES[1]),
         "padding": "hold" if num_short > MOST_LEFT_OUT * len(lengths) else "refuse",
@@ -124,7 +130,12 @@ def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     )
     if keys["padding"] == "hold":
         seen += f"; {num_short} are shorter than a clip, and repeat their last frame (padding: refuse leaves them out)"
-    return keys, seen
+    return keys | backgrounds.keys(), seen + backgrounds.describe()
+
+
+def _first_look(frame: Picture, level: float) -> np.ndarray:
+    """Returns a small picture ``(3, h, w)`` in [-1, 1] of a frame on a background of this level."""
+    return frame.pixels(SIZES[1], SIZES[1], 3, level).transpose(2, 0, 1) / 127.5 - 1
 
 
 def data_warnings(samples: Sequence[Tensor], odd: Mapping[str, Collection[str]]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 
 from modalities.pictures import reading
 from modalities.video import VideoModality, containers, read_metadata, stills
@@ -190,3 +191,16 @@ def test_a_folder_that_cannot_be_listed_is_no_video(tmp_path, monkeypatch):
         open_footage(tmp_path / "frames", 10),
     ):
         pass
+
+
+def test_transparent_frames_get_a_background_on_which_they_are_seen(tmp_path):
+    for number, colour in enumerate(("black", "navy", "white")):
+        frames = [Image.new("RGBA", (32, 32), (0, 0, 0, 0)) for _ in range(16)]
+        for place, frame in enumerate(frames):
+            frame.paste(colour, (place, 8, place + 12, 20))
+        how = {"save_all": True, "append_images": frames[1:], "duration": 100, "lossless": True}
+        frames[0].save(tmp_path / f"{number}.webp", **how)
+    found, seen = VideoModality.suggest_config(sorted(tmp_path.glob("*.webp")))
+    assert found["background"] == 1.0 and "3 are partly transparent, and shown on white" in seen
+    found, seen = VideoModality.suggest_config([tmp_path / "2.webp"])
+    assert "background" not in found and "1 are partly transparent, and shown on black" in seen
