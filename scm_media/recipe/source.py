@@ -1,6 +1,6 @@
 """Tells Hydra where recipes and configurations are: a user's file and its folder, ours, and installed packages'.
 
-Two classes of ``hydra._internal`` are used here. ``FileConfigSource`` reads and lists a folder of YAML files: the
+Two classes of ``hydra._internal`` are used. ``FileConfigSource`` reads and lists a folder of YAML files: the
 public ``ConfigSource`` would need the same code again. ``CachingConfigRepository`` is the only place that sees each
 configuration that a composition asks for, so only there can their number be bounded.
 """
@@ -27,7 +27,6 @@ from omegaconf import DictConfig, OmegaConf
 from scm_media import reading
 from scm_media.plugins import plugins
 from scm_media.recipe.errors import clear_errors
-from scm_media.recipe.installed import Installed
 from scm_media.settings import Recipe, default_values
 
 SUFFIX = ".yaml"
@@ -152,8 +151,8 @@ def searching(file: Path | None) -> Iterator[None]:
 
     This holds for its own command line too. A composition takes at most ``MAX_INHERITED`` configurations.
     """
-    for source in (OwnFile, Installed, _SearchPath):
-        Plugins.instance().register(source)
+    Plugins.instance().register(OwnFile)
+    Plugins.instance().register(_SearchPath)
     _store_defaults()
     before, _SearchPath.file = _SearchPath.file, file
     hydras: Any = config_loader_impl
@@ -190,7 +189,7 @@ class _SearchPath(SearchPathPlugin):
             search_path.append(provider="recipe", path=f"{OwnFile.scheme()}://{self.file.absolute()}")
         for kind in ("recipes", "configs"):
             for package in packages(kind):
-                search_path.append(provider=package, path=f"{Installed.scheme()}://{package}")
+                search_path.append(provider=package, path=f"pkg://{package}")
 
 
 def read_text(file: Path) -> str:
