@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scm_media import recipe
-from scm_media.cli.proposals import NO_DATA
+from scm_media.cli.recipe_choice import NO_DATA
 from scm_media.recipe.cost import count_cost
 
 RECIPES = (

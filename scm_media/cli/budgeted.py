@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import recipe
-from scm_media.cli.proposals import NO_DATA, Planned, held_out
+from scm_media.cli.proposals import Planned, held_out
+from scm_media.cli.recipe_choice import NO_DATA
 
 NUM_READ = 16
 """So many files, spread over the folder, are read to time their loading."""

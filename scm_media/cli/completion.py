@@ -79,7 +79,7 @@ def _keys() -> dict[str, list[str]]:
 
     Groups, and keys whose values can be listed, have each of these behind the =.
     """
-    from scm_media.cli.proposals import NO_DATA
+    from scm_media.cli.recipe_choice import NO_DATA
     from scm_media.recipe.reference import group_options, list_keys
 
     groups = [f"{group}={option}" for group, option, _ in group_options()]

@@ -171,12 +171,13 @@ def _sampling_arguments(parsed: Any, default_num: int, seed: int) -> dict[str, A
 
 def _fitting_modality(folder: Path) -> Any:
     """Returns the modality that reads a folder's files, with keys that fit them."""
-    from scm_media.cli.proposals import fitting_keys, recipe_for
+    from scm_media.cli.proposals import fitting_keys
+    from scm_media.cli.recipe_choice import choose_recipe
 
     if not folder.is_dir():
         raise ValueError(f"--reference {folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    modality = recipe_for(files, folder).modality
+    modality = choose_recipe(files, folder).modality
     keys, _ = fitting_keys(modality, [path for path in files if path.suffix.lower() in modality.suffixes])
     return type(modality)(**keys)
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from scm_media import recipe
+from scm_media.cli.recipe_choice import NO_DATA, choose_recipe
 from scm_media.display import printable
-from scm_media.typed import nearest
-
-NO_DATA = ("++data.root=.",)
-"""This override names any folder as the data, since a recipe is described without them."""
 
 HELD_OUT, FEW_HELD_OUT = 0.02, 32
 """The first is the usual fraction of files that is held out; it is larger where that gives fewer files than the second,
@@ -34,20 +26,8 @@ FEW_FILES = (
 NUM_OPENED = 32
 """So many files, spread over the folder, are opened for a proposal."""
 
-FOR_FOLDERS = "/folder"
-"""Names of recipes that are made for a folder of files end with this."""
-
 FEWEST_CAPTIONED = 0.5
 """A model of texts is proposed where at least this part of the files has captions."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """Holds the recipe that reads a folder, its modality, and how many files each other modality would read."""
-
-    recipe: str
-    modality: Any
-    others: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -68,13 +48,13 @@ def propose(
     hours: float | None,
     device: str,
     kind: str | None = None,
-    given: Mapping[str, Any] = MappingProxyType({}),
+    overrides: Sequence[str] = (),
 ) -> str:
     """Returns a recipe's text for a folder: of the modality that reads most of its files, with keys that fit them.
 
     hours: those that training and evaluation on the device are planned to fit into; None for the recipe's own numbers.
-    kind: the name of the modality whose files are meant where a folder has several kinds. given: keys of the modality
-    that take the place of those that would fit.
+    kind: the name of the modality whose files are meant where a folder has several kinds. overrides: keys of the
+    modality, ``modality.KEY=VALUE``, that take the place of those that would fit.
     """
     if not folder.is_dir():
         what = "it is a file; give the folder that it lies in" if folder.exists() else "check the path"
@@ -84,12 +64,11 @@ def propose(
 
         device = usable_device(device)  # before the folder is looked at
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
-    found = recipe_for(files, folder, kind)
+    found = choose_recipe(files, folder, kind)
     best, modality = found.recipe, found.modality
     own = [path for path in files if path.suffix.lower() in modality.suffixes]
     keys, seen = fitting_keys(modality, own)
-    keys |= given
-    _check_keys(modality, keys)
+    keys |= _given_keys(best, overrides)
     classes, aside = _find_classes(own, folder)
     num_captioned = _count_captioned(own, files)
     of_texts = num_captioned >= max(1, FEWEST_CAPTIONED * len(own))
@@ -159,34 +138,23 @@ def _count_captioned(own: Sequence[Path], files: Sequence[Path]) -> int:
     return sum(str(path.with_suffix("")) in sidecars for path in own)
 
 
-def given_keys(overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the keys of ``modality.KEY=VALUE``, with values as YAML has them; raises ValueError for anything else."""
-    keys = {}
+def _given_keys(parent: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the keys of ``modality.KEY=VALUE``.
+
+    Raises ValueError for other words, and as ``recipe.compose`` for keys and values that the modality does not take.
+    """
+    from scm_media.build import build
+
     for override in overrides:
-        name, equals, value = override.partition("=")
-        section, _, key = name.partition(".")
-        if not equals or section != "modality" or not key:
+        if not re.match(r"modality\.\w+=", override):
             raise ValueError(
                 f"{override!r}: with --for FOLDER only keys of the modality are given, as in modality.size=32; write "
                 "the others into the recipe that is proposed"
             )
-        try:
-            keys[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{override!r}: the value cannot be read: {' '.join(str(error).split())}") from error
-    return keys
-
-
-def _check_keys(modality: Any, keys: Mapping[str, Any]) -> None:
-    """Raises ValueError for a key that the modality does not take, or a value that it refuses."""
-    known = [name for name in inspect.signature(type(modality)).parameters]
-    for key in keys:
-        if key not in known:
-            raise ValueError(f"modality.{key}: {modality.name} has no such key{nearest(key, known)}")
-    try:
-        type(modality)(**keys)
-    except TypeError as error:
-        raise ValueError(f"modality: {error}; scm-media recipes NAME --keys lists keys and their types") from error
+    settings = recipe.compose(parent, [*NO_DATA, *overrides])["modality"] if overrides else {}
+    if settings:
+        build(settings, "modality")
+    return {key: settings[key] for key in (each.partition("=")[0].partition(".")[2] for each in overrides)}
 
 
 def _about_texts(num_captioned: int, num: int, of_texts: bool) -> list[str]:
@@ -229,65 +197,6 @@ def _yaml_escape(character: str) -> str:
 
 def _yaml(value: Any) -> str:
     return yaml_text(value) if isinstance(value, str) else json.dumps(value)
-
-
-def recipe_for(files: Sequence[Path], folder: Path, kind: str | None = None) -> Found:
-    """Returns the recipe that reads most of the files; of several the one of least effort.
-
-    Recipes for folders are asked first, and the others only where these read half of the files at most.
-    kind: the name of the modality that is wanted, such as "image"; None for the one that reads most files.
-    Raises ValueError when none reads any.
-    """
-    suffixes = Counter(path.suffix.lower() for path in files)
-    unusable: list[str] = []
-    usable: list[tuple[int, tuple[int, int], str, Any]] = []
-    for for_folders in (True, False):
-        usable += _candidates(suffixes, for_folders, unusable)
-        read = {
-            modality.name: -negative for negative, _, _, modality in sorted(usable, key=lambda each: each[:3])[::-1]
-        }
-        wanted = sorted((each for each in usable if kind in (None, each[3].name)), key=lambda each: each[:3])
-        if not files or (wanted and -wanted[0][0] > (0 if kind else len(files) / 2)):
-            break
-    if wanted and wanted[0][0]:
-        _, _, name, modality = wanted[0]
-        return Found(name, modality, {other: num for other, num in read.items() if num and other != modality.name})
-    if kind is not None and kind not in read:
-        raise ValueError(f"--modality {kind}: there is no such modality; there are: {', '.join(sorted(read))}")
-    seen = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(5))
-    what = f"it has {seen}" if seen else "it is empty"
-    readers = "; ".join(
-        f"{modality.name} reads {' '.join(sorted(modality.suffixes))}"
-        for _, _, name, modality in sorted(usable, key=lambda each: each[1:3])
-        if name.endswith(FOR_FOLDERS) and kind in (None, modality.name)
-    )
-    who = "no recipe's modality reads" if kind is None else f"--modality {kind} reads none of"
-    raise ValueError("; ".join([f"{folder}: {who} these files: {what}", *filter(None, [readers]), *unusable]))
-
-
-def _candidates(
-    suffixes: Counter[str], for_folders: bool, unusable: list[str]
-) -> Iterator[tuple[int, tuple[int, int], str, Any]]:
-    """Yields recipes with minus the number of files that each reads, its order, its name and its modality."""
-    from scm_media.build import build
-
-    for name in recipe.names():
-        # Those that distil a teacher need it beside files.
-        if name.endswith("/distil") or name.endswith(FOR_FOLDERS) != for_folders:
-            continue
-        try:
-            config = recipe.compose(name, NO_DATA)
-            modality = build(config["modality"], "modality")
-        except ValueError as error:
-            unusable.append(f"{name} is not usable here: {error}")
-            continue
-        yield -sum(suffixes[suffix] for suffix in modality.suffixes), _order_of(name, config), name, modality
-
-
-def _order_of(name: str, config: dict[str, Any]) -> tuple[int, int]:
-    """Returns the order of recipes: those for folders first, trials last, then by the samples that the teacher sees."""
-    readiness = 0 if name.endswith(FOR_FOLDERS) else 2 if name.endswith("/tiny") else 1
-    return readiness, config["teacher"]["max_steps"] * config["teacher"]["batch_size"]
 
 
 def fitting_keys(modality: Any, files: Sequence[Path]) -> tuple[dict[str, Any], str]:

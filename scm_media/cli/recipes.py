@@ -12,7 +12,8 @@ from typing import Any
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
-from scm_media.cli.proposals import NO_DATA, given_keys, propose
+from scm_media.cli.proposals import propose
+from scm_media.cli.recipe_choice import NO_DATA
 from scm_media.display import byte_size, printable, printable_lines
 
 NUM_HOW = 3
@@ -86,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _propose(parsed: Any) -> str:
     device = parsed.device or "auto"
-    return propose(Path(parsed.folder), parsed.hours, device, parsed.modality, given_keys(parsed.overrides))
+    return propose(Path(parsed.folder), parsed.hours, device, parsed.modality, parsed.overrides)
 
 
 def _tell(proposal: str) -> None:
