@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 
 import pytest
@@ -267,3 +268,11 @@ def test_a_bank_has_the_embeddings_of_prompts_and_of_the_empty_one(models, tmp_p
 def test_prompts_that_make_no_bank_are_refused(models, prompts, message):
     with pytest.raises(ValueError, match=message):
         make_bank(open_encoder(models["clip"][0]), prompts)
+
+
+def test_warnings_of_how_packages_register_types_are_kept_off_the_terminal():
+    trees = logging.getLogger(module.TREES)
+    before = trees.level
+    with module._quiet(module._import()):
+        assert not trees.isEnabledFor(logging.WARNING) and trees.isEnabledFor(logging.ERROR)
+    assert trees.level == before
