@@ -151,6 +151,7 @@ class Stuck(Plain):
 
 def test_a_worker_that_stands_still_is_noticed(monkeypatch):
     monkeypatch.setattr("scm_media.data.loader.SECONDS_FOR_A_BATCH", 1)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)  # seconds that a worker has to end
     began = time.monotonic()
     with pytest.raises(ValueError, match=r"a worker that reads data stopped \(DataLoader timed out after 1 seconds"):
         list(batches(Stuck(), 4, 0, 4, seed=0, num_workers=1))

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -17,8 +16,8 @@ import pytest
 from scm_media.training import checkpoints
 from tests.training.small import SMALL, metrics, same, state, train
 
-NUM_STEPS = 200
-LONG = (f"teacher.max_steps={NUM_STEPS}", f"student.max_steps={NUM_STEPS}", "trainer.checkpoint_every=20")
+NUM_STEPS = 120
+LONG = (f"teacher.max_steps={NUM_STEPS}", f"student.max_steps={NUM_STEPS}", "trainer.checkpoint_every=12")
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +26,19 @@ def undisturbed(tmp_path_factory):
 
 
 def kill_during(stage: str, run_dir, delay: float) -> None:
-    """Starts a real training and kills it some time after the first checkpoint of a stage."""
-    words = ["train", "image/tiny", *SMALL, *LONG, f"run_dir={run_dir}"]
-    with open(run_dir / "log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "scm_media", *words], stderr=log, stdout=log)
+    """Starts a training and kills it some time after the first checkpoint of a stage."""
+    process = begin(run_dir, command=stage == "teacher")
     try:
         deadline = time.monotonic() + 300
         while not checkpoints.steps(run_dir / stage / "checkpoints"):
-            assert process.poll() is None, (run_dir / "log").read_text()
+            assert process.is_alive(), (run_dir / "log").read_text()
             assert time.monotonic() < deadline, "no checkpoint after five minutes"
             time.sleep(0.002)
         time.sleep(delay)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+        process.kill()
+        process.join(200)
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("stage", ["teacher", "student"])
@@ -79,13 +76,16 @@ def kill_itself(write: int, part: float) -> None:
     checkpoints._write = killed
 
 
-def begin(run_dir, write: int | None, part: float) -> multiprocessing.Process:
-    """Starts the training in a forked process."""
+def begin(run_dir, write: int | None = None, part: float = 0.0, command: bool = False) -> multiprocessing.Process:
+    """Starts the training in a forked process, which becomes the command that a user types if ``command`` is true."""
 
     def go():
         log = os.open(run_dir / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        if command:
+            words = ["-m", "scm_media", "train", "image/tiny", *SMALL, *LONG, f"run_dir={run_dir}"]
+            os.execv(sys.executable, [sys.executable, *words])
         if write is not None:
             kill_itself(write, part)
         train(run_dir, *LONG)
@@ -117,7 +117,7 @@ def test_a_run_that_is_killed_ten_times_is_the_undisturbed_run(undisturbed, tmp_
         assert process.exitcode == -signal.SIGKILL, f"{history}\n{said}"
         reached.add(newest(tmp_path))
     assert len(reached) > 5, "nearly all of it was trained after the last kill"
-    last = begin(tmp_path, None, 0.0)
+    last = begin(tmp_path)
     last.join(200)
     assert last.exitcode == 0, (tmp_path / "log").read_text()
     for stage in ("teacher", "student"):
