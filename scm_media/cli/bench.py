@@ -8,8 +8,8 @@ from typing import Any
 
 from scm_media.cli.arguments import parser
 from scm_media.cli.output import print_json
-from scm_media.cli.progress import Progress
 from scm_media.display import printable
+from scm_media.progress import Progress
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed"}
 

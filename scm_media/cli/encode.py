@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from scm_media import recipe
 from scm_media.cli.arguments import parser
-from scm_media.cli.progress import Progress
 from scm_media.display import byte_size, printable
+from scm_media.progress import Progress
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 from scm_media.cli import evaluate_modes
 from scm_media.cli.arguments import add_network_flags, parser
 from scm_media.cli.output import print_json
-from scm_media.cli.progress import Progress
 from scm_media.display import printable, printable_lines
 from scm_media.processes import Share, own_share
+from scm_media.progress import Progress
 
 ROWS = ("teacher", "1", "2", "4")
 NUM_SAMPLES = 10_000

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scm_media.cli.output import print_json
-from scm_media.cli.progress import Progress
 from scm_media.display import printable, printable_lines
+from scm_media.progress import Progress
 
 NUM_SEARCHED, NUM_COMPARED = 2_000, 1_000
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from scm_media.build import nearest
 from scm_media.cli.arguments import EXTENT, add_network_flags, read_lines
 from scm_media.cli.output import print_json
-from scm_media.cli.progress import Progress
 from scm_media.display import printable
 from scm_media.processes import own_share
+from scm_media.progress import Progress
 
 if TYPE_CHECKING:
     from scm_media.pipeline import SamplingRequest

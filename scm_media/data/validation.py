@@ -12,9 +12,13 @@ from typing import Any
 from scm_media.data.entries import Entry, Rejects
 from scm_media.display import printable
 from scm_media.modality import Modality
+from scm_media.progress import Progress
 
 CHUNK = 4096
 """Files that wait to be looked at: a million at once would take more memory than their names."""
+
+SECONDS_BEFORE_PROGRESS = 5.0
+"""Seconds without a word before it is said how many files were looked at."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,13 @@ def find_usable(
         return list(entries), []
     inspect = partial(_inspect, modality=modality, verify=verify, known=modality.inspections)
     found, buckets = [], []
+    looked, progress = 0, Progress(SECONDS_BEFORE_PROGRESS)
+    progress("files looked at", looked, len(entries))
     for start in range(0, len(entries), CHUNK):
         chunk = entries[start : start + CHUNK]
         for entry, inspection in zip(chunk, pool.map(inspect, chunk), strict=True):
+            looked += 1
+            progress("files looked at", looked, len(entries))
             if inspection.reason:
                 rejects.add(entry.source, inspection.reason, inspection.detail)
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,6 +16,7 @@ from scm_media import settings, weights
 from scm_media.data import worker_errors
 from scm_media.pipeline.description import ModelDescription
 from scm_media.processes import Share
+from scm_media.progress import Progress
 from scm_media.seeds import mix
 from scm_media.training import checkpoints
 from scm_media.training.context import Context, prepare
@@ -37,8 +37,6 @@ from scm_media.training.strategies import check_strategy
 from scm_media.training.texts import read_texts, write_texts
 from scm_media.training.trajectories import check_trajectories, select_data, write_trajectories
 from scm_media.training.watch import watch
-
-SECONDS_BETWEEN_LINES = 30
 
 
 def run(config: dict[str, Any], expect: Callable[[Context, Sequence[str]], str] | None = None) -> None:
@@ -90,7 +88,7 @@ def run(config: dict[str, Any], expect: Callable[[Context, Sequence[str]], str] 
         held.enter_context(worker_errors())
         rank_zero_only(fabric, lambda: _open_run_folder(context, trained, description, held))
         if learns_latents or "trajectories" in stages:
-            rank_zero_only(fabric, lambda: write_texts(context, _PrintedProgress()))
+            rank_zero_only(fabric, lambda: write_texts(context, Progress()))
             read_texts(context)
         for stage in stages:
             # Fresh weights must not depend on whether an earlier stage was trained just now.
@@ -187,24 +185,10 @@ def _open_run_folder(context: Context, stages: Sequence[str], description: Model
     write_description(context, description)
 
 
-class _PrintedProgress:
-    """Prints how many latents are encoded or trajectories solved, at most once in half a minute."""
-
-    def __init__(self) -> None:
-        self._begun = self._printed = time.monotonic()
-
-    def __call__(self, what: str, done: int, num: int) -> None:
-        now = time.monotonic()
-        if now - self._printed >= SECONDS_BETWEEN_LINES:
-            self._printed = now
-            left = (now - self._begun) / done * (num - done)
-            print(f"{what} {done}/{num}: {int(left) // 60}:{int(left) % 60:02d} left", file=sys.stderr, flush=True)
-
-
 def _encode(context: Context, fabric: Any) -> None:
     """Encodes the examples that the run's latents lack, shared among all devices."""
     share = Share(fabric.global_rank, fabric.world_size)
-    done = write_latents(context, _PrintedProgress() if share.rank == 0 else None, share)
+    done = write_latents(context, Progress() if share.rank == 0 else None, share)
     fabric.barrier()
     if done["examples"] and share.rank == 0:
         print(f"latents: {done['examples']} examples encoded in {done['seconds']:.0f} s", file=sys.stderr)
@@ -212,7 +196,7 @@ def _encode(context: Context, fabric: Any) -> None:
 
 def _solve_trajectories(context: Context, fabric: Any) -> None:
     """Solves the trajectories that the run lacks, shared among all devices."""
-    progress = _PrintedProgress() if fabric.global_rank == 0 else None
+    progress = Progress() if fabric.global_rank == 0 else None
     done = write_trajectories(context, fabric.global_rank, fabric.world_size, progress)
     fabric.barrier()
     if fabric.global_rank == 0:
