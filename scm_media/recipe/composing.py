@@ -135,7 +135,8 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     """Returns a configuration with Hydra's own settings; only the names in lists of defaults are resolved.
 
     ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here.
-    An installed recipe is composed once a process: values that are set in it afterwards cost a fifth of composing it.
+    An installed recipe is composed once a process with the same options of groups: values that are set in it afterwards
+    cost a fifth of composing it.
     """
     with (
         searching(file),
@@ -145,32 +146,38 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     ):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        if file is not None or mode != RunMode.RUN or (values := _values(hydra, overrides)) is None:
+        if file is not None or mode != RunMode.RUN or any(map(_is_hydras, overrides)):
             return hydra.compose_config(primary, list(overrides), mode, with_log_configuration=False, from_shell=False)
-        config: DictConfig = pickle.loads(_composed(primary, installed_files()))
+        options, values = _divide(hydra, overrides)
+        config: DictConfig = pickle.loads(_composed(primary, options, installed_files()))
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
 
 
-def _values(hydra: Hydra, overrides: Sequence[str]) -> list[Override] | None:
-    """Returns the overrides as Hydra reads them, None if one chooses an option of a group or a setting of Hydra's."""
-    values = [override for override in map(parse, overrides) if override is not None]
+def _divide(hydra: Hydra, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
+    """Returns the overrides that choose options of groups, and the others as Hydra reads them.
+
+    Hydra composes with the first ones and then sets the others, a dictionary for a whole group among them.
+    """
     loader = hydra.config_loader
     assert isinstance(loader, ConfigLoaderImpl)
-    if len(values) < len(overrides) or any(
-        value.is_hydra_override() or value.package is not None or loader.repository.group_exists(value.key_or_group)
-        for value in values
-    ):
-        return None
-    return values
+    options, values = [], []
+    for override in overrides:
+        read = parse(override)
+        if read is None or (loader.repository.group_exists(read.key_or_group) and not isinstance(read.value(), dict)):
+            options.append(override)
+        else:
+            values.append(read)
+    return tuple(options), values
 
 
 @functools.lru_cache(maxsize=64)
-def _composed(primary: str | None, files: tuple[tuple[str, int, int], ...]) -> bytes:
-    """Returns an installed recipe without overrides, pickled; for other files it is composed again."""
+def _composed(primary: str | None, options: tuple[str, ...], files: tuple[tuple[str, int, int], ...]) -> bytes:
+    """Returns an installed recipe with options of groups alone, pickled; for other files it is composed again."""
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    return pickle.dumps(hydra.compose_config(primary, [], RunMode.RUN, with_log_configuration=False, from_shell=False))
+    config = hydra.compose_config(primary, list(options), RunMode.RUN, with_log_configuration=False, from_shell=False)
+    return pickle.dumps(config)
 
 
 @contextmanager

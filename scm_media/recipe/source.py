@@ -142,7 +142,8 @@ def _store_defaults() -> None:
     They are plain values: OmegaConf's own types would convert what does not fit ("5" to 5), and know neither bounds nor
     ``Literal``; ``scm_media.settings.check`` checks the composed recipe.
     """
-    ConfigStore.instance().store(DEFAULTS, default_values(Recipe))
+    if f"{DEFAULTS}{SUFFIX}" not in ConfigStore.instance().repo:
+        ConfigStore.instance().store(DEFAULTS, default_values(Recipe))
 
 
 @contextmanager
