@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -134,18 +135,18 @@ def _compose_checked(name_or_path: str, overrides: Sequence[str], mode: RunMode)
 def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], mode: RunMode) -> DictConfig:
     """Returns a configuration with Hydra's own settings; only the names in lists of defaults are resolved.
 
-    ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here.
+    ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here;
+    ``hydra.initialize`` asks the interpreter for each caller's source, only to find the folder that it is given as None.
     An installed recipe is composed once a process with the same options of groups: values that are set in it afterwards
     cost a fifth of composing it.
     """
     with (
         searching(file),
         _outside_of_hydra(),
-        initialize(config_path=None, job_name="scm-media", version_base=HYDRA_VERSION_BASE),
         allowed_resolvers(),
     ):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
+        version.setbase(HYDRA_VERSION_BASE)
+        hydra = Hydra.create_main_hydra2("scm-media", create_config_search_path(None))
         if file is not None or mode != RunMode.RUN or any(map(_is_hydras, overrides)):
             return hydra.compose_config(primary, list(overrides), mode, with_log_configuration=False, from_shell=False)
         options, values = _divide(hydra, overrides)
