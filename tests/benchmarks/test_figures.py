@@ -105,6 +105,7 @@ def test_tones_are_heard_at_their_pitch_and_noise_at_none(note_figures):
     assert math.isnan(note_figures.estimate_pitch(0 * hiss, 22_050))
 
 
+@pytest.mark.slow
 def test_notes_are_listened_to_from_every_source(tmp_path, note_figures, folder, monkeypatch, capsys):
     monkeypatch.setattr(note_figures, "load", lambda model, precision=None: FakePipeline(folder))
     judge = tmp_path / "judge.safetensors"

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.fuzz import Tally, _count
 from benchmarks.fuzzing import corruption
 from benchmarks.fuzzing.watch import Watch
@@ -15,6 +17,7 @@ from benchmarks.fuzzing.watch import Watch
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_few_inputs_of_two_targets_are_used_or_refused():
     words = ["--num", "40", "--seconds", "60", "--targets", "manifests", "figures"]
     done = subprocess.run(

@@ -64,6 +64,7 @@ def test_every_mutation_of_the_list_fits_todays_code():
     assert parts >= {f"modalities/{name}" for name in ("image", "video")}
 
 
+@pytest.mark.slow
 def test_kills_survivors_and_hangs_are_counted_and_the_code_stays(project, tmp_path, capsys):
     cases = [
         mutation("return a + b", "return a - b"),

@@ -53,6 +53,7 @@ def test_training_times_are_those_of_the_recipe(trajectory_error):
     assert (sigma >= math.exp(2.5)).double().mean().item() == pytest.approx(0.1587, abs=0.005)  # one deviation above
 
 
+@pytest.mark.slow
 def test_a_guided_model_is_measured_from_the_command_line(trajectory_error, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["trajectory_error.py", "image/fashion", "--num", "4", "--every", "16"])
     trajectory_error.main()

@@ -65,7 +65,7 @@ def test_json_is_the_same_in_any_encoding(model, tmp_path):
     ],
 )
 def test_a_stream_that_is_closed_full_or_read_by_nobody(streams, code):
-    done = run(f"COMMAND recipes image/tiny {streams}")
+    done = run(f"COMMAND recipes --reference {streams}")
     assert done.returncode == code
     said = (done.stdout + done.stderr).decode()
     assert not any(word in said for word in NOISE)

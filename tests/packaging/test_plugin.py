@@ -85,6 +85,7 @@ def test_plugin_trains_two_steps_and_generates(installed_with_plugin, recordings
         assert any(abs(number) > 1e-3 for number in numbers)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(installed_with_plugin, recordings):
     """Runs the commands of docs/adding-a-modality.md, whose package the fixture has installed already."""
     shutil.copytree(recordings, installed_with_plugin.root / "recordings")

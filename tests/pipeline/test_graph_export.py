@@ -64,7 +64,8 @@ def export(model: Path, target: Path, format: str = "onnx") -> dict:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    write_tiny_model(folder / "model", student_label_dropout=0.0, label_dropout=0.1)
+    own = {"data": "/home/me/pictures", "name": "/home/me/run"}
+    write_tiny_model(folder / "model", student_label_dropout=0.0, label_dropout=0.1, **own)
     assert main(["export", str(folder / "model"), str(folder / "onnx"), "--format", "onnx"]) == 0
     return folder
 
@@ -96,11 +97,14 @@ def test_the_manifest_and_the_card_say_how_to_sample(pictures):
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])
-def test_files_have_no_paths_of_this_machine(tmp_path, format):
-    model = write_tiny_model(tmp_path / "model", data="/home/me/pictures", name="/home/me/run")
-    manifest = export(model, tmp_path / format, format)
+def test_files_have_no_paths_of_this_machine(pictures, tmp_path, format):
+    folder = pictures / "onnx"
+    if format == "torch":
+        folder = tmp_path / "torch"
+        export(pictures / "model", folder, "torch")
+    manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["data"], manifest["name"]) == ("pictures", "run")
-    for file in (tmp_path / format).iterdir():
+    for file in folder.iterdir():
         contents = [file.read_bytes()]
         if file.suffix == ".pt2":
             with zipfile.ZipFile(file) as members:
@@ -137,6 +141,7 @@ def write_text_model(folder: Path) -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 def test_pictures_for_a_text_are_made_without_pytorch(tmp_path):
     texts = write_text_model(tmp_path / "model")
     (tmp_path / "chosen.txt").write_text(f"{texts[4]}\n{texts[2]}\n")
@@ -169,6 +174,7 @@ def test_pictures_for_a_text_are_made_without_pytorch(tmp_path):
     assert run_alone(program, cwd=tmp_path / "onnx") == f"(1, 1, 16, 16) {1 + int(first.split()[1]) % 3}\n"
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_takes_texts_or_none(tmp_path):
     texts = write_text_model(tmp_path / "model")
     manifest = export(tmp_path / "model", tmp_path / "torch", "torch")
@@ -258,6 +264,7 @@ def test_programs_of_torch_export_run_without_the_package(tmp_path):
     torch.testing.assert_close(found, made, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_actions_and_the_given_part_are_inputs(tmp_path, allowed):
     model = write_moves_model(tmp_path / "model")
     manifest = export(model, tmp_path / "torch", "torch")
@@ -277,6 +284,7 @@ def test_actions_and_the_given_part_are_inputs(tmp_path, allowed):
     torch.testing.assert_close(found, pipeline.flow.denoise(x_t, F, t))
 
 
+@pytest.mark.slow
 def test_a_guidance_scale_is_an_input_and_odd_names_of_labels_are_kept(tmp_path):
     model = write_tiny_model(tmp_path / "model", labels={"t": CLASSES, "a b": []}, label_counts={}, guidance_max=3.0)
     config = {**BACKBONE, "labels": {"t": 3, "a b": 0}, "label_units": {"a b": 2.0}, "guidance": True}
@@ -298,6 +306,7 @@ def test_a_guidance_scale_is_an_input_and_odd_names_of_labels_are_kept(tmp_path)
     torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_counts_its_batch_takes_one_sample(tmp_path, allowed):
     model = write_with_decoder(tmp_path / "model", "CountingAutoencoder")
     manifest = export(model, tmp_path / "onnx")
@@ -311,10 +320,11 @@ def test_a_decoder_that_counts_its_batch_takes_one_sample(tmp_path, allowed):
 @pytest.mark.parametrize(
     ("decoder", "format", "reason"),
     [
-        (
+        pytest.param(
             "BesselAutoencoder",
             "onnx",
             "the decoder uses prims.bessel_j0, which has no counterpart in ONNX: export it",
+            marks=pytest.mark.slow,
         ),
         ("BranchingAutoencoder", "torch", "the decoder cannot be captured by torch.export"),
     ],
