@@ -76,7 +76,7 @@ def evaluate(
     curve = None
     if request.curve:
         rows = list(dict.fromkeys(rows))
-        curve = Curve.prepare(pipeline, network, reference, kept.folder, progress)
+        curve = Curve.prepare(pipeline, network, reference, num_samples, kept.folder, progress)
     instruments = Instruments(network) if curve is None else curve.instruments
     settings = (num_samples, request.batch_size, request.seed, kept, progress)
     found = [measure(pipeline, instruments, row, *settings) for row in rows]

@@ -26,12 +26,15 @@ def load_reference(
     name: str | None = None,
     work: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    num: int | None = None,
 ) -> tuple[FeatureNetwork, Reference]:
     """Returns a feature network (None: the model's own) and the statistics of the training data's features.
 
     The statistics of a named network are computed once from the recipe's data and kept in the run's folder, or in
-    ``work`` where the model's folder is not the user's to write to; progress is told meanwhile. Raises ValueError where
-    there is no such network, and where there are neither statistics nor data.
+    ``work`` where the model's folder is not the user's to write to; progress is told meanwhile. num: where there are
+    none yet, they are taken of at most so many training samples and as many held-out ones, chosen by a fixed seed, and
+    kept in ``work`` alone; None for all. Raises ValueError where there is no such network, and where there are neither
+    statistics nor data.
     """
     if name is None:
         return own_network(pipeline), own_reference(pipeline)
@@ -41,14 +44,14 @@ def load_reference(
     own = f"reference-{name}"
     if folder.has(own):
         return network, Reference.from_component(folder.read(own), folder.file(own))
-    kept = None if work is None else work / f"{own}-{_recipe_name(folder)}"
-    if folder.is_run:
+    kept = None if work is None else work / f"{own}{'' if num is None else f'-{num}'}-{_recipe_name(folder)}"
+    if folder.is_run and num is None:
         kept = folder.file(own)
     if kept is not None and kept.is_file():
         return network, Reference.load(kept)
     train, held_out = recipe_data(folder)
-    told = _told(train, f"training data in the features of {name}", progress)
-    reference = make_reference(network, told, iterate(held_out), device=pipeline.device)
+    told = _told(train, num, f"training data in the features of {name}", progress)
+    reference = make_reference(network, told, _examples(held_out, num), device=pipeline.device)
     if kept is not None:
         reference.save(kept)
     return network, reference
@@ -93,14 +96,21 @@ def iterate(dataset: Dataset) -> Iterator[Batch]:
         yield dataset.batch(range(first, min(first + BATCH_SIZE, len(dataset))))
 
 
-def _told(dataset: Dataset, what: str, progress: Callable[[str, int, int], None] | None) -> Iterator[Batch]:
-    """Yields what ``iterate`` does, and tells how much of it was taken."""
-    done = 0
-    for batch in iterate(dataset):
+def _examples(dataset: Dataset, num: int | None) -> Iterator[Batch]:
+    """Yields every example in order, or ``num`` of them where there are more."""
+    return iterate(dataset) if num is None or num >= len(dataset) else draw_examples(dataset, num)
+
+
+def _told(
+    dataset: Dataset, num: int | None, what: str, progress: Callable[[str, int, int], None] | None
+) -> Iterator[Batch]:
+    """Yields what ``_examples`` does, and tells how much of it was taken."""
+    done, total = 0, len(dataset) if num is None else min(num, len(dataset))
+    for batch in _examples(dataset, num):
         yield batch
         done += len(batch.sample)
         if progress is not None:
-            progress(what, done, len(dataset))
+            progress(what, done, total)
 
 
 def draw_examples(dataset: Dataset, num: int) -> Iterator[Batch]:

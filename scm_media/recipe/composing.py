@@ -136,7 +136,7 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     """Returns a configuration with Hydra's own settings; only the names in lists of defaults are resolved.
 
     ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here;
-    ``hydra.initialize`` asks the interpreter for each caller's source, only to find the folder that it is given as None.
+    ``hydra.initialize`` reads the source of each caller for a folder that it is then not asked for.
     An installed recipe is composed once a process with the same options of groups: values that are set in it afterwards
     cost a fifth of composing it.
     """

@@ -13,6 +13,7 @@ from modalities.image.modality import ImageModality
 from scm_media.cli import main
 from scm_media.evaluation import FeatureNetwork, Moments, frechet_distance, named_network, project_features
 from scm_media.evaluation.features import PROJECTED_DIMENSION
+from scm_media.evaluation.recipe_data import load_reference
 from tests.evaluation.quick import evaluate
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 from tests.pipeline.waves import WaveModality
@@ -124,6 +125,19 @@ def test_models_measured_into_one_folder_are_held_against_their_own_data(run, tm
         (exported / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         held_out_distances.append(evaluate(scm_media.load(exported, "cpu"), **wanted)["frechet_held_out"])
     assert held_out_distances[0] != held_out_distances[1]
+
+
+def test_of_large_data_a_part_is_taken_and_kept_apart(run, tmp_path):
+    pipeline, told = scm_media.load(run, "cpu"), []
+    part = load_reference(pipeline, NAME, tmp_path / "work", lambda *progress: told.append(progress[1:]), 20)[1]
+    assert part.num_train == 20 and told == [(20, 20)]
+    assert max(part.held_out_distances) <= 20
+    (kept,) = (tmp_path / "work").glob(f"reference-{NAME}-20-*")
+    changed = kept.stat().st_mtime_ns
+    assert torch.equal(load_reference(pipeline, NAME, tmp_path / "work", num=20)[1].mean, part.mean)
+    assert kept.stat().st_mtime_ns == changed
+    whole = load_reference(pipeline, NAME, tmp_path / "work")[1]
+    assert whole.num_train > 20 and not torch.equal(whole.mean, part.mean)
 
 
 def test_two_folders_are_compared_without_a_model(tmp_path, capsys):
