@@ -14,33 +14,36 @@ SECONDS_BETWEEN_CHANGES = 0.1
 class Progress:
     """Prints, where it is called with a job's name, how much of it is done, how much there is, and the time left.
 
-    seconds: those that go by before the first line; None for none on a terminal, and half a minute elsewhere. Of the
-    processes that divide a training on a machine (LOCAL_RANK) the first one alone prints.
+    seconds: the time before the first line. With None, a terminal shows the first line at once, and anything else after
+    half a minute. Of the processes that divide a training on a machine (LOCAL_RANK) the first one alone prints.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._silent = os.environ.get("LOCAL_RANK", "0") != "0"
+        self._silent = sys.stderr is None or os.environ.get("LOCAL_RANK", "0") != "0"
+        self._terminal = not self._silent and sys.stderr.isatty()
         self._between = SECONDS_BETWEEN_CHANGES if self._terminal else SECONDS_BETWEEN_LINES
-        self._next = time.monotonic() + (seconds if seconds is not None else 0.0 if self._terminal else self._between)
-        self._job = ""
-        self._begun, self._found = 0.0, 0
+        wait = seconds if seconds is not None else 0.0 if self._terminal else self._between
+        self._next = self._first = time.monotonic() + wait
+        self._job, self._begun, self._begun_at, self._done = "", 0, 0.0, 0
         self._shown = False
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Prints the progress where it is time, and on a terminal the end of a job of which something was shown.
+        """Prints the progress where it is time, and on a terminal the beginning and the end of each job, too.
 
-        The time left follows from what was done since the first call with this name.
+        The time left follows from what was done since this job's first call.
         """
         now = time.monotonic()
-        if what != self._job:
-            self._job, self._begun, self._found = what, now, done
+        if what != self._job or done < self._done:
+            self._job, self._begun, self._begun_at, self._shown = what, done, now, False
+            if self._terminal:
+                self._next = max(self._first, min(self._next, now))
+        self._done = done
         ends = self._terminal and self._shown and done >= total
         if self._silent or (now < self._next and not ends):
             return
         self._next = now + self._between
         self._shown = done < total
-        left = 0.0 if done <= self._found else (now - self._begun) / (done - self._found) * (total - done)
+        left = 0.0 if done <= self._begun else (now - self._begun_at) / (done - self._begun) * (total - done)
         told = f"{what}: {done} of {total}" + (f", {int(left) // 60}:{int(left) % 60:02d} left" if left >= 1 else "")
         if self._terminal:
             print(f"\r\x1b[K{told}", end="\n" if done >= total else "", file=sys.stderr, flush=True)

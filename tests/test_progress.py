@@ -48,6 +48,25 @@ def test_a_terminal_shows_one_line_that_changes_and_ends(clock, capsys, monkeypa
     assert lines == "\r\x1b[Kfiles: 0 of 3\r\x1b[Kfiles: 2 of 3\r\x1b[Kfiles: 3 of 3\n"
 
 
+def test_each_job_on_a_terminal_begins_at_once_and_counts_its_own_time(clock, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    show = Progress()
+    show("quick", 1, 1)
+    show("slow", 0, 5)  # within a tenth of a second
+    assert capsys.readouterr().err == "\r\x1b[Kquick: 1 of 1\n\r\x1b[Kslow: 0 of 5"
+    clock[0] += 50.0
+    show("slow", 5, 5)
+    show("slow", 0, 5)  # the same once more
+    clock[0] += 10.0
+    show("slow", 1, 5)
+    assert capsys.readouterr().err.endswith("\r\x1b[Kslow: 0 of 5\r\x1b[Kslow: 1 of 5, 0:40 left")
+
+
+def test_nothing_is_printed_where_there_is_no_standard_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    Progress(seconds=0)("files", 1, 2)
+
+
 def test_a_short_job_on_a_terminal_shows_nothing_at_all(clock, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     show = Progress(seconds=5)
@@ -72,6 +91,8 @@ def test_looking_at_many_files_is_not_silent(tmp_path, capsys, monkeypatch):
     FolderDataset(modality, tmp_path, labels="none")
     assert "files looked at" not in capsys.readouterr().err
     monkeypatch.setattr(validation, "SECONDS_BEFORE_PROGRESS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     modality.inspections.clear()
     FolderDataset(modality, tmp_path, labels="none")
-    assert "files looked at: 0 of 4\n" in capsys.readouterr().err
+    told = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == [f"files looked at: {number} of 4" for number in range(5)]

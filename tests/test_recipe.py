@@ -302,5 +302,41 @@ def test_values_in_a_kept_recipe_give_what_composing_with_them_gives(values, mon
         patch.setattr(composing, "_divide", lambda hydra, overrides: (tuple(overrides), []))
         assert recipe.compose("image/tiny", values) == first
     assert recipe.compose("image/tiny", values) == first
+    assert recipe.compose("image/tiny", [*values, "seed=8"])["seed"] == 8
     first["student"]["max_steps"] = -1
     assert recipe.compose("image/tiny", values)["student"]["max_steps"] != -1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["data=nope"],
+        ["~data"],
+        ["~data=folder"],
+        ["++data=folder"],
+        ["data@x=folder"],
+        ["nogroup@x=1"],
+        ["trainer=default", "trainer.bad=1"],
+        ["student.max_steps=8", "+student.max_steps=9"],
+        ["data={num: 3}", "data=folder"],
+    ],
+)
+def test_what_hydra_refuses_is_refused_in_the_same_words(values, monkeypatch):
+    with pytest.raises(ValueError, match=r"^image/tiny: ") as first:
+        recipe.compose("image/tiny", values)
+    with monkeypatch.context() as patch:
+        patch.setattr(composing, "_divide", lambda hydra, overrides: (tuple(overrides), []))
+        with pytest.raises(ValueError) as whole:
+            recipe.compose("image/tiny", values)
+    assert str(first.value) == str(whole.value)
+
+
+@pytest.mark.parametrize("value", ["5", "null", "true"])
+def test_a_group_is_given_a_name(value):
+    with pytest.raises(ValueError, match=rf"'data={value}': data is a group, .* as in data=NAME"):
+        recipe.compose("image/tiny", [f"data={value}"])
+
+
+def test_a_mistyped_key_beside_a_sweep_over_options_is_named():
+    with pytest.raises(ValueError, match=r"^image/tiny: no key takes the override 'student\.max_stepz'"):
+        recipe.check_sweep("image/tiny", ["data=folder,manifest", "student.max_stepz=1"])

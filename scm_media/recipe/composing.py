@@ -98,7 +98,7 @@ def name_override(name_or_path: str, overrides: Sequence[str]) -> list[str]:
 def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
     """Returns every dotted key of a recipe, among which the nearest to a mistyped override is found.
 
-    overrides: those that choose options of groups (``data=manifest``) add the keys of these options.
+    overrides: those that choose an option of a group (``data=manifest``) add the keys of this option.
     """
 
     def walk(config: Mapping[Any, Any], prefix: str) -> Iterator[str]:
@@ -107,14 +107,15 @@ def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
             if isinstance(value, Mapping):
                 yield from walk(value, f"{prefix}{key}.")
 
-    groups = [
-        override
-        for override in overrides
-        if override.partition("=")[0] in ("modality", "data", "autoencoder", "backbone")
-    ]
-    config = _compose(*locate(name_or_path), groups, RunMode.RUN)
+    config = _compose(*locate(name_or_path), list(filter(_chooses, overrides)), RunMode.RUN)
     plain = OmegaConf.to_container(config, resolve=False)
     return [key for key in walk(plain, "") if key.partition(".")[0] != HYDRA]  # type: ignore[arg-type]
+
+
+def _chooses(override: str) -> bool:
+    """Returns whether an override gives one of ``GROUPS`` one option."""
+    read = parse(override)
+    return read is not None and override.partition("=")[0] in GROUPS and isinstance(read._value, str)
 
 
 def _compose_checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
@@ -136,7 +137,7 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     """Returns a configuration with Hydra's own settings; only the names in lists of defaults are resolved.
 
     ``hydra.compose`` is the public way, but it has no run mode and drops Hydra's own settings, which are checked here;
-    ``hydra.initialize`` reads the source of each caller for a folder that it is then not asked for.
+    ``hydra.initialize`` reads the sources of all callers only to resolve a folder, and there is none here.
     An installed recipe is composed once a process with the same options of groups: values that are set in it afterwards
     cost a fifth of composing it.
     """
@@ -158,17 +159,25 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
 def _divide(hydra: Hydra, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
     """Returns the overrides that choose options of groups, and the others as Hydra reads them.
 
-    Hydra composes with the first ones and then sets the others, a dictionary for a whole group among them.
+    Hydra composes with the first ones and then sets the others, a dictionary for a whole group among them. Raises
+    ValueError for a group that is given a number or null.
     """
     loader = hydra.config_loader
     assert isinstance(loader, ConfigLoaderImpl)
     options, values = [], []
     for override in overrides:
         read = parse(override)
-        if read is None or (loader.repository.group_exists(read.key_or_group) and not isinstance(read.value(), dict)):
-            options.append(override)
-        else:
-            values.append(read)
+        if read is not None:
+            group, value = loader.repository.group_exists(read.key_or_group), read.value()
+            if not group or isinstance(value, dict):
+                values.append(read)
+                continue
+            if not isinstance(value, str | list) and not read.is_delete():
+                raise ValueError(
+                    f"got the override {override!r}: {read.key_or_group} is a group, and an option of it is chosen by "
+                    f"its name, as in {read.key_or_group}=NAME"
+                )
+        options.append(override)
     return tuple(options), values
 
 
@@ -189,7 +198,7 @@ def _outside_of_hydra() -> Iterator[None]:
     try:
         yield
     finally:
-        GlobalHydra.instance().hydra = running  # Hydra may have made another instance meanwhile
+        GlobalHydra.instance().hydra = running
 
 
 def _is_hydras(override: str) -> bool:

@@ -80,7 +80,10 @@ def _is_no_text(parsed: Override) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def parse(override: str) -> Override | None:
-    """Returns an override as Hydra reads it, which takes 2 ms, None if it cannot."""
+    """Returns an override as Hydra reads it, or None if Hydra cannot read it.
+
+    Reading takes 2 ms, so the result is kept and shared: callers must not change it.
+    """
     try:
         return OverridesParser.create().parse_override(override)
     except (HydraException, ValueError):  # ValueError for a group that is given a number

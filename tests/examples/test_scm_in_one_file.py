@@ -28,7 +28,6 @@ def rows(script):
     return {row.name: row for row in script.run(teacher_steps=800, student_steps=600, batch_size=256, num=8000)}
 
 
-@pytest.mark.slow
 def test_two_steps_of_the_student_are_about_as_good_as_the_teacher(rows):
     teacher, student = rows["teacher, 32 Heun steps"], rows["student, 2 steps"]
     assert (teacher.evaluations, student.evaluations) == (63, 2)

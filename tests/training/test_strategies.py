@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -26,28 +22,9 @@ UNET = (
 
 
 def two_processes(*runs: tuple[object, ...]) -> None:
-    """Runs trainings, (folder, override, …) each, one after the other in the same two processes of torchrun."""
+    """Runs trainings, (folder, override, …) each, one after the other in the same two processes."""
     words = [f"{folder}:{';'.join(map(str, overrides))};num_devices=2" for folder, *overrides in runs]
     start_two("tests.training.divided_runs", *words)
-
-
-def fork_two(folder: Path, *overrides: str) -> None:
-    """Trains in two forks of this process, which need not import anything, in the environment of torchrun."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
-
-    def go(rank: int) -> None:
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        os.environ.update({**common, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        train(folder, *overrides, "num_devices=2")
-
-    processes = [multiprocessing.get_context("fork").Process(target=go, args=(rank,)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(600)
-    assert [process.exitcode for process in processes] == [0, 0]
 
 
 def start_two(module: str, *words: str, succeeds: bool = True) -> str:
@@ -87,7 +64,7 @@ def assert_same(one, other, *stages: str) -> None:
 def test_divided_weights_train_as_whole_ones_do(tmp_path):
     words = ("trainer.sample_every=4",)
     train(tmp_path / "one", *words)
-    fork_two(tmp_path / "fsdp", "strategy=fsdp", *words)
+    two_processes((tmp_path / "fsdp", "strategy=fsdp", *words))
     assert_same(tmp_path / "one", tmp_path / "fsdp", "teacher", "student")
     kept = tmp_path / "fsdp" / "student" / "checkpoints"
     saved = checkpoints.load(kept, 4)["loss"]
