@@ -116,6 +116,7 @@ audit: dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
 
+demo: export GOMP_SPINCOUNT ?= 3000
 demo: install
 	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
 	@$(BIN)/python examples/few_steps.py image/fashion --out $(OUT)/fashion.png

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -163,3 +164,16 @@ def test_foreign_package_modalities_is_said_at_every_start(tmp_path, monkeypatch
 
 def test_our_package_modalities_is_silent():
     assert cli.foreign_modalities() is None
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "3000"), ("7", "7")])
+def test_idle_threads_sleep_early_where_the_environment_does_not_say_otherwise(given, expected):
+    program = (
+        "import os, sys; sys.argv = ['scm-media', 'recipes', '--reference']\n"
+        "from scm_media.cli import main\n"
+        "assert 'torch' not in sys.modules\nmain()\nprint(os.environ['GOMP_SPINCOUNT'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == expected
