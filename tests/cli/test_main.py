@@ -155,7 +155,8 @@ def test_foreign_package_modalities_is_said_at_every_start(tmp_path, monkeypatch
     foreign.mkdir()
     (foreign / "__init__.py").write_text('"""A framework for training."""\n')
     spec = types.SimpleNamespace(origin=str(foreign / "__init__.py"))
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: spec)
+    find = cli.importlib.util.find_spec  # PyTorch asks for packages of its own meanwhile, and remembers the answers
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: spec if name == "modalities" else find(name))
     assert main(["recipes", "image/tiny"]) == 0
     said = capsys.readouterr().err
     assert f"the package modalities at {spec.origin} is not scm-media's" in said
