@@ -23,8 +23,9 @@ class Progress:
         self._terminal = not self._silent and sys.stderr.isatty()
         self._between = SECONDS_BETWEEN_CHANGES if self._terminal else SECONDS_BETWEEN_LINES
         wait = seconds if seconds is not None else 0.0 if self._terminal else self._between
-        self._next = self._first = time.monotonic() + wait
-        self._job, self._begun, self._begun_at, self._done = "", 0, 0.0, 0
+        self._next = self._earliest = time.monotonic() + wait
+        self._job, self._begun = "", 0.0
+        self._done_before = self._done = 0
         self._shown = False
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -34,16 +35,17 @@ class Progress:
         """
         now = time.monotonic()
         if what != self._job or done < self._done:
-            self._job, self._begun, self._begun_at, self._shown = what, done, now, False
+            self._job, self._begun, self._done_before, self._shown = what, now, done, False
             if self._terminal:
-                self._next = max(self._first, min(self._next, now))
+                self._next = max(self._earliest, min(self._next, now))
         self._done = done
         ends = self._terminal and self._shown and done >= total
         if self._silent or (now < self._next and not ends):
             return
         self._next = now + self._between
         self._shown = done < total
-        left = 0.0 if done <= self._begun else (now - self._begun_at) / (done - self._begun) * (total - done)
+        made = done - self._done_before
+        left = (now - self._begun) / made * (total - done) if made > 0 else 0.0
         told = f"{what}: {done} of {total}" + (f", {int(left) // 60}:{int(left) % 60:02d} left" if left >= 1 else "")
         if self._terminal:
             print(f"\r\x1b[K{told}", end="\n" if done >= total else "", file=sys.stderr, flush=True)

@@ -62,9 +62,10 @@ def test_each_job_on_a_terminal_begins_at_once_and_counts_its_own_time(clock, ca
     assert capsys.readouterr().err.endswith("\r\x1b[Kslow: 0 of 5\r\x1b[Kslow: 1 of 5, 0:40 left")
 
 
-def test_nothing_is_printed_where_there_is_no_standard_error(monkeypatch):
+def test_nothing_is_printed_where_there_is_no_standard_error(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
     Progress(seconds=0)("files", 1, 2)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_short_job_on_a_terminal_shows_nothing_at_all(clock, capsys, monkeypatch):

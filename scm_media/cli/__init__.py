@@ -38,10 +38,11 @@ COMMANDS = {
 DISTRIBUTION = "scm-media"
 
 SPINS = "3000"
-"""Times that an idle thread of PyTorch looks for work before it sleeps (GOMP_SPINCOUNT).
+"""An idle thread of PyTorch looks for work so many times before it sleeps (libgomp's GOMP_SPINCOUNT).
 
-By default it is 100 times as often, which takes other programs' cores away, and theirs take ours: beside a training,
-126 evaluations of image/emoji-text took more than 75 s of two cores, with this 15 s; alone 5 s both ways.
+libgomp's own default is 300,000, which keeps cores from whatever else runs on them. On two cores, beside a training of
+one thread, ``python examples/few_steps.py image/emoji-text -n 4`` took more than 75 s, and 20 s with this number; alone
+it took 8 to 9 s both ways (one or two runs each).
 """
 
 

@@ -46,8 +46,8 @@ class Curve:
         """Returns the curve of a model that is measured by a network, with the second one that its modality offers.
 
         That is the first other one that is installed and that the model has statistics of, or the recipe's data. Of
-        large data it sees a part that grows with the number of samples (``_second_examples``): it is to rank the rows,
-        which share its error, and 60,000 pictures take it half an hour of a core.
+        large data it sees a part that grows with the number of samples (``_second_examples``), since it only ranks the
+        rows, which are all compared with the same part.
         """
         remarks: list[str] = []
         num = _second_examples(num_samples)

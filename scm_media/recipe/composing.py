@@ -115,7 +115,9 @@ def known_keys(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
 def _chooses(override: str) -> bool:
     """Returns whether an override gives one of ``GROUPS`` one option."""
     read = parse(override)
-    return read is not None and override.partition("=")[0] in GROUPS and isinstance(read._value, str)
+    if read is None or read.is_sweep_override():
+        return False
+    return override.partition("=")[0] in GROUPS and isinstance(read.value(), str)
 
 
 def _compose_checked(name_or_path: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
@@ -141,11 +143,7 @@ def _compose(file: Path | None, primary: str | None, overrides: Sequence[str], m
     An installed recipe is composed once a process with the same options of groups: values that are set in it afterwards
     cost a fifth of composing it.
     """
-    with (
-        searching(file),
-        _outside_of_hydra(),
-        allowed_resolvers(),
-    ):
+    with searching(file), _outside_of_hydra(), allowed_resolvers():
         version.setbase(HYDRA_VERSION_BASE)
         hydra = Hydra.create_main_hydra2("scm-media", create_config_search_path(None))
         if file is not None or mode != RunMode.RUN or any(map(_is_hydras, overrides)):

@@ -18,7 +18,7 @@ from scm_media.data import Batch
 from scm_media.evaluation import curve, features, report, rows
 from scm_media.evaluation.figures import Comparison, compare_statistics, kendall_tau, wasserstein_distance
 from scm_media.evaluation.measured import Measured
-from scm_media.evaluation.reference import make_reference
+from scm_media.evaluation.reference import Reference, make_reference
 from scm_media.parts import part
 from scm_media.prompts import PromptBank
 from tests.evaluation.quick import evaluate
@@ -195,6 +195,15 @@ def test_too_few_samples_of_the_second_network_are_warned_about(run, quarters):
     text = report(result)
     assert "- only 8 samples for 8 feature dimensions: the Fréchet distance" in text
     assert "- only 8 samples for 8 feature dimensions of quarters: the Fréchet distance" in text
+
+
+def test_the_second_network_sees_a_part_of_large_data(run, quarters, monkeypatch, tmp_path):
+    assert [curve._second_examples(num) for num in (2, 200, 1_000_000)] == [2_000, 4_000, 10_000]
+    monkeypatch.setattr(curve, "_second_examples", lambda num_samples: num_samples // 2)
+    wanted = {**WANTED, "rows": (1,), "work": tmp_path / "work"}
+    result = evaluate(scm_media.load(run, "cpu"), **wanted)
+    (kept,) = (tmp_path / "work").glob("reference-quarters-*")
+    assert Reference.load(kept).num_train == 30 < result["num_reference"]
 
 
 def test_an_interrupted_curve_goes_on_and_takes_no_chunks_of_an_ordinary_evaluation(
