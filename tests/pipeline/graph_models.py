@@ -14,7 +14,8 @@ from scm_media.build import build
 from scm_media.networks import ROLES
 from scm_media.parts import part
 from scm_media.pipeline import ModelDescription, SamplerSettings
-from tests.pipeline.tiny import BACKBONE, write_tiny_model
+from scm_media.prompts import PromptBank
+from tests.pipeline.tiny import BACKBONE, CLASSES, write_tiny_model
 
 SOUND, RATE = [1, 128], 4000
 MEL = {
@@ -97,3 +98,23 @@ def write_student(folder: Path, config: dict[str, Any]) -> None:
     for parameter in network.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
     weights.save(folder / "student.safetensors", network.state_dict(), config)
+
+
+def write_text_model(folder: Path) -> list[str]:
+    """Writes a tiny model of texts with random weights and returns its texts."""
+    texts = [f"text {number}" for number in range(6)]
+    write_tiny_model(
+        folder,
+        labels={"class": CLASSES, "prompt": texts},
+        label_counts={"class": [1] * len(CLASSES), "prompt": [1] * 6},
+        label_combinations=[f"{number % len(CLASSES)} {number} 1" for number in range(6)],
+        text={"encoder": "/home/me/tiny-bert", "max_tokens": 5, "labels": []},
+    )
+    write_student(folder, {**BACKBONE, "labels": {}, "text": {"tokens": 4, "pooled": 3}})
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(3)[None] < torch.tensor([1, 2, 3, 1, 2, 3, 1])[:, None]
+    embeddings = {"tokens": torch.randn(7, 3, 4, generator=generator), "token_mask": mask}
+    embeddings["pooled"] = torch.randn(7, 3, generator=generator)
+    embeddings = {name: value if name == "token_mask" else value.half() for name, value in embeddings.items()}
+    PromptBank(texts, embeddings, {"name": "tiny-bert", "digest": "0"}).save(folder / "prompts.safetensors")
+    return texts

@@ -6,14 +6,12 @@ import json
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 import wave
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -21,44 +19,21 @@ from PIL import Image
 import scm_media
 from scm_media.cli import main
 from scm_media.conditioning import Conditioning
-from scm_media.pipeline import ModelFolder, graph_export
-from scm_media.pipeline.graph_export import export_graphs
-from scm_media.prompts import PromptBank
+from scm_media.pipeline import graph_export
 from tests.adapters.pipelines import save_pipeline
-from tests.pipeline.graph_models import MEL, write_sound_model, write_student, write_with_decoder
-from tests.pipeline.moves import write_moves_model
-from tests.pipeline.tiny import BACKBONE, CLASSES, write_tiny_model
+from tests.pipeline.graph_models import MEL, write_sound_model, write_with_decoder
+from tests.pipeline.graph_programs import (
+    EXAMPLE,
+    WITHOUT_PACKAGE,
+    WITHOUT_TORCH,
+    export,
+    run_alone,
+    sample_by_the_example,
+)
+from tests.pipeline.tiny import CLASSES, write_tiny_model
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "sample_onnx.py"
-BLOCKED = """
-import runpy, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ImportError(f"{{name}} is not to be imported here")
-sys.meta_path.insert(0, Blocked())
-"""
-WITHOUT_PACKAGE = BLOCKED.format(blocked=("scm_media", "modalities"))
-WITHOUT_TORCH = BLOCKED.format(blocked=("torch", "scm_media", "modalities", "onnx", "onnxscript"))
 COMPLEX = {"_target_": "modalities.audio.spectrogram.ComplexSpectrogram", "window": 64, "hop": 16}
 VOCODER = {"_target_": "modalities.audio.vocoder.VocodedMel", **{key: MEL[key] for key in list(MEL)[1:5]}}
-
-
-def run_alone(program: str, *arguments: object, cwd: Path | None = None) -> str:
-    """Runs a program in a process of its own and returns what it prints."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def sample_by_the_example(folder: Path, *arguments: object) -> list[Path]:
-    program = WITHOUT_TORCH + f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
-    return [Path(line) for line in run_alone(program, folder, *arguments).split("\n") if line]
-
-
-def export(model: Path, target: Path, format: str = "onnx") -> dict:
-    return export_graphs(ModelFolder.open(model), target, format)[1]
 
 
 @pytest.fixture(scope="module")
@@ -119,80 +94,6 @@ def test_a_sound_above_full_scale_is_made_quieter(tmp_path):
     made = write({"modality": "audio", "sample_rate": 4000}, np.array([[0.5, -1.5, 1.2]]), tmp_path / "loud")
     with wave.open(str(made)) as sound:
         assert np.frombuffer(sound.readframes(3), "<i2").tolist() == [10922, -32767, 26214]
-
-
-def write_text_model(folder: Path) -> list[str]:
-    """Writes a tiny model of texts with random weights and returns its texts."""
-    texts = [f"text {number}" for number in range(6)]
-    write_tiny_model(
-        folder,
-        labels={"class": CLASSES, "prompt": texts},
-        label_counts={"class": [1] * len(CLASSES), "prompt": [1] * 6},
-        label_combinations=[f"{number % len(CLASSES)} {number} 1" for number in range(6)],
-        text={"encoder": "/home/me/tiny-bert", "max_tokens": 5, "labels": []},
-    )
-    write_student(folder, {**BACKBONE, "labels": {}, "text": {"tokens": 4, "pooled": 3}})
-    generator = torch.Generator().manual_seed(0)
-    mask = torch.arange(3)[None] < torch.tensor([1, 2, 3, 1, 2, 3, 1])[:, None]
-    embeddings = {"tokens": torch.randn(7, 3, 4, generator=generator), "token_mask": mask}
-    embeddings["pooled"] = torch.randn(7, 3, generator=generator)
-    embeddings = {name: value if name == "token_mask" else value.half() for name, value in embeddings.items()}
-    PromptBank(texts, embeddings, {"name": "tiny-bert", "digest": "0"}).save(folder / "prompts.safetensors")
-    return texts
-
-
-@pytest.mark.slow
-def test_pictures_for_a_text_are_made_without_pytorch(tmp_path):
-    texts = write_text_model(tmp_path / "model")
-    (tmp_path / "chosen.txt").write_text(f"{texts[4]}\n{texts[2]}\n")
-    words = [
-        str(tmp_path / "model"),
-        str(tmp_path / "onnx"),
-        "--format",
-        "onnx",
-        "--texts",
-        str(tmp_path / "chosen.txt"),
-    ]
-    assert main(["export", *words]) == 0
-    manifest = json.loads((tmp_path / "onnx" / "manifest.json").read_text())
-    shapes = {each["name"]: (each["dtype"], each["shape"][1:]) for each in manifest["network"]["inputs"][2:]}
-    assert shapes == {"tokens": ("float32", [5, 4]), "token_mask": ("bool", [5]), "pooled": ("float32", [3])}
-    assert manifest["texts"]["number"] == 2
-    assert manifest["texts"]["encoder"] == {"name": "tiny-bert", "digest": "0", "max_tokens": 5}
-    model = scm_media.load(tmp_path / "model", "cpu")
-    expected = {text: model(2, prompt=text, seed=3).samples for text in (texts[2], texts[4])}
-    assert (expected[texts[2]] - expected[texts[4]]).abs().max() > 0.1, "texts are of no consequence"
-    for text, wanted in expected.items():
-        files = sample_by_the_example(
-            tmp_path / "onnx", "-n", 2, "--seed", 3, "--prompt", text, "--out", tmp_path / text
-        )
-        found = np.stack([np.asarray(Image.open(file)) for file in files])
-        assert np.abs(found - (wanted[:, 0].numpy() + 1) * 127.5).max() < 0.51
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "onnx" / "README.md").read_text(), re.DOTALL)
-    program = f"{WITHOUT_TORCH}{code}\nprint(samples.shape, inputs['token_mask'].sum())"
-    first = json.loads((tmp_path / "onnx" / "texts.json").read_text())[0]
-    assert run_alone(program, cwd=tmp_path / "onnx") == f"(1, 1, 16, 16) {1 + int(first.split()[1]) % 3}\n"
-
-
-def test_a_program_of_torch_takes_texts_or_none(tmp_path):
-    texts = write_text_model(tmp_path / "model")
-    manifest = export(tmp_path / "model", tmp_path / "torch", "torch")
-    network = torch.export.load(tmp_path / "torch" / "network.pt2").module()
-    model = scm_media.load(tmp_path / "model", "cpu")
-    stored = np.load(tmp_path / "torch" / "texts.npz")
-    noise, time = torch.randn(2, *manifest["latent_shape"]), torch.full((2,), 1.2)
-    inputs = {"tokens": torch.zeros(2, 5, 4), "token_mask": torch.zeros(2, 5, dtype=torch.bool)}
-    inputs["pooled"] = torch.zeros(2, 3)
-    for name in inputs:  # the second sample has no text
-        inputs[name][0, : len(stored[name][3])] = torch.from_numpy(stored[name][3])
-    with torch.no_grad():
-        found = network(noise, time, inputs)
-        cond = model.conditioning([{"prompt": texts[3]}, {"prompt": ""}])
-        expected = model.flow.denoise(noise, model.network("student")(noise / 0.5, time, cond), time)
-    assert torch.allclose(found, expected, atol=1e-5)
-    with pytest.raises(ValueError, match="1 of 1 texts to go along are not among the 6"):
-        export_graphs(ModelFolder.open(tmp_path / "model"), tmp_path / "other", "torch", ["unheard of"])
-    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow
@@ -262,48 +163,6 @@ def test_programs_of_torch_export_run_without_the_package(tmp_path):
     made = pipeline.decode(made)
     found = torch.from_numpy(np.load(tmp_path / "torch" / "made.npy"))
     torch.testing.assert_close(found, made, atol=1e-5, rtol=0)
-
-
-@pytest.mark.slow
-def test_actions_and_the_given_part_are_inputs(tmp_path, allowed):
-    model = write_moves_model(tmp_path / "model")
-    manifest = export(model, tmp_path / "torch", "torch")
-    assert manifest["network"]["batch"] == "any"
-    kinds = {entry["name"]: entry["kind"] for entry in manifest["network"]["inputs"]}
-    assert list(kinds) == ["x_t", "t", "way", "actions", "given", "mask"]
-    pipeline = scm_media.load(model, "cpu")
-    shape = pipeline.latent_shape()
-    x_t, t = 0.5 * torch.randn(2, *shape), torch.tensor([1.5, 0.4])
-    label, actions = torch.tensor([1, -1]), torch.randn(2, 2, shape[1])
-    given, mask = torch.randn(2, *shape), torch.zeros(2, 1, *shape[1:])
-    mask[:, :, :2] = 1
-    cond = pipeline.layout.assemble(Conditioning(labels={"way": label}), shape[1:], actions, given, mask)
-    F = pipeline.network("student")(x_t / 0.5, t, cond)
-    inputs = {"way": label, "actions": actions, "given": given, "mask": mask}
-    found = torch.export.load(tmp_path / "torch" / "network.pt2").module()(x_t, t, inputs)
-    torch.testing.assert_close(found, pipeline.flow.denoise(x_t, F, t))
-
-
-@pytest.mark.slow
-def test_a_guidance_scale_is_an_input_and_odd_names_of_labels_are_kept(tmp_path):
-    model = write_tiny_model(tmp_path / "model", labels={"t": CLASSES, "a b": []}, label_counts={}, guidance_max=3.0)
-    config = {**BACKBONE, "labels": {"t": 3, "a b": 0}, "label_units": {"a b": 2.0}, "guidance": True}
-    write_student(model, config)
-    manifest = export(model, tmp_path / "onnx")
-    entries = manifest["network"]["inputs"][2:]
-    assert [entry["name"] for entry in entries] == ["t_label", "a b", "guidance"]
-    assert manifest["made_by"]["onnxruntime"] == onnxruntime.__version__
-    assert (entries[1]["null"], entries[1]["range"], entries[2]["range"]) == ("nan", None, [1, 3.0])
-    pipeline = scm_media.load(model, "cpu")
-    x_t, t = torch.randn(2, 1, 16, 16), torch.tensor([1.0, 0.3])
-    first, second, guidance = torch.tensor([2, -1]), torch.tensor([0.7, torch.nan]), torch.tensor([1.5, 2.5])
-    cond = Conditioning(labels={"t": first, "a b": second}, guidance=guidance)
-    expected = pipeline.flow.denoise(x_t, pipeline.network("student")(x_t / 0.5, t, cond), t)
-    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "network.onnx")
-    assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == ["batch", 1, 16, 16]
-    feeds = {"x_t": x_t, "t": t, "t_label": first, "a b": second, "guidance": guidance}
-    (found,) = session.run(["x0"], {name: value.numpy() for name, value in feeds.items()})
-    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
