@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import random
@@ -15,6 +14,7 @@ import time
 import pytest
 
 from scm_media.training import checkpoints
+from tests.training.killed_runs import train_until_killed
 from tests.training.small import SMALL, metrics, same, state, train
 
 NUM_STEPS = 120
@@ -63,34 +63,14 @@ def test_killed_and_resumed_is_the_undisturbed_run(undisturbed, tmp_path, stage)
         assert lines == expected, said
 
 
-def kill_itself(write: int, part: float) -> None:
-    """Makes this process kill itself when it has written a part of the ``write``-th file of its checkpoints.
+def begin(run_dir, write: int | None = None, part: float = 0.0) -> multiprocessing.Process:
+    """Starts the training in a fork of a process that has imported everything and computed nothing.
 
-    A part of 1 kills it between that file and the next call: of the second file before the checkpoint gets its name.
+    A fork of this one could not train: threads of PyTorch's autograd do not survive it.
     """
-    whole, calls = checkpoints._write, itertools.count(1)
-
-    def killed(path, content):
-        if next(calls) < write:
-            return whole(path, content)
-        whole(path, content[: int(part * len(content))])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    checkpoints._write = killed
-
-
-def begin(run_dir, write: int | None, part: float) -> multiprocessing.Process:
-    """Starts the training in a forked process."""
-
-    def go():
-        log = os.open(run_dir / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if write is not None:
-            kill_itself(write, part)
-        train(run_dir, *LONG)
-
-    process = multiprocessing.get_context("fork").Process(target=go)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.killed_runs"])
+    process = context.Process(target=train_until_killed, args=(run_dir, LONG, write, part))
     process.start()
     return process
 
@@ -117,7 +97,7 @@ def test_a_run_that_is_killed_ten_times_is_the_undisturbed_run(undisturbed, tmp_
         assert process.exitcode == -signal.SIGKILL, f"{history}\n{said}"
         reached.add(newest(tmp_path))
     assert len(reached) > 5, "nearly all of it was trained after the last kill"
-    last = begin(tmp_path, None, 0.0)
+    last = begin(tmp_path)
     last.join(200)
     assert last.exitcode == 0, (tmp_path / "log").read_text()
     for stage in ("teacher", "student"):
