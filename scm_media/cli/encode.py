@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> int:
         epilog="""The autoencoder must have been trained (stage=autoencoder) in the same run_dir. A recipe that flips
 or crops at random needs latents.variants=K. Delete <run_dir>/latents to train without.
 --trajectories needs the teacher, and a recipe that describes them (trajectories.num); stage=trajectories of
-scm-media train does the same on all devices.""",
+scm-media train does the same on all devices. Processes of torchrun share the latents, and the trajectories.""",
     )
     commands.add_argument("--trajectories", action="store_true", help="solve the teacher's trajectories instead")
     commands.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")

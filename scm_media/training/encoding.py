@@ -15,7 +15,7 @@ from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
 from scm_media.training.texts import read_texts, write_texts
-from scm_media.training.trajectories import write_trajectories
+from scm_media.training.trajectories import find_missing_shards, has_manifest, write_trajectories
 
 
 def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
@@ -25,10 +25,7 @@ def encode(config: dict[str, Any], progress: Callable[[str, int, int], None] | N
     ValueError when the autoencoder has not been trained, when latents of something else lie there, when another run is
     using the folder, and where random augmentation would be fixed for good by a single variant.
     """
-    check_device(config)
-    context, share = prepare(config), own_share()
-    if share.world > 1 and context.device.type == "cuda":
-        torch.cuda.set_device(share.local_rank)
+    context, share = _prepare_share(config)
     if share.rank > 0:
         with worker_errors():
             return write_latents(context, progress, share)
@@ -68,17 +65,31 @@ def write_latents(
 def solve_trajectories(
     config: dict[str, Any], progress: Callable[[str, int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Solves the trajectories that a recipe's run lacks, in one process, and returns what was done.
+    """Solves the trajectories that a recipe's run lacks, a part of them in each process of torchrun.
 
     The result and the errors are those of ``write_trajectories``; ValueError as well when another run is using the
     folder.
     """
-    check_device(config)
-    context = prepare(config)
+    context, share = _prepare_share(config)
+    if share.rank > 0:
+        wait_until(lambda: has_manifest(context))  # which the first process writes when texts are embedded
+        read_texts(context)
+        return write_trajectories(context, share.rank, share.world, progress)
     with claim(context.run_dir):
         write_texts(context, progress)
         read_texts(context)
-        return write_trajectories(context, progress=progress)
+        done = write_trajectories(context, share.rank, share.world, progress)
+        wait_until(lambda: not find_missing_shards(context))
+        return done
+
+
+def _prepare_share(config: dict[str, Any]) -> tuple[Context, Share]:
+    """Returns the context of a recipe, on the device of this process, and the process's share in the work."""
+    check_device(config)
+    context, share = prepare(config), own_share()
+    if share.world > 1 and context.device.type == "cuda":
+        torch.cuda.set_device(share.local_rank)
+    return context, share
 
 
 def check_variants(context: Context) -> None:

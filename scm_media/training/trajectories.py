@@ -40,6 +40,17 @@ def trajectory_folder(context: Context) -> Path:
     return context.run_dir / "trajectories"
 
 
+def has_manifest(context: Context) -> bool:
+    """Returns whether a run's trajectories are described, so that several processes may solve them."""
+    return (trajectory_folder(context) / MANIFEST).exists()
+
+
+def find_missing_shards(context: Context) -> list[int]:
+    """Returns the numbers of the shards that a run's described trajectories lack; ValueError without a manifest."""
+    folder = trajectory_folder(context)
+    return TrajectoryManifest.load(folder).find_missing(folder)
+
+
 def write_trajectories(
     context: Context, rank: int = 0, world: int = 1, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -52,7 +63,7 @@ def write_trajectories(
     if context.data.buckets is not None:
         raise ValueError("trajectories are kept in one shape: set modality.buckets=null, or trajectories=null")
     manifest = _manifest(context, settings)
-    if (folder / MANIFEST).exists():
+    if has_manifest(context):
         manifest.check(folder)
     elif rank == 0:
         manifest.save(folder)
@@ -81,7 +92,7 @@ def select_data(context: Context, stage: str, splits: Mapping[str, Dataset]) -> 
     fraction = config["student"]["generated"] if stage == "student" else 0
     if not points and not fraction:
         return splits
-    if not (folder / MANIFEST).exists():
+    if not has_manifest(context):
         raise ValueError(f"{folder} holds no trajectories: train stage=trajectories first, or stage=all")
     _manifest(context, _settings(context)).check(folder)
     if points:

@@ -309,3 +309,22 @@ def test_the_command_solves_what_is_missing_and_says_so(run_dir, capsys):
     assert "0 trajectories solved now" in capsys.readouterr().out
     assert main([word for word in words if not word.startswith("+trajectories")]) == 1
     assert "this recipe has no trajectories" in capsys.readouterr().err
+
+
+def test_processes_of_torchrun_share_the_command(run_dir, monkeypatch, capsys):
+    before, waits = shards(run_dir), []
+    monkeypatch.setattr(encoding, "wait_until", lambda done: waits.append(done()))
+    words = ["encode", "image/tiny", "--trajectories", *SMALL, *PLAIN, f"run_dir={run_dir}"]
+    for file in (run_dir / "trajectories").iterdir():
+        file.unlink()
+    for rank, num in ((0, 24), (1, 16)):
+        environment = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "none"}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, str(value))
+        assert main(words) == 0
+        assert f"{num} trajectories solved now" in capsys.readouterr().out
+    assert shards(run_dir) == before
+    assert waits == [False, True], "the first process waits for shards, which it lacks; the other for the manifest"
+    (run_dir / "trajectories" / "manifest.json").unlink()
+    assert main(words) == 0
+    assert waits[2:] == [False], "without a manifest the texts may not be embedded yet"
