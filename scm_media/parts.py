@@ -102,7 +102,7 @@ PARAMETERS: Mapping[str, tuple[Any, ...]] = {
     "batch_size": (COUNT, "samples of a batch"),
     "num_samples": (SAMPLES, "number of samples"),
     "held_out": (Bounds(0, 1, open_low=True, open_high=True), "fraction of the examples that is held out"),
-    "verify": ("true: every file is opened before training",),
+    "verify": ("true: every file is opened before training, unless it was usable before and has not changed",),
     "measures": ("labels that the modality measures from the sample, such as seconds",),
     "size": (Bounds(1, 1 << 16, whole=True), "size of a picture in pixels, or the name of a network's size"),
     "num_frames": (Bounds(1, 1 << 20, whole=True, unit="frames"), "frames of a sample"),

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
     modality = build(config["modality"], "modality")
     try:
-        dataset, held_out = open_data(config, modality).values()
+        dataset, held_out = open_data(config, modality, look_anew=True).values()
     except ValueError as error:
         if parsed.rejects is not None:  # nothing is left, and the user asked for the list
             _list_rejects(getattr(error, "rejected", ()), parsed.rejects)
