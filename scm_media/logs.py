@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import logging
 
-CHATTY = (
-    "lightning.fabric.utilities.rank_zero",
-    "lightning.pytorch.utilities.rank_zero",
-    "lightning.fabric.utilities.distributed",
-)
+CHATTY = ("lightning_fabric.utilities.rank_zero", "lightning_fabric.utilities.distributed")
 """Loggers that tell on standard error which precision was chosen and which processes there are, each time."""
 
 

@@ -48,9 +48,14 @@ ROLES: Mapping[str, str] = {
 FOREIGN: Mapping[str, str] = {
     **{f"torch.optim.{name}": "optimizer" for name in ("RAdam", "Adam", "AdamW", "SGD")},
     **{f"torchao.optim.{name}": "optimizer" for name in ("Adam8bit", "AdamW8bit")},
-    **{f"lightning.fabric.loggers.{name}": "logger" for name in ("TensorBoardLogger", "CSVLogger")},
+    **{f"lightning_fabric.loggers.{name}": "logger" for name in ("TensorBoardLogger", "CSVLogger")},
 }
 """Classes of other packages that a configuration may name, each with its role; another spelling is refused."""
+
+FORMER: Mapping[str, str] = {
+    name.replace("lightning_fabric", "lightning.fabric"): name for name, role in FOREIGN.items() if role == "logger"
+}
+"""Names in recipes of before, which stand for others today."""
 
 PATH = Words("a path")
 

@@ -126,7 +126,7 @@ def test_an_allowed_package_lends_what_it_registered_and_nothing_else(own_packag
         "modalities.video.containers.ContainerFootage",
         "modalities.video.writing.write_video",
         "modalities.image.writing.os.remove",
-        "lightning.fabric.Fabric",
+        "lightning_fabric.Fabric",
     ],
 )
 def test_what_is_no_part_is_refused_in_every_role(name, role):
@@ -139,7 +139,7 @@ def test_what_is_no_part_is_refused_in_every_role(name, role):
 @pytest.mark.parametrize(
     ("name", "role"),
     [
-        ("lightning.fabric.loggers.CSVLogger", "flow"),
+        ("lightning_fabric.loggers.CSVLogger", "flow"),
         ("torch.optim.Adam", "backbone"),
         ("scm_media.data.shards.ShardsDataset", "modality"),
         ("scm_media.nn.transformer.Transformer", "flow"),
@@ -153,7 +153,7 @@ def test_a_part_in_another_role_is_refused(name, role):
 @pytest.mark.parametrize("address", ["s3://bucket/logs", "reference://::data:,x", "simplecache::file:///tmp/x"])
 def test_a_logger_writes_to_a_folder_and_not_to_an_address(address):
     with pytest.raises(ValueError, match="root_dir must be a folder on this machine"):
-        build({"_target_": "lightning.fabric.loggers.CSVLogger", "root_dir": address}, "logger")
+        build({"_target_": "lightning_fabric.loggers.CSVLogger", "root_dir": address}, "logger")
 
 
 @pytest.mark.parametrize(

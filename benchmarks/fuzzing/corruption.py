@@ -11,7 +11,7 @@ NAMES = (
     "scm_media.trigflow.TrigFlow", "scm_media.weights.write_whole", "scm_media.pipeline.pipeline.load",
     "modalities.audio.writing.write_sound", "modalities.audio.containers.ContainerRecording", "os.system",
     "modalities.image.modality.ImageModality", "modalities.video.modality.VideoModality", "builtins.eval",
-    "lightning.fabric.loggers.CSVLogger", "torch.optim.Adam", "scm_media.data.shards.ShardsDataset", "torch.load",
+    "lightning_fabric.loggers.CSVLogger", "torch.optim.Adam", "scm_media.data.shards.ShardsDataset", "torch.load",
     "scm_media.nn.transformer.Transformer", "scm_media.nn.unet.UNet", "modalities.audio.mel.LogMelSpectrogram",
     "modalities.audio.pretrained.VocosMel", "modalities.video.pretrained.WanAutoencoder", "subprocess.run",
     "modalities.image.autoencoder.PixelAutoencoder", "scm_media.data.folder.FolderDataset", "", "a", "__import__",

@@ -17,7 +17,7 @@ from scm_media.cli.traps import installed_version as _version
 from scm_media.display import byte_size, printable
 
 LIBRARIES = (
-    *("torch", "torchvision", "torchaudio", "einops", "numpy", "safetensors", "hydra-core", "lightning"),
+    *("torch", "torchvision", "torchaudio", "einops", "numpy", "safetensors", "hydra-core", "lightning-fabric"),
     *("soundfile", "soxr", "av", "librosa"),
 )
 DEVELOPMENT = ("dev", "all")

@@ -262,7 +262,7 @@ def _embed(network: Any, sample: Tensor) -> None:
 
 def _step(bench: Bench, stage: str, loss: Any, model: Any, arguments: tuple[Any, ...]) -> Callable[[], object]:
     """Returns a function that takes a training step of a stage that trains no backbone."""
-    from lightning.fabric import Fabric
+    from scm_media.fabric import Fabric
 
     config, device = bench.context.config, bench.device
     precision: Any = "32-true" if stage == "feature_extractor" else config[stage]["precision"] or config["precision"]

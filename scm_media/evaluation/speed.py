@@ -146,7 +146,7 @@ class Bench:
     """
 
     def __init__(self, context: Context, device: torch.device, batch_size: int | None) -> None:
-        from lightning.fabric import Fabric
+        from scm_media.fabric import Fabric
 
         self.context, self.device, config = context, device, context.config
         self.batch_size = config["student"]["batch_size"] if batch_size is None else batch_size

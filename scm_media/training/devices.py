@@ -68,7 +68,7 @@ def launch_fabric(
     folder: where the recipe's logger writes, None for no logger. precision: None for the recipe's. shardable: false for
     a training whose networks ``strategy=fsdp`` leaves whole; its gradients are averaged as by ``ddp``.
     """
-    from lightning.fabric import Fabric
+    from scm_media.fabric import Fabric
 
     loggers = []
     if config["logger"] and folder is not None:

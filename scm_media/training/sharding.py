@@ -27,7 +27,7 @@ def sharding_strategy(num_devices: int, num_sharing: int = 1, narrow: bool = Fal
     num_sharing: devices that share the tokens of each sample, which divide ``num_devices``. narrow: networks compute in
     bfloat16, and the weights of their blocks are gathered in it.
     """
-    from lightning.fabric.strategies import ModelParallelStrategy
+    from scm_media.fabric import ModelParallelStrategy
 
     groups, shard = num_devices // num_sharing, partial(shard_loss, narrow=narrow)
     return ModelParallelStrategy(shard, data_parallel_size=groups, tensor_parallel_size=num_sharing)
@@ -35,7 +35,7 @@ def sharding_strategy(num_devices: int, num_sharing: int = 1, narrow: bool = Fal
 
 def is_sharded(fabric: Any) -> bool:
     """Returns whether a Fabric shards weights, so that all devices must run a network together."""
-    from lightning.fabric.strategies import ModelParallelStrategy
+    from scm_media.fabric import ModelParallelStrategy
 
     return isinstance(fabric.strategy, ModelParallelStrategy)
 

@@ -91,7 +91,7 @@ def test_a_network_larger_than_its_file_is_refused_before_it_takes_memory(folder
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"modality": {"_target_": "lightning.fabric.loggers.CSVLogger", "root_dir": "x"}}, "CSVLogger"),
+        ({"modality": {"_target_": "lightning_fabric.loggers.CSVLogger", "root_dir": "x"}}, "CSVLogger"),
         ({"flow": {"_target_": "scm_media.build.build"}}, "build"),
         ({"labels": {"class": "circle"}}, "labels"),
         ({"label_order": ["class", "other"]}, "label_order must name each label once"),

@@ -91,7 +91,7 @@ def run_with_torch_and_einops_alone(program: str, distributions_of) -> None:
         for package, distributions in metadata.packages_distributions().items()
         if not any(canonicalize_name(name) in allowed for name in distributions) and package != "modalities"
     ]
-    ours = {"hydra", "omegaconf", "lightning", "safetensors", "numpy", "PIL", "tensorboard", "rich"}
+    ours = {"hydra", "omegaconf", "lightning_fabric", "safetensors", "numpy", "PIL", "tensorboard", "rich"}
     assert ours <= set(blocked), "the test must block every other dependency"
     also_blocked = ["torchvision", "torchaudio", "av", "librosa", "modalities"]  # some may not be installed here
     done = subprocess.run(

@@ -56,8 +56,8 @@ def test_what_is_unchanged_loads(model):
 @pytest.mark.parametrize(
     "target",
     [
-        "lightning.fabric.loggers.CSVLogger",
-        "lightning.fabric.loggers.TensorBoardLogger",
+        "lightning_fabric.loggers.CSVLogger",
+        "lightning_fabric.loggers.TensorBoardLogger",
         "modalities.audio.writing.write_sound",
         "modalities.audio.containers.ContainerRecording",
         "modalities.video.containers.ContainerFootage",

@@ -56,7 +56,7 @@ def test_an_export_says_nothing_of_this_machine(tmp_path):
         "run_dir": f"{place}/runs",
         "init_from": f"{place}/before",
         "data": {"root": place, "path": f"{place}/list.jsonl", "index": place, "shards": [f"{place}/0.tar"]},
-        "logger": {"_target_": "lightning.fabric.loggers.CSVLogger", "root_dir": place},
+        "logger": {"_target_": "lightning_fabric.loggers.CSVLogger", "root_dir": place},
         "autoencoder": {"network": {"weights": f"{place}/vae.safetensors"}},
     }
     (model / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -26,7 +26,7 @@ STUDENT = weights.read(FOLDER / "student.safetensors")
 TARGETS = (
     *("scm_media.trigflow.TrigFlow", "scm_media.weights.write_whole", "os.system", "torch.optim.Adam", "x", ""),
     *("modalities.image.modality.ImageModality", "modalities.audio.writing.write_sound", "scm_media.nn.unet.UNet"),
-    *("lightning.fabric.loggers.CSVLogger", "scm_media.data.shards.ShardsDataset", "scm_media.latents.cache._encode"),
+    *("lightning_fabric.loggers.CSVLogger", "scm_media.data.shards.ShardsDataset", "scm_media.latents.cache._encode"),
 )
 PLACES = st.sampled_from(
     ["/etc/passwd", "../../x", "http://127.0.0.1:1/x", "file:///etc", "~", "\x1b[2J", "${oc.env:HOME}"]

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
 
+from scm_media.fabric import Fabric
 from scm_media.training import checkpoints
 from tests.training.small import Slope, run_task
 

@@ -17,8 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
 
+from scm_media.fabric import Fabric
 from scm_media.training import checkpoints, watch
 from tests.training.small import Slope, run_task
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from scm_media import recipe, training, weights
 from scm_media.data import Batch, Dataset, Example
+from scm_media.fabric import Fabric
 from scm_media.training import loop
 from scm_media.training.stages.backbones import auxiliary_network
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 
+from scm_media.fabric import Fabric
 from scm_media.training import checkpoints
 from scm_media.training.interruption import REQUEUING, SIGNALS, Interruption
 from tests.training.small import SMALL, Numbers, Slope, metrics, run_task, same, state, train

@@ -8,10 +8,10 @@ import time
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 
 from scm_media.ema import gamma_from_std
+from scm_media.fabric import Fabric
 from scm_media.training import checkpoints
 from tests.training.small import Numbers, Slope, metrics, run_task, same, state, train
 
