@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 
 # One thread a test process: two OpenMP teams on two cores slow each other several times over.
 # Large tensors stay on the heap instead of being mapped and unmapped at every step (32 MiB is glibc's upper limit).
-LEAN := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456
+# Compiled modules are kept, whatever the environment says: each of the many processes would compile them again.
+LEAN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456
 # Each test process begins with a part of the folders, so that fixtures of modules and packages are made once, and takes
 # over what another has left at the end (--dist worksteal).
 PYTEST := $(LEAN) $(BIN)/python -m pytest
@@ -31,7 +32,7 @@ HELD := torch hydra-core fsspec lightning-fabric safetensors pillow
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo docs wheel dist clean
+.PHONY: help install dev chromium lint format test fast-tests test-all test-lowest test-highest audit demo docs wheel dist clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -83,7 +84,11 @@ chromium:
 		exit 1; \
 	fi
 
-test: lint chromium
+# Lint and types take one processor and the tests all of them, so that they run side by side.
+test: dev chromium
+	@$(MAKE) --no-print-directory -j 2 lint fast-tests
+
+fast-tests:
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not gpu" --durations=10
 
 test-all: lint chromium

@@ -70,6 +70,8 @@ def kind_of(node: ast.AST) -> tuple[str, ast.expr] | None:
         return (name, node.exc.args[0]) if name in ("ValueError", "UnsupportedError", "ImportError") else None
     if not isinstance(node, ast.Call) or not node.args:
         return None
+    if getattr(node.func, "attr", getattr(node.func, "id", None)) not in ("error", "warn", "print"):
+        return None  # before the name is put together, which is slow
     name = ast.unparse(node.func)
     if name in ("commands.error", "warnings.warn"):
         return name, node.args[0]
