@@ -17,9 +17,10 @@ from scm_media.attention_kernel import serves
 pytest.importorskip("triton")
 
 
-def test_the_kernel_is_right_in_the_interpreter():
+@pytest.mark.parametrize("part", ["any_length", pytest.param("not any_length", marks=pytest.mark.slow)])
+def test_the_kernel_is_right_in_the_interpreter(part):
     file = Path(__file__).parent / "interpreted" / "attention.py"
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), "-k", part]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     environment.pop("PYTEST_XDIST_WORKER", None)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)

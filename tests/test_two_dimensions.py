@@ -96,6 +96,7 @@ def teacher_distance(teacher: nn.Module) -> float:
     return sliced_wasserstein(sample_heun(teacher, FLOW, noise, teacher_times(32, FLOW), NOTHING))
 
 
+@pytest.mark.slow
 def test_the_teacher_has_learned_the_clusters(teacher_distance: float):
     torch.manual_seed(1)
     assert teacher_distance < 0.1 * sliced_wasserstein(noise(0))
@@ -107,6 +108,7 @@ def assert_as_good_in_two_steps(student: nn.Module, teacher: nn.Module, teacher_
     assert one < 0.2 * distance(teacher, 1), "the teacher in one step is far from the data, the student is not"
 
 
+@pytest.mark.slow
 def test_two_steps_after_distillation_are_as_good_as_the_teacher(teacher: nn.Module, teacher_distance: float):
     torch.manual_seed(2)
     student = copy.deepcopy(teacher).requires_grad_(True).train()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,6 +18,18 @@ MULTIPLES = (2, 4, 8)
 """Multiples of the period by which it is refined, where the frame has them: periods of few samples need it."""
 QUIETEST = 1e-4
 """The root mean square of a frame below which it is silent (-80 dBFS)."""
+MIN_VOICED = 3
+"""Frames with a pitch that a sound has at least, if it has one."""
+
+
+def median_pitch(wave: Tensor, rate: int) -> float:
+    """Returns the pitch of a mono sound ``(T,)``, the median MIDI number over its frames that have one.
+
+    It is NaN where fewer than ``MIN_VOICED`` do.
+    """
+    pitches = estimate_pitches(wave, rate)
+    voiced = pitches[~pitches.isnan()]
+    return float(voiced.median()) if len(voiced) >= MIN_VOICED else math.nan
 
 
 def estimate_pitches(wave: Tensor, rate: int) -> Tensor:

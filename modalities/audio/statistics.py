@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from modalities.audio.mel_scale import mel_filters
-from modalities.audio.pitch import estimate_pitches
+from modalities.audio.pitch import median_pitch
 
 STATISTIC_UNITS = {"pitch": "semitones (MIDI)", "onsets": "a sound", "loudness": "dB", "centroid": "Hz"}
 SILENCE = 1e-3
 """Peak below which a sound is silent (-60 dBFS): it has no pitch, no onsets and no centroid."""
 QUIETEST_DB = -100.0
 """The loudness of sounds that are no louder, zeros among them; a step of 16 bits is at -96 dB."""
-MIN_VOICED = 3
-"""Frames with a pitch that a sound has at least, if it has one."""
 WINDOW_SECONDS = 0.046
 """Approximate length of the windows of spectra, which overlap by three quarters; onsets need hops below 30 ms."""
 NUM_MELS, ONSET_LAG = 64, 2
@@ -31,10 +29,9 @@ def sound_statistics(sounds: Tensor, rate: int) -> Mapping[str, Tensor]:
     """Returns the figures of ``STATISTIC_UNITS``, each ``(B,)``, of sounds ``(B, C, T)`` in [-1, 1] at ``rate`` Hz.
 
     loudness: the root mean square of all channels in dB of full scale, at least ``QUIETEST_DB``. The others are those
-    of the mean of the channels. pitch: the median MIDI number over frames that have a pitch
-    (``pitch.estimate_pitches``), NaN where fewer than ``MIN_VOICED`` do. onsets: how many librosa finds, one at the
-    start of the sound included. centroid: the mean frequency, weighted by the magnitudes of the spectra of all frames;
-    NaN for silence.
+    of the mean of the channels. pitch: a MIDI number (``pitch.median_pitch``), NaN without one. onsets: how many
+    librosa finds, one at the start of the sound included. centroid: the mean frequency, weighted by the magnitudes of
+    the spectra of all frames; NaN for silence.
     """
     sounds = sounds.float()
     power = sounds.square().mean((1, 2)).clamp(min=10 ** (QUIETEST_DB / 10))
@@ -47,9 +44,7 @@ def _figures(wave: Tensor, rate: int) -> tuple[float, float, float]:
     """Returns pitch, number of onsets and centroid of a mono sound ``(T,)``."""
     if not wave.abs().max() >= SILENCE:
         return math.nan, 0.0, math.nan
-    pitches = estimate_pitches(wave, rate)
-    voiced = pitches[~pitches.isnan()]
-    pitch = float(voiced.median()) if len(voiced) >= MIN_VOICED else math.nan
+    pitch = median_pitch(wave, rate)
     window = max(16, 2 ** round(math.log2(WINDOW_SECONDS * rate)))
     # With silence in front, a sound that begins at once has an onset too. Behind, an end would count as one.
     padded = functional.pad(wave, (window, max(0, window - len(wave))))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from modalities.audio.pitch import median_pitch
 from modalities.audio.reading import open_recording
 from scm_media.display import span
 
@@ -22,10 +23,8 @@ SILENCE = 1e-3
 FRACTION_ABOVE = 1e-6
 """Fraction of a sample's power (−60 dB); a frequency with less power above it counts as the highest one."""
 
-LOW_PITCH, LOWEST_PITCH, HIGHEST_PITCH = 80.0, 30.0, 500.0
-"""Hz: 80 mel bands lose pitches below the first one; pitches are looked for between the others."""
-PERIODIC = 0.7
-"""Least correlation of a sound that holds a pitch with itself a period later."""
+LOW_PITCH = 80.0
+"""Pitches in Hz that are lower are lost by 80 mel bands."""
 
 
 def suggest_config(paths: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
@@ -106,14 +105,6 @@ def highest_frequency(sample: Tensor, rate: int) -> float:
 
 
 def estimate_pitch(sample: Tensor, rate: int) -> float | None:
-    """Returns the pitch in Hz of ``(C, T)`` by YIN (its median over frames); None where the sound holds none."""
-    import librosa  # takes a second, for which `scm-media check` alone has to wait
-
-    frame = 1 << round(3 * rate / LOWEST_PITCH).bit_length()
-    if sample.shape[-1] < frame or rate < 4 * HIGHEST_PITCH:
-        return None
-    wave = sample.mean(0).numpy()
-    pitch = median(librosa.yin(wave, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=rate, frame_length=frame))
-    period = round(rate / pitch)
-    before, after = wave[:-period], wave[period:]
-    return pitch if before @ after >= PERIODIC * np.linalg.norm(before) * np.linalg.norm(after) else None
+    """Returns the pitch in Hz of ``(C, T)`` (``pitch.median_pitch``); None where the sound holds none."""
+    pitch = median_pitch(sample.float().mean(0), rate)
+    return None if math.isnan(pitch) else 440 * 2 ** ((pitch - 69) / 12)

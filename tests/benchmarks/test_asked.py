@@ -79,6 +79,7 @@ def pipeline(folder):
     return FakePipeline(folder)
 
 
+@pytest.mark.slow
 def test_a_model_that_makes_what_it_is_asked_for_is_told_from_one_that_does_not(
     tmp_path, benchmark, pipeline, monkeypatch, capsys
 ):

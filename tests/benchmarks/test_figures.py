@@ -97,6 +97,7 @@ class FakePipeline:
         return SimpleNamespace(samples=samples, labels=labels, evaluations=steps)
 
 
+@pytest.mark.slow
 def test_tones_are_heard_at_their_pitch_and_noise_at_none(note_figures):
     for pitch in (33, 60, 69.4, 84):
         assert note_figures.estimate_pitch(tone(pitch, 1.0, 22_050), 22_050) == pytest.approx(pitch, abs=0.15)

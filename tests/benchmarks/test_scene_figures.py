@@ -50,6 +50,7 @@ def test_a_model_stands_beside_recordings_and_the_same_through_its_autoencoder(r
     assert real["psnr"] is None
 
 
+@pytest.mark.slow
 def test_the_proof_fails_a_network_that_sees_too_little_and_tells_the_floor(run, benchmark, capsys, monkeypatch):
     proof = benchmark("motion_proof")
     monkeypatch.setattr(proof, "MIN_RATIO", 1e9)

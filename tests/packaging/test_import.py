@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
@@ -120,6 +121,7 @@ def test_the_readmes_script_runs_as_written_with_torch_and_einops_alone(distribu
     run_with_torch_and_einops_alone(BEFORE_THE_SCRIPT + script + AFTER_THE_SCRIPT, distributions_of)
 
 
+@pytest.mark.slow
 def test_the_example_runs_with_torch_and_einops_alone(distributions_of):
     program = f"""
 import contextlib, io, runpy

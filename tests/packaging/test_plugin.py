@@ -10,6 +10,9 @@ import pytest
 
 from tests.docs.blocks import TYPED
 
+pytestmark = pytest.mark.slow
+"""An environment is made and packages are installed into it."""
+
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):

@@ -6,6 +6,11 @@ import json
 import zipfile
 from importlib import metadata
 
+import pytest
+
+pytestmark = pytest.mark.slow
+"""An environment is made and packages are installed into it."""
+
 
 def test_wheel_holds_packages_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())

@@ -55,6 +55,7 @@ def test_pictures_for_a_text_are_made_without_pytorch(tmp_path):
     assert run_alone(program, cwd=tmp_path / "onnx") == f"(1, 1, 16, 16) {1 + int(first.split()[1]) % 3}\n"
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_takes_texts_or_none(tmp_path):
     texts = write_text_model(tmp_path / "model")
     manifest = export(tmp_path / "model", tmp_path / "torch", "torch")

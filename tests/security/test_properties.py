@@ -144,6 +144,7 @@ def test_any_value_in_the_header_of_a_model_file(file, data, value):
     ),
     value=VALUES,
 )
+@pytest.mark.slow
 def test_any_value_in_a_recipe(tmp_path_factory, section, key, value):
     file = tmp_path_factory.mktemp("recipe") / "mine.yaml"
     tree: dict = {key: value}

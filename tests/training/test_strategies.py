@@ -61,6 +61,7 @@ def assert_same(one, other, *stages: str) -> None:
         assert all((folder / stage / "samples" / "step-4.png").exists() for folder in (one, other))
 
 
+@pytest.mark.slow
 def test_divided_weights_train_as_whole_ones_do(tmp_path):
     words = ("trainer.sample_every=4",)
     train(tmp_path / "one", *words)

@@ -75,6 +75,7 @@ def test_other_networks_step_as_before(tmp_path):
     assert after["net.weight"].abs().max() > 2, "plain weights are left as long as the steps make them"
 
 
+@pytest.mark.slow
 def test_a_run_whose_gains_were_saved_without_a_dimension_goes_on(tmp_path):
     words = ("student.max_steps=0", "trainer.checkpoint_every=2")
     straight = train(tmp_path / "straight", *words, "teacher.max_steps=4")

@@ -51,6 +51,7 @@ def test_pitches_are_found_at_other_rates_and_in_short_sounds(rate, seconds):
     assert found.tolist() == pytest.approx([36, 57.3, 84], abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_pitch_is_that_of_the_much_slower_pyin(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
     pyin = importlib.import_module("note_figures").estimate_pitch

@@ -72,7 +72,8 @@ def test_gradients_through_the_pair_are_those_of_two_passes(attention):
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("attention", ["factorised", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["factorised", "full"])
 def test_it_is_captured_whole_by_the_compiler(attention):
     net = network(attention)
     u, t, cond = inputs()
