@@ -28,6 +28,7 @@ from scm_media.evaluation.rows import Row
 from scm_media.modality import Modality
 from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.pipeline.labels import LabelSet
+from scm_media.sources import open_data
 
 BATCH_SIZE = 64
 
@@ -73,8 +74,8 @@ def data_of(
     data = dict(with_label(read_recipe(folder), label)["data"])
     if manifest is not None:
         data["path"] = str(manifest)
-    modality = build(read_recipe(folder)["modality"], "modality")
-    train, held_out = (build(data, "data", modality=modality, split=split) for split in ("train", "held_out"))
+    config = {**read_recipe(folder), "data": data, "text": None}
+    train, held_out = open_data(config, build(config["modality"], "modality")).values()
     path = data.get("path")
     return train, held_out, None if path is None else Path(path)
 
