@@ -86,9 +86,10 @@ chromium:
 
 # Lint and types take one processor and the tests all of them, so that they run side by side.
 test: dev chromium
-	@$(MAKE) --no-print-directory -j 2 lint fast-tests
+	@$(MAKE) --no-print-directory -j 2 lint fast-tests || \
+		{ echo "make test failed; what make lint said stands among the lines of the tests"; exit 1; }
 
-fast-tests:
+fast-tests: dev
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not gpu" --durations=10
 
 test-all: lint chromium

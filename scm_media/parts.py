@@ -55,7 +55,7 @@ FOREIGN: Mapping[str, str] = {
 FORMER: Mapping[str, str] = {
     name.replace("lightning_fabric", "lightning.fabric"): name for name, role in FOREIGN.items() if role == "logger"
 }
-"""Names in recipes of before, which stand for others today."""
+"""Former names of parts, each with the name that it has today."""
 
 PATH = Words("a path")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 from scm_media.build import build
@@ -23,7 +22,7 @@ def open_data(config: Mapping[str, Any], modality: Modality, look_anew: bool = F
     Data that come with embeddings of prompts (``data=none data.prompts=FILE``) keep these. Raises ValueError for data
     that cannot be opened, and for a recipe with ``text`` whose data have no texts.
     """
-    with nullcontext() if look_anew else remember_files(config, modality):
+    with remember_files(config, modality, look_anew):
         splits: dict[str, Dataset] = {
             split: build(config["data"], "data", modality=modality, split=split) for split in SPLITS
         }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from scm_media.data import known_files
 
 # Before any subprocess is started: tests run side by side, and what they start inherits this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,11 +23,13 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 os.environ["NUMBA_OPT"] = "0"  # a third less time to compile, and sounds of tests are short
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / _WORKER)
 torch.set_num_threads(1)
+known_files.SECONDS = math.inf  # nothing of a test is kept in the user's cache
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Modules and tests that are collected stay until the end, so that the garbage collector need not look for them."""
-    gc.disable()
+    if not getattr(config.option, "numprocesses", None):  # else the workers collect, and not this process
+        gc.disable()
 
 
 def pytest_collection_finish() -> None:

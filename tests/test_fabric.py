@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from scm_media.build import resolve
 from scm_media.fabric import _without
 
+REPOSITORY = Path(__file__).parents[1]
 PROGRAM = """
 import sys
 {before}
@@ -65,3 +68,18 @@ def test_loggers_of_recipes_of_before_are_those_of_today(name):
     )
     assert former is found
     assert found.__module__.startswith("lightning_fabric.")
+
+
+def test_nothing_else_imports_it():
+    found = [
+        f"{file.relative_to(REPOSITORY)}: {line}"
+        for folder in ("scm_media", "modalities", "benchmarks", "examples", "tests")
+        for file in sorted((REPOSITORY / folder).rglob("*.py"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) (lightning|pytorch_lightning)", line)
+    ]
+    assert found == [
+        "scm_media/fabric.py:     from lightning_fabric import Fabric",
+        "scm_media/fabric.py:     from lightning_fabric.strategies import ModelParallelStrategy",
+        "tests/test_fabric.py: from lightning_fabric import has_it",
+    ]

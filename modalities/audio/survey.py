@@ -23,6 +23,7 @@ SILENCE = 1e-3
 FRACTION_ABOVE = 1e-6
 """Fraction of a sample's power (−60 dB); a frequency with less power above it counts as the highest one."""
 
+LEAST_RATE = 8_000
 LOW_PITCH = 80.0
 """Pitches in Hz that are lower are lost by 80 mel bands."""
 
@@ -105,6 +106,12 @@ def highest_frequency(sample: Tensor, rate: int) -> float:
 
 
 def estimate_pitch(sample: Tensor, rate: int) -> float | None:
-    """Returns the pitch in Hz of ``(C, T)`` (``pitch.median_pitch``); None where the sound holds none."""
-    pitch = median_pitch(sample.float().mean(0), rate)
+    """Returns the pitch in Hz of ``(C, T)`` (``pitch.median_pitch``); None where the sound holds none.
+
+    At rates below ``LEAST_RATE`` none is told: high pitches have periods of too few samples.
+    """
+    if rate < LEAST_RATE:
+        return None
+    wave = sample.float().mean(0)
+    pitch = median_pitch(wave - wave.mean(), rate)
     return None if math.isnan(pitch) else 440 * 2 ** ((pitch - 69) / 12)

@@ -112,8 +112,9 @@ class Entry:
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """The source, size and time of change, which differ once the file was changed."""
-        return self.source, self.size, self.path.stat().st_mtime_ns
+        """The path with the cut, size and time of change, which differ once the file was changed."""
+        place = str(self.path) if self.cut is None else f"{self.path} {self.cut}"
+        return place, self.size, self.path.stat().st_mtime_ns
 
 
 class Rejects:

@@ -14,7 +14,7 @@ from scm_media.processes import Share, own_share, wait_until
 from scm_media.training.context import Context, prepare
 from scm_media.training.devices import check_device
 from scm_media.training.run_folder import claim
-from scm_media.training.texts import read_texts, write_texts
+from scm_media.training.texts import has_texts, read_texts, write_texts
 from scm_media.training.trajectories import find_missing_shards, has_manifest, write_trajectories
 
 
@@ -72,7 +72,7 @@ def solve_trajectories(
     """
     context, share = _prepare_share(config)
     if share.rank > 0:
-        wait_until(lambda: has_manifest(context))  # which the first process writes when texts are embedded
+        wait_until(lambda: has_texts(context) and has_manifest(context))  # both by the first process
         read_texts(context)
         return write_trajectories(context, share.rank, share.world, progress)
     with claim(context.run_dir):

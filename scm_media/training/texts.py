@@ -25,6 +25,11 @@ def texts_file(context: Context) -> Path:
     return context.run_dir / PROMPTS_FILE
 
 
+def has_texts(context: Context) -> bool:
+    """Returns whether a run's texts are embedded, as a recipe without text needs none to be."""
+    return _table(context) is None or texts_file(context).exists()
+
+
 def write_texts(context: Context, progress: Progress | None = None) -> None:
     """Embeds the texts of both splits, unless the run has their embeddings; does nothing for a recipe without text.
 

@@ -249,7 +249,8 @@ def test_workflows_are_whole(path):
 
 def test_workflows_test_each_python_build_pages_and_publish_tags():
     found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in WORKFLOWS}
-    assert found.keys() == {"test", "docs", "release"}
+    assert found.keys() == {"test", "test-all", "docs", "release"}
+    assert "make test-all" in found["test-all"]["jobs"]["test-all"]["steps"][-1]["run"]
     versions = found["test"]["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.12", "3.13"]
     assert all(Version(each) in SpecifierSet(PROJECT["requires-python"]) for each in versions)

@@ -8,9 +8,6 @@ from importlib import metadata
 
 import pytest
 
-pytestmark = pytest.mark.slow
-"""An environment is made and packages are installed into it."""
-
 
 def test_wheel_holds_packages_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -33,6 +30,7 @@ def test_wheel_holds_packages_and_data(wheel):
     assert sum(name.endswith("LICENSE") for name in names) == 1
 
 
+@pytest.mark.slow
 def test_installed_wheel_is_used_and_not_the_repository(installed):
     path = installed.run("python", "-c", "import scm_media; print(scm_media.__file__)").strip()
     assert path == str(installed.site_packages / "scm_media" / "__init__.py")
@@ -40,12 +38,14 @@ def test_installed_wheel_is_used_and_not_the_repository(installed):
     assert version == metadata.version("scm-media")
 
 
+@pytest.mark.slow
 def test_installed_wheel_lists_recipes(installed):
     listing = installed.run("scm-media", "recipes")
     assert "image/tiny" in listing
     assert "image/fashion" in listing
 
 
+@pytest.mark.slow
 def test_installed_wheel_generates_from_bundled_model(installed):
     out = installed.root / "clips"
     command = ("generate", "image/fashion", "-n", "2", "--label", "Bag", "--steps", "1", "--device", "cpu", "--json")

@@ -11,7 +11,7 @@ from scm_media.pipeline import load
 from scm_media.prompts import PromptBank
 from scm_media.training.context import prepare
 from scm_media.training.stages.backbones import LatentInputs
-from scm_media.training.texts import read_texts, write_texts
+from scm_media.training.texts import has_texts, read_texts, write_texts
 from tests.training.captioned import LEVELS, TEXTS, make_encoder, make_folder, words
 from tests.training.small import SMALL, state
 
@@ -48,7 +48,9 @@ def test_texts_are_embedded_once_and_given_to_the_network(tmp_path, root, encode
     capsys.readouterr()
     with pytest.raises(ValueError, match="not embedded: run scm-media encode"):
         _ = context.text
+    assert not has_texts(context)
     write_texts(context)
+    assert has_texts(context)
     assert "2 texts embedded by tiny-bert" in capsys.readouterr().err
     write_texts(context)
     assert capsys.readouterr().err == "", "they are there"

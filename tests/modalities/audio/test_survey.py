@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modalities.audio import AudioModality
+from modalities.audio.survey import estimate_pitch
 from tests.modalities.audio.files import sixteen, tone, wav
 
 
@@ -63,3 +64,11 @@ def test_pitches_that_a_log_mel_front_end_loses_are_told():
     assert warning.startswith("1 of 2 sounds with a pitch lie below 80 Hz, the lowest at 55 Hz")
     assert "num_mels=128" in warning
     assert modality.data_warnings([noise, noise[:, :512]]) == [], "neither noise nor a short sound has a pitch"
+
+
+def test_a_pitch_is_that_of_the_sound_without_its_offset_and_of_rates_that_hold_it():
+    low = torch.from_numpy(tone(22050, 1.0, 55).T.copy())
+    assert estimate_pitch(low, 22050) == pytest.approx(55, rel=1e-2)
+    assert estimate_pitch(low + 0.5, 22050) == pytest.approx(55, rel=1e-2)
+    assert estimate_pitch(torch.full((1, 22050), 0.3), 22050) is None
+    assert estimate_pitch(torch.from_numpy(tone(2000, 1.0, 900).T.copy()), 2000) is None
