@@ -1,8 +1,8 @@
 """Samples that a model of texts makes for the texts of examples, beside these examples.
 
-The texts are those of held-out examples, those of as many training examples ("seen"), and with ``--wording`` the
-held-out examples in other words: templates that the model was not trained on, filled with an example's labels and
-columns, which take turns. An example whose columns fill none of them keeps its own text.
+The texts are those of held-out examples, those of as many training examples ("seen"; not with ``--no-seen``), and with
+``--wording`` the held-out examples in other words: templates that the model was not trained on, filled with an
+example's labels and columns, which take turns. An example whose columns fill none of them keeps its own text.
 """
 
 from __future__ import annotations
@@ -38,6 +38,14 @@ def add_text_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of figures of models of texts."""
     add_flags(parser, ("teacher", "1", "2"), 400)
     add_wording_flag(parser)
+    parser.add_argument("--no-seen", action="store_true", help="leave out the texts of training examples")
+
+
+def asked_splits(
+    parsed: argparse.Namespace, train: CaptionedDataset, held_out: CaptionedDataset
+) -> dict[str, CaptionedDataset]:
+    """Returns the data whose texts are asked for, by the words for them."""
+    return {HELD_OUT: held_out} if parsed.no_seen else {HELD_OUT: held_out, SEEN: train}
 
 
 def open_text_model(

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
-from asked import HELD_OUT, OTHER_WORDS, SEEN, add_text_flags, asked, open_text_model, reword
+from asked import HELD_OUT, OTHER_WORDS, add_text_flags, asked, asked_splits, open_text_model, reword
 from samples import BATCH_SIZE, Samples, choose, draw_recordings, fit, print_figures, say, through_autoencoder
 from torch import Tensor, nn
 
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"the data of {parsed.model} have no column motion; see examples/render_scenes.py")
     judge = train_or_load(parsed.judge, config["feature_extractor"]["network"], train, parsed.judge_steps)
     rows = []
-    for texts, samples, motions in cases(pipeline, {HELD_OUT: held_out, SEEN: train}, parsed):
+    for texts, samples, motions in cases(pipeline, asked_splits(parsed, train, held_out), parsed):
         rows.append(figures(judge, texts, samples, motions))
         say(f"{texts}, {samples.name}: all {rows[-1]['all']:.3f}")
     print_figures({"model": pipeline.name, "seed": parsed.seed, "rows": rows}, COLUMNS, parsed)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
-from asked import HELD_OUT, SEEN, add_text_flags, collect_asked, open_text_model
+from asked import add_text_flags, asked_splits, collect_asked, open_text_model
 from samples import BATCH_SIZE, Samples, fit, print_figures, say
 from torch import Tensor, nn
 
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{parsed.model} carries other texts than its data have: give its run folder")
     network = {**config["feature_extractor"]["network"], "labels": {"any": 2}}
     scorer = train_or_load(parsed.scorer, network, train, pipeline.text.bank, parsed.scorer_steps)
-    rows = measure(pipeline, scorer, {HELD_OUT: held_out, SEEN: train}, parsed)
+    rows = measure(pipeline, scorer, asked_splits(parsed, train, held_out), parsed)
     print_figures({"model": pipeline.name, "seed": parsed.seed, "rows": rows}, COLUMNS, parsed)
 
 
