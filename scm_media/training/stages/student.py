@@ -23,7 +23,11 @@ from scm_media.training.stages.backbones import backbone_task, student_config
 
 
 def student_task(context: Context) -> Task:
-    """Returns the training of the student, which starts from the teacher's weights or from those of ``init_from``."""
+    """Returns the training of the student.
+
+    It starts from the recipe's warm start, which comes from this run's teacher; without one from the student of
+    ``init_from``, or else from the teacher's weights.
+    """
     settings = context.config["student"]
     objective = settings["objective"]
     if objective == "scd":
@@ -34,10 +38,10 @@ def student_task(context: Context) -> Task:
         if context.weights_file("teacher").exists():  # for its weights and for the sheets
             teacher = frozen_teacher(context)
             load_teacher(context, backbone)
-    if context.start is not None and context.start.has("student"):
-        context.load_start(backbone, "student")
-    elif context.config["warm_start"] is not None:
+    if context.config["warm_start"] is not None:
         weights.load_into(backbone, context.trained_weights("warm_start").state, context.weights_file("warm_start"))
+    elif context.start is not None and context.start.has("student"):
+        context.load_start(backbone, "student")
     loss = _make_loss(context, settings, backbone, teacher if objective == "scd" else None)
     return backbone_task(context, "student", loss, config, teacher)
 
