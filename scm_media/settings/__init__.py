@@ -182,7 +182,10 @@ class Recipe:
         "samples of the evaluation that hours counts, and that train names at its end; 0: none is counted",
     ] = 1000
     init_from: Annotated[
-        str | None, NAME, "run folder, model folder or bundled model whose weights training starts from"
+        str | None,
+        NAME,
+        "run folder, model folder or bundled model whose weights training starts from; a student only without a "
+        "warm start",
     ] = None
     teacher_from: Annotated[
         str | None,

@@ -133,10 +133,12 @@ def test_points_are_chosen_evenly_and_some_trajectories_are_held_out(run_dir):
     assert TrajectoryDataset(folder, context.data).batch([3]).trajectory is None
 
 
-def test_the_warm_start_learns_and_the_student_starts_from_it(run_dir):
+@pytest.mark.parametrize("other", [False, True], ids=["", "and not from another model's student"])
+def test_the_warm_start_learns_and_the_student_starts_from_it(run_dir, taught, other):
     train(
         run_dir,
         *WARM,
+        *([f"init_from={taught}"] if other else []),
         "warm_start.max_steps=60",
         "+warm_start.warmup_steps=0",
         "student.max_steps=1",
