@@ -4,10 +4,11 @@
 
 A scorer learns, from the training data alone, features of samples and of texts whose cosine is large for those that
 belong together (InfoNCE with a learned temperature: van den Oord et al. 2018, arXiv 1807.03748, equation 4; Radford et
-al. 2021, arXiv 2103.00020). It has the architecture of the recipe's feature extractor and weights of its own; texts
-come as the vectors of the model's text encoder. Each sample is then compared with its text and with 19 others, which
-differ from it: top-1 is how often its own has the largest cosine, top-5 how often it is among five. Chance is 0.05 and
-0.25.
+al. 2021, arXiv 2103.00020). It has the architecture of the recipe's feature extractor and weights of its own, or, with
+``--frozen``, begins with what the model's own feature extractor computes before its last layer, which takes minutes for
+videos instead of an hour. Texts come as the vectors of the model's text encoder. Each sample is then compared with its
+text and with 19 others, which differ from it: top-1 is how often its own has the largest cosine, top-5 how often it is
+among five. Chance is 0.05 and 0.25.
 
 The module ``asked`` says which texts these are. Samples for other words are compared with the examples' own texts, the
 only ones that the scorer has seen. The first rows are the examples themselves, and the same through the autoencoder.
@@ -17,9 +18,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as nnf
@@ -31,6 +32,8 @@ from scm_media import weights
 from scm_media.build import build
 from scm_media.data.captions import CaptionedDataset
 from scm_media.data.loader import batches
+from scm_media.data.order import select
+from scm_media.nn.classifier import LabelClassifier
 from scm_media.pipeline import Pipeline
 from scm_media.prompts import LABEL, PromptBank
 
@@ -45,39 +48,81 @@ COLUMNS = {
 }
 
 
+class Frozen(nn.Module):
+    """Computes what a feature extractor makes its features of: the inputs of the last linear layer of its trunk."""
+
+    def __init__(self, network: LabelClassifier) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self._last = [layer for layer in network.trunk.modules() if isinstance(layer, nn.Linear)][-1:]
+
+    @torch.no_grad()
+    def features(self, sample: Tensor) -> Tensor:
+        """Returns the inputs ``(B, width)`` for samples ``(B, C, *S)``."""
+        kept: list[Tensor] = []
+        handle = self._last[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        self.network.features(sample)
+        handle.remove()
+        return kept[0]
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whose statistics are those of the extractor's own training."""
+        return super().train(False)
+
+
 class Scorer(nn.Module):
     """Features of samples and of texts, of unit length, which are near where a text describes the sample.
 
-    network: has ``features(sample)`` of ``width`` numbers. text_width: of the encoder's vectors of texts.
+    network: has ``features(sample)`` of ``width`` numbers; where it is frozen, a hidden layer follows them. text_width:
+    of the encoder's vectors of texts.
     """
 
     def __init__(self, network: Any, width: int, text_width: int, shared: int = 128) -> None:
         super().__init__()
-        self.network, self.of_sample = network, nn.Linear(width, shared)
+        hidden = (nn.BatchNorm1d(width, affine=False), nn.Linear(width, 256), nn.SiLU(), nn.Dropout(0.2))
+        is_frozen = isinstance(network, Frozen)
+        self.network = network
+        self.of_sample = nn.Sequential(*hidden, nn.Linear(256, shared)) if is_frozen else nn.Linear(width, shared)
         self.of_text = nn.Sequential(nn.Linear(text_width, 256), nn.SiLU(), nn.Linear(256, shared))
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def samples(self, sample: Tensor) -> Tensor:
         """Returns the features ``(B, 128)`` of samples ``(B, C, *S)``."""
-        return nnf.normalize(self.of_sample(self.network.features(sample)), dim=-1)
+        return self.seen(self.network.features(sample))
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Returns the features ``(B, 128)`` of samples, given those ``(B, width)`` of the network."""
+        return nnf.normalize(self.of_sample(features), dim=-1)
 
     def texts(self, pooled: Tensor) -> Tensor:
         """Returns the features ``(B, 128)`` of texts, given their vectors ``(B, p)``."""
         return nnf.normalize(self.of_text(pooled), dim=-1)
 
-    def loss(self, sample: Tensor, pooled: Tensor, same: Tensor) -> Tensor:
-        """Returns the loss of a batch in both directions; same ``(B, B)``: pairs that have the same text."""
-        scores = self.log_scale.exp().clamp(max=100) * self.samples(sample) @ self.texts(pooled).T
+    def loss(self, samples: Tensor, pooled: Tensor, texts: Tensor) -> Tensor:
+        """Returns the loss of a batch in both directions, from the features ``(B, 128)`` of its samples.
+
+        pooled: the encoder's vectors of all texts. texts: the number of each sample's own, ``(B,)``.
+        """
+        same = (texts[:, None] == texts).float()
+        scores = self.log_scale.exp().clamp(max=100) * samples @ self.texts(pooled[texts]).T
         wanted = same / same.sum(1, keepdim=True)
         return (nnf.cross_entropy(scores, wanted) + nnf.cross_entropy(scores.T, wanted)) / 2
 
 
 def train_or_load(
-    file: Path, config: dict[str, Any], data: CaptionedDataset, bank: PromptBank, steps: int, seed: int = 1
+    file: Path,
+    network: Any,
+    config: dict[str, Any],
+    data: CaptionedDataset,
+    bank: PromptBank,
+    steps: int,
+    seed: int = 1,
 ) -> Scorer:
-    """Returns the scorer that a file holds, or one that is trained in so many steps and saved there."""
+    """Returns the scorer that a file holds, or one that is trained in so many steps and saved there.
+
+    network: computes the features of samples; config: its configuration, which is saved beside the weights.
+    """
     torch.manual_seed(seed)
-    network = build(config, "feature_extractor")
     with torch.no_grad():
         width = network.features(data.batch([0, 1]).sample).shape[-1]
     pooled = bank.embeddings["pooled"].float()
@@ -85,13 +130,31 @@ def train_or_load(
     if file.is_file():
         weights.load_into(scorer, weights.read(file).state, file)
         return scorer.eval()
-    optimizer = torch.optim.AdamW(scorer.parameters(), 1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW([each for each in scorer.parameters() if each.requires_grad], 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    drawn = ((batch.sample, batch.labels[LABEL]) for batch in batches(data, 2 * BATCH_SIZE, 0, steps, seed))
-    losses = (scorer.loss(sample, pooled[texts], (texts[:, None] == texts).float()) for sample, texts in drawn)
+    if isinstance(network, Frozen):
+        drawn = _draw_features(network, data, steps, seed)
+        losses = (scorer.loss(scorer.seen(features), pooled, texts) for features, texts in drawn)
+    else:
+        read = ((batch.sample, batch.labels[LABEL]) for batch in batches(data, 2 * BATCH_SIZE, 0, steps, seed))
+        losses = (scorer.loss(scorer.samples(sample), pooled, texts) for sample, texts in read)
     fit(losses, optimizer, schedule, "scorer", say)
     weights.save(file, scorer.state_dict(), {**config, "steps": steps})
     return scorer.eval()
+
+
+def _draw_features(network: Frozen, data: CaptionedDataset, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields batches of features ``(B, width)``, which are computed once for each example, and the texts' numbers."""
+    parts = []
+    for first in range(0, len(data), BATCH_SIZE):
+        parts.append(network.features(data.batch(range(first, min(first + BATCH_SIZE, len(data)))).sample))
+        if first % (20 * BATCH_SIZE) == 0:
+            say(f"features of {first} of {len(data)} examples")
+    features, generator = torch.cat(parts), torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        chosen = select(range(2 * BATCH_SIZE * step, 2 * BATCH_SIZE * (step + 1)), len(data), seed)
+        indices = [index for _, index in chosen]
+        yield features[indices], data.caption_table.draw(indices, [generator] * len(indices))
 
 
 @torch.inference_mode()
@@ -145,14 +208,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_text_flags(parser)
     parser.add_argument("--scorer", type=Path, default=Path("runs/judges/texts.safetensors"), metavar="FILE")
+    parser.add_argument("--frozen", action="store_true", help="let the scorer begin with the model's feature extractor")
     parser.add_argument("--scorer-steps", type=int, default=1_500, metavar="N")
     parsed = parser.parse_args(arguments)
     pipeline, config, train, held_out = open_text_model(parser, parsed)
     assert pipeline.text is not None
     if train.caption_table.texts != pipeline.text.bank.prompts:
         parser.error(f"{parsed.model} carries other texts than its data have: give its run folder")
-    network = {**config["feature_extractor"]["network"], "labels": {"any": 2}}
-    scorer = train_or_load(parsed.scorer, network, train, pipeline.text.bank, parsed.scorer_steps)
+    if parsed.frozen:
+        own, network = config["feature_extractor"]["network"], Frozen(pipeline.network("feature_extractor"))
+    else:
+        own = {**config["feature_extractor"]["network"], "labels": {"any": 2}}
+        network = build(own, "feature_extractor")
+    scorer = train_or_load(parsed.scorer, network, own, train, pipeline.text.bank, parsed.scorer_steps)
     rows = measure(pipeline, scorer, asked_splits(parsed, train, held_out), parsed)
     print_figures({"model": pipeline.name, "seed": parsed.seed, "rows": rows}, COLUMNS, parsed)
 
