@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from modalities.audio import AudioModality
+from scm_media.build import build
 from scm_media.prompts import PromptBank
 from scm_media.sources import open_data
 from tests.benchmarks.fakes import FakeModel
@@ -100,6 +101,26 @@ def test_a_model_that_makes_what_it_is_asked_for_is_told_from_one_that_does_not(
     assert pipeline.prompts[-15:] == [text.replace("note", "Ann, give me") for text in own]
     text_retrieval.main(arguments)
     assert "| consistency, 2 steps | seen | 2 | 1.000 | 0.000 | 1.000 | 15 |" in capsys.readouterr().out
+
+
+def test_a_scorer_may_begin_with_the_models_own_features(tmp_path, benchmark, pipeline, monkeypatch, capsys):
+    text_retrieval = benchmark("text_retrieval")
+    monkeypatch.setattr(sys.modules["asked"], "load", lambda model, precision=None: pipeline)
+    monkeypatch.setattr(text_retrieval, "NUM_TEXTS", 5)
+    network = build(
+        {**pipeline.folder.recipe()["feature_extractor"]["network"], "labels": {"any": 2}}, "feature_extractor"
+    )
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    others = pipeline.network
+    pipeline.network = lambda name: network if name == "feature_extractor" else others(name)
+    scorer = ["--scorer", str(tmp_path / "scorer.safetensors"), "--scorer-steps", "150", "--frozen"]
+    text_retrieval.main(["model", "-n", "15", "--rows", "1", "2", *scorer, "--no-seen", "--json"])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    top1 = {row["samples"]: row["top1"] for row in rows}
+    assert {row["texts"] for row in rows} == {"held out"}
+    assert top1["recordings"] == top1["consistency, 2 steps"] > 0.8
+    assert top1["consistency, 1 step"] < 0.4
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
 @pytest.mark.slow
