@@ -32,7 +32,7 @@ HELD := torch hydra-core fsspec lightning-fabric safetensors pillow
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help install dev chromium lint format test fast-tests test-all test-lowest test-highest audit demo docs wheel dist clean
+.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo docs wheel dist clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -84,12 +84,7 @@ chromium:
 		exit 1; \
 	fi
 
-# Lint and types take one processor and the tests all of them, so that they run side by side.
-test: dev chromium
-	@$(MAKE) --no-print-directory -j 2 lint fast-tests || \
-		{ echo "make test failed; what make lint said stands among the lines of the tests"; exit 1; }
-
-fast-tests: dev
+test: lint chromium
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not gpu" --durations=10
 
 test-all: lint chromium
