@@ -1,4 +1,4 @@
-"""Samples that a model of texts makes for the texts of examples, beside these examples.
+"""Makes samples for the texts of examples with a model of texts, and yields these examples beside them.
 
 The texts are those of held-out examples, those of as many training examples ("seen"; not with ``--no-seen``), and with
 ``--wording`` the held-out examples in other words: templates that the model was not trained on, filled with an

@@ -54,6 +54,7 @@ class Frozen(nn.Module):
     def __init__(self, network: LabelClassifier) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
+        # In a list, so that it is no second name of a weight that is saved.
         self._last = [layer for layer in network.trunk.modules() if isinstance(layer, nn.Linear)][-1:]
 
     @torch.no_grad()
@@ -71,7 +72,7 @@ class Frozen(nn.Module):
 
 
 class Scorer(nn.Module):
-    """Features of samples and of texts, of unit length, which are near where a text describes the sample.
+    """Computes features of samples and of texts, of unit length, which are near where a text describes the sample.
 
     network: has ``features(sample)`` of ``width`` numbers; where it is frozen, a hidden layer follows them. text_width:
     of the encoder's vectors of texts.
@@ -88,9 +89,9 @@ class Scorer(nn.Module):
 
     def samples(self, sample: Tensor) -> Tensor:
         """Returns the features ``(B, 128)`` of samples ``(B, C, *S)``."""
-        return self.seen(self.network.features(sample))
+        return self.project(self.network.features(sample))
 
-    def seen(self, features: Tensor) -> Tensor:
+    def project(self, features: Tensor) -> Tensor:
         """Returns the features ``(B, 128)`` of samples, given those ``(B, width)`` of the network."""
         return nnf.normalize(self.of_sample(features), dim=-1)
 
@@ -134,7 +135,7 @@ def train_or_load(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     if isinstance(network, Frozen):
         drawn = _draw_features(network, data, steps, seed)
-        losses = (scorer.loss(scorer.seen(features), pooled, texts) for features, texts in drawn)
+        losses = (scorer.loss(scorer.project(features), pooled, texts) for features, texts in drawn)
     else:
         read = ((batch.sample, batch.labels[LABEL]) for batch in batches(data, 2 * BATCH_SIZE, 0, steps, seed))
         losses = (scorer.loss(scorer.samples(sample), pooled, texts) for sample, texts in read)

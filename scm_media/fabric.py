@@ -1,7 +1,7 @@
 """Imports Lightning Fabric without torchmetrics, which it would import for its version.
 
-Where torchmetrics is installed it brings along matplotlib, librosa, transformers and others, which takes seconds. Of
-Fabric only the detector of loss spikes needs it, which is not used here. Every import of Fabric in this package is of
+Where torchmetrics is installed it brings along matplotlib, librosa, transformers and others, which takes seconds. Only
+Fabric's detector of loss spikes needs it, which is not used here. Every import of Fabric in this package is of
 this module, or comes after it. In the same process Fabric goes on to believe that torchmetrics is not installed, and so
 does pytorch_lightning where it logs metrics; import ``lightning`` first where that matters.
 """

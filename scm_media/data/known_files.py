@@ -49,12 +49,15 @@ def remember_files(config: Mapping[str, Any], modality: Modality, look_anew: boo
     """
     file = _file_for(config, modality)
     known = {} if look_anew or file is None else _read(file, len(modality.buckets or (0,)))
-    results = modality.__dict__["inspections"] = Results(modality.inspections | known)
-    begun = time.monotonic()
+    results = modality.__dict__["inspections"] = Results({} if look_anew else modality.inspections | known)
+    begun, opened = time.monotonic(), False
     try:
         yield
+        opened = True
     finally:
         usable = {key: found for key, found in results.used.items() if not found.reason}
+        if not opened:  # what was not reached is kept
+            usable = known | usable
         is_late = time.monotonic() - begun >= SECONDS
         if file is not None and usable != known and (is_late or file.exists()) and _is_first_here():
             with contextlib.suppress(OSError):  # a full or read-only home costs the user time, and nothing else

@@ -181,6 +181,13 @@ def test_what_was_looked_at_before_an_interruption_is_kept(folder, cache, opened
     with pytest.raises(KeyboardInterrupt):
         opened()
     assert rows(cache) == ALL[:3]
+    monkeypatch.setattr(validation, "_inspect", inspect)
+    assert opened() == ["3.png", "torn.png"]
+    os.utime(folder / "0.png", ns=(1, 1))
+    monkeypatch.setattr(validation, "_inspect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        opened()
+    assert set(rows(cache)) == set(ALL[:4]), "what was not reached is not forgotten"
 
 
 def test_two_cuts_of_a_file_that_differ_by_a_millisecond_are_two(tmp_path):
