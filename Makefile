@@ -32,7 +32,7 @@ HELD := torch hydra-core fsspec lightning-fabric safetensors pillow
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help install dev chromium lint format test test-all test-lowest test-highest audit demo docs wheel dist clean
+.PHONY: help install dev chromium style lint format test test-all test-lowest test-highest audit demo docs wheel dist clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -64,10 +64,12 @@ $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
 
-lint: dev
+style: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+lint: style
 	$(BIN)/mypy
 
 format: dev
@@ -84,11 +86,22 @@ chromium:
 		exit 1; \
 	fi
 
-test: lint chromium
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not gpu" --durations=10
+# mypy takes more than a minute of one core in a fresh clone. It runs beside the tests, on what they leave of the cores
+# (nice 19 yields to them), and says what it found after them.
+define TESTS
+@failed=0; found=$$(mktemp); nice -n 19 $(BIN)/mypy >"$$found" 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null; rm -f "$$found"' EXIT; \
+$(PYTEST) -n $(WORKERS) --dist worksteal
+endef
 
-test-all: lint chromium
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not gpu" --durations=20
+define TYPES
+|| failed=1; wait $$types || failed=1; echo "mypy:"; cat "$$found"; exit $$failed
+endef
+
+test: style chromium
+	$(TESTS) -m "not slow and not gpu" --durations=10 $(TYPES)
+
+test-all: style chromium
+	$(TESTS) -m "not gpu" --durations=20 $(TYPES)
 	@$(MAKE) --no-print-directory test-lowest test-highest
 
 $(LOWEST)/.installed: pyproject.toml setup.py

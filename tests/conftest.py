@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import os
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from scm_media.data import known_files
+from scm_media.fabric import Fabric
 
 # Before any subprocess is started: tests run side by side, and what they start inherits this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +26,10 @@ os.environ["NUMBA_OPT"] = "0"  # a third less time to compile, and sounds of tes
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / _WORKER)
 torch.set_num_threads(1)
 known_files.SECONDS = math.inf  # nothing of a test is kept in the user's cache
+
+# Each Fabric looks through all installed packages for callbacks, 20 ms.
+_made_of = sys.modules[Fabric.__module__]
+_made_of._load_external_callbacks = functools.cache(_made_of._load_external_callbacks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,7 +46,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     """Each test draws the same numbers, in whatever order and company it runs."""
-    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed formats a stack trace for each kind of device
 
 
 @pytest.fixture(autouse=True)

@@ -95,7 +95,9 @@ def test_the_gradient_is_the_difference_of_the_estimates_over_their_distance():
         assert distance[place].item() == pytest.approx((sample[place] - estimates[1]).abs().mean().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("step_fractions", [(1.0,), (0.0, 1.0), (0.0, 0.0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "step_fractions", [(1.0,), (0.0, 1.0), pytest.param((0.0, 0.0, 0.0, 1.0), marks=pytest.mark.slow)]
+)
 def test_matching_brings_the_student_to_the_teachers_distribution(step_fractions):
     """Mean 0.2 and deviation 0.4, from −0.3 and 0.6, with no sample of the data."""
     teacher, student = GaussianNetwork(0.2, 0.4), GaussianNetwork(-0.3, 0.6, True)

@@ -50,6 +50,7 @@ def test_memory_follows_the_share_of_a_device():
     assert count_cost(config).training_bytes == part.training_bytes - 4 * whole.parameters
 
 
+@pytest.mark.slow
 def test_divided_weights_and_recomputed_activations_take_less():
     config = recipe.compose("image/imagenet64-s", ["data.root=none", "student.batch_size=64"])
     config["num_devices"], config["trainer"]["accumulate"] = 8, 8
@@ -114,7 +115,12 @@ def test_large_recipes_are_counted_without_storage(name, million, giga):
     assert counted.multiply_adds / 1e9 == pytest.approx(giga, rel=0.05)
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+FEW = ("UNet2DConditionModel", "WanTransformer3DModel")
+
+
+@pytest.mark.parametrize(
+    "name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted({*KINDS} - {*FEW}))]
+)
 def test_networks_of_diffusers_are_counted_as_they_are_called(name):
     """Their schedulers' levels have values where nothing else has, and they get the labels and texts that they need."""
     pytest.importorskip("diffusers")

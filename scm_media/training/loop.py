@@ -13,6 +13,7 @@ import torch
 
 from scm_media import weights
 from scm_media.data import batches
+from scm_media.draws import seed_dropout
 from scm_media.ema import PowerEMA
 from scm_media.nn.context_parallel import check_splits, context_parallel
 from scm_media.seeds import mix
@@ -173,7 +174,7 @@ def _validate(
     devices = [device] if device.type == "cuda" else []
     with ema.in_place(), torch.random.fork_rng(devices), torch.no_grad(), _run_eagerly():
         for number, batch in enumerate(batches(held_out, size, 0, num_batches, seed)):
-            torch.manual_seed(mix(seed, number))
+            seed_dropout(mix(seed, number), device)
             arguments = task.inputs(batch.to(device))
             with fabric.autocast():
                 _, terms = task.loss(*arguments, torch.tensor(float("inf"), device=device))

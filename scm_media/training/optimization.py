@@ -20,7 +20,7 @@ from scm_media.build import build
 from scm_media.compiler import compiler_errors
 from scm_media.data import Batch
 from scm_media.data.order import Division
-from scm_media.draws import draw_by_sample
+from scm_media.draws import draw_by_sample, seed_dropout
 from scm_media.ema import PowerEMA
 from scm_media.guidance import parts_of
 from scm_media.nn.magnitude import renormalize
@@ -226,7 +226,7 @@ class Optimization:
         stage, batch_size = stage_number(self.task.name), self.task.settings["batch_size"]
         losses, terms = [], []
         for micro in range(accumulate):
-            torch.manual_seed(mix(self.seed, stage, fabric.global_rank, step, micro))  # for dropout
+            seed_dropout(mix(self.seed, stage, fabric.global_rank, step, micro), fabric.device)
             part = self._division.part(batch_size, micro)
             with draw_by_sample(mix(self.seed, stage, step), part.start, batch_size):
                 given = (*next(arguments), torch.full((), float(step), device=fabric.device))

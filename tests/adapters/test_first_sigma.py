@@ -69,6 +69,7 @@ def test_levels_that_leave_no_room_are_refused_before_anything_is_written(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_student_keeps_the_level_that_it_was_trained_with(tmp_path):
     folder, run = save_pipeline("image", tmp_path / "pipeline"), tmp_path / "run"
     lengths = [f"{stage}.{key}" for stage in ("warm_start", "student") for key in ("max_steps=2", "batch_size=2")]

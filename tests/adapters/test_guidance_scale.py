@@ -105,6 +105,7 @@ def test_the_auxiliary_network_takes_scales_too_and_starts_as_the_teacher(folder
     assert own[name].any() and not auxiliary[name].any(), "the warm start has trained it"
 
 
+@pytest.mark.slow
 def test_one_student_of_any_scale_runs_in_diffusers(folder, bank, tmp_path, monkeypatch):
     assert main(["train", "image/distil", *overrides(folder), "--debug"]) == 0
     run, exported = tmp_path / "run", tmp_path / "exported"

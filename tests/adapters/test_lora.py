@@ -106,7 +106,7 @@ def test_one_pass_agrees_with_two_in_student_and_teacher(name):
     assert not torch.allclose(*tangents, rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", [FOUR[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FOUR[1:])])
 def test_twenty_steps_of_distillation_move_the_student_alone(name):
     student = student_of(name, trained=False)
     u, t, cond = inputs(name)

@@ -24,7 +24,7 @@ def dtypes(network):
     return {each.dtype for each in network.parameters()}
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_teacher_is_narrow_and_what_is_trained_is_wide(lora, tmp_path):
     folder = save_pipeline("image", tmp_path / "pipeline")
     more = ["student.lora={rank: 2}"] if lora else []

@@ -87,10 +87,9 @@ def run_theirs(kind, exported, bank, noises, monkeypatch):
         return vae.decode(latents).sample.clamp(-1, 1)
 
 
-@pytest.mark.parametrize("lora", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "kind", ["image", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("audio", "video"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
 def test_a_pipeline_is_checked_distilled_exported_and_run_by_diffusers(
     kind, lora, prompts, tmp_path, capsys, monkeypatch
 ):

@@ -103,6 +103,7 @@ def test_a_model_that_makes_what_it_is_asked_for_is_told_from_one_that_does_not(
     assert "| consistency, 2 steps | seen | 2 | 1.000 | 0.000 | 1.000 | 15 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_scorer_may_begin_with_the_models_own_features(tmp_path, benchmark, pipeline, monkeypatch, capsys):
     text_retrieval = benchmark("text_retrieval")
     monkeypatch.setattr(sys.modules["asked"], "load", lambda model, precision=None: pipeline)

@@ -56,6 +56,7 @@ def test_each_way_gets_the_time_that_is_left_to_it(table):
     assert "trajectories: null" in (table.out / "sCD" / "recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(table, monkeypatch):
     table.add("sCD", 1.0, 32)
     monkeypatch.setattr(equal_compute, "run", lambda config: pytest.fail("trained again"))

@@ -69,6 +69,7 @@ def test_the_table_has_means_and_their_spread_best_in_two_steps_first(methods):
     assert lines[3] == "| sCD | 2 | 1,400 | 4.5 ± 0.71 | 3.25 ± 0.35 | 2 ± 0 |"
 
 
+@pytest.mark.slow
 def test_every_method_is_a_recipe_that_composes(methods):
     for name, method in methods.METHODS.items():
         config = compose("image/fashion", list(method.overrides))

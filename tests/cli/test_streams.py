@@ -26,8 +26,8 @@ def run(words: str, environment: dict[str, str] | None = None, **streams: object
 
 
 ENCODINGS = [
-    {"PYTHONIOENCODING": "ascii"},
-    {"PYTHONIOENCODING": "latin-1"},
+    pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
+    pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
     {"PYTHONIOENCODING": "cp1252"},
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 ]
@@ -90,6 +90,7 @@ def test_a_file_is_not_opened_in_the_place_of_a_closed_stream(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_when_its_terminal_is_gone(tmp_path):
     done = run(f"COMMAND train image/tiny {' '.join(SMALL)} run_dir={tmp_path}/run 2> >(true)")
     assert done.returncode == 0

@@ -47,6 +47,7 @@ def test_sweep_trains_each_combination_in_a_folder_of_its_own(trained, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_in_one_process_and_again_in_the_same_folders(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sweep = ["train", "image/tiny", "-m", *SMALL, "seed=1,2", "stage=autoencoder"]

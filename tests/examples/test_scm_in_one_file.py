@@ -28,6 +28,7 @@ def rows(script):
     return {row.name: row for row in script.run(teacher_steps=800, student_steps=600, batch_size=256, num=8000)}
 
 
+@pytest.mark.slow
 def test_two_steps_of_the_student_are_about_as_good_as_the_teacher(rows):
     teacher, student = rows["teacher, 32 Heun steps"], rows["student, 2 steps"]
     assert (teacher.evaluations, student.evaluations) == (63, 2)
@@ -36,11 +37,13 @@ def test_two_steps_of_the_student_are_about_as_good_as_the_teacher(rows):
     assert student.strays < 0.25 * rows["noise"].strays
 
 
+@pytest.mark.slow
 def test_one_step_needs_the_student(rows):
     assert rows["student, 1 step"].distance < 0.35 * rows["noise"].distance
     assert rows["student, 1 step"].distance < 0.1 * rows["teacher, 1 step"].distance
 
 
+@pytest.mark.slow
 def test_fresh_data_are_near_the_data(rows):
     assert rows["fresh data"].distance < 0.2 * rows["noise"].distance
     assert rows["fresh data"].strays < 0.002

@@ -75,7 +75,8 @@ def test_dropout_is_one_mask_in_value_and_tangent(make, rank):
     assert (out.value - net.eval()(u.value, t.value, cond)).norm() > 0.01
 
 
-@pytest.mark.parametrize("rank", [pytest.param(1, marks=slow), 2, pytest.param(3, marks=slow)])
+@slow
+@pytest.mark.parametrize("rank", RANKS)
 def test_it_is_captured_whole_by_the_compiler(make, rank):
     net = make(rank)
     u, t, cond = inputs(rank)

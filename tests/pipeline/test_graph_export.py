@@ -71,7 +71,7 @@ def test_the_manifest_and_the_card_say_how_to_sample(pictures):
     assert run_alone(program, cwd=pictures / "onnx") == "(1, 1, 16, 16) True\n"
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_files_have_no_paths_of_this_machine(pictures, tmp_path, format):
     folder = pictures / "onnx"
     if format == "torch":
@@ -176,14 +176,14 @@ def test_a_decoder_that_counts_its_batch_takes_one_sample(tmp_path, allowed):
         assert np.abs(np.asarray(Image.open(file)) - (wanted[0].numpy() + 1) * 127.5).max() < 0.51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "format", "reason"),
     [
-        pytest.param(
+        (
             "BesselAutoencoder",
             "onnx",
             "the decoder uses prims.bessel_j0, which has no counterpart in ONNX: export it",
-            marks=pytest.mark.slow,
         ),
         ("BranchingAutoencoder", "torch", "the decoder cannot be captured by torch.export"),
     ],
@@ -203,9 +203,17 @@ def test_a_decoder_that_cannot_be_exported_is_left_out_in_words(tmp_path, allowe
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda found: found + 1e-3, "the student's network differs in onnxruntime from PyTorch by "),
+        pytest.param(
+            lambda found: found + 1e-3,
+            "the student's network differs in onnxruntime from PyTorch by ",
+            marks=pytest.mark.slow,
+        ),
         (lambda found: found * torch.nan, "from PyTorch by nan of its largest value"),
-        (lambda found: found[..., 1:], r"returns the shape \(1, 1, 16, 15\) where PyTorch has \(1, 1, 16, 16\)"),
+        pytest.param(
+            lambda found: found[..., 1:],
+            r"returns the shape \(1, 1, 16, 15\) where PyTorch has \(1, 1, 16, 16\)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_values_that_differ_are_an_error_that_leaves_nothing(pictures, tmp_path, monkeypatch, damage, message):
@@ -228,6 +236,7 @@ def test_values_that_differ_are_an_error_that_leaves_nothing(pictures, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_operator_of_the_network_without_onnx_is_named(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.nn.functional.silu", torch.special.bessel_j0)
     target = tmp_path / "target"

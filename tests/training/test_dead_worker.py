@@ -16,7 +16,7 @@ from tests.training.small import SMALL, same, state, train
 WORDS = ("student.max_steps=0",)
 
 
-@pytest.mark.parametrize("in_step", [False, True])
+@pytest.mark.parametrize("in_step", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_worker_that_is_killed_is_named_with_the_remedy(tmp_path, monkeypatch, capsys, in_step):
     run_dir, times = tmp_path / "run", []
     command = ["train", "image/tiny", *SMALL, *WORDS, f"run_dir={run_dir}", "trainer.num_workers=1"]

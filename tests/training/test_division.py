@@ -15,7 +15,7 @@ def losses(folder) -> list[float]:
     return [line["total"] for line in metrics(folder) if "total" in line]
 
 
-@pytest.mark.parametrize("objective", ["scd", "sct"])
+@pytest.mark.parametrize("objective", ["scd", pytest.param("sct", marks=pytest.mark.slow)])
 def test_passes_do_not_change_a_training(tmp_path, objective):
     words = (*PLAIN, f"student.objective={objective}", "+student.loss.timesteps.stratified=true")
     whole, divided = (train(tmp_path / str(num), *words, f"trainer.accumulate={num}") for num in (1, 4))

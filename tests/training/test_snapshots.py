@@ -26,6 +26,7 @@ def _distance(one, other):
     return sum(float((one[name].double() - other[name].double()).square().sum()) for name in one) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_rebuilt_average_is_that_of_a_training_that_tracked_it(run, tmp_path):
     tracked = state(train(tmp_path, *TEACHER, "teacher.ema_std=0.13"), "teacher")
     rebuilt = rebuild(run / "teacher" / "snapshots", 0.13, STEPS)

@@ -56,6 +56,7 @@ def test_rows_are_unit_after_each_step_and_in_a_network_that_takes_the_average(t
     assert (rows(network.state_dict()) - 1).abs().max() < 2e-5
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_to_the_bit(trained, tmp_path):
     train(tmp_path, "teacher.max_steps=4", "stage=autoencoder")
     train(tmp_path, "teacher.max_steps=4", "stage=teacher")

@@ -65,6 +65,7 @@ def sounds(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_mixed_files_are_checked_trained_on_in_two_stages_and_new_ones_made(sounds, tmp_path, capsys):
     run_dir = tmp_path / "run"
     recipe = ["audio/folder", f"data.root={sounds}", f"run_dir={run_dir}", *SMALL]

@@ -104,7 +104,9 @@ def train(folder, name: str, *overrides: str) -> int:
     return main(["train", "mine.yaml", "logger=none", *keys, *others, *overrides])
 
 
-@pytest.mark.parametrize("name", FRONTS)
+@pytest.mark.parametrize(
+    "name", ["complex_spectrogram", "log_mel", "spectral_kl", pytest.param("vocoder", marks=pytest.mark.slow)]
+)
 def test_a_recipe_with_it_is_trained_and_makes_clips(folder, name):
     assert train(folder, name) == 0
     run_dir = folder / "run"

@@ -128,6 +128,7 @@ def test_what_is_not_given_counts_neither_in_the_loss_nor_in_the_accuracy():
     assert loss.item() == pytest.approx(terms["loss"].mean().item())
 
 
+@pytest.mark.slow
 def test_it_learns_which_way_shapes_go_and_shuffled_clips_are_far():
     """Which way a shape goes is in no frame: a network of frames could not do better than one in four."""
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ from scm_media.modality import Segment
 from tests.modalities.video.files import moving, numbered, numbers, write_numbered
 
 RATES = (24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
+SOME = (25, Fraction(30000, 1001), 60)
 RECIPE_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60)
 NUM = 61
 
@@ -29,7 +30,11 @@ def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("source", RATES, ids=lambda rate: f"{float(rate):.2f}")
+@pytest.mark.parametrize(
+    "source",
+    [rate if rate in SOME else pytest.param(rate, marks=pytest.mark.slow) for rate in RATES],
+    ids=lambda rate: f"{float(rate):.2f}",
+)
 def test_matroska_and_webm_give_the_frames_of_mp4_at_every_rate(tmp_path, source):
     rate = float(source)
     paths = [write_numbered(tmp_path / f"a{suffix}", NUM, rate) for suffix in (".mp4", ".mkv", ".webm", ".avi")]
