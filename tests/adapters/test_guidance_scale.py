@@ -91,6 +91,7 @@ def test_networks_that_cannot_take_a_scale_or_do_already_are_refused():
         diffusers_backbone(NAME, {**config, "time_cond_proj_dim": 32}, scheduler, guidance=True)
 
 
+@pytest.mark.slow
 def test_the_auxiliary_network_takes_scales_too_and_starts_as_the_teacher(folder, bank):
     config = recipe.compose("image/distil", overrides(folder, "stage=student"))
     for stage in ("autoencoder", "teacher", "trajectories", "warm_start"):

@@ -28,7 +28,7 @@ def run(words: str, environment: dict[str, str] | None = None, **streams: object
 ENCODINGS = [
     pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
     pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
-    {"PYTHONIOENCODING": "cp1252"},
+    pytest.param({"PYTHONIOENCODING": "cp1252"}, marks=pytest.mark.slow),
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 ]
 
@@ -72,6 +72,7 @@ def test_a_stream_that_is_closed_full_or_read_by_nobody(streams, code):
     assert ("No space left on device" in said) == (streams == ">/dev/full")
 
 
+@pytest.mark.slow
 def test_what_is_told_with_standard_error_closed_does_not_go_to_standard_output(model, tmp_path):
     done = run(f"COMMAND generate '{model}' --json --device cpu --out '{tmp_path}' 2>&-")
     assert done.returncode == 0

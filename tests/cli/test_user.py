@@ -14,8 +14,9 @@ from tests.training.small import SMALL
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "TORCHINDUCTOR_CACHE_DIR")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "home"), [("train", None), pytest.param("bench", "/nonexistent", marks=pytest.mark.slow)]
+    ("command", "home"), [("train", None), ("bench", "/nonexistent")]
 )
 def test_a_command_needs_no_name_of_the_user(tmp_path, command, home):
     """The system's list of users is emptied in the process, as a container has it: root is not needed for that."""

@@ -127,6 +127,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_undisturbed_cache(run_dir):
     words = [*SMALL, *PLAIN, "data.num=600", "latents.batch_size=4"]
     undisturbed = shutil.copytree(run_dir, run_dir.with_name("undisturbed"))

@@ -17,8 +17,8 @@ from scm_media.training import checkpoints
 from tests.training.killed_runs import train_until_killed
 from tests.training.small import SMALL, metrics, same, state, train
 
-NUM_STEPS = 120
-LONG = (f"teacher.max_steps={NUM_STEPS}", f"student.max_steps={NUM_STEPS}", "trainer.checkpoint_every=12")
+NUM_STEPS = 60
+LONG = (f"teacher.max_steps={NUM_STEPS}", f"student.max_steps={NUM_STEPS}", "trainer.checkpoint_every=6")
 
 
 @pytest.fixture(scope="module")
