@@ -15,9 +15,7 @@ NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "TORCHINDUCTOR_CACHE_DI
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "home"), [("train", None), ("bench", "/nonexistent")]
-)
+@pytest.mark.parametrize(("command", "home"), [("train", None), ("bench", "/nonexistent")])
 def test_a_command_needs_no_name_of_the_user(tmp_path, command, home):
     """The system's list of users is emptied in the process, as a container has it: root is not needed for that."""
     rest = [f"run_dir={tmp_path}/run"] if command == "train" else ["--repeats", "1", "--batch-size", "2"]

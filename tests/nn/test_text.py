@@ -235,8 +235,7 @@ def test_bfloat16_is_near_float32(make):
     assert (low.tangent - exact.tangent).norm() < 0.05 * exact.tangent.norm()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [transformer, unet, clips])
+@pytest.mark.parametrize("make", [transformer, *(pytest.param(make, marks=pytest.mark.slow) for make in (unet, clips))])
 def test_it_is_captured_whole_by_the_compiler(make):
     net, u, t, cond = called(make)
     captured = torch.compile(net, backend="eager", fullgraph=True)
