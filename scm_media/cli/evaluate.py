@@ -61,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     # Figures in other features stand beside the model's own.
     suffix = f"-{parsed.features}" if parsed.features and not folders else ""
+    if not suffix and not folders:
+        suffix = _keep_apart(out, metrics)
     own = {name: value for name, value in metrics.items() if name != "memorization"}  # which has a file of its own
     evaluate_modes.write_json(out / f"metrics{suffix}.json", own)
     page = out / f"report{suffix}.html"
@@ -181,6 +183,29 @@ def _output_folder(parsed: Any, name: str) -> Path:
         if not path.resolve().is_relative_to(out.resolve()):
             raise ValueError(f"{path} is a link out of the model's folder; remove it, or pass --out DIR")
     return out
+
+
+def _keep_apart(out: Path, metrics: dict[str, Any]) -> str:
+    """Returns the suffix of the files for new figures in the model's own features, so that others are not lost.
+
+    A curve stands beside ordinary figures of more samples; one that is there makes way for ordinary figures.
+    """
+    from scm_media.pipeline.model_folder import CURVE_FILE, METRICS_FILE
+    from scm_media.reading import read_json
+
+    file = out / METRICS_FILE
+    try:
+        before = read_json(file)
+        is_curve, num = bool(before.get("curve")), int(before.get("num_samples", 0))
+    except (OSError, ValueError, TypeError, AttributeError):  # none, or none that an evaluation wrote
+        return ""
+    if metrics.get("curve"):
+        return "-curve" if not is_curve and num > metrics["num_samples"] else ""
+    if is_curve:
+        file.rename(out / CURVE_FILE)
+        if (page := out / "report.html").is_file():
+            page.rename(out / "report-curve.html")
+    return ""
 
 
 def _evaluate_model(parsed: Any, share: Share) -> tuple[dict[str, Any], Path | None]:

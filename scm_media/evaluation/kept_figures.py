@@ -15,7 +15,7 @@ from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.description import MODEL_FILE
 from scm_media.pipeline.export import base_name
 from scm_media.pipeline.hub import PLAIN_NAME
-from scm_media.pipeline.model_folder import METRICS_FILE
+from scm_media.pipeline.model_folder import CURVE_FILE, METRICS_FILE
 from scm_media.reading import read_json
 
 
@@ -32,8 +32,9 @@ class Measurement:
 def read_measurements(sources: Sequence[str], features: str | None = None) -> list[Measurement]:
     """Returns the figures of models: run and model folders, bundled names, hf://…, and paths of ``metrics.json``.
 
-    features: the figures in the features of this network (``metrics-NAME.json``) instead of the model's own. Models of
-    the same name are told apart by the places that the user gave. Raises ValueError, with the command that measures the
+    features: the figures in the features of this network (``metrics-NAME.json``) instead of the model's own. A curve is
+    taken where there is one beside other figures. Models of the same name are told apart by the places that the user
+    gave. Raises ValueError, with the command that measures the
     model, where it has no figures, and for figures that no evaluation of a model wrote.
     """
     found = [_read(source, features) for source in sources]
@@ -46,15 +47,16 @@ def read_measurements(sources: Sequence[str], features: str | None = None) -> li
 def _read(source: str, features: str | None) -> Measurement:
     if features is not None and PLAIN_NAME.fullmatch(features) is None:
         raise ValueError(f"--features {features}: expected the name of a feature network, as evaluate takes it")
-    name = METRICS_FILE if features is None else f"metrics-{features}.json"
+    names = [CURVE_FILE, METRICS_FILE] if features is None else [f"metrics-{features}.json"]
     path, folder = Path(source).expanduser(), None
     if path.suffix == ".json" and path.is_file():
         metrics = read_json(path)
-    elif (path / name).is_file() and not (path / MODEL_FILE).exists():  # what evaluate --out wrote
-        metrics = read_json(path / name)
+    elif (found := [name for name in names if (path / name).is_file()]) and not (path / MODEL_FILE).exists():
+        metrics = read_json(path / found[0])  # what evaluate --out wrote
     else:
         folder = ModelFolder.open(source)
-        metrics = folder.all_figures().get(name)
+        figures = folder.all_figures()
+        metrics = next((figures[name] for name in names if name in figures), None)
     if metrics is None:
         asked = "" if features is None else f" in the features of {features}"
         flag = "" if features is None else f" --features {features}"

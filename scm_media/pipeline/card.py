@@ -13,7 +13,7 @@ import yaml
 from scm_media.build import build
 from scm_media.display import printable
 from scm_media.pipeline.description import ModelDescription
-from scm_media.pipeline.model_folder import ModelFolder
+from scm_media.pipeline.model_folder import CURVE_FILE, METRICS_FILE, ModelFolder
 from scm_media.prompts import LABEL as PROMPT
 from scm_media.prompts import LONGEST
 
@@ -48,7 +48,8 @@ def format_card(folder: ModelFolder, sheet: bool | None = None, description: Mod
     modality = build(folder.description.modality, "modality")
     sheet = (folder.path / SHEET_FILE).is_file() if sheet is None else sheet
     metrics = folder.metrics()
-    tables = [*([] if metrics is None else [metrics]), *folder.second_opinions().values()]
+    tables = {} if metrics is None else {METRICS_FILE: metrics}
+    tables |= folder.second_opinions()
     try:
         figures = _figures(tables, folder.memorization())
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
@@ -165,10 +166,11 @@ def _example_prompt(description: ModelDescription) -> str:
     return "" if text is None else f"prompt={json.dumps(printable(text), ensure_ascii=False)}, "
 
 
-def _figures(tables: Sequence[Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:
+def _figures(tables: Mapping[str, Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:
     lines = [] if tables else ["", "Not evaluated."]
-    for number, metrics in enumerate(tables):
-        lines += ["", "## Figures" if number == 0 else "## In other features", "", metrics_table(metrics)]
+    for number, (name, metrics) in enumerate(tables.items()):
+        beside = "## Quality against compute" if name == CURVE_FILE else "## In other features"
+        lines += ["", beside if number else "## Figures", "", metrics_table(metrics)]
     if memorization is not None:
         lines += ["", "## Memorization", "", memorization_report(memorization)]
     return lines

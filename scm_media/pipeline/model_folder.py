@@ -16,6 +16,8 @@ RECIPE_FILE = "recipe.yaml"
 PROMPTS_FILE = "prompts.safetensors"
 NETWORKS = ("autoencoder", "teacher", "guide", "student", "feature_extractor")
 METRICS_FILE, MEMORIZATION_FILE = "metrics.json", "memorization.json"
+CURVE_FILE = "metrics-curve.json"
+"""The figures of a curve beside those of an ordinary evaluation of the same model, which has more samples of a row."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,10 @@ class ModelFolder:
         return self._figures(METRICS_FILE)
 
     def second_opinions(self) -> dict[str, dict[str, Any]]:
-        """Returns the figures in other networks' features: those of every ``metrics-NAME.json`` by file name."""
+        """Returns the figures beside the first ones: those of every ``metrics-NAME.json`` by file name.
+
+        They are in another network's features, or a curve's (``CURVE_FILE``).
+        """
         names = sorted(name for name in self._figure_names() if is_second_opinion(name))
         return {name: figures for name in names if (figures := self._figures(name)) is not None}
 
@@ -156,7 +161,7 @@ class ModelFolder:
 
 
 def is_second_opinion(name: str) -> bool:
-    """Returns whether a file of this name holds the figures in another network's features."""
+    """Returns whether a file of this name holds figures in another network's features, or a curve's."""
     return name.startswith("metrics-") and name.endswith(".json") and PLAIN_NAME.fullmatch(name) is not None
 
 

@@ -132,14 +132,17 @@ def test_a_teacher_can_be_cancelled(served: Served, user: User) -> None:
         time.sleep(0.3)  # so that it is cancelled in time where the browser is slow
 
     counting = network.register_forward_hook(count_slowly)
-    page.locator("#scm-go").click()
-    expect(page.locator("#scm-status")).to_contain_text("%")
-    page.locator("#scm-stop").click()
-    expect(page.locator("#scm-status")).to_contain_text("Cancelled after 0 of 4 samples")
-    counting.remove()
-    assert 1 <= len(evaluations) < 32, "it ends within the first sample"
-    assert page.locator("#scm-made figure").count() == 0
-    choose(page, "Model", "image/fashion")
+    try:
+        page.locator("#scm-go").click()
+        wait_until(lambda: len(evaluations) > 0)  # the page may still show how far the last request came
+        expect(page.locator("#scm-status")).to_contain_text("%")
+        page.locator("#scm-stop").click()
+        expect(page.locator("#scm-status")).to_contain_text("Cancelled after 0 of 4 samples")
+        assert 1 <= len(evaluations) < 63, "it ends within the first sample"
+        assert page.locator("#scm-made figure").count() == 0
+    finally:  # the tests after it go on from here
+        counting.remove()
+        choose(page, "Model", "image/fashion")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +177,8 @@ def test_what_waits_in_the_queue_can_be_cancelled(
     assert evaluations == []
     page.locator(go).click()  # what is asked for afterwards is made
     expect(page.locator(note)).not_to_contain_text(NOTHING_RUNS)
+    wait_until(lambda: len(evaluations) > 0)
     expect(page.locator(status)).to_contain_text("evaluations")
-    assert len(evaluations) > 0
     for each in counting:
         each.remove()
 

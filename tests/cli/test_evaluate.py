@@ -10,6 +10,7 @@ import yaml
 import scm_media.evaluation
 from scm_media.cli import evaluate_modes, main
 from scm_media.evaluation import search_times
+from scm_media.evaluation.kept_figures import read_measurements
 from tests.evaluation.test_features import DATA
 from tests.pipeline.tiny import DESCRIPTION, write_tiny_model
 
@@ -43,6 +44,7 @@ def measured(monkeypatch):
             ],
             "frechet_held_out": 3.0,
             "num_reference": NUM_REFERENCE["data"],
+            **({"curve": True} if request.curve else {}),
         }
 
     monkeypatch.setattr(scm_media.evaluation, "evaluate", evaluate)
@@ -191,6 +193,26 @@ def test_a_curve_is_a_page_with_samples_and_a_picture(own, measured, capsys):
     assert f"scm-media evaluate {own.name} --curve" in page
     assert str(own.parent) not in page
     assert (own / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_curve_and_figures_of_more_samples_are_kept_apart_whichever_came_first(own, measured):
+    def numbers():
+        return [json.loads((own / name).read_text())["num_samples"] for name in ("metrics.json", "metrics-curve.json")]
+
+    curve = ["evaluate", str(own), "--curve", "--rows", "teacher", "1", "2", "4", "-n"]
+    assert main(["evaluate", str(own)]) == main([*curve, "2000"]) == 0
+    assert numbers() == [10_000, 2_000]
+    assert "Distance over compute" in (own / "report-curve.html").read_text()
+    assert "Distance over compute" not in (own / "report.html").read_text()
+    card = (own / "README.md").read_text()
+    assert card.count("## Quality against compute") == 1 and "## In other features" not in card
+    assert read_measurements([str(own)])[0].metrics["num_samples"] == 2_000, "compare takes the curve"
+
+    assert main([*curve, "12000"]) == 0
+    assert numbers() == [12_000, 2_000], "of more samples it takes the place of the others"
+    assert main(["evaluate", str(own)]) == 0
+    assert numbers() == [10_000, 12_000], "and makes way for them"
+    assert "Distance over compute" in (own / "report-curve.html").read_text()
 
 
 def test_without_the_flag_the_page_is_as_it_was(own, measured):
