@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import logging
 import math
 import os
 import sys
@@ -65,6 +66,27 @@ def _no_hydra_left_behind():
 def generator() -> torch.Generator:
     """A CPU generator of its own, for tests that draw."""
     return torch.Generator().manual_seed(0)
+
+
+class Logged(logging.Handler):
+    """This keeps what is logged; pytest's own plugin, which does so for every test, takes a millisecond of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a message with its traceback."""
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def logged():
+    """Returns the lines that are logged, as they come."""
+    handler = Logged()
+    logging.getLogger().addHandler(handler)
+    yield handler.lines
+    logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(scope="module")
