@@ -28,6 +28,14 @@ os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" 
 torch.set_num_threads(1)
 known_files.SECONDS = math.inf  # nothing of a test is kept in the user's cache
 
+
+def _fail(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """A message that does not fit its arguments is an error, which logging would only print."""
+    raise
+
+
+logging.Handler.handleError = _fail  # type: ignore[method-assign]
+
 # Each Fabric looks through all installed packages for callbacks, 20 ms.
 _made_of = sys.modules[Fabric.__module__]
 _made_of._load_external_callbacks = functools.cache(_made_of._load_external_callbacks)

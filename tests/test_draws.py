@@ -70,3 +70,10 @@ def test_a_part_beyond_the_batch_still_gets_numbers():
     with draws.draw_by_sample(0, 6, 8):
         assert draws.randn_like(torch.zeros(5, 2)).shape == (5, 2)
         assert sorted(draws.places(5)[0].tolist()) == list(range(5))
+
+
+def test_dropout_draws_as_after_manual_seed():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    draws.seed_dropout(5, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected), "runs that began with torch.manual_seed go on to the bit"

@@ -221,9 +221,8 @@ def test_a_student_of_plain_layers_trains_by_default():
         torch.testing.assert_close(mine, other)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("compiled", ["in place", "wrapped"])
-@pytest.mark.parametrize("make", [convolutional, attentive])
+@pytest.mark.parametrize("compiled", ["in place", pytest.param("wrapped", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make", [convolutional, pytest.param(attentive, marks=pytest.mark.slow)])
 def test_a_compiled_backbone_carries_it_uncompiled(compiled, make):
     network = make()
     expected = value_and_tangent(network, *inputs(), "forward")

@@ -1,6 +1,6 @@
-"""The types of the package are right. This takes mypy more than a minute of a core in a fresh clone, and then seconds.
+"""The types of the package are right. This takes mypy most of a minute in a fresh clone, and seconds afterwards.
 
-It is a test so that the other core is busy meanwhile.
+It is a test so that other cores are busy meanwhile.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     # Figures in other features stand beside the model's own.
     suffix = f"-{parsed.features}" if parsed.features and not folders else ""
-    if not suffix and not folders:
-        suffix = _keep_apart(out, metrics)
+    if not folders:
+        suffix = _keep_apart(out, metrics, suffix, parsed.model)
     own = {name: value for name, value in metrics.items() if name != "memorization"}  # which has a file of its own
     evaluate_modes.write_json(out / f"metrics{suffix}.json", own)
     page = out / f"report{suffix}.html"
@@ -185,27 +185,40 @@ def _output_folder(parsed: Any, name: str) -> Path:
     return out
 
 
-def _keep_apart(out: Path, metrics: dict[str, Any]) -> str:
-    """Returns the suffix of the files for new figures in the model's own features, so that others are not lost.
+def _keep_apart(out: Path, metrics: dict[str, Any], suffix: str, source: str) -> str:
+    """Returns the suffix of the files for new figures of a model, so that a curve and ordinary figures are both kept.
 
-    A curve stands beside ordinary figures of more samples; one that is there makes way for ordinary figures.
+    A curve stands beside ordinary figures, and one that came first makes way for them. Figures of another model, or
+    from before the student's weights were written, are not kept beside new ones. suffix: that of the features.
     """
-    from scm_media.pipeline.model_folder import CURVE_FILE, METRICS_FILE
+    from scm_media.pipeline import ModelFolder
+    from scm_media.pipeline.model_folder import CURVE_SUFFIX
+
+    since = ModelFolder.open(source).file("student").stat().st_mtime
+    file, beside = (out / f"metrics{each}.json" for each in (suffix, suffix + CURVE_SUFFIX))
+    pages = [out / f"report{each}.html" for each in (suffix, suffix + CURVE_SUFFIX)]
+    before, curve = (_figures_since(each, metrics["model"], since) for each in (file, beside))
+    if metrics.get("curve") and before is not None and not before.get("curve"):
+        return suffix + CURVE_SUFFIX
+    if not metrics.get("curve") and before is not None and before.get("curve"):
+        file.replace(beside)
+        if pages[0].is_file():
+            pages[0].replace(pages[1])
+    elif curve is None or metrics.get("curve"):
+        beside.unlink(missing_ok=True)
+        pages[1].unlink(missing_ok=True)
+    return suffix
+
+
+def _figures_since(file: Path, model: str, since: float) -> dict[str, Any] | None:
+    """Returns the figures of a model in a file that was written after a time; None where there are none."""
     from scm_media.reading import read_json
 
-    file = out / METRICS_FILE
     try:
-        before = read_json(file)
-        is_curve, num = bool(before.get("curve")), int(before.get("num_samples", 0))
-    except (OSError, ValueError, TypeError, AttributeError):  # none, or none that an evaluation wrote
-        return ""
-    if metrics.get("curve"):
-        return "-curve" if not is_curve and num > metrics["num_samples"] else ""
-    if is_curve:
-        file.rename(out / CURVE_FILE)
-        if (page := out / "report.html").is_file():
-            page.rename(out / "report-curve.html")
-    return ""
+        figures = read_json(file) if file.stat().st_mtime >= since else None
+    except (OSError, ValueError):
+        return None
+    return figures if isinstance(figures, dict) and figures.get("model") == model else None
 
 
 def _evaluate_model(parsed: Any, share: Share) -> tuple[dict[str, Any], Path | None]:

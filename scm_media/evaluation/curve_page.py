@@ -42,13 +42,14 @@ def write_curve_page(
 ) -> None:
     """Writes the page of an evaluation, which holds all it shows, and its plots as a PNG beside it.
 
-    The picture has the page's name with ``curve`` for ``report``, or ``-curve`` behind it. Figures that were not
+    The picture has the page's name with ``curve`` for ``report``, or ``-curve`` behind it, once. Figures that were not
     measured are left out. samples: of several samplers from the same noise. command: the one that made the page.
     limit: bytes of the page; samples that do not fit are left out, and the page says so.
     """
     path = Path(path)
     plots = curve_plots(metrics)
-    stem = path.stem.replace("report", "curve", 1) if "report" in path.stem else f"{path.stem}-curve"
+    stem = path.stem.removesuffix("-curve")
+    stem = stem.replace("report", "curve", 1) if "report" in stem else f"{stem}-curve"
     if plots:
         write_picture(plots, path.with_name(f"{stem}.png"))
     sheet = path.with_name(MEMORIZATION_SHEET)

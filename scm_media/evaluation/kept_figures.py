@@ -15,7 +15,7 @@ from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.description import MODEL_FILE
 from scm_media.pipeline.export import base_name
 from scm_media.pipeline.hub import PLAIN_NAME
-from scm_media.pipeline.model_folder import CURVE_FILE, METRICS_FILE
+from scm_media.pipeline.model_folder import CURVE_SUFFIX, METRICS_FILE
 from scm_media.reading import read_json
 
 
@@ -32,35 +32,44 @@ class Measurement:
 def read_measurements(sources: Sequence[str], features: str | None = None) -> list[Measurement]:
     """Returns the figures of models: run and model folders, bundled names, hf://…, and paths of ``metrics.json``.
 
-    features: the figures in the features of this network (``metrics-NAME.json``) instead of the model's own. A curve is
-    taken where there is one beside other figures. Models of the same name are told apart by the places that the user
-    gave. Raises ValueError, with the command that measures the
-    model, where it has no figures, and for figures that no evaluation of a model wrote.
+    features: the figures in the features of this network (``metrics-NAME.json``) instead of the model's own. Of models
+    that have a curve beside other figures the curves are taken if all have one, since others have more samples. Models
+    of the same name are told apart by the places that the user gave. Raises ValueError, with the command that measures
+    the model, where it has no figures, and for figures that no evaluation of a model wrote.
     """
-    found = [_read(source, features) for source in sources]
+    curves = [_read(source, features, CURVE_SUFFIX) for source in sources]
+    chosen = [_read(source, features) for source in sources] if None in curves else curves
+    found = [each for each in chosen if each is not None]
     names = [each.name for each in found]
     told = [each.name if names.count(each.name) == 1 else f"{each.name} ({base_name(each.source)})" for each in found]
     unique = [name if told.count(name) == 1 else f"{name} {number + 1}" for number, name in enumerate(told)]
     return [Measurement(name, e.source, e.metrics, e.folder) for name, e in zip(unique, found, strict=True)]
 
 
-def _read(source: str, features: str | None) -> Measurement:
+def _read(source: str, features: str | None, suffix: str = "") -> Measurement | None:
+    """Returns the figures of a source; suffix: those of its curve, or None where it has none."""
     if features is not None and PLAIN_NAME.fullmatch(features) is None:
         raise ValueError(f"--features {features}: expected the name of a feature network, as evaluate takes it")
-    names = [CURVE_FILE, METRICS_FILE] if features is None else [f"metrics-{features}.json"]
+    ordinary = METRICS_FILE if features is None else f"metrics-{features}.json"
+    names = [ordinary.replace(".json", f"{suffix}.json"), ordinary] if suffix else [ordinary]
     path, folder = Path(source).expanduser(), None
     if path.suffix == ".json" and path.is_file():
-        metrics = read_json(path)
-    elif (found := [name for name in names if (path / name).is_file()]) and not (path / MODEL_FILE).exists():
-        metrics = read_json(path / found[0])  # what evaluate --out wrote
+        found = [read_json(path)]
+    elif any((path / name).is_file() for name in names) and not (path / MODEL_FILE).exists():
+        found = [read_json(path / name) for name in names if (path / name).is_file()]  # what evaluate --out wrote
     else:
         folder = ModelFolder.open(source)
         figures = folder.all_figures()
-        metrics = next((figures[name] for name in names if name in figures), None)
-    if metrics is None:
+        found = [figures[name] for name in names if name in figures]
+    if suffix:
+        found = [each for each in found if isinstance(each, Mapping) and each.get("curve")]
+        if not found:
+            return None
+    if not found:
         asked = "" if features is None else f" in the features of {features}"
         flag = "" if features is None else f" --features {features}"
         raise ValueError(f"{source} has no figures{asked}: measure it by scm-media evaluate {source} --curve{flag}")
+    metrics = found[0]
     if problem := _problem(metrics):
         raise ValueError(
             f"{source}: its figures are not as an evaluation of a model writes them ({problem}); measure it again by "

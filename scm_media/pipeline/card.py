@@ -13,7 +13,7 @@ import yaml
 from scm_media.build import build
 from scm_media.display import printable
 from scm_media.pipeline.description import ModelDescription
-from scm_media.pipeline.model_folder import CURVE_FILE, METRICS_FILE, ModelFolder
+from scm_media.pipeline.model_folder import CURVE_SUFFIX, METRICS_FILE, ModelFolder
 from scm_media.prompts import LABEL as PROMPT
 from scm_media.prompts import LONGEST
 
@@ -169,7 +169,7 @@ def _example_prompt(description: ModelDescription) -> str:
 def _figures(tables: Mapping[str, Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:
     lines = [] if tables else ["", "Not evaluated."]
     for number, (name, metrics) in enumerate(tables.items()):
-        beside = "## Quality against compute" if name == CURVE_FILE else "## In other features"
+        beside = "## Quality against compute" if Path(name).stem.endswith(CURVE_SUFFIX) else "## In other features"
         lines += ["", beside if number else "## Figures", "", metrics_table(metrics)]
     if memorization is not None:
         lines += ["", "## Memorization", "", memorization_report(memorization)]

@@ -16,8 +16,8 @@ RECIPE_FILE = "recipe.yaml"
 PROMPTS_FILE = "prompts.safetensors"
 NETWORKS = ("autoencoder", "teacher", "guide", "student", "feature_extractor")
 METRICS_FILE, MEMORIZATION_FILE = "metrics.json", "memorization.json"
-CURVE_FILE = "metrics-curve.json"
-"""The figures of a curve beside those of an ordinary evaluation of the same model, which has more samples of a row."""
+CURVE_SUFFIX = "-curve"
+"""The end of the name of a curve's figures, beside those of an ordinary evaluation of the same model."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class ModelFolder:
     def second_opinions(self) -> dict[str, dict[str, Any]]:
         """Returns the figures beside the first ones: those of every ``metrics-NAME.json`` by file name.
 
-        They are in another network's features, or a curve's (``CURVE_FILE``).
+        They are in another network's features, or a curve's (``CURVE_SUFFIX``).
         """
         names = sorted(name for name in self._figure_names() if is_second_opinion(name))
         return {name: figures for name in names if (figures := self._figures(name)) is not None}

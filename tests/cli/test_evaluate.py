@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import yaml
@@ -195,24 +196,48 @@ def test_a_curve_is_a_page_with_samples_and_a_picture(own, measured, capsys):
     assert (own / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_curve_and_figures_of_more_samples_are_kept_apart_whichever_came_first(own, measured):
-    def numbers():
-        return [json.loads((own / name).read_text())["num_samples"] for name in ("metrics.json", "metrics-curve.json")]
-
+def test_a_curve_and_ordinary_figures_are_both_kept_whichever_came_first(own, measured, tmp_path):
     curve = ["evaluate", str(own), "--curve", "--rows", "teacher", "1", "2", "4", "-n"]
+
+    def numbers():
+        files = {file.name: json.loads(file.read_text()) for file in own.glob("metrics*.json")}
+        return {name: figures["num_samples"] for name, figures in files.items()}
+
+    def compared(*sources):
+        return [each.metrics["num_samples"] for each in read_measurements([str(own), *map(str, sources)])]
+
     assert main(["evaluate", str(own)]) == main([*curve, "2000"]) == 0
-    assert numbers() == [10_000, 2_000]
+    assert numbers() == {"metrics.json": 10_000, "metrics-curve.json": 2_000}
     assert "Distance over compute" in (own / "report-curve.html").read_text()
     assert "Distance over compute" not in (own / "report.html").read_text()
+    assert (own / "curve.png").is_file() and not (own / "curve-curve.png").exists()
     card = (own / "README.md").read_text()
     assert card.count("## Quality against compute") == 1 and "## In other features" not in card
-    assert read_measurements([str(own)])[0].metrics["num_samples"] == 2_000, "compare takes the curve"
+    (tmp_path / "ordinary.json").write_text((own / "metrics.json").read_text())
+    assert compared() == [2_000] and compared(tmp_path / "ordinary.json") == [10_000, 10_000]
 
-    assert main([*curve, "12000"]) == 0
-    assert numbers() == [12_000, 2_000], "of more samples it takes the place of the others"
-    assert main(["evaluate", str(own)]) == 0
-    assert numbers() == [10_000, 12_000], "and makes way for them"
+    (own / "metrics.json").unlink()
+    assert main([*curve, "3000"]) == 0
+    assert numbers() == {"metrics.json": 3_000}, "one curve takes the place of the other"
+    assert main(["evaluate", str(own), "-n", "2500"]) == 0
+    assert numbers() == {"metrics.json": 2_500, "metrics-curve.json": 3_000}
     assert "Distance over compute" in (own / "report-curve.html").read_text()
+
+
+def test_a_curve_of_earlier_weights_or_of_another_model_goes(own, measured):
+    curve = ["evaluate", str(own), "--curve", "--rows", "teacher", "1", "2", "4", "-n", "2000"]
+    assert main(["evaluate", str(own)]) == main(curve) == 0
+    later = (own / "metrics-curve.json").stat().st_mtime + 10
+    os.utime(own / "student.safetensors", (later, later))
+    assert main(["evaluate", str(own)]) == 0
+    assert not (own / "metrics-curve.json").exists() and not (own / "report-curve.html").exists()
+
+    os.utime(own / "student.safetensors", (0, 0))
+    assert main(curve) == 0
+    other = json.loads((own / "metrics-curve.json").read_text()) | {"model": "another"}
+    (own / "metrics-curve.json").write_text(json.dumps(other))
+    assert main(["evaluate", str(own)]) == 0
+    assert not (own / "metrics-curve.json").exists()
 
 
 def test_without_the_flag_the_page_is_as_it_was(own, measured):

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 
+from scm_media.compiler import ensure_user_name
 from tests.training.small import SMALL
 
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "TORCHINDUCTOR_CACHE_DIR")
@@ -43,3 +44,17 @@ def test_a_command_needs_no_name_of_the_user(tmp_path, command, home):
     assert "Traceback" not in done.stderr
     if command == "train":
         assert (tmp_path / "run" / "student" / "weights.safetensors").is_file()
+
+
+def test_a_user_without_a_name_gets_one(monkeypatch):
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    monkeypatch.setenv("LOGNAME", "")
+    ensure_user_name()
+    assert os.environ["LOGNAME"] == f"uid{os.getuid()}"
+    monkeypatch.setattr("getpass.getuser", lambda: "me")
+    monkeypatch.setenv("LOGNAME", "me")
+    ensure_user_name()
+    assert os.environ["LOGNAME"] == "me"

@@ -176,14 +176,14 @@ def test_a_decoder_that_counts_its_batch_takes_one_sample(tmp_path, allowed):
         assert np.abs(np.asarray(Image.open(file)) - (wanted[0].numpy() + 1) * 127.5).max() < 0.51
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "format", "reason"),
     [
-        (
+        pytest.param(
             "BesselAutoencoder",
             "onnx",
             "the decoder uses prims.bessel_j0, which has no counterpart in ONNX: export it",
+            marks=pytest.mark.slow,
         ),
         ("BranchingAutoencoder", "torch", "the decoder cannot be captured by torch.export"),
     ],
@@ -203,12 +203,10 @@ def test_a_decoder_that_cannot_be_exported_is_left_out_in_words(tmp_path, allowe
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (lambda found: found + 1e-3, "the student's network differs in onnxruntime from PyTorch by "),
         pytest.param(
-            lambda found: found + 1e-3,
-            "the student's network differs in onnxruntime from PyTorch by ",
-            marks=pytest.mark.slow,
+            lambda found: found * torch.nan, "from PyTorch by nan of its largest value", marks=pytest.mark.slow
         ),
-        (lambda found: found * torch.nan, "from PyTorch by nan of its largest value"),
         pytest.param(
             lambda found: found[..., 1:],
             r"returns the shape \(1, 1, 16, 15\) where PyTorch has \(1, 1, 16, 16\)",

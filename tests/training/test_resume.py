@@ -19,6 +19,9 @@ from tests.training.small import SMALL, metrics, same, state, train
 
 NUM_STEPS = 60
 LONG = (f"teacher.max_steps={NUM_STEPS}", f"student.max_steps={NUM_STEPS}", "trainer.checkpoint_every=6")
+NUM_OF_TEN = 120
+OF_TEN = (f"teacher.max_steps={NUM_OF_TEN}", f"student.max_steps={NUM_OF_TEN}", "trainer.checkpoint_every=12")
+"""A training that is killed ten times before it ends."""
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +73,14 @@ def begin(run_dir, write: int | None = None, part: float = 0.0) -> multiprocessi
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.killed_runs"])
-    process = context.Process(target=train_until_killed, args=(run_dir, LONG, write, part))
+    process = context.Process(target=train_until_killed, args=(run_dir, OF_TEN, write, part))
     process.start()
     return process
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_ten_times_is_the_undisturbed_run(undisturbed, tmp_path):
+def test_a_run_that_is_killed_ten_times_is_the_undisturbed_run(tmp_path_factory, tmp_path):
+    undisturbed = train(tmp_path_factory.mktemp("undisturbed"), *OF_TEN)
     draw, history, reached = random.Random(0), [], set()
     for number in range(10):
         in_write = number % 2 == 1
@@ -103,7 +107,7 @@ def test_a_run_that_is_killed_ten_times_is_the_undisturbed_run(undisturbed, tmp_
     for stage in ("teacher", "student"):
         assert same(state(undisturbed, stage), state(tmp_path, stage)), history
         steps = [line["step"] for line in metrics(tmp_path / stage) if "total" in line]
-        assert steps == list(range(1, NUM_STEPS + 1)), history
+        assert steps == list(range(1, NUM_OF_TEN + 1)), history
     assert not list(tmp_path.rglob("*.part"))
 
 
