@@ -2,8 +2,8 @@
 
 Three classes of ``hydra._internal`` are used. ``FileConfigSource`` reads and lists a folder of YAML files, and
 ``ImportlibResourcesConfigSource`` those of a package: the public ``ConfigSource`` would need the same code again.
-``CachingConfigRepository`` is the only place that sees each configuration that a composition asks for, so only there can
-their number be bounded.
+``CachingConfigRepository`` is the only place that sees each configuration that a composition asks for, so only there
+can their number be bounded.
 """
 
 from __future__ import annotations
