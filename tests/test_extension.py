@@ -49,6 +49,7 @@ def run(extension, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_the_loss_and_the_masks_of_the_package(run):
     assert {line["factor"] for line in metrics(run / "teacher") if "factor" in line} == {3.0}
     description = json.loads((run / "model.json").read_text())

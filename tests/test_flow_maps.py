@@ -274,7 +274,10 @@ REACHED = {"improved": (0.6, 0.45)}
 """Errors of one and two steps after a training, below 0.3 but where the network follows its own velocity."""
 
 
-@pytest.mark.parametrize("name", [*DISTILLED, "mean flow from data", "improved from data"])
+FROM_DATA = [pytest.param(f"{name} from data", marks=pytest.mark.slow) for name in ("mean flow", "improved")]
+
+
+@pytest.mark.parametrize("name", [*DISTILLED, *FROM_DATA])
 def test_a_small_network_learns_the_map_of_a_mixture(name):
     oracle, student = Mixture((2, 1)), Small()
     for untrained in (student, oracle):

@@ -45,7 +45,7 @@ def errors(sampler, oracle, num_steps):
     return result
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [SHAPES[0], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])])
 @pytest.mark.parametrize("oracle", ORACLES)
 @pytest.mark.parametrize("sampler", [sample_heun, sample_dpm_solver])
 def test_the_error_falls_with_the_square_of_the_step(sampler, oracle, shape):

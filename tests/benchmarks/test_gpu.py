@@ -13,6 +13,7 @@ from benchmarks import gpu
 from benchmarks.gpu import Stage, main, measure_tangents, run_stage
 
 
+@pytest.mark.slow
 def test_tangents_are_compared_for_each_backbone_in_both_types():
     rows = [line.split("|")[1:-1] for line in measure_tangents(torch.device("cpu"), True).splitlines()[2:]]
     assert len(rows) == 2 * len(gpu.BACKBONES)

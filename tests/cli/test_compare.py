@@ -27,6 +27,7 @@ def models(tmp_path, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_the_page_lies_in_the_present_folder_and_the_table_is_printed(models, tmp_path, capsys):
     assert main(["compare", *models]) == 0
     said = capsys.readouterr()

@@ -276,6 +276,7 @@ def test_few_files_are_warned_of(tmp_path, capsys, monkeypatch):
     assert "warning" not in text
 
 
+@pytest.mark.slow
 def test_what_goes_into_a_file_is_said_on_the_terminal_too(tmp_path, pictures, capsys, monkeypatch):
     monkeypatch.setattr("scm_media.evaluation.machine.measure_machine", measured)
     assert main(["recipes", "--for", str(pictures), "--hours", "1", "--device", "cpu"]) == 0

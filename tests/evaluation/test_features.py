@@ -127,6 +127,7 @@ def test_models_measured_into_one_folder_are_held_against_their_own_data(run, tm
     assert held_out_distances[0] != held_out_distances[1]
 
 
+@pytest.mark.slow
 def test_of_large_data_a_part_is_taken_and_kept_apart(run, tmp_path):
     pipeline, told = scm_media.load(run, "cpu"), []
     part = load_reference(pipeline, NAME, tmp_path / "work", lambda *progress: told.append(progress[1:]), 20)[1]

@@ -143,9 +143,14 @@ def test_settings_of_the_paper(name):
     assert found.count(0.0) == len(found) - 19
 
 
-def test_any_recipe_takes_a_folder_of_ones_own():
-    for name in SHIPPED:
-        assert recipe.compose(name, ["data=folder", ROOT])["data"]["root"] == "mine"
+TINY = [name for name in SHIPPED if name.endswith("/tiny")]
+
+
+@pytest.mark.parametrize(
+    "name", [*TINY, *(pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED if name not in TINY)]
+)
+def test_any_recipe_takes_a_folder_of_ones_own(name):
+    assert recipe.compose(name, ["data=folder", ROOT])["data"]["root"] == "mine"
 
 
 @pytest.mark.parametrize("name", AUDIO)

@@ -58,6 +58,7 @@ def test_the_channels_of_a_batch_are_the_mask_and_then_its_actions(manifest, run
     assert torch.equal(cond.concat[:, 1:2], cond.mask)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_the_undisturbed_one(manifest, run, tmp_path):
     short = ("guide={backbone: {width: 8}, max_steps: 2}", GUIDED[1], "teacher.max_steps=2", "student.max_steps=0")
     train(manifest, tmp_path, KNOWN, *short)

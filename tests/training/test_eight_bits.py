@@ -21,6 +21,7 @@ def eager():
         yield
 
 
+@pytest.mark.slow
 def test_a_training_with_averages_of_eight_bits_resumes_to_the_bit(tmp_path):
     train(tmp_path / "straight", *EIGHT)
     train(tmp_path / "resumed", *EIGHT, "teacher.max_steps=4")

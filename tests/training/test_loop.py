@@ -288,6 +288,7 @@ def test_accumulated_steps_see_the_same_data_and_make_the_same_step(tmp_path):
     assert losses[2] == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulation_is_resumed_to_the_bit(tmp_path):
     straight = train(tmp_path / "straight", "trainer.accumulate=2", "student.max_steps=0")
     train(tmp_path / "resumed", "trainer.accumulate=2", "student.max_steps=0", "teacher.max_steps=2")

@@ -37,6 +37,7 @@ def test_a_rebuilt_average_is_that_of_a_training_that_tracked_it(run, tmp_path):
     assert _distance(again, own) < 0.02 * _distance(own, tracked), "the training's own length comes back"
 
 
+@pytest.mark.slow
 def test_a_resumed_training_leaves_the_same_snapshots(run, tmp_path):
     shutil.copytree(run / "autoencoder", tmp_path / "autoencoder")
     train(tmp_path, *TEACHER, "teacher.max_steps=20", "stage=teacher")

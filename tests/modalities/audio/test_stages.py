@@ -129,6 +129,7 @@ def test_a_recipe_with_it_is_trained_and_makes_clips(folder, name):
         assert {"convergence", "log_magnitude", "psnr", "score_made"} <= terms.keys()
 
 
+@pytest.mark.slow
 def test_scales_measured_before_training_are_not_measured_again_when_it_goes_on(folder, monkeypatch):
     only = "stage=autoencoder"
     assert train(folder, "spectral_kl", only) == 0
