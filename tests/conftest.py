@@ -23,7 +23,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # A worker that loads librosa's functions as another process compiled them has crashed: each compiles its own, which
 # takes half a minute, and keeps them for the next time.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-os.environ["NUMBA_OPT"] = "0"  # a third less time to compile, and sounds of tests are short
+# Less time to compile; sounds of tests are short.
+os.environ |= {
+    "NUMBA_OPT": "0",
+    "NUMBA_LOOP_VECTORIZE": "0",
+    "NUMBA_SLP_VECTORIZE": "0",
+    "NUMBA_DISABLE_INTEL_SVML": "1",
+}
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / _WORKER)
 torch.set_num_threads(1)
 known_files.SECONDS = math.inf  # nothing of a test is kept in the user's cache

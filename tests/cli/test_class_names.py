@@ -31,6 +31,7 @@ def run(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_names_survive_to_the_models_description(run):
     for folder in ("run", "model"):
         description = json.loads((run / folder / "model.json").read_text(encoding="utf-8"))

@@ -144,7 +144,9 @@ def test_a_proposal_is_named_after_its_folder(tmp_path, pictures, folder, name):
         (["--hours", "0"], "--hours must be"),
         (["--hours", "-1"], "--hours must be"),
         (["--hours", "nan"], "--hours must be"),
-        (["--hours", "0.001"], "--hours 0.001 is too few: on this machine the least"),
+        pytest.param(
+            ["--hours", "0.001"], "--hours 0.001 is too few: on this machine the least", marks=pytest.mark.slow
+        ),
         (["--hours", "1", "--device", "cuda"], "device 'cuda' cannot be used"),
     ],
 )

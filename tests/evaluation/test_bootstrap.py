@@ -62,6 +62,7 @@ def test_the_interval_holds_a_known_frechet_distance_as_often_as_it_says():
     assert width == pytest.approx(2 * 1.96 * deviation, rel=0.05)
 
 
+@pytest.mark.slow
 def test_resampling_moves_a_frechet_distance_upwards_and_the_interval_not():
     dimension, num = 24, 200
     identity, origin = torch.eye(dimension, dtype=torch.float64), torch.zeros(dimension)

@@ -97,6 +97,7 @@ def test_an_unknown_network_names_the_nearest():
         named_network(NAME, WaveModality())
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_by_a_named_network_whose_statistics_are_kept(run):
     pipeline = scm_media.load(run, "cpu")
     wanted = {"num_samples": 40, "rows": (1,), "features": NAME, "work": run / "evaluation"}

@@ -185,7 +185,12 @@ def test_a_decoder_that_counts_its_batch_takes_one_sample(tmp_path, allowed):
             "the decoder uses prims.bessel_j0, which has no counterpart in ONNX: export it",
             marks=pytest.mark.slow,
         ),
-        ("BranchingAutoencoder", "torch", "the decoder cannot be captured by torch.export"),
+        pytest.param(
+            "BranchingAutoencoder",
+            "torch",
+            "the decoder cannot be captured by torch.export",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_decoder_that_cannot_be_exported_is_left_out_in_words(tmp_path, allowed, capsys, decoder, format, reason):

@@ -149,6 +149,7 @@ def test_a_card_asks_for_a_text_that_is_listed_whole():
     assert _example_prompt(described([long])) == ""
 
 
+@pytest.mark.slow
 def test_chosen_texts_go_along_with_an_export(tmp_path, encoder, monkeypatch):
     texts = [f"{text} {number}" for number in range(10) for text in TEXTS.values()]
     run = train(tmp_path, encoder, texts)

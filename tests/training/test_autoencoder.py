@@ -187,6 +187,7 @@ def test_starting_from_a_model_without_an_autoencoder_measures_one(run_dir, tmp_
     assert bool(state(tuned, "autoencoder")["trained"])
 
 
+@pytest.mark.slow
 def test_an_autoencoder_that_stopped_early_is_finished_for_the_stages_after_it(tmp_path, capsys):
     still = ("+autoencoder.patience=1", "autoencoder.optimizer.lr=0.0", "trainer.validate_every=2")
     run_dir = small(tmp_path, *still, "student.max_steps=0")

@@ -103,7 +103,7 @@ def no_space(*_args):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("failing", ["write", "rename"])
+@pytest.mark.parametrize("failing", ["write", pytest.param("rename", marks=pytest.mark.slow)])
 def test_no_space_is_one_line_and_the_last_good_checkpoint_is_resumed(tmp_path, monkeypatch, capsys, failing):
     write, rename = checkpoints._write, os.replace
 

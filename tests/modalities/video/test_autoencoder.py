@@ -131,7 +131,7 @@ def test_a_known_first_frame_is_the_first_latent_frame_exactly():
     assert torch.equal(drawn, known.expand_as(drawn))
 
 
-@pytest.mark.parametrize("critic", [0.0, 0.5])
+@pytest.mark.parametrize("critic", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_it_trains_on_clips_and_pictures_and_brings_them_back_better(critic):
     torch.manual_seed(0)
     samples = torch.nn.functional.interpolate(torch.rand(8, 1, 2, 4, 4) * 2 - 1, (7, 16, 16), mode="trilinear")

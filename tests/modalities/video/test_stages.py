@@ -93,6 +93,7 @@ def test_kept_latents_train_the_same_teacher(run, tmp_path):
         torch.testing.assert_close(kept[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_are_clips_of_one_frame_among_the_others(tmp_path):
     mixed = train(tmp_path, "conditioning.mask=null", "teacher.max_steps=4", "student.max_steps=2", pictures=True)
     for stage in ("autoencoder", "teacher", "student"):
