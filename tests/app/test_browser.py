@@ -123,6 +123,7 @@ def test_a_teacher_can_be_cancelled(served: Served, user: User) -> None:
     page, evaluations = user.page, []
     tab(page, "Generate")
     choose(page, "Model", "video/scenes")
+    choose(page, "scenario", "basic")  # the page has drawn the steps anew by then
     page.get_by_role("spinbutton", name="number input for Number of samples").fill("4")
     page.get_by_role("radio", name="teacher", exact=True).locator("visible=true").check()
     network = served.app.models.pipeline("video/scenes").network("teacher")
@@ -143,6 +144,7 @@ def test_a_teacher_can_be_cancelled(served: Served, user: User) -> None:
     finally:  # the tests after it go on from here
         counting.remove()
         choose(page, "Model", "image/fashion")
+        expect(page.get_by_label("class", exact=True).locator("visible=true")).to_be_visible()
 
 
 @pytest.mark.parametrize(
