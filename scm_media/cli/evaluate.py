@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     # Figures in other features stand beside the model's own.
     suffix = f"-{parsed.features}" if parsed.features and not folders else ""
     if not folders:
-        suffix = _keep_apart(out, metrics, suffix, parsed.model)
+        suffix = _keep_apart(out, metrics, suffix)
     own = {name: value for name, value in metrics.items() if name != "memorization"}  # which has a file of its own
     evaluate_modes.write_json(out / f"metrics{suffix}.json", own)
     page = out / f"report{suffix}.html"
@@ -185,19 +185,17 @@ def _output_folder(parsed: Any, name: str) -> Path:
     return out
 
 
-def _keep_apart(out: Path, metrics: dict[str, Any], suffix: str, source: str) -> str:
+def _keep_apart(out: Path, metrics: dict[str, Any], suffix: str) -> str:
     """Returns the suffix of the files for new figures of a model, so that a curve and ordinary figures are both kept.
 
-    A curve stands beside ordinary figures, and one that came first makes way for them. Figures of another model, or
-    from before the student's weights were written, are not kept beside new ones. suffix: that of the features.
+    A curve stands beside ordinary figures, and one that came first makes way for them. Figures of another model, or of
+    other weights of its student, are not kept beside new ones. suffix: that of the features.
     """
-    from scm_media.pipeline import ModelFolder
     from scm_media.pipeline.model_folder import CURVE_SUFFIX
 
-    since = ModelFolder.open(source).file("student").stat().st_mtime
     file, beside = (out / f"metrics{each}.json" for each in (suffix, suffix + CURVE_SUFFIX))
     pages = [out / f"report{each}.html" for each in (suffix, suffix + CURVE_SUFFIX)]
-    before, curve = (_figures_since(each, metrics["model"], since) for each in (file, beside))
+    before, curve = (_figures_of_the_same(each, metrics) for each in (file, beside))
     if metrics.get("curve") and before is not None and not before.get("curve"):
         return suffix + CURVE_SUFFIX
     if not metrics.get("curve") and before is not None and before.get("curve"):
@@ -210,15 +208,17 @@ def _keep_apart(out: Path, metrics: dict[str, Any], suffix: str, source: str) ->
     return suffix
 
 
-def _figures_since(file: Path, model: str, since: float) -> dict[str, Any] | None:
-    """Returns the figures of a model in a file that was written after a time; None where there are none."""
+def _figures_of_the_same(file: Path, metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the figures in a file if they are of the same model and student, as far as they say; None otherwise."""
     from scm_media.reading import read_json
 
     try:
-        figures = read_json(file) if file.stat().st_mtime >= since else None
+        figures = read_json(file)
     except (OSError, ValueError):
         return None
-    return figures if isinstance(figures, dict) and figures.get("model") == model else None
+    if not isinstance(figures, dict) or figures.get("model") != metrics["model"]:
+        return None
+    return figures if figures.get("student") in (None, metrics.get("student")) else None
 
 
 def _evaluate_model(parsed: Any, share: Share) -> tuple[dict[str, Any], Path | None]:

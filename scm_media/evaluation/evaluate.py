@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scm_media import weights
 from scm_media.evaluation.curve import Curve
 from scm_media.evaluation.frechet import too_few
 from scm_media.evaluation.measured import Instruments, Measured
@@ -98,6 +99,7 @@ def evaluate(
     dimension, held_out = reference.mean.numel(), reference.held_out_distance(num_samples)
     return {
         "model": pipeline.name,
+        "student": weights.digest(pipeline.folder.read("student", False)) if pipeline.folder.has("student") else None,
         "features": network.describe(dimension, num_samples),
         "num_samples": num_samples,
         "num_reference": reference.num_train,
