@@ -54,7 +54,9 @@ class DistributionMatchingLoss(DistillationLoss):
     sampling starts from, t_max = atan(sigma_max / sigma_data). auxiliary_rate: the auxiliary network's learning rate,
     in units of the student's.
     guidance_max: the highest guidance scale of the trajectories, where the student takes each one's scale as an input,
-    as the auxiliary network then does too; None for none.
+    as the auxiliary network then does too; None for none. matching_guidance: the guidance scale of D in the matching;
+    None for the teacher's own. Guided estimates are no scores of what a guided teacher samples: they sharpen samples
+    beyond it, more with each step, and a smaller scale does so less.
 
     Raises ValueError without a teacher that can be copied, for settings out of range, and as ``ConsistencyLoss``.
     """
@@ -77,6 +79,7 @@ class DistributionMatchingLoss(DistillationLoss):
         sigma_max: float = 80.0,
         auxiliary_rate: float = 2.0,
         guidance_max: float | None = None,
+        matching_guidance: float | None = None,
     ) -> None:
         super().__init__(backbone, teacher, flow, timesteps, "none", 0.0)
         network: Any = teacher.backbone if isinstance(teacher, Guided) else teacher
@@ -104,6 +107,8 @@ class DistributionMatchingLoss(DistillationLoss):
         if not auxiliary_rate > 0:
             raise ValueError(f"auxiliary_rate must be positive, got {auxiliary_rate}: 1 is the student's own rate")
         self._freeze(teacher)
+        # In a tuple, outside the module tree, which has the teacher's networks already.
+        self._real: tuple[Any] = (teacher if matching_guidance is None else _rescale(teacher, matching_guidance),)
         if hasattr(backbone, "twin"):  # a student that shares the teacher's weights has another one that does
             self.auxiliary = backbone.twin()
         else:
@@ -220,9 +225,8 @@ class DistributionMatchingLoss(DistillationLoss):
 
     def gradient(self, sample: Tensor, noisy: Tensor, t: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Returns D'(x_τ) − D(x_τ) ``(B, c, *s)`` and mean|x − D(x_τ)| ``(B,)``, without a graph."""
-        assert self.teacher is not None
         with torch.no_grad(), without_dropout(self.auxiliary):
-            real, own = (self.denoise(network, noisy, t, cond) for network in (self.teacher, self.auxiliary))
+            real, own = (self.denoise(network, noisy, t, cond) for network in (*self._real, self.auxiliary))
         distance = (sample - real).abs()
         if cond.loss_mask is not None:
             mask = cond.loss_mask.expand_as(distance)
@@ -236,3 +240,14 @@ class DistributionMatchingLoss(DistillationLoss):
         if trajectory.given is None or trajectory.mask is None:
             return x0
         return torch.where(trajectory.mask[part] > 0, trajectory.given[part], x0)
+
+
+def _rescale(teacher: object, scale: float) -> Guided:
+    """Returns a guided teacher at another scale, of the same networks; ValueError for one without a scale."""
+    if not isinstance(teacher, Guided) or teacher.scale is None:
+        what = "takes each sample's scale" if isinstance(teacher, Guided) else "is not guided"
+        raise ValueError(
+            f"matching_guidance {scale:g} needs a teacher that is guided at one scale (sampler.guidance), and this one "
+            f"{what}: leave it null"
+        )
+    return Guided(teacher.backbone, scale, teacher.interval, teacher.guide, teacher.negative)

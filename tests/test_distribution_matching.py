@@ -232,6 +232,20 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
     assert next(inner.parameters()).dtype == torch.float64, "the teacher follows"
 
 
+def test_the_matching_may_have_a_guidance_scale_of_its_own():
+    teacher = scm.Guided(GaussianNetwork(0.2, 0.4), 2.0, guide=GaussianNetwork(0.1, 0.7))
+    sample, t = torch.linspace(-0.5, 0.5, 6).reshape(2, *SHAPE), torch.tensor([0.5, 1.0])
+    found = []
+    for matching_guidance in (None, 2.0, 1.0, 0.0):
+        student = GaussianNetwork(-0.3, 0.6, True)
+        loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, matching_guidance=matching_guidance)
+        found.append(loss.gradient(sample, sample, t, Conditioning())[0])
+        assert sum(each.numel() for each in loss.teacher.parameters()) == 12 and loss.teacher.scale == 2.0
+    assert torch.equal(found[0], found[1]) and not torch.allclose(found[0], found[2], atol=0.01)
+    assert torch.allclose(found[2], torch.zeros_like(sample), atol=1e-6), "D' starts as the teacher without guidance"
+    assert torch.allclose(found[0], -found[3], atol=1e-6), "scales 2 and 0 lie on both sides of 1"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -242,6 +256,11 @@ def test_a_guided_teacher_is_copied_without_its_guidance_and_trained():
         ({"matching": -2}, "weights of at least 0, got -2 and 0.5"),
         ({"anchor_loss": "flow"}, "anchor_loss must be 'regression' or 'consistency', got 'flow'"),
         ({"auxiliary_rate": 0}, "auxiliary_rate must be positive, got 0"),
+        ({"matching_guidance": 1.1}, "matching_guidance 1.1 needs a teacher that is guided at one scale .* not guided"),
+        (
+            {"matching_guidance": 1.1, "teacher": scm.Guided(GaussianNetwork(0.0, 1.0), None)},
+            "this one takes each sample's scale: leave it null",
+        ),
         ({"guidance_max": 1.0}, "guidance_max must be above 1, or null"),
         ({"later_times": (0.9, 0.4)}, "later_times must be two times in radians, in order"),
         ({"later_times": (0.9, 1.57)}, r"below atan\(sigma_max / sigma_data\) = 1.5645"),
