@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
+from scm_media.evaluation.carried_texts import few_texts
 from scm_media.evaluation.curve import Curve
 from scm_media.evaluation.frechet import too_few
 from scm_media.evaluation.measured import Instruments, Measured
@@ -96,6 +97,8 @@ def evaluate(
     ]
     compared = table if len(guidance) < 2 else []
     teacher = _teacher(compared, pipeline.settings)
+    if texts := few_texts(pipeline.labels, reference.num_train):
+        added["remarks"] = [*added.get("remarks", ()), *texts]
     dimension, held_out = reference.mean.numel(), reference.held_out_distance(num_samples)
     return {
         "model": pipeline.name,
