@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,14 @@ class Moments:
         self._scatter += centred.T @ centred + torch.outer(shift, shift) * (self.count * num / (self.count + num))
         self.mean = self.mean + shift * (num / (self.count + num))
         self.count += num
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns count, mean ``(d,)`` and the sum of squares about it ``(d, d)``."""
+        return {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self._scatter}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what ``state_dict`` returned."""
+        self.count, self.mean, self._scatter = int(state["count"]), state["mean"], state["scatter"].clone()
 
     @property
     def covariance(self) -> Tensor:

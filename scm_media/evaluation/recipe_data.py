@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from scm_media.build import build
 from scm_media.data import Batch, Dataset
+from scm_media.evaluation.collecting import Collection, UnfinishedFile
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
-from scm_media.evaluation.reference import Reference, make_reference
+from scm_media.evaluation.reference import Reference, as_reference, embed, embed_and_score, make_reference
 from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.sources import open_data
 
@@ -50,10 +51,21 @@ def load_reference(
     if kept is not None and kept.is_file():
         return network, Reference.load(kept)
     train, held_out = recipe_data(folder)
-    told = _told(train, num, f"training data in the features of {name}", progress)
-    reference = make_reference(network, told, _examples(held_out, num), device=pipeline.device)
+    unfinished = UnfinishedFile(
+        None if kept is None else kept.with_suffix(".unfinished"), {"train": len(train), "held_out": len(held_out)}
+    )
+    collection = Collection()
+    unfinished.resume(collection)
+    for batch in _told(train, num, f"training data in the features of {name}", progress, collection):
+        collection.add_train(embed(network, batch.sample.to(pipeline.device)))
+        unfinished.save(collection)
+    for batch in _examples(held_out, num, collection.num_batches["held_out"]):
+        collection.add_held_out(*embed_and_score(network, batch, pipeline.device))
+        unfinished.save(collection)
+    reference = as_reference(collection)
     if kept is not None:
         reference.save(kept)
+        unfinished.remove()
     return network, reference
 
 
@@ -90,31 +102,44 @@ def recipe_data(folder: ModelFolder) -> tuple[Dataset, Dataset]:
     return splits["train"], splits["held_out"]
 
 
-def iterate(dataset: Dataset) -> Iterator[Batch]:
-    """Yields every example of a dataset once, in order and without augmentation."""
-    for first in range(0, len(dataset), BATCH_SIZE):
-        yield dataset.batch(range(first, min(first + BATCH_SIZE, len(dataset))))
+def iterate(dataset: Dataset, first: int = 0) -> Iterator[Batch]:
+    """Yields every example of a dataset once, in order and without augmentation; first: the batch to begin with."""
+    return _batches(dataset, range(len(dataset)), first)
 
 
-def _examples(dataset: Dataset, num: int | None) -> Iterator[Batch]:
-    """Yields every example in order, or ``num`` of them where there are more."""
-    return iterate(dataset) if num is None or num >= len(dataset) else draw_examples(dataset, num)
+def draw_examples(dataset: Dataset, num: int, first: int = 0) -> Iterator[Batch]:
+    """Yields at most ``num`` examples, chosen by a fixed seed, since folders list one class after the other.
+
+    first: the batch to begin with.
+    """
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
+    return _batches(dataset, order, first)
+
+
+def _batches(dataset: Dataset, order: Sequence[int], first: int) -> Iterator[Batch]:
+    for start in range(first * BATCH_SIZE, len(order), BATCH_SIZE):
+        yield dataset.batch(order[start : start + BATCH_SIZE])
+
+
+def _examples(dataset: Dataset, num: int | None, first: int = 0) -> Iterator[Batch]:
+    """Yields every example in order, or ``num`` of them where there are more; first: the batch to begin with."""
+    if num is None or num >= len(dataset):
+        return iterate(dataset, first)
+    return draw_examples(dataset, num, first)
 
 
 def _told(
-    dataset: Dataset, num: int | None, what: str, progress: Callable[[str, int, int], None] | None
+    dataset: Dataset,
+    num: int | None,
+    what: str,
+    progress: Callable[[str, int, int], None] | None,
+    collection: Collection,
 ) -> Iterator[Batch]:
-    """Yields what ``_examples`` does, and tells how much of it was taken."""
-    done, total = 0, len(dataset) if num is None else min(num, len(dataset))
-    for batch in _examples(dataset, num):
+    """Yields what ``_examples`` does but for what was collected, and tells how much of it was taken."""
+    total = len(dataset) if num is None else min(num, len(dataset))
+    done = 0 if collection.moments is None else collection.moments.count
+    for batch in _examples(dataset, num, collection.num_batches["train"]):
         yield batch
         done += len(batch.sample)
         if progress is not None:
             progress(what, done, total)
-
-
-def draw_examples(dataset: Dataset, num: int) -> Iterator[Batch]:
-    """Yields at most ``num`` examples, chosen by a fixed seed, since folders list one class after the other."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:num].tolist()
-    for first in range(0, len(order), BATCH_SIZE):
-        yield dataset.batch(order[first : first + BATCH_SIZE])

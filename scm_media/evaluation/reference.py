@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scm_media import weights
 from scm_media.data.examples import Batch
+from scm_media.evaluation.collecting import Collection
 from scm_media.evaluation.frechet import Moments, frechet_distance
 from scm_media.evaluation.neighbours import precision_recall
 from scm_media.interfaces import FeatureExtractor
@@ -142,42 +143,45 @@ def make_reference(
     num_neighbours: how many training features are kept for precision and recall, chosen by the seed.
     Raises ValueError for fewer than two training samples.
     """
-    generator = torch.Generator().manual_seed(seed)
-    moments: Moments | None = None
-    kept, keys = torch.empty(0), torch.empty(0)
+    collection = Collection(num_neighbours, seed)
     for batch in train_batches:
-        features = embed(feature_extractor, batch.sample.to(device))
-        moments = moments or Moments(features.shape[1])
-        moments.update(features)
-        keys = torch.cat([keys, torch.rand(len(features), generator=generator)])
-        kept = torch.cat([kept.reshape(-1, features.shape[1]), features])
-        keys, indices = torch.topk(keys, min(num_neighbours, len(keys)))  # a uniform choice from a stream of any length
-        kept = kept[indices]
+        collection.add_train(embed(feature_extractor, batch.sample.to(device)))
+    for batch in held_out_batches:
+        collection.add_held_out(*embed_and_score(feature_extractor, batch, device))
+    return as_reference(collection)
+
+
+def as_reference(collection: Collection) -> Reference:
+    """Returns the statistics of features that were collected; raises ValueError where there are none of training."""
+    moments = collection.moments
     if moments is None:
         raise ValueError(
             "there are no training samples to take reference statistics of: check data.root by scm-media check"
         )
-    held_out, correct = [torch.empty(0, moments.mean.numel())], []
-    for batch in held_out_batches:
-        held_out.append(embed(feature_extractor, batch.sample.to(device)))
-        correct.append(score_labels(feature_extractor, batch.sample.to(device), batch.labels))
-    features = torch.cat(held_out)
-    scored = [each for each in correct if each is not None]
+    features = collection.held_out
     reference = Reference(
         mean=moments.mean,
         covariance=moments.covariance,
-        neighbours=kept.half().float(),
+        neighbours=collection.neighbours.half().float(),
         num_train=moments.count,
         held_out_distances={},
-        accuracy=float(torch.cat(scored).mean()) if scored else None,
+        accuracy=collection.accuracy,
         precision=None,
         recall=None,
     )
     sizes = {size for size in (*HELD_OUT_SIZES, len(features)) if 1 < size <= len(features)}
-    shuffled = features[torch.randperm(len(features), generator=generator)]
+    shuffled = features[torch.randperm(len(features), generator=collection.generator)]
     held_out_distances = {size: reference.frechet(shuffled[:size]) for size in sorted(sizes)}
     precision, recall = reference.precision_recall(shuffled)
     return replace(reference, held_out_distances=held_out_distances, precision=precision, recall=recall)
+
+
+def embed_and_score(
+    feature_extractor: FeatureExtractor, batch: Batch, device: torch.device | str
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the features ``(B, d)`` of a batch, and which of its labels are recognised, None for no classifier."""
+    sample = batch.sample.to(device)
+    return embed(feature_extractor, sample), score_labels(feature_extractor, sample, batch.labels)
 
 
 @torch.inference_mode()
