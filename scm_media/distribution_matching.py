@@ -55,8 +55,7 @@ class DistributionMatchingLoss(DistillationLoss):
     in units of the student's.
     guidance_max: the highest guidance scale of the trajectories, where the student takes each one's scale as an input,
     as the auxiliary network then does too; None for none. matching_guidance: the guidance scale of D in the matching;
-    None for the teacher's own. Guided estimates are no scores of what a guided teacher samples: they sharpen samples
-    beyond it, more with each step, and a smaller scale does so less.
+    None for the teacher's own. Guided estimates are not the scores of what a guided teacher samples.
 
     Raises ValueError without a teacher that can be copied, for settings out of range, and as ``ConsistencyLoss``.
     """

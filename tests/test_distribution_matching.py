@@ -240,7 +240,9 @@ def test_the_matching_may_have_a_guidance_scale_of_its_own():
         student = GaussianNetwork(-0.3, 0.6, True)
         loss = DistributionMatchingLoss(student, FLOW, teacher=teacher, matching_guidance=matching_guidance)
         found.append(loss.gradient(sample, sample, t, Conditioning())[0])
-        assert sum(each.numel() for each in loss.teacher.parameters()) == 12 and loss.teacher.scale == 2.0
+        assert len(loss.state_dict()) == 4 and loss.teacher.scale == 2.0, "the state is student and auxiliary network"
+        again = copy.deepcopy(loss).double().gradient(sample.double(), sample.double(), t.double(), Conditioning())[0]
+        assert torch.allclose(again, found[-1].double(), atol=1e-6), "a copy asks the copied teacher at this scale"
     assert torch.equal(found[0], found[1]) and not torch.allclose(found[0], found[2], atol=0.01)
     assert torch.allclose(found[2], torch.zeros_like(sample), atol=1e-6), "D' starts as the teacher without guidance"
     assert torch.allclose(found[0], -found[3], atol=1e-6), "scales 2 and 0 lie on both sides of 1"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
+from scm_media.display import printable
 from scm_media.evaluation import page_parts as parts
 from scm_media.evaluation.curve_page import write_picture
 from scm_media.evaluation.curve_plots import cost_key, distance_plot, second_plot
@@ -76,7 +77,9 @@ def _ratio(measured: Measurement, row: Row) -> float | None:
 def notes(measurements: Sequence[Measurement]) -> list[str]:
     """Returns why figures may not compare, why some say little, and what is missing from some of them."""
     found = find_differences(measurements)
-    found += [f"{each.name}: {text}" for each in measurements for text in weak_points(each.metrics)]
+    for each in measurements:
+        remarks = [printable(remark) for remark in each.metrics.get("remarks") or ()]
+        found += [f"{each.name}: {text}" for text in (*weak_points(each.metrics), *remarks)]
     lacking = [
         each.name for each in measurements if not all(row.get("operations_per_sample") for row in each.metrics["rows"])
     ]

@@ -56,7 +56,8 @@ def evaluate(
     All rows start from the same noise and labels. ``too_few`` in the result is True where num_samples or the number of
     training samples (num_reference) is at most the dimension of the features: distances then say little. The accuracy
     is by the model's own feature extractor, whatever ``features`` is. Of several guidance scales, the figures that
-    compare students with the teacher are None.
+    compare students with the teacher are None. ``remarks``, where there are any, say what was not measured and why, and
+    that a model carries few of the texts of its training data.
     A curve has more figures of each row, with intervals, its operations, features of a second network, statistics that
     the modality takes of samples, and figures of held-out data and of their reconstructions (docs/runs.md).
     work: a folder for finished chunks, so that an interrupted evaluation continues and several processes may measure
@@ -97,7 +98,8 @@ def evaluate(
     ]
     compared = table if len(guidance) < 2 else []
     teacher = _teacher(compared, pipeline.settings)
-    if texts := few_texts(pipeline.labels, reference.num_train):
+    texts = [] if pipeline.folder.is_run else few_texts(pipeline.labels, reference.num_train)
+    if texts:
         added["remarks"] = [*added.get("remarks", ()), *texts]
     dimension, held_out = reference.mean.numel(), reference.held_out_distance(num_samples)
     return {

@@ -23,7 +23,7 @@ def report(metrics: Mapping[str, Any]) -> str:
     if "rows" in metrics:
         found = metrics.get("memorization")
         copying = [] if found is None else ["", "Memorization", "", memorization_report(found)]
-        remarks += [f"- {printable(remark)}" for remark in metrics.get("remarks", ())]
+        remarks += [f"- {printable(remark)}" for remark in metrics.get("remarks") or ()]
         return "\n".join([f"{printable(metrics['model'])}\n\n{metrics_table(metrics)}", *remarks, *copying])
     lines = [
         f"{metrics['num_samples']} samples against {metrics['num_reference']}"

@@ -171,6 +171,7 @@ def _figures(tables: Mapping[str, Mapping[str, Any]], memorization: Mapping[str,
     for number, (name, metrics) in enumerate(tables.items()):
         beside = "## Quality against compute" if Path(name).stem.endswith(CURVE_SUFFIX) else "## In other features"
         lines += ["", beside if number else "## Figures", "", metrics_table(metrics)]
+        lines += [f"- {markdown_text(remark)}" for remark in metrics.get("remarks") or ()]
     if memorization is not None:
         lines += ["", "## Memorization", "", memorization_report(memorization)]
     return lines

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import scm_media
 from scm_media.evaluation import EvaluationRequest, evaluate
 from scm_media.evaluation.carried_texts import few_texts
+from scm_media.evaluation.compare import Measurement, notes
 from scm_media.evaluation.report import report
+from scm_media.pipeline import ModelFolder
+from scm_media.pipeline.card import format_card
 from scm_media.pipeline.labels import LabelSet
 
 
 def labels(*counts: int, name: str = "prompt") -> LabelSet:
-    names = {"family": ["bass", "organ"], name: [f"text {number}" for number in range(len(counts))]}
-    return LabelSet(names, {}, {(number % 2, number): count for number, count in enumerate(counts)})
+    """The labels of a model whose data have each of its texts so often."""
+    return LabelSet({name: [f"text {number}" for number in range(len(counts))]}, {name: counts})
 
 
 @pytest.mark.parametrize(
@@ -21,6 +26,7 @@ def labels(*counts: int, name: str = "prompt") -> LabelSet:
     [
         (labels(3, 4), 100, True),
         (labels(30, 21), 100, False),  # more than half of the data
+        (labels(*[1] * 40_000), 40_000, False),  # a whole large set
         (labels(3, 4, name="instrument"), 100, False),  # no texts
         (LabelSet({"prompt": ["a"]}, {}), 100, False),  # how many have it is not known
     ],
@@ -29,12 +35,21 @@ def test_a_small_part_of_the_texts_is_remarked(given, num_train, remarked):
     found = few_texts(given, num_train)
     assert len(found) == remarked
     if remarked:
-        assert "for the 2 texts that the model carries, which 7 of the 100 training samples have" in found[0]
+        assert "for the 2 texts that the model carries, which at most 7 of the 100 training samples have" in found[0]
 
 
 def test_the_bundled_model_of_128_texts_says_so_and_one_of_labels_does_not():
     for name, remarked in (("audio/notes-text", True), ("audio/notes", False)):
         request = EvaluationRequest(num_samples=2, rows=[1], timing_repeats=1, timing_batch_size=1)
         figures = evaluate(scm_media.load(name), request)
-        assert ("for the 128 texts that the model carries" in report(figures)) is remarked
+        assert ("for the 128 texts that the model carries, which at most 1441 of" in report(figures)) is remarked
         assert bool(figures.get("remarks")) is remarked
+
+
+def test_the_remark_stands_on_the_card_and_beside_other_models(tmp_path):
+    folder = scm_media.load("image/fashion").save_pretrained(tmp_path / "model")
+    file = folder / "metrics.json"
+    figures = json.loads(file.read_text("utf-8")) | {"remarks": ["samples are for <few> texts"]}
+    file.write_text(json.dumps(figures), "utf-8")
+    assert "- samples are for &lt;few> texts" in format_card(ModelFolder.open(folder))
+    assert "one: samples are for <few> texts" in notes([Measurement("one", file, figures)])

@@ -131,6 +131,10 @@ def test_the_scale_of_each_sample_reaches_the_teacher(tmp_path):
             ("student.loss.guidance_max=2.0", "teacher.loss.label_dropout=0.1", "sampler.guidance=2.5"),
             r"sampler\.guidance 2\.5.*must lie in \[1, 2\.0\]",
         ),
+        (
+            ("loss@student.loss=distribution_matching", "trajectories=default", "student.loss.matching_guidance=1.1"),
+            r"matching_guidance 1\.1 must be .* guided at one scale, got sampler\.guidance 1",
+        ),
         (("sampler.guidance=null",), r"sampler\.guidance must be a number, got null"),
         (("sampler.guidance=-1",), r"sampler\.guidance must be at least 0, got -1"),
         (("sampler.guidance_interval=0.5",), r"guidance_interval must be .*got 0\.5"),

@@ -174,6 +174,12 @@ def check_guidance(context: Context) -> None:
             f"sampler.guidance {scale}, the scale of samples, must lie in [1, {highest}], the scales that the student "
             "is trained for (student.loss.guidance_max)"
         )
+    of_matching = student["loss"].get("matching_guidance")
+    if of_matching is not None and (not of_matching >= 0 or highest is not None or scale == 1):
+        raise ValueError(
+            f"student.loss.matching_guidance {of_matching} must be a scale of at least 0, and needs a teacher that is "
+            f"guided at one scale, got sampler.guidance {scale} and student.loss.guidance_max {highest}: leave it null"
+        )
     network = context.config["backbone"].get("network")
     if highest is not None and network in ADAPTERS:
         check_scale(network, context.config["backbone"]["config"])
