@@ -39,7 +39,7 @@ HELD := torch hydra-core fsspec lightning-fabric safetensors pillow
 # The browser that tests/app drives; nothing is done where it is there.
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help install dev chromium style lint format test test-all test-lowest test-highest audit demo docs wheel dist clean
+.PHONY: help install dev chromium style lint format test test-all test-lowest test-highest audit demo demo-samples demo-training docs wheel dist clean
 
 help:
 	@echo "make demo      install, draw sheets, sounds and videos from the bundled models, train a tiny one and draw from it"
@@ -130,34 +130,38 @@ audit: dev
 	@$(BIN)/python $(PIP) pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
 
-demo: export GOMP_SPINCOUNT ?= 3000
-# Each of its commands would compile what it imports, where the environment forbids to keep it.
-demo: export PYTHONDONTWRITEBYTECODE :=
+# Sampling and training have a core each; what they print is kept apart where make can do that.
 demo: install
-	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
-	@$(BIN)/python examples/few_steps.py image/fashion --out $(OUT)/fashion.png
-	@echo "2. the bundled model image/emoji-text: pictures of what a text says, and a sheet of 1, 2 and 4 steps and its teacher"
-	@$(BIN)/scm-media generate image/emoji-text --prompt "woman scientist" --prompt "blue heart" --prompt "man cook" \
-		--prompt "france flag" -n 8 --out $(OUT)/emoji
-	@$(BIN)/python examples/few_steps.py image/emoji-text -n 8 --out $(OUT)/emoji.png
-	@echo "3. the bundled models audio/notes and audio/notes-text: sounds of a guitar, bells, a helicopter; a sheet of steps"
-	@$(BIN)/scm-media generate audio/notes --label "family=guitar pitch=60" -n 8 --out $(OUT)/notes
-	@$(BIN)/scm-media generate audio/notes-text --prompt "tubular bells, C4, soft" --prompt "helicopter, soft" -n 4 \
-		--out $(OUT)/notes
-	@$(BIN)/python examples/few_steps.py audio/notes -n 6 --out $(OUT)/notes.png
-	@echo "4. the bundled model video/scenes: four clips of a corridor, one of them continued, and a sheet"
-	@$(BIN)/scm-media generate video/scenes --label deadly_corridor -n 4 --out $(OUT)/scenes
-	@$(BIN)/scm-media edit video/scenes --task continue --keep 7 --label deadly_corridor \
-		--input "$$(ls $(OUT)/scenes/*.mp4 | head -n 1)" -n 1 --out $(OUT)/scenes-continued
-	@$(BIN)/python examples/few_steps.py video/scenes -n 6 --out $(OUT)/scenes.png
-	@echo "5. image/tiny trained from nothing: autoencoder, feature network, teacher, student"
-	@$(LEAN) $(BIN)/scm-media train image/tiny run_dir=$(OUT)/tiny
-	@echo "6. pictures from what was just trained"
-	@$(BIN)/scm-media generate $(OUT)/tiny -n 4 --out $(OUT)/tiny-clips
-	@$(BIN)/python examples/few_steps.py $(OUT)/tiny --out $(OUT)/tiny.png
+	@$(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) \
+		demo-samples demo-training
 	@echo "done; look at $(OUT)/fashion.png, $(OUT)/emoji.png, $(OUT)/notes.png, $(OUT)/scenes.png, $(OUT)/tiny.png and the"
 	@echo "single pictures in $(OUT)/emoji and $(OUT)/tiny-clips, listen to the sounds in $(OUT)/notes, play the clips in"
 	@echo "$(OUT)/scenes"
+
+demo-samples: install
+	@echo "1. the bundled model image/fashion: 1, 2 and 4 steps and its teacher, from the same noise"
+	@$(LEAN) $(BIN)/python examples/few_steps.py image/fashion --out $(OUT)/fashion.png
+	@echo "2. the bundled model image/emoji-text: pictures of what a text says, and a sheet of 1, 2 and 4 steps and its teacher"
+	@$(LEAN) $(BIN)/scm-media generate image/emoji-text --prompt "woman scientist" --prompt "blue heart" --prompt "man cook" \
+		--prompt "france flag" -n 8 --out $(OUT)/emoji
+	@$(LEAN) $(BIN)/python examples/few_steps.py image/emoji-text -n 8 --out $(OUT)/emoji.png
+	@echo "3. the bundled models audio/notes and audio/notes-text: sounds of a guitar, bells, a helicopter; a sheet of steps"
+	@$(LEAN) $(BIN)/scm-media generate audio/notes --label "family=guitar pitch=60" -n 8 --out $(OUT)/notes
+	@$(LEAN) $(BIN)/scm-media generate audio/notes-text --prompt "tubular bells, C4, soft" --prompt "helicopter, soft" -n 4 \
+		--out $(OUT)/notes
+	@$(LEAN) $(BIN)/python examples/few_steps.py audio/notes -n 6 --out $(OUT)/notes.png
+	@echo "4. the bundled model video/scenes: four clips of a corridor, one of them continued, and a sheet"
+	@$(LEAN) $(BIN)/scm-media generate video/scenes --label deadly_corridor -n 4 --out $(OUT)/scenes
+	@$(LEAN) $(BIN)/scm-media edit video/scenes --task continue --keep 7 --label deadly_corridor \
+		--input "$$(ls $(OUT)/scenes/*.mp4 | head -n 1)" -n 1 --out $(OUT)/scenes-continued
+	@$(LEAN) $(BIN)/python examples/few_steps.py video/scenes -n 6 --out $(OUT)/scenes.png
+
+demo-training: install
+	@echo "meanwhile image/tiny is trained from nothing: autoencoder, feature network, teacher, student"
+	@$(LEAN) $(BIN)/scm-media train image/tiny run_dir=$(OUT)/tiny
+	@echo "pictures from what was just trained"
+	@$(LEAN) $(BIN)/scm-media generate $(OUT)/tiny -n 4 --out $(OUT)/tiny-clips
+	@$(LEAN) $(BIN)/python examples/few_steps.py $(OUT)/tiny --out $(OUT)/tiny.png
 
 docs: dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
