@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,30 +89,32 @@ class Collection:
 class UnfinishedFile:
     """The file of a collection that is under way; path: None keeps nothing.
 
-    identity: what the collection is of, such as the numbers of samples. A file of something else, and one that is cut
-    short, is as good as none.
+    identity: describes the data and their batches. A file with another one, and one that is damaged, counts as none.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any], clock: Callable[[], float] = time.monotonic):
-        self.path, self.identity, self._clock = path, dict(identity), clock
-        self._saved = clock()
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
+        self.path, self.identity = path, dict(identity)
+        self._saved = time.monotonic()
 
-    def resume(self, collection: Collection) -> None:
-        """Takes a collection to where it was, if the file is of the same."""
+    def resume(self) -> Collection:
+        """Returns the collection in the file, an empty one where there is none of these data."""
+        collection = Collection()
         if self.path is None or not self.path.is_file():
-            return
+            return collection
         try:
             found = weights.read(self.path)
             if found.config == self.identity:
                 collection.load_state_dict(found.state)
+                return collection
         except (ValueError, KeyError):
-            return
+            pass
+        return Collection()
 
     def save(self, collection: Collection) -> None:
         """Writes the collection, unless it was written less than half a minute ago."""
-        if self.path is not None and self._clock() - self._saved >= SAVE_SECONDS:
+        if self.path is not None and time.monotonic() - self._saved >= SAVE_SECONDS:
             weights.save(self.path, collection.state_dict(), self.identity)
-            self._saved = self._clock()
+            self._saved = time.monotonic()
 
     def remove(self) -> None:
         """Removes the file, once its collection is whole."""

@@ -10,6 +10,7 @@ from typing import Any
 from scm_media import weights
 from scm_media.evaluation.carried_texts import few_texts
 from scm_media.evaluation.curve import Curve
+from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import too_few
 from scm_media.evaluation.measured import Instruments, Measured
 from scm_media.evaluation.recipe_data import load_reference, own_reference
@@ -98,18 +99,11 @@ def evaluate(
     ]
     compared = table if len(guidance) < 2 else []
     teacher = _teacher(compared, pipeline.settings)
-    texts = [] if pipeline.folder.is_run else few_texts(pipeline.labels, reference.num_train)
-    if texts:
+    if not pipeline.folder.is_run and (texts := few_texts(pipeline.labels, reference.num_train)):
         added["remarks"] = [*added.get("remarks", ()), *texts]
-    dimension, held_out = reference.mean.numel(), reference.held_out_distance(num_samples)
+    held_out = reference.held_out_distance(num_samples)
     return {
-        "model": pipeline.name,
-        "student": weights.digest(pipeline.folder.read("student", False)) if pipeline.folder.has("student") else None,
-        "features": network.describe(dimension, num_samples),
-        "num_samples": num_samples,
-        "num_reference": reference.num_train,
-        "too_few": too_few(dimension, num_samples, reference.num_train),
-        "dtype": pipeline.precision,
+        **_describe_measurement(pipeline, network, reference, num_samples),
         "rows": table,
         "frechet_held_out": held_out,
         "num_held_out": reference.nearest_held_out(num_samples),
@@ -118,6 +112,22 @@ def evaluate(
         **_comparison(compared, teacher, seconds),
         "teacher_threshold": teacher_threshold(teacher, held_out, num_samples),
         **added,
+    }
+
+
+def _describe_measurement(
+    pipeline: Pipeline, network: FeatureNetwork, reference: Reference, num_samples: int
+) -> dict[str, Any]:
+    """Returns what was measured: the model, the digest of its student, the features, and the numbers of samples."""
+    folder, dimension = pipeline.folder, reference.mean.numel()
+    return {
+        "model": pipeline.name,
+        "student": weights.digest(folder.read("student", False)) if folder.has("student") else None,
+        "features": network.describe(dimension, num_samples),
+        "num_samples": num_samples,
+        "num_reference": reference.num_train,
+        "too_few": too_few(dimension, num_samples, reference.num_train),
+        "dtype": pipeline.precision,
     }
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from scm_media.build import build
 from scm_media.data import Batch, Dataset
 from scm_media.evaluation.collecting import Collection, UnfinishedFile
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
-from scm_media.evaluation.reference import Reference, as_reference, embed, embed_and_score, make_reference
+from scm_media.evaluation.reference import Reference, as_reference, collect, make_reference
 from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.sources import open_data
 
@@ -51,22 +52,22 @@ def load_reference(
     if kept is not None and kept.is_file():
         return network, Reference.load(kept)
     train, held_out = recipe_data(folder)
-    unfinished = UnfinishedFile(
-        None if kept is None else kept.with_suffix(".unfinished"), {"train": len(train), "held_out": len(held_out)}
-    )
-    collection = Collection()
-    unfinished.resume(collection)
-    for batch in _told(train, num, f"training data in the features of {name}", progress, collection):
-        collection.add_train(embed(network, batch.sample.to(pipeline.device)))
-        unfinished.save(collection)
-    for batch in _examples(held_out, num, collection.num_batches["held_out"]):
-        collection.add_held_out(*embed_and_score(network, batch, pipeline.device))
+    identity = {"batch_size": BATCH_SIZE, **_describe("train", train), **_describe("held_out", held_out)}
+    unfinished = UnfinishedFile(None if kept is None else kept.with_suffix(".unfinished"), identity)
+    collection = unfinished.resume()
+    told = _told(train, num, f"training data in the features of {name}", progress, collection)
+    rest = _examples(held_out, num, collection.num_batches["held_out"])
+    for _ in collect(collection, network, told, rest, pipeline.device):
         unfinished.save(collection)
     reference = as_reference(collection)
     if kept is not None:
         reference.save(kept)
         unfinished.remove()
     return network, reference
+
+
+def _describe(split: str, dataset: Dataset) -> dict[str, Any]:
+    return {split: len(dataset), f"{split} fingerprint": dataset.fingerprint()}
 
 
 def _recipe_name(folder: ModelFolder) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -144,11 +144,27 @@ def make_reference(
     Raises ValueError for fewer than two training samples.
     """
     collection = Collection(num_neighbours, seed)
+    for _ in collect(collection, feature_extractor, train_batches, held_out_batches, device):
+        pass
+    return as_reference(collection)
+
+
+def collect(
+    collection: Collection,
+    feature_extractor: FeatureExtractor,
+    train_batches: Iterable[Batch],
+    held_out_batches: Iterable[Batch],
+    device: torch.device | str = "cpu",
+) -> Iterator[None]:
+    """Adds the features of batches to a collection; yields after each batch, so that the collection can be kept."""
     for batch in train_batches:
         collection.add_train(embed(feature_extractor, batch.sample.to(device)))
+        yield
     for batch in held_out_batches:
-        collection.add_held_out(*embed_and_score(feature_extractor, batch, device))
-    return as_reference(collection)
+        sample = batch.sample.to(device)
+        correct = score_labels(feature_extractor, sample, batch.labels)
+        collection.add_held_out(embed(feature_extractor, sample), correct)
+        yield
 
 
 def as_reference(collection: Collection) -> Reference:
@@ -174,14 +190,6 @@ def as_reference(collection: Collection) -> Reference:
     held_out_distances = {size: reference.frechet(shuffled[:size]) for size in sorted(sizes)}
     precision, recall = reference.precision_recall(shuffled)
     return replace(reference, held_out_distances=held_out_distances, precision=precision, recall=recall)
-
-
-def embed_and_score(
-    feature_extractor: FeatureExtractor, batch: Batch, device: torch.device | str
-) -> tuple[Tensor, Tensor | None]:
-    """Returns the features ``(B, d)`` of a batch, and which of its labels are recognised, None for no classifier."""
-    sample = batch.sample.to(device)
-    return embed(feature_extractor, sample), score_labels(feature_extractor, sample, batch.labels)
 
 
 @torch.inference_mode()

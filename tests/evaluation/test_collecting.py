@@ -98,7 +98,7 @@ def test_an_interrupted_reference_reads_no_batch_again_and_is_the_same(measure, 
     assert kept.suffix == ".safetensors"
 
 
-@pytest.mark.parametrize("spoil", ["cut", "other data"])
+@pytest.mark.parametrize("spoil", ["cut", "a part missing", "other data"])
 def test_an_unfinished_file_that_does_not_fit_is_as_good_as_none(measure, tmp_path, spoil):
     whole, calls = measure("whole")
     with pytest.raises(KeyboardInterrupt):
@@ -106,13 +106,16 @@ def test_an_unfinished_file_that_does_not_fit_is_as_good_as_none(measure, tmp_pa
     (kept,) = (tmp_path / "parts").iterdir()
     if spoil == "cut":
         kept.write_bytes(kept.read_bytes()[:-9])
+    elif spoil == "a part missing":
+        found = weights.read(kept)
+        state = {name: tensor for name, tensor in found.state.items() if name != "held_out"}
+        weights.save(kept, state, found.config)
     else:
-        collection = Collection()
         identity = weights.read(kept).config
-        UnfinishedFile(kept, identity).resume(collection)
-        assert collection.moments is not None
+        collection = UnfinishedFile(kept, identity).resume()
+        assert collection.moments is not None and identity["train fingerprint"] != identity["held_out fingerprint"]
         kept.unlink()
-        UnfinishedFile(kept, identity | {"train": 7}).save(collection)
+        UnfinishedFile(kept, identity | {"train fingerprint": "other files of the same number"}).save(collection)
         assert kept.is_file()
     found, again = measure("parts")
     assert again == calls
