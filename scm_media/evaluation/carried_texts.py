@@ -21,6 +21,6 @@ def few_texts(labels: LabelSet, num_train: int) -> list[str]:
         return []
     return [
         f"samples are for the {len(labels.names[LABEL])} texts that the model carries, which at most {covered} of the "
-        f"{num_train} training samples have. The distance is that from all of these, so it is larger than that of the run "
-        "which the model was exported from: evaluate that run"
+        f"{num_train} training samples have. The distance is that from all of these, so it is larger than that of "
+        "the run which the model was exported from: evaluate that run"
     ]
