@@ -160,8 +160,8 @@ def _halves(real: Measured) -> dict[str, Any]:
 
 
 def _second_examples(num_samples: int) -> int:
-    """Returns how many examples the second network sees for so many samples: 20 for each, 2,000 to 10,000 in all."""
-    return min(max(20 * num_samples, 2_000), 10_000)
+    """Returns how many examples the second network sees for so many samples: 10 for each, 2,000 to 10,000 in all."""
+    return min(max(10 * num_samples, 2_000), 10_000)
 
 
 def _find_second(

@@ -198,7 +198,7 @@ def test_too_few_samples_of_the_second_network_are_warned_about(run, quarters):
 
 
 def test_the_second_network_sees_a_part_of_large_data(run, quarters, monkeypatch, tmp_path):
-    assert [curve._second_examples(num) for num in (2, 200, 1_000_000)] == [2_000, 4_000, 10_000]
+    assert [curve._second_examples(num) for num in (2, 400, 1_000_000)] == [2_000, 4_000, 10_000]
     monkeypatch.setattr(curve, "_second_examples", lambda num_samples: num_samples // 2)
     wanted = {**WANTED, "rows": (1,), "work": tmp_path / "work"}
     result = evaluate(scm_media.load(run, "cpu"), **wanted)
