@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from scm_media import weights
 from scm_media.build import build
 from scm_media.data import Batch, Dataset
 from scm_media.evaluation.collecting import Collection, UnfinishedFile
 from scm_media.evaluation.features import FeatureNetwork, named_network, own_network, project_features
-from scm_media.evaluation.reference import Reference, as_reference, collect, make_reference
+from scm_media.evaluation.reference import Reference, as_reference, collect
+from scm_media.interfaces import FeatureExtractor
 from scm_media.pipeline import ModelFolder, Pipeline
 from scm_media.sources import open_data
 
@@ -39,7 +41,7 @@ def load_reference(
     statistics nor data.
     """
     if name is None:
-        return own_network(pipeline), own_reference(pipeline)
+        return own_network(pipeline), own_reference(pipeline, progress)
     folder = pipeline.folder
     network = named_network(name, pipeline.modality, pipeline.device)
     network = project_features(network, folder.description.sample_shape, pipeline.device)
@@ -51,11 +53,29 @@ def load_reference(
         kept = folder.file(own)
     if kept is not None and kept.is_file():
         return network, Reference.load(kept)
-    train, held_out = recipe_data(folder)
-    identity = {"batch_size": BATCH_SIZE, **_describe("train", train), **_describe("held_out", held_out)}
+    what = f"training data in the features of {name}"
+    return network, _take_statistics(pipeline, network, kept, what, progress, num)
+
+
+def _take_statistics(
+    pipeline: Pipeline,
+    network: FeatureExtractor,
+    kept: Path | None,
+    what: str,
+    progress: Callable[[str, int, int], None] | None,
+    num: int | None = None,
+    **identity: Any,
+) -> Reference:
+    """Returns the statistics of the data of a model's recipe, and writes them into a file (``kept``).
+
+    Where that was interrupted, it goes on from the file beside it. num: as in ``load_reference``. what: the words that
+    progress is told under. identity: what else the features depend on.
+    """
+    train, held_out = recipe_data(pipeline.folder)
+    identity |= {"batch_size": BATCH_SIZE, **_describe("train", train), **_describe("held_out", held_out)}
     unfinished = UnfinishedFile(None if kept is None else kept.with_suffix(".unfinished"), identity)
     collection = unfinished.resume()
-    told = _told(train, num, f"training data in the features of {name}", progress, collection)
+    told = _told(train, num, what, progress, collection)
     rest = _examples(held_out, num, collection.num_batches["held_out"])
     for _ in collect(collection, network, told, rest, pipeline.device):
         unfinished.save(collection)
@@ -63,7 +83,7 @@ def load_reference(
     if kept is not None:
         reference.save(kept)
         unfinished.remove()
-    return network, reference
+    return reference
 
 
 def _describe(split: str, dataset: Dataset) -> dict[str, Any]:
@@ -76,19 +96,18 @@ def _recipe_name(folder: ModelFolder) -> str:
     return f"{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.safetensors"
 
 
-def own_reference(pipeline: Pipeline) -> Reference:
+def own_reference(pipeline: Pipeline, progress: Callable[[str, int, int], None] | None = None) -> Reference:
     """Returns the statistics that a model carries; a run's are computed once from its recipe's data and kept.
 
-    Raises ValueError where there are none, and no recipe or no data to compute them from.
+    progress is told meanwhile. Raises ValueError where there are none, and no recipe or no data to compute them from.
     """
     folder = pipeline.folder
     if folder.has("reference") or not (folder.is_run and (folder.path / "recipe.yaml").is_file()):
         return Reference.from_component(folder.read("reference"), folder.file("reference"))
-    train, held_out = recipe_data(folder)
-    network = pipeline.network("feature_extractor")
-    reference = make_reference(network, iterate(train), iterate(held_out), device=pipeline.device)
-    reference.save(folder.file("reference"))
-    return Reference.load(folder.file("reference"))
+    network, kept = pipeline.network("feature_extractor"), folder.file("reference")
+    digest = weights.digest(folder.read("feature_extractor", False))
+    _take_statistics(pipeline, network, kept, "training data", progress, feature_extractor=digest)
+    return Reference.load(kept)
 
 
 def recipe_data(folder: ModelFolder) -> tuple[Dataset, Dataset]:

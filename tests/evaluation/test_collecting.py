@@ -120,3 +120,42 @@ def test_an_unfinished_file_that_does_not_fit_is_as_good_as_none(measure, tmp_pa
     found, again = measure("parts")
     assert again == calls
     assert_same(found, whole)
+
+
+@pytest.fixture
+def take_own(tmp_path, monkeypatch):
+    """Returns a function that takes the own statistics of a run, and fails after some batches."""
+    run = write_tiny_model(tmp_path / "run", run_folder=True)
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"modality": DESCRIPTION.modality, "data": DATA}))
+    monkeypatch.setattr(recipe_data, "BATCH_SIZE", 20)
+    monkeypatch.setattr(collecting, "SAVE_SECONDS", 0.0)
+
+    def run_it(batches=99):
+        told = []
+
+        def progress(*each):
+            told.append(each[1:])
+            if len(told) > batches:
+                raise KeyboardInterrupt
+
+        return recipe_data.own_reference(scm_media.load(run, "cpu"), progress), told
+
+    return run_it
+
+
+@pytest.mark.parametrize("retrained", [False, True])
+def test_a_runs_own_statistics_go_on_too_in_the_features_of_the_same_network(take_own, tmp_path, retrained):
+    folder = tmp_path / "run" / "feature_extractor"
+    with pytest.raises(KeyboardInterrupt):
+        take_own(batches=3)
+    assert (folder / "reference.unfinished").is_file() and not (folder / "reference.safetensors").exists()
+    if retrained:
+        found = weights.read(folder / "weights.safetensors")
+        weights.save(
+            folder / "weights.safetensors", {name: 1.1 * each for name, each in found.state.items()}, found.config
+        )
+    resumed, told = take_own()
+    assert told[0] == ((20, 150) if retrained else (100, 150)) and told[-1] == (150, 150)
+    assert sorted(file.name for file in folder.iterdir()) == ["reference.safetensors", "weights.safetensors"]
+    (folder / "reference.safetensors").unlink()
+    assert_same(resumed, take_own()[0])
