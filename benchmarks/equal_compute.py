@@ -13,12 +13,14 @@ OUT/shared is whole.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,9 +126,23 @@ class Kept:
 
     def keep(self, section: str, key: str, value: Any) -> None:
         """Adds a figure to a section of the file."""
-        results = self.results
-        results[section][key] = value
-        write_whole(self.file, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+        with self.lock("results"):
+            results = self.results
+            results[section][key] = value
+            write_whole(self.file, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+
+    @contextlib.contextmanager
+    def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
+        """Keeps other processes from what has this name; gives whether it could. wait: waits until it can."""
+        folder = self.out / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True  # closing the file releases it, also where the process is killed
 
     def train_stage(self, overrides: Sequence[str]) -> float:
         """Trains what the overrides say and returns the seconds of processor time that it took."""

@@ -9,8 +9,8 @@ forward and backward; those of the trajectories and of the warm start are counte
 both are made once, in OUT/shared. All students have the same network, data, batch size, optimizer of their method, and
 labels and noise of their samples; the times of 1, 2 and 4 steps are searched for each on samples of another seed.
 
-OUT/results.json has what is done, which is not done again, so that the study may stop and go on. ``--methods`` names
-some of them, so that several processes can share the work once OUT/shared is whole.
+OUT/results.json has what is done, which is not done again, so that the study may stop and go on. Several processes may
+share it: each takes the next student that no other one has begun.
 """
 
 from __future__ import annotations
@@ -93,8 +93,13 @@ class Study(Kept):
         self.teacher = teacher
 
     def add(self, name: str, seed: int, budget: float, num_samples: int) -> None:
-        """Trains and measures the student of a method and a seed, unless it is there."""
+        """Trains and measures the student of a method and a seed, unless it is there or another process does so."""
         key = f"{name}, seed {seed}"
+        with self.lock(folder_name(key), wait=False) as own:
+            if own:
+                self._add(name, seed, key, budget, num_samples)
+
+    def _add(self, name: str, seed: int, key: str, budget: float, num_samples: int) -> None:
         folder = self.out / folder_name(key)
         if key not in self.results["trained"]:
             self.train(name, key, seed, folder, budget)
@@ -127,21 +132,25 @@ class Study(Kept):
 
     def shared(self, stage: str, left: float) -> float:
         """Makes trajectories or warm start unless they are there; returns their operations."""
-        if stage not in self.results["shared"]:
-            self._take_given(self.out / "shared")
-            overrides = [*self.overrides, f"run_dir={self.out / 'shared'}", f"stage={stage}"]
-            if stage == "trajectories":
-                operations = self._trajectory_operations()
-                if operations >= left:
-                    raise SystemExit(f"the trajectories take {operations:.3g} operations, more than --operations")
-            else:
-                step = self.operations("warm start", self._overrides(METHODS["regression"]))
-                steps = int(WARM_SHARE * left / step)
-                operations = steps * step
-                overrides.append(f"warm_start.max_steps={steps}")
-            self.train_stage(overrides)
-            self.keep("shared", stage, operations)
+        with self.lock("shared"):
+            if stage not in self.results["shared"]:
+                self._make_shared(stage, left)
         return float(self.results["shared"][stage])
+
+    def _make_shared(self, stage: str, left: float) -> None:
+        self._take_given(self.out / "shared")
+        overrides = [*self.overrides, f"run_dir={self.out / 'shared'}", f"stage={stage}"]
+        if stage == "trajectories":
+            operations = self._trajectory_operations()
+            if operations >= left:
+                raise SystemExit(f"the trajectories take {operations:.3g} operations, more than --operations")
+        else:
+            step = self.operations("warm start", self._overrides(METHODS["regression"]))
+            steps = int(WARM_SHARE * left / step)
+            operations = steps * step
+            overrides.append(f"warm_start.max_steps={steps}")
+        self.train_stage(overrides)
+        self.keep("shared", stage, operations)
 
     def operations(self, name: str, overrides: Sequence[str]) -> float:
         """Returns the operations of a training step of the student; counted once a folder and method."""

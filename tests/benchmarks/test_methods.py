@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,27 @@ def test_each_method_gets_the_operations_that_are_left_to_it(study, monkeypatch,
     study.add("sCT", 0, budget, 32)
     with pytest.raises(SystemExit, match=r"1e\+03 operations are too few for a step"):
         study.add("sCT", 1, 1e3, 32)
+
+
+def test_a_student_that_another_process_has_begun_is_left_to_it(methods, tmp_path, monkeypatch):
+    study, begun = methods.Study("image/fashion", "none", tmp_path, (), "float32"), []
+    monkeypatch.setattr(study, "_add", lambda name, seed, *_: begun.append((name, seed)))
+    with study.lock("sCT-seed-0"):
+        for name, seed in (("sCT", 0), ("sCT", 1)):
+            study.add(name, seed, 1e9, 10)
+    assert begun == [("sCT", 1)]
+    study.add("sCT", 0, 1e9, 10)
+    assert begun == [("sCT", 1), ("sCT", 0)]
+
+
+def test_figures_of_several_processes_are_all_kept(methods, tmp_path):
+    study = methods.Study("image/fashion", "none", tmp_path, (), "float32")
+    workers = [threading.Thread(target=study.keep, args=("shared", f"stage {number}", number)) for number in range(20)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert study.results["shared"] == {f"stage {number}": number for number in range(20)}
 
 
 def test_the_table_has_means_and_their_spread_best_in_two_steps_first(methods):
