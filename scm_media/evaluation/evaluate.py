@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from scm_media import weights
-from scm_media.evaluation.carried_texts import few_texts
 from scm_media.evaluation.curve import Curve
 from scm_media.evaluation.features import FeatureNetwork
 from scm_media.evaluation.frechet import too_few
@@ -19,6 +18,7 @@ from scm_media.evaluation.rows import Progress, Row, Work, measure
 from scm_media.evaluation.threshold import teacher_threshold
 from scm_media.evaluation.timing import Seconds, time_rows
 from scm_media.pipeline import Pipeline, SamplingRequest
+from scm_media.pipeline.carried_texts import few_texts
 from scm_media.pipeline.description import SamplerSettings
 from scm_media.processes import Share
 from scm_media.samplers import SAMPLERS

@@ -12,7 +12,9 @@ import yaml
 
 from scm_media.build import build
 from scm_media.display import printable
+from scm_media.pipeline.carried_texts import measured_with_all_texts
 from scm_media.pipeline.description import ModelDescription
+from scm_media.pipeline.labels import LabelSet
 from scm_media.pipeline.model_folder import CURVE_SUFFIX, METRICS_FILE, ModelFolder
 from scm_media.prompts import LABEL as PROMPT
 from scm_media.prompts import LONGEST
@@ -51,7 +53,7 @@ def format_card(folder: ModelFolder, sheet: bool | None = None, description: Mod
     tables = {} if metrics is None else {METRICS_FILE: metrics}
     tables |= folder.second_opinions()
     try:
-        figures = _figures(tables, folder.memorization())
+        figures = _figures(tables, folder.memorization(), LabelSet.from_description(description or folder.description))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ValueError(
             f"{folder.path}: its figures (metrics.json, metrics-*.json, memorization.json) are not as an evaluation "
@@ -166,12 +168,15 @@ def _example_prompt(description: ModelDescription) -> str:
     return "" if text is None else f"prompt={json.dumps(printable(text), ensure_ascii=False)}, "
 
 
-def _figures(tables: Mapping[str, Mapping[str, Any]], memorization: Mapping[str, Any] | None) -> list[str]:
+def _figures(
+    tables: Mapping[str, Mapping[str, Any]], memorization: Mapping[str, Any] | None, labels: LabelSet
+) -> list[str]:
     lines = [] if tables else ["", "Not evaluated."]
     for number, (name, metrics) in enumerate(tables.items()):
         beside = "## Quality against compute" if Path(name).stem.endswith(CURVE_SUFFIX) else "## In other features"
         lines += ["", beside if number else "## Figures", "", metrics_table(metrics)]
-        lines += [f"- {markdown_text(remark)}" for remark in metrics.get("remarks") or ()]
+        remarks = [*(metrics.get("remarks") or ()), *measured_with_all_texts(labels, metrics)]
+        lines += [f"- {markdown_text(remark)}" for remark in remarks]
     if memorization is not None:
         lines += ["", "## Memorization", "", memorization_report(memorization)]
     return lines

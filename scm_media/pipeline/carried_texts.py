@@ -1,6 +1,9 @@
-"""A remark on models that carry the texts of a small part of their training data."""
+"""Remarks on models that carry the texts of a small part of their training data."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from scm_media.pipeline.labels import LabelSet
 from scm_media.prompts import LABEL
@@ -23,4 +26,18 @@ def few_texts(labels: LabelSet, num_train: int) -> list[str]:
         f"samples are for the {len(labels.names[LABEL])} texts that the model carries, which at most {covered} of the "
         f"{num_train} training samples have. The distance is that from all of these, so it is larger than that of "
         "the run which the model was exported from: evaluate that run"
+    ]
+
+
+def measured_with_all_texts(labels: LabelSet, metrics: Mapping[str, Any]) -> list[str]:
+    """Returns a remark where figures are of more texts than the model carries, else an empty list.
+
+    labels: as in ``few_texts``. metrics: an evaluation's result, which remarks on few texts where it is of these alone.
+    """
+    few = few_texts(labels, metrics.get("num_reference") or 0)
+    if not few or set(few) & set(metrics.get("remarks") or ()):
+        return []
+    return [
+        "these figures are of the run that the model was exported from, with the texts of all its training data; the "
+        f"model carries {len(labels.names[LABEL])} of them, and would be measured with these"
     ]

@@ -8,11 +8,11 @@ import pytest
 
 import scm_media
 from scm_media.evaluation import EvaluationRequest, evaluate
-from scm_media.evaluation.carried_texts import few_texts
 from scm_media.evaluation.compare import Measurement, notes
 from scm_media.evaluation.report import report
 from scm_media.pipeline import ModelFolder
 from scm_media.pipeline.card import format_card
+from scm_media.pipeline.carried_texts import few_texts, measured_with_all_texts
 from scm_media.pipeline.labels import LabelSet
 
 
@@ -53,3 +53,27 @@ def test_the_remark_stands_on_the_card_and_beside_other_models(tmp_path):
     file.write_text(json.dumps(figures), "utf-8")
     assert "- samples are for &lt;few> texts" in format_card(ModelFolder.open(folder))
     assert "one: samples are for <few> texts" in notes([Measurement("one", file, figures)])
+
+
+@pytest.mark.parametrize(
+    ("counts", "metrics", "remarked"),
+    [
+        ((3, 4), {"num_reference": 100}, True),
+        ((3, 4), {"num_reference": 100, "remarks": ["no second network"]}, True),
+        ((3, 4), {"num_reference": 100, "remarks": few_texts(labels(3, 4), 100)}, False),  # of these texts alone
+        ((30, 40), {"num_reference": 100}, False),
+        ((3, 4), {}, False),  # an evaluation before num_reference
+    ],
+)
+def test_figures_of_more_texts_than_the_model_carries_are_remarked(counts, metrics, remarked):
+    found = measured_with_all_texts(labels(*counts), metrics)
+    assert len(found) == remarked
+    if remarked:
+        assert "the model carries 2 of them" in found[0]
+
+
+@pytest.mark.parametrize(("name", "num"), [("audio/notes-text", 128), ("image/emoji-text", 720), ("audio/notes", None)])
+def test_cards_of_bundled_models_say_whether_their_figures_are_of_more_texts(name, num):
+    card = format_card(ModelFolder.open(name))
+    assert ("these figures are of the run" in card) is (num is not None)
+    assert num is None or f"the model carries {num} of them" in card
