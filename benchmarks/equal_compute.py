@@ -133,7 +133,10 @@ class Kept:
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
-        """Keeps other processes from what has this name; gives whether it could. wait: waits until it can."""
+        """Holds the lock of a name while its block runs, and yields whether this process got it.
+
+        wait: waits until another process that holds it releases it; otherwise False is yielded at once.
+        """
         folder = self.out / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("w") as file:
